@@ -1,0 +1,246 @@
+"""The engine's settings: the ``ser_engine`` section of ``config.yaml`` as frozen dataclasses.
+
+Every class checks its own ranges and the combinations between its fields when it is made, so a
+value that exists is a value that works. Units are part of the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ser_engine.errors import ConfigError
+from ser_engine.frames import ms_to_samples
+
+__all__ = [
+    "BatchingConfig",
+    "EngineConfig",
+    "FeatureMode",
+    "ModelConfig",
+    "OfflineConfig",
+    "Precision",
+    "RuntimeName",
+    "SmoothingConfig",
+    "TimelineConfig",
+    "VadConfig",
+]
+
+RuntimeName = Literal["auto", "torch", "torch-compile", "openvino", "openvino-int8", "onnx", "funasr"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FeatureMode = Literal["cached", "exact"]
+
+_FRAME_MS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which network is used and how it is executed."""
+
+    name: str = "auto"
+    """A folder, ``emotion2vec_plus_{large,base,seed}``, or ``auto``: the best one on disk."""
+    models_dir: str = "~/.cache/emotion-monitor/models"
+    """Folder that fetched and prepared models are kept in."""
+    hub: Literal["auto", "modelscope", "huggingface"] = "auto"
+    """Where a model that is not on disk is fetched from; ``auto`` tries both."""
+    hub_timeout_s: float = 5.0
+    """Longest wait for a hub's first answer, 0.5 to 60 s."""
+    offline: bool = False
+    """True: never ask a hub."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    runtime: RuntimeName = "auto"
+    """How the network is executed; ``auto`` picks by hardware and installed packages."""
+    precision: Precision = "auto"
+    """Arithmetic on CUDA; a CPU always computes in fp32 (or int8 with ``openvino-int8``)."""
+    features: FeatureMode = "cached"
+    """``cached``: local features of audio that successive windows share are computed once, and
+    again only where that could show; ``exact``: every window from its samples."""
+    feature_tolerance: float = 0.02
+    """Largest relative change of a first-layer activation a cached feature may carry, 0 to 1."""
+    threads: int = 0
+    """CPU threads of the network; 0: one a physical core this process may use."""
+    calibration_dir: str = ""
+    """Folder of speech recordings that ``openvino-int8`` is calibrated with, once a model."""
+
+    def __post_init__(self) -> None:
+        _check_choice("model.hub", self.hub, ("auto", "modelscope", "huggingface"))
+        _check_choice("model.runtime", self.runtime, get_args(RuntimeName))
+        _check_choice("model.precision", self.precision, get_args(Precision))
+        _check_choice("model.features", self.features, get_args(FeatureMode))
+        _check_range("model.hub_timeout_s", self.hub_timeout_s, 0.5, 60)
+        _check_range("model.feature_tolerance", self.feature_tolerance, 0, 1)
+        _check_range("model.threads", self.threads, 0, 1024)
+        if self.runtime == "openvino-int8" and not self.calibration_dir:
+            raise ConfigError(
+                "got model.runtime openvino-int8 with model.calibration_dir '', expected a folder"
+                " of speech recordings to calibrate with"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineConfig:
+    """How a stream is cut into windows and what is published when."""
+
+    window_ms: int = 4000
+    """Audio of one forward pass, 500 to 30000 ms, a multiple of 20."""
+    step_ms: int = 500
+    """Time between windows, 20 to 10000 ms, a multiple of 20, at most the window."""
+    look_ahead_ms: int = 240
+    """Frames this close to the window's end wait for the next window; a multiple of 20, less
+    than the step."""
+    frame_hop_ms: int = 20
+    """Resolution of the timeline: 20 (native) or 10 (two passes, twice the cost)."""
+    provisional_below_ms: int = 2000
+    """Results from less audio than this are marked provisional, 0 to 30000 ms."""
+
+    def __post_init__(self) -> None:
+        _check_range("timeline.window_ms", self.window_ms, 500, 30_000)
+        _check_range("timeline.step_ms", self.step_ms, _FRAME_MS, 10_000)
+        _check_range("timeline.look_ahead_ms", self.look_ahead_ms, 0, 10_000)
+        _check_range("timeline.provisional_below_ms", self.provisional_below_ms, 0, 30_000)
+        for name in ("window_ms", "step_ms", "look_ahead_ms"):
+            if getattr(self, name) % _FRAME_MS:
+                raise ConfigError(
+                    f"got timeline.{name} {getattr(self, name)}, expected a multiple of"
+                    f" {_FRAME_MS} (one frame)"
+                )
+        if self.frame_hop_ms not in (10, 20):
+            raise ConfigError(f"got timeline.frame_hop_ms {self.frame_hop_ms}, expected 10 or 20")
+        if self.step_ms > self.window_ms:
+            raise ConfigError(
+                f"got timeline.step_ms {self.step_ms} with timeline.window_ms {self.window_ms},"
+                " expected a step no longer than the window, or audio would be skipped"
+            )
+        if self.look_ahead_ms >= self.step_ms:
+            raise ConfigError(
+                f"got timeline.look_ahead_ms {self.look_ahead_ms} with timeline.step_ms"
+                f" {self.step_ms}, expected a look-ahead shorter than the step"
+            )
+        if self.look_ahead_ms + self.step_ms > self.window_ms:
+            raise ConfigError(
+                f"got timeline.look_ahead_ms {self.look_ahead_ms} and timeline.step_ms"
+                f" {self.step_ms} with timeline.window_ms {self.window_ms}, expected their sum to"
+                " fit into the window"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a full window."""
+        return ms_to_samples(self.window_ms)
+
+    @property
+    def step_samples(self) -> int:
+        """Samples between windows."""
+        return ms_to_samples(self.step_ms)
+
+    @property
+    def look_ahead_samples(self) -> int:
+        """Samples before a window's end whose frames wait."""
+        return ms_to_samples(self.look_ahead_ms)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between frames of the timeline: 320 or 160."""
+        return ms_to_samples(self.frame_hop_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothingConfig:
+    """How frame logits become one stable label."""
+
+    span_ms: int = 1500
+    """Trailing time whose speech frames are pooled, 20 to 30000 ms."""
+    activation_threshold: float = 0.5
+    """Posterior at which another class takes over, 0 to 1."""
+    deactivation_threshold: float = 0.35
+    """Posterior below which the present class gives way to the strongest; below the former."""
+    min_dwell_ms: int = 400
+    """Time a change must last before the label follows, 0 to 10000 ms."""
+
+    def __post_init__(self) -> None:
+        _check_range("smoothing.span_ms", self.span_ms, _FRAME_MS, 30_000)
+        _check_range("smoothing.activation_threshold", self.activation_threshold, 0, 1)
+        _check_range("smoothing.deactivation_threshold", self.deactivation_threshold, 0, 1)
+        _check_range("smoothing.min_dwell_ms", self.min_dwell_ms, 0, 10_000)
+        if self.deactivation_threshold >= self.activation_threshold:
+            raise ConfigError(
+                f"got smoothing.deactivation_threshold {self.deactivation_threshold} with"
+                f" smoothing.activation_threshold {self.activation_threshold}, expected the former"
+                " to be the smaller one"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class VadConfig:
+    """What counts as speech."""
+
+    detector: Literal["webrtc", "off"] = "webrtc"
+    """``webrtc``, or ``off``: everything is speech."""
+    aggressiveness: int = 2
+    """How readily WebRTC's detector calls a frame noise, 0 (rarely) to 3."""
+    min_level_dbfs: float = -60.0
+    """Frames quieter than this are silence whatever the detector says, -120 to 0 dBFS."""
+    hangover_ms: int = 200
+    """Time after the last speech frame that still counts as speech, 0 to 2000 ms."""
+
+    def __post_init__(self) -> None:
+        _check_choice("vad.detector", self.detector, ("webrtc", "off"))
+        _check_range("vad.aggressiveness", self.aggressiveness, 0, 3)
+        _check_range("vad.min_level_dbfs", self.min_level_dbfs, -120, 0)
+        _check_range("vad.hangover_ms", self.hangover_ms, 0, 2_000)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingConfig:
+    """How windows of many streams share the engine."""
+
+    max_batch_size: int = 16
+    """Windows of one forward pass, 1 to 1024."""
+    max_wait_ms: float = 5.0
+    """Longest time a window waits for others to join its batch, 0 to 1000 ms."""
+    max_pending: int = 1024
+    """Windows that may wait for the engine; more are refused, 1 to 1000000."""
+    step_timeout_s: float = 60.0
+    """A forward pass that takes longer counts as dead, 1 to 3600 s."""
+    max_restarts: int = 3
+    """Times a dead worker is brought back before the engine is reported dead, 0 to 100."""
+
+    def __post_init__(self) -> None:
+        _check_range("batching.max_batch_size", self.max_batch_size, 1, 1024)
+        _check_range("batching.max_wait_ms", self.max_wait_ms, 0, 1000)
+        _check_range("batching.max_pending", self.max_pending, 1, 1_000_000)
+        _check_range("batching.step_timeout_s", self.step_timeout_s, 1, 3600)
+        _check_range("batching.max_restarts", self.max_restarts, 0, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineConfig:
+    """How files are analysed."""
+
+    max_pass_s: float = 30.0
+    """Longest audio scored in one forward pass; longer files are cut, 1 to 120 s."""
+
+    def __post_init__(self) -> None:
+        _check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """The whole ``ser_engine`` section."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    timeline: TimelineConfig = field(default_factory=TimelineConfig)
+    smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
+    vad: VadConfig = field(default_factory=VadConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    offline: OfflineConfig = field(default_factory=OfflineConfig)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"got {name} {value}, expected {low} to {high}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"got {name} '{value}', expected one of {', '.join(choices)}")

@@ -1,0 +1,79 @@
+"""The plain data that passes between the parts of the engine.
+
+Array shapes are given with axis names: ``samples`` (16 kHz mono), ``frames`` (see
+:mod:`ser_engine.frames`), ``classes`` (in the order of the model's labels) and ``dim``
+(embedding size).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.frames import HOP_SAMPLES
+from ser_engine.labels import LabelSet
+
+__all__ = ["FloatArray", "ModelInfo", "Window", "WindowResult"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The audio of one forward pass.
+
+    Attributes:
+        samples: float32 ``(samples,)``, mono 16 kHz, full scale at ±1. At least 400 samples.
+        start_sample: index of ``samples[0]`` on its stream's clock. Windows of one stream share
+            features only where their starts differ by a multiple of 320 samples.
+        stream_key: windows with the same key are taken to be successive views of one stream, so
+            that features of audio they share need not be computed again. The engine compares the
+            shared samples before it relies on them; a wrong key costs time, never correctness.
+            None: no sharing.
+    """
+
+    samples: FloatArray
+    start_sample: int = 0
+    stream_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowResult:
+    """What the engine says of one window.
+
+    Attributes:
+        logits: float32 ``(frames, classes)``. The mean over frames, then softmax, is exactly the
+            model's utterance result for the window: the head is linear.
+        embeddings: float32 ``(frames, dim)``.
+        hop_samples: samples between frames: 320, or 160 when a second pass was interleaved.
+            Frame ``i`` starts ``i * hop_samples`` samples after the window's first sample.
+    """
+
+    logits: FloatArray
+    embeddings: FloatArray
+    hop_samples: int = HOP_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Where a model comes from and what it may be used for.
+
+    Attributes:
+        name: e.g. ``emotion2vec_plus_base``.
+        source: the folder or hub repository it was read from.
+        licence: licence name or link of the weights.
+        sha256: hash of the weight file as published, hex.
+        labels: the classes, in the order of the logits.
+        embedding_dim: size of ``dim``.
+        notice: one sentence users must see wherever the model is in use, or "".
+    """
+
+    name: str
+    source: str
+    licence: str
+    sha256: str
+    labels: LabelSet
+    embedding_dim: int
+    notice: str = ""
