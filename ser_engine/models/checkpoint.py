@@ -1,4 +1,9 @@
-"""A model folder read into memory: sizes, labels and weights, whatever it was saved with."""
+"""A network in memory: sizes, labels and weights, whatever they were saved with.
+
+:mod:`~ser_engine.models.folder` reads one from a published folder,
+:mod:`~ser_engine.models.prepared` keeps the part inference needs for quick starts, and
+:mod:`~ser_engine.models.find` looks one up by name.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +48,16 @@ class Emotion2vecSizes:
     pos_conv_width: int
     pos_conv_groups: int
     normalize: bool
+
+    @property
+    def pos_conv_kernel(self) -> int:
+        """Kernel of each layer of the positional encoder, in frames."""
+        return max(3, self.pos_conv_width // self.pos_conv_depth)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of a block's hidden layer."""
+        return int(self.embed_dim * self.mlp_ratio)
 
 
 @dataclass(frozen=True, slots=True)
