@@ -1,0 +1,1 @@
+"""Turns windows of audio into emotion posteriors. Knows nothing of the other packages."""

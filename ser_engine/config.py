@@ -25,7 +25,9 @@ __all__ = [
     "VadConfig",
 ]
 
-RuntimeName = Literal["auto", "torch", "torch-compile", "openvino", "openvino-int8", "onnx", "funasr"]
+RuntimeName = Literal[
+    "auto", "torch", "torch-compile", "openvino", "openvino-int8", "onnx", "funasr"
+]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["cached", "exact"]
 

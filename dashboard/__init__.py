@@ -1,0 +1,1 @@
+"""Shows live and recorded emotion timelines in a browser."""

@@ -1,0 +1,1 @@
+"""Sends a microphone or an audio file to a stream server."""

@@ -1,0 +1,1 @@
+"""Receives audio streams, publishes their emotion timelines, and holds the command line."""

@@ -1,0 +1,79 @@
+"""The ``emotion-monitor`` command.
+
+Every command has its own module in this package and is registered below. Its module imports what
+it needs inside the command's function, so that ``--help`` and errors in the arguments come at
+once: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser_engine.errors import ConfigError, SerEngineError
+from stream_server.cli import config
+from stream_server.cli.context import GlobalOptions
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="emotion-monitor",
+    help="Streaming speech-emotion recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command("config")(config.config)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit status: 0, 1 where a command failed, 2 where the arguments or the settings are wrong.
+
+    Args:
+        arguments: what follows the program's name; None: those of the process.
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="emotion-monitor")
+    except SerEngineError as error:
+        print(f"emotion-monitor: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"emotion-monitor {version('emotion-monitor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Read this file instead of config.yaml."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change one setting, e.g. ser_engine.timeline.window_ms=3000. May be repeated.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    context.obj = GlobalOptions(config_file, tuple(assignments or ()))
