@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Sets up with everything, checks style and types, then runs the tests: bash test.sh [pytest args]
+# With REQUIRE_ALL=1 a test that is skipped because the machine lacks something fails instead.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
+
+setup test all,dev
+cd "$root"
+
+failed=""
+step() { "$@" || failed="$failed ${*##*/}"; }
+step "$venv/bin/ruff" check .
+step "$venv/bin/ruff" format --check .
+step "$venv/bin/mypy"
+[ -z "$failed" ] || say "failed before the tests:$failed"
+
+status=0
+"$venv/bin/python" -m pytest "$@" || status=$?
+if [ -n "$failed" ] && [ "$status" = 0 ]; then status=1; fi
+exit "$status"
