@@ -1,0 +1,170 @@
+"""Find the model the settings name: a folder, a known model, or the best one on disk.
+
+A known model is looked for in this order, and asked of a hub only when it is nowhere::
+
+    <models_dir>/<name>            fetched or put there by hand
+    caches of the hubs' clients    fetched earlier by FunASR, for instance
+    <models_dir>/prepared/<name>-* left over when the above was removed to save space
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser_engine.config import ModelConfig
+from ser_engine.errors import CheckpointError
+from ser_engine.models.checkpoint import Checkpoint
+from ser_engine.models.folder import is_published_folder
+from ser_engine.models.hub import HUB_CLIENTS, ProgressCallback, fetch
+from ser_engine.models.hub_clients import MODEL_NAMES, HubClient
+from ser_engine.models.prepared import is_prepared_folder, load_model, prepared_folders
+
+__all__ = ["fetch_model", "find_model", "models_on_disk"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder that may hold a model, and where it came from if that is not the folder."""
+
+    folder: Path
+    source: str | None = None
+
+    def holds_model(self) -> bool:
+        return is_published_folder(self.folder) or is_prepared_folder(self.folder)
+
+
+def find_model(
+    config: ModelConfig,
+    *,
+    progress: ProgressCallback | None = None,
+    clients: Sequence[HubClient] = HUB_CLIENTS,
+) -> Checkpoint:
+    """Return the model ``config.name`` stands for.
+
+    A folder is read as it is. A known name is looked for on disk, then asked of a hub unless
+    ``config.offline``. ``auto`` takes the best of the known models on disk and never asks a hub:
+    fetching a better one in the background is the caller's decision (:func:`fetch_model`).
+
+    Args:
+        config: name, folders and hub.
+        progress: told how far a download has come.
+        clients: the hubs there are.
+
+    Raises:
+        CheckpointError: there is no such model, or what is there cannot be used.
+        HubUnavailableError: the model is not on disk and no hub gave it.
+    """
+    prepared_dir = _prepared_dir(config)
+    if config.name == "auto":
+        return _best_on_disk(config, clients)
+    folder = Path(config.name).expanduser()
+    if folder.exists():
+        return load_model(folder, prepared_dir)
+    name = _known_name(config.name, clients)
+    if name is None:
+        raise CheckpointError(
+            f"got model.name {config.name!r}, which is no folder on this machine; expected a"
+            f" model's folder, auto, or one of {', '.join(MODEL_NAMES)}"
+        )
+    places = _places(name, config, clients)
+    for place in places:
+        if place.holds_model():
+            return load_model(place.folder, prepared_dir, name=name, source=place.source)
+    if config.offline:
+        raise CheckpointError(
+            f"got no {name} on disk with model.offline on (looked in {_listed(places)}); copy the"
+            f" model's folder to {places[0].folder} or turn model.offline off"
+        )
+    return fetch_model(name, config, progress=progress, clients=clients)
+
+
+def fetch_model(
+    name: str,
+    config: ModelConfig,
+    *,
+    progress: ProgressCallback | None = None,
+    clients: Sequence[HubClient] = HUB_CLIENTS,
+) -> Checkpoint:
+    """Fetch a known model from a hub into ``config.models_dir`` and return it.
+
+    Raises:
+        CheckpointError: ``config.offline`` is on, or what was fetched cannot be used.
+        HubUnavailableError: no hub gave it.
+    """
+    if config.offline:
+        raise CheckpointError(f"got model.offline on, expected it off to fetch {name}")
+    folder = fetch(
+        name,
+        Path(config.models_dir).expanduser(),
+        hub=config.hub,
+        timeout_s=config.hub_timeout_s,
+        progress=progress,
+        clients=clients,
+    )
+    return load_model(folder, _prepared_dir(config), name=name)
+
+
+def models_on_disk(
+    config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
+) -> tuple[str, ...]:
+    """Return the known models that need no download, best first."""
+    return tuple(
+        name
+        for name in MODEL_NAMES
+        if any(place.holds_model() for place in _places(name, config, clients))
+    )
+
+
+def _best_on_disk(config: ModelConfig, clients: Sequence[HubClient]) -> Checkpoint:
+    failures: list[str] = []
+    for name in MODEL_NAMES:
+        for place in _places(name, config, clients):
+            if not place.holds_model():
+                continue
+            try:
+                return load_model(
+                    place.folder, _prepared_dir(config), name=name, source=place.source
+                )
+            except CheckpointError as error:
+                _log.warning("model %s is passed over: %s", name, error)
+                failures.append(str(error))
+    # The model shipped in the package belongs here: it makes auto succeed on any machine.
+    places = [place for name in MODEL_NAMES for place in _places(name, config, clients)]
+    damaged = f" What was found cannot be used: {'; '.join(failures)}." if failures else ""
+    raise CheckpointError(
+        f"got no model on disk for model.name auto (looked in {_listed(places)}).{damaged} Set"
+        f" model.name to a folder, or to one of {', '.join(MODEL_NAMES)} to have it fetched"
+    )
+
+
+def _places(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> list[_Place]:
+    places = [_Place(Path(config.models_dir).expanduser() / name)]
+    for client in clients:
+        repo_id = client.repo_id(name)
+        try:
+            cached = client.cached_folders(repo_id)
+        except ImportError:
+            continue
+        places += [_Place(folder, f"{client.name}:{repo_id}") for folder in cached]
+    places += [_Place(folder) for folder in prepared_folders(_prepared_dir(config), name)]
+    return places
+
+
+def _known_name(name: str, clients: Sequence[HubClient]) -> str | None:
+    for known in MODEL_NAMES:
+        if name == known or name in (client.repo_id(known) for client in clients):
+            return known
+    return None
+
+
+def _prepared_dir(config: ModelConfig) -> Path:
+    return Path(config.models_dir).expanduser() / "prepared"
+
+
+def _listed(places: Sequence[_Place]) -> str:
+    return ", ".join(dict.fromkeys(str(place.folder) for place in places))
