@@ -167,4 +167,4 @@ def _prepared_dir(config: ModelConfig) -> Path:
 
 
 def _listed(places: Sequence[_Place]) -> str:
-    return ", ".join(dict.fromkeys(str(place.folder) for place in places))
+    return ", ".join(dict.fromkeys(str(place.folder.parent) for place in places))

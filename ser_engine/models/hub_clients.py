@@ -7,6 +7,7 @@ here. Imports are made when a hub is first used.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ Report = Callable[[int, int | None], None]
 """Told ``(done_bytes, total_bytes)`` of all files together; raises Cancelled to stop."""
 
 
-class Cancelled(Exception):  # noqa: N818 - a request, not a failure
+class Cancelled(Exception):
     """Raised by a Report to end the download it is told about."""
 
 
@@ -125,11 +126,11 @@ class HuggingFace:
     def download(self, repo_id: str, folder: Path, files: list[str], report: Report) -> None:
         """Fetch files of a repository."""
         from huggingface_hub import snapshot_download
-        from tqdm.auto import tqdm
 
+        tqdm: Any = importlib.import_module("tqdm.auto").tqdm
         meter = _Meter(report)
 
-        class Progress(tqdm):  # type: ignore[type-arg]
+        class Progress(tqdm):  # type: ignore[misc]
             """A bar that draws nothing. The one with bytes is told the sum over all files."""
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -143,7 +144,13 @@ class HuggingFace:
                 if self._counts:
                     meter.reach(int(self.n), int(self.total or 0))
 
-        snapshot_download(repo_id, local_dir=str(folder), allow_patterns=files, tqdm_class=Progress)
+        snapshot_download(
+            repo_id,
+            local_dir=str(folder),
+            allow_patterns=files,
+            endpoint=self.endpoint(),
+            tqdm_class=Progress,
+        )
 
 
 class _Meter:
@@ -179,9 +186,7 @@ class _Meter:
 
 def _modelscope_config() -> Any:
     # The light half of the client: importing `modelscope` itself takes seconds.
-    from modelscope_hub.config import HubConfig
-
-    return HubConfig()
+    return importlib.import_module("modelscope_hub.config").HubConfig()
 
 
 def _newest_first(snapshots: Path) -> list[Path]:
