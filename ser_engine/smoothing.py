@@ -1,0 +1,108 @@
+"""Hysteresis: from a posterior a frame to one stable label.
+
+The present label stays until another one is clearly there, for long enough. With *q* the
+posterior of a frame, *p* the present label and *c* the strongest class, the frame speaks for a
+change to *c* where *c* is not *p* and
+
+- ``q[c] >= activation_threshold`` (another one is clearly there), or
+- ``q[p] < deactivation_threshold`` (the present one is gone).
+
+The label follows when frames of speech that all speak for the same change last ``min_dwell_ms``.
+Silence between them neither adds to that time nor ends it.
+
+**Dating.** A change is dated back to its first frame, since that is when it happened; the dwell
+time is only what it took to be sure. So nothing may be called certain past the first frame of a
+change in doubt, and :attr:`Decision.doubt_since` says where that is.
+
+**First label.** With no present label the strongest class is reported at once and settles when
+it has been the strongest for ``min_dwell_ms``; it then counts from where the run began.
+
+**Memory.** The label outlives silences shorter than the smoothing span. After a longer one no
+frame before it is in the pool any more: the label is forgotten along with its evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ser_engine.config import SmoothingConfig
+from ser_engine.frames import ms_to_samples
+
+__all__ = ["Decision", "LabelTracker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is believed at one frame.
+
+    Attributes:
+        label: class index.
+        settled: False until a first label has lasted ``min_dwell_ms``.
+        changed_at: start sample the new label is dated back to, at the frame where a settled
+            label gives way to another; otherwise None.
+        doubt_since: start sample of the first frame of a change that has not lasted yet, or None.
+    """
+
+    label: int
+    settled: bool
+    changed_at: int | None = None
+    doubt_since: int | None = None
+
+
+@dataclass(slots=True)
+class _State:
+    label: int | None = None
+    candidate: int | None = None
+    candidate_since: int = 0
+    candidate_samples: int = 0
+    last_end: int = 0
+
+    def doubt(self, candidate: int, start_sample: int, duration: int) -> None:
+        if candidate != self.candidate:
+            self.candidate = candidate
+            self.candidate_since = start_sample
+            self.candidate_samples = 0
+        self.candidate_samples += duration
+
+
+class LabelTracker:
+    """Follows the label of one channel, frame by frame."""
+
+    def __init__(self, config: SmoothingConfig) -> None:
+        self._activation = config.activation_threshold
+        self._deactivation = config.deactivation_threshold
+        self._dwell_samples = ms_to_samples(config.min_dwell_ms)
+        self._span_samples = ms_to_samples(config.span_ms)
+        self._state = _State()
+
+    def reset(self) -> None:
+        """Forget the label."""
+        self._state = _State()
+
+    def push(self, start_sample: int, end_sample: int, posterior: Sequence[float]) -> Decision:
+        """Take the next speech frame's cell and smoothed posterior ``(classes,)``."""
+        if start_sample - self._state.last_end >= self._span_samples:
+            self._state = _State()
+        state = self._state
+        state.last_end = end_sample
+        strongest = max(range(len(posterior)), key=posterior.__getitem__)
+        present = state.label
+        if present is not None and (
+            strongest == present
+            or (
+                posterior[strongest] < self._activation and posterior[present] >= self._deactivation
+            )
+        ):
+            state.candidate = None
+            return Decision(present, settled=True)
+        state.doubt(strongest, start_sample, end_sample - start_sample)
+        lasted = state.candidate_samples >= self._dwell_samples
+        if present is None:
+            if lasted:
+                state.label, state.candidate = strongest, None
+            return Decision(strongest, settled=lasted)
+        if not lasted:
+            return Decision(present, settled=True, doubt_since=state.candidate_since)
+        state.label, state.candidate = strongest, None
+        return Decision(strongest, settled=True, changed_at=state.candidate_since)
