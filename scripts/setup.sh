@@ -100,7 +100,7 @@ setup() {
     fail "the packages could not be installed; is the package index reachable?"
   for extra in "$@"; do
     say "installing the optional extra $extra"
-    pip_install --editable "$root[$extra]" || say "going on without $extra"
+    pip_install --editable "$root[$extra]" || say "going on without $extra; delete ${stamp#"$root/"} to try again"
   done
   echo "$wanted" >"$stamp"
 }

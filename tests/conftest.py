@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from ser_engine.types import FloatArray
+from tests.requirements import missing, shared_data_dir
+
+# The same examples in every run, and no verdict by the clock: a busy machine is not a failure.
+hypothesis_settings.register_profile("deterministic", derandomize=True, deadline=None)
+hypothesis_settings.load_profile("deterministic")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        lacking = missing(mark.args)
+        if lacking is None:
+            continue
+        message = f"{lacking.reason}: {lacking.how_to_get}"
+        if os.environ.get("REQUIRE_ALL") == "1" and not lacking.is_hardware:
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechClip:
+    """One acted recording.
+
+    Attributes:
+        path: its file.
+        corpus: ``emodb``, ``ravdess`` or ``nemo_pl``.
+        speaker: the corpus's name of the actor.
+        language: ``de``, ``en`` or ``pl``.
+        emotion: what the actor was asked for.
+        samples: float32 ``(samples,)``, mono 16 kHz.
+    """
+
+    path: Path
+    corpus: str
+    speaker: str
+    language: str
+    emotion: str
+    samples: FloatArray
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recordings. Needs ``shared-data``."""
+    return shared_data_dir()
+
+
+@pytest.fixture(scope="session")
+def speech_clips(shared_data: Path) -> tuple[SpeechClip, ...]:
+    """Three clips of each corpus, at least 1.5 s long, of three emotions. Needs ``shared-data``."""
+    import soundfile
+
+    folder = shared_data / "emotional-speech"
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as manifest:
+        rows = [row for row in csv.DictReader(manifest) if float(row["duration_s"]) >= 1.5]
+    clips: list[SpeechClip] = []
+    for corpus in ("emodb", "ravdess", "nemo_pl"):
+        first_of_emotion: dict[str, dict[str, str]] = {}
+        for row in rows:
+            if row["corpus"] == corpus:
+                first_of_emotion.setdefault(row["emotion"], row)
+        for row in list(first_of_emotion.values())[:3]:
+            path = folder / row["path"]
+            samples, rate = soundfile.read(path, dtype="float32")
+            assert rate == 16_000
+            assert samples.ndim == 1
+            clips.append(
+                SpeechClip(path, corpus, row["speaker"], row["language"], row["emotion"], samples)
+            )
+    return tuple(clips)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as FunASR publishes them: 64 wide, 1 + 2 blocks, random weights."""
+    from benchmarks.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "emotion2vec_tiny")
+
+
+@pytest.fixture(scope="session")
+def base_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model folder in the size of emotion2vec+ base, 375 MB, random weights."""
+    from benchmarks.random_checkpoint import write_random_checkpoint
+
+    folder = tmp_path_factory.mktemp("base") / "emotion2vec_plus_base"
+    yield write_random_checkpoint(folder, "base")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def funasr() -> ModuleType:
+    """FunASR, imported; what it imports warns of its own ageing. Needs ``funasr``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("funasr")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(0)

@@ -1,0 +1,118 @@
+"""What a test may need of the machine: ``@pytest.mark.needs("funasr", "shared-data")``.
+
+Where something is missing the test is skipped, with the reason and how to get it. With
+``REQUIRE_ALL=1`` it fails instead, unless the requirement is hardware that not every machine has.
+
+A test that needs an optional package imports it inside the test, never at the top of its file.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REPOSITORY", "REQUIREMENTS", "Requirement", "missing", "shared_data_dir"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Something a machine has or lacks.
+
+    Attributes:
+        is_met: whether this machine has it.
+        reason: what is missing, as the reader of a skipped test sees it.
+        how_to_get: the command or setting that helps.
+        is_hardware: never demanded, not even with ``REQUIRE_ALL=1``.
+    """
+
+    is_met: Callable[[], bool]
+    reason: str
+    how_to_get: str
+    is_hardware: bool = False
+
+
+def shared_data_dir() -> Path:
+    """Return the folder of recordings beside the checkout, whether or not it is there."""
+    override = os.environ.get("EMOTION_MONITOR_SHARED_DATA")
+    return Path(override) if override else REPOSITORY.parent / "shared" / "data"
+
+
+def missing(names: tuple[str, ...]) -> Requirement | None:
+    """Return the first of the named requirements that this machine does not meet.
+
+    Raises:
+        KeyError: there is no requirement of that name.
+    """
+    return next((REQUIREMENTS[name] for name in names if not REQUIREMENTS[name].is_met()), None)
+
+
+def _package(module: str, extra: str) -> Requirement:
+    return Requirement(
+        lambda: importlib.util.find_spec(module) is not None,
+        f"the package {module} is not installed",
+        f"pip install 'emotion-monitor[{extra}]'",
+    )
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _is_checkout() -> bool:
+    if shutil.which("git") is None:
+        return False
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--show-toplevel"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return bool(found) and Path(found).resolve() == REPOSITORY
+
+
+REQUIREMENTS: dict[str, Requirement] = {
+    "funasr": _package("funasr", "funasr"),
+    "modelscope": _package("modelscope", "hub"),
+    "huggingface-hub": _package("huggingface_hub", "hub"),
+    "openvino": _package("openvino", "openvino"),
+    "nncf": _package("nncf", "openvino"),
+    "onnx": _package("onnx", "onnx"),
+    "onnxscript": _package("onnxscript", "onnx"),
+    "onnxruntime": _package("onnxruntime", "onnx"),
+    "c++": Requirement(
+        lambda: any(shutil.which(name) for name in ("g++", "clang++")),
+        "there is no C++ compiler",
+        "apt-get install g++ python3-dev",
+    ),
+    "chromium": Requirement(
+        lambda: any(
+            shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")
+        ),
+        "there is no Chromium browser",
+        "apt-get install chromium",
+    ),
+    "portaudio": Requirement(
+        lambda: ctypes.util.find_library("portaudio") is not None,
+        "the PortAudio library is not installed",
+        "apt-get install libportaudio2",
+    ),
+    "git-checkout": Requirement(
+        _is_checkout,
+        "this is not a git checkout",
+        "git clone the repository",
+    ),
+    "shared-data": Requirement(
+        lambda: (shared_data_dir() / "emotional-speech" / "manifest.csv").is_file(),
+        f"there are no recordings in {shared_data_dir()}",
+        "put them there, or set EMOTION_MONITOR_SHARED_DATA to their folder",
+    ),
+    "gpu": Requirement(
+        _has_cuda, "there is no CUDA GPU", "run on a machine that has one", is_hardware=True
+    ),
+}

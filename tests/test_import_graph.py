@@ -1,0 +1,250 @@
+"""Dependencies point one way; ``docs/architecture.md`` says which and why."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from tests.requirements import REPOSITORY
+
+PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard")
+
+MAY_IMPORT = {
+    # More specific names first: the first that covers a module is the rule for it.
+    "stream_server.cli": PACKAGES,
+    "stream_server.protocol": ("stream_server.protocol",),
+    "stream_server": ("ser_engine", "stream_server"),
+    "ser_engine": ("ser_engine",),
+    "mic_client": ("mic_client", "stream_server.protocol"),
+    "dashboard": ("dashboard", "stream_server.feed", "stream_server.store", "ser_engine.offline"),
+}
+"""What a module may import of the four packages, anywhere in its code."""
+
+CORE_MAY_IMPORT = {"torch", "numpy", "ser_engine"}
+"""What the engine's core may import at module level besides the standard library."""
+
+MODELS_MAY_IMPORT = CORE_MAY_IMPORT | {"safetensors", "yaml"}
+"""The same for ``ser_engine.models``: what the files of a checkpoint are read with."""
+
+NOT_CORE = (
+    "ser_engine.audio_files",
+    "ser_engine.offline*",
+    "ser_engine.runtimes.openvino*",
+    "ser_engine.runtimes.onnx*",
+    "ser_engine.runtimes.funasr*",
+    "ser_engine.models.hub*",
+    "ser_engine.streaming.vad*",
+)
+"""Modules of the engine that exist for the sake of another package."""
+
+WITHOUT = {
+    "stream_server.protocol": {"torch", "asyncio"},
+    "mic_client": {"torch"},
+}
+"""What importing a module must not bring along, by whatever way."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """``module`` imports ``target``; at its own level or inside a function."""
+
+    module: str
+    target: str
+    at_module_level: bool
+
+
+def covers(prefix: str, module: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def modules() -> dict[str, str]:
+    """Return the source text of every module of the four packages, by dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports_of(name: str, source: str, known: Iterable[str]) -> Iterator[Import]:
+    """Yield the imports of a module. What only type checkers read does not count."""
+    known = set(known)
+
+    def visit(node: ast.AST, at_module_level: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for statement in node.orelse:
+                yield from visit(statement, at_module_level)
+            return
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, at_module_level)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative imports are not used"
+            assert node.module
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                target = submodule if submodule in known else node.module
+                yield Import(name, target, at_module_level)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, at_module_level and not inside)
+
+    yield from visit(ast.parse(source), True)
+
+
+def wrong_directions(sources: Mapping[str, str]) -> list[str]:
+    """Return every import between the packages that the rule forbids."""
+    wrong = []
+    for name, source in sources.items():
+        allowed = next(allowed for prefix, allowed in MAY_IMPORT.items() if covers(prefix, name))
+        for found in imports_of(name, source, sources):
+            ours = found.target.partition(".")[0] in PACKAGES
+            if ours and not any(covers(prefix, found.target) for prefix in allowed):
+                wrong.append(f"{name} imports {found.target}")
+    return wrong
+
+
+def strangers_in_the_core(sources: Mapping[str, str]) -> list[str]:
+    """Return every module-level import of the engine's core beyond torch and numpy."""
+    wrong = []
+    for name, source in sources.items():
+        if not covers("ser_engine", name):
+            continue
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in NOT_CORE):
+            continue
+        allowed = MODELS_MAY_IMPORT if covers("ser_engine.models", name) else CORE_MAY_IMPORT
+        for found in imports_of(name, source, sources):
+            top = found.target.partition(".")[0]
+            if found.at_module_level and top not in allowed | sys.stdlib_module_names:
+                wrong.append(f"{name} imports {found.target}")
+    return wrong
+
+
+def brought_along(name: str, sources: Mapping[str, str]) -> set[str]:
+    """Return the top-level packages that importing a module imports, directly or not."""
+    waiting, done, tops = [name], set(), set()
+    while waiting:
+        module = waiting.pop()
+        if module in done or module not in sources:
+            continue
+        done.add(module)
+        parts = module.split(".")
+        waiting += [".".join(parts[:depth]) for depth in range(1, len(parts))]
+        for found in imports_of(module, sources[module], sources):
+            if found.at_module_level:
+                tops.add(found.target.partition(".")[0])
+                waiting.append(found.target)
+    return tops
+
+
+def unwanted_company(sources: Mapping[str, str]) -> list[str]:
+    """Return the modules that bring along what they promise to do without."""
+    return [
+        f"{name} brings {unwanted}"
+        for prefix, forbidden in WITHOUT.items()
+        for name in sources
+        if covers(prefix, name)
+        for unwanted in sorted(forbidden & brought_along(name, sources))
+    ]
+
+
+def test_packages_depend_in_one_direction():
+    assert wrong_directions(modules()) == []
+
+
+def test_the_core_of_the_engine_needs_torch_and_numpy_only():
+    assert strangers_in_the_core(modules()) == []
+
+
+def test_clients_and_protocols_bring_no_torch():
+    assert unwanted_company(modules()) == []
+
+
+def test_all_four_packages_are_looked_at():
+    assert {name.partition(".")[0] for name in modules()} == set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("ser_engine.engine", "import stream_server.settings"),
+        ("ser_engine.engine", "def f():\n    from dashboard import app"),
+        ("stream_server.gateway", "from mic_client import sender"),
+        ("stream_server.gateway", "import dashboard"),
+        ("stream_server.protocol.native", "from stream_server.settings import Settings"),
+        ("stream_server.protocol.native", "import ser_engine.frames"),
+        ("mic_client.sender", "from stream_server import settings"),
+        ("mic_client.sender", "import ser_engine"),
+        ("dashboard.app", "import stream_server.gateway"),
+        ("dashboard.app", "from ser_engine.engine import EngineCore"),
+    ],
+)
+def test_a_wrong_direction_is_found(module: str, source: str):
+    sources = {module: source, "stream_server.settings": ""}
+    assert len(wrong_directions(sources)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("stream_server.cli.serve", "import dashboard, mic_client, ser_engine, stream_server"),
+        ("mic_client.sender", "from stream_server.protocol import native"),
+        ("dashboard.app", "from ser_engine.offline import analyse"),
+        ("dashboard.app", "import stream_server.feed"),
+        (
+            "ser_engine.engine",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import stream_server",
+        ),
+    ],
+)
+def test_a_right_direction_is_left_alone(module: str, source: str):
+    assert wrong_directions({module: source, "stream_server.protocol": ""}) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "is_wrong"),
+    [
+        ("ser_engine.engine", "import pydantic", True),
+        ("ser_engine.engine", "try:\n    import scipy\nexcept ImportError:\n    pass", True),
+        ("ser_engine.engine", "class A:\n    import yaml", True),
+        ("ser_engine.engine", "import safetensors", True),
+        ("ser_engine.models.checkpoint", "import safetensors.torch", False),
+        ("ser_engine.engine", "def f():\n    import yaml", False),
+        ("ser_engine.engine", "import json\nimport torch.nn\nimport numpy as np", False),
+        ("ser_engine.runtimes.openvino_int8", "import openvino", False),
+        ("stream_server.settings", "import pydantic", False),
+    ],
+)
+def test_a_stranger_in_the_core_is_found(module: str, source: str, is_wrong: bool):
+    assert bool(strangers_in_the_core({module: source})) is is_wrong
+
+
+def test_torch_behind_another_module_is_found():
+    sources = {
+        "stream_server": "",
+        "stream_server.protocol": "",
+        "stream_server.protocol.native": "from stream_server.protocol import messages",
+        "stream_server.protocol.messages": "import torch.nn",
+        "mic_client": "",
+        "mic_client.sender": "import stream_server.protocol.native",
+    }
+    assert "stream_server.protocol.native brings torch" in unwanted_company(sources)
+    assert "mic_client.sender brings torch" in unwanted_company(sources)
+    sources["stream_server.protocol.messages"] = "def f():\n    import torch"
+    assert unwanted_company(sources) == []
+
+
+def test_what_a_parent_package_imports_is_found():
+    sources = {"stream_server": "import asyncio", "stream_server.protocol": ""}
+    assert unwanted_company(sources) == ["stream_server.protocol brings asyncio"]
+
+
+def test_modules_are_known_by_their_dotted_names():
+    assert {"ser_engine", "ser_engine.frames", "stream_server.cli", "mic_client"} <= set(modules())

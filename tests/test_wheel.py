@@ -1,0 +1,103 @@
+"""A wheel holds the four packages and the defaults, and works without the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stream_server.settings import Settings
+from tests.requirements import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed ``emotion-monitor``, in an environment that lends only dependencies."""
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, with_pip=False)
+    python = environment / "bin" / "python"
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
+            *("--no-deps", "--no-index", "--disable-pip-version-check", wheel),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    # A path in a .pth file comes after the environment's own packages, and .pth files in that
+    # path, such as the one of the checkout's own installation, are not read.
+    (site_packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return environment / "bin" / "emotion-monitor"
+
+
+def output_of(command: Path, *arguments: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    result = subprocess.run(
+        [command, *arguments],
+        cwd=command.parent,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout
+
+
+def test_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        defaults = archive.read("stream_server/config.yaml")
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "ser_engine",
+        "stream_server",
+        "mic_client",
+        "dashboard",
+    }
+    assert defaults == (REPOSITORY / "config.yaml").read_bytes()
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_carries_the_licence(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
+        assert archive.read(name) == (REPOSITORY / "LICENSE").read_bytes()
+
+
+def test_the_installed_command_is_the_wheels_own(wheel: Path, command: Path):
+    version = wheel.name.split("-")[1]
+    assert output_of(command, "--version") == f"emotion-monitor {version}\n"
+    where = "import stream_server; print(stream_server.__file__)"
+    assert str(command.parent.parent) in output_of(command.parent / "python", "-c", where)
+
+
+def test_the_installed_command_has_the_defaults(command: Path):
+    assert yaml.safe_load(output_of(command, "config")) == yaml.safe_load(Settings().to_yaml())
+
+
+def test_the_installed_command_reads_the_packaged_file(command: Path):
+    code = "from stream_server.config_file import default_config_text as t; print(t(), end='')"
+    assert output_of(command.parent / "python", "-c", code) == (
+        REPOSITORY / "config.yaml"
+    ).read_text(encoding="utf-8")
