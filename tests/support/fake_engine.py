@@ -1,0 +1,83 @@
+"""Engines and detectors whose answers a test can compute by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ser_engine.errors import WindowError
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
+from ser_engine.labels import LabelSet
+from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
+
+LABELS = LabelSet.from_tokens(["生气/angry", "开心/happy", "中立/neutral", "<unk>"])
+
+FrameLogits = Callable[[FloatArray, Window], FloatArray]
+
+
+def logits_of_audio(frames: FloatArray, window: Window) -> FloatArray:
+    """Logits that depend on each frame's 400 samples and on nothing else.
+
+    Audio at a constant level of 0.1 is angry, 0.2 happy, 0.3 neutral, each with much certainty.
+    """
+    level = np.abs(frames).mean(axis=1)
+    centres = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
+    logits: FloatArray = -80 * np.abs(level[:, None] - centres)
+    return logits
+
+
+def logits_of_position(frames: FloatArray, window: Window) -> FloatArray:
+    """Logits that name the window: its start and end, and the frame's row in it."""
+    rows = np.zeros((len(frames), len(LABELS)), dtype=np.float32)
+    rows[:, 0] = window.start_sample
+    rows[:, 1] = window.start_sample + len(window.samples)
+    rows[:, 2] = np.arange(len(frames))
+    return rows
+
+
+class FakeEngine:
+    """Looks like an engine; computes with ``frame_logits``.
+
+    Attributes:
+        windows: every window that was run.
+        fail_when: windows it answers with an error.
+    """
+
+    def __init__(
+        self, frame_logits: FrameLogits = logits_of_audio, *, hop_samples: int = HOP_SAMPLES
+    ) -> None:
+        self.info = ModelInfo("fake", "nowhere", "none", "", LABELS, 2, notice="A fake model.")
+        self.windows: list[Window] = []
+        self.fail_when: Callable[[Window], bool] = lambda window: False
+        self._frame_logits = frame_logits
+        self._hop = hop_samples
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        return [self.run(window) for window in windows]
+
+    def run(self, window: Window) -> WindowResult | WindowError:
+        self.windows.append(window)
+        if self.fail_when(window):
+            return WindowError("got a window it was told to fail on")
+        frames = np.lib.stride_tricks.sliding_window_view(window.samples, RECEPTIVE_FIELD_SAMPLES)
+        frames = frames[:: self._hop]
+        logits = self._frame_logits(frames, window)
+        embeddings = np.stack([frames[:, 0], frames[:, -1]], axis=1).copy()
+        return WindowResult(logits, embeddings, self._hop)
+
+
+class LevelDetector:
+    """Speech is where a cell holds a sample that is not zero."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._rest = np.empty(0, dtype=np.float32)
+
+    def push(self, samples: FloatArray) -> list[bool]:
+        audio = np.concatenate([self._rest, samples])
+        whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
+        self._rest = audio[whole:]
+        return [bool(cell.any()) for cell in audio[:whole].reshape(-1, HOP_SAMPLES)]
