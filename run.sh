@@ -3,7 +3,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
-# OpenVINO is the fastest way to run the network on a CPU; the hub clients fetch models.
+# The hub clients fetch models; OpenVINO runs them in int8 on a CPU.
 if has_cuda_gpu; then setup run "" hub; else setup run "" hub openvino; fi
 
 case "${1:-}" in
