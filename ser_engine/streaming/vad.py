@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import webrtcvad
 
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
@@ -61,6 +60,9 @@ class WebRtcDetector:
     """
 
     def __init__(self, config: VadConfig) -> None:
+        from webrtcvad import Vad
+
+        self._new_vad = Vad
         self._aggressiveness = config.aggressiveness
         self._min_power = 10 ** (config.min_level_dbfs / 10)
         self._hangover_cells = ms_to_samples(config.hangover_ms) // HOP_SAMPLES
@@ -68,7 +70,7 @@ class WebRtcDetector:
 
     def reset(self) -> None:
         """Forget the noise estimate, the hangover and an unfinished cell."""
-        self._vad = webrtcvad.Vad(self._aggressiveness)
+        self._vad = self._new_vad(self._aggressiveness)
         self._hangover_left = 0
         self._rest: FloatArray = np.empty(0, dtype=np.float32)
 
