@@ -4,7 +4,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
-setup test all,dev
+setup everything all,dev
 cd "$root"
 
 failed=""

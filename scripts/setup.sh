@@ -85,22 +85,27 @@ PYTHON
 device() { if has_cuda_gpu; then echo cuda; else echo cpu; fi; }
 
 # setup NAME EXTRAS [OPTIONAL_EXTRA...]: an optional extra that cannot be installed is reported and
-# left out. NAME tells the stamps of different sets apart.
+# left out. NAME tells the stamps of different sets apart; "everything" holds all of them.
 setup() {
   local name=$1 extras=$2 stamp wanted extra
   shift 2
   make_venv
-  stamp=$venv/.installed-$name
   wanted="$(device) $(fingerprint)"
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
+  for stamp in "$venv/.installed-everything" "$venv/.installed-$name"; do
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
+  done
   [ -f "$stamp" ] || say "setting up; the first time takes some minutes"
   install_torch
   say "installing packages"
-  pip_install --editable "$root${extras:+[$extras]}" ||
-    fail "the packages could not be installed; is the package index reachable?"
-  for extra in "$@"; do
-    say "installing the optional extra $extra"
-    pip_install --editable "$root[$extra]" || say "going on without $extra; delete ${stamp#"$root/"} to try again"
-  done
+  if [ $# = 0 ] || ! install_self "$(IFS=,; echo "${extras:+$extras,}$*")"; then
+    install_self "$extras" ||
+      fail "the packages could not be installed; is the package index reachable?"
+    for extra in "$@"; do
+      install_self "$extra" ||
+        say "going on without the extra $extra; delete ${stamp#"$root/"} to try again"
+    done
+  fi
   echo "$wanted" >"$stamp"
 }
+
+install_self() { pip_install --editable "$root${1:+[$1]}"; }

@@ -186,8 +186,21 @@ class TestExtras:
         result = machine.run('make_venv() { :; }; setup run "" hub openvino; echo done')
         assert result.returncode == 0
         assert result.stdout == "done\n"
-        assert "going on without hub" in result.stderr
+        assert "going on without the extra hub" in result.stderr
         assert machine.calls[-1].endswith("[openvino]")
+
+    def test_all_extras_are_installed_at_once_where_that_works(self, machine: Machine):
+        machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
+        assert machine.run('make_venv() { :; }; setup run "" hub openvino').returncode == 0
+        (call,) = [call for call in machine.calls if "pip install" in call]
+        assert call.endswith("[hub,openvino]")
+
+    def test_everything_holds_every_other_set(self, machine: Machine):
+        machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
+        assert machine.run("make_venv() { :; }; setup everything all,dev").returncode == 0
+        calls = len(machine.calls)
+        assert machine.run('make_venv() { :; }; setup run "" hub').stderr == ""
+        assert not [call for call in machine.calls[calls:] if "pip" in call]
 
     def test_what_was_set_up_is_not_set_up_again(self, machine: Machine):
         machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
@@ -195,7 +208,7 @@ class TestExtras:
         assert machine.run(command).returncode == 0
         calls = len(machine.calls)
         assert machine.run(command).stderr == ""
-        assert len([call for call in machine.calls[calls:] if "pip" in call]) == 0
+        assert not [call for call in machine.calls[calls:] if "pip" in call]
 
     def test_packages_that_cannot_be_installed_are_one_line(self, machine: Machine):
         machine.set_up_venv(installed_torch=f"{TORCH}+cpu", failing="*editable*")
