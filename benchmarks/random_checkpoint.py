@@ -198,8 +198,7 @@ def random_state_dict(
         with_decoder: also the pre-training decoder, which the published files leave out.
         seed: the same seed gives the same weights.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return dict(_tensors(SIZES[size], num_tokens, with_decoder, generator))
+    return dict(_tensors(SIZES[size], num_tokens, with_decoder, seed))
 
 
 def write_random_checkpoint(
@@ -268,8 +267,9 @@ def write_random_checkpoint(
 
 
 def _tensors(
-    sizes: NetworkSize, num_tokens: int, with_decoder: bool, generator: torch.Generator
+    sizes: NetworkSize, num_tokens: int, with_decoder: bool, seed: int
 ) -> Iterator[tuple[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
     dim, channels = sizes.embed_dim, sizes.conv_channels
     audio = "modality_encoders.AUDIO"
 
@@ -321,6 +321,8 @@ def _tensors(
     yield from norm(f"{audio}.context_encoder.norm", dim)
 
     if with_decoder:
+        # From its own numbers, so that the other weights are the same with it and without it.
+        rest, generator = generator, torch.Generator().manual_seed(seed + 1)
         fan_in = dim
         for layer in range(_DECODER_LAYERS):
             name = f"{audio}.decoder.blocks.{layer}.0"
@@ -328,6 +330,7 @@ def _tensors(
             yield from affine(name, *shape)
             fan_in = sizes.decoder_dim
         yield from affine(f"{audio}.decoder.proj", dim, sizes.decoder_dim)
+        generator = rest
 
     for index in range(sizes.depth):
         yield from block(f"blocks.{index}")

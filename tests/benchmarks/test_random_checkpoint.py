@@ -70,11 +70,12 @@ def test_a_prefix_is_put_before_the_encoder_and_not_before_the_head(tmp_path: Pa
     }
 
 
-def test_the_decoder_is_left_out_unless_asked_for(tmp_path: Path):
+def test_the_decoder_is_left_out_unless_asked_for_and_changes_nothing_else():
     without = random_state_dict("tiny")
-    assert not [name for name in without if ".decoder." in name]
     with_decoder = random_state_dict("tiny", with_decoder=True)
+    assert not [name for name in without if ".decoder." in name]
     assert len([name for name in with_decoder if ".decoder." in name]) == 10
+    assert all(torch.equal(without[name], with_decoder[name]) for name in without)
 
 
 def test_optimiser_state_makes_the_file_three_times_as_large(tmp_path: Path):
