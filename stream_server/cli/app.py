@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ser_engine.errors import ConfigError, SerEngineError
-from stream_server.cli import config
+from stream_server.cli import analyze, config
 from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command("analyze")(analyze.analyze)
 app.command("config")(config.config)
 
 
