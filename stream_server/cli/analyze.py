@@ -37,7 +37,7 @@ class GranularityName(StrEnum):
 
 def analyze(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings.")],
     granularity: Annotated[
         GranularityName,
         typer.Option(

@@ -57,29 +57,34 @@ class Analysis:
 def view(analyses: Sequence[Analysis], *, scores: bool) -> RenderableType:
     """Return tables of results that are all of one granularity."""
     utterances = [each for each in analyses if isinstance(each.result, UtteranceResult)]
-    tables: list[RenderableType] = [_utterances(utterances, scores=scores)] if utterances else []
+    tables: list[RenderableType] = []
+    if utterances and not scores:
+        tables.append(_utterances(utterances))
     for each in analyses:
-        if isinstance(each.result, FrameResult):
-            tables += [_title(each), _frames(each.result)]
-        elif isinstance(each.result, StreamResult):
-            tables += [_title(each), _stream(each.result)]
+        match each.result:
+            case UtteranceResult() as result if scores:
+                tables += [_title(each), _scores(result)]
+            case FrameResult() as result:
+                tables += [_title(each), _frames(result)]
+            case StreamResult() as result:
+                tables += [_title(each), _stream(result)]
     return Group(*tables)
 
 
-def _utterances(analyses: Sequence[Analysis], *, scores: bool) -> Table:
+def _utterances(analyses: Sequence[Analysis]) -> Table:
     table = _table("file", "emotion", "confidence", "")
-    names = analyses[0].result.labels if scores else ()
-    for name in names:
-        table.add_column(name, justify="right", style="dim")
     for each in analyses:
         assert isinstance(each.result, UtteranceResult)
-        shown = each.result.posteriors if scores else ()
-        table.add_row(
-            each.title,
-            _emotion(each.result.emotion),
-            *_strength(each.result.emotion, each.result.confidence),
-            *(f"{value:.3f}" for value in shown),
-        )
+        name, confidence = each.result.emotion, each.result.confidence
+        table.add_row(each.title, _emotion(name), *_strength(name, confidence))
+    return table
+
+
+def _scores(result: UtteranceResult) -> Table:
+    table = _table("emotion", "confidence", "")
+    ranked = sorted(zip(result.posteriors.tolist(), result.labels, strict=True), reverse=True)
+    for value, name in ranked:
+        table.add_row(_emotion(name), *_strength(name, value))
     return table
 
 
@@ -124,7 +129,9 @@ def _table(*columns: str, caption: str | None = None) -> Table:
     table = Table(caption=caption, caption_justify="left", box=None)
     for column in columns:
         right = column in ("from", "to", "confidence", "mean score")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=column == ""
+        )
     return table
 
 
