@@ -1,0 +1,145 @@
+"""Keeps a core running in a worker of its own, and tells when it will not answer any more.
+
+A core is lost when a step takes longer than ``step_timeout_s``, when it ends with
+:class:`~ser_engine.errors.EngineDeadError` or with a ``BaseException`` such as ``SystemExit``,
+and when 8 windows in a row make it raise. A thread that hangs cannot be ended: it is left behind
+with its core, and what it returns is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from ser_engine.errors import EngineDeadError, WindowError
+from ser_engine.types import Window, WindowResult
+from ser_engine.worker import Worker
+
+__all__ = ["Answers", "Core", "CoreHost", "WorkerLostError"]
+
+_MAX_RAISES = 8
+"""Windows that make a core raise, with none scored between, before it is taken for broken: a
+lost CUDA context, for one, fails every call from then on."""
+
+T = TypeVar("T")
+
+Answers = list[WindowResult | WindowError]
+"""A core's answers to the windows of a step, in their order."""
+
+
+class Core(Protocol):
+    """What scores windows. Used by one thread at a time; it may stand for a remote one."""
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        """Return an answer for each window, in their order. Blocks.
+
+        Raises:
+            EngineDeadError: the core cannot go on; another one may.
+        """
+
+
+class WorkerLostError(Exception):
+    """The worker will not answer any more; the message says why."""
+
+
+class CoreHost:
+    """One core at a time, in one worker at a time. Belongs to one event loop.
+
+    Args:
+        core_factory: makes a core; runs in the worker and blocks.
+        make_worker: makes what runs the core.
+        step_timeout_s: longest time a step may take.
+        start_timeout_s: longest time a core may take to be made.
+    """
+
+    def __init__(
+        self,
+        core_factory: Callable[[], Core],
+        make_worker: Callable[[], Worker],
+        *,
+        step_timeout_s: float,
+        start_timeout_s: float,
+    ) -> None:
+        self._core_factory = core_factory
+        self._make_worker = make_worker
+        self._step_timeout_s = step_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._core: Core | None = None
+        self._worker: Worker | None = None
+        self._raises = 0
+
+    async def start(self) -> None:
+        """Make a worker and, in it, a core, in place of those there were.
+
+        Raises:
+            WorkerLostError: the core was not made in time.
+            Exception: whatever the factory raised.
+        """
+        self.close()
+        worker = self._make_worker()
+        try:
+            core = await _call(worker, self._core_factory, self._start_timeout_s)
+            if isinstance(core, Exception):
+                raise core
+        except BaseException:
+            worker.close()
+            raise
+        self._worker, self._core, self._raises = worker, core, 0
+
+    async def step(self, windows: Sequence[Window]) -> Answers | Exception:
+        """Return the core's answers, or what it raised.
+
+        Raises:
+            WorkerLostError: there will be no answer.
+        """
+        core, worker = self._core, self._worker
+        assert core is not None and worker is not None, "step before start"
+        answers = await _call(worker, lambda: core.step(windows), self._step_timeout_s)
+        if isinstance(answers, Exception):
+            # Of several windows one may be at fault; that shows when it is run alone.
+            self._raises += len(windows) == 1
+            return answers
+        self._raises = 0
+        if len(answers) != len(windows):
+            return RuntimeError(f"the core gave {len(answers)} answers to {len(windows)} windows")
+        return answers
+
+    def check(self) -> None:
+        """Raise WorkerLostError if the core has raised too often to be worth another step."""
+        if self._raises >= _MAX_RAISES:
+            raise WorkerLostError(f"{self._raises} windows in a row made the core raise")
+
+    def close(self) -> None:
+        """Leave worker and core; a step that runs is not waited for."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = self._core = None
+
+
+async def _call(worker: Worker, job: Callable[[], T], timeout_s: float) -> T | Exception:
+    """Return what ``job`` returns or raises in the worker.
+
+    An exception is carried as a value, so that a TimeoutError or CancelledError of the job is
+    not taken for one of the event loop.
+
+    Raises:
+        WorkerLostError: it did not end in time, or ended with an exception that ends a worker.
+    """
+
+    def carried() -> T | BaseException:
+        try:
+            return job()
+        except BaseException as error:
+            return error
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            result = await asyncio.wrap_future(worker.submit(carried))
+    except TimeoutError:
+        raise WorkerLostError(f"no answer within {timeout_s:g} s") from None
+    if isinstance(result, EngineDeadError):
+        raise WorkerLostError(str(result))
+    if isinstance(result, Exception) or not isinstance(result, BaseException):
+        return result
+    raise WorkerLostError(f"{type(result).__name__} in the worker")

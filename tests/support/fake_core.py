@@ -1,0 +1,98 @@
+"""Cores and workers under a test's control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+import numpy as np
+
+from ser_engine.errors import WindowError
+from ser_engine.types import Window, WindowResult
+
+__all__ = ["FakeCore", "InlineWorker", "TimedWorker", "a_result", "a_window", "marks"]
+
+T = TypeVar("T")
+
+
+def a_window(mark: int = 0, stream: str | None = None) -> Window:
+    """A window told apart by its first sample's index."""
+    return Window(np.zeros(400, np.float32), start_sample=mark, stream_key=stream)
+
+
+def a_result(window: Window) -> WindowResult:
+    """The result of a window, told apart by its logits."""
+    logits = np.full((1, 2), window.start_sample, np.float32)
+    return WindowResult(logits, np.zeros((1, 4), np.float32))
+
+
+def marks(windows: Sequence[Window]) -> list[int]:
+    """What :func:`a_window` was called with."""
+    return [window.start_sample for window in windows]
+
+
+class FakeCore:
+    """Answers with :func:`a_result`.
+
+    Attributes:
+        batches: marks of the windows of each step.
+        faulty: marks of windows that get a WindowError.
+        poisoned: marks of windows whose step raises what they are mapped to.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.faulty: set[int] = set()
+        self.poisoned: dict[int, BaseException] = {}
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        self.batches.append(marks(windows))
+        for window in windows:
+            if window.start_sample in self.poisoned:
+                raise self.poisoned[window.start_sample]
+        return [
+            WindowError("too short") if window.start_sample in self.faulty else a_result(window)
+            for window in windows
+        ]
+
+
+class InlineWorker:
+    """Runs a job at once, where it is submitted."""
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(job())
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+class TimedWorker:
+    """Runs a job at once and gives its result after a delay on the running loop's clock.
+
+    Args:
+        delay_s: asked after each job has run; None: its result never comes.
+    """
+
+    def __init__(self, delay_s: Callable[[], float | None]) -> None:
+        self._delay_s = delay_s
+        self.closed = False
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        result = job()
+        delay_s = self._delay_s()
+        if delay_s is not None:
+            asyncio.get_running_loop().call_later(delay_s, _give, future, result)
+        return future
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _give(future: Future[T], result: T) -> None:
+    if not future.cancelled():
+        future.set_result(result)
