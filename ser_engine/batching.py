@@ -150,6 +150,10 @@ class Batcher:
         self.stats.windows_scored += 1
         return result
 
+    def forget(self, stream_key: str) -> None:
+        """Free what the core keeps of a stream that has ended, after the step that runs."""
+        self._host.forget(stream_key)
+
     async def aclose(self) -> None:
         """Finish the step that runs, answer all others with EngineDeadError and stop."""
         if self._dead_because is None:

@@ -57,8 +57,10 @@ class ModelConfig:
     features: FeatureMode = "cached"
     """``cached``: local features of audio that successive windows share are computed once, and
     again only where that could show; ``exact``: every window from its samples."""
-    feature_tolerance: float = 0.02
+    feature_tolerance: float = 0.05
     """Largest relative change of a first-layer activation a cached feature may carry, 0 to 1."""
+    feature_cache_mb: int = 1024
+    """Memory for cached features, 1 to 1000000 MiB; a stream of emotion2vec base takes 0.9."""
     threads: int = 0
     """CPU threads of the network; 0: one a physical core this process may use."""
     calibration_dir: str = ""
@@ -71,6 +73,7 @@ class ModelConfig:
         _check_choice("model.features", self.features, get_args(FeatureMode))
         _check_range("model.hub_timeout_s", self.hub_timeout_s, 0.5, 60)
         _check_range("model.feature_tolerance", self.feature_tolerance, 0, 1)
+        _check_range("model.feature_cache_mb", self.feature_cache_mb, 1, 1_000_000)
         _check_range("model.threads", self.threads, 0, 1024)
         if self.runtime == "openvino-int8" and not self.calibration_dir:
             raise ConfigError(

@@ -38,6 +38,9 @@ class Core(Protocol):
             EngineDeadError: the core cannot go on; another one may.
         """
 
+    def forget(self, stream_key: str) -> None:
+        """Free what is kept of a stream that has ended."""
+
 
 class WorkerLostError(Exception):
     """The worker will not answer any more; the message says why."""
@@ -104,6 +107,12 @@ class CoreHost:
         if len(answers) != len(windows):
             return RuntimeError(f"the core gave {len(answers)} answers to {len(windows)} windows")
         return answers
+
+    def forget(self, stream_key: str) -> None:
+        """Have the core forget a stream after the step that runs. Not waited for."""
+        core, worker = self._core, self._worker
+        if core is not None and worker is not None:
+            worker.submit(lambda: core.forget(stream_key))
 
     def check(self) -> None:
         """Raise WorkerLostError if the core has raised too often to be worth another step."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ser_engine.config import ModelConfig
@@ -25,17 +24,6 @@ from ser_engine.models.prepared import is_prepared_folder, load_model, prepared_
 __all__ = ["fetch_model", "find_model", "models_on_disk"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A folder that may hold a model, and where it came from if that is not the folder."""
-
-    folder: Path
-    source: str | None = None
-
-    def holds_model(self) -> bool:
-        return is_published_folder(self.folder) or is_prepared_folder(self.folder)
 
 
 def find_model(
@@ -73,12 +61,12 @@ def find_model(
         )
     places = _places(name, config, clients)
     for place in places:
-        if place.holds_model():
-            return load_model(place.folder, prepared_dir, name=name, source=place.source)
+        if _holds_model(place):
+            return load_model(place, prepared_dir, name=name)
     if config.offline:
         raise CheckpointError(
             f"got no {name} on disk with model.offline on (looked in {_listed(places)}); copy the"
-            f" model's folder to {places[0].folder} or turn model.offline off"
+            f" model's folder to {places[0]} or turn model.offline off"
         )
     return fetch_model(name, config, progress=progress, clients=clients)
 
@@ -116,7 +104,7 @@ def models_on_disk(
     return tuple(
         name
         for name in MODEL_NAMES
-        if any(place.holds_model() for place in _places(name, config, clients))
+        if any(_holds_model(place) for place in _places(name, config, clients))
     )
 
 
@@ -124,12 +112,10 @@ def _best_on_disk(config: ModelConfig, clients: Sequence[HubClient]) -> Checkpoi
     failures: list[str] = []
     for name in MODEL_NAMES:
         for place in _places(name, config, clients):
-            if not place.holds_model():
+            if not _holds_model(place):
                 continue
             try:
-                return load_model(
-                    place.folder, _prepared_dir(config), name=name, source=place.source
-                )
+                return load_model(place, _prepared_dir(config), name=name)
             except CheckpointError as error:
                 _log.warning("model %s is passed over: %s", name, error)
                 failures.append(str(error))
@@ -142,17 +128,18 @@ def _best_on_disk(config: ModelConfig, clients: Sequence[HubClient]) -> Checkpoi
     )
 
 
-def _places(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> list[_Place]:
-    places = [_Place(Path(config.models_dir).expanduser() / name)]
+def _places(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> list[Path]:
+    places = [Path(config.models_dir).expanduser() / name]
     for client in clients:
-        repo_id = client.repo_id(name)
         try:
-            cached = client.cached_folders(repo_id)
+            places += client.cached_folders(client.repo_id(name))
         except ImportError:
             continue
-        places += [_Place(folder, f"{client.name}:{repo_id}") for folder in cached]
-    places += [_Place(folder) for folder in prepared_folders(_prepared_dir(config), name)]
-    return places
+    return places + prepared_folders(_prepared_dir(config), name)
+
+
+def _holds_model(folder: Path) -> bool:
+    return is_published_folder(folder) or is_prepared_folder(folder)
 
 
 def _known_name(name: str, clients: Sequence[HubClient]) -> str | None:
@@ -166,5 +153,5 @@ def _prepared_dir(config: ModelConfig) -> Path:
     return Path(config.models_dir).expanduser() / "prepared"
 
 
-def _listed(places: Sequence[_Place]) -> str:
-    return ", ".join(dict.fromkeys(str(place.folder.parent) for place in places))
+def _listed(places: Sequence[Path]) -> str:
+    return ", ".join(dict.fromkeys(str(place.parent) for place in places))

@@ -54,13 +54,12 @@ def is_published_folder(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE))
 
 
-def load_folder(folder: Path, *, name: str | None = None, source: str | None = None) -> Checkpoint:
+def load_folder(folder: Path, *, name: str | None = None) -> Checkpoint:
     """Read a published folder. Nothing is written.
 
     Args:
         folder: where the three files are.
         name: name of the model; None: as its files or its folder call it.
-        source: where it came from, for :class:`~ser_engine.types.ModelInfo`; None: ``folder``.
 
     Raises:
         CheckpointError: the folder or a file is missing, damaged, or of another network.
@@ -75,7 +74,7 @@ def load_folder(folder: Path, *, name: str | None = None, source: str | None = N
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     info = ModelInfo(
         name=named,
-        source=source or str(folder),
+        source=str(folder.resolve()),
         licence=FUNASR_LICENCE if named.startswith("emotion2vec") else _UNSTATED_LICENCE,
         sha256=sha256,
         labels=labels,

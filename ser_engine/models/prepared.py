@@ -60,16 +60,13 @@ _FORMAT = "emotion-monitor-emotion2vec-1"
 _log = logging.getLogger(__name__)
 
 
-def load_model(
-    folder: Path, prepared_dir: Path, *, name: str | None = None, source: str | None = None
-) -> Checkpoint:
+def load_model(folder: Path, prepared_dir: Path, *, name: str | None = None) -> Checkpoint:
     """Read a published or a prepared folder; a published one is prepared for the next start.
 
     Args:
         folder: the model's folder.
         prepared_dir: where prepared files are kept.
         name: name of the model; None: as its files or its folder call it.
-        source: where it came from; None: ``folder``.
 
     Raises:
         CheckpointError: ``folder`` holds no model that can be used.
@@ -81,15 +78,12 @@ def load_model(
     target = prepared_dir / f"{_file_safe(named)}-{_key(folder)}" / PREPARED_FILE
     if target.is_file():
         try:
-            prepared = load_prepared(target)
+            return load_prepared(target)
         except CheckpointError as error:
             _log.warning("prepared model is damaged and is made anew: %s", error)
-        else:
-            info = dataclasses.replace(prepared.info, source=source or prepared.info.source)
-            return dataclasses.replace(prepared, info=info)
-    published = load_folder(folder, name=named, source=source)
+    published = load_folder(folder, name=named)
     try:
-        save_prepared(published, target, folder=folder)
+        save_prepared(published, target)
         # From here on only the small file is mapped: the published one may be moved or replaced.
         prepared = load_prepared(target)
     except (OSError, SafetensorError, CheckpointError) as error:
@@ -112,13 +106,12 @@ def prepared_folders(prepared_dir: Path, name: str) -> list[Path]:
     return sorted(found, key=lambda path: (path / PREPARED_FILE).stat().st_mtime_ns, reverse=True)
 
 
-def save_prepared(checkpoint: Checkpoint, path: Path, *, folder: Path | None = None) -> None:
+def save_prepared(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint to ``path`` at once or not at all.
 
     Args:
         checkpoint: what to keep.
         path: the file to make or replace; its folder is made.
-        folder: the published folder it stands for.
 
     Raises:
         OSError, SafetensorError: it cannot be written.
@@ -128,7 +121,6 @@ def save_prepared(checkpoint: Checkpoint, path: Path, *, folder: Path | None = N
         "format": _FORMAT,
         "sizes": json.dumps(dataclasses.asdict(checkpoint.sizes)),
         "info": json.dumps(info, ensure_ascii=False),
-        "folder": str(folder.resolve()) if folder else "",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
@@ -194,9 +186,10 @@ def _remove_outdated(kept: Path, folder: Path) -> None:
         if other == kept or not is_prepared_folder(other):
             continue
         try:
-            if _metadata(other / PREPARED_FILE).get("folder") == str(folder.resolve()):
+            info = json.loads(_metadata(other / PREPARED_FILE)["info"])
+            if info["source"] == str(folder.resolve()):
                 shutil.rmtree(other)
-        except (OSError, SafetensorError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             continue
 
 

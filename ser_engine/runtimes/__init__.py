@@ -1,0 +1,1 @@
+"""How a network is executed. One file a runtime, one interface: :mod:`ser_engine.runtimes.base`."""
