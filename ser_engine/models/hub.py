@@ -200,7 +200,8 @@ class _Watch:
                 raise HubUnavailableError(f"nothing arrived for {stall_timeout_s:g} s")
         if failure:
             error = failure[0]
-            raise HubUnavailableError(f"{type(error).__name__}: {error}") from error
+            said = (str(error).splitlines() or [""])[0][:200]
+            raise HubUnavailableError(f"{type(error).__name__}: {said}") from error
 
 
 @contextmanager

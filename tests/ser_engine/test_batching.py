@@ -216,6 +216,15 @@ async def test_a_start_that_hangs_is_told() -> None:
         await it.batcher.start()
 
 
+@virtual_time
+async def test_the_core_is_told_of_streams_that_end() -> None:
+    async with lab() as it:
+        it.batcher.forget("a")
+        assert it.core.forgotten == ["a"]
+    it.batcher.forget("b")
+    assert it.core.forgotten == ["a"]
+
+
 # -- What is measured ----------------------------------------------------------------------------
 
 

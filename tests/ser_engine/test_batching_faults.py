@@ -236,6 +236,9 @@ class BlockingCore:
         assert self.go_on.wait(LONG_S)
         return FakeCore().step(windows)
 
+    def forget(self, stream_key: str) -> None:
+        pass
+
 
 async def test_the_event_loop_goes_on_while_the_core_computes() -> None:
     entered, go_on = threading.Event(), threading.Event()

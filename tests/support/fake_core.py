@@ -40,12 +40,14 @@ class FakeCore:
         batches: marks of the windows of each step.
         faulty: marks of windows that get a WindowError.
         poisoned: marks of windows whose step raises what they are mapped to.
+        forgotten: streams it was told have ended.
     """
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.faulty: set[int] = set()
         self.poisoned: dict[int, BaseException] = {}
+        self.forgotten: list[str] = []
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
         self.batches.append(marks(windows))
@@ -56,6 +58,9 @@ class FakeCore:
             WindowError("too short") if window.start_sample in self.faulty else a_result(window)
             for window in windows
         ]
+
+    def forget(self, stream_key: str) -> None:
+        self.forgotten.append(stream_key)
 
 
 class InlineWorker:

@@ -27,7 +27,11 @@ def server(published: Path) -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture(params=["modelscope", "huggingface"])
+MODELSCOPE = pytest.param("modelscope", marks=pytest.mark.needs("modelscope"))
+HUGGINGFACE = pytest.param("huggingface", marks=pytest.mark.needs("huggingface-hub"))
+
+
+@pytest.fixture(params=[MODELSCOPE, HUGGINGFACE])
 def client(
     request: pytest.FixtureRequest,
     server: HubServer,
@@ -37,12 +41,14 @@ def client(
     """A client set to ask the server, with caches of the test's own."""
     monkeypatch.setenv("no_proxy", "*")
     if request.param == "modelscope":
-        pytest.importorskip("modelscope")
+        # Imported here, for that takes seconds and some tests have less patience.
+
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
         monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
         return ModelScope()
-    constants = pytest.importorskip("huggingface_hub.constants")
+    from huggingface_hub import constants
+
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -85,12 +91,15 @@ def test_a_repository_that_is_not_there_is_told(client, server, tmp_path, monkey
 @pytest.mark.parametrize(
     ("client", "layout"),
     [
-        ("modelscope", "models/iic--{model}/snapshots/master"),
-        ("modelscope", "models/iic/{model}"),
-        ("modelscope", "hub/models/iic/{model}"),
-        ("modelscope", "hub/iic/{model}"),
-        ("modelscope", "iic/{model}"),
-        ("huggingface", "models--emotion2vec--{model}/snapshots/0123abc"),
+        pytest.param(hub, layout, marks=pytest.mark.needs(requirement))
+        for hub, requirement, layout in [
+            ("modelscope", "modelscope", "models/iic--{model}/snapshots/master"),
+            ("modelscope", "modelscope", "models/iic/{model}"),
+            ("modelscope", "modelscope", "hub/models/iic/{model}"),
+            ("modelscope", "modelscope", "hub/iic/{model}"),
+            ("modelscope", "modelscope", "iic/{model}"),
+            ("huggingface", "huggingface-hub", "models--emotion2vec--{model}/snapshots/0123abc"),
+        ]
     ],
     indirect=["client"],
 )
@@ -101,8 +110,10 @@ def test_what_the_client_has_cached_is_found(client, tmp_path, layout) -> None:
     assert folder in client.cached_folders(client.repo_id(MODEL))
 
 
+@pytest.mark.needs("huggingface-hub")
 def test_a_client_that_is_set_to_offline_has_no_endpoint(monkeypatch) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
+    from huggingface_hub import constants
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match="offline"):
         HuggingFace().endpoint()

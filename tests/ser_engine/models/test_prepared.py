@@ -194,11 +194,6 @@ def test_starts_at_the_same_time_are_safe(published, cache) -> None:
     the_file(cache)
 
 
-def test_the_source_of_a_later_start_is_told(published, cache) -> None:
-    load_model(published, cache)
-    assert load_model(published, cache, source="hub:base").info.source == "hub:base"
-
-
 def test_a_name_that_is_no_file_name_is_kept(published, cache) -> None:
     checkpoint = load_folder(published)
     odd = dataclasses.replace(checkpoint, info=dataclasses.replace(checkpoint.info, name="模型/一"))
