@@ -107,9 +107,9 @@ def _config(context: typer.Context, assignments: list[str], model: str | None) -
 
 def build_engine(config: EngineConfig) -> Engine:
     """Return the engine the settings ask for. Imported late: torch takes seconds."""
-    from ser_engine import factory
+    from ser_engine.factory import build_engine as build
 
-    return factory.build_engine(config)
+    return build(config)
 
 
 def _load_engine(config: EngineConfig) -> Engine:
