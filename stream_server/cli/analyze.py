@@ -21,6 +21,7 @@ from stream_server.cli.context import GlobalOptions
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
+    from ser_engine.models.hub import FetchProgress
     from ser_engine.offline import Engine, Result
     from stream_server.cli.analyze_view import Analysis
 
@@ -107,9 +108,17 @@ def _config(context: typer.Context, assignments: list[str], model: str | None) -
 
 def build_engine(config: EngineConfig) -> Engine:
     """Return the engine the settings ask for. Imported late: torch takes seconds."""
+    from rich.console import Console
+
     from ser_engine.factory import build_engine as build
 
-    return build(config)
+    with Console(stderr=True).status("loading the model") as status:
+        return build(config, progress=lambda fetched: status.update(_progress(fetched)))
+
+
+def _progress(fetched: FetchProgress) -> str:
+    total = "" if fetched.total_bytes is None else f" of {fetched.total_bytes >> 20}"
+    return f"fetching {fetched.model} from {fetched.hub}: {fetched.done_bytes >> 20}{total} MiB"
 
 
 def _load_engine(config: EngineConfig) -> Engine:
