@@ -71,6 +71,12 @@ def test_the_needed_files_are_fetched_with_progress(client, server, published, t
     assert told[-1].hub == client.name
 
 
+def test_a_repository_that_is_not_there_is_told(client, server, tmp_path) -> None:
+    server.missing = True
+    with pytest.raises(HubUnavailableError, match=client.name):
+        fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, clients=[client])
+
+
 def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monkeypatch) -> None:
     server.cut_short = {"model.pt"}
     if client.name == "modelscope":
@@ -80,12 +86,6 @@ def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monk
     with pytest.raises(HubUnavailableError, match=client.name):
         fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, stall_timeout_s=1.0, clients=[client])
     assert not (tmp_path / "models" / MODEL).exists()
-
-
-def test_a_repository_that_is_not_there_is_told(client, server, tmp_path, monkeypatch) -> None:
-    server.missing = True
-    with pytest.raises(HubUnavailableError, match=client.name):
-        fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, clients=[client])
 
 
 @pytest.mark.parametrize(
