@@ -186,7 +186,7 @@ class _Meter:
 
 def _modelscope_config() -> Any:
     # The light half of the client: importing `modelscope` itself takes seconds.
-    return importlib.import_module("modelscope_hub.config").HubConfig()
+    return importlib.import_module("modelscope_hub.config").get_default_config()
 
 
 def _newest_first(snapshots: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,10 +44,13 @@ def client(
     monkeypatch.setenv("no_proxy", "*")
     if request.param == "modelscope":
         # Imported here, for that takes seconds and some tests have less patience.
-
+        importlib.import_module("modelscope.hub.snapshot_download")
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
         monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
+        # The client keeps the settings it finds when it is first used.
+        config = importlib.import_module("modelscope_hub.config")
+        monkeypatch.setattr(config, "_default_config", None)
         return ModelScope()
     from huggingface_hub import constants
 
@@ -86,6 +91,11 @@ def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monk
     with pytest.raises(HubUnavailableError, match=client.name):
         fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, stall_timeout_s=1.0, clients=[client])
     assert not (tmp_path / "models" / MODEL).exists()
+    # It was told to end, and does at the next bytes.
+    for thread in threading.enumerate():
+        if thread.name == "hub-download":
+            thread.join(LONG_S)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
