@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_engine.errors import WindowError
+from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.features import FeatureExtractor, FeatureRequest
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.runtimes.base import Runtime
@@ -91,15 +91,18 @@ class EngineCore:
 
         A window that cannot be scored is answered by a WindowError in its place. Where a batch
         fails as a whole, its windows are run one by one, so that only the guilty one fails.
+
+        Raises:
+            EngineDeadError: the accelerator is lost to this process; a new one may have it again.
         """
         answers: dict[int, WindowResult | WindowError] = {
             index: fault for index, window in enumerate(windows) if (fault := window_fault(window))
         }
         good = [index for index in range(len(windows)) if index not in answers]
         try:
-            scored = self._score([windows[index] for index in good])
-        except RuntimeError:
-            scored = [self._score_alone(windows[index]) for index in good]
+            scored = self._score_apart([windows[index] for index in good])
+        except torch.AcceleratorError as error:
+            raise EngineDeadError(f"the accelerator failed: {error}") from error
         answers.update(zip(good, scored, strict=True))
         return [answers[index] for index in range(len(windows))]
 
@@ -107,11 +110,16 @@ class EngineCore:
         """See :meth:`Engine.forget`."""
         self.extractor.forget(stream_key)
 
-    def _score_alone(self, window: Window) -> WindowResult | WindowError:
+    def _score_apart(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        """Score windows together, or one by one where they fail together."""
         try:
-            return self._score([window])[0]
+            return self._score(windows)
+        except torch.AcceleratorError:
+            raise
         except RuntimeError as error:
-            return WindowError(f"the network failed on this window: {error}")
+            if len(windows) == 1:
+                return [WindowError(f"the network failed on this window: {error}")]
+        return [answer for window in windows for answer in self._score_apart([window])]
 
     @torch.inference_mode()
     def _score(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:

@@ -11,7 +11,7 @@ import torch
 from ser_engine.config import EngineConfig, RuntimeName
 from ser_engine.cpu import has_int8_instructions, usable_cores
 from ser_engine.engine import Engine, EngineCore
-from ser_engine.errors import RuntimeUnavailableError
+from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from ser_engine.features import FeatureExtractor
 from ser_engine.frames import num_frames
 from ser_engine.models.checkpoint import Checkpoint
@@ -48,6 +48,11 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
     threads = config.model.threads or usable_cores()
     runtime_name = choose_runtime(config, device)
     if runtime_name == "funasr":
+        if config.timeline.frame_hop_ms != 20:
+            raise ConfigError(
+                f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime"
+                " funasr, expected 20: the reference has no second pass"
+            )
         from ser_engine.runtimes.funasr_engine import FunasrEngine
 
         return FunasrEngine(checkpoint.info, device, threads)

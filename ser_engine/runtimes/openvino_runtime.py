@@ -11,6 +11,7 @@ weights are the bulk of the model and each compilation packs them anew.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,10 @@ def convert(model: Emotion2vec) -> tuple[Any, Any]:
     """Return the local and the context stage as OpenVINO models of dynamic shape."""
     openvino = import_openvino()
     dim = model.sizes.embed_dim
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # OpenVINO reads PyTorch by torch.jit, which warns of its age.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         local = openvino.convert_model(
             LocalGraph(model.local), example_input=torch.zeros(1, _EXAMPLE_SAMPLES)
         )

@@ -1,0 +1,63 @@
+"""Small networks with random weights, and engines made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ser_engine.config import EngineConfig, ModelConfig, RuntimeName, TimelineConfig
+from ser_engine.engine import EngineCore
+from ser_engine.factory import engine_from_checkpoint
+from ser_engine.models.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec import Emotion2vec, build
+from ser_engine.models.folder import load_folder
+from ser_engine.types import FloatArray, WindowResult
+
+
+def load(folder: Path) -> Checkpoint:
+    return load_folder(folder)
+
+
+def network(folder: Path) -> Emotion2vec:
+    checkpoint = load(folder)
+    return build(checkpoint.sizes, checkpoint.tensors)
+
+
+def engine(
+    folder: Path,
+    models_dir: Path | None = None,
+    *,
+    runtime: RuntimeName = "torch",
+    exact: bool = True,
+    timeline: TimelineConfig | None = None,
+    calibration_dir: Path | None = None,
+) -> EngineCore:
+    """An engine on the CPU for a model folder, with one thread."""
+    model = ModelConfig(
+        name=str(folder),
+        models_dir=str(models_dir or folder),
+        runtime=runtime,
+        device="cpu",
+        features="exact" if exact else "cached",
+        threads=1,
+        calibration_dir=str(calibration_dir or ""),
+    )
+    config = EngineConfig(model=model, timeline=timeline or TimelineConfig())
+    made = engine_from_checkpoint(load(folder), config)
+    assert isinstance(made, EngineCore)
+    return made
+
+
+def posteriors(result: object) -> FloatArray:
+    """The window's posteriors: logits pooled over all frames, then softmax."""
+    assert isinstance(result, WindowResult), result
+    pooled = torch.from_numpy(result.logits).mean(dim=0)
+    scores: FloatArray = pooled.softmax(dim=0).numpy()
+    return scores
+
+
+def noise(num_samples: int, seed: int = 0, level: float = 0.1) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    return (level * rng.standard_normal(num_samples)).astype(np.float32)
