@@ -29,7 +29,7 @@ RuntimeName = Literal[
     "auto", "torch", "torch-compile", "openvino", "openvino-int8", "onnx", "funasr"
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-FeatureMode = Literal["cached", "exact"]
+FeatureMode = Literal["auto", "cached", "exact"]
 
 _FRAME_MS = 20
 
@@ -54,9 +54,10 @@ class ModelConfig:
     """How the network is executed; ``auto`` picks by hardware and installed packages."""
     precision: Precision = "auto"
     """Arithmetic on CUDA; a CPU always computes in fp32 (or int8 with ``openvino-int8``)."""
-    features: FeatureMode = "cached"
+    features: FeatureMode = "auto"
     """``cached``: local features of audio that successive windows share are computed once, and
-    again only where that could show; ``exact``: every window from its samples."""
+    again only where that could show; ``exact``: every window from its samples; ``auto``: cached on
+    a CPU, exact on CUDA, where whole windows fill a batch better."""
     feature_tolerance: float = 0.05
     """Largest relative change of a first-layer activation a cached feature may carry, 0 to 1."""
     feature_cache_mb: int = 1024

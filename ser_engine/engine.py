@@ -147,13 +147,13 @@ class EngineCore:
                 results.append(WindowResult(logits, embeddings, self._hop_samples))
         return results
 
-    def _request(self, window: Window, shift: int) -> FeatureRequest | None:
+    @staticmethod
+    def _request(window: Window, shift: int) -> FeatureRequest | None:
         samples = window.samples[shift:]
         if not _can_score(len(samples)):
             return None
         key = (window.stream_key, shift) if window.stream_key is not None else None
-        held = torch.tensor(samples, device=self._runtime.device)
-        return FeatureRequest(held, window.start_sample + shift, key)
+        return FeatureRequest(samples, window.start_sample + shift, key)
 
 
 def _can_score(num_samples: int) -> bool:

@@ -67,11 +67,13 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
         *(num_frames(length) for length in steps),
         num_frames(timeline.window_samples),
     ]
+    features = config.model.features
+    cached = features == "cached" or (features == "auto" and device == "cpu")
     extractor = FeatureExtractor(
         runtime,
         layer.to(runtime.device),
         checkpoint.sizes,
-        tolerance=config.model.feature_tolerance if config.model.features == "cached" else None,
+        tolerance=config.model.feature_tolerance if cached else None,
         buckets=[_REFRESH_FRAMES, timeline.step_samples // 320, *window_lengths],
         max_bytes=config.model.feature_cache_mb << 20,
     )

@@ -17,7 +17,6 @@ is exact.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,10 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_engine.feature_store import FeatureStore, KeptWindow, StoreKey
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.checkpoint import Emotion2vecSizes
 from ser_engine.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
-from ser_engine.runtimes.base import Runtime
+from ser_engine.runtimes.base import Runtime, group_by_length
+from ser_engine.types import FloatArray
 
 __all__ = ["FeatureExtractor", "FeatureRequest", "FeatureStats"]
 
@@ -42,14 +43,14 @@ class FeatureRequest:
     """One window's samples.
 
     Attributes:
-        samples: float32 (samples,), at least 400, raw, on the runtime's device.
+        samples: float32 (samples,), at least 400, raw.
         start_sample: index of the first sample on the stream's clock.
         stream_key: names the stream whose features may be kept, or None.
     """
 
-    samples: Tensor
+    samples: FloatArray
     start_sample: int
-    stream_key: tuple[str, int] | None
+    stream_key: StoreKey | None
 
 
 @dataclass(slots=True)
@@ -68,28 +69,13 @@ class FeatureStats:
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
-    """The last window of a stream.
-
-    Attributes:
-        samples: raw, (samples,).
-        start_sample: index of the first one on the stream's clock.
-        features: (frames, dim).
-        used: what each frame was normalised with, (frames,).
-    """
-
-    samples: Tensor
-    start_sample: int
-    features: Tensor
-    used: Normalisation
-
-
-@dataclass(slots=True, eq=False)
 class _Work:
     """A window in the making.
 
     Attributes:
         request: the window.
+        key: what its features are kept under.
+        samples: its samples on the runtime's device.
         wanted: its normalisation.
         features: (frames, dim), filled in as they are had.
         used: what each frame is normalised with, (frames,).
@@ -97,6 +83,8 @@ class _Work:
     """
 
     request: FeatureRequest
+    key: StoreKey
+    samples: Tensor
     wanted: Normalisation
     features: Tensor
     used: Normalisation
@@ -132,17 +120,18 @@ class FeatureExtractor:
         self._sizes = sizes
         self._tolerance = tolerance
         self._buckets = sorted({bucket for bucket in buckets if bucket > 0})
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
-        self._kept_bytes = 0
+        self._store = FeatureStore(max_bytes)
 
     def extract(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
-        """Return the features (frames, dim) of each window, in order."""
-        works = [self._plan(request) for request in requests]
-        self._compute(works)
-        for work in works:
-            self._keep(work)
-        return [work.features for work in works]
+        """Return the features (frames, dim) of each window, in order, on the runtime's device."""
+        keeping = self._tolerance is not None
+        followed = [i for i, request in enumerate(requests) if keeping and request.stream_key]
+        single = sorted(set(range(len(requests))) - set(followed))
+        features = dict(
+            zip(followed, self._incremental([requests[i] for i in followed]), strict=True)
+        )
+        features.update(zip(single, self._whole([requests[i] for i in single]), strict=True))
+        return [features[i] for i in range(len(requests))]
 
     def warm_up(self) -> None:
         """Run the local stage once in each shape it will be asked for."""
@@ -151,41 +140,73 @@ class FeatureExtractor:
 
     def forget(self, stream: str) -> None:
         """Drop what is kept of a stream that has ended."""
-        for key in [key for key in self._kept if key[0] == stream]:
-            self._drop(key)
+        self._store.forget(stream)
 
-    def _plan(self, request: FeatureRequest) -> _Work:
-        frames = num_frames(len(request.samples))
-        device = request.samples.device
-        wanted = normalisation_of(request.samples, self._sizes.normalize)
+    def _whole(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """Compute every frame; windows of equal length go through the runtime together."""
+        features: dict[int, Tensor] = {}
+        for group in group_by_length([request.samples for request in requests]):
+            stacked = np.stack([requests[index].samples for index in group])
+            samples = torch.from_numpy(stacked).to(self._runtime.device)
+            wanted = normalisation_of(samples, self._sizes.normalize)
+            frames = num_frames(samples.shape[1])
+            self.stats.computed += frames * len(group)
+            rows = torch.zeros(len(group), frames, self._sizes.embed_dim, device=samples.device)
+            for first, bucket in self._pieces(0, frames, frames):
+                found = self._runtime.local(_normalised(samples, wanted, first, bucket))
+                stop = min(first + bucket, frames)
+                rows[:, first:stop] = found[:, : stop - first]
+            features.update(zip(group, rows, strict=True))
+        return [features[index] for index in range(len(requests))]
+
+    def _incremental(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """Compute the frames that are new or have moved, and keep the windows for the next."""
+        works = [
+            self._plan(request, request.stream_key) for request in requests if request.stream_key
+        ]
+        self._compute(works)
+        for work in works:
+            request = work.request
+            kept = KeptWindow(work.samples, request.start_sample, work.features, work.used)
+            self._store.put(work.key, kept)
+        return [work.features for work in works]
+
+    def _plan(self, request: FeatureRequest, key: StoreKey) -> _Work:
+        device = self._runtime.device
+        # A copy: the caller may go on writing into its array.
+        samples = torch.tensor(request.samples, device=device)
+        frames = num_frames(len(samples))
+        wanted = normalisation_of(samples, self._sizes.normalize)
         work = _Work(
             request,
+            key,
+            samples,
             wanted,
             torch.zeros(frames, self._sizes.embed_dim, device=device),
             Normalisation(wanted.mean.expand(frames).clone(), wanted.scale.expand(frames).clone()),
             torch.ones(frames, dtype=torch.bool, device=device),
         )
-        kept = self._kept.get(request.stream_key) if request.stream_key else None
-        if kept is None or self._tolerance is None or not self._take_over(work, kept):
+        kept = self._store.get(key)
+        if kept is None or not self._take_over(work, kept):
             self.stats.computed += frames
         return work
 
-    def _take_over(self, work: _Work, kept: _Kept) -> bool:
+    def _take_over(self, work: _Work, kept: KeptWindow) -> bool:
         """Fill in kept frames that still serve; False where the windows share no frames."""
-        request = work.request
-        offset = request.start_sample - kept.start_sample
+        samples = work.samples
+        offset = work.request.start_sample - kept.start_sample
         if offset < 0 or offset % HOP_SAMPLES:
             return False
-        shared_samples = min(len(kept.samples) - offset, len(request.samples))
+        shared_samples = min(len(kept.samples) - offset, len(samples))
         shared = num_frames(shared_samples)
         if not shared or not torch.equal(
-            kept.samples[offset : offset + shared_samples], request.samples[:shared_samples]
+            kept.samples[offset : offset + shared_samples], samples[:shared_samples]
         ):
             return False
         first = offset // HOP_SAMPLES
         old = slice(first, first + shared)
         used = Normalisation(kept.used.mean[old], kept.used.scale[old])
-        moved = deviation(self._layer, request.samples[:shared_samples], used, work.wanted)
+        moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
         serves = moved <= (self._tolerance or 0.0)
         work.features[:shared] = kept.features[old]
         work.used.mean[:shared] = torch.where(serves, used.mean, work.wanted.mean)
@@ -205,7 +226,9 @@ class FeatureExtractor:
                 for start, bucket in self._pieces(first, stop, len(work.needed)):
                     batches.setdefault(bucket, []).append((work, start))
         for bucket, pieces in batches.items():
-            rows = torch.stack([_normalised(work, start, bucket) for work, start in pieces])
+            rows = torch.stack(
+                [_normalised(work.samples, work.wanted, start, bucket) for work, start in pieces]
+            )
             for (work, start), features in zip(pieces, self._runtime.local(rows), strict=True):
                 stop = min(start + bucket, len(work.needed))
                 work.features[start:stop] = features[: stop - start]
@@ -226,28 +249,13 @@ class FeatureExtractor:
             first = start + bucket
         return pieces
 
-    def _keep(self, work: _Work) -> None:
-        key = work.request.stream_key
-        if key is None or self._tolerance is None:
-            return
-        self._drop(key)
-        kept = _Kept(work.request.samples, work.request.start_sample, work.features, work.used)
-        self._kept[key] = kept
-        self._kept_bytes += _bytes_of(kept)
-        while self._kept_bytes > self._max_bytes and len(self._kept) > 1:
-            self._drop(next(iter(self._kept)))
 
-    def _drop(self, key: tuple[str, int]) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self._kept_bytes -= _bytes_of(kept)
-
-
-def _normalised(work: _Work, first: int, frames: int) -> Tensor:
+def _normalised(samples: Tensor, wanted: Normalisation, first: int, frames: int) -> Tensor:
+    """Cut the samples of some frames out of windows (..., samples) and normalise them."""
     start, length = first * HOP_SAMPLES, span_samples(frames)
-    samples = work.request.samples[start : start + length].double()
-    scaled = ((samples - work.wanted.mean) * work.wanted.scale).float()
-    return F.pad(scaled, (0, length - len(scaled)))
+    cut = samples[..., start : start + length].double()
+    scaled = ((cut - wanted.mean[..., None]) * wanted.scale[..., None]).float()
+    return F.pad(scaled, (0, length - scaled.shape[-1]))
 
 
 def _runs(needed: np.ndarray) -> list[tuple[int, int]]:
@@ -259,8 +267,3 @@ def _runs(needed: np.ndarray) -> list[tuple[int, int]]:
         else:
             runs.append((index, index + 1))
     return runs
-
-
-def _bytes_of(kept: _Kept) -> int:
-    tensors = (kept.samples, kept.features, kept.used.mean, kept.used.scale)
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -82,16 +82,16 @@ def first_layer(model: Emotion2vec) -> FirstLayer:
 
 
 def normalisation_of(samples: Tensor, normalize: bool = True) -> Normalisation:
-    """Return the normalisation the network expects for a window (samples,).
+    """Return the normalisation the network expects for windows (..., samples): (...,).
 
     Args:
-        samples: the window, raw.
+        samples: the windows, raw.
         normalize: False for a network that takes samples as they are.
     """
     if not normalize:
-        one = torch.ones((), dtype=torch.float64, device=samples.device)
+        one = torch.ones(samples.shape[:-1], dtype=torch.float64, device=samples.device)
         return Normalisation(torch.zeros_like(one), one)
-    variance, mean = torch.var_mean(samples.double(), correction=0)
+    variance, mean = torch.var_mean(samples.double(), dim=-1, correction=0)
     return Normalisation(mean, torch.rsqrt(variance + _EPS))
 
 

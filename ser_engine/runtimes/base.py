@@ -6,7 +6,7 @@ between calls and is called from one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Protocol
 
 import torch
@@ -48,9 +48,9 @@ class Runtime(Protocol):
         ...
 
 
-def group_by_length(rows: Sequence[Tensor]) -> list[list[int]]:
+def group_by_length(rows: Sequence[Sized]) -> list[list[int]]:
     """Return the indices of ``rows`` in groups of equal length, each in order."""
     groups: dict[int, list[int]] = {}
     for index, row in enumerate(rows):
-        groups.setdefault(row.shape[0], []).append(index)
+        groups.setdefault(len(row), []).append(index)
     return list(groups.values())

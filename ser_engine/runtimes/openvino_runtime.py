@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.jit._trace import TracerWarning
 
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.models.emotion2vec import Emotion2vec, FrameOutputs
@@ -96,7 +97,8 @@ def convert(model: Emotion2vec) -> tuple[Any, Any]:
     with torch.no_grad(), warnings.catch_warnings():
         # OpenVINO reads PyTorch by torch.jit, which warns of its age.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # What the trace takes for constant, sizes of the network, is constant.
+        warnings.filterwarnings("ignore", category=TracerWarning)
         local = openvino.convert_model(
             LocalGraph(model.local), example_input=torch.zeros(1, _EXAMPLE_SAMPLES)
         )

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from ser_engine import factory
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName, TimelineConfig
 from ser_engine.engine import EngineCore
 from ser_engine.errors import CheckpointError, ConfigError, RuntimeUnavailableError
 from ser_engine.factory import build_engine, choose_runtime
+from ser_engine.models.emotion2vec import FrameOutputs
 
 
 def config(**model: object) -> EngineConfig:
@@ -86,9 +89,12 @@ def test_the_engine_is_ready_for_every_window_a_stream_begins_with(
     seen: list[int] = []
     runtime = engine._runtime
     context = runtime.context
-    monkeypatch.setattr(
-        runtime, "context", lambda rows: [seen.extend(map(len, rows)), context(rows)][1]
-    )
+
+    def watched(rows: Sequence[Tensor]) -> list[FrameOutputs]:
+        seen.extend(map(len, rows))
+        return context(rows)
+
+    monkeypatch.setattr(runtime, "context", watched)
 
     engine.warm_up()
 

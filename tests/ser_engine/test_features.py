@@ -35,7 +35,7 @@ def extractor(
 
 
 def request(samples: np.ndarray, start: int, key: str | None = "a") -> FeatureRequest:
-    return FeatureRequest(torch.tensor(samples), start, (key, 0) if key else None)
+    return FeatureRequest(samples, start, (key, 0) if key else None)
 
 
 def slide(made: FeatureExtractor, stream: np.ndarray, key: str | None = "a") -> list[Tensor]:
