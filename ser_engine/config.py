@@ -58,7 +58,7 @@ class ModelConfig:
     """``cached``: local features of audio that successive windows share are computed once, and
     again only where that could show; ``exact``: every window from its samples; ``auto``: cached on
     a CPU, exact on CUDA, where whole windows fill a batch better."""
-    feature_tolerance: float = 0.05
+    feature_tolerance: float = 0.1
     """Largest relative change of a first-layer activation a cached feature may carry, 0 to 1."""
     feature_cache_mb: int = 1024
     """Memory for cached features, 1 to 1000000 MiB; a stream of emotion2vec base takes 0.9."""

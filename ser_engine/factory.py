@@ -13,7 +13,7 @@ from ser_engine.cpu import has_int8_instructions, usable_cores
 from ser_engine.engine import Engine, EngineCore
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from ser_engine.features import FeatureExtractor
-from ser_engine.frames import num_frames
+from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.checkpoint import Checkpoint
 from ser_engine.models.emotion2vec import Emotion2vec, build
 from ser_engine.models.find import find_model
@@ -25,8 +25,8 @@ from ser_engine.runtimes.torch_runtime import TorchRuntime
 
 __all__ = ["build_engine", "choose_runtime", "engine_from_checkpoint"]
 
-_REFRESH_FRAMES = 5
-"""Smallest number of frames the local stage is run with: pauses are refreshed in such pieces."""
+_BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
+"""Lengths the local stage is run with, in steps: the new audio, and more and more to refresh."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
         *(num_frames(length) for length in steps),
         num_frames(timeline.window_samples),
     ]
+    step_frames = timeline.step_samples // HOP_SAMPLES
+    buckets = {min(round(step_frames * times), window_lengths[-1]) for times in _BUCKETS_IN_STEPS}
     features = config.model.features
     cached = features == "cached" or (features == "auto" and device == "cpu")
     extractor = FeatureExtractor(
@@ -74,7 +76,7 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
         layer.to(runtime.device),
         checkpoint.sizes,
         tolerance=config.model.feature_tolerance if cached else None,
-        buckets=[_REFRESH_FRAMES, timeline.step_samples // 320, *window_lengths],
+        buckets=sorted(buckets | {window_lengths[-1]}),
         max_bytes=config.model.feature_cache_mb << 20,
     )
     return EngineCore(

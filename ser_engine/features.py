@@ -8,8 +8,8 @@ normalisation when it does not. In speech few frames need it; they lie in pauses
 
 ::
 
-    window   |------kept frames------------------|--new--|
-    compute        [run]          [run]          [  run  ]     runs, cut into buckets of frames
+    window    |------kept frames------------------|--new--|
+    computed        [run]          [run]          [  run  ]
 
 With tolerance 0 every frame whose normalisation moved at all is computed again, and each window
 is exact.
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ser_engine.feature_store import FeatureStore, KeptWindow, StoreKey
+from ser_engine.frame_packing import Placement, bucket_of, pack, row_frames, runs_of
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.checkpoint import Emotion2vecSizes
 from ser_engine.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
@@ -33,9 +33,6 @@ from ser_engine.runtimes.base import Runtime, group_by_length
 from ser_engine.types import FloatArray
 
 __all__ = ["FeatureExtractor", "FeatureRequest", "FeatureStats"]
-
-_MERGE_GAP_FRAMES = 2
-"""Runs of frames this close are computed as one: a run's first frame costs as much as two."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +97,8 @@ class FeatureExtractor:
         sizes: of the network.
         tolerance: largest deviation a kept feature may have, see
             :func:`ser_engine.normalisation.deviation`. None: nothing is kept.
-        buckets: numbers of frames the local stage is run with; the largest bounds its memory.
+        buckets: numbers of frames the local stage is run with: few, as runtimes prepare for each;
+            the largest bounds its memory.
         max_bytes: memory for kept features; the stream used longest ago goes first.
     """
 
@@ -148,14 +146,13 @@ class FeatureExtractor:
         for group in group_by_length([request.samples for request in requests]):
             stacked = np.stack([requests[index].samples for index in group])
             samples = torch.from_numpy(stacked).to(self._runtime.device)
-            wanted = normalisation_of(samples, self._sizes.normalize)
+            normalised = _normalised(samples, normalisation_of(samples, self._sizes.normalize))
             frames = num_frames(samples.shape[1])
             self.stats.computed += frames * len(group)
             rows = torch.zeros(len(group), frames, self._sizes.embed_dim, device=samples.device)
-            for first, bucket in self._pieces(0, frames, frames):
-                found = self._runtime.local(_normalised(samples, wanted, first, bucket))
-                stop = min(first + bucket, frames)
-                rows[:, first:stop] = found[:, : stop - first]
+            for placements in pack([(0, frames)], self._buckets[-1]):
+                found = self._runtime.local(self._lay_out(normalised, placements))
+                _put_back(rows, found, placements)
             features.update(zip(group, rows, strict=True))
         return [features[index] for index in range(len(requests))]
 
@@ -220,50 +217,39 @@ class FeatureExtractor:
 
     def _compute(self, works: Sequence[_Work]) -> None:
         """Run the local stage over the needed frames of all windows, a batch a bucket."""
-        batches: dict[int, list[tuple[_Work, int]]] = {}
+        batches: dict[int, list[tuple[_Work, list[Placement], Tensor]]] = {}
         for work in works:
-            for first, stop in _runs(work.needed.cpu().numpy()):
-                for start, bucket in self._pieces(first, stop, len(work.needed)):
-                    batches.setdefault(bucket, []).append((work, start))
-        for bucket, pieces in batches.items():
-            rows = torch.stack(
-                [_normalised(work.samples, work.wanted, start, bucket) for work, start in pieces]
-            )
-            for (work, start), features in zip(pieces, self._runtime.local(rows), strict=True):
-                stop = min(start + bucket, len(work.needed))
-                work.features[start:stop] = features[: stop - start]
-                work.used.mean[start:stop] = work.wanted.mean
-                work.used.scale[start:stop] = work.wanted.scale
+            normalised = _normalised(work.samples, work.wanted)
+            for placements in pack(runs_of(work.needed.cpu().numpy()), self._buckets[-1]):
+                row = self._lay_out(normalised, placements)
+                batches.setdefault(len(row), []).append((work, placements, row))
+        for batch in batches.values():
+            found = self._runtime.local(torch.stack([row for _, _, row in batch]))
+            for (work, placements, _), features in zip(batch, found, strict=True):
+                _put_back(work.features, features, placements)
+                for placed in placements:
+                    work.used.mean[placed.first : placed.stop] = work.wanted.mean
+                    work.used.scale[placed.first : placed.stop] = work.wanted.scale
 
-    def _pieces(self, first: int, stop: int, frames: int) -> list[tuple[int, int]]:
-        """Cover frames [first, stop) of a window by pieces (start, bucket).
-
-        Pieces stay within a window that is long enough, so that the frames computed beside the
-        needed ones are real ones too.
-        """
-        pieces = []
-        while first < stop:
-            bucket = next((b for b in self._buckets if b >= stop - first), self._buckets[-1])
-            start = max(0, min(first, frames - bucket))
-            pieces.append((start, bucket))
-            first = start + bucket
-        return pieces
+    def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
+        """Cut the samples of some runs of frames out of (..., samples), laid end to end."""
+        bucket = bucket_of(row_frames(placements), self._buckets)
+        row = normalised.new_zeros(*normalised.shape[:-1], span_samples(bucket))
+        for placed in placements:
+            length = span_samples(placed.stop - placed.first)
+            source, target = placed.first * HOP_SAMPLES, placed.offset * HOP_SAMPLES
+            row[..., target : target + length] = normalised[..., source : source + length]
+        return row
 
 
-def _normalised(samples: Tensor, wanted: Normalisation, first: int, frames: int) -> Tensor:
-    """Cut the samples of some frames out of windows (..., samples) and normalise them."""
-    start, length = first * HOP_SAMPLES, span_samples(frames)
-    cut = samples[..., start : start + length].double()
-    scaled = ((cut - wanted.mean[..., None]) * wanted.scale[..., None]).float()
-    return F.pad(scaled, (0, length - scaled.shape[-1]))
+def _normalised(samples: Tensor, wanted: Normalisation) -> Tensor:
+    """Normalise windows (..., samples)."""
+    wide = samples.double()
+    return ((wide - wanted.mean[..., None]) * wanted.scale[..., None]).float()
 
 
-def _runs(needed: np.ndarray) -> list[tuple[int, int]]:
-    """Return [first, stop) of each run of True, runs with small gaps joined."""
-    runs: list[tuple[int, int]] = []
-    for index in np.flatnonzero(needed).tolist():
-        if runs and index - runs[-1][1] <= _MERGE_GAP_FRAMES:
-            runs[-1] = (runs[-1][0], index + 1)
-        else:
-            runs.append((index, index + 1))
-    return runs
+def _put_back(features: Tensor, row: Tensor, placements: Sequence[Placement]) -> None:
+    """Copy what was computed in a row (..., frames, dim) to its place in the window."""
+    for placed in placements:
+        end = placed.offset + placed.stop - placed.first
+        features[..., placed.first : placed.stop, :] = row[..., placed.offset : end, :]
