@@ -50,6 +50,7 @@ CONTESTANTS = (
     Contestant("exact_fp32", "openvino", "exact"),
     Contestant("cached_fp32", "openvino", "cached"),
     Contestant("cached_int8", "openvino-int8", "cached"),
+    Contestant("cached_int8", "onnx-int8", "cached"),
 )
 QUICK = ("openvino",)
 

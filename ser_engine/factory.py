@@ -122,12 +122,8 @@ def _runtime(
         )
     graphs = GraphCache(Path(config.model.models_dir).expanduser(), checkpoint)
     embed_dim = checkpoint.sizes.embed_dim
-    if name == "onnx":
-        from ser_engine.models.onnx_export import export_stages
-        from ser_engine.runtimes.onnx_runtime import OnnxRuntime
-
-        folder = graphs.folder("onnx", lambda target: export_stages(model, target))
-        return OnnxRuntime(folder, embed_dim, threads)
+    if name in ("onnx", "onnx-int8"):
+        return _onnx_runtime(name, model, graphs, embed_dim, threads)
     from ser_engine.runtimes import openvino_runtime
 
     if name == "openvino-int8":
@@ -147,6 +143,23 @@ def _runtime(
         lambda target: openvino_runtime.save(*openvino_runtime.convert(model), target),
     )
     return openvino_runtime.OpenvinoRuntime(folder, embed_dim, threads, "fp32")
+
+
+def _onnx_runtime(
+    name: RuntimeName, model: Emotion2vec, graphs: GraphCache, embed_dim: int, threads: int
+) -> Runtime:
+    from ser_engine.models.onnx_export import export_int8_stages, export_stages
+    from ser_engine.runtimes.onnx_runtime import OnnxRuntime
+
+    if name == "onnx":
+        folder = graphs.folder("onnx-fp32", lambda target: export_stages(model, target))
+        return OnnxRuntime(folder, embed_dim, threads, "fp32")
+    seven_bits = not has_int8_instructions()
+    folder = graphs.folder(
+        f"onnx-int{7 if seven_bits else 8}",
+        lambda target: export_int8_stages(model, target, seven_bits=seven_bits),
+    )
+    return OnnxRuntime(folder, embed_dim, threads, "int8")
 
 
 def _device(name: str) -> str:

@@ -23,7 +23,7 @@ from ser_engine.models.emotion2vec import Emotion2vec
 from ser_engine.models.export import ContextGraph, LocalGraph, WholeGraph
 from ser_engine.types import ModelInfo
 
-__all__ = ["export_stages", "export_whole"]
+__all__ = ["export_int8_stages", "export_stages", "export_whole"]
 
 _EXAMPLE_SAMPLES = SAMPLE_RATE_HZ
 _EXAMPLE_FRAMES = 49
@@ -64,6 +64,37 @@ def export_stages(model: Emotion2vec, folder: Path) -> None:
     )
     of_frames = {0: Dim("batch"), 1: Dim("frames")}
     _export(ContextGraph(model), features, of_frames, "features", _SCORES, folder / "context.onnx")
+
+
+def export_int8_stages(model: Emotion2vec, folder: Path, *, seven_bits: bool) -> None:
+    """Write both stages into ``folder``, the context stage with int8 matrix products.
+
+    Weights are int8 by channel; activations are quantised by the range each product meets, so
+    nothing has to be calibrated.
+
+    Args:
+        model: the network in float32.
+        folder: where to write.
+        seven_bits: leave a bit of each weight unused. Processors without int8 instructions add
+            pairs of products in 16 bits, which would overflow.
+
+    Raises:
+        RuntimeUnavailableError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
+    """
+    export_stages(model, folder)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    plain = folder / "context-fp32.onnx"
+    (folder / "context.onnx").rename(plain)
+    quantize_dynamic(
+        plain,
+        folder / "context.onnx",
+        op_types_to_quantize=["MatMul", "Gemm"],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=seven_bits,
+    )
+    plain.unlink()
 
 
 _SCORES = ["embeddings", "logits"]

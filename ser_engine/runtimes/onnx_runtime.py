@@ -21,12 +21,13 @@ class OnnxRuntime:
 
     Args:
         folder: holds ``local.onnx`` and ``context.onnx``, see
-            :func:`ser_engine.models.onnx_export.export_stages`.
+            :mod:`ser_engine.models.onnx_export`.
         embed_dim: width of a feature.
         threads: CPU threads.
+        precision: ``fp32`` or ``int8``, for the name only: the files decide.
     """
 
-    def __init__(self, folder: Path, embed_dim: int, threads: int) -> None:
+    def __init__(self, folder: Path, embed_dim: int, threads: int, precision: str) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -37,7 +38,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         providers = ["CPUExecutionProvider"]
-        self.name = "onnx fp32 cpu"
+        self.name = f"onnx {precision} cpu"
         self.device = torch.device("cpu")
         self._embed_dim = embed_dim
         self._local = onnxruntime.InferenceSession(folder / "local.onnx", options, providers)

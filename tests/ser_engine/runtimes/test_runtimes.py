@@ -104,6 +104,19 @@ def test_calibrated_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Pa
     assert 0 < difference < 0.1
 
 
+@pytest.mark.needs("onnx", "onnxruntime")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
+def test_dynamic_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    made = engine(tiny_checkpoint_dir, tmp_path, runtime="onnx-int8")
+
+    assert made.runtime_name == "onnx int8 cpu"
+    assert {path.name for path in tmp_path.rglob("*.onnx")} == {"local.onnx", "context.onnx"}
+    window = Window(noise(64_000, seed=9))
+    (int8,), (fp32,) = made.step([window]), engine(tiny_checkpoint_dir).step([window])
+    difference = np.abs(posteriors(int8) - posteriors(fp32)).max()
+    assert 0 < difference < 0.1
+
+
 @pytest.mark.needs("openvino", "nncf")
 def test_a_folder_without_speech_cannot_calibrate(
     tiny_checkpoint_dir: Path, tmp_path: Path
