@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ser_engine.errors import ConfigError, SerEngineError
-from stream_server.cli import analyze, config
+from stream_server.cli import analyze, config, export
 from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 app.command("analyze")(analyze.analyze)
 app.command("config")(config.config)
+app.command("export")(export.export)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,39 @@
+"""``emotion-monitor export``: a model as one ONNX file, for programs of other kinds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_server.cli.context import settings_of
+
+__all__ = ["export"]
+
+
+def export(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
+        ),
+    ] = None,
+) -> None:
+    """Write a model as one ONNX file: 16 kHz samples in, frame embeddings and logits out."""
+    from ser_engine.models.emotion2vec import build
+    from ser_engine.models.find import find_model
+    from ser_engine.models.onnx_export import export_whole
+
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="FILE.onnx")
+    config = settings_of(context).ser_engine.model
+    checkpoint = find_model(config if model is None else replace(config, name=model))
+    info = checkpoint.info
+    print(f"emotion-monitor: model: {info.name} ({info.licence})", file=sys.stderr)
+    export_whole(build(checkpoint.sizes, checkpoint.tensors), info, target)
+    print(target)
