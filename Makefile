@@ -15,8 +15,7 @@ tests:
 coverage:
 	$(python) -m pytest --cov --cov-report=term-missing:skip-covered
 
-# Every benchmarks/bench_*.py, one after another.
+# Minutes each, on an idle machine.
 bench:
-	@set -e; for file in $(sort $(wildcard benchmarks/bench_*.py)); do \
-	  $(python) -m benchmarks.$$(basename $$file .py); \
-	done
+	$(python) -m benchmarks.engine --json benchmarks/results/engine.json
+	$(python) -m benchmarks.features --json benchmarks/results/features.json

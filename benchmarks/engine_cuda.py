@@ -22,12 +22,12 @@ from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.report import Report, median, percentile
 from benchmarks.speech import stand_in_speech
 from ser_engine.engine import EngineCore
-from ser_engine.features import FeatureExtractor
+from ser_engine.features.extractor import FeatureExtractor
+from ser_engine.features.normalisation import first_layer
 from ser_engine.frames import num_frames
 from ser_engine.models.checkpoint import Emotion2vecSizes
 from ser_engine.models.emotion2vec import build
 from ser_engine.models.folder import load_folder
-from ser_engine.normalisation import first_layer
 from ser_engine.runtimes.torch_runtime import TorchRuntime
 from ser_engine.types import Window, WindowResult
 

@@ -26,12 +26,12 @@ from benchmarks.report import Report, argument_parser
 from benchmarks.speech import CORPORA, corpus_stream, shared_speech_dir
 from ser_engine.config import ModelConfig, SmoothingConfig, TimelineConfig
 from ser_engine.engine import EngineCore
-from ser_engine.features import FeatureExtractor
+from ser_engine.features.extractor import FeatureExtractor
+from ser_engine.features.normalisation import FirstLayer, first_layer
 from ser_engine.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from ser_engine.models.checkpoint import Checkpoint
 from ser_engine.models.emotion2vec import build
 from ser_engine.models.folder import load_folder
-from ser_engine.normalisation import FirstLayer, first_layer
 from ser_engine.pooling import softmax
 from ser_engine.runtimes.torch_runtime import TorchRuntime
 from ser_engine.types import FloatArray, Window, WindowResult

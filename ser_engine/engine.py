@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ser_engine.errors import EngineDeadError, WindowError
-from ser_engine.features import FeatureExtractor, FeatureRequest
+from ser_engine.features.extractor import FeatureExtractor, FeatureRequest
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.runtimes.base import Runtime
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult

@@ -12,13 +12,13 @@ from ser_engine.config import EngineConfig, RuntimeName
 from ser_engine.cpu import has_int8_instructions, usable_cores
 from ser_engine.engine import Engine, EngineCore
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
-from ser_engine.features import FeatureExtractor
+from ser_engine.features.extractor import FeatureExtractor
+from ser_engine.features.normalisation import first_layer
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.checkpoint import Checkpoint
 from ser_engine.models.emotion2vec import Emotion2vec, build
 from ser_engine.models.find import find_model
 from ser_engine.models.hub import ProgressCallback
-from ser_engine.normalisation import first_layer
 from ser_engine.runtimes.base import Runtime
 from ser_engine.runtimes.graph_cache import GraphCache
 from ser_engine.runtimes.torch_runtime import TorchRuntime

@@ -17,8 +17,8 @@ import torch
 
 from ser_engine.audio_files import read_audio
 from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError
+from ser_engine.features.normalisation import normalisation_of
 from ser_engine.models.emotion2vec import Emotion2vec
-from ser_engine.normalisation import normalisation_of
 from ser_engine.runtimes.openvino_runtime import convert
 from ser_engine.types import FloatArray
 

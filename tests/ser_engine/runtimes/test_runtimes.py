@@ -158,8 +158,8 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_cuda_agrees_with_the_cpu(tiny_checkpoint_dir: Path, precision: str) -> None:
     from ser_engine.engine import EngineCore
-    from ser_engine.features import FeatureExtractor
-    from ser_engine.normalisation import first_layer
+    from ser_engine.features.extractor import FeatureExtractor
+    from ser_engine.features.normalisation import first_layer
     from ser_engine.runtimes.torch_runtime import TorchRuntime
     from tests.support.networks import network
 

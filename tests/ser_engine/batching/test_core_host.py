@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ser_engine.core_host import CoreHost, WorkerLostError
+from ser_engine.batching.core_host import CoreHost, WorkerLostError
 from ser_engine.errors import EngineDeadError
 from tests.support.fake_core import FakeCore, InlineWorker, TimedWorker, a_window
 from tests.support.virtual_time import current_loop, virtual_time

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ser_engine.features import FeatureExtractor, FeatureRequest
+from ser_engine.features.extractor import FeatureExtractor, FeatureRequest
+from ser_engine.features.normalisation import first_layer
 from ser_engine.models.emotion2vec import Emotion2vec
-from ser_engine.normalisation import first_layer
 from ser_engine.runtimes.torch_runtime import TorchRuntime
 from tests.support.networks import network, noise
 

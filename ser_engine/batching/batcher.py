@@ -13,7 +13,7 @@ While the thread is busy the next batch collects. Every caller is answered:
 - A window the core finds fault with gets its :class:`~ser_engine.errors.WindowError`.
 - If a step raises as a whole, its windows are run one by one, and only those that raise alone
   get an error.
-- If the worker is lost (:mod:`ser_engine.core_host` says when), the windows that ran get a
+- If the worker is lost (:mod:`ser_engine.batching.core_host` says when), the windows that ran get a
   WindowError and are not run again: one of them may be the reason, and a stream's next window
   covers the same audio. A new worker makes a new core, and windows that waited go on waiting.
 - After ``max_restarts`` in the batcher's life every caller, present and future, gets an
@@ -27,10 +27,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ser_engine.batch_queue import Pending, Priority, WindowQueue
-from ser_engine.batch_stats import BatchingStats
+from ser_engine.batching.core_host import Answers, Core, CoreHost, WorkerLostError
+from ser_engine.batching.queue import Pending, Priority, WindowQueue
+from ser_engine.batching.stats import BatchingStats
+from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import BatchingConfig
-from ser_engine.core_host import Answers, Core, CoreHost, WorkerLostError
 from ser_engine.errors import (
     EngineDeadError,
     EngineOverloadedError,
@@ -38,9 +39,8 @@ from ser_engine.errors import (
     WindowError,
 )
 from ser_engine.types import Window, WindowResult
-from ser_engine.worker import ThreadWorker, Worker
 
-__all__ = ["Batcher", "BatchingStats", "Core", "Priority"]
+__all__ = ["Batcher"]
 
 _log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 Successive windows of a stream share most of their audio, and a local feature depends on 400
 samples only. What is in the way of keeping it is the window's normalisation, which moves with the
-window; :mod:`ser_engine.normalisation` tells from the samples how much a move shows. A kept
-feature is used while that stays within a tolerance, and computed again under the present
-normalisation when it does not. In speech few frames need it; they lie in pauses.
+window; :mod:`ser_engine.features.normalisation` tells from the samples how much a move shows. A
+kept feature is used while that stays within a tolerance, and computed again under the present
+normalisation when it does not. The frames that need it lie in pauses.
 
 ::
 
@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_engine.feature_store import FeatureStore, KeptWindow, StoreKey
-from ser_engine.frame_packing import Placement, bucket_of, pack, row_frames, runs_of
+from ser_engine.features.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
+from ser_engine.features.packing import Placement, bucket_of, pack, row_frames, runs_of
+from ser_engine.features.store import FeatureStore, KeptWindow, StoreKey
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.checkpoint import Emotion2vecSizes
-from ser_engine.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
 from ser_engine.runtimes.base import Runtime, group_by_length
 from ser_engine.types import FloatArray
 
@@ -96,7 +96,7 @@ class FeatureExtractor:
         layer: the network's first convolution.
         sizes: of the network.
         tolerance: largest deviation a kept feature may have, see
-            :func:`ser_engine.normalisation.deviation`. None: nothing is kept.
+            :func:`ser_engine.features.normalisation.deviation`. None: nothing is kept.
         buckets: numbers of frames the local stage is run with: few, as runtimes prepare for each;
             the largest bounds its memory.
         max_bytes: memory for kept features; the stream used longest ago goes first.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_engine.frame_packing import bucket_of, pack, row_frames, runs_of
+from ser_engine.features.packing import bucket_of, pack, row_frames, runs_of
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_engine.features.normalisation import (
+    Normalisation,
+    deviation,
+    first_layer,
+    normalisation_of,
+)
 from ser_engine.models.emotion2vec import Emotion2vec, StridedConv
-from ser_engine.normalisation import Normalisation, deviation, first_layer, normalisation_of
 from tests.support.networks import network, noise
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ser_engine.normalisation import Normalisation
+from ser_engine.features.normalisation import Normalisation
 
 __all__ = ["FeatureStore", "KeptWindow", "StoreKey"]
 

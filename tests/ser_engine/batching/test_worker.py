@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from ser_engine.worker import ThreadWorker
+from ser_engine.batching.worker import ThreadWorker
 
 LONG_S = 30.0
 

@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from ser_engine.batching.worker import Worker
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import Window, WindowResult
-from ser_engine.worker import Worker
 
 __all__ = ["Answers", "Core", "CoreHost", "WorkerLostError"]
 

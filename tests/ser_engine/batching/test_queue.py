@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ser_engine.batch_queue import Pending, Priority, WindowQueue
+from ser_engine.batching.queue import Pending, Priority, WindowQueue
 from ser_engine.errors import EngineOverloadedError, StreamBusyError
 from tests.support.fake_core import a_window, marks
 

@@ -1,0 +1,1 @@
+"""Local features: computed, kept between windows, and computed again where that shows."""
