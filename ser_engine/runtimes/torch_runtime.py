@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ser_engine.models.emotion2vec import Emotion2vec, FrameOutputs
 from ser_engine.runtimes.base import group_by_length
@@ -68,7 +69,7 @@ class TorchRuntime:
         if self._graphs is not None and max(row.shape[0] for row in rows) <= self._padded_frames:
             return self._context_padded(rows, self._graphs)
         for group in group_by_length(rows):
-            batch = torch.stack([rows[index] for index in group])
+            batch = torch.stack([rows[index] for index in group]).to(self._dtype)
             outputs = self._context(batch, None)
             embeddings, logits = outputs.embeddings.float(), outputs.logits.float()
             for place, index in enumerate(group):
@@ -92,12 +93,15 @@ class TorchRuntime:
     def _context_padded(self, rows: Sequence[Tensor], graphs: _ContextGraphs) -> list[FrameOutputs]:
         lengths = [row.shape[0] for row in rows]
         batch_size = 1 << (len(rows) - 1).bit_length()
-        batch = torch.stack([F.pad(row, (0, 0, 0, self._padded_frames - len(row))) for row in rows])
-        batch = F.pad(batch, (0, 0, 0, 0, 0, batch_size - len(rows)))
+        batch = pad_sequence(list(rows), batch_first=True).to(self._dtype)
+        missing = self._padded_frames - batch.shape[1], batch_size - len(rows)
+        batch = F.pad(batch, (0, 0, 0, missing[0], 0, missing[1]))
         filled = [*lengths, *([self._padded_frames] * (batch_size - len(rows)))]
         real = torch.tensor(filled, device=self.device)
         outputs = graphs(batch, real)
-        embeddings, logits = outputs.embeddings.float(), outputs.logits.float()
+        # Copies: the next replay writes into the same memory.
+        embeddings = outputs.embeddings.to(torch.float32, copy=True)
+        logits = outputs.logits.to(torch.float32, copy=True)
         return [
             FrameOutputs(embeddings[place, :frames], logits[place, :frames])
             for place, frames in enumerate(lengths)
