@@ -15,10 +15,12 @@ from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.features import FeatureExtractor
 from ser_engine.frames import num_frames
 from ser_engine.models.checkpoint import Checkpoint
+from ser_engine.models.compact.shipped import build_compact
+from ser_engine.models.compact.sizes import CompactSizes
 from ser_engine.models.emotion2vec import Emotion2vec, build
 from ser_engine.models.find import find_model
 from ser_engine.models.hub import ProgressCallback
-from ser_engine.normalisation import first_layer
+from ser_engine.normalisation import FirstLayer, first_layer
 from ser_engine.runtimes.base import Runtime
 from ser_engine.runtimes.graph_cache import GraphCache
 from ser_engine.runtimes.torch_runtime import TorchRuntime
@@ -46,16 +48,24 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
     """Return an engine for a checkpoint in memory. Raises as :func:`build_engine`."""
     device = _device(config.model.device)
     threads = config.model.threads or usable_cores()
-    runtime_name = choose_runtime(config, device)
+    sizes = checkpoint.sizes
+    is_compact = isinstance(sizes, CompactSizes)
+    runtime_name = _compact_runtime_name(config) if is_compact else choose_runtime(config, device)
     if runtime_name == "funasr":
         from ser_engine.runtimes.funasr_engine import FunasrEngine
 
         return FunasrEngine(checkpoint.info, device, threads)
     if device == "cpu":
         torch.set_num_threads(threads)
-    model = build(checkpoint.sizes, checkpoint.tensors)
-    layer = first_layer(model)
-    runtime = _runtime(runtime_name, checkpoint, model, device, threads, config)
+    layer: FirstLayer | None = None
+    runtime: Runtime
+    if isinstance(sizes, CompactSizes):
+        compact = build_compact(sizes, checkpoint.tensors)
+        runtime = TorchRuntime(compact, device, compiled=runtime_name == "torch-compile")
+    else:
+        model = build(sizes, checkpoint.tensors)
+        runtime = _runtime(runtime_name, checkpoint, model, device, threads, config)
+        layer = first_layer(model).to(runtime.device)
     timeline = config.timeline
     steps = range(timeline.step_samples, timeline.window_samples, timeline.step_samples)
     window_lengths = [
@@ -64,8 +74,8 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
     ]
     extractor = FeatureExtractor(
         runtime,
-        layer.to(runtime.device),
-        checkpoint.sizes,
+        layer,
+        sizes,
         tolerance=config.model.feature_tolerance if config.model.features == "cached" else None,
         buckets=[_REFRESH_FRAMES, timeline.step_samples // 320, *window_lengths],
         max_bytes=config.model.feature_cache_mb << 20,
@@ -93,6 +103,19 @@ def choose_runtime(config: EngineConfig, device: str) -> RuntimeName:
         return "torch"
     calibrated = config.model.calibration_dir and importlib.util.find_spec("nncf") is not None
     return "openvino-int8" if calibrated and has_int8_instructions() else "openvino"
+
+
+def _compact_runtime_name(config: EngineConfig) -> RuntimeName:
+    """Return the runtime of the compact model: PyTorch, in fp32 on any device."""
+    name = config.model.runtime
+    if name in ("auto", "torch"):
+        return "torch"
+    if name == "torch-compile":
+        return name
+    raise RuntimeUnavailableError(
+        f"got model.runtime {name} for the built-in compact model, expected auto, torch or"
+        " torch-compile: the other runtimes execute emotion2vec networks only"
+    )
 
 
 def _runtime(

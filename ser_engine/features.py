@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.checkpoint import Emotion2vecSizes
+from ser_engine.models.compact.sizes import CompactSizes
 from ser_engine.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
 from ser_engine.runtimes.base import Runtime
 
@@ -108,7 +109,8 @@ class FeatureExtractor:
 
     Args:
         runtime: what runs the local stage.
-        layer: the network's first convolution.
+        layer: the network's first convolution; None: its local features depend on samples alone,
+            so kept ones always serve.
         sizes: of the network.
         tolerance: largest deviation a kept feature may have, see
             :func:`ser_engine.normalisation.deviation`. None: nothing is kept.
@@ -119,8 +121,8 @@ class FeatureExtractor:
     def __init__(
         self,
         runtime: Runtime,
-        layer: FirstLayer,
-        sizes: Emotion2vecSizes,
+        layer: FirstLayer | None,
+        sizes: Emotion2vecSizes | CompactSizes,
         *,
         tolerance: float | None,
         buckets: Sequence[int],
@@ -161,7 +163,7 @@ class FeatureExtractor:
         work = _Work(
             request,
             wanted,
-            torch.zeros(frames, self._sizes.embed_dim, device=device),
+            torch.zeros(frames, self._sizes.feature_dim, device=device),
             Normalisation(wanted.mean.expand(frames).clone(), wanted.scale.expand(frames).clone()),
             torch.ones(frames, dtype=torch.bool, device=device),
         )
@@ -185,8 +187,10 @@ class FeatureExtractor:
         first = offset // HOP_SAMPLES
         old = slice(first, first + shared)
         used = Normalisation(kept.used.mean[old], kept.used.scale[old])
-        moved = deviation(self._layer, request.samples[:shared_samples], used, work.wanted)
-        serves = moved <= (self._tolerance or 0.0)
+        serves = torch.ones_like(used.mean, dtype=torch.bool)
+        if self._layer is not None:
+            moved = deviation(self._layer, request.samples[:shared_samples], used, work.wanted)
+            serves = moved <= (self._tolerance or 0.0)
         work.features[:shared] = kept.features[old]
         work.used.mean[:shared] = torch.where(serves, used.mean, work.wanted.mean)
         work.used.scale[:shared] = torch.where(serves, used.scale, work.wanted.scale)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ser_engine.models.compact.front_end import FEATURE_DIM, NUM_MELS
+from ser_engine.models.compact.sizes import NUM_MELS, CompactSizes
 from training.clips import CLASSES
 
 __all__ = ["Batch", "Prepared", "WindowSource", "load_prepared"]
@@ -122,7 +122,7 @@ class WindowSource:
         """Return the batch of a step."""
         rng = np.random.default_rng([self._seed, step])
         frames = int(rng.choice([rng.integers(49, 100), rng.integers(100, 200)], p=[0.4, 0.6]))
-        features = np.empty((size, frames, FEATURE_DIM), np.float32)
+        features = np.empty((size, frames, CompactSizes().feature_dim), np.float32)
         first, second = np.empty(size, np.int64), np.empty(size, np.int64)
         change = np.full(size, frames, np.int64)
         for row in range(size):
@@ -137,7 +137,7 @@ class WindowSource:
                 other = self._draw(rng)
                 at = int(rng.integers(frames // 4, frames - frames // 4))
                 tail = self._window(other, frames - at, rng)
-                tail[:, :NUM_MELS] += _level(features[row, :at]) - _level(tail) + rng.normal(0, 0.5)
+                tail[:, :NUM_MELS] += _level(features[row, :at]) - _level(tail) + rng.normal(0, 1.2)
                 features[row, at:], change[row] = tail, at
                 second[row] = CLASSES.index(self._prepared.facts[other]["emotion"])
         tensors = (torch.from_numpy(array) for array in (first, second, change))

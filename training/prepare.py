@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ser_engine.models.compact.front_end import FEATURE_DIM, NUM_MELS, FrontEnd
+from ser_engine.models.compact.front_end import FrontEnd
+from ser_engine.models.compact.sizes import NUM_MELS, CompactSizes
 from training.augment import Augmenter
 from training.clips import Clip, FloatArray, data_dir, read_clip, read_clips
 from training.progress import Progress
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     prepare(given.data, given.out, given.renderings, given.seed, given.limit)
-    print(f"{given.out}: {FEATURE_DIM} features a frame, {given.renderings} renderings")
+    print(f"{given.out}: {CompactSizes().feature_dim} features a frame, {given.renderings} renderings")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser_engine.models.compact.network import Compact, CompactSizes
+from ser_engine.models.compact.network import Compact
+from ser_engine.models.compact.sizes import CompactSizes
 from training.batches import Batch, WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
 
@@ -198,11 +199,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("--prepared", type=Path, default=Path("results/training/prepared"))
     parser.add_argument("--out", type=Path, default=Path("results/training/compact"))
-    parser.add_argument("--steps", type=int, default=Plan.steps)
-    parser.add_argument("--batch-size", type=int, default=Plan.batch_size)
-    parser.add_argument("--peak-rate", type=float, default=Plan.peak_rate)
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--batch-size", type=int, default=Plan().batch_size)
+    parser.add_argument("--peak-rate", type=float, default=Plan().peak_rate)
     parser.add_argument("--leave-out", nargs="*", default=(), help="corpora, or corpus/speaker")
-    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on a CPU")
     parser.add_argument("--size", action="append", default=[], metavar="NAME=NUMBER")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ser_engine.models.compact.sizes import CompactSizes
 from ser_engine.types import ModelInfo
 
 __all__ = ["Checkpoint", "Emotion2vecSizes"]
@@ -55,6 +56,11 @@ class Emotion2vecSizes:
         return max(3, self.pos_conv_width // self.pos_conv_depth)
 
     @property
+    def feature_dim(self) -> int:
+        """Size of a local feature."""
+        return self.embed_dim
+
+    @property
     def hidden_dim(self) -> int:
         """Width of a block's hidden layer."""
         return int(self.embed_dim * self.mlp_ratio)
@@ -67,10 +73,11 @@ class Checkpoint:
     Attributes:
         sizes: dimensions of the network.
         info: name, source, licence, hash and labels.
-        tensors: float32 weights under FunASR's own names without ``d2v_model.`` prefixes, only
-            those inference needs; ``proj`` rows of unused classes are already left out.
+        tensors: float32 weights, only those inference needs. Of an emotion2vec network they bear
+            FunASR's own names without ``d2v_model.`` prefixes; ``proj`` rows of unused classes
+            are already left out. Of a compact one they bear its own.
     """
 
-    sizes: Emotion2vecSizes
+    sizes: Emotion2vecSizes | CompactSizes
     info: ModelInfo
     tensors: Mapping[str, torch.Tensor]

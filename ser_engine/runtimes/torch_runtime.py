@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_engine.models.compact.network import Compact
 from ser_engine.models.emotion2vec import Emotion2vec, FrameOutputs
 from ser_engine.runtimes.base import group_by_length
 
@@ -38,7 +39,7 @@ class TorchRuntime:
 
     def __init__(
         self,
-        model: Emotion2vec,
+        model: Emotion2vec | Compact,
         device: str = "cpu",
         precision: str = "fp32",
         compiled: bool = False,
@@ -77,7 +78,7 @@ class TorchRuntime:
 
     def warm_up(self, num_frames: Sequence[int], max_batch_size: int) -> None:
         """See :meth:`Runtime.warm_up`."""
-        dim = self._model.sizes.embed_dim
+        dim = self._model.sizes.feature_dim
         longest = max(num_frames)
         if self._on_cuda:
             self._padded_frames = longest

@@ -12,17 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES
 
-__all__ = ["FEATURE_DIM", "NUM_MELS", "NUM_PITCHES", "FrontEnd"]
-
-NUM_MELS = 64
-"""Mel bands from 60 to 7,600 Hz."""
-
-NUM_PITCHES = 48
-"""Candidates for the pitch, from 75 to 500 Hz, evenly on a logarithmic scale."""
-
-FEATURE_DIM = NUM_MELS + NUM_PITCHES
-"""Numbers a frame is described by."""
+__all__ = ["FrontEnd"]
 
 _FFT_SAMPLES = 800
 """Twice the frame, so that autocorrelation does not wrap around."""

@@ -20,16 +20,16 @@ through every convolution and masked in attention, so that a row in a batch equa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.compact.front_end import FEATURE_DIM, NUM_MELS, NUM_PITCHES, FrontEnd
+from ser_engine.models.compact.front_end import FrontEnd
+from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, CompactSizes
 from ser_engine.models.emotion2vec import FrameOutputs
 
-__all__ = ["Compact", "CompactSizes", "ContextEncoder"]
+__all__ = ["Compact", "ContextEncoder"]
 
 _QUIETEST_LEVEL = -10.0
 """Natural logarithm of a frame's mel power below which a window counts as silent; speech at
@@ -40,39 +40,6 @@ _DYNAMIC_RANGE = 12.0
 
 _SPEECH_RANGE = 4.0
 """Frames within about 17 dB of the window's level make up its long-term spectrum."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompactSizes:
-    """The sizes of a compact network.
-
-    Attributes:
-        mel_channels: channels of the convolutions over mel bands.
-        pitch_channels: channels of the convolutions over pitch candidates.
-        dim: width of the blocks and size of an embedding.
-        num_heads: attention heads.
-        depth: blocks.
-        kernel: frames (at 12.5 Hz) a block's convolution reads.
-        num_classes: rows of the head.
-        dropout: share of activations left out in training.
-    """
-
-    mel_channels: tuple[int, ...] = (16, 32, 64)
-    pitch_channels: tuple[int, ...] = (8, 16)
-    dim: int = 128
-    num_heads: int = 4
-    depth: int = 3
-    kernel: int = 9
-    num_classes: int = 9
-    dropout: float = 0.1
-
-    feature_dim: int = FEATURE_DIM
-    normalize: bool = False
-
-    @property
-    def embed_dim(self) -> int:
-        """Size of an embedding."""
-        return self.dim
 
 
 class Fold(nn.Module):
