@@ -135,7 +135,9 @@ def four_class_recall(logits: Logits, truth: Sequence[str], names: Sequence[str]
     """Return the unweighted recall of the strongest of the four classes."""
     four = logits[:, [names.index(name) for name in FOUR]]
     pairs = [
-        (is_, FOUR[best]) for is_, best in zip(truth, four.argmax(axis=1), strict=True) if is_ in FOUR
+        (is_, FOUR[best])
+        for is_, best in zip(truth, four.argmax(axis=1), strict=True)
+        if is_ in FOUR
     ]
     return unweighted_average_recall([is_ for is_, _ in pairs], [best for _, best in pairs])
 

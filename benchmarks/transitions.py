@@ -62,9 +62,7 @@ def draw_transitions(
     drawn = []
     for index in range(count if speakers else 0):
         emotions = by_speaker[speakers[index % len(speakers)]]
-        drawn.append(
-            Transition(_part(emotions[first], rng), _part(emotions[second], rng))
-        )
+        drawn.append(Transition(_part(emotions[first], rng), _part(emotions[second], rng)))
     return drawn
 
 
@@ -96,7 +94,7 @@ def play(engine: Engine, transition: Transition, config: EngineConfig) -> Transi
 def _part(clips: Sequence[Clip], rng: np.random.Generator) -> tuple[Clip, ...]:
     chosen: list[Clip] = []
     while sum(clip.duration_s for clip in chosen) * 16_000 < _PART_SAMPLES:
-        chosen.append(clips[rng.integers(len(clips))])
+        chosen.append(clips[int(rng.integers(len(clips)))])
     return tuple(chosen)
 
 

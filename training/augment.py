@@ -90,8 +90,7 @@ class Augmenter:
         samples = (samples * level).astype(np.float32)
         if rng.random() < 0.3:
             samples = telephone(samples, "u" if rng.random() < 0.5 else "a")
-        quantised: FloatArray = np.round(samples.clip(-1, 1) * 32767) / 32767
-        return quantised.astype(np.float32)
+        return _quantised(samples)
 
     def background(self, length: int, rng: np.random.Generator) -> FloatArray:
         """Return noise without speech at some level, or nearly nothing."""
@@ -100,8 +99,7 @@ class Augmenter:
         samples = noise(length, rng) * np.float32(10 ** (-rng.uniform(15, 75) / 20))
         if rng.random() < 0.3:
             samples = telephone(samples)
-        quantised: FloatArray = np.round(samples.clip(-1, 1) * 32767) / 32767
-        return quantised.astype(np.float32)
+        return _quantised(samples)
 
     def _background(self, length: int, rng: np.random.Generator) -> FloatArray:
         if not self._voices or rng.random() < 0.7:
@@ -123,6 +121,12 @@ class Augmenter:
         share = rng.uniform(0.2, 0.8)
         mixed: FloatArray = ((1 - share) * samples + share * wet).astype(np.float32)
         return mixed
+
+
+def _quantised(samples: FloatArray) -> FloatArray:
+    """Return the samples as 16 bits hold them."""
+    steps: FloatArray = (np.round(samples.clip(-1, 1) * 32767) / 32767).astype(np.float32)
+    return steps
 
 
 def _band(samples: FloatArray, rng: np.random.Generator) -> FloatArray:

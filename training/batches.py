@@ -155,7 +155,8 @@ class WindowSource:
         versions = len(self._prepared.renderings)
         clean = versions == 1 or rng.random() < self._clean_share
         version = 0 if clean else int(rng.integers(1, versions))
-        pieces, total, wanted = [], 0, frames
+        pieces: list[npt.NDArray[np.float32]] = []
+        total, wanted = 0, frames
         while total < wanted:
             features = self._prepared.renderings[version][clip]
             start, stop = self._prepared.bounds[version][clip]
@@ -208,9 +209,7 @@ def _level(features: npt.NDArray[np.float32]) -> np.float32:
     return level
 
 
-def _tilted(
-    features: npt.NDArray[np.float32], rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def _tilted(features: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Pass through a random microphone: a smooth curve over frequency, and a gain."""
     if rng.random() < 0.6:
         knots = rng.normal(0, 0.6, 6)

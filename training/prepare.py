@@ -99,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     prepare(given.data, given.out, given.renderings, given.seed, given.limit)
-    print(f"{given.out}: {CompactSizes().feature_dim} features a frame, {given.renderings} renderings")
+    print(
+        f"{given.out}: {CompactSizes().feature_dim} features a frame, {given.renderings} renderings"
+    )
 
 
 if __name__ == "__main__":

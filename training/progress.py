@@ -26,5 +26,7 @@ class Progress(Generic[T]):
             now = time.monotonic()
             if now - said >= self._every_s:
                 said = now
-                print(f"{self._name}: {index + 1}/{len(self._items)}, {now - begun:.0f} s", flush=True)
+                print(
+                    f"{self._name}: {index + 1}/{len(self._items)}, {now - begun:.0f} s", flush=True
+                )
         print(f"{self._name}: done, {time.monotonic() - begun:.0f} s", flush=True)

@@ -26,6 +26,9 @@ from training.clips import CLASSES, CORPORA
 
 __all__ = ["Plan", "main", "train", "window_loss"]
 
+_SAVE_EVERY_S = 60.0
+_SIZES = CompactSizes(num_classes=len(CLASSES))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -46,14 +49,14 @@ class Plan:
         seed: of initial weights and batches.
     """
 
-    sizes: CompactSizes = CompactSizes(num_classes=len(CLASSES))
-    steps: int = 6000
+    sizes: CompactSizes = _SIZES
+    steps: int = 5000
     batch_size: int = 32
-    peak_rate: float = 1.5e-3
+    peak_rate: float = 2e-3
     warm_up_steps: int = 200
-    weight_decay: float = 0.03
+    weight_decay: float = 0.05
     label_smoothing: float = 0.05
-    mixup_share: float = 0.3
+    mixup_share: float = 0.2
     average_decay: float = 0.998
     corpus_shares: tuple[float, ...] = (0.25, 0.35, 0.4)
     leave_out: tuple[str, ...] = ()
@@ -98,7 +101,7 @@ def train(plan: Plan, prepared_dir: Path, out: Path, device: str = "cpu") -> Com
             said = now
             recent = losses[-100:]
             print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
-        if now - saved > 60 or step == plan.steps:
+        if now - saved >= _SAVE_EVERY_S or step == plan.steps:
             saved = now
             _save(out / "state.pt", step, model, average, optimiser)
     torch.save(average.state_dict(), out / "average.pt")
@@ -159,9 +162,7 @@ def _rate(step: int, plan: Plan) -> float:
 
 @torch.no_grad()
 def _follow(average: Compact, model: Compact, decay: float) -> None:
-    for kept, value in zip(
-        average.state_dict().values(), model.state_dict().values(), strict=True
-    ):
+    for kept, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if kept.is_floating_point():
             kept.lerp_(value, 1 - decay)
         else:
@@ -182,9 +183,7 @@ def _save(
     partial.rename(path)
 
 
-def _resume(
-    path: Path, model: Compact, average: Compact, optimiser: torch.optim.Optimizer
-) -> int:
+def _resume(path: Path, model: Compact, average: Compact, optimiser: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)

@@ -48,8 +48,8 @@ class FrontEnd(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Map raw samples (batch, samples) to features (batch, frames, 112)."""
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window, n=_FFT_SAMPLES))
-        power = spectrum.square().sum(dim=-1)
+        spectrum = torch.fft.rfft(frames * self.window, n=_FFT_SAMPLES)
+        power = spectrum.real**2 + spectrum.imag**2
         mel = (power @ self.mel).add(_POWER_FLOOR).log()
         low = power[..., : self.pitch.shape[0]].add(_POWER_FLOOR).sqrt()
         pitch = (low @ self.pitch) / low.sum(dim=-1, keepdim=True)

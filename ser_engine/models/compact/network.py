@@ -24,6 +24,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ser_engine.models.compact.front_end import FrontEnd
 from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, CompactSizes
@@ -59,6 +60,13 @@ class Fold(nn.Module):
             inputs, height = out, (height + 1) // 2
         self.project = nn.Linear(inputs * height, dim)
 
+    def fuse(self) -> None:
+        """Take the normalisation into the convolutions' weights: the same, for inference only."""
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            self.convs[index] = fuse_conv_bn_eval(conv, norm)
+            self.norms[index] = nn.Identity()
+
     def forward(self, image: Tensor, real: Tensor | None) -> Tensor:
         """Map (batch, inputs, frames, height) to (batch, frames / 4, dim).
 
@@ -69,6 +77,7 @@ class Fold(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             image = F.gelu(norm(conv(image)))
             if real is not None:
+                assert isinstance(conv, nn.Conv2d)
                 real = real[:, :: conv.stride[0]]
                 image = image * real[:, None, :, None]
         projected: Tensor = self.project(image.permute(0, 2, 1, 3).flatten(2))
@@ -104,7 +113,8 @@ class Block(nn.Module):
         near = self.conv(normed.transpose(1, 2)).transpose(1, 2)
         frames = frames + self.dropout(mixed + near)
         folded: Tensor = self.fc2(self.dropout(F.gelu(self.fc1(self.norm2(frames)))))
-        return frames + self.dropout(folded)
+        out: Tensor = frames + self.dropout(folded)
+        return out
 
 
 class ContextEncoder(nn.Module):
@@ -166,8 +176,7 @@ def normalised(features: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
     Returns:
         mel (batch, 2, frames, 64) and pitch (batch, 1, frames, 48), zero where padded.
     """
-    mel, pitch = features.split([NUM_MELS, NUM_PITCHES], dim=-1)
-    mel = mel.float()
+    mel, pitch = features[..., :NUM_MELS].float(), features[..., NUM_MELS:]
     energy = mel.logsumexp(dim=-1)
     counts = torch.ones_like(energy) if real is None else real.float()
     total = counts.sum(dim=1, keepdim=True)

@@ -81,7 +81,7 @@ def read_compact(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
         if metadata.get("format") != COMPACT_FORMAT:
             raise CheckpointError(
                 f"got format {metadata.get('format')!r} in {path}, expected {COMPACT_FORMAT!r}"
@@ -118,4 +118,7 @@ def build_compact(sizes: CompactSizes, tensors: Mapping[str, Tensor]) -> Compact
         model.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise CheckpointError(f"got weights that do not fit {sizes}: {error}") from error
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    model.context.mel.fuse()
+    model.context.pitch.fuse()
+    return model

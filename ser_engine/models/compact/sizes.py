@@ -28,11 +28,11 @@ class CompactSizes:
         dropout: share of activations left out in training.
     """
 
-    mel_channels: tuple[int, ...] = (16, 32, 64)
+    mel_channels: tuple[int, ...] = (24, 48, 64)
     pitch_channels: tuple[int, ...] = (8, 16)
     dim: int = 128
     num_heads: int = 4
-    depth: int = 3
+    depth: int = 2
     kernel: int = 9
     num_classes: int = 9
     dropout: float = 0.1
