@@ -48,6 +48,8 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engi
     """Return an engine for a checkpoint in memory. Raises as :func:`build_engine`."""
     device = _device(config.model.device)
     threads = config.model.threads or usable_cores()
+    if checkpoint.info.notice:
+        _log.info("%s", checkpoint.info.notice)
     sizes = checkpoint.sizes
     is_compact = isinstance(sizes, CompactSizes)
     runtime_name = _compact_runtime_name(config) if is_compact else choose_runtime(config, device)

@@ -50,7 +50,7 @@ class Plan:
     """
 
     sizes: CompactSizes = _SIZES
-    steps: int = 5000
+    steps: int = 6000
     batch_size: int = 32
     peak_rate: float = 2e-3
     warm_up_steps: int = 200
