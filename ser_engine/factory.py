@@ -1,29 +1,29 @@
-"""From settings to an engine: find the model, choose a runtime, put them together."""
+"""From settings to an engine: find the model, open its runtime, put them together."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from pathlib import Path
 
 import torch
 
-from ser_engine.config import EngineConfig, RuntimeName
-from ser_engine.cpu import has_int8_instructions, usable_cores
+from ser_engine.config import EngineConfig
+from ser_engine.cpu import usable_cores
 from ser_engine.engine import Engine, EngineCore
-from ser_engine.errors import ConfigError, RuntimeUnavailableError
+from ser_engine.errors import ConfigError
 from ser_engine.features.extractor import FeatureExtractor
-from ser_engine.features.normalisation import first_layer
+from ser_engine.features.normalisation import FirstLayer, first_layer
 from ser_engine.frames import HOP_SAMPLES, num_frames
-from ser_engine.models.checkpoint import Checkpoint
-from ser_engine.models.emotion2vec import Emotion2vec, build
+from ser_engine.models.checkpoint import Checkpoint, Emotion2vecSizes
+from ser_engine.models.compact.shipped import CompactCheckpoint, build_compact
+from ser_engine.models.compact.sizes import CompactSizes
+from ser_engine.models.emotion2vec import build
 from ser_engine.models.find import find_model
 from ser_engine.models.hub import ProgressCallback
 from ser_engine.runtimes.base import Runtime
-from ser_engine.runtimes.graph_cache import GraphCache
-from ser_engine.runtimes.torch_runtime import TorchRuntime
+from ser_engine.runtimes.select import choose_device, choose_runtime, open_compact, open_runtime
+from ser_engine.types import ModelInfo
 
-__all__ = ["build_engine", "choose_runtime", "engine_from_checkpoint"]
+__all__ = ["build_engine", "engine_from_checkpoint"]
 
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
 """Lengths the local stage is run with, in steps: the new audio, and more and more to refresh."""
@@ -37,150 +37,75 @@ def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = No
     Raises:
         CheckpointError, HubUnavailableError: there is no such model, or it cannot be had.
         RuntimeUnavailableError: the runtime or the device asked for is not there.
-        ConfigError: ``openvino-int8`` has no speech to be calibrated with.
+        ConfigError: settings contradict each other, or there is no speech to calibrate with.
     """
     return engine_from_checkpoint(find_model(config.model, progress=progress), config)
 
 
-def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
+def engine_from_checkpoint(
+    checkpoint: Checkpoint | CompactCheckpoint, config: EngineConfig
+) -> Engine:
     """Return an engine for a checkpoint in memory. Raises as :func:`build_engine`."""
-    device = _device(config.model.device)
+    device = choose_device(config.model.device)
     threads = config.model.threads or usable_cores()
-    runtime_name = choose_runtime(config, device)
-    if runtime_name == "funasr":
-        if config.timeline.frame_hop_ms != 20:
-            raise ConfigError(
-                f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime"
-                " funasr, expected 20: the reference has no second pass"
-            )
-        from ser_engine.runtimes.funasr_engine import FunasrEngine
-
-        return FunasrEngine(checkpoint.info, device, threads)
     if device == "cpu":
         torch.set_num_threads(threads)
+    if checkpoint.info.notice:
+        _log.info("%s", checkpoint.info.notice)
+    if isinstance(checkpoint, CompactCheckpoint):
+        compact = build_compact(checkpoint.sizes, checkpoint.tensors)
+        runtime = open_compact(compact, device, config)
+        return _engine(checkpoint.info, runtime, None, checkpoint.sizes, config)
+    if choose_runtime(config, device) == "funasr":
+        return _reference(checkpoint.info, device, threads, config)
     model = build(checkpoint.sizes, checkpoint.tensors)
+    # Read before the runtime takes the weights: on CUDA it changes their precision.
     layer = first_layer(model)
-    runtime = _runtime(runtime_name, checkpoint, model, device, threads, config)
+    runtime = open_runtime(checkpoint, model, device, threads, config)
+    layer = layer.to(runtime.device)
+    return _engine(checkpoint.info, runtime, layer, checkpoint.sizes, config)
+
+
+def _engine(
+    info: ModelInfo,
+    runtime: Runtime,
+    layer: FirstLayer | None,
+    sizes: Emotion2vecSizes | CompactSizes,
+    config: EngineConfig,
+) -> EngineCore:
     timeline = config.timeline
     steps = range(timeline.step_samples, timeline.window_samples, timeline.step_samples)
-    window_lengths = [
-        *(num_frames(length) for length in steps),
-        num_frames(timeline.window_samples),
-    ]
+    window_frames = num_frames(timeline.window_samples)
     step_frames = timeline.step_samples // HOP_SAMPLES
-    buckets = {min(round(step_frames * times), window_lengths[-1]) for times in _BUCKETS_IN_STEPS}
+    buckets = {min(round(step_frames * times), window_frames) for times in _BUCKETS_IN_STEPS}
     features = config.model.features
-    cached = features == "cached" or (features == "auto" and device == "cpu")
+    cached = features == "cached" or (features == "auto" and runtime.device.type == "cpu")
     extractor = FeatureExtractor(
         runtime,
-        layer.to(runtime.device),
-        checkpoint.sizes,
+        layer,
+        sizes,
         tolerance=config.model.feature_tolerance if cached else None,
-        buckets=sorted(buckets | {window_lengths[-1]}),
+        buckets=sorted(buckets | {window_frames}),
         max_bytes=config.model.feature_cache_mb << 20,
     )
+    # A stream's first windows are as long as it is.
+    lengths = [*(num_frames(length) for length in steps), window_frames]
     return EngineCore(
-        checkpoint.info,
+        info,
         runtime,
         extractor,
         hop_samples=timeline.hop_samples,
-        warm_up_frames=[length for length in window_lengths if length],
+        warm_up_frames=[length for length in lengths if length],
         max_batch_size=config.batching.max_batch_size,
     )
 
 
-def choose_runtime(config: EngineConfig, device: str) -> RuntimeName:
-    """Return the runtime the settings name, or for ``auto`` the fastest there is.
-
-    On CUDA that is PyTorch; on a CPU OpenVINO where it is installed. int8 is taken where there is
-    speech to calibrate it with and the processor has instructions for it.
-    """
-    name = config.model.runtime
-    if name != "auto":
-        return name
-    if device != "cpu" or importlib.util.find_spec("openvino") is None:
-        return "torch"
-    calibrated = config.model.calibration_dir and importlib.util.find_spec("nncf") is not None
-    return "openvino-int8" if calibrated and has_int8_instructions() else "openvino"
-
-
-def _runtime(
-    name: RuntimeName,
-    checkpoint: Checkpoint,
-    model: Emotion2vec,
-    device: str,
-    threads: int,
-    config: EngineConfig,
-) -> Runtime:
-    if name in ("torch", "torch-compile"):
-        precision = _precision(config.model.precision, device)
-        return TorchRuntime(model, device, precision, compiled=name == "torch-compile")
-    if device != "cpu":
-        raise RuntimeUnavailableError(
-            f"got model.runtime {name} with model.device {device}, expected device cpu: only the"
-            " torch runtimes use a GPU"
+def _reference(info: ModelInfo, device: str, threads: int, config: EngineConfig) -> Engine:
+    if config.timeline.frame_hop_ms != 20:
+        raise ConfigError(
+            f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime funasr,"
+            " expected 20: the reference has no second pass"
         )
-    graphs = GraphCache(Path(config.model.models_dir).expanduser(), checkpoint)
-    embed_dim = checkpoint.sizes.embed_dim
-    if name in ("onnx", "onnx-int8"):
-        return _onnx_runtime(name, model, graphs, embed_dim, threads)
-    from ser_engine.runtimes import openvino_runtime
+    from ser_engine.runtimes.funasr_engine import FunasrEngine
 
-    if name == "openvino-int8":
-        from ser_engine.runtimes.openvino_int8 import calibrate
-
-        speech_dir = Path(config.model.calibration_dir).expanduser()
-        window_samples = config.timeline.window_samples
-        folder = graphs.folder(
-            f"openvino-int8-{window_samples}",
-            lambda target: openvino_runtime.save(
-                *calibrate(model, speech_dir, window_samples), target
-            ),
-        )
-        return openvino_runtime.OpenvinoRuntime(folder, embed_dim, threads, "int8")
-    folder = graphs.folder(
-        "openvino-fp32",
-        lambda target: openvino_runtime.save(*openvino_runtime.convert(model), target),
-    )
-    return openvino_runtime.OpenvinoRuntime(folder, embed_dim, threads, "fp32")
-
-
-def _onnx_runtime(
-    name: RuntimeName, model: Emotion2vec, graphs: GraphCache, embed_dim: int, threads: int
-) -> Runtime:
-    from ser_engine.models.onnx_export import export_int8_stages, export_stages
-    from ser_engine.runtimes.onnx_runtime import OnnxRuntime
-
-    if name == "onnx":
-        folder = graphs.folder("onnx-fp32", lambda target: export_stages(model, target))
-        return OnnxRuntime(folder, embed_dim, threads, "fp32")
-    seven_bits = not has_int8_instructions()
-    folder = graphs.folder(
-        f"onnx-int{7 if seven_bits else 8}",
-        lambda target: export_int8_stages(model, target, seven_bits=seven_bits),
-    )
-    return OnnxRuntime(folder, embed_dim, threads, "int8")
-
-
-def _device(name: str) -> str:
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if available else "cpu"
-    if name != "cpu" and not name.startswith("cuda"):
-        raise RuntimeUnavailableError(
-            f"got model.device {name!r}, expected auto, cpu, cuda or cuda:N"
-        )
-    if name.startswith("cuda") and not available:
-        raise RuntimeUnavailableError(
-            f"got model.device {name}, but PyTorch finds no CUDA device; set model.device to cpu,"
-            " or install a driver and the CUDA build of torch"
-        )
-    return name
-
-
-def _precision(name: str, device: str) -> str:
-    if device == "cpu":
-        return "fp32"
-    if name == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return name
+    return FunasrEngine(info, device, threads)

@@ -79,6 +79,14 @@ def test_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path):
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
+def test_carries_the_built_in_model_and_its_card(wheel: Path):
+    folder = "ser_engine/models/compact"
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ("weights.safetensors", "MODEL_CARD.md", "confusion.png"):
+            packed = archive.read(f"{folder}/{name}")
+            assert packed == (REPOSITORY / folder / name).read_bytes()
+
+
 def test_carries_the_licence(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]

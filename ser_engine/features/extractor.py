@@ -29,6 +29,7 @@ from ser_engine.features.packing import Placement, bucket_of, pack, row_frames, 
 from ser_engine.features.store import FeatureStore, KeptWindow, StoreKey
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.checkpoint import Emotion2vecSizes
+from ser_engine.models.compact.sizes import CompactSizes
 from ser_engine.runtimes.base import Runtime, group_by_length
 from ser_engine.types import FloatArray
 
@@ -93,7 +94,8 @@ class FeatureExtractor:
 
     Args:
         runtime: what runs the local stage.
-        layer: the network's first convolution.
+        layer: the network's first convolution; None: its local features depend on samples alone,
+            so kept ones always serve.
         sizes: of the network.
         tolerance: largest deviation a kept feature may have, see
             :func:`ser_engine.features.normalisation.deviation`. None: nothing is kept.
@@ -105,8 +107,8 @@ class FeatureExtractor:
     def __init__(
         self,
         runtime: Runtime,
-        layer: FirstLayer,
-        sizes: Emotion2vecSizes,
+        layer: FirstLayer | None,
+        sizes: Emotion2vecSizes | CompactSizes,
         *,
         tolerance: float | None,
         buckets: Sequence[int],
@@ -149,7 +151,7 @@ class FeatureExtractor:
             normalised = _normalised(samples, normalisation_of(samples, self._sizes.normalize))
             frames = num_frames(samples.shape[1])
             self.stats.computed += frames * len(group)
-            rows = torch.zeros(len(group), frames, self._sizes.embed_dim, device=samples.device)
+            rows = torch.zeros(len(group), frames, self._sizes.feature_dim, device=samples.device)
             for placements in pack([(0, frames)], self._buckets[-1]):
                 found = self._runtime.local(self._lay_out(normalised, placements))
                 _put_back(rows, found, placements)
@@ -179,7 +181,7 @@ class FeatureExtractor:
             key,
             samples,
             wanted,
-            torch.zeros(frames, self._sizes.embed_dim, device=device),
+            torch.zeros(frames, self._sizes.feature_dim, device=device),
             Normalisation(wanted.mean.expand(frames).clone(), wanted.scale.expand(frames).clone()),
             torch.ones(frames, dtype=torch.bool, device=device),
         )
@@ -203,8 +205,10 @@ class FeatureExtractor:
         first = offset // HOP_SAMPLES
         old = slice(first, first + shared)
         used = Normalisation(kept.used.mean[old], kept.used.scale[old])
-        moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
-        serves = moved <= (self._tolerance or 0.0)
+        serves = torch.ones_like(used.mean, dtype=torch.bool)
+        if self._layer is not None:
+            moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
+            serves = moved <= (self._tolerance or 0.0)
         work.features[:shared] = kept.features[old]
         work.used.mean[:shared] = torch.where(serves, used.mean, work.wanted.mean)
         work.used.scale[:shared] = torch.where(serves, used.scale, work.wanted.scale)

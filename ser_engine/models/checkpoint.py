@@ -55,6 +55,11 @@ class Emotion2vecSizes:
         return max(3, self.pos_conv_width // self.pos_conv_depth)
 
     @property
+    def feature_dim(self) -> int:
+        """Size of a local feature."""
+        return self.embed_dim
+
+    @property
     def hidden_dim(self) -> int:
         """Width of a block's hidden layer."""
         return int(self.embed_dim * self.mlp_ratio)

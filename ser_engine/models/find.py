@@ -1,4 +1,4 @@
-"""Find the model the settings name: a folder, a known model, or the best one on disk.
+"""Find the model the settings name: a folder, a known model, the one in the package, or the best.
 
 A known model is looked for in this order, and asked of a hub only when it is nowhere::
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.models.checkpoint import Checkpoint
+from ser_engine.models.compact.shipped import COMPACT_NAME, CompactCheckpoint, load_compact
 from ser_engine.models.folder import is_published_folder
 from ser_engine.models.hub import HUB_CLIENTS, ProgressCallback, fetch
 from ser_engine.models.hub_clients import MODEL_NAMES, HubClient
@@ -31,12 +32,13 @@ def find_model(
     *,
     progress: ProgressCallback | None = None,
     clients: Sequence[HubClient] = HUB_CLIENTS,
-) -> Checkpoint:
+) -> Checkpoint | CompactCheckpoint:
     """Return the model ``config.name`` stands for.
 
     A folder is read as it is. A known name is looked for on disk, then asked of a hub unless
-    ``config.offline``. ``auto`` takes the best of the known models on disk and never asks a hub:
-    fetching a better one in the background is the caller's decision (:func:`fetch_model`).
+    ``config.offline``. ``auto`` takes the best of the known models on disk, else ``compact``, which
+    is part of the package; it never asks a hub: fetching a better one in the background is the
+    caller's decision (:func:`fetch_model`).
 
     Args:
         config: name, folders and hub.
@@ -50,6 +52,8 @@ def find_model(
     prepared_dir = _prepared_dir(config)
     if config.name == "auto":
         return _best_on_disk(config, clients)
+    if config.name == COMPACT_NAME:
+        return load_compact()
     folder = Path(config.name).expanduser()
     if folder.exists():
         return load_model(folder, prepared_dir)
@@ -57,7 +61,7 @@ def find_model(
     if name is None:
         raise CheckpointError(
             f"got model.name {config.name!r}, which is no folder on this machine; expected a"
-            f" model's folder, auto, or one of {', '.join(MODEL_NAMES)}"
+            f" model's folder, auto, {COMPACT_NAME}, or one of {', '.join(MODEL_NAMES)}"
         )
     places = _places(name, config, clients)
     for place in places:
@@ -108,8 +112,9 @@ def models_on_disk(
     )
 
 
-def _best_on_disk(config: ModelConfig, clients: Sequence[HubClient]) -> Checkpoint:
-    failures: list[str] = []
+def _best_on_disk(
+    config: ModelConfig, clients: Sequence[HubClient]
+) -> Checkpoint | CompactCheckpoint:
     for name in MODEL_NAMES:
         for place in _places(name, config, clients):
             if not _holds_model(place):
@@ -118,14 +123,7 @@ def _best_on_disk(config: ModelConfig, clients: Sequence[HubClient]) -> Checkpoi
                 return load_model(place, _prepared_dir(config), name=name)
             except CheckpointError as error:
                 _log.warning("model %s is passed over: %s", name, error)
-                failures.append(str(error))
-    # The model shipped in the package belongs here: it makes auto succeed on any machine.
-    places = [place for name in MODEL_NAMES for place in _places(name, config, clients)]
-    damaged = f" What was found cannot be used: {'; '.join(failures)}." if failures else ""
-    raise CheckpointError(
-        f"got no model on disk for model.name auto (looked in {_listed(places)}).{damaged} Set"
-        f" model.name to a folder, or to one of {', '.join(MODEL_NAMES)} to have it fetched"
-    )
+    return load_compact()
 
 
 def _places(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> list[Path]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ser_engine.models.compact.network import Compact
 from ser_engine.models.emotion2vec import Emotion2vec, FrameOutputs
 from ser_engine.runtimes.base import group_by_length
 
@@ -39,7 +40,7 @@ class TorchRuntime:
 
     def __init__(
         self,
-        model: Emotion2vec,
+        model: Emotion2vec | Compact,
         device: str = "cpu",
         precision: str = "fp32",
         compiled: bool = False,
@@ -78,7 +79,7 @@ class TorchRuntime:
 
     def warm_up(self, num_frames: Sequence[int], max_batch_size: int) -> None:
         """See :meth:`Runtime.warm_up`."""
-        dim = self._model.sizes.embed_dim
+        dim = self._model.sizes.feature_dim
         longest = max(num_frames)
         if self._on_cuda:
             self._padded_frames = longest

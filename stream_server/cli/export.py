@@ -25,6 +25,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as one ONNX file: 16 kHz samples in, frame embeddings and logits out."""
+    from ser_engine.errors import RuntimeUnavailableError
+    from ser_engine.models.compact.shipped import CompactCheckpoint
     from ser_engine.models.emotion2vec import build
     from ser_engine.models.find import find_model
     from ser_engine.models.onnx_export import export_whole
@@ -33,6 +35,11 @@ def export(
         raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="FILE.onnx")
     config = settings_of(context).ser_engine.model
     checkpoint = find_model(config if model is None else replace(config, name=model))
+    if isinstance(checkpoint, CompactCheckpoint):
+        raise RuntimeUnavailableError(
+            "got the built-in compact model, expected an emotion2vec one: give --model a folder or"
+            " one of the published names"
+        )
     info = checkpoint.info
     print(f"emotion-monitor: model: {info.name} ({info.licence})", file=sys.stderr)
     export_whole(build(checkpoint.sizes, checkpoint.tensors), info, target)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ser_engine import factory
-from ser_engine.config import EngineConfig, ModelConfig, RuntimeName, TimelineConfig
+from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from ser_engine.engine import EngineCore
 from ser_engine.errors import CheckpointError, ConfigError, RuntimeUnavailableError
-from ser_engine.factory import build_engine, choose_runtime
+from ser_engine.factory import build_engine
 from ser_engine.models.emotion2vec import FrameOutputs
 
 
@@ -24,48 +22,6 @@ def made(config: EngineConfig) -> EngineCore:
     engine = build_engine(config)
     assert isinstance(engine, EngineCore)
     return engine
-
-
-@pytest.fixture
-def packages(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The optional packages the machine is made to have."""
-    installed: set[str] = set()
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: object() if name in installed else None
-    )
-    return installed
-
-
-@pytest.mark.parametrize(
-    ("device", "installed", "vnni", "calibration_dir", "expected"),
-    [
-        ("cuda", {"openvino", "nncf"}, True, "speech", "torch"),
-        ("cpu", set(), True, "speech", "torch"),
-        ("cpu", {"openvino", "nncf"}, True, "speech", "openvino-int8"),
-        ("cpu", {"openvino", "nncf"}, False, "speech", "openvino"),
-        ("cpu", {"openvino", "nncf"}, True, "", "openvino"),
-        ("cpu", {"openvino"}, True, "speech", "openvino"),
-    ],
-)
-def test_auto_takes_the_fastest_runtime_there_is(
-    packages: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    installed: set[str],
-    vnni: bool,
-    calibration_dir: str,
-    expected: RuntimeName,
-) -> None:
-    packages |= installed
-    monkeypatch.setattr(factory, "has_int8_instructions", lambda: vnni)
-
-    assert choose_runtime(config(calibration_dir=calibration_dir), device) == expected
-
-
-def test_a_runtime_that_is_named_is_taken(packages: set[str]) -> None:
-    packages.add("openvino")
-
-    assert choose_runtime(config(runtime="onnx"), "cpu") == "onnx"
 
 
 def test_a_folder_makes_an_engine(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:

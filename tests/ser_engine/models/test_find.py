@@ -103,11 +103,14 @@ def test_auto_passes_over_what_is_damaged(models_dir, hub, caplog) -> None:
     assert f"model {LARGE} is passed over" in caplog.text
 
 
-def test_auto_says_where_it_looked(models_dir, hub) -> None:
+def test_auto_falls_back_to_the_model_in_the_package(models_dir, hub, caplog) -> None:
+    assert find_model(config("auto", models_dir), clients=[hub]).info.name == "compact"
     write_random_checkpoint(models_dir / LARGE)
     (models_dir / LARGE / "model.pt").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"looked in .*models.*cache.*cannot be used: got"):
-        find_model(config("auto", models_dir), clients=[hub])
+    with caplog.at_level(logging.WARNING):
+        assert find_model(config("auto", models_dir), clients=[hub]).info.name == "compact"
+    assert f"model {LARGE} is passed over" in caplog.text
+    assert hub.asked == []
 
 
 def test_a_known_name_that_is_damaged_is_told_rather_than_replaced(models_dir, hub) -> None:

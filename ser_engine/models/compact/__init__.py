@@ -1,0 +1,1 @@
+"""The built-in model: network, weights and model card."""

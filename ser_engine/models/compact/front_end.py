@@ -1,0 +1,83 @@
+"""Samples to what the compact model sees of each frame: log-mel energies and a pitch profile.
+
+Both are read off one spectrum of the frame's 400 samples, and off nothing else: features can be
+kept while a window slides on. Nothing here is learned.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES
+
+__all__ = ["FrontEnd"]
+
+_FFT_SAMPLES = 800
+"""Twice the frame, so that autocorrelation does not wrap around."""
+
+_PITCH_BAND_HZ = (60.0, 2000.0)
+"""Harmonics above this say little about the pitch in noise and over a telephone."""
+
+_POWER_FLOOR = 1e-9
+"""Added to power before its logarithm: below the noise of 16-bit samples."""
+
+
+class FrontEnd(nn.Module):
+    """Log-mel energies and a pitch profile of each frame.
+
+    The pitch profile is the autocorrelation of the frame at the periods of the candidates, taken
+    of the magnitude spectrum instead of the power spectrum, so that the strongest harmonic does
+    not drown the others, and relative to the sum of magnitudes: it does not depend on level.
+    """
+
+    window: Tensor
+    mel: Tensor
+    pitch: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        window = torch.hann_window(RECEPTIVE_FIELD_SAMPLES, periodic=False)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("mel", _mel_filters(), persistent=False)
+        self.register_buffer("pitch", _pitch_profile(), persistent=False)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map raw samples (batch, samples) to features (batch, frames, 112)."""
+        frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
+        spectrum = torch.fft.rfft(frames * self.window, n=_FFT_SAMPLES)
+        power = spectrum.real**2 + spectrum.imag**2
+        mel = (power @ self.mel).add(_POWER_FLOOR).log()
+        low = power[..., : self.pitch.shape[0]].add(_POWER_FLOOR).sqrt()
+        pitch = (low @ self.pitch) / low.sum(dim=-1, keepdim=True)
+        return torch.cat([mel, pitch], dim=-1)
+
+
+def _bins_hz() -> Tensor:
+    return torch.arange(_FFT_SAMPLES // 2 + 1, dtype=torch.float64) * SAMPLE_RATE_HZ / _FFT_SAMPLES
+
+
+def _mel_filters(low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
+    """Return triangles (bins, mels) on O'Shaughnessy's mel scale, each of height 1."""
+
+    def mel(hz: float) -> float:
+        return 1127.0 * math.log1p(hz / 700.0)
+
+    edges = torch.linspace(mel(low_hz), mel(high_hz), NUM_MELS + 2, dtype=torch.float64)
+    edges = 700.0 * torch.expm1(edges / 1127.0)
+    rising = (_bins_hz()[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - _bins_hz()[:, None]) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+def _pitch_profile(low_hz: float = 75.0, high_hz: float = 500.0) -> Tensor:
+    """Return cosines (bins up to 2 kHz, candidates): autocorrelation at each one's period."""
+    steps = torch.linspace(math.log(low_hz), math.log(high_hz), NUM_PITCHES, dtype=torch.float64)
+    bins = _bins_hz()
+    bins = bins[bins <= _PITCH_BAND_HZ[1]]
+    cosines = torch.cos(2 * math.pi * bins[:, None] / steps.exp())
+    cosines[bins < _PITCH_BAND_HZ[0]] = 0
+    return cosines.float()

@@ -1,0 +1,208 @@
+"""The compact network: a small emotion model on the frame grid of emotion2vec.
+
+Like :mod:`ser_engine.models.emotion2vec` it has two stages that a streaming engine can run apart::
+
+    samples ──▶ FrontEnd ──▶ features ──▶ ContextEncoder ──▶ embeddings, logits
+    (batch, samples)  (batch, frames, 112)          (batch, frames, dim | classes)
+
+The context stage takes a window's level and long-term spectrum out of the features, folds mel
+bands and pitch candidates by convolutions over (time, frequency), quarters the frame rate, mixes
+over time by attention and short convolutions, and returns to 50 frames a second::
+
+    features ─┬▶ mel     (2, T, 64) ─ conv ×3 ─┐
+              └▶ pitch   (1, T, 48) ─ conv ×2 ─┴▶ (T/4, dim) ─ blocks ─▶ (T, dim) ─▶ head
+
+Layout: (batch, frames, channels) outside the convolutions. Rows of different length share a batch
+by padding: ``num_frames`` says how many frames of each row are real, padding is kept at zero
+through every convolution and masked in attention, so that a row in a batch equals that row alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ser_engine.models.compact.front_end import FrontEnd
+from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, CompactSizes
+from ser_engine.models.emotion2vec import FrameOutputs
+
+__all__ = ["Compact", "ContextEncoder"]
+
+_QUIETEST_LEVEL = -10.0
+"""Natural logarithm of a frame's mel power below which a window counts as silent; speech at
+-80 dBFS is about there."""
+
+_DYNAMIC_RANGE = 12.0
+"""Mel power is followed down to this far below the window's level: 52 dB, in nepers of power."""
+
+_SPEECH_RANGE = 4.0
+"""Frames within about 17 dB of the window's level make up its long-term spectrum."""
+
+
+class Fold(nn.Module):
+    """Convolutions over (time, frequency) that shrink frequency, then one vector a frame.
+
+    The first two halve the time axis too. Each is followed by batch normalisation and GELU.
+    """
+
+    def __init__(self, inputs: int, height: int, channels: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for index, out in enumerate(channels):
+            stride = (2 if index < 2 else 1, 2)
+            self.convs.append(nn.Conv2d(inputs, out, 3, stride, padding=1, bias=False))
+            self.norms.append(nn.BatchNorm2d(out))
+            inputs, height = out, (height + 1) // 2
+        self.project = nn.Linear(inputs * height, dim)
+
+    def fuse(self) -> None:
+        """Take the normalisation into the convolutions' weights: the same, for inference only."""
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            self.convs[index] = fuse_conv_bn_eval(conv, norm)
+            self.norms[index] = nn.Identity()
+
+    def forward(self, image: Tensor, real: Tensor | None) -> Tensor:
+        """Map (batch, inputs, frames, height) to (batch, frames / 4, dim).
+
+        Args:
+            image: zero where it is padded.
+            real: (batch, frames), 1 for frames that are real; None: all are.
+        """
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            image = F.gelu(norm(conv(image)))
+            if real is not None:
+                assert isinstance(conv, nn.Conv2d)
+                real = real[:, :: conv.stride[0]]
+                image = image * real[:, None, :, None]
+        projected: Tensor = self.project(image.permute(0, 2, 1, 3).flatten(2))
+        return projected
+
+
+class Block(nn.Module):
+    """Attention, a convolution over time of each channel, and a feed-forward layer; pre-norm."""
+
+    def __init__(self, sizes: CompactSizes) -> None:
+        super().__init__()
+        dim = sizes.dim
+        self.num_heads = sizes.num_heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.conv = nn.Conv1d(dim, dim, sizes.kernel, padding=sizes.kernel // 2, groups=dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, 3 * dim)
+        self.fc2 = nn.Linear(3 * dim, dim)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, frames: Tensor, bias: Tensor, real: Tensor | None) -> Tensor:
+        """Map (batch, frames, dim) to the same; ``bias`` is (1 | batch, heads, frames, frames)."""
+        batch, length, dim = frames.shape
+        normed = self.norm1(frames)
+        if real is not None:
+            normed = normed * real[..., None]
+        qkv = self.qkv(normed).view(batch, length, 3, self.num_heads, dim // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        near = self.conv(normed.transpose(1, 2)).transpose(1, 2)
+        frames = frames + self.dropout(mixed + near)
+        folded: Tensor = self.fc2(self.dropout(F.gelu(self.fc1(self.norm2(frames)))))
+        out: Tensor = frames + self.dropout(folded)
+        return out
+
+
+class ContextEncoder(nn.Module):
+    """Features of a window to embeddings and frame logits."""
+
+    slopes: Tensor
+
+    def __init__(self, sizes: CompactSizes) -> None:
+        super().__init__()
+        dim = sizes.dim
+        self.mel = Fold(2, NUM_MELS, sizes.mel_channels, dim)
+        self.pitch = Fold(1, NUM_PITCHES, sizes.pitch_channels, dim)
+        self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.depth))
+        self.unfold = nn.Linear(dim, 4 * dim)
+        self.norm = nn.LayerNorm(dim)
+        self.gate = nn.Linear(dim, 1)
+        self.head = nn.Linear(dim, sizes.num_classes)
+        self.dropout = nn.Dropout(sizes.dropout)
+        slopes = torch.tensor([2.0 ** (-2 * i - 2) for i in range(sizes.num_heads - 1)] + [0.0])
+        self.register_buffer("slopes", slopes[:, None, None], persistent=False)
+
+    def forward(self, features: Tensor, num_frames: Tensor | None = None) -> FrameOutputs:
+        """Score features.
+
+        Args:
+            features: (batch, frames, 112).
+            num_frames: int64 (batch,), how many leading frames of each row are real. None: all.
+        """
+        length = features.shape[1]
+        bias = self._attention_bias((length + 3) // 4).to(features.dtype)[None]
+        real = few = None
+        if num_frames is not None:
+            index = torch.arange(length, device=features.device)
+            real = (index < num_frames[:, None]).to(features.dtype)
+            few = real[:, ::4]
+            bias = bias.masked_fill(few[:, None, None] == 0, -math.inf)
+        mel, pitch = normalised(features, real)
+        frames = self.mel(mel, real) + self.pitch(pitch, real)
+        for block in self.blocks:
+            frames = block(frames, bias, few)
+        frames = self.unfold(frames).unflatten(2, (4, -1)).flatten(1, 2)[:, :length]
+        frames = self.norm(frames)
+        embeddings = frames * torch.sigmoid(self.gate(frames))
+        return FrameOutputs(embeddings, self.head(self.dropout(embeddings)))
+
+    def _attention_bias(self, frames: int) -> Tensor:
+        """Return minus slope times distance (heads, frames, frames); one head has no slope."""
+        index = torch.arange(frames, device=self.slopes.device, dtype=self.slopes.dtype)
+        return -self.slopes * (index[:, None] - index[None, :]).abs()
+
+
+def normalised(features: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Take a window's level, and for a second view its long-term spectrum, out of its features.
+
+    Args:
+        features: (batch, frames, 112).
+        real: (batch, frames), 1 for frames that are real; None: all are.
+
+    Returns:
+        mel (batch, 2, frames, 64) and pitch (batch, 1, frames, 48), zero where padded.
+    """
+    mel, pitch = features[..., :NUM_MELS].float(), features[..., NUM_MELS:]
+    energy = mel.logsumexp(dim=-1)
+    counts = torch.ones_like(energy) if real is None else real.float()
+    total = counts.sum(dim=1, keepdim=True)
+    power = (energy.exp() * counts).sum(dim=1, keepdim=True) / total
+    level = power.log().clamp_min(_QUIETEST_LEVEL)
+    mel = (mel - level[..., None]).clamp_min(-_DYNAMIC_RANGE)
+    weights = torch.sigmoid(energy - level + _SPEECH_RANGE) * counts + 1e-4 * counts
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    spectrum = (mel * weights[..., None]).sum(dim=1, keepdim=True)
+    views = torch.stack([(mel + 6.0) / 3.0, (mel - spectrum) / 2.0], dim=1)
+    profile = pitch[:, None] * 6.0
+    if real is not None:
+        views, profile = views * real[:, None, :, None], profile * real[:, None, :, None]
+    return views.to(features.dtype), profile.to(features.dtype)
+
+
+class Compact(nn.Module):
+    """The whole network: raw samples in; frame embeddings and logits out."""
+
+    def __init__(self, sizes: CompactSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.local = FrontEnd()
+        self.context = ContextEncoder(sizes)
+
+    def forward(self, samples: Tensor) -> FrameOutputs:
+        """Score raw samples (batch, samples) of equal length."""
+        outputs: FrameOutputs = self.context(self.local(samples))
+        return outputs
