@@ -24,8 +24,8 @@ from training.progress import Progress
 __all__ = ["describe", "main", "prepare"]
 
 _NOISE_CLIPS, _NOISE_SAMPLES = 400, 5 * 16_000
-_TRIM = 4.6
-"""Frames more than 40 dB of power, in steps of 1/4.34 nepers… below the loudest are silence."""
+_TRIM = 9.2
+"""Frames more than 40 dB below the loud ones are silence; in natural logarithms of power."""
 
 
 def describe(front_end: FrontEnd, samples: FloatArray) -> FloatArray:
@@ -80,7 +80,7 @@ def _save(target: Path, rendered: list[FloatArray]) -> None:
 def _speech_bounds(features: FloatArray) -> tuple[int, int]:
     """Return [first, stop) of the frames between the first and the last loud one."""
     energy = np.logaddexp.reduce(features[:, :NUM_MELS].astype(np.float32), axis=1)
-    loud = np.flatnonzero(energy > np.quantile(energy, 0.95) - 2 * _TRIM)
+    loud = np.flatnonzero(energy > np.quantile(energy, 0.95) - _TRIM)
     return max(0, int(loud[0]) - 2), min(len(energy), int(loud[-1]) + 3)
 
 
