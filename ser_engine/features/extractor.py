@@ -148,7 +148,7 @@ class FeatureExtractor:
         for group in group_by_length([request.samples for request in requests]):
             stacked = np.stack([requests[index].samples for index in group])
             samples = torch.from_numpy(stacked).to(self._runtime.device)
-            normalised = _normalised(samples, normalisation_of(samples, self._sizes.normalize))
+            normalised = self._normalised(samples, normalisation_of(samples, self._sizes.normalize))
             frames = num_frames(samples.shape[1])
             self.stats.computed += frames * len(group)
             rows = torch.zeros(len(group), frames, self._sizes.feature_dim, device=samples.device)
@@ -223,7 +223,7 @@ class FeatureExtractor:
         """Run the local stage over the needed frames of all windows, a batch a bucket."""
         batches: dict[int, list[tuple[_Work, list[Placement], Tensor]]] = {}
         for work in works:
-            normalised = _normalised(work.samples, work.wanted)
+            normalised = self._normalised(work.samples, work.wanted)
             for placements in pack(runs_of(work.needed.cpu().numpy()), self._buckets[-1]):
                 row = self._lay_out(normalised, placements)
                 batches.setdefault(len(row), []).append((work, placements, row))
@@ -235,6 +235,13 @@ class FeatureExtractor:
                     work.used.mean[placed.first : placed.stop] = work.wanted.mean
                     work.used.scale[placed.first : placed.stop] = work.wanted.scale
 
+    def _normalised(self, samples: Tensor, wanted: Normalisation) -> Tensor:
+        """Normalise windows (..., samples), for a network that wants them so."""
+        if not self._sizes.normalize:
+            return samples
+        wide = samples.double()
+        return ((wide - wanted.mean[..., None]) * wanted.scale[..., None]).float()
+
     def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
         """Cut the samples of some runs of frames out of (..., samples), laid end to end."""
         bucket = bucket_of(row_frames(placements), self._buckets)
@@ -244,12 +251,6 @@ class FeatureExtractor:
             source, target = placed.first * HOP_SAMPLES, placed.offset * HOP_SAMPLES
             row[..., target : target + length] = normalised[..., source : source + length]
         return row
-
-
-def _normalised(samples: Tensor, wanted: Normalisation) -> Tensor:
-    """Normalise windows (..., samples)."""
-    wide = samples.double()
-    return ((wide - wanted.mean[..., None]) * wanted.scale[..., None]).float()
 
 
 def _put_back(features: Tensor, row: Tensor, placements: Sequence[Placement]) -> None:
