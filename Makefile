@@ -19,3 +19,4 @@ coverage:
 bench:
 	$(python) -m benchmarks.engine --json benchmarks/results/engine.json
 	$(python) -m benchmarks.features --json benchmarks/results/features.json
+	$(python) -m benchmarks.accuracy --json training/accuracy.json
