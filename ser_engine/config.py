@@ -53,7 +53,7 @@ class ModelConfig:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     runtime: RuntimeName = "auto"
     """How the network is executed; ``auto`` picks by hardware and installed packages. int8 runs
-    faster and moves posteriors by some thousandths: ``openvino-int8`` on processors with int8
+    faster and moves posteriors by up to a hundredth: ``openvino-int8`` on processors with int8
     instructions, ``onnx-int8`` on any."""
     precision: Precision = "auto"
     """Arithmetic on CUDA; a CPU always computes in fp32 (or int8 with an int8 runtime)."""
