@@ -132,7 +132,7 @@ def flop_per_window(sizes: Emotion2vecSizes, num_samples: int) -> float:
         channels = out
     dim, frames = sizes.embed_dim, length
     total += 2 * frames * channels * dim
-    kernel = max(3, sizes.pos_conv_width // sizes.pos_conv_depth)
+    kernel = sizes.pos_conv_kernel
     total += sizes.pos_conv_depth * 2 * frames * dim * (dim // sizes.pos_conv_groups) * kernel
     tokens = frames + sizes.num_extra_tokens
     block = 2 * tokens * dim * dim * (4 + 2 * sizes.mlp_ratio) + 4 * tokens * tokens * dim

@@ -237,10 +237,7 @@ class FeatureExtractor:
 
     def _normalised(self, samples: Tensor, wanted: Normalisation) -> Tensor:
         """Normalise windows (..., samples), for a network that wants them so."""
-        if not self._sizes.normalize:
-            return samples
-        wide = samples.double()
-        return ((wide - wanted.mean[..., None]) * wanted.scale[..., None]).float()
+        return wanted.apply(samples) if self._sizes.normalize else samples
 
     def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
         """Cut the samples of some runs of frames out of (..., samples), laid end to end."""

@@ -24,14 +24,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ser_engine.models.emotion2vec import Emotion2vec, StridedConv
+from ser_engine.models.emotion2vec import NORM_EPS, Emotion2vec, StridedConv
 
 __all__ = ["FirstLayer", "Normalisation", "deviation", "first_layer", "normalisation_of"]
 
-_EPS = 1e-5
-"""Epsilon of the waveform's normalisation and of the extractor's LayerNorms."""
-
-_FLOOR = _EPS**0.5
+_FLOOR = NORM_EPS**0.5
 """Size of an activation that the next LayerNorm's epsilon hides; relative changes of less than
 this do not count."""
 
@@ -51,6 +48,11 @@ class Normalisation:
 
     mean: Tensor
     scale: Tensor
+
+    def apply(self, samples: Tensor) -> Tensor:
+        """Normalise windows (..., samples), one normalisation (...,) each; float32."""
+        wide = samples.double()
+        return ((wide - self.mean[..., None]) * self.scale[..., None]).float()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +94,7 @@ def normalisation_of(samples: Tensor, normalize: bool = True) -> Normalisation:
         one = torch.ones(samples.shape[:-1], dtype=torch.float64, device=samples.device)
         return Normalisation(torch.zeros_like(one), one)
     variance, mean = torch.var_mean(samples.double(), dim=-1, correction=0)
-    return Normalisation(mean, torch.rsqrt(variance + _EPS))
+    return Normalisation(mean, torch.rsqrt(variance + NORM_EPS))
 
 
 def deviation(
@@ -121,8 +123,8 @@ def deviation(
     v_used = (xqx - 2 * mean * xq1 + mean**2 * q11).clamp_min(0)
     v_wanted = (xqx - 2 * wanted.mean * xq1 + wanted.mean**2 * q11).clamp_min(0)
     product = xqx - (mean + wanted.mean) * xq1 + mean * wanted.mean * q11
-    gain_used = scale * torch.rsqrt(scale**2 * v_used + _EPS)
-    gain_wanted = wanted.scale * torch.rsqrt(wanted.scale**2 * v_wanted + _EPS)
+    gain_used = scale * torch.rsqrt(scale**2 * v_used + NORM_EPS)
+    gain_wanted = wanted.scale * torch.rsqrt(wanted.scale**2 * v_wanted + NORM_EPS)
     squared = gain_used**2 * v_used + gain_wanted**2 * v_wanted
     distance = (squared - 2 * gain_used * gain_wanted * product).clamp_min(0).sqrt()
     size = torch.maximum(gain_used * v_used.sqrt(), gain_wanted * v_wanted.sqrt())

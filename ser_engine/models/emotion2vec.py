@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.checkpoint import Emotion2vecSizes
 
-__all__ = ["ContextEncoder", "Emotion2vec", "FrameOutputs", "LocalEncoder", "build"]
+__all__ = ["NORM_EPS", "ContextEncoder", "Emotion2vec", "FrameOutputs", "LocalEncoder", "build"]
 
-_CONV_NORM_EPS = 1e-5
+NORM_EPS = 1e-5
 """Epsilon of the LayerNorms in the extractor and of the waveform's normalisation."""
 
 
@@ -66,7 +66,7 @@ class StridedConv(nn.Module):
         self.stride = stride
         self.inner = nn.Parameter(torch.empty(stride * in_channels, out_channels))
         self.outer = nn.Parameter(torch.empty((kernel - stride) * in_channels, out_channels))
-        self.norm = nn.LayerNorm(out_channels, eps=_CONV_NORM_EPS)
+        self.norm = nn.LayerNorm(out_channels, eps=NORM_EPS)
 
     def load_weight(self, weight: Tensor) -> None:
         """Take a Conv1d weight (out_channels, in_channels, kernel)."""
@@ -93,7 +93,7 @@ class LocalEncoder(nn.Module):
             StridedConv(inputs, out, kernel, stride)
             for inputs, (out, kernel, stride) in zip(channels, sizes.conv_layers, strict=False)
         )
-        self.norm = nn.LayerNorm(channels[-1], eps=_CONV_NORM_EPS)
+        self.norm = nn.LayerNorm(channels[-1], eps=NORM_EPS)
         self.project = nn.Linear(channels[-1], sizes.embed_dim)
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class PositionalLayer(nn.Module):
         """Map (batch, frames, dim) to the same shape."""
         frames = features.shape[1]
         mixed = self.conv(features.transpose(1, 2))[:, :, :frames].transpose(1, 2)
-        return F.gelu(F.layer_norm(mixed, mixed.shape[-1:], eps=_CONV_NORM_EPS))
+        return F.gelu(F.layer_norm(mixed, mixed.shape[-1:], eps=NORM_EPS))
 
 
 class Block(nn.Module):
@@ -126,7 +126,7 @@ class Block(nn.Module):
 
     def __init__(self, sizes: Emotion2vecSizes) -> None:
         super().__init__()
-        dim, hidden = sizes.embed_dim, int(sizes.embed_dim * sizes.mlp_ratio)
+        dim, hidden = sizes.embed_dim, sizes.hidden_dim
         self.num_heads = sizes.num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -153,9 +153,9 @@ class ContextEncoder(nn.Module):
     def __init__(self, sizes: Emotion2vecSizes, num_classes: int) -> None:
         super().__init__()
         dim = sizes.embed_dim
-        kernel = max(3, sizes.pos_conv_width // sizes.pos_conv_depth)
         self.positions = nn.ModuleList(
-            PositionalLayer(dim, kernel, sizes.pos_conv_groups) for _ in range(sizes.pos_conv_depth)
+            PositionalLayer(dim, sizes.pos_conv_kernel, sizes.pos_conv_groups)
+            for _ in range(sizes.pos_conv_depth)
         )
         self.extra_tokens = nn.Parameter(torch.empty(1, sizes.num_extra_tokens, dim))
         self.slopes = nn.Parameter(torch.empty(sizes.num_heads, 1, 1))

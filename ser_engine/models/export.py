@@ -12,11 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.emotion2vec import Emotion2vec, FrameOutputs, LocalEncoder, StridedConv
+from ser_engine.models.emotion2vec import (
+    NORM_EPS,
+    Emotion2vec,
+    FrameOutputs,
+    LocalEncoder,
+    StridedConv,
+)
 
 __all__ = ["ContextGraph", "LocalGraph", "WholeGraph"]
-
-_EPS = 1e-5
 
 
 class LocalGraph(nn.Module):
@@ -70,7 +74,7 @@ class WholeGraph(nn.Module):
         if self.normalize:
             mean = samples.mean(dim=1, keepdim=True)
             variance = ((samples - mean) ** 2).mean(dim=1, keepdim=True)
-            samples = (samples - mean) / torch.sqrt(variance + _EPS)
+            samples = (samples - mean) / torch.sqrt(variance + NORM_EPS)
         return cast(FrameOutputs, self.context(self.local(samples)))
 
 

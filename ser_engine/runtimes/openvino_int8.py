@@ -78,8 +78,7 @@ def calibrate(model: Emotion2vec, speech_dir: Path, window_samples: int) -> tupl
 @torch.inference_mode()
 def _features(model: Emotion2vec, window: FloatArray) -> FloatArray:
     samples = torch.from_numpy(window)
-    wanted = normalisation_of(samples, model.sizes.normalize)
-    normalised = ((samples.double() - wanted.mean) * wanted.scale).float()
+    normalised = normalisation_of(samples, model.sizes.normalize).apply(samples)
     features: FloatArray = model.local(normalised[None]).numpy()
     return features
 
