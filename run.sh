@@ -4,7 +4,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
 # The hub clients fetch models; OpenVINO runs them in int8 on a CPU.
-if has_cuda_gpu; then setup run "" hub; else setup run "" hub openvino; fi
+if has_cuda_gpu; then setup run server hub; else setup run server hub openvino; fi
 
 case "${1:-}" in
   --setup-only) exit 0 ;;

@@ -32,6 +32,7 @@ from pydantic_settings import (
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
+from stream_server.config import ServerConfig
 from stream_server.config_file import (
     default_config_text,
     parse_config,
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     )
 
     ser_engine: EngineConfig = Field(default_factory=EngineConfig)
+    stream_server: ServerConfig = Field(default_factory=ServerConfig)
 
     @classmethod
     def settings_customise_sources(
@@ -78,7 +80,14 @@ class Settings(BaseSettings):
     def to_yaml(self) -> str:
         """Return every setting in the form of ``config.yaml``."""
         sections = {name: dataclasses.asdict(getattr(self, name)) for name in _sections()}
-        return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(_plain(sections), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with lists for tuples, as YAML has them."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def load_settings(config_file: Path | None = None, assignments: Sequence[str] = ()) -> Settings:

@@ -1,0 +1,1 @@
+"""Alerts: rules over the timeline, and who is told when one holds."""

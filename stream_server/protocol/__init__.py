@@ -1,0 +1,4 @@
+"""What goes over the wire: message types and sans-I/O protocols.
+
+Imports neither torch nor asyncio.
+"""
