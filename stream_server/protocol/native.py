@@ -134,8 +134,6 @@ class NativeDialect:
     def _text(self, text: str) -> list[Inbound]:
         message = _decode(text, started=self.start is not None)
         if isinstance(message, Start):
-            if self.start is not None:
-                raise _unexpected("start", "it once, as the first message or in the query")
             self.start = check_start(message)
             return [self.start]
         self._check_expected(message)
@@ -186,12 +184,13 @@ def _decode(text: str, *, started: bool) -> ClientMessage:
         raise ProtocolError(
             ErrorCode.UNKNOWN_MESSAGE, f"got type {shown(name)}, expected {', '.join(_decoders)}"
         )
+    if name == "start" and started:
+        raise _unexpected("start", "it once, as the first message or in the query")
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        is_first = name == "start" and not started
         raise ProtocolError(
-            ErrorCode.BAD_START if is_first else ErrorCode.BAD_MESSAGE,
+            ErrorCode.BAD_START if name == "start" else ErrorCode.BAD_MESSAGE,
             f"got a wrong '{name}': {_explain(error)}",
         ) from None
 
