@@ -1,196 +1,199 @@
-"""Results of a stream as tests make them: only what a test is about has to be said."""
+"""Results of streams for tests, with everything that does not matter filled in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.protocol.message_base import ModelNotice, StreamChannel
 from stream_server.protocol.results import (
     Alert,
     AlertState,
+    ChannelSummary,
+    CloseReason,
     Gap,
+    Marked,
     Point,
     Segment,
     StreamClosed,
     StreamOpened,
     Summary,
+    Warning,
 )
 
 __all__ = [
     "LABELS",
-    "make_alert",
-    "make_closed",
-    "make_gap",
-    "make_opened",
-    "make_point",
-    "make_points",
-    "make_segment",
-    "make_summary",
+    "alert",
+    "closed",
+    "gap",
+    "marked",
+    "opened",
+    "point",
+    "segment",
+    "summary",
+    "warning",
 ]
 
 LABELS = ("angry", "happy", "neutral", "sad")
-STEP_S = 0.5
+RATE = 16_000
 
 
-def make_point(
-    start_s: float = 0.0,
-    end_s: float | None = None,
-    *,
-    angry: float = 0.0,
-    sad: float = 0.0,
-    happy: float = 0.0,
-    stream_id: str = "s1",
+def opened(stream_id: str = "s", seq: int = 0, *, name: str = "", at: float = 1e9) -> StreamOpened:
+    return StreamOpened(
+        stream_id=stream_id,
+        seq=seq,
+        name=name,
+        channels=(
+            StreamChannel(index=0, role="customer", name="left", analysed=True),
+            StreamChannel(index=1, role="agent", name="right", analysed=False),
+        ),
+        model=ModelNotice(name="compact", licence="CC-BY-NC-SA-4.0", notice="A small model."),
+        labels=LABELS,
+        metadata={"queue": "sales"},
+        sample_rate=8000,
+        encoding="mulaw",
+        step_ms=500,
+        opened_at=at,
+    )
+
+
+def point(
+    stream_id: str = "s",
     seq: int = 1,
+    *,
     channel: int = 0,
-    role: str = "customer",
-    speech_share: float = 1.0,
+    start: int = 0,
+    end: int = 8000,
+    posteriors: tuple[float, ...] = (0.5, 0.25, 0.125, 0.125),
 ) -> Point:
-    """Return a point; what the named emotions leave is neutral."""
-    posteriors = (angry, happy, 1.0 - angry - happy - sad, sad)
-    strongest = max(range(len(LABELS)), key=posteriors.__getitem__)
-    end_s = start_s + STEP_S if end_s is None else end_s
     return Point(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=role,
-        start_sample=round(start_s * SAMPLE_RATE_HZ),
-        end_sample=round(end_s * SAMPLE_RATE_HZ),
-        start_s=start_s,
-        end_s=end_s,
+        role="customer",
+        start_sample=start,
+        end_sample=end,
+        start_s=start / RATE,
+        end_s=end / RATE,
         posteriors=posteriors,
-        label=LABELS[strongest],
-        confidence=posteriors[strongest],
-        speech_share=speech_share,
+        label="angry",
+        confidence=posteriors[0],
+        speech_share=0.75,
         provisional=False,
         widened=False,
-        narrow_band=False,
-        model="fake",
+        narrow_band=True,
+        model="compact",
     )
 
 
-def make_points(
-    angry: Sequence[float], *, start_s: float = 0.0, first_seq: int = 1, stream_id: str = "s1"
-) -> Iterator[Point]:
-    """Yield points in a row, one a step."""
-    for number, value in enumerate(angry):
-        yield make_point(
-            start_s + number * STEP_S, angry=value, seq=first_seq + number, stream_id=stream_id
-        )
-
-
-def make_opened(
-    stream_id: str = "s1", *, roles: Sequence[str] = ("customer",), name: str = "a call"
-) -> StreamOpened:
-    return StreamOpened(
-        stream_id=stream_id,
-        seq=0,
-        name=name,
-        channels=tuple(
-            StreamChannel(index=index, role=role, name="", analysed=True)
-            for index, role in enumerate(roles)
-        ),
-        model=ModelNotice(name="fake", licence="none"),
-        labels=LABELS,
-        metadata={"order": "42"},
-        sample_rate=16_000,
-        encoding="pcm_s16le",
-        step_ms=500,
-        opened_at=1_800_000_000.0,
-    )
-
-
-def make_segment(
-    start_s: float = 0.0,
-    end_s: float = 1.0,
-    *,
-    label: str = "angry",
-    final: bool = True,
-    stream_id: str = "s1",
+def segment(
+    stream_id: str = "s",
     seq: int = 1,
+    *,
     channel: int = 0,
-    role: str = "customer",
+    start: int = 0,
+    end: int = 8000,
+    final: bool = True,
+    label: str = "angry",
 ) -> Segment:
     return Segment(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=role,
-        start_sample=round(start_s * SAMPLE_RATE_HZ),
-        end_sample=round(end_s * SAMPLE_RATE_HZ),
-        start_s=start_s,
-        end_s=end_s,
+        role="customer",
+        start_sample=start,
+        end_sample=end,
+        start_s=start / RATE,
+        end_s=end / RATE,
         label=label,
-        confidence=0.8,
+        confidence=0.5,
         final=final,
     )
 
 
-def make_gap(
-    start_s: float = 0.0,
-    end_s: float = 1.0,
-    *,
-    reason: str = "silence",
-    final: bool = True,
-    stream_id: str = "s1",
+def gap(
+    stream_id: str = "s",
     seq: int = 1,
+    *,
     channel: int = 0,
-    role: str = "customer",
+    start: int = 0,
+    end: int = 8000,
+    final: bool = True,
 ) -> Gap:
     return Gap(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=role,
-        start_sample=round(start_s * SAMPLE_RATE_HZ),
-        end_sample=round(end_s * SAMPLE_RATE_HZ),
-        start_s=start_s,
-        end_s=end_s,
-        reason=reason,
+        role="customer",
+        start_sample=start,
+        end_sample=end,
+        start_s=start / RATE,
+        end_s=end / RATE,
+        reason="silence",
         final=final,
     )
 
 
-def make_alert(
-    state: AlertState = "raised",
-    *,
-    at_s: float = 6.0,
-    rule: str = "customer stays angry",
-    alert_id: str = "s1-1",
-    stream_id: str = "s1",
+def alert(
+    stream_id: str = "s",
     seq: int = 1,
-    role: str = "customer",
+    *,
+    alert_id: str = "a",
+    state: AlertState = "raised",
+    at: int = 16_000,
 ) -> Alert:
     return Alert(
         stream_id=stream_id,
         seq=seq,
         alert_id=alert_id,
-        rule=rule,
+        rule="customer stays angry",
         state=state,
         severity="critical",
         channel=0,
-        role=role,
+        role="customer",
         labels=("angry",),
-        posterior=0.8 if state == "raised" else 0.2,
+        posterior=0.75,
         since_sample=0,
-        at_sample=round(at_s * SAMPLE_RATE_HZ),
+        at_sample=at,
         since_s=0.0,
-        at_s=at_s,
+        at_s=at / RATE,
     )
 
 
-def make_summary(stream_id: str = "s1", *, seq: int = 1, alerts: int = 0) -> Summary:
+def marked(stream_id: str = "s", seq: int = 1, *, at: int = 0) -> Marked:
+    return Marked(stream_id=stream_id, seq=seq, name="hold", at_sample=at, at_s=at / RATE)
+
+
+def warning(stream_id: str = "s", seq: int = 1) -> Warning:
+    return Warning(
+        stream_id=stream_id,
+        seq=seq,
+        code="clipping",
+        channel=0,
+        message="2.5 % of samples are at full scale",
+        at_s=0.5,
+    )
+
+
+def summary(stream_id: str = "s", seq: int = 8, reason: CloseReason = "stopped") -> Summary:
     return Summary(
         stream_id=stream_id,
         seq=seq,
-        reason="stopped",
-        duration_s=1.0,
-        received_samples=16_000,
-        channels=(),
-        alerts=alerts,
+        reason=reason,
+        duration_s=12.5,
+        received_samples=100_000,
+        channels=(
+            ChannelSummary(
+                channel=0,
+                role="customer",
+                scored_s=10.0,
+                label_s={"angry": 10.0},
+                gap_s={"silence": 2.5},
+                points=20,
+            ),
+        ),
+        alerts=1,
     )
 
 
-def make_closed(stream_id: str = "s1", *, seq: int = 2) -> StreamClosed:
-    return StreamClosed(stream_id=stream_id, seq=seq, reason="stopped", closed_at=1_800_000_010.0)
+def closed(
+    stream_id: str = "s", seq: int = 9, reason: CloseReason = "stopped", *, at: float = 1e9 + 12.5
+) -> StreamClosed:
+    return StreamClosed(stream_id=stream_id, seq=seq, reason=reason, closed_at=at)

@@ -18,7 +18,7 @@ from stream_server.alerts.evaluator import (
 )
 from stream_server.alerts.rule import DEFAULT_RULES, AlertRule
 from stream_server.protocol.results import Point
-from tests.support.results import LABELS, make_point, make_points
+from tests.support.timeline import LABELS, make_point, make_points
 
 
 def make_rule(**changes: Any) -> AlertRule:
