@@ -17,9 +17,9 @@ Pure and synchronous; whoever holds the session calls the engine, when it likes:
 windows fall due together. A channel whose role is not analysed is not decoded, unless there is a
 tap.
 
-**Positions.** A client counts samples a channel at its own rate: those it sent, those it discarded
-and those that were lost between two connections, but not pauses. The stream's clock counts all of
-them, pauses too, at 16 kHz.
+**Positions.** A client counts samples a channel at its own rate, whatever fills them: audio it sent
+or discarded, audio that was lost between two connections, and pauses whose length it told. The
+stream's clock counts the same at 16 kHz, and pauses that were measured here as well.
 
 **Order.** Results are numbered as they fall due, channel by channel. Splitting the audio
 differently changes nothing, as long as windows are answered before more audio is advanced through.
@@ -30,53 +30,26 @@ save for segments and gaps that go on.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeVar
-
-import numpy as np
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.events import GapReason
-from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.types import FloatArray, ModelInfo, WindowResult
-from stream_server.audio.intake import AudioBlock, Intake, NoAudio
+from ser_engine.frames import samples_to_s
+from ser_engine.types import ModelInfo, WindowResult
 from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.results import (
-    CloseReason,
-    Flushed,
-    Marked,
-    Result,
-    StreamClosed,
-    StreamOpened,
-    Summary,
-)
+from stream_server.protocol.results import CloseReason, Result, StreamClosed, Summary
 from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.session.aligned_channels import AlignedChannels, Tap
 from stream_server.session.channel import AnalysedChannel
+from stream_server.session.framing import note_result, stream_channels, stream_opened
 from stream_server.session.notes import Note, Notes
 from stream_server.session.result_log import ResultLog
 from stream_server.session.windows import ChannelWindow
 
-__all__ = ["BLOCK_MS", "Session", "Tap"]
-
-Tap = Callable[[int, FloatArray], None]
-"""Is given the audio of every channel, float32 ``(samples,)`` at 16 kHz: index, samples. Gaps come
-as zeros, so that a position in it is one on the clock."""
-
-BLOCK_MS = 100
-"""Audio that is decoded at once, where no boundary is nearer: many short messages then cost little
-more than few long ones."""
-
-_MAX_BLOCKS = 10
-"""Blocks of one :meth:`Session.advance`: where steps are long, a caller gets to do other things."""
-
-_RESAMPLER_LAG_SAMPLES = 980
-"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
-the boundary's audio comes out."""
-
-_ZEROS_SAMPLES = SAMPLE_RATE_HZ
+__all__ = ["Session"]
 
 R = TypeVar("R", bound=Result)
 
@@ -91,6 +64,10 @@ class Session:
         engine_config: windows, smoothing, speech detector.
         analyse_roles: roles whose channels are analysed.
         tap: is given all audio.
+
+    Attributes:
+        channels: all channels, as ``ready`` tells them.
+        analysed: indices of those that are analysed.
 
     Raises:
         ProtocolError: no channel has a role that is analysed.
@@ -109,25 +86,9 @@ class Session:
         self.stream_id = stream_id
         self.spec = spec
         self.model = model
-        self.channels = tuple(
-            StreamChannel(
-                index=index,
-                role=channel.role,
-                name=channel.name,
-                analysed=channel.role in analyse_roles,
-            )
-            for index, channel in enumerate(spec.channels)
-        )
+        self.channels = stream_channels(spec, analyse_roles)
         self.analysed = tuple(each.index for each in self.channels if each.analysed)
-        if not self.analysed:
-            roles = ", ".join(sorted({each.role for each in self.channels}))
-            raise ProtocolError(
-                ErrorCode.NOTHING_TO_ANALYSE,
-                f"got the roles {roles}, expected at least one of {', '.join(analyse_roles)}",
-            )
-        self._timeline = engine_config.timeline
-        self._tap = tap
-        self._decoded = tuple(range(len(self.channels))) if tap else self.analysed
+        self._step_ms = engine_config.timeline.step_ms
         self._log = ResultLog(stream_id, model.name, model.labels.names)
         self._lanes = tuple(
             AnalysedChannel(
@@ -143,29 +104,24 @@ class Session:
             for index in self.analysed
         )
         self._lane_of = {lane.index: lane for lane in self._lanes}
-        self._intake = Intake(spec.format, self._decoded)
-        self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
-        self._items: deque[AudioBlock | NoAudio] = deque()
-        self._clock = 0  # samples the channels have taken
-        self._boundary = self._timeline.step_samples  # where windows fall due next
-        self._pause_ticks = 0
+        step_samples = engine_config.timeline.step_samples
+        self._audio = AlignedChannels(spec.format, self._lanes, step_samples, tap)
+        self._uncounted_ticks = 0  # pauses that the client does not count
         self._drop_bytes = 0  # of the next audio: the server has it already
         self._notes = Notes()
         self._is_paused = False
         self._is_finished = False
         self._is_closed = False
 
-    # What is known of the stream.
-
     @property
     def received_samples(self) -> int:
-        """Samples a channel at the client's rate that are here, discarded or lost."""
-        return self._intake.end_ticks - self._pause_ticks
+        """Position of the next sample by the client's count."""
+        return self._audio.intake.end_ticks - self._uncounted_ticks
 
     @property
     def received_s(self) -> float:
         """Length of the stream so far, audio that was not processed yet included."""
-        return samples_to_s(self._intake.end_sample)
+        return samples_to_s(self._audio.intake.end_sample)
 
     @property
     def published_s(self) -> float:
@@ -175,7 +131,7 @@ class Session:
     @property
     def clock_samples(self) -> int:
         """Stream time up to which audio was processed."""
-        return self._clock
+        return self._audio.clock_samples
 
     @property
     def pending_windows(self) -> int:
@@ -191,8 +147,6 @@ class Session:
     def next_seq(self) -> int:
         """``seq`` of the next result."""
         return self._log.next_seq
-
-    # Audio in.
 
     def receive(self, data: bytes) -> None:
         """Take encoded bytes, any number; :meth:`advance` makes something of them.
@@ -210,7 +164,7 @@ class Session:
             dropped = min(self._drop_bytes, len(data))
             self._drop_bytes -= dropped
             data = data[dropped:]
-        self._intake.receive(data)
+        self._audio.intake.receive(data)
 
     @property
     def has_backlog(self) -> bool:
@@ -218,29 +172,11 @@ class Session:
 
         Less than a block that reaches no boundary waits: it would make nothing due.
         """
-        if self._items:
-            return True
-        buffered = self._intake.buffered_ticks
-        if not buffered or buffered >= self._block_ticks:
-            return bool(buffered)
-        lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
-        return self._intake.end_sample >= self._boundary + lag
+        return self._audio.has_backlog
 
     def advance(self) -> list[ChannelWindow]:
         """Process the backlog up to the next boundary; none due: there may be more of it."""
-        windows: list[ChannelWindow] = []
-        for _ in range(_MAX_BLOCKS):
-            if windows or not self.has_backlog:
-                break
-            if not self._items:
-                self._items += self._intake.read(self._ticks_at_once())
-            if self._items:
-                boundary = self._boundary
-                windows += self._take_item()
-                if self._boundary != boundary:
-                    break
-        self._publish_notes()
-        return windows
+        return self._noted(self._audio.advance())
 
     def flush(self) -> list[ChannelWindow]:
         """Make everything due that is here; :class:`Flushed` tells when it is published.
@@ -250,8 +186,8 @@ class Session:
             RuntimeError: the stream is finished.
         """
         self._check_running()
-        self._notes.add(Note(self._intake.end_sample, None))
-        return self._flush()
+        self._notes.add(Note(self._audio.intake.end_sample, None))
+        return self._noted(self._audio.flush())
 
     def pause(self) -> list[ChannelWindow]:
         """Flush, and let no audio come until :meth:`resume`.
@@ -266,10 +202,15 @@ class Session:
                 ErrorCode.UNEXPECTED_MESSAGE, "got 'pause' while paused, expected 'resume'"
             )
         self._is_paused = True
-        return self._flush()
+        return self._noted(self._audio.flush())
 
-    def resume(self, num_source_samples: int) -> list[ChannelWindow]:
+    def resume(self, num_source_samples: int, *, is_counted: bool = True) -> list[ChannelWindow]:
         """Go on after a pause of that many samples at the client's rate.
+
+        Args:
+            num_source_samples: length of the pause.
+            is_counted: the client told the length and counts on from there; False: it was
+                measured here.
 
         Raises:
             ProtocolError: the stream is not paused, or the number is negative.
@@ -281,7 +222,8 @@ class Session:
                 ErrorCode.UNEXPECTED_MESSAGE, "got 'resume' without a pause, expected 'pause' first"
             )
         windows = self._gap("paused", num_source_samples)
-        self._pause_ticks += num_source_samples
+        if not is_counted:
+            self._uncounted_ticks += num_source_samples
         self._is_paused = False
         return windows
 
@@ -317,7 +259,7 @@ class Session:
         """
         self._check_running()
         _check_count("next_sample", next_sample)
-        self._intake.drop_partial_tick()
+        self._audio.intake.drop_partial_tick()
         known = max(0, self.received_samples - next_sample)
         self._drop_bytes = known * self.spec.format.bytes_per_tick
         return self.lose(max(0, next_sample - self.received_samples))
@@ -330,8 +272,8 @@ class Session:
             RuntimeError: the stream is finished.
         """
         self._check_running()
-        self._notes.add(Note(self._intake.end_sample, name))
-        self._publish_notes()
+        self._notes.add(Note(self._audio.intake.end_sample, name))
+        self._noted([])
 
     def finish(self) -> list[ChannelWindow]:
         """End the audio. Answer what is pending, then call :meth:`close`.
@@ -340,14 +282,8 @@ class Session:
             RuntimeError: the stream is finished already.
         """
         self._check_running()
-        windows = self._drain(self._intake.flush())
-        for lane in self._lanes:
-            windows += lane.finish()
         self._is_finished = True
-        self._publish_notes()
-        return windows
-
-    # Answers in.
+        return self._noted(self._audio.finish())
 
     def answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
         """Take the answer to a window; earlier ones of its channel are given up.
@@ -360,16 +296,14 @@ class Session:
         if self._is_closed:
             return
         self._lane_of[window.channel].answer(window.window, outcome)
-        self._publish_notes()
+        self._noted([])
 
     def skip(self, window: ChannelWindow) -> None:
         """Give a window up; a later one tells of its audio, as far as it reaches back."""
         if self._is_closed:
             return
         self._lane_of[window.channel].skip(window.window)
-        self._publish_notes()
-
-    # Results out.
+        self._noted([])
 
     def opened(self, at: float) -> None:
         """Publish :class:`StreamOpened`, the first result.
@@ -381,22 +315,9 @@ class Session:
             raise RuntimeError(
                 f"got opened() after {self._log.next_seq} results, expected it first"
             )
-        model = ModelNotice(
-            name=self.model.name, licence=self.model.licence, notice=self.model.notice
-        )
         self.publish(
-            lambda seq: StreamOpened(
-                stream_id=self.stream_id,
-                seq=seq,
-                name=self.spec.name,
-                channels=self.channels,
-                model=model,
-                labels=self.model.labels.names,
-                metadata=self.spec.metadata,
-                sample_rate=self.spec.format.sample_rate_hz,
-                encoding=self.spec.format.encoding,
-                step_ms=self._timeline.step_ms,
-                opened_at=at,
+            lambda seq: stream_opened(
+                self.stream_id, seq, self.spec, self.channels, self.model, self._step_ms, at
             )
         )
 
@@ -410,7 +331,7 @@ class Session:
 
     def take_errors(self) -> list[ProtocolError]:
         """Return what the client has to be told of since the last call: audio that is no number."""
-        return self._intake.take_errors()
+        return self._audio.intake.take_errors()
 
     def close(self, reason: CloseReason, at: float, *, alerts: int = 0) -> None:
         """Publish what is open, :class:`Summary` and :class:`StreamClosed`.
@@ -430,13 +351,13 @@ class Session:
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
         summaries = tuple([lane.close(gap) for lane in self._lanes])
-        self._publish_notes()
+        self._noted([])
         self.publish(
             lambda seq: Summary(
                 stream_id=self.stream_id,
                 seq=seq,
                 reason=reason,
-                duration_s=samples_to_s(self._clock),
+                duration_s=samples_to_s(self.clock_samples),
                 received_samples=self.received_samples,
                 channels=summaries,
                 alerts=alerts,
@@ -446,80 +367,17 @@ class Session:
             lambda seq: StreamClosed(stream_id=self.stream_id, seq=seq, reason=reason, closed_at=at)
         )
 
-    def _ticks_at_once(self) -> int:
-        if self._intake.is_resampling:
-            return self._block_ticks
-        return min(self._block_ticks, self._boundary - self._clock)
-
-    def _flush(self) -> list[ChannelWindow]:
-        windows = self._drain(self._intake.flush())
-        for lane in self._lanes:
-            windows += lane.flush()
-        self._publish_notes()
-        return windows
-
     def _gap(self, reason: GapReason, num_source_samples: int) -> list[ChannelWindow]:
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
             return []
-        windows = self._drain(self._intake.gap(reason, num_source_samples))
-        self._publish_notes()
-        return windows
+        return self._noted(self._audio.drain(self._audio.intake.gap(reason, num_source_samples)))
 
-    def _drain(self, items: Iterable[AudioBlock | NoAudio]) -> list[ChannelWindow]:
-        self._items += items
-        windows: list[ChannelWindow] = []
-        while self._items:
-            windows += self._take_item()
-        return windows
-
-    def _take_item(self) -> list[ChannelWindow]:
-        """Let the channels take the next item, audio up to the next boundary only."""
-        item = self._items.popleft()
-        if isinstance(item, NoAudio):
-            return self._pass_time(item)
-        samples = item.samples
-        if samples.shape[1] > self._boundary - self._clock:
-            samples, rest = np.split(samples, [self._boundary - self._clock], axis=1)
-            self._items.appendleft(AudioBlock(rest))
-        self._clock += samples.shape[1]
-        if self._clock == self._boundary:
-            self._boundary += self._timeline.step_samples
-        windows: list[ChannelWindow] = []
-        for index, row in zip(self._decoded, samples, strict=True):
-            if index in self._lane_of:
-                windows += self._lane_of[index].push(row)
-            if self._tap is not None:
-                self._tap(index, row)
-        return windows
-
-    def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
-        if gap.num_samples == 0:
-            return []
-        windows: list[ChannelWindow] = []
-        for lane in self._lanes:
-            windows += lane.mark_gap(gap.reason, gap.num_samples)
-        self._clock += gap.num_samples
-        # After a gap there is no left context: boundaries count from its end.
-        self._boundary = self._clock + self._timeline.step_samples
-        if self._tap is not None:
-            for start in range(0, gap.num_samples, _ZEROS_SAMPLES):
-                zeros = np.zeros(min(_ZEROS_SAMPLES, gap.num_samples - start), dtype=np.float32)
-                for index in self._decoded:
-                    self._tap(index, zeros)
-        return windows
-
-    def _publish_notes(self) -> None:
+    def _noted(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
+        """Publish the marks and flushes that became due; return ``windows``."""
         for note in self._notes.take_due(self._is_accounted):
-            self._log.publish(self._as_result(note))
-
-    def _as_result(self, note: Note) -> Callable[[int], Marked | Flushed]:
-        at, at_s, mark = note.at_sample, samples_to_s(note.at_sample), note.mark
-        if mark is None:
-            return lambda seq: Flushed(stream_id=self.stream_id, seq=seq, at_sample=at, at_s=at_s)
-        return lambda seq: Marked(
-            stream_id=self.stream_id, seq=seq, name=mark, at_sample=at, at_s=at_s
-        )
+            self._log.publish(partial(note_result, self.stream_id, note))
+        return windows
 
     def _is_accounted(self, sample: int) -> bool:
         return self._is_closed or all(lane.is_accounted(sample) for lane in self._lanes)
