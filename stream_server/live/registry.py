@@ -64,6 +64,7 @@ class LiveStream:
             resume_token=self.resume_token,
             resumed=resumed,
             received_samples=session.received_samples,
+            received_controls=self.runner.received_controls,
             paused=session.is_paused,
             model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
             labels=tuple(

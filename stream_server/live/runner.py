@@ -54,6 +54,7 @@ class StreamRunner:
         session: the stream's core.
         timeline: windows and steps of its engine.
         results: the latest results, for the client.
+        received_controls: what the client asked for, audio and keep-alives apart, and was dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
     """
 
@@ -70,6 +71,7 @@ class StreamRunner:
     ) -> None:
         self.session = session
         self.results = KeptResults(limits.max_kept_results)
+        self.received_controls = 0
         self.close_reason: CloseReason | None = None
         self._lease = lease
         self._evaluator = evaluator
@@ -106,6 +108,8 @@ class StreamRunner:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
         self._check_engine()
+        if not isinstance(request, AudioData | KeepAlive):
+            self.received_controls += 1
         match request:
             case AudioData(data=data):
                 await self._receive(data)
@@ -130,14 +134,17 @@ class StreamRunner:
         self._publish()
 
     async def rejoin(self, next_sample: int) -> None:
-        """Go on after a lost connection with audio from ``next_sample`` on, at the client's rate.
+        """Go on after a lost connection; what the client has no more is lost.
+
+        Args:
+            next_sample: position of the oldest audio the client can still send, at its rate.
 
         Raises:
             ProtocolError: the client says it is further than the stream may become.
         """
         self._check_engine()
         self._checked_length(next_sample - self.session.received_samples)
-        await self._put(self.session.rejoin(next_sample))
+        await self._put(self.session.rejoin(max(next_sample, self.session.received_samples)))
         self._metrics.stream_resumed()
         self._publish()
 
@@ -174,6 +181,7 @@ class StreamRunner:
         return Heartbeat(
             stream_id=session.stream_id,
             received_samples=session.received_samples,
+            received_controls=self.received_controls,
             received_s=round(session.received_s, 3),
             published_s=round(session.published_s, 3),
             lag_ms=round(lag_s * 1000, 1),
