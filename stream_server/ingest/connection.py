@@ -245,10 +245,12 @@ class Connection:
     def _check_idle(self) -> None:
         silent_s = asyncio.get_running_loop().time() - self._last_message_s
         if self._is_receiving and silent_s > self._limits.idle_timeout_s:
-            raise ProtocolError(
-                ErrorCode.IDLE,
-                f"got no message for {silent_s:.0f} s, expected one within"
-                f" {self._limits.idle_timeout_s:g} s",
+            self._interrupt(
+                ProtocolError(
+                    ErrorCode.IDLE,
+                    f"got no message for {silent_s:.0f} s, expected one within"
+                    f" {self._limits.idle_timeout_s:g} s",
+                )
             )
 
     def _interrupt(self, error: ProtocolError) -> None:

@@ -85,7 +85,9 @@ class Gateway:
             # Compressed speech is hardly smaller, and costs more than all the rest.
             compression=None,
             ping_interval=_PING_INTERVAL_S,
-            ping_timeout=max(limits.idle_timeout_s, _PING_INTERVAL_S),
+            # A client that sends audio and does not read at the moment is alive, and one that sends
+            # nothing is found out by the idle timeout.
+            ping_timeout=None,
             server_header=None,
         )
 

@@ -54,7 +54,7 @@ class StreamRunner:
         session: the stream's core.
         timeline: windows and steps of its engine.
         results: the latest results, for the client.
-        received_controls: what the client asked for, audio and keep-alives apart, and was dealt with.
+        received_controls: requests other than audio and keep-alives that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
     """
 
@@ -212,15 +212,17 @@ class StreamRunner:
             )
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
-        ahead_s = self._ahead_s() if windows else 0.0
+        if not windows:
+            return
+        is_live, ahead_s = self.session.spec.live, self._ahead_s()
         for window in windows:
-            await self._lanes[window.channel].put(window, patient=ahead_s > _AHEAD_S)
+            await self._lanes[window.channel].put(window, patient=not is_live or ahead_s > _AHEAD_S)
             self._check_engine()
-        if ahead_s > _WARN_AHEAD_S and not self._warned_ahead:
+        if is_live and ahead_s > _WARN_AHEAD_S and not self._warned_ahead:
             self._warned_ahead = True
             self._warn(
                 "faster_than_real_time",
-                f"audio comes {ahead_s:.0f} s ahead of time; live streams go before this one",
+                f"live audio comes {ahead_s:.0f} s ahead of time; say 'live': false of a recording",
             )
 
     def _ahead_s(self) -> float:

@@ -192,6 +192,7 @@ class NativeClient:
                 name=spec.name,
                 metadata=spec.metadata,
                 wants=tuple(sorted(spec.wants)),
+                live=spec.live,
                 resume=resume,
                 token=spec.token,
             )

@@ -44,6 +44,7 @@ _QUERY_KEYS = (
     "names",
     "name",
     "wants",
+    "live",
     "version",
 )
 _METADATA_PREFIX = "meta."
@@ -85,6 +86,7 @@ def check_start(start: Start) -> StreamSpec:
         name=start.name,
         metadata=start.metadata,
         wants=_check_wants(start.wants),
+        live=start.live,
         resume=start.resume,
         token=start.token,
     )
@@ -120,6 +122,7 @@ def start_from_query(query: Mapping[str, str]) -> Start:
             if key.startswith(_METADATA_PREFIX)
         },
         wants=_query_wants(query),
+        live=_query_live(query),
         version=_whole_number(query, "version", PROTOCOL_VERSION),
     )
 
@@ -224,6 +227,13 @@ def _query_channels(query: Mapping[str, str]) -> tuple[ChannelSpec, ...]:
         )
         for index in range(num_channels)
     )
+
+
+def _query_live(query: Mapping[str, str]) -> bool:
+    live = query.get("live", "true")
+    if live not in ("true", "false"):
+        raise _bad(f"live={shown(live)} in the query", "true or false")
+    return live == "true"
 
 
 def _query_wants(query: Mapping[str, str]) -> tuple[Want, ...]:
