@@ -81,7 +81,8 @@ class NativeDialect:
         self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None
     ) -> None:
         self.start: StreamSpec | None = check_start(start_from_query(query)) if query else None
-        self._encoder = ResultEncoder() if encoder is None else encoder
+        # Without others to share texts with there is nothing to keep them for.
+        self._encoder = ResultEncoder(capacity=1) if encoder is None else encoder
         self._paused = False
         self._stopped = False
         self._told_of_audio = False

@@ -30,20 +30,10 @@ from stream_server.protocol.client_messages import (
     Start,
     Stop,
 )
+from stream_server.protocol.decoding import decode_server_message
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.replay_log import ReplayLog
-from stream_server.protocol.results import (
-    Alert,
-    Flushed,
-    Gap,
-    Marked,
-    Point,
-    Segment,
-    StreamClosed,
-    StreamOpened,
-    Summary,
-    Warning,
-)
+from stream_server.protocol.results import Summary
 from stream_server.protocol.retry import retry_after_close, retry_after_refusal
 from stream_server.protocol.server_messages import Error, Heartbeat, Ready, ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
@@ -54,29 +44,7 @@ DEFAULT_KEPT_S = 30
 """Audio kept for a lost connection: as long as a server waits for a client by default."""
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
 _encoder = msgspec.json.Encoder()
-_typed_decoder = msgspec.json.Decoder(_Typed)
-_message_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
-_MESSAGES = (
-    Ready,
-    Error,
-    Heartbeat,
-    StreamOpened,
-    Point,
-    Segment,
-    Gap,
-    Marked,
-    Flushed,
-    Alert,
-    Warning,
-    Summary,
-    StreamClosed,
-)
-_KNOWN_TYPES = frozenset(message.__struct_config__.tag for message in _MESSAGES)
 
 
 class ClientState(Enum):
@@ -206,7 +174,7 @@ class NativeClient:
         Raises:
             ProtocolError: the message is not one of this protocol.
         """
-        decoded = _decode(message)
+        decoded = None if isinstance(message, bytes) else decode_server_message(message)
         match decoded:
             case None:
                 return []
@@ -334,21 +302,3 @@ class NativeClient:
 
 def _text(message: msgspec.Struct) -> str:
     return _encoder.encode(message).decode()
-
-
-def _decode(message: str | bytes) -> ServerMessage | None:
-    """Return the message, None if it is of a kind this version does not know."""
-    if isinstance(message, bytes):
-        return None
-    try:
-        return _message_decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        try:
-            if _typed_decoder.decode(message).type not in _KNOWN_TYPES:
-                return None
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE,
-            f"got a message from the server that is not of this protocol: {error}",
-        ) from None

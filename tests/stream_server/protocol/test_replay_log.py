@@ -182,3 +182,12 @@ def test_a_server_cannot_have_what_was_never_sent(end_sample: int):
     log.add_audio(b"cd")
     with pytest.raises(ProtocolError, match=f"got received_samples {end_sample}"):
         log.go_on(end_sample, 0, paused=False)
+
+
+def test_a_server_is_never_within_a_discard():
+    log = make_log()
+    log.add_control(Discarded(samples=5))
+    log.take()
+    log.disconnected()
+    with pytest.raises(ProtocolError, match="got received_samples 3"):
+        log.go_on(3, 0, paused=False)
