@@ -36,6 +36,7 @@ from stream_server.protocol.replay_log import ReplayLog
 from stream_server.protocol.results import Summary
 from stream_server.protocol.retry import retry_after_close, retry_after_refusal
 from stream_server.protocol.server_messages import Error, Heartbeat, Ready, ServerMessage
+from stream_server.protocol.start_check import check_span, check_text
 from stream_server.protocol.stream_spec import StreamSpec
 
 __all__ = ["DEFAULT_KEPT_S", "ClientState", "NativeClient"]
@@ -80,7 +81,8 @@ class NativeClient:
 
     Positions are samples a channel at the client's rate. The client's own count from its first
     sample and never go back; the server's begin at 0 with every stream, and when the server has
-    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference.
+    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference. What a
+    server would refuse raises at once, so that both count the same controls.
 
     Args:
         spec: what to ask for; its ``resume`` is not used.
@@ -243,6 +245,7 @@ class NativeClient:
     def discard(self, num_samples: int) -> None:
         """Say that so many samples a channel were lost before they could be sent."""
         self._check("discard()", may_be_paused=False)
+        check_span("samples of 'discarded'", num_samples)
         if num_samples:
             self._log.add_control(Discarded(samples=num_samples))
 
@@ -256,11 +259,13 @@ class NativeClient:
         self._check("resume()", may_be_paused=True)
         if not self._log.paused:
             raise RuntimeError("got resume() without a pause, expected pause() first")
+        check_span("paused_samples of 'resume'", paused_samples)
         self._log.add_control(Resume(paused_samples=paused_samples))
 
     def mark(self, name: str) -> None:
         """Ask for ``marked`` at this position."""
         self._check("mark()", may_be_paused=True)
+        check_text("name of 'mark'", name, ErrorCode.BAD_MESSAGE)
         self._log.add_control(Mark(name=name))
 
     def flush(self) -> None:

@@ -248,3 +248,15 @@ def test_nothing_is_said_after_stop():
     client.stop()
     with pytest.raises(RuntimeError, match=r"after stop\(\)"):
         client.flush()
+
+
+def test_what_a_server_would_refuse_is_not_said():
+    client = streaming()
+    with pytest.raises(ProtocolError, match="got 257 characters for name of 'mark'"):
+        client.mark("x" * 257)
+    with pytest.raises(ProtocolError, match="got -1 for samples of 'discarded'"):
+        client.discard(-1)
+    client.pause()
+    with pytest.raises(ProtocolError, match="got -1 for paused_samples of 'resume'"):
+        client.resume(-1)
+    assert [parsed(message) for message in client.take_outgoing()] == [Pause()]
