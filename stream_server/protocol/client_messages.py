@@ -1,7 +1,8 @@
 """Text messages from the client, as types.
 
 Positions count samples a channel at the client's rate from the start of the stream, whatever
-fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost.
+fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost. A pause whose
+length the client does not say is left out.
 """
 
 from __future__ import annotations

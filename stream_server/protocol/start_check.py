@@ -22,6 +22,7 @@ __all__ = [
     "MAX_SPAN_SAMPLES",
     "MAX_TEXT_LENGTH",
     "MAX_TOKEN_LENGTH",
+    "check_span",
     "check_start",
     "check_text",
     "start_from_query",
@@ -147,6 +148,20 @@ def check_text(what: str, text: str, code: ErrorCode) -> None:
                 code,
                 f"got the character U+{number:04X} in {what}, expected no control characters",
             )
+
+
+def check_span(what: str, samples: int) -> None:
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless ``samples`` can be a length.
+
+    Args:
+        what: which length, for the message.
+        samples: of the client.
+    """
+    if not 0 <= samples <= MAX_SPAN_SAMPLES:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"got {shown(samples)} for {what}, expected 0 to {MAX_SPAN_SAMPLES}",
+        )
 
 
 def _bad(got: str, expected: str) -> ProtocolError:
