@@ -70,7 +70,7 @@ def test_a_stereo_file(
     for channel, file_result in enumerate(expected):
         assert isinstance(file_result, StreamResult)
         ours = points(results, channel)
-        assert len(ours) == len(file_result.points) > 5
+        assert len(ours) == len(file_result.points) >= 4
         for one, other in zip(ours, file_result.points, strict=True):
             assert (one.start_sample, one.end_sample) == (other.start_sample, other.end_sample)
             assert (one.label, one.provisional) == (other.label, other.provisional)
