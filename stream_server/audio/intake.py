@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ser_engine.events import GapReason
+from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 from stream_server.audio.decode import decode
 from stream_server.audio.resample import Resampler, to_clock
@@ -62,6 +63,7 @@ class Intake:
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
         self._format = audio_format
+        self._tick_bytes = audio_format.bytes_per_tick
         self._columns = list(channels)
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
@@ -74,7 +76,7 @@ class Intake:
     @property
     def buffered_ticks(self) -> int:
         """Whole ticks that were not read."""
-        return len(self._bytes) // self._format.bytes_per_tick
+        return len(self._bytes) // self._tick_bytes
 
     @property
     def read_ticks(self) -> int:
@@ -100,20 +102,24 @@ class Intake:
         """Return the position on the 16 kHz clock of a source sample."""
         return to_clock(source_samples, self._format.sample_rate_hz)
 
+    def to_source(self, sample: int) -> int:
+        """Return the first source position that lies at ``sample`` of the 16 kHz clock or after."""
+        return -(-sample * self._format.sample_rate_hz // SAMPLE_RATE_HZ)
+
     def receive(self, data: bytes) -> None:
         """Take bytes, any number."""
         self._bytes += data
 
     def drop_partial_tick(self) -> None:
         """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
-        del self._bytes[self.buffered_ticks * self._format.bytes_per_tick :]
+        del self._bytes[self.buffered_ticks * self._tick_bytes :]
 
     def read(self, max_ticks: int) -> list[AudioBlock | NoAudio]:
         """Return what comes of up to ``max_ticks`` buffered ticks."""
         ticks = min(max_ticks, self.buffered_ticks)
         if ticks <= 0:
             return []
-        num_bytes = ticks * self._format.bytes_per_tick
+        num_bytes = ticks * self._tick_bytes
         samples = decode(bytes(self._bytes[:num_bytes]), self._format)
         del self._bytes[:num_bytes]
         if not self._takes_all:

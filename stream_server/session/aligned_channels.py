@@ -20,7 +20,7 @@ Tap = Callable[[int, FloatArray], None]
 """Is given the audio of every channel, float32 ``(samples,)`` at 16 kHz: index, samples. Gaps come
 as zeros, so that a position in it is one on the clock."""
 
-BLOCK_MS = 100
+BLOCK_MS = 500
 """Audio that is decoded at once, where no boundary is nearer: many short messages then cost little
 more than few long ones."""
 
@@ -63,17 +63,12 @@ class AlignedChannels:
         self._items: deque[AudioBlock | NoAudio] = deque()
         self._boundary = step_samples  # where windows fall due next
         self.clock_samples = 0  # stream time the channels have taken
+        self._set_wake()
 
     @property
     def has_backlog(self) -> bool:
         """Whether :meth:`advance` would do something."""
-        if self._items:
-            return True
-        buffered = self.intake.buffered_ticks
-        if not buffered or buffered >= self._block_ticks:
-            return bool(buffered)
-        lag = _RESAMPLER_LAG_SAMPLES if self.intake.is_resampling else 0
-        return self.intake.end_sample >= self._boundary + lag
+        return bool(self._items) or self.intake.buffered_ticks >= self._wake_ticks
 
     def advance(self) -> list[ChannelWindow]:
         """Process the backlog up to the next boundary."""
@@ -88,6 +83,8 @@ class AlignedChannels:
                 windows += self._take_item()
                 if self._boundary != boundary:
                     break
+            self._set_wake()
+        self._set_wake()
         return windows
 
     def drain(self, items: Iterable[AudioBlock | NoAudio]) -> list[ChannelWindow]:
@@ -96,6 +93,7 @@ class AlignedChannels:
         windows: list[ChannelWindow] = []
         while self._items:
             windows += self._take_item()
+        self._set_wake()
         return windows
 
     def flush(self) -> list[ChannelWindow]:
@@ -111,6 +109,12 @@ class AlignedChannels:
         for lane in self._lanes:
             windows += lane.finish()
         return windows
+
+    def _set_wake(self) -> None:
+        """Compute how much has to be buffered until there is something to do."""
+        lag = _RESAMPLER_LAG_SAMPLES if self.intake.is_resampling else 0
+        to_boundary = self.intake.to_source(self._boundary + lag) - self.intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
 
     def _ticks_at_once(self) -> int:
         if self.intake.is_resampling:
