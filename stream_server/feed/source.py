@@ -10,7 +10,7 @@ what was published meanwhile waits in the mailbox. Results that are in both are 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from stream_server.bus import Bus, Subscription
@@ -145,7 +145,7 @@ class Feed:
         """End the subscription."""
         self._subscription.close()
 
-    async def messages(self) -> AsyncIterator[list[FeedMessage]]:
+    async def messages(self) -> AsyncGenerator[list[FeedMessage]]:
         """Yield messages as they come, several at a time; ends with the stream asked for."""
         yield [self._snapshot]
         for stream_id in sorted(self._query.catches_up_on):
