@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from msgspec import structs
 
-from stream_server.feed.live import LiveStream
 from stream_server.feed.query import FeedQuery
+from stream_server.live_streams import LiveStream
 from stream_server.protocol.feed_messages import result_type
 from stream_server.protocol.results import (
     Alert,
@@ -46,14 +46,14 @@ class Selection:
             return False
         return not (query.roles and isinstance(result, _OF_A_ROLE)) or result.role in query.roles
 
-    def begin(self, streams: Mapping[str, LiveStream]) -> list[Result]:
+    def begin(self, streams: Iterable[LiveStream]) -> list[Result]:
         """Take note of the live streams; return what the subscription is told of them."""
-        results: list[Result] = []
-        for stream_id, stream in streams.items():
-            chosen = [one for result in stream.results if (one := self.of(result)) is not None]
-            if stream_id not in self._query.catches_up_on:
-                results += chosen
-        return results
+        told: list[Result] = []
+        for stream in streams:
+            chosen = [one for result in _standing(stream) if (one := self.of(result)) is not None]
+            if stream.opened.stream_id not in self._query.catches_up_on:
+                told += chosen
+        return told
 
     def of(self, result: Result) -> Result | None:
         """Return the result as the subscription gets it; None: it does not.
@@ -78,3 +78,11 @@ class Selection:
     def _has_role(self, opened: StreamOpened) -> bool:
         roles = {channel.role for channel in opened.channels if channel.analysed}
         return not self._query.roles or bool(roles & self._query.roles)
+
+
+def _standing(stream: LiveStream) -> list[Result]:
+    """Return the results that say how a stream stands, in order of ``seq``."""
+    results: list[Result] = [stream.opened, *stream.alerts]
+    for channel in stream.channels:
+        results += [result for result in (channel.point, channel.span) if result is not None]
+    return sorted(results, key=lambda result: result.seq)

@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from stream_server.bus import Bus, Subscription
-from stream_server.feed.live import LiveStreams
 from stream_server.feed.query import FeedQuery
 from stream_server.feed.selection import Selection
+from stream_server.live_streams import LiveStreams
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.feed_messages import Dropped, FeedMessage, Snapshot
 from stream_server.protocol.results import Gap, Result, Segment, StreamClosed, StreamOpened
@@ -89,7 +89,7 @@ class FeedSource:
         )
         try:
             streams = self._live.snapshot()
-            last_seqs = {stream_id: stream.last_seq for stream_id, stream in streams.items()}
+            last_seqs = {stream.opened.stream_id: stream.last_seq for stream in streams}
             snapshot = Snapshot(results=tuple(selection.begin(streams)))
             if query.stream_id is not None and query.stream_id not in last_seqs:
                 await self._check_stored(query)

@@ -36,7 +36,7 @@ class Snapshot(Message, tag="snapshot", frozen=True, kw_only=True):
 
     Attributes:
         results: of every live stream in order of ``seq``: its ``stream_opened`` and, of each
-            channel, the last point, the segment or gap that goes on, and alerts that are raised.
+            channel, the last point and the segment or gap it is in, and the alerts that hold.
             Only what the subscription asks for; streams that are caught up on are left out.
     """
 

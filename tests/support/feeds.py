@@ -14,9 +14,9 @@ from stream_server.access import Access
 from stream_server.bus import LocalBus
 from stream_server.config import AccessConfig, ListenConfig
 from stream_server.feed.endpoint import FeedEndpoint
-from stream_server.feed.live import LiveStreams
 from stream_server.feed.source import FeedSource, History
 from stream_server.http.app import make_app
+from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
 from stream_server.protocol.results import Result, StreamOpened
 
@@ -102,16 +102,18 @@ async def serve_feed(
 ) -> AsyncIterator[FeedServer]:
     """Serve ``/feed`` on 127.0.0.1."""
     bus, metrics = LocalBus(), Metrics()
-    async with LiveStreams(bus) as live:
-        source = FeedSource(bus, live, history, mailbox_size=mailbox_size)
-        app = make_app(
-            access=Access(access or AccessConfig(), listen or ListenConfig()),
-            metrics=metrics,
-            readiness=list,
-        )
-        FeedEndpoint(source, metrics, max_subscribers=max_subscribers).add_to(app)
-        async with TestClient(TestServer(app)) as client:
-            try:
-                yield FeedServer(bus, live, metrics, source, client)
-            finally:
-                bus.close()
+    live = LiveStreams(bus)
+    source = FeedSource(bus, live, history, mailbox_size=mailbox_size)
+    app = make_app(
+        access=Access(access or AccessConfig(), listen or ListenConfig()),
+        metrics=metrics,
+        readiness=list,
+    )
+    FeedEndpoint(source, metrics, max_subscribers=max_subscribers).add_to(app)
+    following = asyncio.create_task(live.run())
+    async with TestClient(TestServer(app)) as client:
+        try:
+            yield FeedServer(bus, live, metrics, source, client)
+        finally:
+            bus.close()
+            await following

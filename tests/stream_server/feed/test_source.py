@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from stream_server.bus import LocalBus
-from stream_server.feed.live import LiveStreams
 from stream_server.feed.query import FeedQuery, parse_query
 from stream_server.feed.source import Feed, FeedSource, History
+from stream_server.live_streams import LiveStreams
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.feed_messages import Dropped, FeedMessage, Snapshot
 from stream_server.protocol.results import Frames, Point, Result
@@ -168,11 +168,9 @@ async def test_who_comes_back_gets_what_it_missed():
 
 
 async def test_several_streams_are_caught_up_on():
-    stored: list[Result] = [
-        result
-        for name in ("s1", "s2", "s3")
-        for result in (make_opened(name), *make_points([0.1] * 2, stream_id=name))
-    ]
+    stored: list[Result] = []
+    for name in ("s1", "s2", "s3"):
+        stored += [make_opened(name), *make_points([0.1] * 2, stream_id=name)]
     lab = Lab(FakeHistory(stored))
     lab.publish(*stored)
     feed = await lab.open("after=s1:1&after=s2:0")
