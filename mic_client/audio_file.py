@@ -80,7 +80,9 @@ class FileSource:
 
     def _blocks(self) -> Iterator[bytes]:
         resample = self._resampler()
-        dtype, kind = ("int16", "<i2") if self.format.encoding == "pcm_s16le" else ("float32", "<f4")
+        dtype, kind = (
+            ("int16", "<i2") if self.format.encoding == "pcm_s16le" else ("float32", "<f4")
+        )
         while not self._file.closed:
             try:
                 block = self._file.read(self._chunk_samples, dtype=dtype, always_2d=True)

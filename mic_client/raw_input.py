@@ -51,9 +51,7 @@ class StdinSource:
         """Yield what comes, whole samples of all channels; a rest at the end is dropped."""
         loop = asyncio.get_running_loop()
         # A daemon: a read that never returns must not keep the process alive.
-        threading.Thread(
-            target=self._read, args=(loop,), name="stdin-source", daemon=True
-        ).start()
+        threading.Thread(target=self._read, args=(loop,), name="stdin-source", daemon=True).start()
         rest = b""
         while True:
             data = await self._arrived.get()
