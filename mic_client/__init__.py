@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from mic_client.audio_file import FileSource
     from mic_client.devices import list_devices
     from mic_client.microphone import MicrophoneSource
+    from mic_client.options import StreamOptions
     from mic_client.raw_input import StdinSource
     from mic_client.sample_call import make_sample_call
-    from mic_client.stream_client import StreamClient, StreamOptions
+    from mic_client.stream_client import StreamClient
 
 __all__ = [
     "ArraySource",
@@ -42,7 +43,7 @@ _MODULES = {
     "MicrophoneSource": "mic_client.microphone",
     "StdinSource": "mic_client.raw_input",
     "StreamClient": "mic_client.stream_client",
-    "StreamOptions": "mic_client.stream_client",
+    "StreamOptions": "mic_client.options",
     "list_devices": "mic_client.devices",
     "make_sample_call": "mic_client.sample_call",
 }

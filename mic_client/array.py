@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import numpy.typing as npt
 
-from mic_client.pacing import Pacer
+from mic_client.pacing import Pacer, chunk_samples
 from mic_client.source import Chunk
 from stream_server.protocol.audio_format import AudioFormat
 
@@ -22,7 +22,6 @@ class ArraySource:
         sample_rate_hz: 8000 to 48000.
         speed: audio seconds a second; :data:`~mic_client.pacing.MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
-        chunk_ms: audio of one chunk, 20 to 100 ms.
 
     Raises:
         ProtocolError: a rate or a number of channels the protocol does not know.
@@ -37,16 +36,13 @@ class ArraySource:
         *,
         speed: float = 1.0,
         loop: bool = False,
-        chunk_ms: int = 40,
     ) -> None:
-        if not 20 <= chunk_ms <= 100:
-            raise ValueError(f"got chunk_ms {chunk_ms}, expected 20 to 100")
         columns = samples.reshape(len(samples), -1)
         self.format = AudioFormat("pcm_s16le", sample_rate_hz, columns.shape[1])
         self._data = np.rint(np.clip(columns, -1, 1) * 32_767).astype("<i2").tobytes()
         self._pacer = Pacer(speed)
         self._loop = loop
-        self._chunk_bytes = sample_rate_hz * chunk_ms // 1000 * self.format.bytes_per_tick
+        self._chunk_bytes = chunk_samples(sample_rate_hz, speed) * self.format.bytes_per_tick
         self._is_closed = False
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from mic_client.errors import AudioFileError
-from mic_client.pacing import Pacer
+from mic_client.pacing import Pacer, chunk_samples
 from mic_client.source import Chunk
 from stream_server.protocol.audio_format import MAX_CHANNELS, SAMPLE_RATES_HZ, AudioFormat, Encoding
 
@@ -30,7 +30,6 @@ class FileSource:
         path: of the file.
         speed: audio seconds a second; :data:`~mic_client.pacing.MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
-        chunk_ms: audio of one chunk, 20 to 100 ms.
 
     Raises:
         AudioFileError: the file is missing, empty, no audio or has too many channels.
@@ -44,10 +43,7 @@ class FileSource:
         *,
         speed: float = 1.0,
         loop: bool = False,
-        chunk_ms: int = 40,
     ) -> None:
-        if not 20 <= chunk_ms <= 100:
-            raise ValueError(f"got chunk_ms {chunk_ms}, expected 20 to 100")
         self.path = Path(path)
         self._pacer = Pacer(speed)
         self._loop = loop
@@ -57,7 +53,7 @@ class FileSource:
         lossless = self._file.subtype in _INT16_SUBTYPES and rate_hz == self._rate_hz
         encoding: Encoding = "pcm_s16le" if lossless else "pcm_f32le"
         self.format = AudioFormat(encoding, rate_hz, self._file.channels)
-        self._chunk_samples = self._rate_hz * chunk_ms // 1000
+        self._chunk_samples = chunk_samples(self._rate_hz, speed)
 
     @property
     def duration_s(self) -> float:

@@ -24,7 +24,7 @@ class Backoff:
 
     def next_s(self, at_least_s: float | None = None) -> float:
         """Return the next delay: half to all of it; ``at_least_s`` is what the server asked for."""
-        delay_s = min(self._longest_s, self._first_s * 2 ** min(self.attempts, 30))
+        delay_s = min(self._longest_s, self._first_s * 2.0 ** min(self.attempts, 30))
         self.attempts += 1
         delay_s *= self._rng.uniform(0.5, 1.0)
         return delay_s if at_least_s is None else at_least_s + delay_s

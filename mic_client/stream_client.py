@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -21,55 +20,22 @@ from mic_client.connection import (
     error_of,
     open_connection,
 )
-from mic_client.errors import ConnectionFailedError, RefusedError, SourceError, StreamEndedError
+from mic_client.errors import ConnectionFailedError, RefusedError, StreamEndedError
 from mic_client.events import ClientEvent, ConnectionLost
-from mic_client.source import Chunk, Source
-from stream_server.protocol.client_messages import ChannelSpec, Want
+from mic_client.options import DEFAULT_URL, StreamOptions
+from mic_client.source import Chunk, Source, SourceItem
+from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.errors import ProtocolError
 from stream_server.protocol.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
 from stream_server.protocol.results import Summary
 from stream_server.protocol.server_messages import Error, Ready, ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["DEFAULT_URL", "StreamClient", "StreamOptions"]
-
-DEFAULT_URL = "ws://localhost:8765"
+__all__ = ["StreamClient"]
 
 _MIN_KEPT_BYTES = 1 << 23
 """Kept for a source that can wait: what is sent faster than real time is only known to have
 arrived at the next heartbeat, and the source waits when this is full."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """What to ask of a server, and how patiently.
-
-    Attributes:
-        channels: one entry a channel of the source; empty: each a ``speaker``.
-        name: of the stream, for people.
-        metadata: kept with the stream: at most 32 entries of 256 characters.
-        wants: which results to get.
-        token: access token, "" where none is needed.
-        resume: connect again when the connection is lost; False: that is an error.
-        reconnect_timeout_s: how long to try, s. It also bounds how long a server that is full or
-            not ready is waited for at the beginning; one that does not answer is an error there.
-        open_timeout_s: longest wait for an open connection, and for ``ready``, s.
-        close_timeout_s: longest wait for the other side to close, s.
-        stop_timeout_s: longest silence of the server after ``stop``, s.
-        keep_alive_s: how often to say that there is no audio, s.
-    """
-
-    channels: tuple[ChannelSpec, ...] = ()
-    name: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    wants: frozenset[Want] = frozenset(("points", "segments", "alerts"))
-    token: str = field(default="", repr=False)
-    resume: bool = True
-    reconnect_timeout_s: float = 120.0
-    open_timeout_s: float = 10.0
-    close_timeout_s: float = 5.0
-    stop_timeout_s: float = 60.0
-    keep_alive_s: float = 10.0
 
 
 class StreamClient:
@@ -132,7 +98,7 @@ class StreamClient:
         self._has_room = asyncio.Event()
         self._is_stopping = False
         self._last_error: Error | None = None
-        self._source_error: SourceError | None = None
+        self._waiting: asyncio.Timeout | None = None
         self.summary: Summary | None = None
         """The last result, when it has come."""
 
@@ -196,6 +162,7 @@ class StreamClient:
     async def _run(self) -> AsyncGenerator[ClientEvent, None]:
         loop = asyncio.get_running_loop()
         self._pumping = asyncio.create_task(self._pump())
+        self._pumping.add_done_callback(self._audio_ended)
         if self._is_stopping:
             self._pumping.cancel()
         trying_since_s = loop.time()
@@ -221,19 +188,12 @@ class StreamClient:
                     await asyncio.sleep(delay_s)
         finally:
             self._pumping.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._pumping
-        await self._pumping_result()
-        if self._last_error is not None:
-            raise error_of(self._last_error)
-
-    async def _pumping_result(self) -> None:
-        """Raise what ended the source."""
-        assert self._pumping is not None
-        if self._source_error is not None:
-            raise self._source_error
+            await asyncio.wait([self._pumping])
+            await self._source.aclose()
         if not self._pumping.cancelled() and (error := self._pumping.exception()) is not None:
             raise error
+        if self._last_error is not None:
+            raise error_of(self._last_error)
 
     def _check_retry(self, failed: FailedTry, tried_s: float) -> None:
         """Raise the error unless it is worth trying again."""
@@ -300,10 +260,11 @@ class StreamClient:
             timeout_s = self._options.open_timeout_s
         elif self._pumping is not None and self._pumping.done():
             timeout_s = self._options.stop_timeout_s
-        # The end of the audio is no reason to wake up: the pump's end sends 'stop', and what the
-        # server says to that begins a new, bounded wait.
-        async with asyncio.timeout(timeout_s):
-            return self._core.receive(await connection.recv())
+        async with asyncio.timeout(timeout_s) as self._waiting:
+            try:
+                return self._core.receive(await connection.recv())
+            finally:
+                self._waiting = None
 
     def _lost(self, reason: str, close_code: int | None) -> FailedTry:
         may_retry = self._core.closed(close_code)
@@ -336,8 +297,8 @@ class StreamClient:
 
     async def _pump(self) -> None:
         """Take what the source gives to the core; a source that can wait waits for the server."""
-        try:
-            async for item in self._source:
+        async with aclosing(_items(self._source)) as items:
+            async for item in items:
                 if isinstance(item, Chunk):
                     if not self._source.is_live:
                         await self._wait_for_room(len(item.data))
@@ -346,15 +307,23 @@ class StreamClient:
                     self._core.discard(item.samples)
                 self._is_drained.clear()
                 self._has_outgoing.set()
-        except SourceError as error:
-            self._source_error = error
-        finally:
-            self._core.stop()
-            self._has_outgoing.set()
-            await self._source.aclose()
+
+    def _audio_ended(self, _: asyncio.Task[None]) -> None:
+        self._core.stop()
+        self._has_outgoing.set()
+        # Until now the server owed nothing.
+        if self._waiting is not None and self._core.state is ClientState.STREAMING:
+            now_s = asyncio.get_running_loop().time()
+            self._waiting.reschedule(now_s + self._options.stop_timeout_s)
 
     async def _wait_for_room(self, num_bytes: int) -> None:
         await self._is_drained.wait()
         while self._core.room_bytes < num_bytes:
             self._has_room.clear()
             await self._has_room.wait()
+
+
+async def _items(source: Source) -> AsyncGenerator[SourceItem, None]:
+    """Yield what a source gives; unlike a source, a generator can be closed at any point."""
+    async for item in source:
+        yield item

@@ -103,8 +103,10 @@ REQUIREMENTS: dict[str, Requirement] = {
         "apt-get install libportaudio2",
     ),
     "pulseaudio": Requirement(
-        lambda: all(shutil.which(name) for name in ("pulseaudio", "paplay"))
-        and any(Path("/usr").glob("lib*/*/alsa-lib/libasound_module_pcm_pulse.so")),
+        lambda: (
+            all(shutil.which(name) for name in ("pulseaudio", "paplay"))
+            and any(Path("/usr").glob("lib*/*/alsa-lib/libasound_module_pcm_pulse.so"))
+        ),
         "there is no PulseAudio server, or ALSA does not know of it",
         "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
     ),
