@@ -1,8 +1,8 @@
 """A stream server without an engine, that fails the way a test wants it to.
 
 It speaks the native protocol over real sockets. Every whole second of audio of a stream becomes a
-:class:`Point`, whose ``confidence`` is a fingerprint of that second's bytes, so that a missing or
-doubled byte shows.
+segment and a point, whose ``confidence`` is a fingerprint of that second's bytes, so that a missing
+or doubled byte shows.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from stream_server.protocol.results import (
     Marked,
     Point,
     Result,
+    Segment,
     Summary,
 )
 from stream_server.protocol.server_messages import (
@@ -296,6 +297,7 @@ class _Connection:
             at_s = stream.published_s
             stream.published_s += 1
             await self._publish(_point(stream, at_s))
+            await self._publish(_segment(stream, at_s))
             await self._say(
                 Heartbeat(
                     stream_id=stream.stream_id,
@@ -364,6 +366,22 @@ def _point(stream: FakeStream, at_s: int) -> Point:
         widened=False,
         narrow_band=False,
         model="fake",
+    )
+
+
+def _segment(stream: FakeStream, at_s: int) -> Segment:
+    return Segment(
+        stream_id=stream.stream_id,
+        seq=len(stream.results),
+        channel=0,
+        role=stream.spec.channels[0].role,
+        start_sample=at_s * 16_000,
+        end_sample=(at_s + 1) * 16_000,
+        start_s=at_s,
+        end_s=at_s + 1,
+        label="happy",
+        confidence=0.7,
+        final=True,
     )
 
 
