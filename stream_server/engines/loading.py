@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ser_engine.config import EngineConfig
 from ser_engine.engine import Engine
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.factory import engine_from_checkpoint
+from ser_engine.models.compact.shipped import CompactCheckpoint
 from ser_engine.models.find import find_model
 from stream_server.engines.memory import available_bytes
 
@@ -29,12 +31,16 @@ def load(config: EngineConfig) -> EngineMaker:
     """Read the model the settings name from disk.
 
     The weights stay mapped for as long as the maker lives, so that a lost engine is replaced by
-    one with the very same model, whatever is on disk by then.
+    one with the very same model, whatever is on disk by then. Where ``auto`` comes to the
+    built-in compact model, that is executed by PyTorch, whatever ``model.runtime`` says.
 
     Raises:
         SerEngineError: as :func:`ser_engine.models.find.find_model`.
     """
     checkpoint = find_model(config.model)
+    if config.model.name == "auto" and isinstance(checkpoint, CompactCheckpoint):
+        # The settings' runtime is meant for the model that compact stands in for.
+        config = replace(config, model=replace(config.model, runtime="auto"))
     return lambda: engine_from_checkpoint(checkpoint, config)
 
 

@@ -8,14 +8,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ser_engine.config import ModelConfig
-from ser_engine.errors import HubUnavailableError
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.errors import CheckpointError, HubUnavailableError, RuntimeUnavailableError
 from ser_engine.models.folder import is_published_folder
 from ser_engine.models.hub import FetchProgress
-from stream_server.engines.fetching import fetch_in_child, in_daemon_thread
+from stream_server.engines.fetching import fetch_in_child, in_daemon_thread, prepare_in_child
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import HubServer, silent_server
 
@@ -23,8 +24,9 @@ MODEL = "emotion2vec_plus_base"
 LONG_S = 60.0
 
 
-def config(models_dir: Path, *, hub_timeout_s: float = LONG_S) -> ModelConfig:
-    return ModelConfig(models_dir=str(models_dir), hub="huggingface", hub_timeout_s=hub_timeout_s)
+def config(models_dir: Path, *, hub_timeout_s: float = LONG_S, **model: Any) -> EngineConfig:
+    fields: dict[str, Any] = {"hub": "huggingface", "hub_timeout_s": hub_timeout_s} | model
+    return EngineConfig(model=ModelConfig(models_dir=str(models_dir), **fields))
 
 
 def ignore(progress: FetchProgress) -> None:
@@ -74,10 +76,22 @@ async def test_cancelled_it_leaves_no_process(
 
 
 async def test_a_child_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_server.engines.fetching._CHILD", "no_such_module")
+    monkeypatch.setattr("stream_server.engines.child._MODULE", "no_such_module")
     monkeypatch.setattr("stream_server.engines.fetching._probe", lambda *_: None)
-    with pytest.raises(HubUnavailableError, match="ended with status 1"):
+    with pytest.raises(RuntimeUnavailableError, match="got status 1"):
         await fetch_in_child(MODEL, config(tmp_path), progress=ignore)
+
+
+async def test_a_model_is_prepared_in_the_child(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    name = str(tiny_checkpoint_dir)
+    await prepare_in_child(config(tmp_path, name=name, runtime="torch", device="cpu"))
+    assert len(list((tmp_path / "prepared").iterdir())) == 1
+
+
+async def test_what_is_wrong_with_a_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(CheckpointError, match=r"without config\.yaml"):
+        await prepare_in_child(config(tmp_path, name=str(tmp_path / "bad")))
 
 
 async def test_a_hub_that_is_away_costs_no_process(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,15 @@ async def test_a_folder_is_opened_in_the_engines_thread(tiny_checkpoint_dir, tmp
         assert result.logits.shape == (49, len(engine.info.labels))
     finally:
         await engine.aclose()
+
+
+def test_compact_stands_in_whatever_the_runtime(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("ser_engine.models.find._places", lambda name, config, clients: [])
+    config = EngineConfig(model=ModelConfig(models_dir=str(tmp_path), runtime="onnx", device="cpu"))
+    assert load(config)().runtime_name == "torch fp32 cpu"
+    named = replace(config, model=replace(config.model, name="compact"))
+    with pytest.raises(RuntimeUnavailableError, match=r"model\.runtime onnx"):
+        load(named)()
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "emotion2vec_plus_seed"])

@@ -12,7 +12,12 @@ from structlog.testing import capture_logs
 
 from benchmarks.null_engine import NullEngine
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.errors import CheckpointError, EngineDeadError, HubUnavailableError
+from ser_engine.errors import (
+    CheckpointError,
+    EngineDeadError,
+    HubUnavailableError,
+    RuntimeUnavailableError,
+)
 from ser_engine.models.hub import FetchProgress, ProgressCallback
 from stream_server.engines.loading import EngineMaker
 from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool, model_to_upgrade_to
@@ -41,7 +46,7 @@ class Hub:
         self.late_failure: Exception | None = None
         self.cancelled = 0
 
-    async def fetch(self, name: str, config: ModelConfig, *, progress: ProgressCallback) -> None:
+    async def fetch(self, name: str, config: EngineConfig, *, progress: ProgressCallback) -> None:
         self.asked.append(name)
         if self.failures:
             raise self.failures.pop(0)
@@ -63,6 +68,8 @@ class Lab:
     Attributes:
         workers: one for each engine made.
         load_errors: what loading a model ends with, by its name.
+        prepared: models that were prepared.
+        prepare_errors: what preparing a model ends with, by its name.
         make_s: time it takes to make an engine; None: for ever.
     """
 
@@ -72,18 +79,26 @@ class Lab:
         self.hub = Hub()
         self.workers: list[TimedWorker] = []
         self.load_errors: dict[str, Exception] = {}
+        self.prepared: list[str] = []
+        self.prepare_errors: dict[str, Exception] = {}
         self.make_s: float | None = 0.0
         self.pool = EnginePool(
             self._config,
             load_first=self._load,
             load_second=self._load,
             fetch=self.hub.fetch,
+            prepare=self._prepare,
             make_worker=self._worker,
         )
 
     @property
     def upgrade(self) -> UpgradeState:
         return self.pool.status().upgrade.state
+
+    async def _prepare(self, config: EngineConfig) -> None:
+        self.prepared.append(config.model.name)
+        if config.model.name in self.prepare_errors:
+            raise self.prepare_errors[config.model.name]
 
     def _load(self, config: EngineConfig) -> EngineMaker:
         name = "compact" if config.model.name == "auto" else config.model.name
@@ -265,6 +280,18 @@ async def test_a_second_engine_that_cannot_be_made_is_not_tried_again(models_dir
         assert lab.hub.asked == [BASE]
         assert [worker.closed for worker in lab.workers] == [False, True]
         assert pool.acquire().engine.info.name == "compact"
+
+
+@virtual_time
+async def test_a_model_that_cannot_be_prepared_is_not_loaded(models_dir) -> None:
+    lab = Lab(models_dir)
+    lab.prepare_errors[BASE] = RuntimeUnavailableError("got 10 MiB of free memory")
+    lab.hub.go_on.set()
+    async with started(lab) as pool:
+        await until(lambda: lab.upgrade is UpgradeState.FAILED)
+        assert pool.status().upgrade.reason == "got 10 MiB of free memory"
+        assert lab.prepared == [BASE]
+        assert len(lab.workers) == 1
 
 
 @virtual_time
