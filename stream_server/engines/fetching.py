@@ -1,46 +1,37 @@
-"""Fetch a model while the server serves: asked for in seconds, downloaded in a process of its own.
+"""Get a model onto this disk, ready to be opened, while the server serves.
 
 ::
 
-    probe the hubs (a daemon thread, hub_timeout_s) ──▶ child process: ser_engine.models.hub.fetch
-             │ none answers                                │ one JSON object a line:
-             ▼                                             ▼ progress, at last "" or what failed
-    HubUnavailableError                            <models_dir>/<name>/
-
-A process, because a hub's client cannot be interrupted in a thread: it retries for minutes, its
-thread pools are waited for when the interpreter ends, and its work takes turns with the event
-loop's. A process can be ended at any moment, and what it has fetched is resumed by the next one.
+    probe the hubs (a daemon thread, hub_timeout_s) ──▶ fetch in a child ──▶ prepare in a child
+             │ none answers                                  │                    │
+             ▼                                               ▼                    ▼
+    HubUnavailableError                            <models_dir>/<name>/   prepared/ and graphs/
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from ser_engine.batching.worker import ThreadWorker
-from ser_engine.config import ModelConfig
+from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.errors import HubUnavailableError
 from ser_engine.models.hub import HUB_CLIENTS, FetchProgress, ProgressCallback
 from ser_engine.models.hub_clients import HubClient
 from ser_engine.models.probe import answers
+from stream_server.engines.child import run_child
 
-__all__ = ["Fetch", "fetch_in_child", "in_daemon_thread"]
-
-_CHILD = "stream_server.engines.fetch_child"
-_ROOT = Path(__file__).resolve().parents[2]
-"""Where the packages are; the child must run the same ones, installed or not."""
+__all__ = ["Fetch", "Prepare", "fetch_in_child", "in_daemon_thread", "prepare_in_child"]
 
 
 class Fetch(Protocol):
-    """Fetches a known model into ``config.models_dir``. Cancelled, it stops at once."""
+    """Fetches a known model into ``models_dir``. Cancelled, it stops at once."""
 
-    async def __call__(self, name: str, config: ModelConfig, *, progress: ProgressCallback) -> None:
+    async def __call__(
+        self, name: str, config: EngineConfig, *, progress: ProgressCallback
+    ) -> None:
         """Return when all files are there.
 
         Raises:
@@ -48,9 +39,20 @@ class Fetch(Protocol):
         """
 
 
+class Prepare(Protocol):
+    """Makes the files a model on disk is opened from. Cancelled, it stops at once."""
+
+    async def __call__(self, config: EngineConfig) -> None:
+        """Return when they are there.
+
+        Raises:
+            SerEngineError: the model cannot be used.
+        """
+
+
 async def fetch_in_child(
     name: str,
-    config: ModelConfig,
+    config: EngineConfig,
     *,
     progress: ProgressCallback,
     clients: Sequence[HubClient] = HUB_CLIENTS,
@@ -64,41 +66,21 @@ async def fetch_in_child(
         clients: the hubs there are; the child has the same ones.
 
     Raises:
-        HubUnavailableError: no hub answered within ``config.hub_timeout_s``, or the download
-            failed.
+        HubUnavailableError: no hub answered within ``config.model.hub_timeout_s``, or the
+            download failed.
+        SerEngineError: the child could not do its work.
     """
-    await in_daemon_thread(lambda: _probe(name, config, clients), name="hub-probe")
-    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        _CHILD,
-        json.dumps({"name": name, "config": asdict(config)}),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": python_path},
-        # Ctrl+C is for this process, which then ends the child in its own time.
-        start_new_session=True,
-    )
-    try:
-        assert child.stdout is not None
-        ending: dict[str, Any] = {}
-        async for line in child.stdout:
-            told = json.loads(line)
-            if "failed" in told:
-                ending = told
-            else:
-                progress(FetchProgress(**told))
-        status = await child.wait()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    failed = ending.get("failed", f"the download ended with status {status}")
-    if failed:
-        raise HubUnavailableError(failed)
+    await in_daemon_thread(lambda: _probe(name, config.model, clients), name="hub-probe")
+    await run_child("fetch", name, config, lambda message: progress(FetchProgress(**message)))
+
+
+async def prepare_in_child(config: EngineConfig) -> None:
+    """Prepare the model ``config.model.name``, see :class:`Prepare`.
+
+    Raises:
+        SerEngineError: the model cannot be used, or there is no memory to prepare it.
+    """
+    await run_child("prepare", config.model.name, config, lambda message: None)
 
 
 async def in_daemon_thread(job: Callable[[], Any], *, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 
 from ser_engine.batching import Batcher, BatchingStats, Core, Priority
@@ -11,6 +13,10 @@ from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.engines.loading import EngineMaker, Load
 
 __all__ = ["LocalEngine"]
+
+_END_TIMEOUT_S = 5.0
+"""Longest wait for an engine's thread to end once the engine is closed: a model's engine that is
+still being made cannot be interrupted, and may take half a minute."""
 
 
 class LocalEngine:
@@ -29,9 +35,11 @@ class LocalEngine:
     ) -> None:
         self.config = config
         self._load = load
+        self._make_worker = make_worker
+        self._threads: list[ThreadWorker] = []
         self._make: EngineMaker | None = None
         self._model: tuple[ModelInfo, str] | None = None
-        self._batcher = Batcher(self._make_core, config.batching, make_worker=make_worker)
+        self._batcher = Batcher(self._make_core, config.batching, make_worker=self._kept_worker)
 
     async def start(self) -> None:
         """Read the model, make its engine and warm it up. Once only.
@@ -78,12 +86,28 @@ class LocalEngine:
         self._batcher.forget(stream_key)
 
     async def aclose(self) -> None:
-        """Finish the step that runs, answer all others with EngineDeadError and stop."""
+        """Finish the step that runs, answer all others with EngineDeadError and stop.
+
+        Waits for the engine's thread, too, but not for ever: see
+        :mod:`stream_server.engines.leaving`.
+        """
         await self._batcher.aclose()
+        if self._threads:
+            await asyncio.to_thread(self._join, time.monotonic() + _END_TIMEOUT_S)
+
+    def _join(self, deadline_s: float) -> None:
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _known_model(self) -> tuple[ModelInfo, str]:
         assert self._model is not None, "the model is known once the engine has started"
         return self._model
+
+    def _kept_worker(self) -> Worker:
+        worker = self._make_worker()
+        if isinstance(worker, ThreadWorker):
+            self._threads.append(worker)
+        return worker
 
     def _make_core(self) -> Core:
         """Run in the worker."""

@@ -28,7 +28,13 @@ from ser_engine.models.folder import FUNASR_LICENCE
 from ser_engine.models.hub import FetchProgress
 from ser_engine.models.hub_clients import MODEL_NAMES
 from ser_engine.runtimes.select import choose_device
-from stream_server.engines.fetching import Fetch, fetch_in_child, in_daemon_thread
+from stream_server.engines.fetching import (
+    Fetch,
+    Prepare,
+    fetch_in_child,
+    in_daemon_thread,
+    prepare_in_child,
+)
 from stream_server.engines.handle import EngineLease
 from stream_server.engines.loading import Load, load, load_beside_another
 from stream_server.engines.local import LocalEngine
@@ -58,6 +64,7 @@ class EnginePool:
         load_first: reads the model of the first engine.
         load_second: reads a model that was fetched, while the first engine is in use.
         fetch: fetches a model.
+        prepare: does what takes long and need not be done beside streams, before ``load_second``.
         make_worker: makes what runs an engine.
     """
 
@@ -68,12 +75,14 @@ class EnginePool:
         load_first: Load = load,
         load_second: Load = load_beside_another,
         fetch: Fetch = fetch_in_child,
+        prepare: Prepare = prepare_in_child,
         make_worker: Callable[[], Worker] = ThreadWorker,
     ) -> None:
         self._config = config
         self._load_first = load_first
         self._load_second = load_second
         self._fetch = fetch
+        self._prepare = prepare
         self._make_worker = make_worker
         self._slots: list[_Slot] = []
         self._current: _Slot | None = None
@@ -223,6 +232,7 @@ class EnginePool:
         # It is on disk now; should it not be, no thread of this process is to fetch it.
         model_config = replace(self._config.model, name=name, offline=True)
         config = replace(self._config, model=model_config)
+        await self._prepare(config)
         slot = await self._open(config, self._load_second)
         former, self._current = self._current, slot
         self._note(UpgradeState.READY)
@@ -234,7 +244,7 @@ class EnginePool:
         started_s = loop.time()
         self._upgrade = UpgradeStatus(UpgradeState.FETCHING, name, FUNASR_LICENCE)
         self._told_tenths = 0
-        await self._fetch(name, self._config.model, progress=self._note_progress)
+        await self._fetch(name, self._config, progress=self._note_progress)
         took_s = round(loop.time() - started_s, 1)
         _log.info("model fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
 
