@@ -91,6 +91,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "silero": _package("silero_vad", "silero"),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",
