@@ -42,13 +42,14 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_process_loses_less_than_a_second(store_url: str):
-    writing = subprocess.Popen(
-        [sys.executable, "-c", KILLED, store_url],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
+def start_writing(url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
+
+
+async def test_a_killed_process_loses_less_than_a_second(store_url: str):
+    writing = start_writing(store_url)
     assert writing.stdout is not None
     published: list[tuple[int, float]] = []
 
