@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from stream_server import recording as recording_module
 from stream_server.config import RecordingConfig
 from stream_server.recording import Recordings
 from tests.requirements import REPOSITORY
+from tests.support.virtual_time import current_loop, virtual_time
 
 HOUR_S = 3600
 
@@ -133,6 +136,22 @@ async def test_recordings_expire(config: RecordingConfig):
     recordings.record("live")
     assert recordings.expire() == 1
     assert names(folder) == {"new.0.flac", "live.0.flac"}
+    await recordings.close()
+
+
+@virtual_time
+async def test_expiry_runs_every_now_and_then(config: RecordingConfig):
+    await record(config, "s", np.ones(10, dtype=np.float32))
+    clock, started_at = current_loop().time, time.time()
+    recordings = Recordings(config, now=lambda: started_at + clock())
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.ensure_future(recordings.run_expiry())
+        while recordings.files("s"):
+            await asyncio.sleep(300)
+        await asyncio.sleep(300)
+    assert clock() > 24 * HOUR_S
+    assert {"event": "recordings_expired", "files": 1, "log_level": "info"} in logs
+    running.cancel()
     await recordings.close()
 
 
