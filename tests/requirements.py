@@ -110,6 +110,14 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the PortAudio library is not installed",
         "apt-get install libportaudio2",
     ),
+    "pulseaudio": Requirement(
+        lambda: (
+            all(shutil.which(name) for name in ("pulseaudio", "paplay"))
+            and any(Path("/usr").glob("lib*/*/alsa-lib/libasound_module_pcm_pulse.so"))
+        ),
+        "there is no PulseAudio server, or ALSA does not know of it",
+        "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
+    ),
     "git-checkout": Requirement(
         _is_checkout,
         "this is not a git checkout",

@@ -11,9 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["CLOSE_NORMAL", "ERRORS", "ErrorCode", "ErrorKind", "ProtocolError"]
+__all__ = ["CLOSE_NORMAL", "ERRORS", "ErrorCode", "ErrorKind", "ProtocolError", "shown"]
 
 CLOSE_NORMAL = 1000
+
+_SHOWN_CHARACTERS = 60
+
+
+def shown(value: str | int) -> str:
+    """Return what was got as an error message may repeat it: in quotes, escaped and not long."""
+    if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits.
+        return str(value) if value.bit_length() <= 64 else "a number beyond 64 bits"
+    quoted = repr(value[: _SHOWN_CHARACTERS + 1])
+    return quoted if len(quoted) <= _SHOWN_CHARACTERS else quoted[: _SHOWN_CHARACTERS - 2] + "…'"
 
 
 class ErrorCode(StrEnum):
