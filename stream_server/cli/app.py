@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ser_engine.errors import ConfigError, SerEngineError
-from stream_server.cli import analyze, config, export, serve, stream
+from stream_server.cli import alerts, analyze, config, export, serve, stream
 from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command("analyze")(analyze.analyze)
+app.add_typer(alerts.app, name="alerts")
 app.command("config")(config.config)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
