@@ -66,7 +66,8 @@ class ModelConfig:
     feature_cache_mb: int = 1024
     """Memory for cached features, 1 to 1000000 MiB; a stream of emotion2vec base takes 0.9."""
     threads: int = 0
-    """CPU threads of the network; 0: one a physical core this process may use."""
+    """CPU threads of the network; 0: one a physical core this process may use, one for
+    ``compact``."""
     calibration_dir: str = ""
     """Folder of speech recordings that ``openvino-int8`` is calibrated with, once a model."""
 

@@ -57,6 +57,10 @@ class ErrorCode(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal"
+    # Of feeds: a subscription does not begin.
+    BAD_QUERY = "bad_query"
+    UNKNOWN_STREAM = "unknown_stream"
+    TOO_MANY_SUBSCRIBERS = "too_many_subscribers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,17 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.INTERNAL: ErrorKind(
         4500, 500, "Connect again; the server's log says what went wrong.", retry=True
+    ),
+    ErrorCode.BAD_QUERY: ErrorKind(4400, 400, "Ask with the parameters docs/feeds.md lists."),
+    ErrorCode.UNKNOWN_STREAM: ErrorKind(
+        4404, 404, "Ask for a stream that is live or was kept; a feed of all streams names them."
+    ),
+    ErrorCode.TOO_MANY_SUBSCRIBERS: ErrorKind(
+        4503,
+        503,
+        "Try again when another subscriber has gone, or raise the setting"
+        " stream_server.feeds.max_subscribers.",
+        retry=True,
     ),
 }
 
