@@ -1,1 +1,56 @@
-"""Sends a microphone or an audio file to a stream server."""
+"""Streams a microphone, a recording or a pipe to a stream server, and gives back what it says.
+
+::
+
+    from mic_client import MicrophoneSource, StreamClient
+
+    async with StreamClient(MicrophoneSource()) as client:
+        async for message in client:
+            print(message)
+
+Needs neither torch nor the server; PortAudio only where a microphone is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mic_client.array import ArraySource
+    from mic_client.audio_file import FileSource
+    from mic_client.devices import list_devices
+    from mic_client.microphone import MicrophoneSource
+    from mic_client.options import StreamOptions
+    from mic_client.raw_input import StdinSource
+    from mic_client.sample_call import make_sample_call
+    from mic_client.stream_client import StreamClient
+
+__all__ = [
+    "ArraySource",
+    "FileSource",
+    "MicrophoneSource",
+    "StdinSource",
+    "StreamClient",
+    "StreamOptions",
+    "list_devices",
+    "make_sample_call",
+]
+
+_MODULES = {
+    "ArraySource": "mic_client.array",
+    "FileSource": "mic_client.audio_file",
+    "MicrophoneSource": "mic_client.microphone",
+    "StdinSource": "mic_client.raw_input",
+    "StreamClient": "mic_client.stream_client",
+    "StreamOptions": "mic_client.options",
+    "list_devices": "mic_client.devices",
+    "make_sample_call": "mic_client.sample_call",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a pipe needs neither soundfile nor sounddevice."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

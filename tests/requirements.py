@@ -68,6 +68,12 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _has_postgresql() -> bool:
+    from tests.support.postgresql import bin_dir
+
+    return bin_dir() is not None and importlib.util.find_spec("psycopg") is not None
+
+
 def _is_checkout() -> bool:
     if shutil.which("git") is None:
         return False
@@ -101,6 +107,19 @@ REQUIREMENTS: dict[str, Requirement] = {
         lambda: ctypes.util.find_library("portaudio") is not None,
         "the PortAudio library is not installed",
         "apt-get install libportaudio2",
+    ),
+    "postgresql": Requirement(
+        _has_postgresql,
+        "there is no PostgreSQL server, or no driver for it",
+        "apt-get install postgresql; pip install 'emotion-monitor[postgresql]'",
+    ),
+    "pulseaudio": Requirement(
+        lambda: (
+            all(shutil.which(name) for name in ("pulseaudio", "paplay"))
+            and any(Path("/usr").glob("lib*/*/alsa-lib/libasound_module_pcm_pulse.so"))
+        ),
+        "there is no PulseAudio server, or ALSA does not know of it",
+        "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
     ),
     "git-checkout": Requirement(
         _is_checkout,

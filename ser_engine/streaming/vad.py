@@ -17,6 +17,7 @@ from ser_engine.types import FloatArray
 __all__ = ["EverythingIsSpeech", "SpeechDetector", "WebRtcDetector", "make_detector"]
 
 _FULL_SCALE = 32_767
+_CELL_BYTES = 2 * HOP_SAMPLES
 
 
 class SpeechDetector(Protocol):
@@ -76,16 +77,24 @@ class WebRtcDetector:
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Return a flag for every cell that became whole."""
-        audio = np.concatenate([self._rest, samples])
+        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         cells = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
         self._rest = audio[cells.size :].copy()
-        return [self._is_speech(cell) for cell in cells]
+        if not len(cells):
+            return []
+        pcm = np.rint(np.clip(cells, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+        powers = np.mean(np.square(cells, dtype=np.float64), axis=1)
+        return [
+            self._is_speech(pcm[start : start + _CELL_BYTES], is_loud)
+            for start, is_loud in zip(
+                range(0, len(pcm), _CELL_BYTES), (powers >= self._min_power).tolist(), strict=True
+            )
+        ]
 
-    def _is_speech(self, cell: FloatArray) -> bool:
-        pcm = np.rint(np.clip(cell, -1.0, 1.0) * _FULL_SCALE).astype("<i2")
+    def _is_speech(self, pcm: bytes, is_loud: bool) -> bool:
         # Asked for every cell, quiet ones too: the detector follows the noise.
-        heard = self._vad.is_speech(pcm.tobytes(), SAMPLE_RATE_HZ)
-        if heard and float(np.mean(np.square(cell, dtype=np.float64))) >= self._min_power:
+        heard = self._vad.is_speech(pcm, SAMPLE_RATE_HZ, HOP_SAMPLES)
+        if heard and is_loud:
             self._hangover_left = self._hangover_cells
             return True
         if self._hangover_left:

@@ -13,21 +13,9 @@ from rich.text import Text
 
 from ser_engine.events import Gap, Segment
 from ser_engine.offline import FrameResult, Result, StreamResult, UtteranceResult
+from stream_server.cli.palette import COLOURS
 
 __all__ = ["Analysis", "view"]
-
-_COLOURS = {
-    "angry": "#D55E00",
-    "disgusted": "#009E73",
-    "fearful": "#CC79A7",
-    "happy": "#E69F00",
-    "neutral": "#8A8F98",
-    "other": "#7A5C3E",
-    "sad": "#0072B2",
-    "surprised": "#56B4E9",
-    "unknown": "#C9CDD3",
-}
-"""The Okabe-Ito palette: told apart by colour-blind people, too."""
 
 _BAR_WIDTH = 12
 
@@ -136,12 +124,12 @@ def _table(*columns: str, caption: str | None = None) -> Table:
 
 
 def _emotion(name: str) -> Text:
-    return Text(name, style=f"bold {_COLOURS.get(name, 'default')}")
+    return Text(name, style=f"bold {COLOURS.get(name, 'default')}")
 
 
 def _strength(name: str, value: float) -> tuple[str, Text]:
     bar = "█" * round(value * _BAR_WIDTH)
-    return f"{value:.0%}", Text(bar, style=_COLOURS.get(name, "default"))
+    return f"{value:.0%}", Text(bar, style=COLOURS.get(name, "default"))
 
 
 def _time(seconds: float) -> str:

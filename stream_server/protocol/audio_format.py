@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
 
 __all__ = ["ENCODINGS", "MAX_CHANNELS", "SAMPLE_RATES_HZ", "AudioFormat", "Encoding"]
 
@@ -40,18 +40,18 @@ class AudioFormat:
         if self.encoding not in ENCODINGS:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
-                f"got encoding '{self.encoding}', expected one of {', '.join(ENCODINGS)}",
+                f"got encoding {shown(self.encoding)}, expected one of {', '.join(ENCODINGS)}",
             )
         if self.sample_rate_hz not in SAMPLE_RATES_HZ:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
-                f"got sample_rate {self.sample_rate_hz}, expected"
+                f"got sample_rate {shown(self.sample_rate_hz)}, expected"
                 f" {SAMPLE_RATES_HZ[0]} to {SAMPLE_RATES_HZ[-1]} Hz",
             )
         if not 1 <= self.num_channels <= MAX_CHANNELS:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
-                f"got {self.num_channels} channels, expected 1 to {MAX_CHANNELS}",
+                f"got {shown(self.num_channels)} channels, expected 1 to {MAX_CHANNELS}",
             )
 
     @property

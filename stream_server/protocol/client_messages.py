@@ -1,4 +1,9 @@
-"""Text messages from the client, as types."""
+"""Text messages from the client, as types.
+
+Positions count samples a channel at the client's rate from the start of the stream, whatever
+fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost. A pause whose
+length the client does not say is left out.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +54,9 @@ class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         token: of the stream's ``ready``.
-        next_sample: index of the first sample a channel that this connection will send, at the
-            client's rate. Below what the server has: the server drops what it has already. Above:
-            what is missing becomes a gap, ``lost``.
+        next_sample: position of the oldest audio the client can still send. Where the server has
+            less, what is missing becomes a gap, ``lost``. The connection goes on at
+            ``received_samples`` of ``ready``, which is never below it.
         last_seq: ``seq`` of the last result the client has; later ones are sent again. −1: none.
     """
 
@@ -69,7 +74,9 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         channels: 1 to 8.
         name: of the stream, for people.
         metadata: kept with the stream; at most 32 entries of 256 characters.
-        wants: which results to send.
+        wants: which results to send; ``frames`` brings ``points`` along.
+        live: False: a recording, sent as fast as the server takes it. None of it is given up when
+            the server is overloaded; it waits instead, and live streams go first.
         resume: where this connection goes on with an earlier stream.
         token: access token, where no header carries it.
         version: of the protocol.
@@ -81,6 +88,7 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
     name: str = ""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     wants: tuple[Want, ...] = ("points", "segments", "alerts")
+    live: bool = True
     resume: ResumeRequest | None = None
     token: str = ""
     version: int = PROTOCOL_VERSION

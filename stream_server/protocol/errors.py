@@ -11,9 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["CLOSE_NORMAL", "ERRORS", "ErrorCode", "ErrorKind", "ProtocolError"]
+__all__ = ["CLOSE_NORMAL", "ERRORS", "ErrorCode", "ErrorKind", "ProtocolError", "shown"]
 
 CLOSE_NORMAL = 1000
+
+_SHOWN_CHARACTERS = 60
+
+
+def shown(value: str | int) -> str:
+    """Return what was got as an error message may repeat it: in quotes, escaped and not long."""
+    if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits.
+        return str(value) if value.bit_length() <= 64 else "a number beyond 64 bits"
+    quoted = repr(value[: _SHOWN_CHARACTERS + 1])
+    return quoted if len(quoted) <= _SHOWN_CHARACTERS else quoted[: _SHOWN_CHARACTERS - 2] + "…'"
 
 
 class ErrorCode(StrEnum):
@@ -46,6 +57,10 @@ class ErrorCode(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal"
+    # Of feeds: a subscription does not begin.
+    BAD_QUERY = "bad_query"
+    UNKNOWN_STREAM = "unknown_stream"
+    TOO_MANY_SUBSCRIBERS = "too_many_subscribers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,17 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.INTERNAL: ErrorKind(
         4500, 500, "Connect again; the server's log says what went wrong.", retry=True
+    ),
+    ErrorCode.BAD_QUERY: ErrorKind(4400, 400, "Ask with the parameters docs/feeds.md lists."),
+    ErrorCode.UNKNOWN_STREAM: ErrorKind(
+        4404, 404, "Ask for a stream that is live or was kept; a feed of all streams names them."
+    ),
+    ErrorCode.TOO_MANY_SUBSCRIBERS: ErrorKind(
+        4503,
+        503,
+        "Try again when another subscriber has gone, or raise the setting"
+        " stream_server.feeds.max_subscribers.",
+        retry=True,
     ),
 }
 

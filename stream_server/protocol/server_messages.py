@@ -48,7 +48,12 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
         resume_token: secret that takes the stream up again.
         resumed: this connection goes on with a stream; False although it was asked for: the stream
             is gone and this is a new one.
-        received_samples: samples a channel at the client's rate that the server has; 0 if new.
+        received_samples: position at which this connection's audio goes on, in samples a channel
+            at the client's rate; 0 if new.
+        received_controls: how many ``flush``, ``pause``, ``resume``, ``discarded``, ``mark`` and
+            ``stop`` of this stream the server has acted on; a client that comes back sends the
+            later ones again. 0 if new.
+        paused: the stream is paused: ``resume`` comes before audio.
         labels: the classes, in the order of ``posteriors``.
         window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
     """
@@ -66,6 +71,8 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     look_ahead_ms: int
     frame_hop_ms: int
     limits: Limits
+    received_controls: int = 0
+    paused: bool = False
 
 
 class Error(Message, tag="error", frozen=True, kw_only=True):
@@ -90,8 +97,9 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     """How the stream is doing, every ``heartbeat_ms``.
 
     Attributes:
-        received_samples: samples a channel at the client's rate that the server has; what was sent
-            before need not be kept for a resume.
+        received_samples: up to which position the server has the stream, in samples a channel at
+            the client's rate; what is before it need not be kept for a resume.
+        received_controls: as in ``ready``; these need not be kept either.
         received_s: audio received, on the stream's clock.
         published_s: every analysed channel is scored or in a gap up to here.
         lag_ms: received minus published. Look-ahead and up to one step are always part of it.
@@ -108,6 +116,7 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     lag_ms: float
     real_time_factor: float
     effective_step_ms: float
+    received_controls: int = 0
 
 
 ServerMessage = Ready | Error | Heartbeat | Result

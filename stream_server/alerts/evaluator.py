@@ -1,0 +1,225 @@
+"""When the rules of the settings hold, over the points of one stream.
+
+Pure: time is that of the audio. For every rule and channel::
+
+    sum of posteriors   .. under .. at threshold and over .. between .. under clear_below ..
+    condition                       [------------ holds ------------)
+    alert                            hold_s    [------ raised ------) cooldown_s )
+
+The condition begins to hold at ``threshold`` and holds until the sum is less than the rule's
+``clear_below``, so that a value that trembles about the threshold neither hides an alert nor
+raises a dozen. Only speech counts for ``hold_s``. Silence up to :data:`LONGEST_PAUSE_S` leaves what
+has been held as it is; after a longer one, or a gap of that length, the condition begins anew. An
+alert that was raised lasts through any silence, until speech says otherwise or the stream ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ser_engine.errors import ConfigError
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from stream_server.alerts.rule import AlertRule
+from stream_server.protocol.results import Alert, AlertState, Point, Severity
+
+__all__ = ["LONGEST_PAUSE_S", "AlertChange", "AlertEvaluator", "check_rules", "to_result"]
+
+LONGEST_PAUSE_S = 15
+"""Time without a point after which a condition that was not yet held for long enough begins anew:
+longer than anyone pauses within a turn or listens to a question, shorter than being put on hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChange:
+    """An alert was raised or cleared; the fields are those of :class:`~Alert`.
+
+    Attributes:
+        alert_id: names the alert; raised and cleared carry the same.
+        since_sample: where the condition began to hold, on the stream's 16 kHz clock.
+        at_sample: where it was raised or cleared.
+        posterior: sum of the posteriors of ``labels`` there, 0 to 1.
+    """
+
+    alert_id: str
+    rule: str
+    state: AlertState
+    severity: Severity
+    channel: int
+    role: str
+    labels: tuple[str, ...]
+    posterior: float
+    since_sample: int
+    at_sample: int
+
+
+def to_result(change: AlertChange, stream_id: str, seq: int) -> Alert:
+    """Return what is published of a change."""
+    return Alert(
+        stream_id=stream_id,
+        seq=seq,
+        alert_id=change.alert_id,
+        rule=change.rule,
+        state=change.state,
+        severity=change.severity,
+        channel=change.channel,
+        role=change.role,
+        labels=change.labels,
+        posterior=change.posterior,
+        since_sample=change.since_sample,
+        at_sample=change.at_sample,
+        since_s=samples_to_s(change.since_sample),
+        at_s=samples_to_s(change.at_sample),
+    )
+
+
+def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
+    """Refuse rules that watch what a model does not know.
+
+    Args:
+        rules: of the settings.
+        labels: names of the model's classes.
+
+    Raises:
+        ConfigError: one line that names every such rule and label, and the labels there are.
+    """
+    unknown = [
+        f"{', '.join(missing)} in '{rule.name}'"
+        for rule in rules
+        if (missing := [label for label in rule.labels if label not in labels])
+    ]
+    if unknown:
+        raise ConfigError(
+            f"got alerts.rules with labels the model does not have: {'; '.join(unknown)};"
+            f" expected some of {', '.join(labels)}"
+        )
+
+
+class AlertEvaluator:
+    """The rules over one stream.
+
+    Args:
+        rules: of the settings.
+        stream_id: part of the names of alerts.
+        labels: names of the classes, in the order of a point's posteriors. A label of a rule that
+            is not among them counts as never heard; :func:`check_rules` is what reports it, once,
+            where the server starts.
+    """
+
+    def __init__(self, rules: Sequence[AlertRule], stream_id: str, labels: Sequence[str]) -> None:
+        self._rules = [
+            (rule, tuple(labels.index(label) for label in set(rule.labels) & set(labels)))
+            for rule in rules
+        ]
+        self._stream_id = stream_id
+        self._conditions: dict[tuple[str, int], _Condition] = {}
+        self._num_raised = 0
+
+    @property
+    def num_raised(self) -> int:
+        """Alerts raised so far."""
+        return self._num_raised
+
+    def feed(self, point: Point) -> list[AlertChange]:
+        """Take the next point of a channel; return what it changed.
+
+        Points of one channel come in order of time; how channels interleave does not matter.
+        """
+        changes = []
+        for rule, indices in self._rules:
+            if rule.roles and point.role not in rule.roles:
+                continue
+            condition = self._conditions.get((rule.name, point.channel))
+            if condition is None:
+                condition = _Condition(rule, point.channel, point.role)
+                self._conditions[rule.name, point.channel] = condition
+            posterior = min(math.fsum(point.posteriors[index] for index in indices), 1.0)
+            changes += self._named(condition, condition.feed(point, posterior))
+        return changes
+
+    def finish(self) -> list[AlertChange]:
+        """End the stream: what is raised is cleared."""
+        return [
+            change
+            for condition in self._conditions.values()
+            for change in self._named(condition, condition.finish())
+        ]
+
+    def _named(self, condition: _Condition, change: AlertChange | None) -> list[AlertChange]:
+        if change is None:
+            return []
+        if change.state == "raised":
+            self._num_raised += 1
+            condition.alert_id = f"{self._stream_id}-{self._num_raised}"
+        return [replace(change, alert_id=condition.alert_id)]
+
+
+class _Condition:
+    """One rule on one channel."""
+
+    def __init__(self, rule: AlertRule, channel: int, role: str) -> None:
+        self.alert_id = ""
+        self._rule = rule
+        self._channel = channel
+        self._role = role
+        self._hold_samples = _samples(rule.hold_s)
+        self._cooldown_samples = _samples(rule.cooldown_s)
+        self._since_sample: int | None = None  # None: the condition does not hold
+        self._held_samples = 0
+        self._raised = False
+        self._cools_until_sample: int | None = None
+        self._last_end_sample = 0
+        self._last_posterior = 0.0
+
+    def feed(self, point: Point, posterior: float) -> AlertChange | None:
+        pause_samples = point.start_sample - self._last_end_sample
+        if not self._raised and pause_samples > LONGEST_PAUSE_S * SAMPLE_RATE_HZ:
+            self._since_sample = None
+        self._last_end_sample, self._last_posterior = point.end_sample, posterior
+        holds = self._since_sample is not None
+        if posterior < (self._rule.clear_below if holds else self._rule.threshold):
+            return self._end()
+        if self._since_sample is None:
+            self._since_sample, self._held_samples = point.start_sample, 0
+        span_samples = point.end_sample - point.start_sample
+        self._held_samples += round(point.speech_share * span_samples)
+        if self._raised or self._held_samples < self._hold_samples or self._cools_down:
+            return None
+        self._raised = True
+        return self._change("raised")
+
+    def finish(self) -> AlertChange | None:
+        return self._end()
+
+    @property
+    def _cools_down(self) -> bool:
+        until = self._cools_until_sample
+        return until is not None and self._last_end_sample < until
+
+    def _end(self) -> AlertChange | None:
+        change = self._change("cleared") if self._raised else None
+        if change is not None:
+            self._cools_until_sample = self._last_end_sample + self._cooldown_samples
+        self._raised = False
+        self._since_sample = None
+        return change
+
+    def _change(self, state: AlertState) -> AlertChange:
+        assert self._since_sample is not None, "only a condition that holds is raised or cleared"
+        return AlertChange(
+            alert_id=self.alert_id,
+            rule=self._rule.name,
+            state=state,
+            severity=self._rule.severity,
+            channel=self._channel,
+            role=self._role,
+            labels=self._rule.labels,
+            posterior=self._last_posterior,
+            since_sample=self._since_sample,
+            at_sample=self._last_end_sample,
+        )
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE_HZ)

@@ -1,0 +1,314 @@
+"""``emotion-monitor stream``: a microphone, a recording or a pipe, live.
+
+Needs neither torch nor the engine: the server does the work. Exit status: 0 at the end of the
+audio and after Ctrl-C, 1 where something failed or Ctrl-C was pressed twice, 2 where the arguments
+are wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mic_client.options import StreamOptions
+    from mic_client.source import Source
+    from stream_server.cli.stream_board import StreamBoard
+    from stream_server.cli.stream_output import Output
+
+__all__ = ["EncodingName", "stream"]
+
+_DEFAULT_URL = "ws://localhost:8765"
+
+
+class EncodingName(StrEnum):
+    """The values of ``--encoding``."""
+
+    PCM_S16LE = "pcm_s16le"
+    PCM_F32LE = "pcm_f32le"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+
+def stream(
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", help="Of the stream server.")
+    ] = _DEFAULT_URL,
+    mic: Annotated[bool, typer.Option("--mic", help="Stream a microphone.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NUMBER|NAME", help="Which one; part of a name will do."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Stream a recording.")
+    ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(
+            "--speed", metavar="1|N|max", help="Of a recording: as heard, N times that, no wait."
+        ),
+    ] = "1",
+    loop: Annotated[bool, typer.Option("--loop", help="Repeat a recording for ever.")] = False,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Stream raw PCM from standard input.")
+    ] = False,
+    sample_call: Annotated[
+        bool, typer.Option("--sample-call", help="Stream a synthesised call, agent and customer.")
+    ] = False,
+    encoding: Annotated[
+        EncodingName, typer.Option("--encoding", help="Of standard input.")
+    ] = EncodingName.PCM_S16LE,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            "--rate",
+            metavar="HZ",
+            help="Sample rate of standard input (16000 if not given) or for a microphone.",
+        ),
+    ] = None,
+    channels: Annotated[
+        int, typer.Option("--channels", metavar="N", help="Of standard input or a microphone.")
+    ] = 1,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            "--roles",
+            "--role",
+            metavar="ROLE,…",
+            help="Who speaks in each channel, e.g. customer,agent or driver.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the stream, for people.")] = "",
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the stream; may be repeated."),
+    ] = None,
+    wants: Annotated[
+        str,
+        typer.Option(
+            "--wants", metavar="WHAT,…", help="Of points, segments, frames (20 ms) and alerts."
+        ),
+    ] = "points,segments,alerts",
+    token: Annotated[
+        str,
+        typer.Option("--token", envvar="EMOTION_MONITOR_TOKEN", help="Access token of the server."),
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Whether to connect again when cut off.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a message, nothing else.")
+    ] = False,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="List what can record and exit.")
+    ] = False,
+) -> None:
+    """Stream a microphone, a recording or a pipe and watch the emotion live."""
+    from mic_client.errors import MicClientError
+
+    try:
+        if list_devices:
+            _print_devices()
+            return
+        _check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
+        options = _options(roles or ("agent,customer" if sample_call else ""), name, meta or [])
+        options = _with(options, wants=wants, token=token, resume=resume)
+        source = _source(
+            device=_device(device),
+            file=file,
+            speed=_speed(speed),
+            loop=loop,
+            stdin=stdin,
+            sample_call=sample_call,
+            encoding=encoding,
+            rate_hz=rate,
+            num_channels=channels,
+        )
+        _run(source, url, options, as_json=as_json)
+    except MicClientError as error:
+        print(f"emotion-monitor: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except BrokenPipeError:
+        # Who read the output has gone; Python would complain of it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+
+
+def _check_sources(**asked: bool) -> None:
+    if sum(asked.values()) != 1:
+        names = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
+        raise typer.BadParameter(
+            f"got {' and '.join(names) or 'no source'}, expected one of --mic, --file, --stdin and"
+            " --sample-call"
+        )
+
+
+def _options(roles: str, name: str, meta: list[str]) -> StreamOptions:
+    from mic_client.options import StreamOptions
+    from stream_server.protocol.client_messages import ChannelSpec
+
+    metadata = {}
+    for entry in meta:
+        key, is_pair, value = entry.partition("=")
+        if not is_pair or not key:
+            raise typer.BadParameter(f"got '{entry}', expected KEY=VALUE", param_hint="--meta")
+        metadata[key] = value
+    specs = tuple(ChannelSpec(role=role.strip()) for role in roles.split(",") if roles)
+    return StreamOptions(channels=specs, name=name, metadata=metadata)
+
+
+def _with(options: StreamOptions, *, wants: str, token: str, resume: bool) -> StreamOptions:
+    from dataclasses import replace
+
+    import msgspec
+
+    from stream_server.protocol.client_messages import Want
+
+    names = [each.strip() for each in wants.split(",") if each.strip()]
+    try:
+        checked = msgspec.convert(names, frozenset[Want])
+    except msgspec.ValidationError:
+        raise typer.BadParameter(
+            f"got '{wants}', expected some of points, segments, frames, alerts",
+            param_hint="--wants",
+        ) from None
+    return replace(options, wants=checked, token=token, resume=resume)
+
+
+def _device(device: str | None) -> int | str | None:
+    return int(device) if device is not None and device.isdigit() else device
+
+
+def _speed(speed: str) -> float:
+    from mic_client.pacing import MAX_SPEED
+
+    try:
+        value = MAX_SPEED if speed == "max" else float(speed)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise typer.BadParameter(
+            f"got '{speed}', expected a number above 0, or max", param_hint="--speed"
+        )
+    return value
+
+
+def _source(
+    *,
+    device: int | str | None,
+    file: Path | None,
+    speed: float,
+    loop: bool,
+    stdin: bool,
+    sample_call: bool,
+    encoding: EncodingName,
+    rate_hz: int | None,
+    num_channels: int,
+) -> Source:
+    from stream_server.protocol.audio_format import AudioFormat
+    from stream_server.protocol.errors import ProtocolError
+
+    try:
+        if file is not None:
+            from mic_client.audio_file import FileSource
+
+            return FileSource(file, speed=speed, loop=loop)
+        if stdin:
+            from mic_client.raw_input import StdinSource
+
+            return StdinSource(AudioFormat(encoding.value, rate_hz or 16_000, num_channels))
+        if sample_call:
+            from mic_client.array import ArraySource
+            from mic_client.sample_call import make_sample_call
+
+            return ArraySource(*make_sample_call(), speed=speed, loop=loop)
+        from mic_client.microphone import MicrophoneSource
+
+        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
+    except ProtocolError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _print_devices() -> None:
+    from mic_client.devices import list_devices
+
+    devices = list_devices()
+    if not devices:
+        print("emotion-monitor: there is no input device", file=sys.stderr)
+    for device in devices:
+        print(device)
+
+
+def _run(source: Source, url: str, options: StreamOptions, *, as_json: bool) -> None:
+    import asyncio
+
+    from stream_server.cli.stream_board import ChannelBoard, StreamBoard
+    from stream_server.cli.stream_output import JsonOutput, LineOutput, LiveOutput
+
+    roles = [each.role for each in options.channels] or ["speaker"] * source.format.num_channels
+    if len(roles) != source.format.num_channels:
+        raise typer.BadParameter(
+            f"got {len(roles)} roles, expected {source.format.num_channels}: one for each channel",
+            param_hint="--roles",
+        )
+    board = StreamBoard([ChannelBoard(role) for role in roles])
+    output: Output
+    if as_json:
+        output = JsonOutput()
+    elif sys.stdout.isatty():
+        output = LiveOutput(board)
+    else:
+        output = LineOutput(board)
+    if not asyncio.run(_stream(source, url, options, board, output)):
+        raise typer.Exit(1)
+
+
+async def _stream(
+    source: Source, url: str, options: StreamOptions, board: StreamBoard, output: Output
+) -> bool:
+    """Stream to the end; return False if it was cut short by a second Ctrl-C."""
+    import asyncio
+    import signal
+    from contextlib import suppress
+
+    from mic_client.level import MeteredSource
+    from mic_client.stream_client import StreamClient
+
+    try:
+        client = StreamClient(MeteredSource(source, board.hear), url, options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    loop = asyncio.get_running_loop()
+    is_cut_short = asyncio.Event()
+
+    async def follow() -> None:
+        async with output, client:
+            async for event in client:
+                board.take(event, client.stream_start_s)
+                output.say(event)
+
+    def interrupt() -> None:
+        if board.is_stopping:
+            is_cut_short.set()
+            following.cancel()
+            return
+        board.is_stopping = True
+        output.say_stopping()
+        client.stop()
+
+    following = asyncio.create_task(follow())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Neither on Windows nor outside the main thread.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, interrupt)
+    try:
+        await following
+    except asyncio.CancelledError:
+        if not is_cut_short.is_set():
+            raise
+    return not is_cut_short.is_set()

@@ -1,0 +1,167 @@
+"""What a subscriber asks for: the query of ``/feed``, checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ser_engine.frames import SAMPLE_RATE_HZ
+from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.feed_messages import RESULT_TYPES
+
+__all__ = ["MAX_AFTER", "FeedQuery", "QueryParameters", "parse_event_id", "parse_query"]
+
+MAX_AFTER = 256
+"""Streams one subscription can be caught up on."""
+
+_PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames")
+_MAX_FROM_S = 1e9
+_STREAM_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_ROLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+class QueryParameters(Protocol):
+    """A query in which a name may occur more than once, such as ``multidict.MultiDict``."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the names."""
+
+    def getall(self, key: str, default: Sequence[str]) -> Sequence[str]:
+        """Return every value of a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedQuery:
+    """A subscription.
+
+    Attributes:
+        stream_id: the one stream; None: all.
+        types: of results, see :data:`~stream_server.protocol.feed_messages.RESULT_TYPES`.
+        roles: of channels; none: every one.
+        from_sample: begin with what is stored of the stream from here on, 16 kHz; None: with now.
+        after: begin with what is stored of each of these streams after this ``seq``.
+        frames: leave points their frames, where a stream has them.
+    """
+
+    stream_id: str | None = None
+    types: frozenset[str] = frozenset(RESULT_TYPES)
+    roles: frozenset[str] = frozenset()
+    from_sample: int | None = None
+    after: Mapping[str, int] = field(default_factory=dict)
+    frames: bool = False
+
+    @property
+    def catches_up_on(self) -> frozenset[str]:
+        """Streams whose stored results come first."""
+        if self.from_sample is not None and self.stream_id is not None:
+            return frozenset((self.stream_id,))
+        return frozenset(self.after)
+
+
+def parse_query(query: QueryParameters, last_event_id: str | None = None) -> FeedQuery:
+    """Read a query, and the header of an ``EventSource`` that comes back.
+
+    Raises:
+        ProtocolError: BAD_QUERY.
+    """
+    for name in query.keys():
+        if name not in _PARAMETERS:
+            raise _bad(f"the parameter '{name[:60]}'", f"some of {', '.join(_PARAMETERS)}")
+    stream_id = _one(query, "stream")
+    if stream_id is not None and not _STREAM_ID.fullmatch(stream_id):
+        raise _bad(f"stream '{stream_id[:60]}'", "the id of a stream")
+    after = _after(query, last_event_id, stream_id)
+    from_sample = _from_sample(query, stream_id)
+    return FeedQuery(
+        stream_id=stream_id,
+        types=_types(query),
+        roles=_roles(query),
+        # A subscriber that comes back has had what it first asked for.
+        from_sample=None if after else from_sample,
+        after=after,
+        frames=_flag(query, "frames"),
+    )
+
+
+def parse_event_id(event_id: str) -> tuple[str, int]:
+    """Return stream and ``seq`` of an event's id.
+
+    Raises:
+        ProtocolError: BAD_QUERY.
+    """
+    stream_id, colon, seq = event_id.rpartition(":")
+    if not colon or not _STREAM_ID.fullmatch(stream_id) or not re.fullmatch(r"-1|\d{1,12}", seq):
+        raise _bad(f"'{event_id[:60]}'", "STREAM:SEQ, as an event's id has it")
+    return stream_id, int(seq)
+
+
+def _after(
+    query: QueryParameters, last_event_id: str | None, stream_id: str | None
+) -> dict[str, int]:
+    values = list(query.getall("after", ()))
+    if len(values) > MAX_AFTER:
+        raise _bad(f"{len(values)} values of 'after'", f"{MAX_AFTER} or fewer")
+    if last_event_id:
+        values.append(last_event_id)
+    positions = dict(parse_event_id(value) for value in values)
+    if stream_id is not None and set(positions) - {stream_id}:
+        raise _bad("'after' of another stream than 'stream'", "that of the same stream")
+    return positions
+
+
+def _from_sample(query: QueryParameters, stream_id: str | None) -> int | None:
+    text = _one(query, "from_s")
+    if text is None:
+        return None
+    if stream_id is None:
+        raise _bad("from_s without stream", "both: every stream has a clock of its own")
+    try:
+        from_s = float(text)
+    except ValueError:
+        from_s = math.nan
+    if not 0 <= from_s <= _MAX_FROM_S:
+        raise _bad(f"from_s '{text[:60]}'", "seconds from the start of the stream, 0 or more")
+    return round(from_s * SAMPLE_RATE_HZ)
+
+
+def _types(query: QueryParameters) -> frozenset[str]:
+    types = _list(query, "types")
+    for name in types:
+        if name not in RESULT_TYPES:
+            raise _bad(f"the type '{name[:60]}'", f"some of {', '.join(RESULT_TYPES)}")
+    return types or frozenset(RESULT_TYPES)
+
+
+def _roles(query: QueryParameters) -> frozenset[str]:
+    roles = _list(query, "roles")
+    for role in roles:
+        if not _ROLE.fullmatch(role):
+            raise _bad(f"the role '{role[:60]}'", "names such as customer or driver")
+    return roles
+
+
+def _list(query: QueryParameters, name: str) -> frozenset[str]:
+    """Return the values of ``name=a,b&name=c``."""
+    values = [part.strip() for value in query.getall(name, ()) for part in value.split(",")]
+    return frozenset(value for value in values if value)
+
+
+def _flag(query: QueryParameters, name: str) -> bool:
+    text = _one(query, name)
+    if text not in (None, "true", "false"):
+        raise _bad(f"{name} '{text[:60]}'", "true or false")
+    return text == "true"
+
+
+def _one(query: QueryParameters, name: str) -> str | None:
+    values = query.getall(name, ())
+    if len(values) > 1:
+        raise _bad(f"'{name}' {len(values)} times", "it once")
+    return values[0] if values else None
+
+
+def _bad(got: str, expected: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.BAD_QUERY, f"got {got}, expected {expected}")

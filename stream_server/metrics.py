@@ -1,0 +1,237 @@
+"""What an operator sees of the server at ``/metrics``: one registry, one method an event.
+
+Names follow the conventions of Prometheus: base units, ``_total`` for what only grows. No label
+carries the id, name or role of a stream, or anything else of which there is no small fixed number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+__all__ = ["Metrics", "WebhookOutcome", "WindowOutcome"]
+
+WindowOutcome = Literal["scored", "error", "refused", "skipped"]
+"""``error``: the engine could not score it; ``refused``: the engine's queue was full; ``skipped``:
+it was given up because the server is overloaded."""
+
+WebhookOutcome = Literal["delivered", "failed", "dropped"]
+
+_PREFIX = "emotion_monitor"
+_WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAGS_S = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 30)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
+    """Of what :meth:`exposition` returns."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._streams = self._gauge("streams", "Streams that are open, lost clients included.")
+        self._opened = self._counter("streams_opened", "Streams opened.")
+        self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
+        self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
+        self._refused = self._counter("refused", "Connections refused, by reason.", "reason")
+        self._audio = self._counter(
+            "audio_seconds", "Audio received, every channel counted, in seconds."
+        )
+        self._windows = self._counter("windows", "Windows due, by what became of them.", "outcome")
+        self._skipped = self._counter(
+            "windows_skipped", "Windows given up under load, so that a step was widened."
+        )
+        self._batch_size = self._histogram(
+            "batch_size", "Windows of one forward pass.", _BATCH_SIZES
+        )
+        self._queue_wait = self._histogram(
+            "queue_wait_seconds", "Time a window waited for the engine.", _WAITS_S
+        )
+        self._inference = self._histogram(
+            "inference_seconds", "Time of one forward pass.", _WAITS_S
+        )
+        self._lag = self._histogram(
+            "lag_seconds",
+            "Audio received minus audio published at each heartbeat, look-ahead included.",
+            _LAGS_S,
+        )
+        self._points = self._counter("points", "Points published.")
+        self._gaps = self._counter(
+            "gaps_seconds", "Time without a result, by reason, in seconds.", "reason"
+        )
+        self._alerts = self._counter("alerts", "Alerts raised.", "rule", "severity")
+        self._webhooks = self._counter("webhooks", "Webhook calls, by outcome.", "outcome")
+        self._subscribers = self._gauge("subscribers", "Subscribers of results.", "subscriber")
+        self._dropped = self._counter(
+            "results_dropped", "Results a slow subscriber did not get.", "subscriber"
+        )
+        self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
+        self._store_written = self._counter("store_written", "Results written to the store.")
+        self._store_dropped = self._counter(
+            "store_dropped", "Results lost because the store did not keep up."
+        )
+        self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
+        self._store_pending = self._gauge("store_pending", "Results that wait to be written.")
+        self._store_write = self._histogram(
+            "store_write_seconds", "Time of one write to the store.", _WAITS_S
+        )
+        self._model = self._gauge(
+            "model_info", "1 for the model that new streams are given.", "model", "runtime"
+        )
+
+    # Streams
+
+    def stream_opened(self) -> None:
+        """A stream began."""
+        self._opened.inc()
+        self._streams.inc()
+
+    def stream_resumed(self) -> None:
+        """A lost client came back and took its stream up."""
+        self._resumed.inc()
+
+    def stream_closed(self, reason: str) -> None:
+        """A stream ended, with the reason of ``stream_closed``."""
+        self._closed.labels(reason).inc()
+        self._streams.dec()
+
+    def refused(self, reason: str) -> None:
+        """A connection was refused, with the code of its error."""
+        self._refused.labels(reason).inc()
+
+    def audio(self, seconds: float) -> None:
+        """Audio came in: seconds times channels."""
+        self._audio.inc(seconds)
+
+    # Windows
+
+    def window_answered(
+        self, outcome: WindowOutcome = "scored", *, wait_s: float | None = None
+    ) -> None:
+        """A window is done with.
+
+        Args:
+            outcome: see :data:`WindowOutcome`.
+            wait_s: from when it was handed to the engine until it came back, less the pass itself.
+        """
+        self._windows.labels(outcome).inc()
+        if outcome == "skipped":
+            self._skipped.inc()
+        if wait_s is not None:
+            self._queue_wait.observe(wait_s)
+
+    def window_skipped(self) -> None:
+        """A window was given up under load."""
+        self.window_answered("skipped")
+
+    def batch(self, size: int, inference_s: float) -> None:
+        """A forward pass over ``size`` windows ended."""
+        self._batch_size.observe(size)
+        self._inference.observe(inference_s)
+
+    # Results
+
+    def point(self) -> None:
+        """A point was published."""
+        self._points.inc()
+
+    def lag(self, lag_s: float) -> None:
+        """What a heartbeat says of a stream."""
+        self._lag.observe(lag_s)
+
+    def gap(self, reason: str, seconds: float) -> None:
+        """A gap became final."""
+        self._gaps.labels(reason).inc(seconds)
+
+    def alert(self, rule: str, severity: str) -> None:
+        """An alert was raised."""
+        self._alerts.labels(rule, severity).inc()
+
+    def webhook(self, outcome: WebhookOutcome) -> None:
+        """A webhook call came to its end."""
+        self._webhooks.labels(outcome).inc()
+
+    # Subscribers
+
+    def subscribed(self, subscriber: str) -> None:
+        """A subscriber of this kind (``websocket``, ``sse``, ``mqtt``, ...) came."""
+        self._subscribers.labels(subscriber).inc()
+
+    def unsubscribed(self, subscriber: str) -> None:
+        """It went."""
+        self._subscribers.labels(subscriber).dec()
+
+    def results_dropped(self, subscriber: str, count: int = 1) -> None:
+        """A subscriber of this kind was too slow for ``count`` results."""
+        self._dropped.labels(subscriber).inc(count)
+
+    def mqtt_connected(self, connected: bool) -> None:
+        """The connection to the broker came about or was lost."""
+        self._mqtt.set(connected)
+
+    # Store
+
+    def store_written(self, results: int, seconds: float) -> None:
+        """A batch was written in this time."""
+        self._store_written.inc(results)
+        self._store_write.observe(seconds)
+
+    def store_dropped(self, results: int) -> None:
+        """Results were lost because too many waited."""
+        self._store_dropped.inc(results)
+
+    def store_failed(self) -> None:
+        """A write failed."""
+        self._store_errors.inc()
+
+    def store_pending_from(self, read: Callable[[], float]) -> None:
+        """Ask ``read`` how many results wait, whenever somebody looks."""
+        self._store_pending.set_function(read)
+
+    # Engine
+
+    def model(self, name: str, runtime: str) -> None:
+        """New streams are given this model from now on."""
+        self._model.clear()
+        self._model.labels(name, runtime).set(1)
+
+    # Exposition
+
+    def exposition(self) -> bytes:
+        """Return everything in the text format of Prometheus."""
+        return generate_latest(_WithoutCreated(self.registry))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", text, buckets=buckets, registry=self.registry)
+
+
+class _WithoutCreated(CollectorRegistry):
+    """Leaves out the ``_created`` series, which double the output and which few people read."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._all = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._all.collect():
+            kept = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            if metric.samples and not kept:
+                continue
+            metric.samples = kept
+            yield metric

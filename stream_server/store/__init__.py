@@ -1,0 +1,32 @@
+"""Timelines that outlive the process: SQLite by default, PostgreSQL by URL.
+
+``docs/store.md`` tells what is kept and for how long.
+"""
+
+from stream_server.store.errors import StoreError, StoreUnavailableError, StoreVersionError
+from stream_server.store.records import (
+    AlertFilter,
+    AlertRecord,
+    ResultKind,
+    StoredResults,
+    StoreStats,
+    StreamRecord,
+)
+from stream_server.store.store import Store
+from stream_server.store.url import parse_store_url
+from stream_server.store.writer import StoreWriter
+
+__all__ = [
+    "AlertFilter",
+    "AlertRecord",
+    "ResultKind",
+    "Store",
+    "StoreError",
+    "StoreStats",
+    "StoreUnavailableError",
+    "StoreVersionError",
+    "StoreWriter",
+    "StoredResults",
+    "StreamRecord",
+    "parse_store_url",
+]

@@ -1,0 +1,141 @@
+"""What the store tells of streams and alerts, beyond the results themselves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stream_server.protocol.message_base import ModelNotice, StreamChannel
+from stream_server.protocol.results import CloseReason, Result, Severity, Summary
+
+__all__ = [
+    "AlertFilter",
+    "AlertRecord",
+    "ResultKind",
+    "StoreStats",
+    "StoredResults",
+    "StreamRecord",
+]
+
+ResultKind = Literal[
+    "stream_opened",
+    "point",
+    "segment",
+    "gap",
+    "marked",
+    "alert",
+    "warning",
+    "summary",
+    "stream_closed",
+]
+"""The ``type`` of results that are kept; ``flushed`` is not."""
+
+AlertFilter = Literal["raised", "cleared", "unacknowledged", "acknowledged"]
+"""``raised``: holds still. ``unacknowledged``: nobody has dealt with it, holding or not."""
+
+
+class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream, live or ended.
+
+    Attributes:
+        stream_id: names it.
+        name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at: as in
+            :class:`~stream_server.protocol.results.StreamOpened`.
+        closed_at: seconds since 1970, UTC; None: it is live.
+        reason: why it ended.
+        duration_s: length of its clock, once it has ended.
+        summary: where it ended in order.
+    """
+
+    stream_id: str
+    name: str
+    channels: tuple[StreamChannel, ...]
+    model: ModelNotice
+    labels: tuple[str, ...]
+    metadata: dict[str, str]
+    sample_rate: int
+    encoding: str
+    step_ms: int
+    opened_at: float
+    closed_at: float | None
+    reason: CloseReason | None
+    duration_s: float | None
+    summary: Summary | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return self.closed_at is None
+
+
+class StoredResults(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of a stream at one moment.
+
+    Attributes:
+        results: in order of ``seq``. Interim versions of segments and gaps that were replaced are
+            not among them, nor are the frames of points.
+        last_seq: everything of the stream up to here is stored, -1: nothing. Who subscribed before
+            asking for this takes what it then gets from the bus with a larger ``seq``.
+        is_complete: False: there are more results, beyond ``limit``; ask again with ``after_seq``
+            the ``seq`` of the last one.
+    """
+
+    results: tuple[Result, ...]
+    last_seq: int
+    is_complete: bool
+
+
+class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert from when it was raised on.
+
+    Attributes:
+        stream_name: of its stream.
+        labels: the labels its rule watches.
+        posterior: sum of their smoothed posteriors when it was raised, 0 to 1.
+        since_sample: where the condition began to hold, on the stream's 16 kHz clock.
+        raised_sample, cleared_sample: where it was raised and cleared.
+        raised_at, cleared_at, acknowledged_at: when, seconds since 1970, UTC; None: not yet.
+        acknowledged_note: what was noted then.
+    """
+
+    alert_id: str
+    stream_id: str
+    stream_name: str
+    rule: str
+    severity: Severity
+    channel: int
+    role: str
+    labels: tuple[str, ...]
+    posterior: float
+    since_sample: int
+    raised_sample: int
+    raised_at: float
+    cleared_sample: int | None
+    cleared_at: float | None
+    acknowledged_at: float | None
+    acknowledged_note: str | None
+
+
+class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is stored, and how the writer is doing.
+
+    Attributes:
+        streams: number of streams, live ones included.
+        live_streams: number of live ones.
+        raised_alerts: alerts that hold still.
+        oldest_opened_at: when the oldest stream began, seconds since 1970, UTC; None: no stream.
+        size_bytes: of the database.
+        pending_results: results that wait to be written.
+        dropped_results: results that were never written.
+        is_ready: whether the database answered last time.
+    """
+
+    streams: int
+    live_streams: int
+    raised_alerts: int
+    oldest_opened_at: float | None
+    size_bytes: int
+    pending_results: int
+    dropped_results: int
+    is_ready: bool

@@ -1,0 +1,280 @@
+"""Results as rows of the tables, and back.
+
+Posteriors are kept as float32 and read back with six decimals, which is what is published: the
+bytes are the same as on the wire.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import RowMapping
+
+from ser_engine.frames import samples_to_s
+from stream_server.protocol.message_base import ModelNotice, StreamChannel
+from stream_server.protocol.results import (
+    ChannelSummary,
+    Gap,
+    Marked,
+    Point,
+    Segment,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+    Warning,
+)
+from stream_server.store.records import StreamRecord
+from stream_server.store.schema import NARROW_BAND, PROVISIONAL, WIDENED
+
+__all__ = [
+    "StreamInfo",
+    "closed_of",
+    "gap_of",
+    "marked_of",
+    "opened_of",
+    "point_of",
+    "point_row",
+    "segment_of",
+    "span_row",
+    "stream_record_of",
+    "stream_row",
+    "summary_of",
+    "summary_values",
+    "text",
+    "warning_of",
+]
+
+_DECIMALS = 6
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """What results of a stream share, so that it is not kept with each.
+
+    Attributes:
+        stream_id: names the stream.
+        model: that points come from where they say nothing else.
+        roles: by index of the channel.
+    """
+
+    stream_id: str
+    model: str
+    roles: dict[int, str]
+
+    @classmethod
+    def of(cls, row: RowMapping) -> StreamInfo:
+        """Read it from a row of ``streams``."""
+        roles = {channel["index"]: channel["role"] for channel in row["channels"]}
+        return cls(row["id"], row["model"], roles)
+
+
+def text(value: str) -> str:
+    """Return text as every database takes it: PostgreSQL knows no character 0."""
+    return value.replace("\x00", "\ufffd")
+
+
+def stream_row(opened: StreamOpened, owner: str) -> dict[str, Any]:
+    """Return the row of a stream that begins."""
+    return {
+        "id": opened.stream_id,
+        "owner": owner,
+        "name": text(opened.name),
+        "model": text(opened.model.name),
+        "model_licence": text(opened.model.licence),
+        "model_notice": text(opened.model.notice),
+        "labels": [text(label) for label in opened.labels],
+        "channels": [
+            {**msgspec.structs.asdict(channel), "name": text(channel.name)}
+            for channel in opened.channels
+        ],
+        "metadata": {text(name): text(value) for name, value in opened.metadata.items()},
+        "sample_rate": opened.sample_rate,
+        "encoding": opened.encoding,
+        "step_ms": opened.step_ms,
+        "opened_seq": opened.seq,
+        "opened_at": opened.opened_at,
+    }
+
+
+def opened_of(row: RowMapping) -> StreamOpened:
+    """Return how a stream began."""
+    return StreamOpened(
+        stream_id=row["id"],
+        seq=row["opened_seq"],
+        name=row["name"],
+        channels=msgspec.convert(row["channels"], tuple[StreamChannel, ...]),
+        model=ModelNotice(
+            name=row["model"], licence=row["model_licence"], notice=row["model_notice"]
+        ),
+        labels=tuple(row["labels"]),
+        metadata=dict(row["metadata"]),
+        sample_rate=row["sample_rate"],
+        encoding=row["encoding"],
+        step_ms=row["step_ms"],
+        opened_at=row["opened_at"],
+    )
+
+
+def stream_record_of(row: RowMapping) -> StreamRecord:
+    """Return a stream as it is listed."""
+    opened = msgspec.structs.asdict(opened_of(row))
+    del opened["seq"]
+    return StreamRecord(
+        **opened,
+        closed_at=row["closed_at"],
+        reason=row["reason"],
+        duration_s=row["duration_s"],
+        summary=summary_of(row),
+    )
+
+
+def summary_values(summary: Summary) -> dict[str, Any]:
+    """Return the columns of ``streams`` that a summary fills."""
+    return {
+        "summary_seq": summary.seq,
+        "reason": summary.reason,
+        "duration_s": summary.duration_s,
+        "summary": {
+            "received_samples": summary.received_samples,
+            "alerts": summary.alerts,
+            "channels": msgspec.to_builtins(summary.channels),
+        },
+    }
+
+
+def summary_of(row: RowMapping) -> Summary | None:
+    """Return the summary of a stream, if it has one."""
+    if row["summary"] is None:
+        return None
+    return Summary(
+        stream_id=row["id"],
+        seq=row["summary_seq"],
+        reason=row["reason"],
+        duration_s=row["duration_s"],
+        received_samples=row["summary"]["received_samples"],
+        channels=msgspec.convert(row["summary"]["channels"], tuple[ChannelSummary, ...]),
+        alerts=row["summary"]["alerts"],
+    )
+
+
+def closed_of(row: RowMapping) -> StreamClosed | None:
+    """Return how a stream ended, if it has."""
+    if row["closed_at"] is None:
+        return None
+    return StreamClosed(
+        stream_id=row["id"],
+        seq=row["closed_seq"],
+        reason=row["reason"],
+        closed_at=row["closed_at"],
+    )
+
+
+def point_row(point: Point, stream_key: int, info: StreamInfo) -> dict[str, Any]:
+    """Return the row of a point."""
+    flags = PROVISIONAL * point.provisional | WIDENED * point.widened
+    return {
+        "stream_key": stream_key,
+        "seq": point.seq,
+        "channel": point.channel,
+        "start_sample": point.start_sample,
+        "end_sample": point.end_sample,
+        "posteriors": struct.pack(f"<{len(point.posteriors)}f", *point.posteriors),
+        "label": point.label,
+        "confidence": point.confidence,
+        "speech_share": point.speech_share,
+        "flags": flags | NARROW_BAND * point.narrow_band,
+        "model": None if point.model == info.model else text(point.model),
+    }
+
+
+def point_of(row: Any, info: StreamInfo) -> Point:
+    """Return a point; its frames are not kept."""
+    blob, flags = row.posteriors, row.flags
+    return Point(
+        stream_id=info.stream_id,
+        seq=row.seq,
+        **_span(row, info),
+        posteriors=tuple(
+            [round(value, _DECIMALS) for value in struct.unpack(f"<{len(blob) // 4}f", blob)]
+        ),
+        label=row.label,
+        confidence=row.confidence,
+        speech_share=row.speech_share,
+        provisional=bool(flags & PROVISIONAL),
+        widened=bool(flags & WIDENED),
+        narrow_band=bool(flags & NARROW_BAND),
+        model=row.model or info.model,
+    )
+
+
+def span_row(span: Segment | Gap, stream_key: int) -> dict[str, Any]:
+    """Return the row of a segment or gap."""
+    row = {
+        "stream_key": stream_key,
+        "channel": span.channel,
+        "start_sample": span.start_sample,
+        "end_sample": span.end_sample,
+        "seq": span.seq,
+        "final": span.final,
+    }
+    if isinstance(span, Gap):
+        return {**row, "reason": span.reason}
+    return {**row, "label": span.label, "confidence": span.confidence}
+
+
+def segment_of(row: Any, info: StreamInfo) -> Segment:
+    """Return a segment."""
+    return Segment(
+        stream_id=info.stream_id,
+        seq=row.seq,
+        **_span(row, info),
+        label=row.label,
+        confidence=row.confidence,
+        final=row.final,
+    )
+
+
+def gap_of(row: Any, info: StreamInfo) -> Gap:
+    """Return a gap."""
+    return Gap(
+        stream_id=info.stream_id,
+        seq=row.seq,
+        **_span(row, info),
+        reason=row.reason,
+        final=row.final,
+    )
+
+
+def marked_of(row: Any, info: StreamInfo) -> Marked:
+    """Return a mark."""
+    return Marked(
+        stream_id=info.stream_id,
+        seq=row.seq,
+        name=row.name,
+        at_sample=row.at_sample,
+        at_s=samples_to_s(row.at_sample),
+    )
+
+
+def warning_of(row: Any, info: StreamInfo) -> Warning:
+    """Return a warning."""
+    return Warning(
+        stream_id=info.stream_id,
+        seq=row.seq,
+        code=row.code,
+        channel=row.channel,
+        message=row.message,
+        at_s=row.at_s,
+    )
+
+
+def _span(row: Any, info: StreamInfo) -> dict[str, Any]:
+    return {
+        "channel": row.channel,
+        "role": info.roles.get(row.channel, ""),
+        "start_sample": row.start_sample,
+        "end_sample": row.end_sample,
+        "start_s": samples_to_s(row.start_sample),
+        "end_s": samples_to_s(row.end_sample),
+    }

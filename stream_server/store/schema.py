@@ -1,0 +1,188 @@
+"""The tables. ``migrations/`` makes them; a test holds the two against each other.
+
+A stream is known by a small ``key`` in all tables but its own. Its results keep their ``seq``, so
+that what is stored and what is live can be joined. Times are seconds since 1970, UTC; positions
+are samples of the stream's 16 kHz clock.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+__all__ = [
+    "NARROW_BAND",
+    "PROVISIONAL",
+    "WIDENED",
+    "alerts",
+    "gaps",
+    "marks",
+    "metadata",
+    "points",
+    "segments",
+    "streams",
+    "warnings",
+]
+
+PROVISIONAL, WIDENED, NARROW_BAND = 1, 2, 4
+"""Bits of ``points.flags``."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+_JSON = JSON().with_variant(JSONB(), "postgresql")
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_KEY = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _stream_key() -> Column[int]:
+    return Column(
+        "stream_key", _KEY, ForeignKey("streams.key", ondelete="CASCADE"), primary_key=True
+    )
+
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),  # which server writes it
+    Column("name", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_licence", Text, nullable=False),
+    Column("model_notice", Text, nullable=False),
+    Column("labels", _JSON, nullable=False),  # names, in the order of points.posteriors
+    Column("channels", _JSON, nullable=False),
+    Column("metadata", _JSON, nullable=False),
+    Column("sample_rate", Integer, nullable=False),
+    Column("encoding", Text, nullable=False),
+    Column("step_ms", Integer, nullable=False),
+    Column("opened_seq", BigInteger, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("closed_seq", BigInteger),
+    Column("closed_at", Double),  # NULL: live
+    Column("reason", Text),
+    Column("duration_s", Double),
+    Column("summary_seq", BigInteger),
+    Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
+    Index(None, "opened_at"),
+    Index(None, "closed_at"),
+    # A key is never given out again, whatever is deleted.
+    sqlite_autoincrement=True,
+)
+
+points = Table(
+    "points",
+    metadata,
+    _stream_key(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("channel", SmallInteger, nullable=False),
+    Column("start_sample", BigInteger, nullable=False),
+    Column("end_sample", BigInteger, nullable=False),
+    Column("posteriors", LargeBinary, nullable=False),  # float32, little-endian
+    Column("label", Text, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("speech_share", Double, nullable=False),
+    Column("flags", SmallInteger, nullable=False),
+    Column("model", Text),  # NULL: that of the stream
+    sqlite_with_rowid=False,
+)
+
+
+def _span_columns() -> list[Column[int]]:
+    # One row a span: a later version of it, with a larger seq, replaces it.
+    return [
+        _stream_key(),
+        Column("channel", SmallInteger, primary_key=True, autoincrement=False),
+        Column("start_sample", BigInteger, primary_key=True, autoincrement=False),
+        Column("end_sample", BigInteger, nullable=False),
+        Column("seq", BigInteger, nullable=False),
+    ]
+
+
+segments = Table(
+    "segments",
+    metadata,
+    *_span_columns(),
+    Column("label", Text, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("final", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    *_span_columns(),
+    Column("reason", Text, nullable=False),
+    Column("final", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column(
+        "stream_key",
+        _KEY,
+        ForeignKey("streams.key", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("rule", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("channel", SmallInteger, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("labels", _JSON, nullable=False),
+    Column("since_sample", BigInteger, nullable=False),
+    Column("raised_seq", BigInteger),
+    Column("raised_at", Double, nullable=False, index=True),
+    Column("raised_sample", BigInteger, nullable=False),
+    Column("raised_posterior", Double, nullable=False),
+    Column("cleared_seq", BigInteger),
+    Column("cleared_at", Double),
+    Column("cleared_sample", BigInteger),
+    Column("cleared_posterior", Double),
+    Column("acknowledged_at", Double),
+    Column("acknowledged_note", Text),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    _stream_key(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("at_sample", BigInteger, nullable=False),
+)
+
+warnings = Table(
+    "warnings",
+    metadata,
+    _stream_key(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("code", Text, nullable=False),
+    Column("channel", SmallInteger),
+    Column("message", Text, nullable=False),
+    Column("at_s", Double, nullable=False),
+)

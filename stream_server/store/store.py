@@ -1,0 +1,232 @@
+"""The store as the rest of the server sees it: results go in, timelines come out.
+
+Reads run in a few threads of their own, changes in the writer's thread: nothing here blocks the
+event loop. All methods belong to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from stream_server.bus import Subscription
+from stream_server.config import StoreConfig
+from stream_server.protocol.results import Result
+from stream_server.store import queries, upkeep
+from stream_server.store.database import describe, is_away, make_engine
+from stream_server.store.errors import StoreError, StoreUnavailableError
+from stream_server.store.migrate import upgrade_schema
+from stream_server.store.reader import StoreReader
+from stream_server.store.records import StoreStats
+from stream_server.store.rows import text
+from stream_server.store.url import parse_store_url
+from stream_server.store.writer import StoreWriter
+
+__all__ = ["Store"]
+
+_log = structlog.get_logger(__name__)
+
+_DAY_S = 86_400
+_RETENTION_INTERVAL_S = 600.0
+_STREAMS_AT_A_TIME = 100
+
+
+class Store(StoreReader):
+    """Timelines in a database; made by :meth:`open`.
+
+    Args:
+        config: the ``store`` group of the settings.
+        engine: connections of the writer.
+        readers: connections of the readers.
+        owner: name of this server.
+        on_deleted: told of each stream that was deleted, in a thread.
+        now: the time, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        config: StoreConfig,
+        engine: Engine,
+        readers: Engine,
+        *,
+        owner: str,
+        on_deleted: Callable[[str], None] | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._retention_s = config.retention_days * _DAY_S
+        super().__init__(readers)
+        self._engine = engine
+        self._on_deleted = on_deleted
+        self._now = now
+        self.writer = StoreWriter(
+            engine,
+            owner=owner,
+            write_interval_ms=config.write_interval_ms,
+            max_pending_results=config.max_pending_results,
+            now=now,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        config: StoreConfig,
+        *,
+        owner: str = "",
+        on_deleted: Callable[[str], None] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> Store:
+        """Open the database: bring its tables up to date, close what a dead server left open.
+
+        Args:
+            config: the ``store`` group of the settings, with a ``url``.
+            owner: name of this server. Where several write to one database each needs its own, so
+                that none takes another's live streams for abandoned ones.
+            on_deleted: told of each stream that was deleted, in a thread.
+            now: the time, seconds since 1970.
+
+        Raises:
+            ConfigError: the URL is wrong, its driver is missing, or the file cannot be made.
+            StoreUnavailableError: the database does not answer.
+            StoreVersionError: a newer version made the database.
+            StoreError: the database refuses, or is none.
+        """
+        return await asyncio.to_thread(cls._open, config, owner, on_deleted, now)
+
+    @classmethod
+    def _open(
+        cls,
+        config: StoreConfig,
+        owner: str,
+        on_deleted: Callable[[str], None] | None,
+        now: Callable[[], float],
+    ) -> Store:
+        url = parse_store_url(config.url)
+        engine = make_engine(url, read_only=False)
+        try:
+            with engine.begin() as connection:
+                upgrade_schema(connection)
+                abandoned = upkeep.close_abandoned(connection, owner)
+        except SQLAlchemyError as error:
+            engine.dispose()
+            kind = StoreUnavailableError if is_away(error) else StoreError
+            raise kind(
+                f"got no use of the database {url.render_as_string()}: {describe(error)}; expected"
+                " one that answers and that this user may change; see store.url"
+            ) from error
+        except BaseException:
+            engine.dispose()
+            raise
+        if abandoned:
+            _log.info("store_closed_abandoned_streams", streams=abandoned)
+        readers = make_engine(url, read_only=True)
+        return cls(config, engine, readers, owner=owner, on_deleted=on_deleted, now=now)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database answered last time."""
+        return self.writer.is_ready
+
+    # In.
+
+    def write(self, result: Result) -> None:
+        """Let a result be written within ``write_interval_ms``; never blocks, never raises."""
+        self.writer.write(result)
+
+    async def run(self, subscription: Subscription) -> None:
+        """Write what a subscription brings, until it ends."""
+        await self.writer.run(subscription)
+
+    async def flush(self) -> None:
+        """Wait until all that was published before is written.
+
+        Raises:
+            StoreUnavailableError: the database does not answer, or the store is closed.
+        """
+        await self.writer.flush()
+
+    async def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits and close the connections; whoever still reads gets an answer.
+
+        Args:
+            timeout_s: how long to try to write; what is left then is dropped and counted.
+        """
+        await self.writer.close(timeout_s)
+        await self.close_reader()
+        await asyncio.to_thread(self._engine.dispose)
+
+    async def stats(self) -> StoreStats:
+        """Return how much is stored, and how the writer is doing."""
+        return await self.read(
+            queries.stats,
+            pending_results=self.writer.pending,
+            dropped_results=self.writer.dropped,
+            is_ready=self.is_ready,
+        )
+
+    # Changes.
+
+    async def acknowledge(self, alert_id: str, note: str = "") -> bool:
+        """Note that somebody has dealt with an alert; return False if there is none of that name.
+
+        A second acknowledgement replaces the first.
+        """
+        at = self._now()
+        return await self.writer.submit(
+            lambda connection: upkeep.acknowledge(connection, alert_id, text(note), at)
+        )
+
+    async def delete_stream(self, stream_id: str) -> bool:
+        """Delete a stream with all its results; return False if there is none of that name.
+
+        Raises:
+            StoreError: it is live.
+        """
+        found = await self.writer.submit(
+            lambda connection: upkeep.key_of_ended(connection, stream_id)
+        )
+        if found is None:
+            return False
+        key, has_ended = found
+        if not has_ended:
+            raise StoreError(
+                f"got stream {stream_id}, which is live; expected one that has ended: stop it first"
+            )
+        await self._delete(key, stream_id)
+        return True
+
+    async def expire(self) -> int:
+        """Delete the streams that ended more than ``retention_days`` ago; return how many."""
+        if not self._retention_s:
+            return 0
+        before, num_deleted = self._now() - self._retention_s, 0
+        while expired := await self.writer.submit(
+            lambda connection: upkeep.ended_before(connection, before, _STREAMS_AT_A_TIME)
+        ):
+            for key, stream_id in expired:
+                await self._delete(key, stream_id)
+                num_deleted += 1
+        return num_deleted
+
+    async def run_retention(self, interval_s: float = _RETENTION_INTERVAL_S) -> None:
+        """Call :meth:`expire` every now and then, for ever."""
+        while True:
+            try:
+                if num_deleted := await self.expire():
+                    _log.info("store_expired_streams", streams=num_deleted)
+            except StoreError as error:
+                _log.warning("store_retention_failed", error=str(error))
+            await asyncio.sleep(interval_s)
+
+    async def _delete(self, key: int, stream_id: str) -> None:
+        # In small transactions: results are written in between.
+        while await self.writer.submit(lambda connection: upkeep.delete_points(connection, key)):
+            pass
+        await self.writer.submit(lambda connection: upkeep.delete_stream(connection, key))
+        await self.writer.submit(upkeep.give_space_back)
+        if self._on_deleted is not None:
+            await asyncio.to_thread(self._on_deleted, stream_id)

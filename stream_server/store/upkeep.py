@@ -1,0 +1,156 @@
+"""Changes to what is stored, besides writing results. Each function is one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.engine import Connection
+
+from ser_engine.frames import samples_to_s
+from stream_server.store.schema import alerts, gaps, marks, points, segments, streams, warnings
+
+__all__ = [
+    "acknowledge",
+    "close_abandoned",
+    "delete_points",
+    "delete_stream",
+    "ended_before",
+    "give_space_back",
+    "key_of_ended",
+    "last_seq",
+]
+
+_POINTS_AT_A_TIME = 5000
+_PAGES_AT_A_TIME = 1000
+
+
+def close_abandoned(connection: Connection, owner: str) -> int:
+    """Close the streams that this server left open when it died; return how many.
+
+    They end where their last result does, with the reason ``server_stopped``.
+    """
+    left = select(streams.c.key, streams.c.opened_at).where(
+        streams.c.closed_at.is_(None), streams.c.owner == owner
+    )
+    abandoned = connection.execute(left).all()
+    for key, opened_at in abandoned:
+        seq = last_seq(connection, key)
+        end_sample = _last_sample(connection, key)
+        closed_at = opened_at + samples_to_s(end_sample)
+        still_raised = (
+            select(alerts.c.id)
+            .where(alerts.c.stream_key == key, alerts.c.cleared_at.is_(None))
+            .order_by(alerts.c.raised_at)
+        )
+        for alert_id in connection.execute(still_raised).scalars().all():
+            seq += 1
+            connection.execute(
+                update(alerts)
+                .where(alerts.c.id == alert_id)
+                .values(cleared_seq=seq, cleared_at=closed_at, cleared_sample=end_sample)
+            )
+        for table in (segments, gaps):
+            connection.execute(
+                update(table)
+                .where(table.c.stream_key == key, table.c.final.is_(False))
+                .values(final=True)
+            )
+        values = {
+            "closed_seq": seq + 1,
+            "closed_at": closed_at,
+            "reason": "server_stopped",
+            "duration_s": samples_to_s(end_sample),
+        }
+        connection.execute(update(streams).where(streams.c.key == key).values(values))
+    return len(abandoned)
+
+
+def last_seq(connection: Connection, key: int) -> int:
+    """Return the largest number of a stream's stored results."""
+    own = select(
+        streams.c.opened_seq,
+        func.coalesce(streams.c.summary_seq, -1),
+        func.coalesce(streams.c.closed_seq, -1),
+    ).where(streams.c.key == key)
+    of_alerts = select(
+        func.coalesce(func.max(alerts.c.raised_seq), -1),
+        func.coalesce(func.max(alerts.c.cleared_seq), -1),
+    ).where(alerts.c.stream_key == key)
+    found: list[int] = [-1, *connection.execute(own).one(), *connection.execute(of_alerts).one()]
+    for table in (points, segments, gaps, marks, warnings):
+        largest = func.coalesce(func.max(table.c.seq), -1)
+        query = select(largest).where(table.c.stream_key == key)
+        found.append(connection.execute(query).scalar_one())
+    return max(found)
+
+
+def _last_sample(connection: Connection, key: int) -> int:
+    found: list[int] = [0]
+    for table in (segments, gaps):
+        end = select(func.max(table.c.end_sample)).where(table.c.stream_key == key)
+        found.append(connection.execute(end).scalar_one() or 0)
+    # A channel's points come in order of time; looking at the last of them is enough.
+    last = (
+        select(points.c.end_sample)
+        .where(points.c.stream_key == key)
+        .order_by(points.c.seq.desc())
+        .limit(16)
+    )
+    return max(found + list(connection.execute(last).scalars()))
+
+
+def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> bool:
+    """Note that somebody has dealt with an alert; return False if there is none of that name."""
+    changed = connection.execute(
+        update(alerts)
+        .where(alerts.c.id == alert_id)
+        .values(acknowledged_at=at, acknowledged_note=note)
+    )
+    return bool(changed.rowcount)
+
+
+def ended_before(connection: Connection, at: float, limit: int) -> Sequence[tuple[int, str]]:
+    """Return key and id of the streams that ended first, before a time."""
+    query = (
+        select(streams.c.key, streams.c.id)
+        .where(streams.c.closed_at < at)
+        .order_by(streams.c.closed_at)
+        .limit(limit)
+    )
+    return [(key, stream_id) for key, stream_id in connection.execute(query)]
+
+
+def key_of_ended(connection: Connection, stream_id: str) -> tuple[int, bool] | None:
+    """Return the key of a stream and whether it has ended; None: there is no such stream."""
+    query = select(streams.c.key, streams.c.closed_at).where(streams.c.id == stream_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row.key, row.closed_at is not None)
+
+
+def delete_points(connection: Connection, key: int) -> int:
+    """Delete some points of a stream; return how many, 0: there are none left."""
+    first = (
+        select(points.c.seq)
+        .where(points.c.stream_key == key)
+        .order_by(points.c.seq)
+        .limit(_POINTS_AT_A_TIME)
+    )
+    deleted = connection.execute(
+        delete(points).where(points.c.stream_key == key, points.c.seq.in_(first))
+    )
+    return int(deleted.rowcount)
+
+
+def delete_stream(connection: Connection, key: int) -> None:
+    """Delete a stream and, by the foreign keys, what is left of its results."""
+    connection.execute(delete(streams).where(streams.c.key == key))
+
+
+def give_space_back(connection: Connection) -> None:
+    """Make a SQLite file smaller; PostgreSQL does that by itself."""
+    if connection.dialect.name == "sqlite":
+        free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        # Python's driver goes no further than the first page of what it asks for.
+        for _ in range(min(free, _PAGES_AT_A_TIME)):
+            connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")

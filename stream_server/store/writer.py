@@ -1,0 +1,354 @@
+"""The one thread that writes: a transaction a tick, patient while the database is away.
+
+::
+
+    event loop ── write(result) ──▶ mailbox ──┐ every write_interval_ms, or at once if a job waits
+               ── submit(job) ────▶ jobs ─────┴──▶ thread: one transaction, then the jobs
+
+Results that wait are bounded by ``max_pending_results`` and dropped by the rules of
+:mod:`stream_server.mailbox`, counted. While the database does not answer they are kept and tried
+again; jobs are not, they fail at once. A result that the database refuses is dropped and counted,
+so that it does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from stream_server.bus import Subscription
+from stream_server.mailbox import Mailbox
+from stream_server.protocol.results import Alert, Result
+from stream_server.store.batch import BatchWriter
+from stream_server.store.database import describe, is_away
+from stream_server.store.errors import StoreError, StoreUnavailableError
+
+__all__ = ["StoreWriter"]
+
+T = TypeVar("T")
+Job = tuple[Callable[[Connection], Any], "Future[Any]"]
+
+_log = structlog.get_logger(__name__)
+
+_MAX_TRANSACTION = 5000
+"""Results of one transaction."""
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+"""Waits before the first retry and between later ones; doubled in between."""
+_BATCH = 1024
+"""Results taken from a subscription at a time."""
+
+
+class StoreWriter:
+    """Writes results and runs other changes, in a thread of its own.
+
+    Args:
+        engine: connections of the writer.
+        owner: name of this server, kept with the streams it writes.
+        write_interval_ms: longest time a result waits to be written.
+        max_pending_results: how many results wait at most.
+        now: the time, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        owner: str = "",
+        write_interval_ms: int = 500,
+        max_pending_results: int = 200_000,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._batch_writer = BatchWriter(owner)
+        self._interval_s = write_interval_ms / 1000
+        self._max_pending = max_pending_results
+        self._now = now
+        self._subscription: Subscription | None = None
+
+        self._changed = threading.Condition()
+        # Below: shared with the thread, under the condition's lock.
+        self._mailbox = Mailbox(max_pending_results)
+        self._oldest_at = 0.0  # when the first result of the mailbox came, time.monotonic()
+        self._jobs: deque[Job] = deque()
+        self._give_up_at: float | None = None  # set: close, time.monotonic()
+        self._alerts_at: dict[tuple[str, int], float] = {}
+        self._dropped = 0
+
+        # Below: the thread's own.
+        self._in_hand = Mailbox(1)
+        self._current: list[Result] = []
+        self._written = 0
+        self._is_ready = True
+        self._last_error: SQLAlchemyError | None = None
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database answered last time."""
+        return self._is_ready and self._thread.is_alive()
+
+    @property
+    def pending(self) -> int:
+        """Results that wait to be written."""
+        return len(self._mailbox) + len(self._in_hand) + len(self._current)
+
+    @property
+    def dropped(self) -> int:
+        """Results that were never written: no room, no stream, refused, or given up at the end."""
+        return self._dropped + self._mailbox.dropped
+
+    @property
+    def written(self) -> int:
+        """Results that were written."""
+        return self._written
+
+    def write(self, result: Result) -> None:
+        """Let a result be written within ``write_interval_ms``; never blocks, never raises."""
+        with self._changed:
+            if self._give_up_at is not None:
+                self._dropped += 1
+                return
+            if isinstance(result, Alert):
+                self._alerts_at[result.stream_id, result.seq] = self._now()
+            if not len(self._mailbox):
+                self._oldest_at = time.monotonic()
+                self._changed.notify()
+            self._mailbox.put(result)
+            if len(self._mailbox) == _MAX_TRANSACTION:
+                self._changed.notify()
+
+    async def run(self, subscription: Subscription) -> None:
+        """Write what a subscription brings, until it ends."""
+        self._subscription = subscription
+        try:
+            while batch := await subscription.batch(_BATCH):
+                for result in batch:
+                    self.write(result)
+        finally:
+            self._subscription = None
+
+    async def flush(self) -> None:
+        """Wait until all that was published before is written.
+
+        Raises:
+            StoreUnavailableError: the database does not answer, or the store is closed.
+        """
+        if self._subscription is not None:
+            for result in self._subscription.take_waiting():
+                self.write(result)
+        await self.submit(lambda connection: None)
+
+    def submit(self, job: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """Run a job in a transaction of its own, after what was written before.
+
+        Returns:
+            Its outcome; :class:`StoreUnavailableError` if the database does not answer or the store
+            is closed, :class:`StoreError` if it refuses.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            if self._give_up_at is None:
+                self._jobs.append((job, future))
+                self._changed.notify()
+            else:
+                future.set_exception(_unavailable(None))
+        return asyncio.wrap_future(future)
+
+    async def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits and end the thread.
+
+        Args:
+            timeout_s: how long to try; what is not written then is dropped and counted.
+        """
+        with self._changed:
+            if self._give_up_at is None:
+                self._give_up_at = time.monotonic() + timeout_s
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    # The thread.
+
+    def _run(self) -> None:
+        retry_s = 0.0
+        try:
+            while self._wait_for_work(retry_s):
+                jobs = self._take_jobs()
+                try:
+                    if not self._is_ready:
+                        self._knock()
+                    # What the jobs come after is in hand, and in the mailbox.
+                    self._write_in_hand()
+                    self._take_results()
+                    self._write_in_hand()
+                except SQLAlchemyError as error:
+                    retry_s = min(max(retry_s * 2, _FIRST_RETRY_S), _LAST_RETRY_S)
+                    self._note_away(error, jobs)
+                    continue
+                retry_s = 0.0 if self._run_jobs(jobs) else _FIRST_RETRY_S
+        finally:
+            self._end()
+
+    def _wait_for_work(self, retry_s: float) -> bool:
+        """Return whether to go on, when there is something to do."""
+        with self._changed:
+            if retry_s:
+                not_before = time.monotonic() + retry_s
+                while (left := not_before - time.monotonic()) > 0:
+                    if self._give_up_at is not None:
+                        left = min(left, self._give_up_at - time.monotonic())
+                        if left <= 0:
+                            return False
+                    self._changed.wait(left)
+                    # Whoever asks meanwhile is told that the database is away.
+                    _refuse(self._jobs, self._last_error)
+                return True
+            while not self._jobs and self._give_up_at is None:
+                if not len(self._mailbox):
+                    self._changed.wait()
+                    continue
+                left = self._oldest_at + self._interval_s - time.monotonic()
+                if left <= 0 or len(self._mailbox) >= _MAX_TRANSACTION:
+                    break
+                self._changed.wait(left)
+            return bool(self._jobs or len(self._mailbox))
+
+    def _take_jobs(self) -> deque[Job]:
+        with self._changed:
+            jobs, self._jobs = self._jobs, deque()
+        return jobs
+
+    def _take_results(self) -> None:
+        """Take the mailbox in hand, in no time: the event loop may be waiting for the lock."""
+        with self._changed:
+            self._dropped += self._mailbox.dropped
+            self._in_hand, self._mailbox = self._mailbox, Mailbox(self._max_pending)
+
+    def _write_in_hand(self) -> None:
+        while True:
+            while len(self._current) < _MAX_TRANSACTION:
+                result = self._in_hand.take()
+                if result is None:
+                    break
+                self._current.append(result)
+            if not self._current:
+                return
+            self._write(self._current)
+            self._current = []
+            self._note_back()
+
+    def _write(self, results: Sequence[Result]) -> None:
+        """Write results, or those of them that the database takes.
+
+        Raises:
+            SQLAlchemyError: the database is away.
+        """
+        try:
+            with self._engine.begin() as connection:
+                orphans = self._batch_writer.write(connection, results, self._published_at)
+        except Exception as error:
+            self._batch_writer.forget()
+            if isinstance(error, SQLAlchemyError) and is_away(error):
+                raise
+            if len(results) > 1:
+                middle = len(results) // 2
+                self._write(results[:middle])
+                self._write(results[middle:])
+                return
+            # The error's text may quote what was to be written.
+            cause = getattr(error, "orig", None) or error
+            kind = type(results[0]).__name__
+            _log.error("store_refused_result", kind=kind, error=type(cause).__name__)
+            orphans = 1
+        self._written += len(results) - orphans
+        with self._changed:
+            self._dropped += orphans
+            for result in results:
+                if isinstance(result, Alert):
+                    self._alerts_at.pop((result.stream_id, result.seq), None)
+
+    def _published_at(self, alert: Alert) -> float:
+        return self._alerts_at.get((alert.stream_id, alert.seq)) or self._now()
+
+    def _knock(self) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        self._note_back()
+
+    def _run_jobs(self, jobs: deque[Job]) -> bool:
+        """Run jobs; return False if the database went away."""
+        while jobs:
+            job, future = jobs.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                with self._engine.begin() as connection:
+                    outcome = job(connection)
+            except SQLAlchemyError as error:
+                if is_away(error):
+                    future.set_exception(_unavailable(error))
+                    self._note_away(error, jobs)
+                    return False
+                future.set_exception(StoreError(f"the database refused: {describe(error)}"))
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(outcome)
+                self._note_back()
+        return True
+
+    def _note_away(self, error: SQLAlchemyError, jobs: deque[Job]) -> None:
+        self._last_error = error
+        if self._is_ready:
+            self._is_ready = False
+            _log.error("store_unavailable", error=describe(error))
+        with self._changed:
+            # What is in hand counts too.
+            left = self._max_pending - len(self._in_hand) - len(self._current)
+            self._mailbox.capacity = max(left, 1)
+        _refuse(jobs, error)
+
+    def _note_back(self) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+            _log.info("store_available", dropped_results=self.dropped)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._give_up_at = time.monotonic()
+            self._take_rest()
+            jobs, self._jobs = self._jobs, deque()
+        _refuse(jobs, None)
+
+    def _take_rest(self) -> None:
+        lost = self.pending
+        self._dropped += lost + self._mailbox.dropped
+        self._mailbox, self._in_hand, self._current = Mailbox(1), Mailbox(1), []
+        if lost:
+            _log.error("store_closed_with_results_left", dropped_results=lost)
+
+
+def _refuse(jobs: deque[Job], error: SQLAlchemyError | None) -> None:
+    """Tell those who wait for jobs that they are not done."""
+    while jobs:
+        _, future = jobs.popleft()
+        if future.set_running_or_notify_cancel():
+            future.set_exception(_unavailable(error))
+
+
+def _unavailable(error: SQLAlchemyError | None) -> StoreUnavailableError:
+    if error is None:
+        return StoreUnavailableError("the store is closed")
+    return StoreUnavailableError(
+        f"got no answer from the database ({describe(error)}); it is tried again by itself"
+    )

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from stream_server.metrics import Metrics
+
+
+def families(metrics: Metrics) -> dict[str, Metric]:
+    text = metrics.exposition().decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"emotion_monitor_{name}", labels)
+
+
+def touched() -> Metrics:
+    """Every method called once."""
+    metrics = Metrics()
+    metrics.stream_opened()
+    metrics.stream_opened()
+    metrics.stream_resumed()
+    metrics.stream_closed("stopped")
+    metrics.refused("server_full")
+    metrics.audio(0.5)
+    metrics.window_answered(wait_s=0.02)
+    metrics.window_answered("error")
+    metrics.window_skipped()
+    metrics.batch(4, 0.1)
+    metrics.point()
+    metrics.lag(0.8)
+    metrics.gap("silence", 2.5)
+    metrics.alert("customer stays angry", "critical")
+    metrics.webhook("delivered")
+    metrics.subscribed("sse")
+    metrics.subscribed("sse")
+    metrics.unsubscribed("sse")
+    metrics.results_dropped("sse", 3)
+    metrics.mqtt_connected(True)
+    metrics.store_written(10, 0.01)
+    metrics.store_dropped(2)
+    metrics.store_failed()
+    metrics.store_pending_from(lambda: 7)
+    metrics.model("compact", "torch")
+    return metrics
+
+
+def test_every_family_is_named_by_convention():
+    ours = {
+        name: family
+        for name, family in families(touched()).items()
+        if name.startswith("emotion_monitor")
+    }
+    assert len(ours) > 20
+    for name, family in ours.items():
+        assert re.fullmatch(r"[a-z][a-z_]*[a-z]", name), name
+        assert family.documentation.endswith("."), name
+        assert not re.search(r"_(ms|milliseconds|minutes|mb|kb)(_|$)", name), name
+        names = {sample.name for sample in family.samples}
+        if family.type == "counter":
+            assert names == {f"{name}_total"}, name
+        else:
+            assert not name.endswith(("_total", "_count", "_sum", "_bucket")), name
+        if family.type == "histogram":
+            assert name.endswith(("_seconds", "_size")), name
+
+
+def test_there_are_no_series_of_creation_times():
+    assert "_created" not in touched().exposition().decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("streams", {}, 1),
+        ("streams_opened_total", {}, 2),
+        ("streams_closed_total", {"reason": "stopped"}, 1),
+        ("streams_resumed_total", {}, 1),
+        ("refused_total", {"reason": "server_full"}, 1),
+        ("audio_seconds_total", {}, 0.5),
+        ("windows_total", {"outcome": "scored"}, 1),
+        ("windows_total", {"outcome": "error"}, 1),
+        ("windows_total", {"outcome": "skipped"}, 1),
+        ("windows_skipped_total", {}, 1),
+        ("batch_size_sum", {}, 4),
+        ("queue_wait_seconds_sum", {}, 0.02),
+        ("inference_seconds_count", {}, 1),
+        ("lag_seconds_sum", {}, 0.8),
+        ("points_total", {}, 1),
+        ("gaps_seconds_total", {"reason": "silence"}, 2.5),
+        ("alerts_total", {"rule": "customer stays angry", "severity": "critical"}, 1),
+        ("webhooks_total", {"outcome": "delivered"}, 1),
+        ("subscribers", {"subscriber": "sse"}, 1),
+        ("results_dropped_total", {"subscriber": "sse"}, 3),
+        ("mqtt_connected", {}, 1),
+        ("store_written_total", {}, 10),
+        ("store_dropped_total", {}, 2),
+        ("store_errors_total", {}, 1),
+        ("store_pending", {}, 7),
+        ("store_write_seconds_count", {}, 1),
+        ("model_info", {"model": "compact", "runtime": "torch"}, 1),
+    ],
+)
+def test_each_event_is_counted(name: str, labels: dict[str, str], expected: float):
+    assert value(touched(), name, **labels) == expected
+
+
+def test_a_new_model_takes_the_place_of_the_old_one():
+    metrics = touched()
+    metrics.model("emotion2vec_plus_base", "openvino")
+    samples = families(metrics)["emotion_monitor_model_info"].samples
+    assert [sample.labels["model"] for sample in samples] == ["emotion2vec_plus_base"]
+
+
+def test_two_servers_in_one_process_count_apart():
+    metrics = touched()
+    assert value(Metrics(), "streams_opened_total") == 0
+    assert value(metrics, "streams_opened_total") == 2

@@ -1,0 +1,196 @@
+"""Results of a stream as tests make them: only what a test is about has to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ser_engine.frames import SAMPLE_RATE_HZ
+from stream_server.protocol.message_base import ModelNotice, StreamChannel
+from stream_server.protocol.results import (
+    Alert,
+    AlertState,
+    Gap,
+    Point,
+    Segment,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+)
+
+__all__ = [
+    "LABELS",
+    "make_alert",
+    "make_closed",
+    "make_gap",
+    "make_opened",
+    "make_point",
+    "make_points",
+    "make_segment",
+    "make_summary",
+]
+
+LABELS = ("angry", "happy", "neutral", "sad")
+STEP_S = 0.5
+
+
+def make_point(
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    *,
+    angry: float = 0.0,
+    sad: float = 0.0,
+    happy: float = 0.0,
+    stream_id: str = "s1",
+    seq: int = 1,
+    channel: int = 0,
+    role: str = "customer",
+    speech_share: float = 1.0,
+) -> Point:
+    """Return a point; what the named emotions leave is neutral."""
+    posteriors = (angry, happy, 1.0 - angry - happy - sad, sad)
+    strongest = max(range(len(LABELS)), key=posteriors.__getitem__)
+    end_s = start_s + STEP_S if end_s is None else end_s
+    return Point(
+        stream_id=stream_id,
+        seq=seq,
+        channel=channel,
+        role=role,
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
+        posteriors=posteriors,
+        label=LABELS[strongest],
+        confidence=posteriors[strongest],
+        speech_share=speech_share,
+        provisional=False,
+        widened=False,
+        narrow_band=False,
+        model="fake",
+    )
+
+
+def make_points(
+    angry: Sequence[float], *, start_s: float = 0.0, first_seq: int = 1, stream_id: str = "s1"
+) -> Iterator[Point]:
+    """Yield points in a row, one a step."""
+    for number, value in enumerate(angry):
+        yield make_point(
+            start_s + number * STEP_S, angry=value, seq=first_seq + number, stream_id=stream_id
+        )
+
+
+def make_opened(
+    stream_id: str = "s1", *, roles: Sequence[str] = ("customer",), name: str = "a call"
+) -> StreamOpened:
+    return StreamOpened(
+        stream_id=stream_id,
+        seq=0,
+        name=name,
+        channels=tuple(
+            StreamChannel(index=index, role=role, name="", analysed=True)
+            for index, role in enumerate(roles)
+        ),
+        model=ModelNotice(name="fake", licence="none"),
+        labels=LABELS,
+        metadata={"order": "42"},
+        sample_rate=16_000,
+        encoding="pcm_s16le",
+        step_ms=500,
+        opened_at=1_800_000_000.0,
+    )
+
+
+def make_segment(
+    start_s: float = 0.0,
+    end_s: float = 1.0,
+    *,
+    label: str = "angry",
+    final: bool = True,
+    stream_id: str = "s1",
+    seq: int = 1,
+    channel: int = 0,
+    role: str = "customer",
+) -> Segment:
+    return Segment(
+        stream_id=stream_id,
+        seq=seq,
+        channel=channel,
+        role=role,
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
+        label=label,
+        confidence=0.8,
+        final=final,
+    )
+
+
+def make_gap(
+    start_s: float = 0.0,
+    end_s: float = 1.0,
+    *,
+    reason: str = "silence",
+    final: bool = True,
+    stream_id: str = "s1",
+    seq: int = 1,
+    channel: int = 0,
+    role: str = "customer",
+) -> Gap:
+    return Gap(
+        stream_id=stream_id,
+        seq=seq,
+        channel=channel,
+        role=role,
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
+        reason=reason,
+        final=final,
+    )
+
+
+def make_alert(
+    state: AlertState = "raised",
+    *,
+    at_s: float = 6.0,
+    rule: str = "customer stays angry",
+    alert_id: str = "s1-1",
+    stream_id: str = "s1",
+    seq: int = 1,
+    role: str = "customer",
+) -> Alert:
+    return Alert(
+        stream_id=stream_id,
+        seq=seq,
+        alert_id=alert_id,
+        rule=rule,
+        state=state,
+        severity="critical",
+        channel=0,
+        role=role,
+        labels=("angry",),
+        posterior=0.8 if state == "raised" else 0.2,
+        since_sample=0,
+        at_sample=round(at_s * SAMPLE_RATE_HZ),
+        since_s=0.0,
+        at_s=at_s,
+    )
+
+
+def make_summary(stream_id: str = "s1", *, seq: int = 1, alerts: int = 0) -> Summary:
+    return Summary(
+        stream_id=stream_id,
+        seq=seq,
+        reason="stopped",
+        duration_s=1.0,
+        received_samples=16_000,
+        channels=(),
+        alerts=alerts,
+    )
+
+
+def make_closed(stream_id: str = "s1", *, seq: int = 2) -> StreamClosed:
+    return StreamClosed(stream_id=stream_id, seq=seq, reason="stopped", closed_at=1_800_000_010.0)
