@@ -40,7 +40,7 @@ from stream_server.engines.loading import Load, load, load_beside_another
 from stream_server.engines.local import LocalEngine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
-__all__ = ["RETRY_INTERVAL_S", "EnginePool", "model_to_upgrade_to"]
+__all__ = ["RETRY_INTERVAL_S", "EnginePool", "best_published", "model_to_upgrade_to"]
 
 RETRY_INTERVAL_S = 3600.0
 """Time after which a hub that did not give a model is asked again."""
@@ -181,7 +181,7 @@ class EnginePool:
         slot = _Slot(engine)
         self._slots.append(slot)
         _log.info(
-            "engine ready",
+            "engine_ready",
             model=engine.info.name,
             runtime=engine.runtime_name,
             licence=engine.info.licence,
@@ -203,7 +203,7 @@ class EnginePool:
 
     async def _close(self, slot: _Slot) -> None:
         await slot.engine.aclose()
-        _log.info("engine closed", model=slot.engine.info.name)
+        _log.info("engine_closed", model=slot.engine.info.name)
 
     # -- Upgrade -------------------------------------------------------------------------------
 
@@ -217,13 +217,13 @@ class EnginePool:
             except HubUnavailableError as error:
                 self._note(UpgradeState.FAILED, reason=str(error))
                 tell = _log.debug if asked_before else _log.warning
-                tell("model not fetched", reason=str(error), again_in_s=RETRY_INTERVAL_S)
+                tell("model_not_fetched", reason=str(error), again_in_s=RETRY_INTERVAL_S)
                 asked_before = True
                 await asyncio.sleep(RETRY_INTERVAL_S)
             except Exception as error:
                 # Whatever is wrong with the second engine, the first one goes on.
                 self._note(UpgradeState.FAILED, reason=str(error))
-                _log.error("model not taken into use", model=name, reason=str(error))
+                _log.error("model_not_used", model=name, reason=str(error))
                 return
 
     async def _upgrade_to(self, name: str) -> None:
@@ -246,7 +246,7 @@ class EnginePool:
         self._told_tenths = 0
         await self._fetch(name, self._config, progress=self._note_progress)
         took_s = round(loop.time() - started_s, 1)
-        _log.info("model fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
+        _log.info("model_fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
 
     def _note(self, state: UpgradeState, *, reason: str = "") -> None:
         self._upgrade = replace(self._upgrade, state=state, reason=reason)
@@ -255,12 +255,14 @@ class EnginePool:
         done, total = progress.done_bytes, progress.total_bytes
         if not self._upgrade.hub:
             model, hub = progress.model, progress.hub
-            _log.info("model is fetched", model=model, hub=hub, licence=FUNASR_LICENCE)
+            _log.info("model_fetch_started", model=model, hub=hub, licence=FUNASR_LICENCE)
         self._upgrade = replace(self._upgrade, hub=progress.hub, done_bytes=done, total_bytes=total)
         tenths = 10 * done // total if total else 0
         if tenths > self._told_tenths:
             self._told_tenths = tenths
-            _log.info("model arrives", model=progress.model, done_bytes=done, total_bytes=total)
+            _log.info(
+                "model_fetch_progress", model=progress.model, done_bytes=done, total_bytes=total
+            )
 
 
 def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
@@ -276,7 +278,12 @@ def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
     model = config.model
     if model.name != "auto" or model.offline:
         return None
-    large, base, _ = MODEL_NAMES
-    wanted = large if choose_device(model.device).startswith("cuda") else base
+    wanted = best_published(config)
     better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
     return None if in_use in better else wanted
+
+
+def best_published(config: EngineConfig) -> str:
+    """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    large, base, _ = MODEL_NAMES
+    return large if choose_device(config.model.device).startswith("cuda") else base
