@@ -26,7 +26,8 @@ from tests.support.results import (
     segment,
     summary,
     warning,
-)from tests.support.virtual_time import current_loop, virtual_time
+)
+from tests.support.virtual_time import current_loop, virtual_time
 
 DAY_S = 86_400
 
