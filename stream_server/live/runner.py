@@ -161,6 +161,7 @@ class StreamRunner:
         if self.close_reason is not None:
             return
         self.close_reason = reason
+        self.received_controls += reason == "stopped"
         try:
             # What is not answered in time becomes a gap.
             with contextlib.suppress(TimeoutError, ProtocolError):
