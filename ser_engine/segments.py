@@ -172,13 +172,14 @@ class SegmentBuilder:
 
     def _announce(self) -> None:
         state = self._state
-        match state.open:
-            case _OpenSegment(label=label, settled=True, sure=sure) if sure.frames:
-                if self._announcement_due(sure.end_sample - sure.start_sample):
-                    self._publish(label, sure, final=False)
-            case _OpenGap(start_sample=start, end_sample=end, reason=reason):
-                if self._announcement_due(end - start):
-                    state.events.append(Gap(start, end, reason, final=False))
+        if isinstance(state.open, _OpenSegment):
+            segment, sure = state.open, state.open.sure
+            if segment.settled and self._announcement_due(sure.end_sample - sure.start_sample):
+                self._publish(segment.label, sure, final=False)
+        elif state.open is not None:
+            gap = state.open
+            if self._announcement_due(gap.end_sample - gap.start_sample):
+                state.events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=False))
 
     def _announcement_due(self, length_samples: int) -> bool:
         state = self._state
@@ -197,5 +198,7 @@ class SegmentBuilder:
         return _Tally(start_sample, start_sample, np.zeros(len(self._names)))
 
     def _take(self) -> list[Segment | Gap]:
+        if not self._state.events:
+            return []
         events, self._state.events = self._state.events, []
         return events

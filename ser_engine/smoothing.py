@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import ms_to_samples
@@ -48,6 +49,12 @@ class Decision:
     settled: bool
     changed_at: int | None = None
     doubt_since: int | None = None
+
+
+@cache
+def _unchanged(label: int) -> Decision:
+    """Return what is believed at almost every frame; one object a label serves all streams."""
+    return Decision(label, settled=True)
 
 
 @dataclass(slots=True)
@@ -86,7 +93,7 @@ class LabelTracker:
             self._state = _State()
         state = self._state
         state.last_end = end_sample
-        strongest = max(range(len(posterior)), key=posterior.__getitem__)
+        strongest = posterior.index(max(posterior))
         present = state.label
         if present is not None and (
             strongest == present
@@ -95,7 +102,7 @@ class LabelTracker:
             )
         ):
             state.candidate = None
-            return Decision(present, settled=True)
+            return _unchanged(present)
         state.doubt(strongest, start_sample, end_sample - start_sample)
         lasted = state.candidate_samples >= self._dwell_samples
         if present is None:

@@ -100,7 +100,7 @@ class LimitsConfig:
     """Longest audio of one stream; 1 to 604800 s."""
     resume_window_s: float = 30.0
     """How long a lost client may come back; 0 to 3600 s."""
-    max_kept_results: int = 4096
+    max_kept_results: int = 512
     """Results of a stream kept for a client that reads slowly or comes back; 64 to 1000000."""
     drain_timeout_s: float = 10.0
     """Longest wait for the last results of streams when the server stops; 0.1 to 300 s."""

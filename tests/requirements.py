@@ -68,6 +68,12 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _has_postgresql() -> bool:
+    from tests.support.postgresql import bin_dir
+
+    return bin_dir() is not None and importlib.util.find_spec("psycopg") is not None
+
+
 def _is_checkout() -> bool:
     if shutil.which("git") is None:
         return False
@@ -85,6 +91,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "silero": _package("silero_vad", "silero"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "mosquitto": Requirement(
         lambda: (
@@ -109,6 +116,11 @@ REQUIREMENTS: dict[str, Requirement] = {
         lambda: ctypes.util.find_library("portaudio") is not None,
         "the PortAudio library is not installed",
         "apt-get install libportaudio2",
+    ),
+    "postgresql": Requirement(
+        _has_postgresql,
+        "there is no PostgreSQL server, or no driver for it",
+        "apt-get install postgresql; pip install 'emotion-monitor[postgresql]'",
     ),
     "pulseaudio": Requirement(
         lambda: (

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["ThreadWorker", "Worker"]
+__all__ = ["WORKER_THREAD_NAME", "ThreadWorker", "Worker"]
+
+WORKER_THREAD_NAME = "ser-engine"
+"""Of threads that run cores."""
 
 T = TypeVar("T")
 
@@ -30,7 +33,7 @@ class Worker(Protocol):
 class ThreadWorker:
     """A daemon thread that runs jobs in the order they come."""
 
-    def __init__(self, name: str = "ser-engine") -> None:
+    def __init__(self, name: str = WORKER_THREAD_NAME) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)

@@ -22,7 +22,14 @@ from ser_engine.models.hub import HUB_CLIENTS, ProgressCallback, fetch
 from ser_engine.models.hub_clients import MODEL_NAMES, HubClient
 from ser_engine.models.prepared import is_prepared_folder, load_model, prepared_folders
 
-__all__ = ["fetch_model", "find_model", "models_on_disk"]
+__all__ = [
+    "fetch_model",
+    "find_model",
+    "known_model",
+    "model_places",
+    "model_to_fetch",
+    "models_on_disk",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +64,7 @@ def find_model(
     folder = Path(config.name).expanduser()
     if folder.exists():
         return load_model(folder, prepared_dir)
-    name = _known_name(config.name, clients)
+    name = known_model(config.name, clients)
     if name is None:
         raise CheckpointError(
             f"got model.name {config.name!r}, which is no folder on this machine; expected a"
@@ -105,11 +112,22 @@ def models_on_disk(
     config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
 ) -> tuple[str, ...]:
     """Return the known models that need no download, best first."""
-    return tuple(
-        name
-        for name in MODEL_NAMES
-        if any(_holds_model(place) for place in _places(name, config, clients))
-    )
+    return tuple(name for name in MODEL_NAMES if model_places(name, config, clients))
+
+
+def model_places(
+    name: str, config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
+) -> tuple[Path, ...]:
+    """Return the folders that hold a known model, in the order they are looked at."""
+    return tuple(place for place in _places(name, config, clients) if _holds_model(place))
+
+
+def model_to_fetch(config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS) -> str | None:
+    """Return the known model :func:`find_model` would ask a hub for; None if it would ask none."""
+    if config.offline or Path(config.name).expanduser().exists():
+        return None
+    name = known_model(config.name, clients)
+    return name if name is not None and not model_places(name, config, clients) else None
 
 
 def _best_on_disk(
@@ -140,7 +158,8 @@ def _holds_model(folder: Path) -> bool:
     return is_published_folder(folder) or is_prepared_folder(folder)
 
 
-def _known_name(name: str, clients: Sequence[HubClient]) -> str | None:
+def known_model(name: str, clients: Sequence[HubClient] = HUB_CLIENTS) -> str | None:
+    """Return the published model that ``name``, or a repository of a hub, stands for, if any."""
     for known in MODEL_NAMES:
         if name == known or name in (client.repo_id(known) for client in clients):
             return known

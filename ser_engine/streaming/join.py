@@ -28,11 +28,12 @@ def join(
         logits ``(frames, classes)`` of those that are. A frame whose logits hold NaN or +inf
         counts as an error of the engine; -inf is a class it never learned.
     """
-    usable = np.zeros(max(0, first_row + len(flags)), dtype=np.bool_)
+    usable: list[bool] = []
     if isinstance(outcome, WindowResult):
-        broken = np.isnan(outcome.logits) | np.isposinf(outcome.logits)
-        usable_rows = ~np.any(broken, axis=1)[: len(usable)]
-        usable[: len(usable_rows)] = usable_rows
+        of_interest = outcome.logits[: max(0, first_row + len(flags))][max(0, first_row) :]
+        # False for NaN and +inf, True for -inf.
+        usable = np.all(of_interest < np.inf, axis=1).tolist()
+    skipped = max(0, first_row)
     verdicts: list[GapReason | None] = []
     rows: list[int] = []
     for row, flag in enumerate(flags, start=first_row):
@@ -40,7 +41,7 @@ def join(
             verdicts.append("silence")
         elif row < 0:
             verdicts.append("overload")
-        elif not usable[row]:
+        elif not (row - skipped < len(usable) and usable[row - skipped]):
             verdicts.append("error")
         else:
             verdicts.append(None)

@@ -80,17 +80,19 @@ class Scorer:
         scored = [cell for cell, verdict in enumerate(zone.verdicts) if verdict is None]
         starts = zone.start_sample + hop * np.array(scored, dtype=np.int64)
         posteriors = softmax(self._pool.push(starts, zone.logits)) if scored else np.empty((0, 0))
+        rows: list[list[float]] = posteriors.tolist()
         events: list[Event] = []
         labels: list[int] = []
-        for cell, verdict in enumerate(zone.verdicts):
-            start, end = zone.start_sample + cell * hop, zone.start_sample + (cell + 1) * hop
+        end = zone.start_sample
+        for verdict in zone.verdicts:
+            start, end = end, end + hop
             if verdict is not None:
                 events += self._segments.gap(start, end, verdict)
                 continue
-            posterior = posteriors[len(labels)]
-            decision = self._tracker.push(start, end, posterior.tolist())
+            frame = len(labels)
+            decision = self._tracker.push(start, end, rows[frame])
             labels.append(decision.label)
-            events += self._segments.frame(start, end, posterior, decision)
+            events += self._segments.frame(start, end, posteriors[frame], decision)
         if not scored:
             return events
         detail = None
@@ -101,9 +103,9 @@ class Scorer:
             Point(
                 start_sample=zone.start_sample + zone.point_first * hop,
                 end_sample=zone.start_sample + len(zone.verdicts) * hop,
-                posteriors=tuple(posteriors[-1].tolist()),
+                posteriors=tuple(rows[-1]),
                 label=self._names[labels[-1]],
-                confidence=float(posteriors[-1][labels[-1]]),
+                confidence=rows[-1][labels[-1]],
                 speech_share=len(scored) / (len(zone.verdicts) - zone.point_first),
                 provisional=zone.provisional,
                 widened=zone.widened,

@@ -1,7 +1,8 @@
 """Text messages from the client, as types.
 
 Positions count samples a channel at the client's rate from the start of the stream, whatever
-fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost.
+fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost. A pause whose
+length the client does not say is left out.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         name: of the stream, for people.
         metadata: kept with the stream; at most 32 entries of 256 characters.
         wants: which results to send; ``frames`` brings ``points`` along.
+        live: False: a recording, sent as fast as the server takes it. None of it is given up when
+            the server is overloaded; it waits instead, and live streams go first.
         resume: where this connection goes on with an earlier stream.
         token: access token, where no header carries it.
         version: of the protocol.
@@ -85,6 +88,7 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
     name: str = ""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     wants: tuple[Want, ...] = ("points", "segments", "alerts")
+    live: bool = True
     resume: ResumeRequest | None = None
     token: str = ""
     version: int = PROTOCOL_VERSION

@@ -38,6 +38,11 @@ Inbound = StreamSpec | AudioData | KeepAlive | Flush | Pause | Resume | Discarde
 class Dialect(Protocol):
     """One connection's protocol, without I/O."""
 
+    @property
+    def start(self) -> StreamSpec | None:
+        """What the stream is, as soon as that is known: perhaps before the first message."""
+        ...
+
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
 

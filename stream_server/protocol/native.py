@@ -31,7 +31,7 @@ from stream_server.protocol.results import (
 )
 from stream_server.protocol.server_messages import Error, Heartbeat, Ready, ServerMessage
 from stream_server.protocol.start_check import (
-    MAX_SPAN_SAMPLES,
+    check_span,
     check_start,
     check_text,
     start_from_query,
@@ -81,7 +81,8 @@ class NativeDialect:
         self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None
     ) -> None:
         self.start: StreamSpec | None = check_start(start_from_query(query)) if query else None
-        self._encoder = ResultEncoder() if encoder is None else encoder
+        # Without others to share texts with there is nothing to keep them for.
+        self._encoder = ResultEncoder(capacity=1) if encoder is None else encoder
         self._paused = False
         self._stopped = False
         self._told_of_audio = False
@@ -158,9 +159,9 @@ class NativeDialect:
         if isinstance(message, Mark):
             check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
         elif isinstance(message, Discarded):
-            _check_span("samples of 'discarded'", message.samples)
+            check_span("samples of 'discarded'", message.samples)
         elif isinstance(message, Resume) and message.paused_samples is not None:
-            _check_span("paused_samples of 'resume'", message.paused_samples)
+            check_span("paused_samples of 'resume'", message.paused_samples)
 
     def _count_bad(self, error: ProtocolError) -> None:
         self._badness += GOOD_MESSAGES_PER_BAD
@@ -218,14 +219,6 @@ def _name(message: Inbound) -> str:
 
 def _unexpected(name: str, expected: str) -> ProtocolError:
     return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, f"got '{name}', expected {expected}")
-
-
-def _check_span(what: str, samples: int) -> None:
-    if not 0 <= samples <= MAX_SPAN_SAMPLES:
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE,
-            f"got {shown(samples)} for {what}, expected 0 to {MAX_SPAN_SAMPLES}",
-        )
 
 
 def _is_wanted(result: Result, wants: frozenset[str]) -> bool:

@@ -30,22 +30,13 @@ from stream_server.protocol.client_messages import (
     Start,
     Stop,
 )
+from stream_server.protocol.decoding import decode_server_message
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.replay_log import ReplayLog
-from stream_server.protocol.results import (
-    Alert,
-    Flushed,
-    Gap,
-    Marked,
-    Point,
-    Segment,
-    StreamClosed,
-    StreamOpened,
-    Summary,
-    Warning,
-)
+from stream_server.protocol.results import Summary
 from stream_server.protocol.retry import retry_after_close, retry_after_refusal
 from stream_server.protocol.server_messages import Error, Heartbeat, Ready, ServerMessage
+from stream_server.protocol.start_check import check_span, check_text
 from stream_server.protocol.stream_spec import StreamSpec
 
 __all__ = ["DEFAULT_KEPT_S", "ClientState", "NativeClient"]
@@ -54,29 +45,7 @@ DEFAULT_KEPT_S = 30
 """Audio kept for a lost connection: as long as a server waits for a client by default."""
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
 _encoder = msgspec.json.Encoder()
-_typed_decoder = msgspec.json.Decoder(_Typed)
-_message_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
-_MESSAGES = (
-    Ready,
-    Error,
-    Heartbeat,
-    StreamOpened,
-    Point,
-    Segment,
-    Gap,
-    Marked,
-    Flushed,
-    Alert,
-    Warning,
-    Summary,
-    StreamClosed,
-)
-_KNOWN_TYPES = frozenset(message.__struct_config__.tag for message in _MESSAGES)
 
 
 class ClientState(Enum):
@@ -112,7 +81,8 @@ class NativeClient:
 
     Positions are samples a channel at the client's rate. The client's own count from its first
     sample and never go back; the server's begin at 0 with every stream, and when the server has
-    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference.
+    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference. What a
+    server would refuse raises at once, so that both count the same controls.
 
     Args:
         spec: what to ask for; its ``resume`` is not used.
@@ -192,6 +162,7 @@ class NativeClient:
                 name=spec.name,
                 metadata=spec.metadata,
                 wants=tuple(sorted(spec.wants)),
+                live=spec.live,
                 resume=resume,
                 token=spec.token,
             )
@@ -206,7 +177,7 @@ class NativeClient:
         Raises:
             ProtocolError: the message is not one of this protocol.
         """
-        decoded = _decode(message)
+        decoded = None if isinstance(message, bytes) else decode_server_message(message)
         match decoded:
             case None:
                 return []
@@ -275,6 +246,7 @@ class NativeClient:
     def discard(self, num_samples: int) -> None:
         """Say that so many samples a channel were lost before they could be sent."""
         self._check("discard()", may_be_paused=False)
+        check_span("samples of 'discarded'", num_samples)
         if num_samples:
             self._log.add_control(Discarded(samples=num_samples))
 
@@ -288,11 +260,13 @@ class NativeClient:
         self._check("resume()", may_be_paused=True)
         if not self._log.paused:
             raise RuntimeError("got resume() without a pause, expected pause() first")
+        check_span("paused_samples of 'resume'", paused_samples)
         self._log.add_control(Resume(paused_samples=paused_samples))
 
     def mark(self, name: str) -> None:
         """Ask for ``marked`` at this position."""
         self._check("mark()", may_be_paused=True)
+        check_text("name of 'mark'", name, ErrorCode.BAD_MESSAGE)
         self._log.add_control(Mark(name=name))
 
     def flush(self) -> None:
@@ -334,21 +308,3 @@ class NativeClient:
 
 def _text(message: msgspec.Struct) -> str:
     return _encoder.encode(message).decode()
-
-
-def _decode(message: str | bytes) -> ServerMessage | None:
-    """Return the message, None if it is of a kind this version does not know."""
-    if isinstance(message, bytes):
-        return None
-    try:
-        return _message_decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        try:
-            if _typed_decoder.decode(message).type not in _KNOWN_TYPES:
-                return None
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE,
-            f"got a message from the server that is not of this protocol: {error}",
-        ) from None

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_SPAN_SAMPLES",
     "MAX_TEXT_LENGTH",
     "MAX_TOKEN_LENGTH",
+    "check_span",
     "check_start",
     "check_text",
     "start_from_query",
@@ -44,6 +45,7 @@ _QUERY_KEYS = (
     "names",
     "name",
     "wants",
+    "live",
     "version",
 )
 _METADATA_PREFIX = "meta."
@@ -85,6 +87,7 @@ def check_start(start: Start) -> StreamSpec:
         name=start.name,
         metadata=start.metadata,
         wants=_check_wants(start.wants),
+        live=start.live,
         resume=start.resume,
         token=start.token,
     )
@@ -120,6 +123,7 @@ def start_from_query(query: Mapping[str, str]) -> Start:
             if key.startswith(_METADATA_PREFIX)
         },
         wants=_query_wants(query),
+        live=_query_live(query),
         version=_whole_number(query, "version", PROTOCOL_VERSION),
     )
 
@@ -144,6 +148,20 @@ def check_text(what: str, text: str, code: ErrorCode) -> None:
                 code,
                 f"got the character U+{number:04X} in {what}, expected no control characters",
             )
+
+
+def check_span(what: str, samples: int) -> None:
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless ``samples`` can be a length.
+
+    Args:
+        what: which length, for the message.
+        samples: of the client.
+    """
+    if not 0 <= samples <= MAX_SPAN_SAMPLES:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"got {shown(samples)} for {what}, expected 0 to {MAX_SPAN_SAMPLES}",
+        )
 
 
 def _bad(got: str, expected: str) -> ProtocolError:
@@ -224,6 +242,13 @@ def _query_channels(query: Mapping[str, str]) -> tuple[ChannelSpec, ...]:
         )
         for index in range(num_channels)
     )
+
+
+def _query_live(query: Mapping[str, str]) -> bool:
+    live = query.get("live", "true")
+    if live not in ("true", "false"):
+        raise _bad(f"live={shown(live)} in the query", "true or false")
+    return live == "true"
 
 
 def _query_wants(query: Mapping[str, str]) -> tuple[Want, ...]:

@@ -20,6 +20,7 @@ class StreamSpec:
         name: of the stream, for people.
         metadata: kept with the stream.
         wants: which results to send to the client.
+        live: whether the audio is of this moment; a recording can wait.
         resume: where it goes on with an earlier stream.
         token: access token, "" if a header carried it or none is needed.
     """
@@ -29,5 +30,6 @@ class StreamSpec:
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     wants: frozenset[Want] = frozenset(("points", "segments", "alerts"))
+    live: bool = True
     resume: ResumeRequest | None = None
     token: str = field(default="", repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from ser_engine.frames import samples_to_s
@@ -97,7 +97,8 @@ def _last_sample(connection: Connection, key: int) -> int:
         .order_by(points.c.seq.desc())
         .limit(16)
     )
-    return max(found + list(connection.execute(last).scalars()))
+    found += connection.execute(last).scalars()
+    return max(found)
 
 
 def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> bool:
@@ -107,7 +108,7 @@ def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> 
         .where(alerts.c.id == alert_id)
         .values(acknowledged_at=at, acknowledged_note=note)
     )
-    return changed.rowcount > 0
+    return bool(changed.rowcount)
 
 
 def ended_before(connection: Connection, at: float, limit: int) -> Sequence[tuple[int, str]]:
@@ -136,9 +137,10 @@ def delete_points(connection: Connection, key: int) -> int:
         .order_by(points.c.seq)
         .limit(_POINTS_AT_A_TIME)
     )
-    return connection.execute(
+    deleted = connection.execute(
         delete(points).where(points.c.stream_key == key, points.c.seq.in_(first))
-    ).rowcount
+    )
+    return int(deleted.rowcount)
 
 
 def delete_stream(connection: Connection, key: int) -> None:
@@ -149,4 +151,7 @@ def delete_stream(connection: Connection, key: int) -> None:
 def give_space_back(connection: Connection) -> None:
     """Make a SQLite file smaller; PostgreSQL does that by itself."""
     if connection.dialect.name == "sqlite":
-        connection.execute(text(f"PRAGMA incremental_vacuum({_PAGES_AT_A_TIME})")).all()
+        free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        # Python's driver goes no further than the first page of what it asks for.
+        for _ in range(min(free, _PAGES_AT_A_TIME)):
+            connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")

@@ -33,6 +33,10 @@ class HubServer(ThreadingHTTPServer):
         """Names of files that are sent by half."""
         self.missing = False
         """Whether there is no such repository."""
+        self.hold: threading.Event | None = None
+        """Waited for when half of the weights is sent."""
+        self.half_is_sent = threading.Event()
+        """Set when that is so."""
 
     @property
     def url(self) -> str:
@@ -138,6 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
             if path.name in self.server.cut_short:
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
+            elif self.server.hold is not None and path.name == "model.pt":
+                self.wfile.write(data[: len(data) // 2])
+                self.server.half_is_sent.set()
+                self.server.hold.wait()
+                self.wfile.write(data[len(data) // 2 :])
             else:
                 self.wfile.write(data)
 

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 LABELS = ("angry", "happy", "neutral", "sad")
+ROLES = ("customer", "agent")
 RATE = 16_000
 
 
@@ -67,7 +68,7 @@ def point(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role="customer",
+        role=ROLES[channel],
         start_sample=start,
         end_sample=end,
         start_s=start / RATE,
@@ -97,7 +98,7 @@ def segment(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role="customer",
+        role=ROLES[channel],
         start_sample=start,
         end_sample=end,
         start_s=start / RATE,
@@ -121,7 +122,7 @@ def gap(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role="customer",
+        role=ROLES[channel],
         start_sample=start,
         end_sample=end,
         start_s=start / RATE,

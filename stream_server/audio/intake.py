@@ -1,0 +1,203 @@
+"""From messages to audio and gaps on the 16 kHz clock.
+
+How the bytes are split into messages does not matter: a sample that came in part waits for the
+rest. Samples are handled in ticks, one sample of every channel.
+
+**Bad audio.** A tick that holds NaN or infinity begins a gap, ``error``, for all channels. The gap
+ends with the :data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client
+that sends much nonsense causes few gaps. Gaps keep the clock true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ser_engine.events import GapReason
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.types import FloatArray
+from stream_server.audio.decode import decode
+from stream_server.audio.resample import Resampler, to_clock
+from stream_server.protocol.audio_format import AudioFormat
+from stream_server.protocol.errors import ErrorCode, ProtocolError
+
+__all__ = ["HOLD_OFF_MS", "AudioBlock", "Intake", "NoAudio"]
+
+HOLD_OFF_MS = 100
+"""Good audio after bad that is left out along with it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioBlock:
+    """Audio of all wanted channels.
+
+    Attributes:
+        samples: float32 ``(channels, samples)`` at 16 kHz, in the order the channels were given.
+    """
+
+    samples: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class NoAudio:
+    """Time without audio.
+
+    Attributes:
+        reason: why.
+        num_samples: how long, on the 16 kHz clock.
+    """
+
+    reason: GapReason
+    num_samples: int
+
+
+class Intake:
+    """Takes the bytes of one stream and returns audio and gaps, in order.
+
+    Args:
+        audio_format: of the bytes.
+        channels: indices of the channels that are wanted; the others are not decoded further.
+    """
+
+    def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
+        self._format = audio_format
+        self._tick_bytes = audio_format.bytes_per_tick
+        self._columns = list(channels)
+        self._takes_all = self._columns == list(range(audio_format.num_channels))
+        self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
+        self._bytes = bytearray()
+        self._read = 0  # ticks taken from the buffer or given up
+        self._hold_off = 0  # ticks that are left out still
+        self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
+        self._errors: list[ProtocolError] = []
+
+    @property
+    def buffered_ticks(self) -> int:
+        """Whole ticks that were not read."""
+        return len(self._bytes) // self._tick_bytes
+
+    @property
+    def read_ticks(self) -> int:
+        """Position in source samples up to which audio was read, gaps included."""
+        return self._read
+
+    @property
+    def end_ticks(self) -> int:
+        """Position in source samples up to which audio came, gaps included."""
+        return self._read + self.buffered_ticks
+
+    @property
+    def end_sample(self) -> int:
+        """The same on the 16 kHz clock."""
+        return self.to_clock(self.end_ticks)
+
+    @property
+    def is_resampling(self) -> bool:
+        """Whether audio comes out later than it goes in."""
+        return not self._resampler.is_free
+
+    def to_clock(self, source_samples: int) -> int:
+        """Return the position on the 16 kHz clock of a source sample."""
+        return to_clock(source_samples, self._format.sample_rate_hz)
+
+    def to_source(self, sample: int) -> int:
+        """Return the first source position that lies at ``sample`` of the 16 kHz clock or after."""
+        return -(-sample * self._format.sample_rate_hz // SAMPLE_RATE_HZ)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes, any number."""
+        self._bytes += data
+
+    def drop_partial_tick(self) -> None:
+        """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
+        del self._bytes[self.buffered_ticks * self._tick_bytes :]
+
+    def read(self, max_ticks: int) -> list[AudioBlock | NoAudio]:
+        """Return what comes of up to ``max_ticks`` buffered ticks."""
+        ticks = min(max_ticks, self.buffered_ticks)
+        if ticks <= 0:
+            return []
+        num_bytes = ticks * self._tick_bytes
+        samples = decode(bytes(self._bytes[:num_bytes]), self._format)
+        del self._bytes[:num_bytes]
+        if not self._takes_all:
+            samples = samples[:, self._columns]
+        if self._format.encoding != "pcm_f32le":
+            return self._audio(samples)
+        return self._checked(samples)
+
+    def flush(self) -> list[AudioBlock | NoAudio]:
+        """Read everything, and let what the resampler holds back come out."""
+        items = self.read(self.buffered_ticks)
+        return items + self._block(self._resampler.finish())
+
+    def gap(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+        """Flush, then let ``num_ticks`` pass for which there is no audio."""
+        return self.flush() + self._no_audio(reason, num_ticks)
+
+    def take_errors(self) -> list[ProtocolError]:
+        """Return what the client has to be told of since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    def _audio(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        self._read += len(samples)
+        return self._block(self._resampler.push(samples))
+
+    def _no_audio(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+        before = self._read
+        self._read += num_ticks
+        self._resampler.begin(self._read)
+        return [NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))]
+
+    def _checked(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        """Cut out the ticks that are no finite numbers, and the hold-off after them."""
+        bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+        if not len(bad) and not self._hold_off:
+            return self._audio(samples)
+        items: list[AudioBlock | NoAudio] = []
+        at = 0
+        for start, end in _spans(bad, self._hold_off, self._hold_off_ticks):
+            if start > at:
+                items += self._audio(samples[at:start])
+            if start or not self._hold_off:
+                items += self._block(self._resampler.finish())
+                self._errors.append(self._error())
+            at = min(end, len(samples))
+            items += self._no_audio("error", at - start)
+            self._hold_off = end - at
+        if at < len(samples):
+            items += self._audio(samples[at:])
+        return items
+
+    def _error(self) -> ProtocolError:
+        return ProtocolError(
+            ErrorCode.BAD_AUDIO,
+            "got NaN or infinite samples at"
+            f" {self._read / self._format.sample_rate_hz:.3f} s, expected finite ones",
+        )
+
+    def _block(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        if not len(samples):
+            return []
+        return [AudioBlock(np.ascontiguousarray(samples.T))]
+
+
+def _spans(bad: Collection[int], left: int, hold_off: int) -> list[tuple[int, int]]:
+    """Return the spans of ticks to leave out; the last may reach past the end.
+
+    Args:
+        bad: indices of the bad ticks, increasing.
+        left: ticks to leave out at the start, because of bad ones before.
+        hold_off: good ticks to leave out after a bad one.
+    """
+    spans: list[tuple[int, int]] = [(0, left)] if left else []
+    for tick in bad:
+        index = int(tick)
+        if spans and index < spans[-1][1]:
+            spans[-1] = (spans[-1][0], index + 1 + hold_off)
+        else:
+            spans.append((index, index + 1 + hold_off))
+    return spans

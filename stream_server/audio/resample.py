@@ -1,0 +1,90 @@
+"""From the client's rate to 16 kHz, without drift."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.types import FloatArray
+
+__all__ = ["Resampler", "to_clock"]
+
+
+def to_clock(source_samples: int, rate_hz: int) -> int:
+    """Return the position on the 16 kHz clock of a sample index at ``rate_hz``, rounded down."""
+    return source_samples * SAMPLE_RATE_HZ // rate_hz
+
+
+class Resampler:
+    """All channels of a stream, stretch by stretch.
+
+    A stretch is audio without interruption; within it the filter runs on, and at its end what is
+    still inside comes out. The output of a stretch of source samples ``[a, b)`` has exactly
+    ``to_clock(b) - to_clock(a)`` samples, so positions never drift, however many stretches there
+    are. 16 kHz passes through untouched.
+
+    The quality is soxr's LQ: it holds audio back for up to 61 ms (from 8 kHz; 22 ms from 44.1 kHz)
+    where HQ takes 115 ms, and is flat up to 80 % of the band.
+
+    Args:
+        rate_hz: of the source.
+        num_channels: of the source.
+    """
+
+    def __init__(self, rate_hz: int, num_channels: int) -> None:
+        self._rate_hz = rate_hz
+        self._num_channels = num_channels
+        self._stream = (
+            None
+            if rate_hz == SAMPLE_RATE_HZ
+            else soxr.ResampleStream(
+                rate_hz, SAMPLE_RATE_HZ, num_channels, dtype="float32", quality="LQ"
+            )
+        )
+        self._start = 0  # of the stretch, in source samples
+        self._end = 0
+        self._given = 0  # output samples of the stretch so far
+
+    @property
+    def is_free(self) -> bool:
+        """Whether audio passes through at once and untouched."""
+        return self._stream is None
+
+    def begin(self, source_sample: int) -> None:
+        """Let the next audio be at ``source_sample``. Call :meth:`finish` before."""
+        self._start = self._end = source_sample
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take and return float32 ``(samples, channels)``; what comes out lags behind."""
+        self._end += len(block)
+        if self._stream is None:
+            return block
+        if not len(block):
+            return block
+        return self._counted(self._stream.resample_chunk(block))
+
+    def finish(self) -> FloatArray:
+        """End the stretch; return its last samples ``(samples, channels)``."""
+        nothing = np.empty((0, self._num_channels), dtype=np.float32)
+        if self._stream is None or self._end == self._start:
+            self._start = self._end
+            return nothing
+        tail = self._counted(self._stream.resample_chunk(nothing, last=True))
+        missing = self._expected - self._given
+        # The filter's own count may differ from the clock's by the sample that rounding decides.
+        if missing > 0:
+            last = tail[-1:] if len(tail) else np.zeros((1, self._num_channels), dtype=np.float32)
+            tail = np.concatenate([tail, np.repeat(last, missing, axis=0)])
+        self._stream.clear()
+        self._start, self._given = self._end, 0
+        return tail
+
+    @property
+    def _expected(self) -> int:
+        return to_clock(self._end, self._rate_hz) - to_clock(self._start, self._rate_hz)
+
+    def _counted(self, output: FloatArray) -> FloatArray:
+        kept = output[: max(0, self._expected - self._given)]
+        self._given += len(kept)
+        return kept

@@ -1,0 +1,18 @@
+"""Engines while the server runs: opened, shared by streams, replaced by better ones, closed."""
+
+from __future__ import annotations
+
+from stream_server.engines.handle import EngineHandle, EngineLease, EngineSource
+from stream_server.engines.pool import EnginePool
+from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
+
+__all__ = [
+    "EngineHandle",
+    "EngineLease",
+    "EnginePool",
+    "EngineSource",
+    "EngineStatus",
+    "PoolStatus",
+    "UpgradeState",
+    "UpgradeStatus",
+]

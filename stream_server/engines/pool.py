@@ -1,0 +1,289 @@
+"""The engines of a server: one that new streams use, and those that running streams began with.
+
+::
+
+    start ─▶ best model on disk ─▶ first engine ──────────▶ closed when its last stream has ended
+                                     │ is ready at once          ▲
+                                     ▼                           │ from here on it gets no new ones
+    model.name auto: hub ─▶ fetch ─▶ second engine ─▶ warmed up ─┴─▶ new streams use it
+
+A stream keeps the engine it began with: labels and scores of two models are not to be mixed in
+one timeline. What is fetched never delays readiness or a stream; when it fails, streams go on
+with the model there is, and the hub is asked again every hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from ser_engine.batching.worker import ThreadWorker, Worker
+from ser_engine.config import EngineConfig
+from ser_engine.errors import EngineDeadError, HubUnavailableError
+from ser_engine.models.find import model_to_fetch
+from ser_engine.models.folder import FUNASR_LICENCE
+from ser_engine.models.hub import FetchProgress
+from ser_engine.models.hub_clients import MODEL_NAMES
+from ser_engine.runtimes.select import choose_device
+from stream_server.engines.fetching import (
+    Fetch,
+    Prepare,
+    fetch_in_child,
+    in_daemon_thread,
+    prepare_in_child,
+)
+from stream_server.engines.handle import EngineLease
+from stream_server.engines.loading import Load, load, load_beside_another
+from stream_server.engines.local import LocalEngine
+from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
+
+__all__ = ["RETRY_INTERVAL_S", "EnginePool", "best_published", "model_to_upgrade_to"]
+
+RETRY_INTERVAL_S = 3600.0
+"""Time after which a hub that did not give a model is asked again."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """An engine and how many streams use it."""
+
+    engine: LocalEngine
+    num_streams: int = 0
+
+
+class EnginePool:
+    """See :class:`~stream_server.engines.handle.EngineSource`. Belongs to one event loop.
+
+    Args:
+        config: the engine's settings.
+        load_first: reads the model of the first engine.
+        load_second: reads a model that was fetched, while the first engine is in use.
+        fetch: fetches a model.
+        prepare: does what takes long and need not be done beside streams, before ``load_second``.
+        make_worker: makes what runs an engine.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        load_first: Load = load,
+        load_second: Load = load_beside_another,
+        fetch: Fetch = fetch_in_child,
+        prepare: Prepare = prepare_in_child,
+        make_worker: Callable[[], Worker] = ThreadWorker,
+    ) -> None:
+        self._config = config
+        self._load_first = load_first
+        self._load_second = load_second
+        self._fetch = fetch
+        self._prepare = prepare
+        self._make_worker = make_worker
+        self._slots: list[_Slot] = []
+        self._current: _Slot | None = None
+        self._upgrade = UpgradeStatus()
+        self._upgrading: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._told_tenths = 0
+
+    async def start(self) -> None:
+        """Open the first engine; the pool is ready when this returns. Once only.
+
+        A model that is named and not on disk is fetched first: nothing else may score instead.
+
+        Raises:
+            SerEngineError: the model cannot be had or executed; the message says what to do.
+        """
+        model_config = self._config.model
+        # Looks at the disk and may import the hubs' clients, which takes seconds.
+        missing = await in_daemon_thread(lambda: model_to_fetch(model_config), name="find-model")
+        try:
+            if missing is not None:
+                await self._fetch_model(missing)
+                self._note(UpgradeState.WARMING)
+            self._current = await self._open(self._config, self._load_first)
+        except Exception as error:
+            if missing is not None:
+                self._note(UpgradeState.FAILED, reason=str(error))
+            raise
+        if missing is not None:
+            self._note(UpgradeState.READY)
+        wanted = model_to_upgrade_to(self._config, self._current.engine.info.name)
+        if wanted is not None:
+            self._upgrading = asyncio.create_task(
+                self._keep_upgrading(wanted), name="engine-upgrade"
+            )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a new stream would be scored."""
+        return self._current is not None and self._current.engine.is_alive
+
+    def acquire(self) -> EngineLease:
+        """Lend the engine new streams use; it stays open until the lease is released.
+
+        Raises:
+            EngineDeadError: it was not started, is dead or was closed.
+        """
+        slot = self._current
+        if slot is None or not slot.engine.is_alive:
+            raise EngineDeadError(
+                "got a new stream while no engine is alive, expected one; see what was logged,"
+                " then start the server anew"
+            )
+        slot.num_streams += 1
+        return EngineLease(slot.engine, lambda: self._give_back(slot))
+
+    def status(self) -> PoolStatus:
+        """Return what people are told of the engines."""
+        slots = sorted(self._slots, key=lambda slot: slot is not self._current)
+        return PoolStatus(
+            is_ready=self.is_ready,
+            engines=tuple(
+                EngineStatus(
+                    info=slot.engine.info,
+                    runtime=slot.engine.runtime_name,
+                    takes_new_streams=slot is self._current,
+                    num_streams=slot.num_streams,
+                    is_alive=slot.engine.is_alive,
+                    num_pending=slot.engine.num_pending,
+                    stats=slot.engine.stats,
+                )
+                for slot in slots
+            ),
+            upgrade=self._upgrade,
+        )
+
+    async def aclose(self) -> None:
+        """Stop fetching and close every engine, whoever still uses it."""
+        self._current = None
+        if self._upgrading is not None:
+            self._upgrading.cancel()
+            await asyncio.wait([self._upgrading])
+        slots, self._slots = self._slots, []
+        closing = [self._close(slot) for slot in slots]
+        await asyncio.gather(*closing, *self._closing, return_exceptions=True)
+
+    async def _open(self, config: EngineConfig, load: Load) -> _Slot:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        engine = LocalEngine(config, load, make_worker=self._make_worker)
+        try:
+            await engine.start()
+        except BaseException:
+            await engine.aclose()
+            raise
+        slot = _Slot(engine)
+        self._slots.append(slot)
+        _log.info(
+            "engine_ready",
+            model=engine.info.name,
+            runtime=engine.runtime_name,
+            licence=engine.info.licence,
+            took_s=round(loop.time() - started_s, 1),
+        )
+        return slot
+
+    def _give_back(self, slot: _Slot) -> None:
+        slot.num_streams -= 1
+        self._close_if_unused(slot)
+
+    def _close_if_unused(self, slot: _Slot) -> None:
+        if slot is self._current or slot.num_streams or slot not in self._slots:
+            return
+        self._slots.remove(slot)
+        task = asyncio.create_task(self._close(slot), name="engine-close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, slot: _Slot) -> None:
+        await slot.engine.aclose()
+        _log.info("engine_closed", model=slot.engine.info.name)
+
+    # -- Upgrade -------------------------------------------------------------------------------
+
+    async def _keep_upgrading(self, name: str) -> None:
+        """Fetch a model and let new streams use it; ask again where a hub was away."""
+        asked_before = False
+        while True:
+            try:
+                await self._upgrade_to(name)
+                return
+            except HubUnavailableError as error:
+                self._note(UpgradeState.FAILED, reason=str(error))
+                tell = _log.debug if asked_before else _log.warning
+                tell("model_not_fetched", reason=str(error), again_in_s=RETRY_INTERVAL_S)
+                asked_before = True
+                await asyncio.sleep(RETRY_INTERVAL_S)
+            except Exception as error:
+                # Whatever is wrong with the second engine, the first one goes on.
+                self._note(UpgradeState.FAILED, reason=str(error))
+                _log.error("model_not_used", model=name, reason=str(error))
+                return
+
+    async def _upgrade_to(self, name: str) -> None:
+        await self._fetch_model(name)
+        self._note(UpgradeState.WARMING)
+        # It is on disk now; should it not be, no thread of this process is to fetch it.
+        model_config = replace(self._config.model, name=name, offline=True)
+        config = replace(self._config, model=model_config)
+        await self._prepare(config)
+        slot = await self._open(config, self._load_second)
+        former, self._current = self._current, slot
+        self._note(UpgradeState.READY)
+        if former is not None:
+            self._close_if_unused(former)
+
+    async def _fetch_model(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        self._upgrade = UpgradeStatus(UpgradeState.FETCHING, name, FUNASR_LICENCE)
+        self._told_tenths = 0
+        await self._fetch(name, self._config, progress=self._note_progress)
+        took_s = round(loop.time() - started_s, 1)
+        _log.info("model_fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
+
+    def _note(self, state: UpgradeState, *, reason: str = "") -> None:
+        self._upgrade = replace(self._upgrade, state=state, reason=reason)
+
+    def _note_progress(self, progress: FetchProgress) -> None:
+        done, total = progress.done_bytes, progress.total_bytes
+        if not self._upgrade.hub:
+            model, hub = progress.model, progress.hub
+            _log.info("model_fetch_started", model=model, hub=hub, licence=FUNASR_LICENCE)
+        self._upgrade = replace(self._upgrade, hub=progress.hub, done_bytes=done, total_bytes=total)
+        tenths = 10 * done // total if total else 0
+        if tenths > self._told_tenths:
+            self._told_tenths = tenths
+            _log.info(
+                "model_fetch_progress", model=progress.model, done_bytes=done, total_bytes=total
+            )
+
+
+def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
+    """Return the model that is to be fetched while another one is in use.
+
+    With ``model.name: auto`` that is emotion2vec+ large on CUDA and base on a CPU, unless what is
+    in use is at least as good, or ``model.offline`` is on.
+
+    Args:
+        config: the engine's settings.
+        in_use: name of the model in use.
+    """
+    model = config.model
+    if model.name != "auto" or model.offline:
+        return None
+    wanted = best_published(config)
+    better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
+    return None if in_use in better else wanted
+
+
+def best_published(config: EngineConfig) -> str:
+    """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    large, base, _ = MODEL_NAMES
+    return large if choose_device(config.model.device).startswith("cuda") else base

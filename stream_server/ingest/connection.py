@@ -1,0 +1,270 @@
+"""One WebSocket connection: reads what the client asks for, sends it results, ends in order.
+
+The reader hands every message to the stream and waits until the stream has room, so a client faster
+than the engine is held back by TCP. The sender follows the stream's log of results and says how the
+stream is doing. Neither waits for ever: silence and results that are not read both end with
+``idle_timeout_s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from stream_server.config import LimitsConfig
+from stream_server.ingest.message_rate import MessageRate
+from stream_server.live.registry import RunningStream, StreamRegistry
+from stream_server.protocol.client_messages import Stop
+from stream_server.protocol.dialect import Dialect
+from stream_server.protocol.errors import CLOSE_NORMAL, ErrorCode, ProtocolError
+from stream_server.protocol.results import CloseReason
+from stream_server.protocol.server_messages import ServerMessage, error_message
+from stream_server.protocol.stream_spec import StreamSpec
+
+__all__ = ["Connection"]
+
+_log = structlog.get_logger(__name__)
+
+_CLOSE_REASONS: dict[ErrorCode, CloseReason] = {
+    ErrorCode.IDLE: "idle",
+    ErrorCode.TOO_LONG: "too_long",
+    ErrorCode.TOO_MANY_MESSAGES: "too_many_messages",
+    ErrorCode.ENGINE_FAILED: "engine_failed",
+    ErrorCode.INTERNAL: "internal",
+    ErrorCode.SHUTTING_DOWN: "server_stopped",
+}
+"""What the end of a stream is called where an error ends it; others are ``protocol_error``."""
+
+_GOODBYE_S = 5.0
+"""Longest wait for a client to take the error it is closed with."""
+
+
+class Connection:
+    """Runs one accepted connection from its first message to its close.
+
+    Args:
+        websocket: the connection.
+        dialect: what it speaks.
+        registry: where streams are begun and taken up again.
+        limits: what it may do.
+        heartbeat_s: time between heartbeats.
+        authorize: takes the token of the first message, returns its name or raises ProtocolError.
+        on_refused: told of the code of the error that kept a stream from beginning.
+    """
+
+    def __init__(
+        self,
+        websocket: ServerConnection,
+        dialect: Dialect,
+        registry: StreamRegistry,
+        limits: LimitsConfig,
+        heartbeat_s: float,
+        authorize: Callable[[str], str],
+        on_refused: Callable[[ErrorCode], None],
+    ) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._websocket = websocket
+        self._dialect = dialect
+        self._registry = registry
+        self._limits = limits
+        self._heartbeat_s = heartbeat_s
+        self._authorize = authorize
+        self._on_refused = on_refused
+        self._rate = MessageRate(limits.max_messages_per_s, now_s)
+        self._last_message_s = now_s
+        self._task = asyncio.current_task()
+        self._is_receiving = False
+        self._end: ProtocolError | None = None
+        self._released = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the connection until it is closed."""
+        try:
+            try:
+                stream, from_seq = await self._begin()
+            except ProtocolError as error:
+                self._on_refused(error.code)
+                raise
+            await self._serve(stream, from_seq)
+        except ProtocolError as error:
+            self._released.set()
+            await self._refuse(error)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._released.set()
+
+    async def end(self, error: ProtocolError) -> None:
+        """End the connection for a reason outside of it; return when its stream is free."""
+        self._interrupt(error)
+        await self._released.wait()
+
+    # -- beginning --------------------------------------------------------------------------------
+
+    async def _begin(self) -> tuple[RunningStream, int]:
+        """Return the stream that the first message asks for, and the first result to send."""
+        spec = await self._first_request()
+        token_name = self._authorize(spec.token)
+        stream = await self._registry.resume(spec, token_name, self)
+        resumed = stream is not None
+        if stream is None:
+            stream = self._registry.open(spec, token_name, self)
+        try:
+            await self._send(stream.ready(self._limits, resumed=resumed))
+        except ConnectionClosed:
+            self._registry.detach(stream, self)
+            raise
+        return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0
+
+    async def _first_request(self) -> StreamSpec:
+        if self._dialect.start is not None:
+            return self._dialect.start
+        try:
+            async with asyncio.timeout(self._limits.start_timeout_s):
+                while not (requests := self._dialect.receive(await self._next_message())):
+                    pass
+        except TimeoutError:
+            raise ProtocolError(
+                ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"
+            ) from None
+        (spec,) = requests
+        assert isinstance(spec, StreamSpec), "a dialect begins with what the client wants"
+        return spec
+
+    # -- running ----------------------------------------------------------------------------------
+
+    async def _serve(self, stream: RunningStream, from_seq: int) -> None:
+        sender = asyncio.create_task(self._send_results(stream, from_seq), name="sender")
+        try:
+            error = await self._read(stream)
+            if error is not None and error.code in (ErrorCode.REPLACED, ErrorCode.SLOW_CONSUMER):
+                # The stream goes on without this connection.
+                self._registry.detach(stream, self)
+                raise error
+            reason = _CLOSE_REASONS.get(error.code, "protocol_error") if error else "stopped"
+            await self._registry.close(stream, reason)
+            await sender
+            if error is not None:
+                raise error
+            await self._websocket.close(CLOSE_NORMAL)
+        except BaseException:
+            self._registry.detach(stream, self)
+            raise
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+
+    async def _read(self, stream: RunningStream) -> ProtocolError | None:
+        """Hand over what the client sends until it stops; return the error that ended it, if any.
+
+        Raises:
+            ConnectionClosed: the client is gone.
+        """
+        while self._end is None:
+            try:
+                for request in self._dialect.receive(await self._next_message()):
+                    if isinstance(request, Stop):
+                        return None
+                    await stream.runner.handle(request)
+            except ProtocolError as error:
+                if error.ends_stream:
+                    return error
+                await self._send(error_message(error))
+            except ConnectionClosed:
+                raise
+            except Exception:
+                _log.exception("stream_failed", stream_id=stream.stream_id)
+                return ProtocolError(ErrorCode.INTERNAL, "the server failed on this stream")
+        return self._end
+
+    async def _next_message(self) -> str | bytes:
+        self._is_receiving = True
+        try:
+            message = await self._websocket.recv()
+        except asyncio.CancelledError:
+            if self._end is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._end from None
+        finally:
+            self._is_receiving = False
+        self._last_message_s = now_s = asyncio.get_running_loop().time()
+        self._rate.take(now_s)
+        if len(message) > self._limits.max_message_bytes:
+            raise ProtocolError(
+                ErrorCode.MESSAGE_TOO_BIG,
+                f"got a message of {len(message)} bytes, expected at most"
+                f" {self._limits.max_message_bytes}",
+            )
+        return message
+
+    async def _send_results(self, stream: RunningStream, from_seq: int) -> None:
+        loop, kept = asyncio.get_running_loop(), stream.runner.results
+        beat_s = loop.time() + self._heartbeat_s
+        try:
+            while True:
+                if loop.time() >= beat_s:
+                    self._check_idle()
+                    await self._send(stream.runner.heartbeat())
+                    beat_s = loop.time() + self._heartbeat_s
+                try:
+                    async with asyncio.timeout_at(beat_s):
+                        unread = await kept.read(from_seq)
+                except TimeoutError:
+                    continue
+                if not unread.results:
+                    return
+                if unread.num_dropped:
+                    stream.runner.warn_dropped(unread.num_dropped)
+                for result in unread.results:
+                    await self._send(result)
+                from_seq = unread.results[-1].seq + 1
+        except ConnectionClosed:
+            pass  # The reader hears of it too.
+        except ProtocolError as error:
+            self._interrupt(error)
+
+    async def _send(self, message: ServerMessage) -> None:
+        for text in self._dialect.send(message):
+            try:
+                async with asyncio.timeout(self._limits.idle_timeout_s):
+                    await self._websocket.send(text)
+            except TimeoutError:
+                raise ProtocolError(
+                    ErrorCode.SLOW_CONSUMER,
+                    f"results were not read for {self._limits.idle_timeout_s:g} s",
+                ) from None
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def _check_idle(self) -> None:
+        silent_s = asyncio.get_running_loop().time() - self._last_message_s
+        if self._is_receiving and silent_s > self._limits.idle_timeout_s:
+            self._interrupt(
+                ProtocolError(
+                    ErrorCode.IDLE,
+                    f"got no message for {silent_s:.0f} s, expected one within"
+                    f" {self._limits.idle_timeout_s:g} s",
+                )
+            )
+
+    def _interrupt(self, error: ProtocolError) -> None:
+        """Let the reader end with ``error``, after the message it is at."""
+        if self._end is None:
+            self._end = error
+            if self._is_receiving and self._task is not None:
+                self._task.cancel()
+
+    async def _refuse(self, error: ProtocolError) -> None:
+        """Tell the client why, and close."""
+        code = error.kind.close_code
+        assert code is not None, "an error that leaves the stream as it was does not end it"
+        with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._send(error_message(error))
+                await self._websocket.close(code, error.code.value)

@@ -1,0 +1,1 @@
+"""Streams while they run: the asyncio shell around :mod:`stream_server.session`."""

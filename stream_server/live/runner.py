@@ -1,0 +1,290 @@
+"""One stream while it runs: what the client asks for in order, windows to the engine, results out.
+
+The runner outlives connections: a client that drops and comes back goes on with the same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from ser_engine.errors import EngineDeadError
+from ser_engine.frames import SAMPLE_RATE_HZ
+from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, to_result
+from stream_server.config import LimitsConfig
+from stream_server.engines.handle import EngineLease
+from stream_server.live.kept_results import KeptResults
+from stream_server.live.lane import Lane
+from stream_server.metrics import Metrics
+from stream_server.protocol.client_messages import Discarded, Flush, KeepAlive, Mark, Pause, Resume
+from stream_server.protocol.dialect import AudioData, Inbound
+from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.results import CloseReason, Point, Result, Warning, WarningCode
+from stream_server.protocol.server_messages import Heartbeat
+from stream_server.session.session import Session
+from stream_server.session.windows import ChannelWindow
+
+__all__ = ["StreamRunner"]
+
+_AHEAD_S = 1.0
+"""Audio this far ahead of the time since the stream began comes faster than real time: it can
+wait, so none of its windows is given up, and live audio goes before it."""
+_WARN_AHEAD_S = 5.0
+"""Far enough ahead for the client to be told."""
+_PATIENCE = 0.8
+"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
+
+
+class StreamRunner:
+    """Runs one session on one engine.
+
+    Args:
+        session: the stream's core, not opened yet.
+        lease: the engine the stream keeps until its end.
+        evaluator: raises alerts from the stream's points.
+        metrics: told of audio, windows and lag.
+        publish: told of every result, in order.
+        limits: how long, how much is kept, and for how long the end may take.
+        now: seconds since 1970.
+
+    Attributes:
+        session: the stream's core.
+        timeline: windows and steps of its engine.
+        results: the latest results, for the client.
+        received_controls: requests other than audio and keep-alives that were dealt with.
+        close_reason: why the stream ended or is about to; None while it runs.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        lease: EngineLease,
+        evaluator: AlertEvaluator,
+        metrics: Metrics,
+        publish: Callable[[Result], None],
+        limits: LimitsConfig,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.session = session
+        self.results = KeptResults(limits.max_kept_results)
+        self.received_controls = 0
+        self.close_reason: CloseReason | None = None
+        self._lease = lease
+        self._evaluator = evaluator
+        self._metrics = metrics
+        self._publish_result = publish
+        self._limits = limits
+        self._now = now
+        self._started_s = asyncio.get_running_loop().time()
+        self._paused_at_s: float | None = None
+        self._warned_ahead = False
+        self._dead: EngineDeadError | None = None
+        self.timeline = lease.engine.config.timeline
+        self._step_s = self.timeline.step_ms / 1000
+        self._lanes = {
+            channel: Lane(
+                session,
+                lease.engine,
+                metrics,
+                self._step_s * _PATIENCE,
+                self._publish,
+                self._engine_died,
+            )
+            for channel in session.analysed
+        }
+        session.opened(now())
+        self._publish()
+
+    # -- what the client asks for; one call at a time ---------------------------------------------
+
+    async def handle(self, request: Inbound) -> None:
+        """Do what a client asks for; return when there is room for more.
+
+        Raises:
+            ProtocolError: the client has to be told; the code says whether the stream ends.
+        """
+        self._check_engine()
+        if not isinstance(request, AudioData | KeepAlive):
+            self.received_controls += 1
+        match request:
+            case AudioData(data=data):
+                await self._receive(data)
+            case Flush():
+                await self._put(self.session.flush())
+            case Pause():
+                self._paused_at_s = asyncio.get_running_loop().time()
+                await self._put(self.session.pause())
+            case Resume(paused_samples=None):
+                length = self._checked_length(self._measured_pause_samples())
+                await self._put(self.session.resume(length, is_counted=False))
+            case Resume(paused_samples=int() as samples):
+                await self._put(self.session.resume(self._checked_length(samples)))
+            case Discarded(samples=samples):
+                await self._put(self.session.discard(self._checked_length(samples)))
+            case Mark(name=name):
+                self.session.mark(name)
+            case KeepAlive():
+                pass
+            case _:
+                raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
+        self._publish()
+
+    async def rejoin(self, next_sample: int) -> None:
+        """Go on after a lost connection; what the client has no more is lost.
+
+        Args:
+            next_sample: position of the oldest audio the client can still send, at its rate.
+
+        Raises:
+            ProtocolError: the client says it is further than the stream may become.
+        """
+        self._check_engine()
+        self._checked_length(next_sample - self.session.received_samples)
+        await self._put(self.session.rejoin(max(next_sample, self.session.received_samples)))
+        self._metrics.stream_resumed()
+        self._publish()
+
+    def has_ended(self) -> bool:
+        """Whether the stream ended or is about to."""
+        return self.close_reason is not None
+
+    async def finish(self, reason: CloseReason) -> None:
+        """Answer what is left and end the stream. Ending it again does nothing."""
+        if self.close_reason is not None:
+            return
+        self.close_reason = reason
+        try:
+            # What is not answered in time becomes a gap.
+            with contextlib.suppress(TimeoutError, ProtocolError):
+                async with asyncio.timeout(self._limits.drain_timeout_s):
+                    await self._put(self.session.finish())
+                    await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+        finally:
+            for lane in self._lanes.values():
+                await lane.aclose()
+            self._end()
+
+    # -- what is told -----------------------------------------------------------------------------
+
+    def heartbeat(self) -> Heartbeat:
+        """Return how the stream is doing."""
+        session = self.session
+        stats = [lane.stats for lane in self._lanes.values()]
+        audio_s = sum(each.audio_s for each in stats)
+        windows = sum(each.windows for each in stats)
+        lag_s = max(session.received_s - session.published_s, 0.0)
+        self._metrics.lag(lag_s)
+        return Heartbeat(
+            stream_id=session.stream_id,
+            received_samples=session.received_samples,
+            received_controls=self.received_controls,
+            received_s=round(session.received_s, 3),
+            published_s=round(session.published_s, 3),
+            lag_ms=round(lag_s * 1000, 1),
+            real_time_factor=round(sum(s.engine_s for s in stats) / audio_s, 4) if audio_s else 0.0,
+            effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+        )
+
+    def warn_dropped(self, count: int) -> None:
+        """Say that the client reads too slowly."""
+        self._warn("results_dropped", f"{count} results were dropped: they were not read in time")
+        self._publish()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    async def _receive(self, data: bytes) -> None:
+        before_s = self.session.received_s
+        self.session.receive(data)
+        self._metrics.audio((self.session.received_s - before_s) * len(self.session.channels))
+        while self.session.has_backlog:
+            await self._put(self.session.advance())
+            self._publish()
+        for error in self.session.take_errors():
+            raise error
+        if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
+            raise ProtocolError(
+                ErrorCode.TOO_LONG,
+                f"got more than {self._limits.max_stream_s:g} s of audio, expected less",
+            )
+
+    async def _put(self, windows: Sequence[ChannelWindow]) -> None:
+        if not windows:
+            return
+        is_live, ahead_s = self.session.spec.live, self._ahead_s()
+        for window in windows:
+            await self._lanes[window.channel].put(window, patient=not is_live or ahead_s > _AHEAD_S)
+            self._check_engine()
+        if is_live and ahead_s > _WARN_AHEAD_S and not self._warned_ahead:
+            self._warned_ahead = True
+            self._warn(
+                "faster_than_real_time",
+                f"live audio comes {ahead_s:.0f} s ahead of time; say 'live': false of a recording",
+            )
+
+    def _ahead_s(self) -> float:
+        elapsed_s = asyncio.get_running_loop().time() - self._started_s
+        return self.session.received_s - elapsed_s
+
+    def _measured_pause_samples(self) -> int:
+        if self._paused_at_s is None:
+            return 0  # The session says that there is no pause.
+        paused_s = asyncio.get_running_loop().time() - self._paused_at_s
+        return round(paused_s * self.session.spec.format.sample_rate_hz)
+
+    def _checked_length(self, num_samples: int) -> int:
+        length_s = num_samples / self.session.spec.format.sample_rate_hz
+        if self.session.received_s + length_s > self._limits.max_stream_s:
+            raise ProtocolError(
+                ErrorCode.TOO_LONG,
+                f"got a gap of {length_s:.0f} s at {self.session.received_s:.0f} s, expected a"
+                f" stream of at most {self._limits.max_stream_s:g} s",
+            )
+        return num_samples
+
+    def _publish(self) -> None:
+        """Publish what is due, and the alerts it raises."""
+        while results := self.session.take_results():
+            for result in results:
+                self.results.append(result)
+                self._publish_result(result)
+                if isinstance(result, Point):
+                    self._alert(self._evaluator.feed(result))
+
+    def _alert(self, changes: Iterable[AlertChange]) -> None:
+        for change in changes:
+            self.session.publish(partial(to_result, change, self.session.stream_id))
+
+    def _warn(self, code: WarningCode, message: str) -> None:
+        self.session.publish(
+            lambda seq: Warning(
+                stream_id=self.session.stream_id,
+                seq=seq,
+                code=code,
+                channel=None,
+                message=message,
+                at_s=self.session.received_s,
+            )
+        )
+
+    def _end(self) -> None:
+        assert self.close_reason is not None, "only what was told to end ends"
+        self._alert(self._evaluator.finish())
+        self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
+        self._publish()
+        self.results.close()
+        for channel in self._lanes:
+            self._lease.engine.forget(f"{self.session.stream_id}/{channel}")
+        self._lease.release()
+
+    def _engine_died(self, error: EngineDeadError) -> None:
+        self._dead = error
+
+    def _check_engine(self) -> None:
+        if self._dead is not None:
+            raise ProtocolError(
+                ErrorCode.ENGINE_FAILED, "the engine that scored this stream is gone"
+            )

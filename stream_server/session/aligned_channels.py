@@ -1,0 +1,158 @@
+"""The channels of a session on one clock: audio and gaps in, windows out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.types import FloatArray
+from stream_server.audio.intake import AudioBlock, Intake, NoAudio
+from stream_server.protocol.audio_format import AudioFormat
+from stream_server.session.channel import AnalysedChannel
+from stream_server.session.windows import ChannelWindow
+
+__all__ = ["BLOCK_MS", "AlignedChannels", "Tap"]
+
+Tap = Callable[[int, FloatArray], None]
+"""Is given the audio of every channel, float32 ``(samples,)`` at 16 kHz: index, samples. Gaps come
+as zeros, so that a position in it is one on the clock."""
+
+BLOCK_MS = 500
+"""Audio that is decoded at once, where no boundary is nearer: many short messages then cost little
+more than few long ones."""
+
+_MAX_BLOCKS = 10
+"""Blocks of one :meth:`AlignedChannels.advance`: where steps are long, a caller gets to do other
+things in between."""
+
+_RESAMPLER_LAG_SAMPLES = 980
+"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
+the boundary's audio comes out."""
+
+_ZEROS_SAMPLES = SAMPLE_RATE_HZ
+
+
+class AlignedChannels:
+    """Feeds every analysed channel the same samples and gaps.
+
+    Args:
+        audio_format: of the bytes.
+        lanes: the analysed channels.
+        step_samples: between boundaries.
+        tap: is given all audio; without one only analysed channels are decoded.
+    """
+
+    def __init__(
+        self,
+        audio_format: AudioFormat,
+        lanes: Sequence[AnalysedChannel],
+        step_samples: int,
+        tap: Tap | None,
+    ) -> None:
+        self._lanes = lanes
+        self._lane_of = {lane.index: lane for lane in lanes}
+        self._step = step_samples
+        self._tap = tap
+        every = range(audio_format.num_channels)
+        self._decoded = tuple(every) if tap else tuple(lane.index for lane in lanes)
+        self.intake = Intake(audio_format, self._decoded)
+        self._block_ticks = audio_format.sample_rate_hz * BLOCK_MS // 1000
+        self._items: deque[AudioBlock | NoAudio] = deque()
+        self._boundary = step_samples  # where windows fall due next
+        self.clock_samples = 0  # stream time the channels have taken
+        self._set_wake()
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether :meth:`advance` would do something."""
+        return bool(self._items) or self.intake.buffered_ticks >= self._wake_ticks
+
+    def advance(self) -> list[ChannelWindow]:
+        """Process the backlog up to the next boundary."""
+        windows: list[ChannelWindow] = []
+        for _ in range(_MAX_BLOCKS):
+            if windows or not self.has_backlog:
+                break
+            if not self._items:
+                self._items += self.intake.read(self._ticks_at_once())
+            if self._items:
+                boundary = self._boundary
+                windows += self._take_item()
+                if self._boundary != boundary:
+                    break
+            self._set_wake()
+        self._set_wake()
+        return windows
+
+    def drain(self, items: Iterable[AudioBlock | NoAudio]) -> list[ChannelWindow]:
+        """Process what was read, ``items`` included."""
+        self._items += items
+        windows: list[ChannelWindow] = []
+        while self._items:
+            windows += self._take_item()
+        self._set_wake()
+        return windows
+
+    def flush(self) -> list[ChannelWindow]:
+        """Process everything that was received, and make every complete frame due."""
+        windows = self.drain(self.intake.flush())
+        for lane in self._lanes:
+            windows += lane.flush()
+        return windows
+
+    def finish(self) -> list[ChannelWindow]:
+        """The same, for the last time."""
+        windows = self.drain(self.intake.flush())
+        for lane in self._lanes:
+            windows += lane.finish()
+        return windows
+
+    def _set_wake(self) -> None:
+        """Compute how much has to be buffered until there is something to do."""
+        lag = _RESAMPLER_LAG_SAMPLES if self.intake.is_resampling else 0
+        to_boundary = self.intake.to_source(self._boundary + lag) - self.intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
+
+    def _ticks_at_once(self) -> int:
+        if self.intake.is_resampling:
+            return self._block_ticks
+        return min(self._block_ticks, self._boundary - self.clock_samples)
+
+    def _take_item(self) -> list[ChannelWindow]:
+        """Let the channels take the next item, audio up to the next boundary only."""
+        item = self._items.popleft()
+        if isinstance(item, NoAudio):
+            return self._pass_time(item)
+        samples, to_boundary = item.samples, self._boundary - self.clock_samples
+        if samples.shape[1] > to_boundary:
+            self._items.appendleft(AudioBlock(samples[:, to_boundary:]))
+            samples = samples[:, :to_boundary]
+        self.clock_samples += samples.shape[1]
+        if self.clock_samples == self._boundary:
+            self._boundary += self._step
+        windows: list[ChannelWindow] = []
+        for index, row in zip(self._decoded, samples, strict=True):
+            if index in self._lane_of:
+                windows += self._lane_of[index].push(row)
+            if self._tap is not None:
+                self._tap(index, row)
+        return windows
+
+    def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
+        if gap.num_samples == 0:
+            return []
+        windows: list[ChannelWindow] = []
+        for lane in self._lanes:
+            windows += lane.mark_gap(gap.reason, gap.num_samples)
+        self.clock_samples += gap.num_samples
+        # After a gap there is no left context: boundaries count from its end.
+        self._boundary = self.clock_samples + self._step
+        if self._tap is not None:
+            for start in range(0, gap.num_samples, _ZEROS_SAMPLES):
+                zeros = np.zeros(min(_ZEROS_SAMPLES, gap.num_samples - start), dtype=np.float32)
+                for index in self._decoded:
+                    self._tap(index, zeros)
+        return windows

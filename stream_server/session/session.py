@@ -1,0 +1,275 @@
+"""One stream: bytes and answers in, windows and results out.
+
+Pure and synchronous; whoever holds the session calls the engine, when it likes::
+
+    session = Session(stream_id="s-1", spec=spec, model=engine.info, ...)
+    session.opened(at=now)
+    session.receive(message)
+    while session.has_backlog:
+        for each in session.advance():          # at most one step boundary at a time
+            session.answer(each, engine.step([each.window])[0])
+        publish(session.take_results())
+    for each in session.finish(): ...           # as above
+    session.close("stopped", at=now)
+    publish(session.take_results())
+
+**Channels** share one clock: every analysed channel takes the same samples and gaps, so their
+windows fall due together. A channel whose role is not analysed is not decoded, unless there is a
+tap.
+
+**Positions.** A client counts samples a channel at its own rate, whatever fills them: audio it sent
+or discarded, audio that was lost between two connections, and pauses whose length it told. The
+stream's clock counts the same at 16 kHz, and pauses that were measured here as well.
+
+**Order.** Results are numbered as they fall due, channel by channel. Splitting the audio
+differently changes nothing, as long as windows are answered before more audio is advanced through.
+A ``mark`` or ``flush`` comes back when every frame that was complete at its position is published
+on every analysed channel, or at the end; so it follows all results that tell of audio before it,
+save for segments and gaps that go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ser_engine.errors import WindowError
+from ser_engine.events import GapReason
+from ser_engine.types import WindowResult
+from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.results import CloseReason, Result
+from stream_server.session.notes import Note
+from stream_server.session.session_state import SessionState
+from stream_server.session.windows import ChannelWindow
+
+__all__ = ["Session"]
+
+R = TypeVar("R", bound=Result)
+
+
+class Session(SessionState):
+    """See the module's text; arguments and attributes are those of :class:`SessionState`.
+
+    Methods that return windows return all that became due, in order. After :meth:`finish` those
+    that take audio or are about it raise :class:`RuntimeError`.
+    """
+
+    def receive(self, data: bytes) -> None:
+        """Take encoded bytes, any number; :meth:`advance` makes something of them.
+
+        Raises:
+            ProtocolError: the stream is paused; nothing is taken.
+        """
+        self._check_running()
+        if self._is_paused:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE, "got audio while paused, expected 'resume' first"
+            )
+        if self._drop_bytes:
+            dropped = min(self._drop_bytes, len(data))
+            self._drop_bytes -= dropped
+            data = data[dropped:]
+        self._audio.intake.receive(data)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether :meth:`advance` would do something.
+
+        Less than a block that reaches no boundary waits: it would make nothing due.
+        """
+        return self._audio.has_backlog
+
+    def advance(self) -> list[ChannelWindow]:
+        """Process the backlog up to the next boundary; none due: there may be more of it."""
+        return self._noted(self._audio.advance())
+
+    def flush(self) -> list[ChannelWindow]:
+        """Make everything due that is here; :class:`Flushed` tells when it is published.
+
+        Raises:
+            ProtocolError: too many marks and flushes wait.
+        """
+        self._check_running()
+        self._notes.add(Note(self._audio.intake.end_sample, None))
+        return self._noted(self._audio.flush())
+
+    def pause(self) -> list[ChannelWindow]:
+        """Flush, and let no audio come until :meth:`resume`.
+
+        Raises:
+            ProtocolError: the stream is paused already.
+        """
+        self._check_running()
+        if self._is_paused:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE, "got 'pause' while paused, expected 'resume'"
+            )
+        self._is_paused = True
+        return self._noted(self._audio.flush())
+
+    def resume(self, num_source_samples: int, *, is_counted: bool = True) -> list[ChannelWindow]:
+        """Go on after a pause of that many samples at the client's rate.
+
+        Args:
+            num_source_samples: length of the pause.
+            is_counted: the client told the length and counts on from there; False: it was
+                measured here.
+
+        Raises:
+            ProtocolError: the stream is not paused, or the number is negative.
+        """
+        self._check_running()
+        if not self._is_paused:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE, "got 'resume' without a pause, expected 'pause' first"
+            )
+        windows = self._gap("paused", num_source_samples)
+        if not is_counted:
+            self._uncounted_ticks += num_source_samples
+        self._is_paused = False
+        return windows
+
+    def discard(self, num_source_samples: int) -> list[ChannelWindow]:
+        """Let the client leave audio out; it becomes a gap, ``discarded``.
+
+        Raises:
+            ProtocolError: the number is negative.
+        """
+        return self._gap("discarded", num_source_samples)
+
+    def lose(self, num_source_samples: int) -> list[ChannelWindow]:
+        """Go on after audio that never came; it becomes a gap, ``lost``.
+
+        Raises:
+            ProtocolError: the number is negative.
+        """
+        return self._gap("lost", num_source_samples)
+
+    def rejoin(self, next_sample: int) -> list[ChannelWindow]:
+        """Go on with audio from ``next_sample`` on, by the client's count, after a reconnect.
+
+        A sample that came in part is forgotten. What the server has already is dropped when it
+        comes again; what is missing is lost.
+
+        Raises:
+            ProtocolError: the number is negative.
+        """
+        self._check_running()
+        _check_count("next_sample", next_sample)
+        self._audio.intake.drop_partial_tick()
+        known = max(0, self.received_samples - next_sample)
+        self._drop_bytes = known * self.spec.format.bytes_per_tick
+        return self.lose(max(0, next_sample - self.received_samples))
+
+    def mark(self, name: str) -> None:
+        """Have ``name`` come back at the position of the audio received so far.
+
+        Raises:
+            ProtocolError: too many marks and flushes wait.
+        """
+        self._check_running()
+        self._notes.add(Note(self._audio.intake.end_sample, name))
+        self._noted([])
+
+    def finish(self) -> list[ChannelWindow]:
+        """End the audio. Answer what is pending, then call :meth:`close`."""
+        self._check_running()
+        self._is_finished = True
+        return self._noted(self._audio.finish())
+
+    def answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
+        """Take the answer to a window; earlier ones of its channel are given up.
+
+        After :meth:`close`, or for a window that was given up, it changes nothing.
+
+        Raises:
+            ValueError: the result has another frame hop or other classes than this stream.
+        """
+        if self._is_closed:
+            return
+        self._lane_of[window.channel].answer(window.window, outcome)
+        self._noted([])
+
+    def skip(self, window: ChannelWindow) -> None:
+        """Give a window up; a later one tells of its audio, as far as it reaches back."""
+        if self._is_closed:
+            return
+        self._lane_of[window.channel].skip(window.window)
+        self._noted([])
+
+    def opened(self, at: float) -> None:
+        """Publish :class:`StreamOpened`, the first result.
+
+        Args:
+            at: seconds since 1970, UTC.
+        """
+        if self._log.next_seq:
+            raise RuntimeError(
+                f"got opened() after {self._log.next_seq} results, expected it first"
+            )
+        self._framing.opened(self.spec, self.channels, self.model, self._step_ms, at)
+
+    def publish(self, make: Callable[[int], R]) -> R:
+        """Put a result of the caller's into the order: ``make`` is given its ``seq``."""
+        return self._log.publish(make)
+
+    def take_results(self) -> list[Result]:
+        """Return the results since the last call, in order of ``seq``."""
+        return self._log.take()
+
+    def take_errors(self) -> list[ProtocolError]:
+        """Return what the client has to be told of since the last call: audio that is no number."""
+        return self._audio.intake.take_errors()
+
+    def close(self, reason: CloseReason, at: float, *, alerts: int = 0) -> None:
+        """Publish what is open, :class:`Summary` and :class:`StreamClosed`.
+
+        Audio that was not processed yet is accounted for; speech without an answer is a gap:
+        ``error`` where the engine failed, else ``overload``. Closing again does nothing.
+
+        Args:
+            reason: why.
+            at: seconds since 1970, UTC.
+            alerts: number of alerts raised.
+        """
+        if self._is_closed:
+            return
+        if not self._is_finished:
+            self.finish()
+        self._is_closed = True
+        gap: GapReason = "error" if reason == "engine_failed" else "overload"
+        summaries = tuple([lane.close(gap) for lane in self._lanes])
+        self._noted([])
+        self._framing.closed(
+            reason,
+            at,
+            clock_samples=self.clock_samples,
+            received_samples=self.received_samples,
+            channels=summaries,
+            alerts=alerts,
+        )
+
+    def _gap(self, reason: GapReason, num_source_samples: int) -> list[ChannelWindow]:
+        self._check_running()
+        _check_count(f"{reason} samples", num_source_samples)
+        if num_source_samples == 0:
+            return []
+        return self._noted(self._audio.drain(self._audio.intake.gap(reason, num_source_samples)))
+
+    def _noted(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
+        """Publish the marks and flushes that became due; return ``windows``."""
+        for note in self._notes.take_due(self._is_accounted):
+            self._framing.note(note)
+        return windows
+
+    def _is_accounted(self, sample: int) -> bool:
+        return self._is_closed or all(lane.is_accounted(sample) for lane in self._lanes)
+
+    def _check_running(self) -> None:
+        if self._is_finished:
+            raise RuntimeError("got a call on a session that is finished, expected none")
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 0:
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"got {count} {name}, expected none or more")

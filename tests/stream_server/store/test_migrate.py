@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from stream_server.config import StoreConfig
+from stream_server.store import Store, StoreVersionError
+from stream_server.store.database import make_engine
+from stream_server.store.migrate import newest_revision, upgrade_schema
+from stream_server.store.schema import metadata
+from stream_server.store.url import parse_store_url
+
+
+def test_an_empty_database_gets_the_tables_of_the_schema(store_url: str):
+    engine = make_engine(parse_store_url(store_url), read_only=False)
+    with engine.begin() as connection:
+        upgrade_schema(connection)
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        with warnings.catch_warnings():
+            # Which kinds of index a database can tell about is not what is tested.
+            warnings.simplefilter("ignore")
+            assert compare_metadata(context, metadata) == []
+        assert context.get_current_heads() == (newest_revision(),)
+    engine.dispose()
+
+
+def test_rows_go_with_their_stream_by_the_keys_of_the_schema(store_url: str):
+    engine = make_engine(parse_store_url(store_url), read_only=False)
+    with engine.begin() as connection:
+        upgrade_schema(connection)
+        found = inspect(connection)
+        for table in metadata.sorted_tables:
+            keys = found.get_foreign_keys(table.name)
+            assert [key["name"] for key in keys] == [
+                constraint.name for constraint in table.foreign_key_constraints
+            ]
+            assert all(key["options"]["ondelete"] == "CASCADE" for key in keys)
+    engine.dispose()
+
+
+async def test_opening_again_changes_nothing(store_url: str):
+    for _ in range(2):
+        store = await Store.open(StoreConfig(url=store_url))
+        assert store.is_ready
+        await store.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused(store_url: str):
+    store = await Store.open(StoreConfig(url=store_url))
+    await store.close()
+    engine = make_engine(parse_store_url(store_url), read_only=False)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StoreVersionError, match="version '9999', expected '0001' or older"):
+        await Store.open(StoreConfig(url=store_url))
+
+
+def test_sqlite_is_set_up_as_documented(tmp_path: Path):
+    engine = make_engine(parse_store_url(f"sqlite:///{tmp_path}/timelines.db"), read_only=False)
+    with engine.begin() as connection:
+        upgrade_schema(connection)
+    wanted = {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 5000}
+    wanted |= {"secure_delete": 1, "auto_vacuum": 2}
+    with engine.connect() as connection:
+        got = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in wanted}
+    assert got == wanted
+    engine.dispose()

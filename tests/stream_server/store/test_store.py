@@ -1,0 +1,415 @@
+"""The same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from ser_engine.errors import ConfigError
+from stream_server.bus import LocalBus
+from stream_server.config import StoreConfig
+from stream_server.protocol.results import Flushed, Marked, Result, StreamOpened
+from stream_server.store import Store, StoreError, StoreUnavailableError
+from tests.stream_server.store.conftest import OpenStore
+from tests.support.results import (
+    alert,
+    closed,
+    gap,
+    marked,
+    opened,
+    point,
+    segment,
+    summary,
+    warning,
+)from tests.support.virtual_time import current_loop, virtual_time
+
+DAY_S = 86_400
+
+WHOLE_STREAM: list[Result] = [
+    opened(name="call 7"),
+    point(seq=1, posteriors=(0.123457, 0.5, 0.0, 0.376543)),
+    gap(seq=2, end=8000),
+    warning(seq=3),
+    marked(seq=4, at=12_000),
+    alert(seq=5, at=16_000),
+    point(seq=6, start=8000, end=16_000),
+    segment(seq=7, start=8000, end=20_000),
+    alert(seq=8, state="cleared", at=20_000),
+    summary(seq=9),
+    closed(seq=10),
+]
+
+
+async def stored(store: Store, stream_id: str = "s", **wanted: Any) -> list[Result]:
+    found = await store.results(stream_id, **wanted)
+    assert found is not None
+    return list(found.results)
+
+
+async def put(store: Store, *results: Result) -> None:
+    for result in results:
+        store.write(result)
+    await store.flush()
+
+
+async def test_what_was_published_is_what_comes_back(store: Store):
+    await put(store, *WHOLE_STREAM)
+    found = await store.results("s")
+    assert found is not None
+    assert list(found.results) == WHOLE_STREAM
+    assert (found.last_seq, found.is_complete) == (10, True)
+    assert (store.writer.pending, store.writer.dropped) == (0, 0)
+    assert store.writer.written == len(WHOLE_STREAM)
+
+
+async def test_writing_again_changes_nothing(store: Store):
+    await put(store, *WHOLE_STREAM)
+    await put(store, *WHOLE_STREAM)
+    assert await stored(store) == WHOLE_STREAM
+
+
+async def test_what_is_published_on_the_bus_is_stored(store: Store):
+    bus = LocalBus()
+    running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=100)))
+    await asyncio.sleep(0)
+    for result in WHOLE_STREAM[:5]:
+        bus.publish(result)
+    await store.flush()
+    assert await stored(store) == WHOLE_STREAM[:5]
+    for result in WHOLE_STREAM[5:]:
+        bus.publish(result)
+    bus.close()
+    await running
+    await store.flush()
+    assert await stored(store) == WHOLE_STREAM
+
+
+async def test_a_segment_is_stored_in_its_latest_version(store: Store):
+    await put(store, opened(), segment(seq=1, end=8000, final=False))
+    assert await stored(store, kinds=["segment"]) == [segment(seq=1, end=8000, final=False)]
+    await put(store, segment(seq=2, end=16_000, final=False), gap(seq=3, channel=1, final=False))
+    await put(store, segment(seq=4, end=24_000))
+    assert await stored(store, kinds=["segment", "gap"]) == [
+        gap(seq=3, channel=1, final=False),
+        segment(seq=4, end=24_000),
+    ]
+    await put(store, segment(seq=2, end=16_000, final=False), closed(seq=5))
+    assert await stored(store, kinds=["segment", "gap"]) == [
+        gap(seq=3, channel=1, final=True),
+        segment(seq=4, end=24_000),
+    ]
+
+
+async def test_stored_and_live_results_join_without_hole_or_double(store: Store):
+    bus = LocalBus()
+    running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
+    await asyncio.sleep(0)
+    bus.publish(opened())
+    for seq in range(1, 50):
+        bus.publish(point(seq=seq))
+    live = bus.subscribe(name="feed", capacity=1000)
+    for seq in range(50, 60):
+        bus.publish(point(seq=seq))
+    await store.flush()
+    for seq in range(60, 70):
+        bus.publish(point(seq=seq))
+    found = await store.results("s")
+    assert found is not None
+    later = [result for result in live.take_waiting() if result.seq > found.last_seq]
+    assert [result.seq for result in (*found.results, *later)] == list(range(70))
+    bus.close()
+    await running
+
+
+async def test_results_come_in_pages(store: Store):
+    await put(store, *WHOLE_STREAM)
+    pages: list[Result] = []
+    after_seq = -1
+    while True:
+        found = await store.results("s", after_seq=after_seq, limit=3)
+        assert found is not None
+        pages += found.results
+        if found.is_complete:
+            break
+        assert len(found.results) == 3
+        after_seq = found.results[-1].seq
+    assert pages == WHOLE_STREAM
+
+
+async def test_results_from_a_position_on_and_of_some_kinds(store: Store):
+    await put(store, *WHOLE_STREAM)
+    assert [result.seq for result in await stored(store, from_sample=12_000)] == [
+        *(0, 4, 5, 6, 7, 8, 9, 10)
+    ]
+    assert [result.seq for result in await stored(store, kinds=["point", "alert"])] == [1, 5, 6, 8]
+    assert await stored(store, kinds=[]) == []
+    assert await store.results("nobody") is None
+
+
+async def test_flushed_is_not_kept(store: Store):
+    await put(store, opened(), Flushed(stream_id="s", seq=1, at_sample=0, at_s=0.0))
+    assert await stored(store) == [opened()]
+    assert store.writer.dropped == 0
+
+
+async def test_streams_are_listed_newest_first(store: Store):
+    for number, name in enumerate(("Berlin 50%", "paris", "BERLIN 2")):
+        await put(store, opened(f"s{number}", name=name, at=1000.0 + number))
+    await put(store, summary("s0", seq=1), closed("s0", seq=2, at=2000.0))
+
+    async def ids(**wanted: Any) -> list[str]:
+        return [record.stream_id for record in await store.list_streams(**wanted)]
+
+    assert await ids() == ["s2", "s1", "s0"]
+    assert await ids(limit=1, offset=1) == ["s1"]
+    assert await ids(since=1001.0) == ["s2", "s1"]
+    assert await ids(until=1001.0) == ["s0"]
+    assert await ids(name="berlin") == ["s2", "s0"]
+    assert await ids(name="0%") == ["s0"]
+    assert await ids(live_only=True) == ["s2", "s1"]
+
+
+async def test_a_stream_is_told_of_as_a_whole(store: Store):
+    await put(store, opened(name="x"))
+    record = await store.stream("s")
+    assert record is not None
+    assert record.is_live
+    assert record.summary is None
+    assert record.metadata == {"queue": "sales"}
+    assert [channel.role for channel in record.channels] == ["customer", "agent"]
+    await put(store, summary(seq=1), closed(seq=2, reason="idle"))
+    record = await store.stream("s")
+    assert record is not None
+    assert (record.is_live, record.reason, record.duration_s) == (False, "idle", 12.5)
+    assert record.summary is not None
+    assert record.summary.channels == summary().channels
+    assert await store.stream("nobody") is None
+
+
+async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
+    clock = iter(range(1000, 2000))
+    store = await open_store(options={"now": lambda: float(next(clock))})
+    await put(store, opened(name="call"), opened("t"))
+    await put(store, alert(alert_id="a", seq=1), alert("t", alert_id="b", seq=1))
+    await put(store, alert(alert_id="a", seq=2, state="cleared", at=32_000))
+
+    async def ids(**wanted: Any) -> list[str]:
+        return [record.alert_id for record in await store.alerts(**wanted)]
+
+    assert await ids() == ["b", "a"]
+    assert await ids(state="raised") == ["b"]
+    assert await ids(state="cleared") == ["a"]
+    assert await ids(stream_id="s") == ["a"]
+    assert await ids(limit=1, offset=1) == ["a"]
+    assert await store.acknowledge("a", "called back\x00")
+    assert not await store.acknowledge("nothing")
+    assert await ids(state="unacknowledged") == ["b"]
+    (record,) = await store.alerts(state="acknowledged")
+    assert (record.raised_at, record.cleared_at, record.acknowledged_at) == (1000, 1002, 1003)
+    assert (record.raised_sample, record.cleared_sample) == (16_000, 32_000)
+    assert record.acknowledged_note == "called back\ufffd"
+    assert record.stream_name == "call"
+    assert await ids(since=1001.0) == ["b"]
+
+
+async def test_an_alert_whose_raising_was_lost_is_still_known(store: Store):
+    await put(store, opened(), alert(seq=2, state="cleared", at=32_000))
+    (record,) = await store.alerts()
+    assert record.cleared_sample == 32_000
+    assert await stored(store, kinds=["alert"]) == [alert(seq=2, state="cleared", at=32_000)]
+
+
+async def test_a_deleted_stream_is_gone(open_store: OpenStore):
+    deleted: list[str] = []
+    store = await open_store(options={"on_deleted": deleted.append})
+    await put(store, *WHOLE_STREAM, opened("t"), point("t"))
+    assert await store.delete_stream("s")
+    assert await store.results("s") is None
+    assert await store.alerts() == []
+    assert not await store.delete_stream("s")
+    assert await stored(store, "t") == [opened("t"), point("t")]
+    assert deleted == ["s"]
+
+
+async def test_a_live_stream_is_not_deleted(store: Store):
+    await put(store, opened())
+    with pytest.raises(StoreError, match="which is live"):
+        await store.delete_stream("s")
+
+
+async def test_streams_expire(open_store: OpenStore):
+    now = 1000.0 * DAY_S
+    deleted: list[str] = []
+    store = await open_store(
+        retention_days=10, options={"now": lambda: now, "on_deleted": deleted.append}
+    )
+    for name, days in (("old", 11), ("new", 9), ("live", 20)):
+        await put(store, opened(name, at=now - days * DAY_S), point(name))
+        if name != "live":
+            await put(store, closed(name, at=now - days * DAY_S))
+    assert await store.expire() == 1
+    assert {record.stream_id for record in await store.list_streams()} == {"new", "live"}
+    assert deleted == ["old"]
+
+
+@virtual_time
+async def test_retention_runs_every_now_and_then(tmp_path: Path):
+    clock = current_loop().time
+    config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db", retention_days=1)
+    store = await Store.open(config, now=clock)
+    await put(store, opened(at=0.0), closed(seq=1, at=10.0))
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.ensure_future(store.run_retention())
+        while await store.stream("s") is not None:
+            await asyncio.sleep(300)
+        assert clock() > DAY_S
+        await store.close()
+        while not logs or logs[-1]["event"] != "store_retention_failed":
+            await asyncio.sleep(300)
+    running.cancel()
+    assert "store_expired_streams" in {line["event"] for line in logs}
+
+
+async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):
+    store = await open_store(retention_days=0)
+    await put(store, opened(at=0.0), closed(seq=1, at=1.0))
+    assert await store.expire() == 0
+
+
+async def test_long_streams_are_deleted_bit_by_bit(store: Store):
+    await put(store, opened(), *(point(seq=seq) for seq in range(1, 5100)), closed(seq=5100))
+    assert await store.delete_stream("s")
+    assert (await store.stats()).streams == 0
+
+
+async def test_what_a_dead_server_left_open_is_closed(open_store: OpenStore):
+    dead = await open_store()
+    await put(dead, opened(at=1000.0), alert(seq=1), point(seq=2, end=8000))
+    await put(dead, segment(seq=3, end=24_000, final=False))
+    await dead.close()
+    store = await open_store()
+    record = await store.stream("s")
+    assert record is not None
+    assert (record.reason, record.duration_s, record.closed_at) == ("server_stopped", 1.5, 1001.5)
+    results = await stored(store, after_seq=2)
+    assert results == [
+        segment(seq=3, end=24_000, final=True),
+        alert(seq=4, state="cleared", at=24_000),
+        closed(seq=5, reason="server_stopped", at=1001.5),
+    ]
+    assert await store.alerts(state="raised") == []
+
+
+async def test_the_streams_of_another_server_are_left_alone(open_store: OpenStore):
+    first = await open_store(options={"owner": "a"})
+    await put(first, opened())
+    second = await open_store(options={"owner": "b"})
+    assert len(await second.list_streams(live_only=True)) == 1
+    await put(first, point(seq=1))
+    assert len(await stored(second)) == 2
+
+
+async def test_two_servers_may_open_a_new_database_at_once(open_store: OpenStore):
+    stores = await asyncio.gather(
+        *(open_store(options={"owner": str(number)}) for number in range(3))
+    )
+    await put(stores[0], opened())
+    assert await stored(stores[2]) == [opened()]
+
+
+async def test_results_without_a_stream_are_counted(store: Store):
+    await put(store, point("unknown"), opened(), point(seq=1))
+    assert store.writer.dropped == 1
+    assert len(await stored(store)) == 2
+
+
+async def test_text_of_all_kinds_is_kept(store: Store):
+    name = "客户 😀 '; DROP TABLE streams;--"
+    await put(store, opened(name=name + "\x00"), marked())
+    (first, *_) = await stored(store)
+    assert isinstance(first, StreamOpened)
+    assert first.name == name + "\ufffd"
+
+
+async def test_a_result_the_database_refuses_holds_up_nobody(store: Store):
+    # Half of a surrogate pair is no text in any encoding.
+    bad = Marked(stream_id="s", seq=2, name="\ud800", at_sample=0, at_s=0.0)
+    with structlog.testing.capture_logs() as logs:
+        await put(store, opened(), point(seq=1), bad, point(seq=3))
+    assert [result.seq for result in await stored(store)] == [0, 1, 3]
+    assert (store.writer.dropped, store.is_ready) == (1, True)
+    (line,) = logs
+    assert (line["event"], line["kind"]) == ("store_refused_result", "Marked")
+
+
+async def test_stats_tell_how_much_there_is(store: Store):
+    await put(store, opened(at=5.0), opened("t", at=6.0), alert(seq=1), closed("t", seq=1))
+    stats = await store.stats()
+    assert (stats.streams, stats.live_streams, stats.raised_alerts) == (2, 1, 1)
+    assert (stats.oldest_opened_at, stats.pending_results, stats.dropped_results) == (5.0, 0, 0)
+    assert stats.size_bytes > 10_000
+    assert stats.is_ready
+
+
+async def test_closing_writes_what_waits(open_store: OpenStore):
+    store = await open_store(write_interval_ms=10_000)
+    for result in WHOLE_STREAM:
+        store.write(result)
+    await store.close()
+    again = await open_store()
+    assert await stored(again) == WHOLE_STREAM
+
+
+async def test_a_closed_store_says_so(open_store: OpenStore):
+    store = await open_store()
+    await store.close()
+    assert not store.is_ready
+    store.write(opened())
+    assert store.writer.dropped == 1
+    for call in (store.flush(), store.stream("s"), store.acknowledge("a"), store.expire()):
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            await call
+
+
+async def test_only_the_owner_may_read_the_file(tmp_path: Path):
+    path = tmp_path / "new" / "timelines.db"
+    store = await Store.open(StoreConfig(url=f"sqlite:///{path}"))
+    await put(store, opened())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    await store.close()
+
+
+async def test_a_deleted_stream_makes_the_file_smaller(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    await put(store, opened(), *(point(seq=seq) for seq in range(1, 5000)), closed(seq=5000))
+    before = (await store.stats()).size_bytes
+    await store.delete_stream("s")
+    assert (await store.stats()).size_bytes < before / 2
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
+    path = tmp_path / "notes.txt"
+    path.write_text("x" * 10_000)
+    with pytest.raises(StoreError, match="file is not a database"):
+        await Store.open(StoreConfig(url=f"sqlite:///{path}"))
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/file/timelines.db"))
+
+
+@pytest.mark.needs("postgresql")
+async def test_a_database_that_does_not_answer_is_an_error(tmp_path: Path):
+    url = f"postgresql://somebody:secret@/x?host={tmp_path}"
+    with pytest.raises(StoreUnavailableError, match="got no use of the database") as caught:
+        await Store.open(StoreConfig(url=url))
+    assert "secret" not in str(caught.value)

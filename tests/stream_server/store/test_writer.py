@@ -1,0 +1,229 @@
+"""The writer when the database is away, and when the process dies."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+from sqlalchemy import insert
+
+from stream_server.bus import LocalBus
+from stream_server.config import StoreConfig
+from stream_server.protocol.results import Point, Result, StreamClosed
+from stream_server.store import Store, StoreError, StoreUnavailableError, schema
+from tests.requirements import REPOSITORY
+from tests.support.postgresql import Cluster
+from tests.support.results import opened, point
+
+KILLED = """
+import asyncio, sys, time
+from stream_server.bus import LocalBus
+from stream_server.config import StoreConfig
+from stream_server.store import Store
+from tests.support.results import opened, point, segment
+
+async def main():
+    store = await Store.open(StoreConfig(url=sys.argv[1]))
+    bus = LocalBus()
+    running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
+    bus.publish(opened())
+    for number in range(1, 1_000_000):
+        now = time.monotonic()
+        bus.publish(point(seq=2 * number - 1, start=160 * number, end=160 * (number + 1)))
+        bus.publish(segment(seq=2 * number, end=160 * (number + 1), final=False))
+        print(2 * number, now, flush=True)
+        await asyncio.sleep(0.002)
+
+asyncio.run(main())
+"""
+
+
+def start_writing(url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+
+
+async def test_a_killed_process_loses_less_than_a_second(store_url: str):
+    writing = start_writing(store_url)
+    assert writing.stdout is not None
+    published: list[tuple[int, float]] = []
+
+    def read_two_seconds() -> None:
+        assert writing.stdout is not None
+        for line in writing.stdout:
+            seq, at_s = line.split()
+            published.append((int(seq), float(at_s)))
+            if float(at_s) - published[0][1] > 2:
+                return
+
+    await asyncio.to_thread(read_two_seconds)
+    writing.send_signal(signal.SIGKILL)
+    rest = await asyncio.to_thread(writing.stdout.read)
+    lines = [line.split() for line in rest.splitlines() if line.count(" ") == 1]
+    published += [(int(seq), float(at_s)) for seq, at_s in lines if "." in at_s]
+    writing.stdout.close()
+    assert await asyncio.to_thread(writing.wait) == -signal.SIGKILL
+
+    store = await Store.open(StoreConfig(url=store_url))
+    found = await store.results("s", limit=1_000_000)
+    await store.close()
+    assert found is not None
+    killed_at_s = published[-1][1]
+    safe = [seq for seq, at_s in published if at_s < killed_at_s - 1]
+    points = [result.seq for result in found.results if isinstance(result, Point)]
+    assert points == list(range(1, points[-1] + 1, 2))
+    assert points[-1] >= safe[-1] - 1
+    end = found.results[-1]
+    assert isinstance(end, StreamClosed)
+    assert end.reason == "server_stopped"
+
+
+async def until_back(store: Store) -> None:
+    while True:
+        try:
+            return await store.flush()
+        except StoreUnavailableError:
+            assert not store.is_ready
+
+
+@pytest.mark.needs("postgresql")
+async def test_results_wait_while_the_database_is_away(postgresql_cluster: Cluster):
+    store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
+    store.write(opened())
+    await store.flush()
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.to_thread(postgresql_cluster.stop)
+        store.write(point(seq=1))
+        with pytest.raises(StoreUnavailableError, match="it is tried again by itself"):
+            await store.flush()
+        assert not store.is_ready
+        store.write(point(seq=2))
+        with pytest.raises(StoreUnavailableError):
+            await store.acknowledge("a")
+        with pytest.raises(StoreUnavailableError):
+            await store.stream("s")
+        assert store.writer.pending == 2
+        await asyncio.to_thread(postgresql_cluster.start)
+        await until_back(store)
+    found = await store.results("s")
+    assert found is not None
+    assert [result.seq for result in found.results] == [0, 1, 2]
+    assert (store.is_ready, store.writer.pending, store.writer.dropped) == (True, 0, 0)
+    assert [line["event"] for line in logs] == ["store_unavailable", "store_available"]
+    await store.close()
+
+
+@pytest.mark.needs("postgresql")
+async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: Cluster):
+    url = postgresql_cluster.new_database()
+    store = await Store.open(StoreConfig(url=url, max_pending_results=1000))
+    store.write(opened())
+    await store.flush()
+    await asyncio.to_thread(postgresql_cluster.stop)
+    store.write(opened("t"))
+    with pytest.raises(StoreUnavailableError):
+        await store.flush()
+    for seq in range(1, 1501):
+        store.write(point(seq=seq))
+    assert store.writer.pending == 1000
+    assert store.writer.dropped == 501
+    await asyncio.to_thread(postgresql_cluster.start)
+    await until_back(store)
+    found = await store.results("s", limit=5000)
+    assert found is not None
+    assert [result.seq for result in found.results] == [0, *range(502, 1501)]
+    assert await store.stream("t") is not None
+    await store.close()
+
+
+@pytest.mark.needs("postgresql")
+async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: Cluster):
+    store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
+    store.write(opened())
+    await store.flush()
+    await asyncio.to_thread(postgresql_cluster.stop)
+    try:
+        for seq in range(1, 4):
+            store.write(point(seq=seq))
+        with structlog.testing.capture_logs() as logs:
+            await store.close(timeout_s=0.2)
+        assert store.writer.dropped == 3
+        assert logs[-1]["event"] == "store_closed_with_results_left"
+    finally:
+        await asyncio.to_thread(postgresql_cluster.start)
+
+
+async def test_a_result_is_written_without_being_asked_for(store_url: str):
+    store = await Store.open(StoreConfig(url=store_url, write_interval_ms=10))
+    store.write(opened())
+    while await store.stream("s") is None:
+        pass
+    assert store.writer.pending == 0
+    await store.close()
+
+
+async def test_a_job_that_is_cancelled_does_not_disturb(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    job = asyncio.ensure_future(store.acknowledge("a"))
+    await asyncio.sleep(0)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    store.write(opened())
+    await store.flush()
+    assert await store.stream("s") is not None
+    await store.close()
+
+
+async def test_a_job_that_raises_tells_who_asked(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    with pytest.raises(ZeroDivisionError):
+        await store.writer.submit(lambda connection: 1 / 0)
+    await store.flush()
+    await store.close()
+
+
+async def test_a_job_the_database_refuses_tells_who_asked(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    twice = insert(schema.alerts).values(id="a")
+    with pytest.raises(StoreError, match="the database refused: IntegrityError"):
+        await store.writer.submit(lambda connection: connection.execute(twice))
+    assert store.is_ready
+    await store.close()
+
+
+@pytest.mark.needs("postgresql")
+async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Cluster):
+    store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
+    await asyncio.to_thread(postgresql_cluster.stop)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await store.acknowledge("a")
+        assert not store.is_ready
+    finally:
+        await asyncio.to_thread(postgresql_cluster.start)
+    await until_back(store)
+    assert store.is_ready
+    await store.close()
+
+
+async def test_running_ends_with_the_bus(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    bus = LocalBus()
+    results: list[Result] = [opened(), point(seq=1)]
+    subscription = bus.subscribe(name="store", capacity=10)
+    for result in results:
+        bus.publish(result)
+    bus.close()
+    await store.run(subscription)
+    await store.flush()
+    found = await store.results("s")
+    assert found is not None
+    assert list(found.results) == results
+    await store.close()

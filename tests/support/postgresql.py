@@ -1,0 +1,113 @@
+"""A PostgreSQL server of the tests' own: nothing of the machine's is touched.
+
+It listens on a Unix socket in its own folder. The server refuses to run as root, so root lends it
+to another user.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+__all__ = ["Cluster", "bin_dir"]
+
+_PORT = 5432
+"""Part of the socket's name; no port is opened."""
+_OPTIONS = (
+    "-c listen_addresses='' -c max_connections=40 -c shared_buffers=16MB -c fsync=off"
+    " -c log_min_messages=fatal"
+)
+
+
+def bin_dir() -> Path | None:
+    """Return the folder of ``initdb`` and ``pg_ctl``, the newest one; None: there is none."""
+    in_path = shutil.which("initdb")
+    candidates = [Path(in_path).resolve().parent] if in_path else []
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    candidates += sorted(debian, key=lambda folder: folder.parent.name, reverse=True)
+    for folder in candidates:
+        if all((folder / name).is_file() for name in ("initdb", "pg_ctl", "postgres")):
+            return folder
+    return None
+
+
+class Cluster:
+    """A server with databases for tests.
+
+    Attributes:
+        folder: everything it keeps, and its socket.
+    """
+
+    def __init__(self) -> None:
+        found = bin_dir()
+        assert found is not None
+        self._bin = found
+        self._numbers = itertools.count()
+        # Short, as the path of a socket has to be, and open to the user the server runs as.
+        self.folder = Path(tempfile.mkdtemp(prefix="em-pg-"))
+        self._user = _other_user() if os.geteuid() == 0 else None
+        if self._user is not None:
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        self._data = self.folder / "data"
+        options = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
+        self._run("initdb", "--no-sync", *options, f"--pgdata={self._data}")
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._pg_ctl(
+            "start", "-o", f"{_OPTIONS} -k {self.folder} -p {_PORT}", "-l", f"{self.folder}/log"
+        )
+
+    def stop(self) -> None:
+        """Stop the server as a crash would: connections break."""
+        self._pg_ctl("stop", "-m", "immediate")
+
+    def close(self) -> None:
+        """Stop the server and delete everything."""
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        import psycopg
+
+        name = f"test_{next(self._numbers)}"
+        where = f"host={self.folder} port={_PORT} user=postgres dbname=postgres"
+        with psycopg.connect(where, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}&port={_PORT}"
+
+    def _pg_ctl(self, action: str, *arguments: str) -> None:
+        self._run("pg_ctl", action, "-D", str(self._data), "-w", "-t", "60", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = self._user
+        result = subprocess.run(
+            [self._bin / program, *arguments],
+            cwd=self.folder,
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            extra_groups=[] if user else None,
+            # A pipe would stay open for as long as the server runs.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        assert result.returncode == 0, f"{program} {arguments} failed: {result.returncode}"
+
+
+def _other_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise AssertionError("there is no user that a PostgreSQL server could run as")
