@@ -264,15 +264,15 @@ class StoreWriter:
                     outcome = job(connection)
             except SQLAlchemyError as error:
                 if is_away(error):
-                    future.set_exception(unavailable(error))
                     self._note_away(error, jobs)
+                    future.set_exception(unavailable(error))
                     return False
                 future.set_exception(StoreError(f"the database refused: {describe(error)}"))
             except Exception as error:
                 future.set_exception(error)
             else:
-                future.set_result(outcome)
                 self._note_back()
+                future.set_result(outcome)
         return True
 
     def _note_away(self, error: SQLAlchemyError, jobs: deque[Job]) -> None:

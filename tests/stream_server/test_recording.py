@@ -20,7 +20,6 @@ from stream_server import recording as recording_module
 from stream_server.config import RecordingConfig
 from stream_server.recording import Recordings
 from tests.requirements import REPOSITORY
-from tests.support.virtual_time import current_loop, virtual_time
 
 HOUR_S = 3600
 
@@ -139,18 +138,20 @@ async def test_recordings_expire(config: RecordingConfig):
     await recordings.close()
 
 
-@virtual_time
-async def test_expiry_runs_every_now_and_then(config: RecordingConfig):
+async def test_expiry_runs_for_ever(config: RecordingConfig):
     await record(config, "s", np.ones(10, dtype=np.float32))
-    clock, started_at = current_loop().time, time.time()
-    recordings = Recordings(config, now=lambda: started_at + clock())
+    age_s = [0.0]
+    recordings = Recordings(config, now=lambda: time.time() + age_s[0])
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.ensure_future(recordings.run_expiry())
-        while recordings.files("s"):
-            await asyncio.sleep(300)
-        await asyncio.sleep(300)
-    assert clock() > 24 * HOUR_S
-    assert {"event": "recordings_expired", "files": 1, "log_level": "info"} in logs
+        running = asyncio.ensure_future(recordings.run_expiry(interval_s=0))
+        for _ in range(10):
+            await asyncio.to_thread(recordings.files, "s")
+        assert recordings.files("s") != []
+        age_s[0] = 24 * HOUR_S
+        while not logs:
+            await asyncio.to_thread(recordings.files, "s")
+    assert recordings.files("s") == []
+    assert logs == [{"event": "recordings_expired", "files": 1, "log_level": "info"}]
     running.cancel()
     await recordings.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.support.results import (
     segment,
     summary,
     warning,
-)from tests.support.virtual_time import current_loop, virtual_time
+)
 
 DAY_S = 86_400
 
@@ -257,22 +258,26 @@ async def test_streams_expire(open_store: OpenStore):
     assert deleted == ["old"]
 
 
-@virtual_time
-async def test_retention_runs_every_now_and_then(tmp_path: Path):
-    clock = current_loop().time
+def events(logs: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {line["event"] for line in logs}
+
+
+async def test_retention_runs_for_ever(tmp_path: Path):
+    now = [0.0]
     config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db", retention_days=1)
-    store = await Store.open(config, now=clock)
-    await put(store, opened(at=0.0), closed(seq=1, at=10.0))
+    store = await Store.open(config, now=lambda: now[0])
     with structlog.testing.capture_logs() as logs:
-        running = asyncio.ensure_future(store.run_retention())
-        while await store.stream("s") is not None:
-            await asyncio.sleep(300)
-        assert clock() > DAY_S
+        running = asyncio.ensure_future(store.run_retention(interval_s=0))
+        await put(store, opened(at=0.0), closed(seq=1, at=10.0))
+        assert await store.stream("s") is not None
+        now[0] = DAY_S + 11
+        while "store_expired_streams" not in events(logs):
+            await store.flush()
+        assert await store.stream("s") is None
         await store.close()
-        while not logs or logs[-1]["event"] != "store_retention_failed":
-            await asyncio.sleep(300)
+        while "store_retention_failed" not in events(logs):
+            await asyncio.to_thread(events, logs)
     running.cancel()
-    assert "store_expired_streams" in {line["event"] for line in logs}
 
 
 async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):

@@ -209,7 +209,7 @@ async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Clu
     finally:
         await asyncio.to_thread(postgresql_cluster.start)
     await until_back(store)
-    assert store.is_ready
+    assert (store.is_ready, store.writer.pending) == (True, 0)
     await store.close()
 
 
