@@ -37,7 +37,7 @@ class ArraySource:
         speed: float = 1.0,
         loop: bool = False,
     ) -> None:
-        columns = samples.reshape(len(samples), -1)
+        columns = samples if samples.ndim == 2 else samples[:, np.newaxis]
         self.format = AudioFormat("pcm_s16le", sample_rate_hz, columns.shape[1])
         self._data = np.rint(np.clip(columns, -1, 1) * 32_767).astype("<i2").tobytes()
         self._pacer = Pacer(speed)

@@ -47,7 +47,10 @@ def engine_from_checkpoint(
 ) -> Engine:
     """Return an engine for a checkpoint in memory. Raises as :func:`build_engine`."""
     device = choose_device(config.model.device)
-    threads = config.model.threads or usable_cores()
+    # Sharing the built-in model's short operations among threads costs more than it saves, many
+    # times more where the cores have other work too.
+    is_compact = isinstance(checkpoint, CompactCheckpoint)
+    threads = config.model.threads or (1 if is_compact else usable_cores())
     if device == "cpu":
         torch.set_num_threads(threads)
     if checkpoint.info.notice:

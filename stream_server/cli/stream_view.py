@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -42,7 +44,7 @@ def view(board: StreamBoard) -> RenderableType:
     channels.add_row("", "", "", Text(f"{'−60 s':<{_STRIP_S - 3}}now", style="dim"))
     below = [_gaps(board), *_alerts(board)]
     below += [Text(f"! {note}", style="yellow") for note in board.notes]
-    below.append(_foot(board))
+    below += _shares(board) if board.summary else [_foot(board)]
     return Group(_head(board), "", channels, *(text for text in below if text.plain))
 
 
@@ -57,10 +59,9 @@ def level_bar(level_dbfs: float) -> Text:
 def strip(channel: ChannelBoard, end_s: float) -> Text:
     """Return the last minute, a cell a second: colour is emotion, its strength confidence."""
     last = int(end_s)
-    cells = Text()
-    for second in range(last - _STRIP_S + 1, last + 1):
-        cells.append_text(_cell(channel, second))
-    return cells
+    cells = [_cell(channel, second) for second in range(last - _STRIP_S + 1, last + 1)]
+    runs = ((cell, len(list(run))) for cell, run in itertools.groupby(cells))
+    return Text.assemble(*((sign * length, style) for (sign, style), length in runs))
 
 
 def clock(seconds: float) -> str:
@@ -68,15 +69,16 @@ def clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
 
-def _cell(channel: ChannelBoard, second: int) -> Text:
+def _cell(channel: ChannelBoard, second: int) -> tuple[str, str]:
+    """Return the sign of a second and its style."""
     span = _longest_in(channel, second)
     if span is None:
-        return Text(" ")
+        return " ", ""
     if span.reason:
-        quiet = span.reason in _QUIET_GAPS
-        return Text(_GAP_CELLS.get(span.reason, "?"), style="grey35" if quiet else "yellow")
+        style = "grey35" if span.reason in _QUIET_GAPS else "yellow"
+        return _GAP_CELLS.get(span.reason, "?"), style
     shade = "█" if span.confidence >= 0.6 else "▓" if span.confidence >= 0.4 else "▒"
-    return Text(shade, style=COLOURS.get(span.label, "default"))
+    return shade, COLOURS.get(span.label, "default")
 
 
 def _longest_in(channel: ChannelBoard, second: int) -> Span | None:
@@ -107,6 +109,12 @@ def _now(channel: ChannelBoard) -> Text:
 
 
 def _head(board: StreamBoard) -> Text:
+    if board.summary is not None:
+        summary = board.summary
+        return Text.assemble(
+            ("■ ", "bold"),
+            f"ended ({summary.reason}) after {clock(summary.duration_s)}, alerts: {summary.alerts}",
+        )
     if board.lost is not None:
         return Text(
             f"● {board.lost.reason}; trying again in {board.lost.retry_in_s:.1f} s"
@@ -148,6 +156,19 @@ def _alerts(board: StreamBoard) -> list[Text]:
         )
         for alert in board.alerts.values()
     ]
+
+
+def _shares(board: StreamBoard) -> list[Text]:
+    """Return how much of each emotion was heard, channel by channel."""
+    lines = []
+    for channel in board.summary.channels if board.summary else ():
+        line = Text(f"{channel.role}  ", style="bold")
+        ranked = sorted(channel.label_s.items(), key=lambda item: -item[1])
+        for label, seconds in ranked:
+            line.append(f"{label} {seconds:.0f} s  ", style=COLOURS.get(label, "default"))
+        line.append(f"of {channel.scored_s:.0f} s of speech", style="dim")
+        lines.append(line)
+    return lines
 
 
 def _foot(board: StreamBoard) -> Text:

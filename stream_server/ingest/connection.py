@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from stream_server.config import LimitsConfig
 from stream_server.ingest.message_rate import MessageRate
-from stream_server.live.registry import LiveStream, StreamRegistry
+from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect
 from stream_server.protocol.errors import CLOSE_NORMAL, ErrorCode, ProtocolError
@@ -106,7 +106,7 @@ class Connection:
 
     # -- beginning --------------------------------------------------------------------------------
 
-    async def _begin(self) -> tuple[LiveStream, int]:
+    async def _begin(self) -> tuple[RunningStream, int]:
         """Return the stream that the first message asks for, and the first result to send."""
         spec = await self._first_request()
         token_name = self._authorize(spec.token)
@@ -138,7 +138,7 @@ class Connection:
 
     # -- running ----------------------------------------------------------------------------------
 
-    async def _serve(self, stream: LiveStream, from_seq: int) -> None:
+    async def _serve(self, stream: RunningStream, from_seq: int) -> None:
         sender = asyncio.create_task(self._send_results(stream, from_seq), name="sender")
         try:
             error = await self._read(stream)
@@ -159,7 +159,7 @@ class Connection:
             sender.cancel()
             await asyncio.wait([sender])
 
-    async def _read(self, stream: LiveStream) -> ProtocolError | None:
+    async def _read(self, stream: RunningStream) -> ProtocolError | None:
         """Hand over what the client sends until it stops; return the error that ended it, if any.
 
         Raises:
@@ -203,7 +203,7 @@ class Connection:
             )
         return message
 
-    async def _send_results(self, stream: LiveStream, from_seq: int) -> None:
+    async def _send_results(self, stream: RunningStream, from_seq: int) -> None:
         loop, kept = asyncio.get_running_loop(), stream.runner.results
         beat_s = loop.time() + self._heartbeat_s
         try:

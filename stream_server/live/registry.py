@@ -18,7 +18,7 @@ from stream_server.protocol.results import CloseReason
 from stream_server.protocol.server_messages import LabelName, Limits, Ready
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["LiveStream", "StreamRegistry"]
+__all__ = ["RunningStream", "StreamRegistry"]
 
 _RETRY_AFTER_S = 5.0
 """Hint for clients of a full server."""
@@ -33,7 +33,7 @@ class Holder(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class LiveStream:
+class RunningStream:
     """A stream and who holds it.
 
     Attributes:
@@ -98,12 +98,12 @@ class StreamRegistry:
         self,
         limits: LimitsConfig,
         make_runner: Callable[[str, StreamSpec], StreamRunner],
-        on_closed: Callable[[LiveStream], None] = lambda stream: None,
+        on_closed: Callable[[RunningStream], None] = lambda stream: None,
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
         self._on_closed = on_closed
-        self._streams: dict[str, LiveStream] = {}
+        self._streams: dict[str, RunningStream] = {}
         self._of_token: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ class StreamRegistry:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def open(self, spec: StreamSpec, token_name: str, holder: Holder) -> LiveStream:
+    def open(self, spec: StreamSpec, token_name: str, holder: Holder) -> RunningStream:
         """Begin a stream.
 
         Raises:
@@ -139,12 +139,14 @@ class StreamRegistry:
         """
         self.check_capacity(token_name)
         runner = self._make_runner(secrets.token_hex(8), spec)
-        stream = LiveStream(runner, token_name, secrets.token_urlsafe(24), holder)
+        stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder)
         self._streams[stream.resume_token] = stream
         self._of_token[token_name] += 1
         return stream
 
-    async def resume(self, spec: StreamSpec, token_name: str, holder: Holder) -> LiveStream | None:
+    async def resume(
+        self, spec: StreamSpec, token_name: str, holder: Holder
+    ) -> RunningStream | None:
         """Take up the stream that ``spec.resume`` names; None: it is gone.
 
         A connection that still holds it, because the server has not noticed its loss, is ended.
@@ -177,7 +179,7 @@ class StreamRegistry:
         await stream.runner.rejoin(request.next_sample)
         return stream
 
-    def detach(self, stream: LiveStream, holder: Holder) -> None:
+    def detach(self, stream: RunningStream, holder: Holder) -> None:
         """Say that the connection is gone: the stream ends unless it is resumed in time.
 
         Does nothing for a stream that has ended or that another connection holds.
@@ -187,7 +189,7 @@ class StreamRegistry:
         stream.holder = None
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
-    async def close(self, stream: LiveStream, reason: CloseReason) -> None:
+    async def close(self, stream: RunningStream, reason: CloseReason) -> None:
         """End a stream."""
         if self._streams.pop(stream.resume_token, None) is None:
             return
@@ -204,12 +206,12 @@ class StreamRegistry:
         streams = list(self._streams.values())
         await asyncio.gather(*(self.close(stream, "server_stopped") for stream in streams))
 
-    async def _expire(self, stream: LiveStream) -> None:
+    async def _expire(self, stream: RunningStream) -> None:
         await asyncio.sleep(self._limits.resume_window_s)
         await self.close(stream, "client_lost")
 
     @staticmethod
-    def _keep(stream: LiveStream) -> None:
+    def _keep(stream: RunningStream) -> None:
         if stream.expiry is not None:
             stream.expiry.cancel()
             stream.expiry = None

@@ -78,6 +78,12 @@ class FakeStream:
     is_stopped: bool = False
 
     @property
+    def channel(self) -> int:
+        """The one that is analysed: the first that is not the agent's."""
+        roles = [channel.role for channel in self.spec.channels]
+        return next(index for index, role in enumerate(roles) if role != "agent")
+
+    @property
     def points(self) -> list[Point]:
         """The points among the results."""
         return [each for each in self.results if isinstance(each, Point)]
@@ -329,8 +335,8 @@ class _Connection:
                 received_samples=self._received,
                 channels=(
                     ChannelSummary(
-                        channel=0,
-                        role=stream.spec.channels[0].role,
+                        channel=stream.channel,
+                        role=stream.spec.channels[stream.channel].role,
                         scored_s=stream.published_s,
                         label_s={"happy": stream.published_s},
                         gap_s={},
@@ -352,8 +358,8 @@ def _point(stream: FakeStream, at_s: int) -> Point:
     return Point(
         stream_id=stream.stream_id,
         seq=len(stream.results),
-        channel=0,
-        role=stream.spec.channels[0].role,
+        channel=stream.channel,
+        role=stream.spec.channels[stream.channel].role,
         start_sample=at_s * 16_000,
         end_sample=(at_s + 1) * 16_000,
         start_s=at_s,
@@ -373,8 +379,8 @@ def _segment(stream: FakeStream, at_s: int) -> Segment:
     return Segment(
         stream_id=stream.stream_id,
         seq=len(stream.results),
-        channel=0,
-        role=stream.spec.channels[0].role,
+        channel=stream.channel,
+        role=stream.spec.channels[stream.channel].role,
         start_sample=at_s * 16_000,
         end_sample=(at_s + 1) * 16_000,
         start_s=at_s,

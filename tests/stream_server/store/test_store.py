@@ -26,7 +26,7 @@ from tests.support.results import (
     segment,
     summary,
     warning,
-)
+)from tests.support.virtual_time import current_loop, virtual_time
 
 DAY_S = 86_400
 
@@ -255,6 +255,24 @@ async def test_streams_expire(open_store: OpenStore):
     assert await store.expire() == 1
     assert {record.stream_id for record in await store.list_streams()} == {"new", "live"}
     assert deleted == ["old"]
+
+
+@virtual_time
+async def test_retention_runs_every_now_and_then(tmp_path: Path):
+    clock = current_loop().time
+    config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db", retention_days=1)
+    store = await Store.open(config, now=clock)
+    await put(store, opened(at=0.0), closed(seq=1, at=10.0))
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.ensure_future(store.run_retention())
+        while await store.stream("s") is not None:
+            await asyncio.sleep(300)
+        assert clock() > DAY_S
+        await store.close()
+        while not logs or logs[-1]["event"] != "store_retention_failed":
+            await asyncio.sleep(300)
+    running.cancel()
+    assert "store_expired_streams" in {line["event"] for line in logs}
 
 
 async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):

@@ -1,0 +1,182 @@
+"""How many live streams a server carries: a ladder of paced clients until it falls behind.
+
+    python -m benchmarks.live                      built-in model, random base in int8, no model
+    python -m benchmarks.live --engines compact    one of them
+    python -m benchmarks.live --quick              two small rungs of the built-in model
+
+Every rung is a new server process and a process of clients that send 20 ms of speech every 20 ms
+(``benchmarks.live_client`` says how lag is measured). The ladder of an engine ends with the first
+rung whose p95 lag exceeds one step, that loses a frame, or where clients fail; the one before is
+what the server carries. ``null`` is an engine that answers at once: the server's own cost. Clients
+and server share the machine's cores, as the figures' ``late_send_p95_ms`` shows: clients that send
+late are too many for the machine, whatever the server does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Report, argument_parser
+
+__all__ = ["main"]
+
+STEP_MS = 500
+
+LADDERS = {
+    "compact": (20, 40, 60, 80, 100, 120, 140, 160, 200),
+    "base_int8": (1, 2, 3, 4, 5, 6, 8),
+    "null": (50, 100, 150, 200, 250, 300, 350, 400),
+}
+QUICK = {"compact": (5, 20), "base_int8": (1,), "null": (20, 50)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One server with one number of clients."""
+
+    engine: str
+    clients: int
+    seconds: float
+    model: str
+    runtime: str
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the benchmark."""
+    parser = argument_parser(__doc__ or "")
+    parser.add_argument("--engines", nargs="+", choices=list(LADDERS), default=list(LADDERS))
+    parser.add_argument("--seconds", type=float, default=25.0, help="audio of each client")
+    parser.add_argument("--clients", type=int, nargs="+", help="rungs instead of the usual ones")
+    options = parser.parse_args(arguments)
+    seconds = 12.0 if options.quick else options.seconds
+    report = Report({"seconds": seconds, "engines": options.engines, "chunk_ms": 20})
+    engines = ["compact"] if options.quick else options.engines
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in engines:
+            rungs = options.clients or (QUICK if options.quick else LADDERS)[engine]
+            model, runtime = _model(engine, Path(folder))
+            carried = None
+            for clients in rungs:
+                row = _climb(Rung(engine, clients, seconds, model, runtime))
+                report.add(**row)
+                if not _is_carried(row):
+                    break
+                carried = row
+            _summarise(report, engine, carried)
+    report.finish(options.json)
+
+
+def _model(engine: str, folder: Path) -> tuple[str, str]:
+    """Return the model's name or folder, and the runtime."""
+    if engine != "base_int8":
+        return engine, "auto"
+    from benchmarks.random_checkpoint import write_random_checkpoint
+
+    return str(write_random_checkpoint(folder / "emotion2vec_plus_base", "base")), "onnx-int8"
+
+
+def _climb(rung: Rung) -> dict[str, Any]:
+    """Run one rung and return what was seen."""
+    with _server(rung) as (server, url):
+        idle_kb = _memory_kb(server.pid)
+        client = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.live_client", "--url", url),
+                *("--clients", str(rung.clients), "--seconds", str(rung.seconds)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        # Busy in the middle of the run: everyone has begun and nobody has ended.
+        time.sleep(rung.seconds * 0.5)
+        begin_s, begin_cpu_s = time.monotonic(), _cpu_s(server.pid)
+        time.sleep(rung.seconds * 0.3)
+        cpu_percent = 100 * (_cpu_s(server.pid) - begin_cpu_s) / (time.monotonic() - begin_s)
+        busy_kb = _memory_kb(server.pid)
+        output, _ = client.communicate(timeout=rung.seconds * 4 + 120)
+    return {
+        "engine": rung.engine,
+        "clients": rung.clients,
+        **json.loads(output),
+        "server_cpu_percent": round(cpu_percent, 1),
+        "server_memory_mb": round(busy_kb / 1024, 1),
+        "memory_kb_per_stream": round((busy_kb - idle_kb) / rung.clients, 1),
+    }
+
+
+@contextmanager
+def _server(rung: Rung) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server with a store of its own; yield it and its address when it is ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.live_server", "--model", rung.model),
+                *("--runtime", rung.runtime, "--store", f"sqlite:///{folder}/timelines.db"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            assert server.stdout is not None
+            ready, _, _ = select.select([server.stdout], [], [], 300)
+            if not ready or not (line := server.stdout.readline().strip()):
+                raise RuntimeError(f"the server for {rung.engine} did not come up")
+            while not line.startswith("{"):
+                line = server.stdout.readline().strip()
+            yield server, json.loads(line)["ingest"]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _is_carried(row: dict[str, Any]) -> bool:
+    return (
+        not row["failed"]
+        and row["frames_lost"] == 0
+        and row.get("lag_p95_ms", float("inf")) <= STEP_MS
+    )
+
+
+def _summarise(report: Report, engine: str, carried: dict[str, Any] | None) -> None:
+    summary = report.summary
+    summary[f"{engine}_streams"] = carried["clients"] if carried else 0
+    if carried is None:
+        return
+    for figure in ("lag_p50_ms", "lag_p95_ms", "lag_p99_ms", "first_point_ms", "frames_lost"):
+        summary[f"{engine}_{figure}"] = carried[figure]
+    summary[f"{engine}_server_cpu_percent"] = carried["server_cpu_percent"]
+    if engine == "null" or "server_memory_kb_per_stream" not in summary:
+        summary["server_memory_kb_per_stream"] = carried["memory_kb_per_stream"]
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the processor time of a process and its threads so far, in s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_kb(pid: int) -> int:
+    """Return the resident memory of a process, in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""``emotion-monitor serve``: the server, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_server.cli.context import settings_of
+
+if TYPE_CHECKING:
+    from stream_server.server import Server
+    from stream_server.settings import Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    context: typer.Context,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Listen there instead of the settings' address.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Take audio in there; 0: any free port.")
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", help="Serve feeds there; 0: any free port.")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play a sample call to the server and show it.")
+    ] = False,
+) -> None:
+    """Serve: take audio in, score it live, tell programs of it."""
+    settings = _changed(settings_of(context), host, port, http_port)
+    raise typer.Exit(asyncio.run(_serve(settings, demo)))
+
+
+def _changed(
+    settings: Settings, host: str | None, port: int | None, http_port: int | None
+) -> Settings:
+    listen = settings.stream_server.listen
+    listen = replace(
+        listen,
+        host=listen.host if host is None else host,
+        port=listen.port if port is None else port,
+        http_port=listen.http_port if http_port is None else http_port,
+    )
+    return settings.model_copy(
+        update={"stream_server": replace(settings.stream_server, listen=listen)}
+    )
+
+
+async def _serve(settings: Settings, demo: bool) -> int:
+    from stream_server.server import Server
+    from stream_server.store import StoreError
+
+    stopped = _until_signal()
+    server = Server(settings.ser_engine, settings.stream_server)
+    starting = asyncio.ensure_future(server.__aenter__())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return 0
+        await starting
+    except (OSError, StoreError) as error:
+        _say(str(error))
+        return 1
+    try:
+        _announce(server)
+        if demo:
+            await _play_sample_call(server, stopped)
+        await stopped
+    finally:
+        await server.__aexit__(None, None, None)
+    return 0
+
+
+def _until_signal() -> asyncio.Future[None]:
+    """Return what is done when the process is told to stop; told again, it stops at once."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if stopped.done():
+            _say("stopped at once")
+            sys.stderr.flush()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            stopped.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    return stopped
+
+
+def _announce(server: Server) -> None:
+    (engine, *_) = server.engines.status().engines
+    _say(f"model: {engine.info.name} ({engine.info.licence})")
+    if engine.info.notice:
+        _say(engine.info.notice)
+    print(f"audio comes in at  {server.ingest_url}")
+    print(f"results are at     {server.http_url}", flush=True)
+
+
+async def _play_sample_call(server: Server, stopped: asyncio.Future[None]) -> None:
+    arguments = ("stream", "--sample-call", "--url", server.ingest_url)
+    client = await asyncio.create_subprocess_exec(sys.executable, "-m", "stream_server", *arguments)
+    ended = asyncio.ensure_future(client.wait())
+    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        # Told by the same signal; it sends what it has and leaves.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(ended), timeout=10)
+    if not ended.done():
+        client.kill()
+    await ended
+    if not stopped.done():
+        _say("the sample call has ended; the server goes on. Stop it with Ctrl-C")
+
+
+def _say(message: str) -> None:
+    print(f"emotion-monitor: {message}", file=sys.stderr, flush=True)

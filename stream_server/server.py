@@ -1,0 +1,211 @@
+"""The whole server, put together: from settings to two open ports, and back.
+
+::
+
+    gateway ─▶ streams ─▶ engines
+                 │ results
+                 ▼
+                bus ─▶ live streams, store, alert actions, feeds, MQTT
+
+What is started last is stopped first: no more audio, the last results of every stream, then those
+who are told of them, then the engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from aiohttp import web
+
+from ser_engine.config import EngineConfig
+from stream_server.access import Access
+from stream_server.alerts.actions import AlertActions
+from stream_server.alerts.evaluator import check_rules
+from stream_server.bus import LocalBus
+from stream_server.config import ServerConfig
+from stream_server.engines.pool import EnginePool
+from stream_server.feed.endpoint import FeedEndpoint
+from stream_server.feed.history import StoreHistory
+from stream_server.feed.source import FeedSource
+from stream_server.http.app import make_app
+from stream_server.ingest.gateway import Gateway
+from stream_server.live.factory import StreamFactory
+from stream_server.live.registry import StreamRegistry
+from stream_server.live_streams import LiveStreams
+from stream_server.metrics import Metrics
+from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
+from stream_server.store import Store
+
+__all__ = ["Server"]
+
+_log = structlog.get_logger(__name__)
+
+_HTTP_SHUTDOWN_S = 5.0
+"""Longest wait for requests that are being answered when the server stops."""
+
+
+class Server:
+    """Serves while it is entered (``async with``).
+
+    Args:
+        engine_config: the engine's settings.
+        config: the server's settings.
+        engines: lends engines; None: a pool after the settings.
+
+    Attributes:
+        app: the HTTP application; what is to be served with it is added before entering.
+        metrics: what ``/metrics`` shows.
+    """
+
+    def __init__(
+        self,
+        engine_config: EngineConfig,
+        config: ServerConfig,
+        *,
+        engines: EnginePool | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self.bus = LocalBus()
+        self.live_streams = LiveStreams(self.bus)
+        self.store: Store | None = None
+        self.engines = engines if engines is not None else EnginePool(engine_config)
+        self._config = config
+        self._access = Access(config.access, config.listen)
+        self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
+        factory = StreamFactory(self.engines, config, self.metrics, self._publish)
+        self._gateway = Gateway(
+            StreamRegistry(config.limits, factory),
+            self._access,
+            config,
+            is_ready=lambda: self.engines.is_ready,
+            on_refused=lambda code: self.metrics.refused(code.value),
+        )
+        self._http: web.AppRunner | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def ingest_url(self) -> str:
+        """Where audio comes in."""
+        return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+
+    @property
+    def http_url(self) -> str:
+        """Where feeds, health and metrics are."""
+        assert self._http is not None, "the server has been entered"
+        return f"http://{_host(self._config.listen.host)}:{self._http.addresses[0][1]}"
+
+    async def __aenter__(self) -> Self:
+        """Open both ports, then the engine; streams are refused until that is ready.
+
+        Raises:
+            SerEngineError: a setting is wrong, or the model cannot be had.
+            StoreError: the store cannot be used.
+            OSError: a port cannot be had.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop accepting, send every stream its last results, write them, close."""
+        _log.info("server_stopping", streams=len(self.live_streams))
+        await self._stack.aclose()
+        _log.info("server_stopped")
+
+    async def _start(self) -> None:
+        config, stack = self._config, self._stack
+        stack.push_async_callback(self.engines.aclose)
+        self._run(self.live_streams.run(), "live streams")
+        if config.store.url:
+            await self._open_store()
+        await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
+        history = StoreHistory(self.store) if self.store is not None else None
+        source = FeedSource(
+            self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
+        )
+        FeedEndpoint(source, self.metrics, max_subscribers=config.feeds.max_subscribers).add_to(
+            self.app
+        )
+        await self._listen()
+        # Feeds end before the HTTP server that carries them does.
+        stack.callback(self.bus.close)
+        stack.push_async_callback(self._gateway.aclose)
+        await self._gateway.start()
+        await self.engines.start()
+        (engine, *_) = self.engines.status().engines
+        check_rules(config.alerts.rules, engine.info.labels.names)
+        self.metrics.model(engine.info.name, engine.runtime)
+
+    async def _open_store(self) -> None:
+        self.store = store = await Store.open(self._config.store)
+        self._stack.push_async_callback(store.close)
+        subscription = self.bus.subscribe(
+            name="store", capacity=self._config.store.max_pending_results
+        )
+        self._run(store.run(subscription), "store")
+        self._run(store.run_retention(), "retention", cancel=True)
+        self.metrics.store_pending_from(lambda: store.writer.pending)
+
+    async def _listen(self) -> None:
+        listen = self._config.listen
+        self._http = web.AppRunner(
+            self.app, access_log=None, shutdown_timeout=_HTTP_SHUTDOWN_S, handler_cancellation=True
+        )
+        self._stack.push_async_callback(self._http.cleanup)
+        await self._http.setup()
+        await web.TCPSite(self._http, listen.host, listen.http_port).start()
+
+    def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
+        """Run beside the server; at the end wait until it has read the bus to its end."""
+        running = asyncio.create_task(task, name=name)
+
+        async def end() -> None:
+            self.bus.close()
+            if cancel:
+                running.cancel()
+            await asyncio.wait([running])
+
+        self._stack.push_async_callback(end)
+
+    def _publish(self, result: Result) -> None:
+        self._count(result)
+        self.bus.publish(result)
+
+    def _count(self, result: Result) -> None:
+        metrics = self.metrics
+        match result:
+            case Point():
+                metrics.point()
+            case Gap(final=True):
+                metrics.gap(result.reason, result.end_s - result.start_s)
+            case StreamOpened():
+                metrics.stream_opened()
+            case StreamClosed():
+                metrics.stream_closed(result.reason)
+            case _:
+                pass
+
+    def _not_ready(self) -> Sequence[str]:
+        reasons = []
+        if not self.engines.is_ready:
+            reasons.append("the model is being loaded, or its engine is gone")
+        if self.store is not None and not self.store.is_ready:
+            reasons.append("the store does not answer")
+        return reasons
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
