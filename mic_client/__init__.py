@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mic_client.array import ArraySource
     from mic_client.audio_file import FileSource
     from mic_client.devices import list_devices
+    from mic_client.feed import emotion_feed
     from mic_client.microphone import MicrophoneSource
     from mic_client.options import StreamOptions
     from mic_client.raw_input import StdinSource
@@ -33,6 +34,7 @@ __all__ = [
     "StdinSource",
     "StreamClient",
     "StreamOptions",
+    "emotion_feed",
     "list_devices",
     "make_sample_call",
 ]
@@ -44,6 +46,7 @@ _MODULES = {
     "StdinSource": "mic_client.raw_input",
     "StreamClient": "mic_client.stream_client",
     "StreamOptions": "mic_client.options",
+    "emotion_feed": "mic_client.feed",
     "list_devices": "mic_client.devices",
     "make_sample_call": "mic_client.sample_call",
 }

@@ -91,6 +91,15 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "silero": _package("silero_vad", "silero"),
+    "aiomqtt": _package("aiomqtt", "mqtt"),
+    "mosquitto": Requirement(
+        lambda: (
+            shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+        ),
+        "there is no MQTT broker mosquitto",
+        "apt-get install mosquitto",
+    ),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",

@@ -22,7 +22,14 @@ from ser_engine.models.hub import HUB_CLIENTS, ProgressCallback, fetch
 from ser_engine.models.hub_clients import MODEL_NAMES, HubClient
 from ser_engine.models.prepared import is_prepared_folder, load_model, prepared_folders
 
-__all__ = ["fetch_model", "find_model", "model_places", "model_to_fetch", "models_on_disk"]
+__all__ = [
+    "fetch_model",
+    "find_model",
+    "known_model",
+    "model_places",
+    "model_to_fetch",
+    "models_on_disk",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +64,7 @@ def find_model(
     folder = Path(config.name).expanduser()
     if folder.exists():
         return load_model(folder, prepared_dir)
-    name = _known_name(config.name, clients)
+    name = known_model(config.name, clients)
     if name is None:
         raise CheckpointError(
             f"got model.name {config.name!r}, which is no folder on this machine; expected a"
@@ -119,7 +126,7 @@ def model_to_fetch(config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIEN
     """Return the known model :func:`find_model` would ask a hub for; None if it would ask none."""
     if config.offline or Path(config.name).expanduser().exists():
         return None
-    name = _known_name(config.name, clients)
+    name = known_model(config.name, clients)
     return name if name is not None and not model_places(name, config, clients) else None
 
 
@@ -151,7 +158,8 @@ def _holds_model(folder: Path) -> bool:
     return is_published_folder(folder) or is_prepared_folder(folder)
 
 
-def _known_name(name: str, clients: Sequence[HubClient]) -> str | None:
+def known_model(name: str, clients: Sequence[HubClient] = HUB_CLIENTS) -> str | None:
+    """Return the published model that ``name``, or a repository of a hub, stands for, if any."""
     for known in MODEL_NAMES:
         if name == known or name in (client.repo_id(known) for client in clients):
             return known

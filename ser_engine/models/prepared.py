@@ -48,7 +48,9 @@ __all__ = [
     "is_prepared_folder",
     "load_model",
     "load_prepared",
+    "prepared_file",
     "prepared_folders",
+    "read_prepared_info",
     "save_prepared",
 ]
 
@@ -75,7 +77,7 @@ def load_model(folder: Path, prepared_dir: Path, *, name: str | None = None) -> 
         return load_prepared(folder / PREPARED_FILE)
     check_folder(folder)
     named = name or model_name(folder)
-    target = prepared_dir / f"{_file_safe(named)}-{_key(folder)}" / PREPARED_FILE
+    target = prepared_file(folder, prepared_dir, named)
     if target.is_file():
         try:
             return load_prepared(target)
@@ -96,6 +98,15 @@ def load_model(folder: Path, prepared_dir: Path, *, name: str | None = None) -> 
 def is_prepared_folder(folder: Path) -> bool:
     """Return whether ``folder`` holds a prepared model (which may still be damaged)."""
     return (folder / PREPARED_FILE).is_file()
+
+
+def prepared_file(folder: Path, prepared_dir: Path, name: str) -> Path:
+    """Return where a published folder's prepared file is, or would be.
+
+    Raises:
+        OSError: ``folder`` cannot be read.
+    """
+    return prepared_dir / f"{_file_safe(name)}-{_key(folder)}" / PREPARED_FILE
 
 
 def prepared_folders(prepared_dir: Path, name: str) -> list[Path]:
@@ -154,6 +165,18 @@ def load_prepared(path: Path) -> Checkpoint:
         ) from error
     check_tensors(tensors, expected_shapes(sizes, len(info.labels)), str(path))
     return Checkpoint(sizes, info, tensors)
+
+
+def read_prepared_info(path: Path) -> ModelInfo:
+    """Return the facts a prepared file holds, without its tensors.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or no prepared model.
+    """
+    try:
+        return _info(json.loads(_metadata(path)["info"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"got {path} that is no prepared model ({error})") from error
 
 
 def _metadata(path: Path) -> dict[str, str]:

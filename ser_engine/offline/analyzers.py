@@ -153,6 +153,7 @@ class StreamAnalyzer:
             make_detector(config.vad),
             f"recording/{next(_stream_numbers)}",
             details=details,
+            min_silence_ms=config.vad.min_silence_ms,
         )
         self._points: list[Point] = []
         self._segments: list[Segment] = []

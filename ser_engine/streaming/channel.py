@@ -78,6 +78,8 @@ class ChannelStream:
         detector: a speech detector for this stream alone.
         stream_key: passed on in every window.
         details: give points their frames.
+        min_silence_ms: shorter silences between speech count as speech. They are known to be short
+            in time only as far as the look-ahead reaches, so no more of it than that counts.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ChannelStream:
         stream_key: str,
         *,
         details: bool = False,
+        min_silence_ms: int = 0,
     ) -> None:
         self._timeline = timeline
         self._num_classes = len(labels)
@@ -101,6 +104,8 @@ class ChannelStream:
             provisional_below=ms_to_samples(timeline.provisional_below_ms),
             num_classes=len(labels),
             scorer=Scorer(smoothing, labels, details=details),
+            min_silence=ms_to_samples(min(min_silence_ms, timeline.look_ahead_ms))
+            // timeline.hop_samples,
         )
         self._phase = _Phase()
 

@@ -33,6 +33,7 @@ class Ledger:
         provisional_below: windows of fewer samples give provisional points.
         num_classes: size of ``classes``.
         scorer: turns zones into events.
+        min_silence: silences of fewer cells between speech count as speech.
     """
 
     def __init__(
@@ -43,17 +44,19 @@ class Ledger:
         provisional_below: int,
         num_classes: int,
         scorer: Scorer,
+        min_silence: int = 0,
     ) -> None:
         self._hop = hop_samples
         self._window_samples = window_samples
         self._provisional_below = provisional_below
         self._num_classes = num_classes
         self._scorer = scorer
-        self._state = _State(deque([Stretch(0, hop_samples)]))
+        self._min_silence = min_silence
+        self._state = _State(deque([self._stretch(0)]))
 
     def reset(self) -> None:
         """Begin a new stream at sample 0; events not taken yet are lost."""
-        self._state = _State(deque([Stretch(0, self._hop)]))
+        self._state = _State(deque([self._stretch(0)]))
         self._scorer.reset()
 
     @property
@@ -90,7 +93,7 @@ class Ledger:
             return
         stretch.closed = True
         stretch.gap_reason, stretch.gap_samples = reason, gap_samples
-        stretches.append(Stretch(stretch.end_sample + gap_samples, self._hop))
+        stretches.append(self._stretch(stretch.end_sample + gap_samples))
 
     def accept(self, span: tuple[int, int], outcome: WindowResult | WindowError) -> None:
         """Book the answer to a window; windows before it are given up."""
@@ -153,6 +156,9 @@ class Ledger:
         """Return the events published since they were last taken, in order."""
         events, self._state.events = self._state.events, []
         return events
+
+    def _stretch(self, origin: int) -> Stretch:
+        return Stretch(origin, self._hop, self._min_silence)
 
     def _holder_of(self, span: tuple[int, int]) -> Stretch | None:
         return next((each for each in self._state.stretches if each.find(span)), None)

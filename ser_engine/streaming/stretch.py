@@ -39,6 +39,10 @@ class Due:
     limit: int
 
 
+_NO_SPEECH_YET = 1 << 62
+"""Longer than any silence."""
+
+
 @dataclass(slots=True)
 class Stretch:
     """State of one stretch.
@@ -46,9 +50,11 @@ class Stretch:
     Attributes:
         origin: its first sample on the stream's clock.
         hop: length of a cell in samples, 320 or 160.
+        min_silence: silences of fewer cells between speech count as speech.
         heard: samples heard so far.
         accounted: cells before this one are published.
         horizon: cells before this one are due.
+        silent: cells since the last speech.
         speech: one byte a cell from ``accounted`` on, 1 for speech.
         pending: the windows without an answer, oldest first.
         closed: no more audio comes.
@@ -58,9 +64,11 @@ class Stretch:
 
     origin: int
     hop: int
+    min_silence: int = 0
     heard: int = 0
     accounted: int = 0
     horizon: int = 0
+    silent: int = _NO_SPEECH_YET
     speech: bytearray = field(default_factory=bytearray)
     pending: deque[Due] = field(default_factory=deque)
     closed: bool = False
@@ -98,10 +106,22 @@ class Stretch:
         return -(-max(0, self.heard - window_samples) // HOP_SAMPLES) * HOP_SAMPLES
 
     def hear(self, num_samples: int, flags: list[bool]) -> None:
-        """Take note of audio and the flags of the 320-sample cells it completed."""
+        """Take note of audio and the flags of the 320-sample cells it completed.
+
+        A silence that turns out to be short becomes speech as far as it is not due yet.
+        """
         self.heard += num_samples
+        cells = HOP_SAMPLES // self.hop
         for flag in flags:
-            self.speech.extend((flag,) * (HOP_SAMPLES // self.hop))
+            if not flag:
+                self.silent += cells
+            else:
+                if 0 < self.silent < self.min_silence:
+                    known = len(self.speech)
+                    first = max(known - self.silent, self.horizon - self.accounted)
+                    self.speech[first:] = bytes((True,)) * (known - first)
+                self.silent = 0
+            self.speech.extend((flag,) * cells)
 
     def has_speech(self, first: int, limit: int) -> bool:
         """Return whether a cell in ``[first, limit)`` that is not accounted for holds speech."""

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from ser_engine.config import VadConfig
-from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.streaming.speech_hold import SpeechHold
 from ser_engine.types import FloatArray
 
 __all__ = ["EverythingIsSpeech", "SpeechDetector", "WebRtcDetector", "make_detector"]
@@ -65,14 +66,13 @@ class WebRtcDetector:
 
         self._new_vad = Vad
         self._aggressiveness = config.aggressiveness
-        self._min_power = 10 ** (config.min_level_dbfs / 10)
-        self._hangover_cells = ms_to_samples(config.hangover_ms) // HOP_SAMPLES
+        self._hold = SpeechHold(config)
         self.reset()
 
     def reset(self) -> None:
         """Forget the noise estimate, the hangover and an unfinished cell."""
         self._vad = self._new_vad(self._aggressiveness)
-        self._hangover_left = 0
+        self._hold.reset()
         self._rest: FloatArray = np.empty(0, dtype=np.float32)
 
     def push(self, samples: FloatArray) -> list[bool]:
@@ -83,26 +83,28 @@ class WebRtcDetector:
         if not len(cells):
             return []
         pcm = np.rint(np.clip(cells, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
-        powers = np.mean(np.square(cells, dtype=np.float64), axis=1)
-        return [
-            self._is_speech(pcm[start : start + _CELL_BYTES], is_loud)
-            for start, is_loud in zip(
-                range(0, len(pcm), _CELL_BYTES), (powers >= self._min_power).tolist(), strict=True
-            )
-        ]
-
-    def _is_speech(self, pcm: bytes, is_loud: bool) -> bool:
-        # Asked for every cell, quiet ones too: the detector follows the noise.
-        heard = self._vad.is_speech(pcm, SAMPLE_RATE_HZ, HOP_SAMPLES)
-        if heard and is_loud:
-            self._hangover_left = self._hangover_cells
-            return True
-        if self._hangover_left:
-            self._hangover_left -= 1
-            return True
-        return False
+        verdicts: list[bool] = []
+        for start, is_loud in zip(
+            range(0, len(pcm), _CELL_BYTES), self._hold.loud(cells), strict=True
+        ):
+            # Asked for every cell, quiet ones too: the detector follows the noise.
+            cell = pcm[start : start + _CELL_BYTES]
+            heard = self._vad.is_speech(cell, SAMPLE_RATE_HZ, HOP_SAMPLES)
+            verdicts.append(self._hold.push(heard and is_loud))
+        return verdicts
 
 
 def make_detector(config: VadConfig) -> SpeechDetector:
-    """Return a new detector for one stream."""
-    return EverythingIsSpeech() if config.detector == "off" else WebRtcDetector(config)
+    """Return a new detector for one stream.
+
+    Raises:
+        RuntimeUnavailableError: it needs a package that is not installed.
+    """
+    match config.detector:
+        case "off":
+            return EverythingIsSpeech()
+        case "silero":
+            from ser_engine.streaming.vad_silero import SileroDetector
+
+            return SileroDetector(config)
+    return WebRtcDetector(config)

@@ -21,8 +21,8 @@ from stream_server.protocol.results import Alert
 
 __all__ = ["MAX_ATTEMPTS", "is_worth_retrying", "retry_delay_s", "sign", "webhook_request"]
 
-MAX_ATTEMPTS = 6
-"""Calls of one alert, the first included: the last comes about a minute after the first."""
+MAX_ATTEMPTS = 8
+"""Calls of one alert, the first included: the last comes one to two minutes after the first."""
 
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0

@@ -35,13 +35,14 @@ CLIPPED_SHARE, NOT_CLIPPED_SHARE = 1e-3, 2e-4
 """Share of samples. Recordings that are normalised to full scale reach it with a few peaks; an
 overdriven microphone with every loud vowel."""
 QUIET_DBFS, NOT_QUIET_DBFS = -50.0, -46.0
-"""Level of speech. 10 dB above where the detector's floor begins to swallow word endings."""
+"""Level of speech, 10 dB above the level that detectors take for silence by default: below, soft
+syllables begin to be lost."""
 NOISY_SNR_DB, NOT_NOISY_SNR_DB = 10.0, 13.0
 """Speech against noise. Emotion is still heard at 10 dB; below, noise fills the pauses and covers
 the soft half of speech."""
 NARROW_DB, NOT_NARROW_DB = -50.0, -44.0
-"""Energy above 4 kHz against all of it, in speech. Voices have -15 to -35 dB there; what came
-through a telephone has what resampling left, -60 dB and less."""
+"""Energy above 4 kHz against all of it, in speech. Recordings of three corpora and of calls have
+-10 to -31 dB there; what came through a telephone has what resampling left, -60 dB and less."""
 NOISE_PERCENTILE = 10
 """The quietest cells tell of the noise, also where a detector takes the noise for speech."""
 DYNAMIC_FLOOR_DBFS = -100.0

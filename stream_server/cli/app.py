@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ser_engine.errors import ConfigError, SerEngineError
-from stream_server.cli import analyze, config, export, serve, stream
+from stream_server.cli import alerts, analyze, config, export, models, serve, stream
 from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
@@ -29,8 +29,10 @@ app = typer.Typer(
 )
 
 app.command("analyze")(analyze.analyze)
+app.add_typer(alerts.app, name="alerts")
 app.command("config")(config.config)
 app.command("export")(export.export)
+app.add_typer(models.models, name="models")
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
 

@@ -112,6 +112,5 @@ def _probe(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> None
         problems.append(f"{hub}: {problem}")
     raise HubUnavailableError(
         f"got no answer of a hub for {name} ({'; '.join(problems)}); check the network and proxy,"
-        f" copy the model's folder to {Path(config.models_dir).expanduser() / name}, or turn"
-        " model.offline on"
+        f" or copy the model's folder to {Path(config.models_dir).expanduser() / name}"
     )

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from ser_engine.batching import OnStep
 from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import EngineConfig
 from ser_engine.errors import EngineDeadError, HubUnavailableError
@@ -40,7 +41,7 @@ from stream_server.engines.loading import Load, load, load_beside_another
 from stream_server.engines.local import LocalEngine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
-__all__ = ["RETRY_INTERVAL_S", "EnginePool", "model_to_upgrade_to"]
+__all__ = ["RETRY_INTERVAL_S", "EnginePool", "best_published", "model_to_upgrade_to"]
 
 RETRY_INTERVAL_S = 3600.0
 """Time after which a hub that did not give a model is asked again."""
@@ -66,6 +67,8 @@ class EnginePool:
         fetch: fetches a model.
         prepare: does what takes long and need not be done beside streams, before ``load_second``.
         make_worker: makes what runs an engine.
+        on_step: told of every forward pass, see :class:`~ser_engine.batching.Batcher`.
+        on_model: told of the name and runtime of the model that new streams get from now on.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class EnginePool:
         fetch: Fetch = fetch_in_child,
         prepare: Prepare = prepare_in_child,
         make_worker: Callable[[], Worker] = ThreadWorker,
+        on_step: OnStep | None = None,
+        on_model: Callable[[str, str], None] = lambda name, runtime: None,
     ) -> None:
         self._config = config
         self._load_first = load_first
@@ -84,6 +89,8 @@ class EnginePool:
         self._fetch = fetch
         self._prepare = prepare
         self._make_worker = make_worker
+        self._on_step = on_step
+        self._on_model = on_model
         self._slots: list[_Slot] = []
         self._current: _Slot | None = None
         self._upgrade = UpgradeStatus()
@@ -106,14 +113,15 @@ class EnginePool:
             if missing is not None:
                 await self._fetch_model(missing)
                 self._note(UpgradeState.WARMING)
-            self._current = await self._open(self._config, self._load_first)
+            first = await self._open(self._config, self._load_first)
+            self._take(first)
         except Exception as error:
             if missing is not None:
                 self._note(UpgradeState.FAILED, reason=str(error))
             raise
         if missing is not None:
             self._note(UpgradeState.READY)
-        wanted = model_to_upgrade_to(self._config, self._current.engine.info.name)
+        wanted = model_to_upgrade_to(self._config, first.engine.info.name)
         if wanted is not None:
             self._upgrading = asyncio.create_task(
                 self._keep_upgrading(wanted), name="engine-upgrade"
@@ -169,10 +177,14 @@ class EnginePool:
         closing = [self._close(slot) for slot in slots]
         await asyncio.gather(*closing, *self._closing, return_exceptions=True)
 
+    def _take(self, slot: _Slot) -> None:
+        self._current = slot
+        self._on_model(slot.engine.info.name, slot.engine.runtime_name)
+
     async def _open(self, config: EngineConfig, load: Load) -> _Slot:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        engine = LocalEngine(config, load, make_worker=self._make_worker)
+        engine = LocalEngine(config, load, make_worker=self._make_worker, on_step=self._on_step)
         try:
             await engine.start()
         except BaseException:
@@ -181,7 +193,7 @@ class EnginePool:
         slot = _Slot(engine)
         self._slots.append(slot)
         _log.info(
-            "engine ready",
+            "engine_ready",
             model=engine.info.name,
             runtime=engine.runtime_name,
             licence=engine.info.licence,
@@ -203,7 +215,7 @@ class EnginePool:
 
     async def _close(self, slot: _Slot) -> None:
         await slot.engine.aclose()
-        _log.info("engine closed", model=slot.engine.info.name)
+        _log.info("engine_closed", model=slot.engine.info.name)
 
     # -- Upgrade -------------------------------------------------------------------------------
 
@@ -217,13 +229,13 @@ class EnginePool:
             except HubUnavailableError as error:
                 self._note(UpgradeState.FAILED, reason=str(error))
                 tell = _log.debug if asked_before else _log.warning
-                tell("model not fetched", reason=str(error), again_in_s=RETRY_INTERVAL_S)
+                tell("model_not_fetched", reason=str(error), again_in_s=RETRY_INTERVAL_S)
                 asked_before = True
                 await asyncio.sleep(RETRY_INTERVAL_S)
             except Exception as error:
                 # Whatever is wrong with the second engine, the first one goes on.
                 self._note(UpgradeState.FAILED, reason=str(error))
-                _log.error("model not taken into use", model=name, reason=str(error))
+                _log.error("model_not_used", model=name, reason=str(error))
                 return
 
     async def _upgrade_to(self, name: str) -> None:
@@ -234,7 +246,8 @@ class EnginePool:
         config = replace(self._config, model=model_config)
         await self._prepare(config)
         slot = await self._open(config, self._load_second)
-        former, self._current = self._current, slot
+        former = self._current
+        self._take(slot)
         self._note(UpgradeState.READY)
         if former is not None:
             self._close_if_unused(former)
@@ -246,7 +259,7 @@ class EnginePool:
         self._told_tenths = 0
         await self._fetch(name, self._config, progress=self._note_progress)
         took_s = round(loop.time() - started_s, 1)
-        _log.info("model fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
+        _log.info("model_fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
 
     def _note(self, state: UpgradeState, *, reason: str = "") -> None:
         self._upgrade = replace(self._upgrade, state=state, reason=reason)
@@ -255,12 +268,14 @@ class EnginePool:
         done, total = progress.done_bytes, progress.total_bytes
         if not self._upgrade.hub:
             model, hub = progress.model, progress.hub
-            _log.info("model is fetched", model=model, hub=hub, licence=FUNASR_LICENCE)
+            _log.info("model_fetch_started", model=model, hub=hub, licence=FUNASR_LICENCE)
         self._upgrade = replace(self._upgrade, hub=progress.hub, done_bytes=done, total_bytes=total)
         tenths = 10 * done // total if total else 0
         if tenths > self._told_tenths:
             self._told_tenths = tenths
-            _log.info("model arrives", model=progress.model, done_bytes=done, total_bytes=total)
+            _log.info(
+                "model_fetch_progress", model=progress.model, done_bytes=done, total_bytes=total
+            )
 
 
 def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
@@ -276,7 +291,12 @@ def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
     model = config.model
     if model.name != "auto" or model.offline:
         return None
-    large, base, _ = MODEL_NAMES
-    wanted = large if choose_device(model.device).startswith("cuda") else base
+    wanted = best_published(config)
     better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
     return None if in_use in better else wanted
+
+
+def best_published(config: EngineConfig) -> str:
+    """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    large, base, _ = MODEL_NAMES
+    return large if choose_device(config.model.device).startswith("cuda") else base

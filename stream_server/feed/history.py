@@ -9,8 +9,9 @@ import structlog
 
 from stream_server.protocol.results import Result, StreamOpened
 from stream_server.store import ResultKind, Store, StoreError
+from stream_server.store.reader import StoreReader
 
-__all__ = ["StoreHistory"]
+__all__ = ["StoreHistory", "stored_results"]
 
 _SETTLE_TIMEOUT_S = 5.0
 """Longest wait for the store to write what was published: ten times its usual interval."""
@@ -49,14 +50,31 @@ class StoreHistory:
         self, stream_id: str, *, from_sample: int, after_seq: int
     ) -> AsyncIterator[Sequence[Result]]:
         """Yield the results of a stream in order of ``seq``, a page at a time."""
-        while True:
-            found = await self._store.results(
-                stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
-            )
-            if found is None:
-                return
-            if found.results:
-                yield found.results
-                after_seq = found.results[-1].seq
-            if found.is_complete:
-                return
+        async for page in stored_results(
+            self._store, stream_id, from_sample=from_sample, after_seq=after_seq
+        ):
+            yield page
+
+
+async def stored_results(
+    store: StoreReader, stream_id: str, *, from_sample: int = 0, after_seq: int = -1
+) -> AsyncIterator[Sequence[Result]]:
+    """Yield the results of a stream in order of ``seq``, a page at a time; none if it is unknown.
+
+    Args:
+        store: where they are read.
+        stream_id: which stream.
+        from_sample: leave out what ends before it.
+        after_seq: leave out what is not later.
+    """
+    while True:
+        found = await store.results(
+            stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
+        )
+        if found is None:
+            return
+        if found.results:
+            yield found.results
+            after_seq = found.results[-1].seq
+        if found.is_complete:
+            return

@@ -12,12 +12,19 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.feed_messages import RESULT_TYPES
 
-__all__ = ["MAX_AFTER", "FeedQuery", "QueryParameters", "parse_event_id", "parse_query"]
+__all__ = [
+    "MAX_AFTER",
+    "PARAMETERS",
+    "FeedQuery",
+    "QueryParameters",
+    "parse_event_id",
+    "parse_query",
+]
 
 MAX_AFTER = 256
 """Streams one subscription can be caught up on."""
 
-_PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames")
+PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames")
 _MAX_FROM_S = 1e9
 _STREAM_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _ROLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -68,8 +75,8 @@ def parse_query(query: QueryParameters, last_event_id: str | None = None) -> Fee
         ProtocolError: BAD_QUERY.
     """
     for name in query.keys():
-        if name not in _PARAMETERS:
-            raise _bad(f"the parameter '{name[:60]}'", f"some of {', '.join(_PARAMETERS)}")
+        if name not in PARAMETERS:
+            raise _bad(f"the parameter '{name[:60]}'", f"some of {', '.join(PARAMETERS)}")
     stream_id = _one(query, "stream")
     if stream_id is not None and not _STREAM_ID.fullmatch(stream_id):
         raise _bad(f"stream '{stream_id[:60]}'", "the id of a stream")

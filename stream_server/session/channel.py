@@ -57,6 +57,7 @@ class AnalysedChannel:
             self._quality,
             f"{stream_id}/{index}",
             details=details,
+            min_silence_ms=config.vad.min_silence_ms,
         )
         self._tally = Tally()
 

@@ -30,23 +30,16 @@ save for segments and gaps that go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable
 from typing import TypeVar
 
-from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.events import GapReason
-from ser_engine.frames import samples_to_s
-from ser_engine.types import ModelInfo, WindowResult
+from ser_engine.types import WindowResult
 from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.results import CloseReason, Result, StreamClosed, Summary
-from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.session.aligned_channels import AlignedChannels, Tap
-from stream_server.session.channel import AnalysedChannel
-from stream_server.session.framing import note_result, stream_channels, stream_opened
-from stream_server.session.notes import Note, Notes
-from stream_server.session.result_log import ResultLog
+from stream_server.protocol.results import CloseReason, Result
+from stream_server.session.notes import Note
+from stream_server.session.session_state import SessionState
 from stream_server.session.windows import ChannelWindow
 
 __all__ = ["Session"]
@@ -54,106 +47,18 @@ __all__ = ["Session"]
 R = TypeVar("R", bound=Result)
 
 
-class Session:
-    """See the module's text. Methods that return windows return all that became due, in order.
+class Session(SessionState):
+    """See the module's text; arguments and attributes are those of :class:`SessionState`.
 
-    Args:
-        stream_id: names the stream; windows of channel *c* have the stream key ``ID/c``.
-        spec: what the client wants.
-        model: what scores it.
-        engine_config: windows, smoothing, speech detector.
-        analyse_roles: roles whose channels are analysed.
-        tap: is given all audio.
-
-    Attributes:
-        channels: all channels, as ``ready`` tells them.
-        analysed: indices of those that are analysed.
-
-    Raises:
-        ProtocolError: no channel has a role that is analysed.
+    Methods that return windows return all that became due, in order. After :meth:`finish` those
+    that take audio or are about it raise :class:`RuntimeError`.
     """
-
-    def __init__(
-        self,
-        *,
-        stream_id: str,
-        spec: StreamSpec,
-        model: ModelInfo,
-        engine_config: EngineConfig,
-        analyse_roles: Collection[str],
-        tap: Tap | None = None,
-    ) -> None:
-        self.stream_id = stream_id
-        self.spec = spec
-        self.model = model
-        self.channels = stream_channels(spec, analyse_roles)
-        self.analysed = tuple(each.index for each in self.channels if each.analysed)
-        self._step_ms = engine_config.timeline.step_ms
-        self._log = ResultLog(stream_id, model.name, model.labels.names)
-        self._lanes = tuple(
-            AnalysedChannel(
-                index=index,
-                role=self.channels[index].role,
-                stream_id=stream_id,
-                sample_rate_hz=spec.format.sample_rate_hz,
-                model=model,
-                config=engine_config,
-                details="frames" in spec.wants,
-                log=self._log,
-            )
-            for index in self.analysed
-        )
-        self._lane_of = {lane.index: lane for lane in self._lanes}
-        step_samples = engine_config.timeline.step_samples
-        self._audio = AlignedChannels(spec.format, self._lanes, step_samples, tap)
-        self._uncounted_ticks = 0  # pauses that the client does not count
-        self._drop_bytes = 0  # of the next audio: the server has it already
-        self._notes = Notes()
-        self._is_paused = False
-        self._is_finished = False
-        self._is_closed = False
-
-    @property
-    def received_samples(self) -> int:
-        """Position of the next sample by the client's count."""
-        return self._audio.intake.end_ticks - self._uncounted_ticks
-
-    @property
-    def received_s(self) -> float:
-        """Length of the stream so far, audio that was not processed yet included."""
-        return samples_to_s(self._audio.intake.end_sample)
-
-    @property
-    def published_s(self) -> float:
-        """Every analysed channel is scored or in a gap up to here."""
-        return samples_to_s(min(lane.accounted_samples for lane in self._lanes))
-
-    @property
-    def clock_samples(self) -> int:
-        """Stream time up to which audio was processed."""
-        return self._audio.clock_samples
-
-    @property
-    def pending_windows(self) -> int:
-        """Windows that were neither answered nor given up."""
-        return sum(lane.pending_windows for lane in self._lanes)
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the client is to say when audio goes on."""
-        return self._is_paused
-
-    @property
-    def next_seq(self) -> int:
-        """``seq`` of the next result."""
-        return self._log.next_seq
 
     def receive(self, data: bytes) -> None:
         """Take encoded bytes, any number; :meth:`advance` makes something of them.
 
         Raises:
             ProtocolError: the stream is paused; nothing is taken.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         if self._is_paused:
@@ -183,7 +88,6 @@ class Session:
 
         Raises:
             ProtocolError: too many marks and flushes wait.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         self._notes.add(Note(self._audio.intake.end_sample, None))
@@ -194,7 +98,6 @@ class Session:
 
         Raises:
             ProtocolError: the stream is paused already.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         if self._is_paused:
@@ -214,7 +117,6 @@ class Session:
 
         Raises:
             ProtocolError: the stream is not paused, or the number is negative.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         if not self._is_paused:
@@ -232,9 +134,7 @@ class Session:
 
         Raises:
             ProtocolError: the number is negative.
-            RuntimeError: the stream is finished.
         """
-        self._check_running()
         return self._gap("discarded", num_source_samples)
 
     def lose(self, num_source_samples: int) -> list[ChannelWindow]:
@@ -242,9 +142,7 @@ class Session:
 
         Raises:
             ProtocolError: the number is negative.
-            RuntimeError: the stream is finished.
         """
-        self._check_running()
         return self._gap("lost", num_source_samples)
 
     def rejoin(self, next_sample: int) -> list[ChannelWindow]:
@@ -255,7 +153,6 @@ class Session:
 
         Raises:
             ProtocolError: the number is negative.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         _check_count("next_sample", next_sample)
@@ -269,18 +166,13 @@ class Session:
 
         Raises:
             ProtocolError: too many marks and flushes wait.
-            RuntimeError: the stream is finished.
         """
         self._check_running()
         self._notes.add(Note(self._audio.intake.end_sample, name))
         self._noted([])
 
     def finish(self) -> list[ChannelWindow]:
-        """End the audio. Answer what is pending, then call :meth:`close`.
-
-        Raises:
-            RuntimeError: the stream is finished already.
-        """
+        """End the audio. Answer what is pending, then call :meth:`close`."""
         self._check_running()
         self._is_finished = True
         return self._noted(self._audio.finish())
@@ -315,11 +207,7 @@ class Session:
             raise RuntimeError(
                 f"got opened() after {self._log.next_seq} results, expected it first"
             )
-        self.publish(
-            lambda seq: stream_opened(
-                self.stream_id, seq, self.spec, self.channels, self.model, self._step_ms, at
-            )
-        )
+        self._framing.opened(self.spec, self.channels, self.model, self._step_ms, at)
 
     def publish(self, make: Callable[[int], R]) -> R:
         """Put a result of the caller's into the order: ``make`` is given its ``seq``."""
@@ -352,22 +240,17 @@ class Session:
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
         summaries = tuple([lane.close(gap) for lane in self._lanes])
         self._noted([])
-        self.publish(
-            lambda seq: Summary(
-                stream_id=self.stream_id,
-                seq=seq,
-                reason=reason,
-                duration_s=samples_to_s(self.clock_samples),
-                received_samples=self.received_samples,
-                channels=summaries,
-                alerts=alerts,
-            )
-        )
-        self.publish(
-            lambda seq: StreamClosed(stream_id=self.stream_id, seq=seq, reason=reason, closed_at=at)
+        self._framing.closed(
+            reason,
+            at,
+            clock_samples=self.clock_samples,
+            received_samples=self.received_samples,
+            channels=summaries,
+            alerts=alerts,
         )
 
     def _gap(self, reason: GapReason, num_source_samples: int) -> list[ChannelWindow]:
+        self._check_running()
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
             return []
@@ -376,7 +259,7 @@ class Session:
     def _noted(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
         """Publish the marks and flushes that became due; return ``windows``."""
         for note in self._notes.take_due(self._is_accounted):
-            self._log.publish(partial(note_result, self.stream_id, note))
+            self._framing.note(note)
         return windows
 
     def _is_accounted(self, sample: int) -> bool:

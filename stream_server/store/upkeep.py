@@ -97,7 +97,8 @@ def _last_sample(connection: Connection, key: int) -> int:
         .order_by(points.c.seq.desc())
         .limit(16)
     )
-    return max(found + list(connection.execute(last).scalars()))
+    found += connection.execute(last).scalars()
+    return max(found)
 
 
 def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> bool:

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import text
@@ -27,21 +27,19 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
-from stream_server.mailbox import Mailbox
-from stream_server.protocol.results import Alert, Result
+from stream_server.protocol.results import Result
+from stream_server.store.backlog import MAX_TRANSACTION, Backlog
 from stream_server.store.batch import BatchWriter
 from stream_server.store.database import describe, is_away
-from stream_server.store.errors import StoreError, StoreUnavailableError
+from stream_server.store.errors import StoreError
+from stream_server.store.jobs import Job, refuse, unavailable
 
 __all__ = ["StoreWriter"]
 
 T = TypeVar("T")
-Job = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 _log = structlog.get_logger(__name__)
 
-_MAX_TRANSACTION = 5000
-"""Results of one transaction."""
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 """Waits before the first retry and between later ones; doubled in between."""
 _BATCH = 1024
@@ -71,22 +69,15 @@ class StoreWriter:
         self._engine = engine
         self._batch_writer = BatchWriter(owner)
         self._interval_s = write_interval_ms / 1000
-        self._max_pending = max_pending_results
-        self._now = now
         self._subscription: Subscription | None = None
 
         self._changed = threading.Condition()
         # Below: shared with the thread, under the condition's lock.
-        self._mailbox = Mailbox(max_pending_results)
-        self._oldest_at = 0.0  # when the first result of the mailbox came, time.monotonic()
+        self._backlog = Backlog(max_pending_results, now)
         self._jobs: deque[Job] = deque()
         self._give_up_at: float | None = None  # set: close, time.monotonic()
-        self._alerts_at: dict[tuple[str, int], float] = {}
-        self._dropped = 0
 
         # Below: the thread's own.
-        self._in_hand = Mailbox(1)
-        self._current: list[Result] = []
         self._written = 0
         self._is_ready = True
         self._last_error: SQLAlchemyError | None = None
@@ -101,12 +92,12 @@ class StoreWriter:
     @property
     def pending(self) -> int:
         """Results that wait to be written."""
-        return len(self._mailbox) + len(self._in_hand) + len(self._current)
+        return len(self._backlog)
 
     @property
     def dropped(self) -> int:
         """Results that were never written: no room, no stream, refused, or given up at the end."""
-        return self._dropped + self._mailbox.dropped
+        return self._backlog.dropped
 
     @property
     def written(self) -> int:
@@ -117,15 +108,10 @@ class StoreWriter:
         """Let a result be written within ``write_interval_ms``; never blocks, never raises."""
         with self._changed:
             if self._give_up_at is not None:
-                self._dropped += 1
+                self._backlog.drop()
                 return
-            if isinstance(result, Alert):
-                self._alerts_at[result.stream_id, result.seq] = self._now()
-            if not len(self._mailbox):
-                self._oldest_at = time.monotonic()
-                self._changed.notify()
-            self._mailbox.put(result)
-            if len(self._mailbox) == _MAX_TRANSACTION:
+            self._backlog.put(result)
+            if self._backlog.num_new in (1, MAX_TRANSACTION):
                 self._changed.notify()
 
     async def run(self, subscription: Subscription) -> None:
@@ -153,8 +139,8 @@ class StoreWriter:
         """Run a job in a transaction of its own, after what was written before.
 
         Returns:
-            Its outcome; :class:`StoreUnavailableError` if the database does not answer or the store
-            is closed, :class:`StoreError` if it refuses.
+            Its outcome, or what it raises; ``StoreUnavailableError`` if the database does not
+            answer or the store is closed, ``StoreError`` if the database refuses.
         """
         future: Future[T] = Future()
         with self._changed:
@@ -162,7 +148,7 @@ class StoreWriter:
                 self._jobs.append((job, future))
                 self._changed.notify()
             else:
-                future.set_exception(_unavailable(None))
+                future.set_exception(unavailable(None))
         return asyncio.wrap_future(future)
 
     async def close(self, timeout_s: float = 10.0) -> None:
@@ -189,7 +175,8 @@ class StoreWriter:
                         self._knock()
                     # What the jobs come after is in hand, and in the mailbox.
                     self._write_in_hand()
-                    self._take_results()
+                    with self._changed:
+                        self._backlog.take_in_hand()
                     self._write_in_hand()
                 except SQLAlchemyError as error:
                     retry_s = min(max(retry_s * 2, _FIRST_RETRY_S), _LAST_RETRY_S)
@@ -211,40 +198,27 @@ class StoreWriter:
                             return False
                     self._changed.wait(left)
                     # Whoever asks meanwhile is told that the database is away.
-                    _refuse(self._jobs, self._last_error)
+                    refuse(self._jobs, self._last_error)
                 return True
             while not self._jobs and self._give_up_at is None:
-                if not len(self._mailbox):
+                if not self._backlog.num_new:
                     self._changed.wait()
                     continue
-                left = self._oldest_at + self._interval_s - time.monotonic()
-                if left <= 0 or len(self._mailbox) >= _MAX_TRANSACTION:
+                left = self._backlog.oldest_at + self._interval_s - time.monotonic()
+                if left <= 0 or self._backlog.num_new >= MAX_TRANSACTION:
                     break
                 self._changed.wait(left)
-            return bool(self._jobs or len(self._mailbox))
+            return bool(self._jobs or self._backlog.num_new)
 
     def _take_jobs(self) -> deque[Job]:
         with self._changed:
             jobs, self._jobs = self._jobs, deque()
         return jobs
 
-    def _take_results(self) -> None:
-        """Take the mailbox in hand, in no time: the event loop may be waiting for the lock."""
-        with self._changed:
-            self._dropped += self._mailbox.dropped
-            self._in_hand, self._mailbox = self._mailbox, Mailbox(self._max_pending)
-
     def _write_in_hand(self) -> None:
-        while True:
-            while len(self._current) < _MAX_TRANSACTION:
-                result = self._in_hand.take()
-                if result is None:
-                    break
-                self._current.append(result)
-            if not self._current:
-                return
-            self._write(self._current)
-            self._current = []
+        while current := self._backlog.current():
+            self._write(current)
+            self._backlog.settle()
             self._note_back()
 
     def _write(self, results: Sequence[Result]) -> None:
@@ -255,7 +229,7 @@ class StoreWriter:
         """
         try:
             with self._engine.begin() as connection:
-                orphans = self._batch_writer.write(connection, results, self._published_at)
+                orphans = self._batch_writer.write(connection, results, self._backlog.published_at)
         except Exception as error:
             self._batch_writer.forget()
             if isinstance(error, SQLAlchemyError) and is_away(error):
@@ -272,13 +246,7 @@ class StoreWriter:
             orphans = 1
         self._written += len(results) - orphans
         with self._changed:
-            self._dropped += orphans
-            for result in results:
-                if isinstance(result, Alert):
-                    self._alerts_at.pop((result.stream_id, result.seq), None)
-
-    def _published_at(self, alert: Alert) -> float:
-        return self._alerts_at.get((alert.stream_id, alert.seq)) or self._now()
+            self._backlog.count_dropped(orphans)
 
     def _knock(self) -> None:
         with self._engine.connect() as connection:
@@ -296,15 +264,15 @@ class StoreWriter:
                     outcome = job(connection)
             except SQLAlchemyError as error:
                 if is_away(error):
-                    future.set_exception(_unavailable(error))
                     self._note_away(error, jobs)
+                    future.set_exception(unavailable(error))
                     return False
                 future.set_exception(StoreError(f"the database refused: {describe(error)}"))
             except Exception as error:
                 future.set_exception(error)
             else:
-                future.set_result(outcome)
                 self._note_back()
+                future.set_result(outcome)
         return True
 
     def _note_away(self, error: SQLAlchemyError, jobs: deque[Job]) -> None:
@@ -313,10 +281,8 @@ class StoreWriter:
             self._is_ready = False
             _log.error("store_unavailable", error=describe(error))
         with self._changed:
-            # What is in hand counts too.
-            left = self._max_pending - len(self._in_hand) - len(self._current)
-            self._mailbox.capacity = max(left, 1)
-        _refuse(jobs, error)
+            self._backlog.hold_back()
+        refuse(jobs, error)
 
     def _note_back(self) -> None:
         if not self._is_ready:
@@ -326,29 +292,8 @@ class StoreWriter:
     def _end(self) -> None:
         with self._changed:
             self._give_up_at = time.monotonic()
-            self._take_rest()
+            lost = self._backlog.give_up()
             jobs, self._jobs = self._jobs, deque()
-        _refuse(jobs, None)
-
-    def _take_rest(self) -> None:
-        lost = self.pending
-        self._dropped += lost + self._mailbox.dropped
-        self._mailbox, self._in_hand, self._current = Mailbox(1), Mailbox(1), []
         if lost:
             _log.error("store_closed_with_results_left", dropped_results=lost)
-
-
-def _refuse(jobs: deque[Job], error: SQLAlchemyError | None) -> None:
-    """Tell those who wait for jobs that they are not done."""
-    while jobs:
-        _, future = jobs.popleft()
-        if future.set_running_or_notify_cancel():
-            future.set_exception(_unavailable(error))
-
-
-def _unavailable(error: SQLAlchemyError | None) -> StoreUnavailableError:
-    if error is None:
-        return StoreUnavailableError("the store is closed")
-    return StoreUnavailableError(
-        f"got no answer from the database ({describe(error)}); it is tried again by itself"
-    )
+        refuse(jobs, None)

@@ -37,7 +37,12 @@ def speech(speech_clips: tuple[SpeechClip, ...]) -> FloatArray:
 
 def timeline(core: EngineCore, chunks: list[FloatArray], key: str) -> list[Event]:
     stream = ChannelStream(
-        CONFIG.timeline, CONFIG.smoothing, core.info.labels, make_detector(CONFIG.vad), key
+        CONFIG.timeline,
+        CONFIG.smoothing,
+        core.info.labels,
+        make_detector(CONFIG.vad),
+        key,
+        min_silence_ms=CONFIG.vad.min_silence_ms,
     )
     events: list[Event] = []
     for windows in (*map(stream.push, chunks), stream.finish()):

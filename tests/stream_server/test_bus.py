@@ -93,7 +93,10 @@ async def test_leaving_the_block_closes_the_subscription():
     bus = LocalBus()
     async with bus.subscribe(name="one", capacity=10) as subscription:
         bus.publish(point())
+        assert subscription.pending == 1
     assert bus.subscriptions == ()
+    assert subscription.merged == 0
+    await subscription.aclose()
     assert await read_all(subscription) == []
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 from stream_server.bus import LocalBus
 from stream_server.live_streams import LiveStreams
-from tests.support.results import alert, closed, gap, opened, point, segment
+from tests.support.results import alert, closed, gap, marked, opened, point, segment
 from tests.support.virtual_time import virtual_time
 
 
@@ -17,6 +17,7 @@ async def test_a_snapshot_holds_all_that_was_published_before():
         opened("b"),
         point("a", seq=1),
         point("a", seq=2, start=8000, end=16_000),
+        marked("a", seq=2),
         gap("a", seq=3, channel=1, final=False),
         segment("a", seq=4, final=False),
         alert("a", seq=5, alert_id="x"),

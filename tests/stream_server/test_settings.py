@@ -181,8 +181,8 @@ class TestRefusals:
         )
 
     def test_wrong_choice_lists_the_choices(self):
-        assert refusal("ser_engine.vad.detector=silero") == (
-            "--set ser_engine.vad.detector: got 'silero', expected 'webrtc' or 'off'"
+        assert refusal("ser_engine.vad.detector=energy") == (
+            "--set ser_engine.vad.detector: got 'energy', expected 'webrtc', 'silero' or 'off'"
         )
 
     def test_several_errors_are_counted(self):

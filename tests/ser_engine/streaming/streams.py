@@ -21,8 +21,17 @@ def make_stream(
     smoothing: SmoothingConfig = SMOOTHING,
     *,
     details: bool = False,
+    min_silence_ms: int = 0,
 ) -> ChannelStream:
-    return ChannelStream(timeline, smoothing, LABELS, LevelDetector(), "key", details=details)
+    return ChannelStream(
+        timeline,
+        smoothing,
+        LABELS,
+        LevelDetector(),
+        "key",
+        details=details,
+        min_silence_ms=min_silence_ms,
+    )
 
 
 def answer(stream: ChannelStream, windows: Iterable[Window], engine: FakeEngine) -> list[Event]:

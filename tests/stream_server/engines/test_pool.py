@@ -233,10 +233,14 @@ async def test_what_is_fetched_is_told_with_its_licence(models_dir) -> None:
             assert (status.model, status.hub, status.total_bytes) == (BASE, "huggingface", 100)
             assert "FunASR" in status.licence
             await upgraded(lab)
-    told = [log for log in logs if log["event"] == "model is fetched"]
+    told = [log for log in logs if log["event"] == "model_fetch_started"]
     assert len(told) == 1
     assert "FunASR" in told[0]["licence"]
-    assert [log["done_bytes"] for log in logs if log["event"] == "model arrives"] == [10, 50, 100]
+    assert [log["done_bytes"] for log in logs if log["event"] == "model_fetch_progress"] == [
+        10,
+        50,
+        100,
+    ]
 
 
 @virtual_time
@@ -252,7 +256,7 @@ async def test_a_hub_that_is_away_is_one_line_and_is_asked_again_later(models_di
             assert lab.hub.asked == [BASE] * 3
             await upgraded(lab)
             assert pool.acquire().engine.info.name == BASE
-    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["model not fetched"]
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["model_not_fetched"]
 
 
 @virtual_time

@@ -27,6 +27,7 @@ async def stored(folder: Path) -> AsyncIterator[tuple[LocalBus, FeedSource, Stor
     store = await Store.open(StoreConfig(url=f"sqlite:///{folder / 'timelines.db'}"))
     bus = LocalBus()
     writing = asyncio.create_task(store.run(bus.subscribe(name="store", capacity=100_000)))
+    await asyncio.sleep(0)  # the writer begins
     history = StoreHistory(store)
     try:
         yield bus, FeedSource(bus, LiveStreams(bus), history, mailbox_size=10_000), history

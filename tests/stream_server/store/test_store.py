@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,28 @@ async def test_streams_expire(open_store: OpenStore):
     assert await store.expire() == 1
     assert {record.stream_id for record in await store.list_streams()} == {"new", "live"}
     assert deleted == ["old"]
+
+
+def events(logs: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {line["event"] for line in logs}
+
+
+async def test_retention_runs_for_ever(tmp_path: Path):
+    now = [0.0]
+    config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db", retention_days=1)
+    store = await Store.open(config, now=lambda: now[0])
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.ensure_future(store.run_retention(interval_s=0))
+        await put(store, opened(at=0.0), closed(seq=1, at=10.0))
+        assert await store.stream("s") is not None
+        now[0] = DAY_S + 11
+        while "store_expired_streams" not in events(logs):
+            await store.flush()
+        assert await store.stream("s") is None
+        await store.close()
+        while "store_retention_failed" not in events(logs):
+            await asyncio.to_thread(events, logs)
+    running.cancel()
 
 
 async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):

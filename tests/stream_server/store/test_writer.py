@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import insert
 
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
 from stream_server.protocol.results import Point, Result, StreamClosed
-from stream_server.store import Store, StoreUnavailableError
+from stream_server.store import Store, StoreError, StoreUnavailableError, schema
 from tests.requirements import REPOSITORY
 from tests.support.postgresql import Cluster
 from tests.support.results import opened, point
@@ -42,13 +43,14 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_process_loses_less_than_a_second(store_url: str):
-    writing = subprocess.Popen(
-        [sys.executable, "-c", KILLED, store_url],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
+def start_writing(url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     )
+
+
+async def test_a_killed_process_loses_less_than_a_second(store_url: str):
+    writing = start_writing(store_url)
     assert writing.stdout is not None
     published: list[tuple[int, float]] = []
 
@@ -184,6 +186,30 @@ async def test_a_job_that_raises_tells_who_asked(tmp_path: Path):
     with pytest.raises(ZeroDivisionError):
         await store.writer.submit(lambda connection: 1 / 0)
     await store.flush()
+    await store.close()
+
+
+async def test_a_job_the_database_refuses_tells_who_asked(tmp_path: Path):
+    store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
+    twice = insert(schema.alerts).values(id="a")
+    with pytest.raises(StoreError, match="the database refused: IntegrityError"):
+        await store.writer.submit(lambda connection: connection.execute(twice))
+    assert store.is_ready
+    await store.close()
+
+
+@pytest.mark.needs("postgresql")
+async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Cluster):
+    store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
+    await asyncio.to_thread(postgresql_cluster.stop)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await store.acknowledge("a")
+        assert not store.is_ready
+    finally:
+        await asyncio.to_thread(postgresql_cluster.start)
+    await until_back(store)
+    assert (store.is_ready, store.writer.pending) == (True, 0)
     await store.close()
 
 

@@ -1,0 +1,230 @@
+"""Results published to an MQTT broker.
+
+::
+
+    TOPIC/status                 "online" or "offline", retained; the broker says the latter
+    TOPIC/STREAM/TYPE            each result, as in the other feeds, e.g. .../point, .../alert
+    TOPIC/STREAM/state           how the stream stands, retained; taken away when it ends
+
+A subscriber of the bus like any other: while the broker is away or slow, results wait in a bounded
+mailbox, then the oldest points are dropped and counted. Needs the extra ``mqtt``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import structlog
+
+from ser_engine.errors import ConfigError
+from stream_server.bus import Bus
+from stream_server.feed.mqtt_state import StreamState, next_state
+from stream_server.metrics import Metrics
+from stream_server.protocol.feed_messages import result_type
+from stream_server.protocol.results import (
+    Alert,
+    Result,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+)
+
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 60.0
+_TIMEOUT_S = 10.0
+_BATCH = 64
+_NOT_TO_BE_LOST = (StreamOpened, Alert, Summary, StreamClosed)
+"""Sent with quality of service 1, at least once; all else with 0: the next point comes anyway."""
+
+_log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where a broker is."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def parse_mqtt_url(url: str) -> Broker:
+    """Read ``feeds.mqtt_url``.
+
+    Raises:
+        ConfigError: it names no broker.
+    """
+    try:
+        parts = urlsplit(url)
+        tls = parts.scheme == "mqtts"
+        port = parts.port or (8883 if tls else 1883)
+    except ValueError:
+        parts, tls, port = urlsplit(""), False, 0
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        # Not the URL itself: it may hold a password.
+        raise ConfigError(
+            "got a feeds.mqtt_url that names no broker, expected mqtt://USER:PASSWORD@HOST:PORT"
+        )
+    return Broker(
+        host=parts.hostname,
+        port=port,
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+    )
+
+
+class MqttPublisher:
+    """Publishes while :meth:`run` runs.
+
+    Args:
+        url: of the broker, see :func:`parse_mqtt_url`.
+        topic: first part of the topics.
+        bus: where results are published.
+        metrics: counts what the broker did not get.
+        mailbox_size: results that wait for the broker.
+        rng: spreads connections in time.
+
+    Raises:
+        ConfigError: the URL is wrong, or the package is missing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topic: str,
+        bus: Bus,
+        metrics: Metrics,
+        *,
+        mailbox_size: int,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._broker = parse_mqtt_url(url)
+        self._topic = topic.strip("/")
+        self._status_topic = f"{self._topic}/status"
+        self._metrics = metrics
+        self._rng = rng or random.Random()
+        try:
+            self._aiomqtt: Any = importlib.import_module("aiomqtt")
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "got feeds.mqtt_url without the package it takes; run"
+                " pip install 'emotion-monitor[mqtt]'"
+            ) from None
+        self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
+        self._dropped = 0
+        self._states: dict[str, StreamState] = {}
+        self._unsent: list[Result] = []
+        self._attempt = 0
+        self._is_done = False
+
+    async def run(self) -> None:
+        """Publish until the bus closes; connect again whenever the broker was lost."""
+        self._metrics.subscribed("mqtt")
+        try:
+            while not self._is_done:
+                try:
+                    await self._publish_all()
+                except (self._aiomqtt.MqttError, OSError) as error:
+                    self._attempt += 1
+                    _log.warning("mqtt_lost", error=type(error).__name__, attempt=self._attempt)
+                    await asyncio.sleep(self._delay_s())
+                finally:
+                    self._metrics.mqtt_connected(False)
+        finally:
+            self._subscription.close()
+            self._metrics.unsubscribed("mqtt")
+
+    def _delay_s(self) -> float:
+        longest_s = min(_FIRST_DELAY_S * 2.0 ** (self._attempt - 1), _LONGEST_DELAY_S)
+        return longest_s * (0.5 + self._rng.random() / 2)
+
+    async def _publish_all(self) -> None:
+        """Connect and publish what there is until the bus closes, or the broker is lost."""
+        async with self._client() as client:
+            self._attempt = 0
+            self._metrics.mqtt_connected(True)
+            _log.info("mqtt_connected")
+            publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
+            # With nothing to publish, only who listens hears that the broker is gone.
+            listening = asyncio.create_task(_listen(client), name="mqtt listener")
+            try:
+                await asyncio.wait((publishing, listening), return_when=asyncio.FIRST_COMPLETED)
+                if listening.done():
+                    listening.result()
+                await publishing
+            finally:
+                publishing.cancel()
+                listening.cancel()
+                await asyncio.gather(publishing, listening, return_exceptions=True)
+        self._is_done = True
+
+    async def _pump(self, client: Any) -> None:
+        await client.publish(self._status_topic, b"online", qos=1, retain=True)
+        for stream_id in self._states:
+            # The broker may have forgotten.
+            await self._publish_state(client, stream_id)
+        while self._unsent or await self._next():
+            # Kept until it is sent, so that a result is not lost with the connection.
+            await self._publish(client, self._unsent[0])
+            self._unsent.pop(0)
+        for stream_id in list(self._states):
+            del self._states[stream_id]
+            await self._publish_state(client, stream_id)
+        await client.publish(self._status_topic, b"offline", qos=1, retain=True)
+
+    def _client(self) -> Any:
+        broker = self._broker
+        return self._aiomqtt.Client(
+            broker.host,
+            broker.port,
+            username=broker.username,
+            password=broker.password,
+            will=self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True),
+            tls_context=ssl.create_default_context() if broker.tls else None,
+            timeout=_TIMEOUT_S,
+        )
+
+    async def _next(self) -> bool:
+        self._unsent = await self._subscription.batch(_BATCH)
+        dropped = self._subscription.dropped
+        if dropped > self._dropped:
+            self._metrics.results_dropped("mqtt", dropped - self._dropped)
+            self._dropped = dropped
+        return bool(self._unsent)
+
+    async def _publish(self, client: Any, result: Result) -> None:
+        topic = f"{self._topic}/{result.stream_id}/{result_type(result)}"
+        qos = 1 if isinstance(result, _NOT_TO_BE_LOST) else 0
+        await client.publish(topic, _encode(result), qos=qos)
+        if isinstance(result, StreamClosed):
+            self._states.pop(result.stream_id, None)
+            await self._publish_state(client, result.stream_id)
+            return
+        before = self._states.get(result.stream_id)
+        after = next_state(before, result)
+        if after is not None and after is not before:
+            self._states[result.stream_id] = after
+            await self._publish_state(client, result.stream_id)
+
+    async def _publish_state(self, client: Any, stream_id: str) -> None:
+        """Publish how a stream stands; nothing, which takes it away, where it has ended."""
+        state = self._states.get(stream_id)
+        payload = b"" if state is None else _encode(state)
+        await client.publish(f"{self._topic}/{stream_id}/state", payload, qos=1, retain=True)
+
+
+async def _listen(client: Any) -> None:
+    """Wait until the connection is lost, which raises; nothing is subscribed to."""
+    async for _ in client.messages:
+        pass

@@ -1,0 +1,124 @@
+"""Logging: one line an event, the same for our own events and for libraries that log.
+
+::
+
+    structlog.get_logger(__name__).info("event", key=value) ─┐
+                                                             ├─▶ root handler ─▶ standard error
+    logging.getLogger("ser_engine...").warning("text") ──────┘   console or JSON
+
+Nothing happens on import; a command calls :func:`configure_logging` once. Emotion is sensitive
+data: events carry ids and counts, never audio, labels, names or metadata of a stream, and a
+traceback is written without the values of local variables, which may hold any of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from stream_server.config import LoggingConfig
+
+__all__ = ["configure_logging"]
+
+_LEVELS = {
+    "aiohttp.access": logging.WARNING,
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "httpx": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "websockets": logging.WARNING,
+}
+"""What libraries log at least; they tell of every connection, request or migration otherwise."""
+
+_OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard")
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+}
+
+
+def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> None:
+    """Send all events from ``config.level`` on to ``stream``, replacing what was set up before.
+
+    Args:
+        config: level and format.
+        stream: where lines go; None: standard error.
+    """
+    stream = sys.stderr if stream is None else stream
+    as_json = config.format == "json" or (config.format == "auto" and not stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # As text and without local variables, whatever the renderer would make of an exception.
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        # Loggers made on import must follow a later call of this function.
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(_json() if as_json else _console(colours=stream.isatty())),
+            ],
+        )
+    )
+    handler.addFilter(_quieten_strangers)
+    level = config.level.upper()
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    # Libraries are heard from INFO on at most: their debug output may hold what was sent.
+    root.setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
+    for package in _OUR_PACKAGES:
+        logging.getLogger(package).setLevel(level)
+    for name, least in _LEVELS.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+    logging.captureWarnings(True)
+
+
+def _json() -> list[Processor]:
+    return [structlog.processors.JSONRenderer(sort_keys=True, ensure_ascii=False, default=repr)]
+
+
+def _console(*, colours: bool) -> list[Processor]:
+    return [_escape_control_characters, structlog.dev.ConsoleRenderer(colors=colours)]
+
+
+def _escape_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep what came from outside from starting a new line or steering the terminal."""
+    return {
+        key: value if key == "exception" or not isinstance(value, str) else _escaped(value)
+        for key, value in event.items()
+    }
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
+
+
+def _quieten_strangers(record: logging.LogRecord) -> bool:
+    """Leave out a traceback for every scanner that connects and is no WebSocket client."""
+    if record.name.startswith("websockets") and record.getMessage() == "opening handshake failed":
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""Recordings: the audio of streams, a FLAC file a channel. Off unless the settings turn it on.
+
+::
+
+    session ── tap(channel, samples) ──▶ bounded memory ──▶ thread ──▶ <stream id>.<channel>.flac
+
+What cannot be written in time becomes silence and is counted, so that the time of a file is always
+the time of its stream. File names tell of nothing but the stream's id and the channel's index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from soundfile import SoundFileError
+
+from ser_engine.errors import ConfigError
+from ser_engine.types import FloatArray
+from stream_server.config import RecordingConfig
+from stream_server.flac_file import FlacFile
+
+__all__ = ["Recording", "Recordings"]
+
+_log = structlog.get_logger(__name__)
+
+_MAX_WAITING_SAMPLES = 64 << 20
+"""Samples of all streams that wait for the disk: 128 MiB."""
+_WRITE_INTERVAL_S = 0.5
+_EXPIRY_INTERVAL_S = 300.0
+_STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(slots=True, eq=False)
+class _Channel:
+    """One file on its way to the disk; a number stands for that much silence."""
+
+    path: Path
+    waiting: list[npt.NDArray[np.int16] | int] = field(default_factory=list)
+    file: FlacFile | None = None
+    has_failed: bool = False
+
+
+class Recording:
+    """The recording of one stream; made by :meth:`Recordings.record`."""
+
+    def __init__(self, recordings: Recordings, stream_id: str) -> None:
+        self._recordings = recordings
+        self.stream_id = stream_id
+        self.channels: dict[int, _Channel] = {}
+        self.is_closed = False
+        self.is_deleted = False
+
+    def tap(self, channel: int, samples: FloatArray) -> None:
+        """Record samples of a channel; never blocks, never raises.
+
+        Args:
+            channel: index of the channel.
+            samples: float32 ``(samples,)``, 16 kHz, -1 to 1; gaps as zeros. Not kept.
+        """
+        self._recordings.put(self, channel, samples)
+
+    def close(self) -> None:
+        """The stream has ended; what waits is still written."""
+        self._recordings.end(self)
+
+
+class Recordings:
+    """Writes recordings in a thread of its own, and deletes old ones.
+
+    Args:
+        config: the ``recording`` group of the settings.
+        now: the time, seconds since 1970.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+
+    def __init__(self, config: RecordingConfig, *, now: Callable[[], float] = time.time) -> None:
+        self._dir = Path(config.dir).expanduser()
+        self._retention_s = config.retention_hours * 3600
+        self._now = now
+        try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"got recording.dir '{self._dir}', which cannot be made: {error.strerror};"
+                " expected a folder that this user may write to"
+            ) from None
+        self._changed = threading.Condition()
+        # Below: shared with the thread, under the condition's lock.
+        self._live: dict[str, Recording] = {}
+        self._waiting_samples = 0
+        self._dropped_samples = 0
+        self._num_failed = 0
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped_samples(self) -> int:
+        """Samples that are silence in the files because the disk was too slow."""
+        return self._dropped_samples
+
+    @property
+    def num_failed(self) -> int:
+        """Files that could not be written to their end."""
+        return self._num_failed
+
+    def record(self, stream_id: str) -> Recording:
+        """Begin the recording of a stream; its files come with its first samples.
+
+        Raises:
+            ValueError: the id is none that a file can be named after, or is being recorded.
+        """
+        with self._changed:
+            if not _STREAM_ID.fullmatch(stream_id) or stream_id in self._live:
+                raise ValueError(
+                    f"got stream id {stream_id!r}, expected a new one of letters, digits, - and _"
+                )
+            self._live[stream_id] = recording = Recording(self, stream_id)
+            self._changed.notify()
+            return recording
+
+    def files(self, stream_id: str) -> list[Path]:
+        """Return the files of a stream in order of their channels."""
+        if not _STREAM_ID.fullmatch(stream_id):
+            return []
+        found = self._dir.glob(f"{stream_id}.*.flac")
+        return sorted(found, key=lambda path: int(path.suffixes[-2][1:]))
+
+    def delete(self, stream_id: str) -> int:
+        """Delete the files of a stream, in whatever thread; return how many there were."""
+        with self._changed:
+            live = self._live.get(stream_id)
+            if live is not None:
+                # The thread deletes what it may be writing.
+                live.is_deleted = live.is_closed = True
+                self._changed.notify()
+        return sum(_unlink(path) for path in self.files(stream_id))
+
+    def expire(self) -> int:
+        """Delete what was last written more than ``retention_hours`` ago; return how many files."""
+        before = self._now() - self._retention_s
+        num_deleted = 0
+        with self._changed:
+            live = set(self._live)
+        for path in self._dir.glob("*.flac"):
+            if path.name.partition(".")[0] in live:
+                continue
+            try:
+                if path.stat().st_mtime < before:
+                    num_deleted += _unlink(path)
+            except OSError as error:
+                _log.warning("recording_not_deleted", error=error.strerror)
+        return num_deleted
+
+    async def run_expiry(self, interval_s: float = _EXPIRY_INTERVAL_S) -> None:
+        """Call :meth:`expire` every now and then, for ever."""
+        while True:
+            if num_deleted := await asyncio.to_thread(self.expire):
+                _log.info("recordings_expired", files=num_deleted)
+            await asyncio.sleep(interval_s)
+
+    async def close(self) -> None:
+        """End all recordings, write what waits, and end the thread."""
+        with self._changed:
+            self._is_closing = True
+            for recording in self._live.values():
+                recording.is_closed = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    # What recordings call.
+
+    def put(self, recording: Recording, channel: int, samples: FloatArray) -> None:
+        """Let samples wait for the thread."""
+        is_silent = not samples.any()
+        with self._changed:
+            if recording.is_closed:
+                return
+            target = recording.channels.get(channel)
+            if target is None:
+                path = self._dir / f"{recording.stream_id}.{channel}.flac"
+                target = recording.channels[channel] = _Channel(path)
+            if not is_silent and self._waiting_samples + len(samples) > _MAX_WAITING_SAMPLES:
+                self._dropped_samples += len(samples)
+                is_silent = True
+            if not is_silent:
+                target.waiting.append(_as_int16(samples))
+                self._waiting_samples += len(samples)
+                return
+            last = target.waiting[-1] if target.waiting else None
+            if isinstance(last, int):
+                target.waiting[-1] = last + len(samples)
+            else:
+                target.waiting.append(len(samples))
+
+    def end(self, recording: Recording) -> None:
+        """Let the thread close a recording's files."""
+        with self._changed:
+            recording.is_closed = True
+            self._changed.notify()
+
+    # The thread.
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._is_closing:
+                    self._changed.wait(_WRITE_INTERVAL_S if self._live else None)
+                is_last = self._is_closing
+                live = [(one, one.is_closed) for one in self._live.values()]
+            for recording, is_closed in live:
+                for channel in list(recording.channels.values()):
+                    self._write(channel, is_closed)
+                if is_closed:
+                    self._leave(recording)
+            if is_last:
+                return
+
+    def _write(self, channel: _Channel, is_closed: bool) -> None:
+        with self._changed:
+            waiting, channel.waiting = channel.waiting, []
+            self._waiting_samples -= sum(len(part) for part in waiting if not isinstance(part, int))
+        if channel.has_failed:
+            return
+        try:
+            if channel.file is None:
+                channel.file = FlacFile(channel.path)
+            for part in waiting:
+                if isinstance(part, int):
+                    channel.file.write_silence(part)
+                else:
+                    channel.file.write(part)
+            if is_closed:
+                channel.file.close()
+            else:
+                channel.file.update_header()
+        except (OSError, SoundFileError) as error:
+            channel.has_failed = True
+            self._num_failed += 1
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            _log.error("recording_failed", error=reason)
+            if channel.file is not None:
+                with contextlib.suppress(OSError, SoundFileError):
+                    channel.file.close()
+
+    def _leave(self, recording: Recording) -> None:
+        with self._changed:
+            del self._live[recording.stream_id]
+        if recording.is_deleted:
+            for path in self.files(recording.stream_id):
+                _unlink(path)
+
+
+def _as_int16(samples: FloatArray) -> npt.NDArray[np.int16]:
+    scaled = np.rint(samples * np.float32(32_768.0))
+    as_int16: npt.NDArray[np.int16] = np.clip(scaled, -32_768, 32_767).astype(np.int16)
+    return as_int16
+
+
+def _unlink(path: Path) -> bool:
+    """Delete a file; return False if it was gone already."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""What docs/feeds.md shows is what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+
+from stream_server.feed import endpoint, query
+from stream_server.protocol.errors import ERRORS, ErrorCode
+from stream_server.protocol.feed_messages import RESULT_TYPES
+from tests.requirements import REPOSITORY
+from tests.support.feeds import serve_feed
+from tests.support.timeline import make_opened, make_point
+
+PAGE = (REPOSITORY / "docs" / "feeds.md").read_text(encoding="utf-8")
+
+
+async def test_the_python_program_runs_as_shown():
+    found = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    async with serve_feed() as server:
+        server.publish(make_opened(roles=("driver",)))
+        server.publish(make_point(seq=1, angry=0.9, role="driver"))
+        program = found.group(1).replace("ws://localhost:7860/feed", server.url())
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-uc", program, stdout=subprocess.PIPE, cwd=REPOSITORY
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"s1 0.5 angry 90%\n"
+        process.kill()
+        await process.wait()
+
+
+def test_the_tables_are_complete():
+    for name in (*RESULT_TYPES, *query.PARAMETERS):
+        assert f"`{name}" in PAGE, name
+    for code in ("bad_query", "unauthorized", "forbidden_origin", "unknown_stream"):
+        assert f"| {ERRORS[ErrorCode(code)].http_status} | `{code}` |" in PAGE
+
+
+def test_the_figures_are_those_of_the_code():
+    assert f"After {endpoint.KEEPALIVE_S:g}\nseconds" in PAGE
+    assert f"takes nothing for {endpoint.SEND_TIMEOUT_S:g} seconds" in PAGE
+    assert f"up to {query.MAX_AFTER} times" in PAGE
