@@ -48,6 +48,10 @@ DEFAULT_KEPT_S = 30
 _encoder = msgspec.json.Encoder()
 
 
+_ENDED_BY_SERVER = ("server_stopped", "engine_failed", "internal")
+"""Reasons of a stream's end that the client has no part in."""
+
+
 class ClientState(Enum):
     """Where a client is."""
 
@@ -56,7 +60,7 @@ class ClientState(Enum):
     """``start`` is sent; ``ready`` has not come."""
     STREAMING = auto()
     FINISHED = auto()
-    """``summary`` has come."""
+    """``summary`` has come, and no other stream is to follow."""
 
 
 @dataclass(slots=True)
@@ -195,9 +199,13 @@ class NativeClient:
                 if decoded.seq <= self._stream.last_seq:
                     return []
                 self._stream.last_seq = decoded.seq
-                if isinstance(decoded, Summary):
+                if isinstance(decoded, Summary) and self._is_last(decoded):
                     self._state = ClientState.FINISHED
         return [decoded]
+
+    def _is_last(self, summary: Summary) -> bool:
+        """Whether nothing follows: audio may go on in a new stream where the server ended one."""
+        return self._stopped or summary.reason not in _ENDED_BY_SERVER
 
     def take_outgoing(self) -> list[str | bytes]:
         """Return what to send now: nothing before ``ready``, and everything once.
