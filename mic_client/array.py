@@ -41,6 +41,7 @@ class ArraySource:
         self.format = AudioFormat("pcm_s16le", sample_rate_hz, columns.shape[1])
         self._data = np.rint(np.clip(columns, -1, 1) * 32_767).astype("<i2").tobytes()
         self._pacer = Pacer(speed)
+        self.is_real_time = speed == 1.0
         self._loop = loop
         self._chunk_bytes = chunk_samples(sample_rate_hz, speed) * self.format.bytes_per_tick
         self._is_closed = False

@@ -46,6 +46,7 @@ class FileSource:
     ) -> None:
         self.path = Path(path)
         self._pacer = Pacer(speed)
+        self.is_real_time = speed == 1.0
         self._loop = loop
         self._file = _open(self.path)
         self._rate_hz: int = self._file.samplerate

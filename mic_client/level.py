@@ -39,6 +39,7 @@ class MeteredSource:
         self._heard = heard
         self.format = source.format
         self.is_live = source.is_live
+        self.is_real_time = source.is_real_time
 
     async def __aiter__(self) -> AsyncIterator[SourceItem]:
         """Yield what the source yields."""

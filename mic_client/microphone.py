@@ -50,6 +50,7 @@ class MicrophoneSource:
     """
 
     is_live = True
+    is_real_time = True
 
     def __init__(
         self,

@@ -27,18 +27,24 @@ class StdinSource:
     Args:
         audio_format: of the bytes.
         descriptor: to read from; None: standard input. It is left open.
+        live: what comes is of this moment and goes on by itself, as from ``arecord``: it is read
+            while there is no connection. Otherwise whoever writes it has to wait.
         chunk_ms: most audio of one chunk, 20 to 100 ms; what comes in smaller pieces goes on in
             smaller pieces.
     """
 
-    is_live = False
-
     def __init__(
-        self, audio_format: AudioFormat, *, descriptor: int | None = None, chunk_ms: int = 100
+        self,
+        audio_format: AudioFormat,
+        *,
+        descriptor: int | None = None,
+        live: bool = False,
+        chunk_ms: int = 100,
     ) -> None:
         if not 20 <= chunk_ms <= 100:
             raise ValueError(f"got chunk_ms {chunk_ms}, expected 20 to 100")
         self.format = audio_format
+        self.is_live = self.is_real_time = live
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         ticks = audio_format.sample_rate_hz * chunk_ms // 1000
         self._chunk_bytes = ticks * audio_format.bytes_per_tick

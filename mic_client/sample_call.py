@@ -37,14 +37,14 @@ _UNEASY = Prosody(
     shake=0.25,
 )
 _ANGRY = Prosody(
-    pitch_semitones=6.5,
-    range_semitones=4.5,
-    fall_semitones=2.0,
-    syllables_per_s=4.8,
+    pitch_semitones=5.0,
+    range_semitones=2.7,
+    fall_semitones=0.8,
+    syllables_per_s=4.5,
     level_dbfs=-15.0,
     tilt_db_per_octave=2.6,
-    breath=0.4,
-    shake=0.85,
+    breath=0.38,
+    shake=0.95,
 )
 _TIRED = Prosody(
     pitch_semitones=-1.0,

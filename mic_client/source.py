@@ -57,6 +57,15 @@ class Source(Protocol):
         """
         ...
 
+    @property
+    def is_real_time(self) -> bool:
+        """Whether chunks come at the speed at which they would be heard.
+
+        A server that is overloaded gives up some of it rather than fall behind; of other audio it
+        gives up nothing.
+        """
+        ...
+
     def __aiter__(self) -> AsyncIterator[SourceItem]:
         """Begin."""
         ...

@@ -85,6 +85,7 @@ class StreamClient:
             name=options.name,
             metadata=options.metadata,
             wants=options.wants,
+            live=source.is_real_time,
         )
         kept_bytes = DEFAULT_KEPT_S * source.format.bytes_per_s
         if not source.is_live:

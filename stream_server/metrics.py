@@ -6,7 +6,7 @@ carries the id, name or role of a stream, or anything else of which there is no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -115,29 +115,22 @@ class Metrics:
 
     # Windows
 
-    def window_answered(
-        self, outcome: WindowOutcome = "scored", *, wait_s: float | None = None
-    ) -> None:
-        """A window is done with.
-
-        Args:
-            outcome: see :data:`WindowOutcome`.
-            wait_s: from when it was handed to the engine until it came back, less the pass itself.
-        """
+    def window_answered(self, outcome: WindowOutcome = "scored") -> None:
+        """A window is done with."""
         self._windows.labels(outcome).inc()
         if outcome == "skipped":
             self._skipped.inc()
-        if wait_s is not None:
-            self._queue_wait.observe(wait_s)
 
     def window_skipped(self) -> None:
         """A window was given up under load."""
         self.window_answered("skipped")
 
-    def batch(self, size: int, inference_s: float) -> None:
-        """A forward pass over ``size`` windows ended."""
+    def step(self, size: int, inference_s: float, waits_s: Iterable[float]) -> None:
+        """A forward pass over ``size`` windows ended, each of which had waited for it."""
         self._batch_size.observe(size)
         self._inference.observe(inference_s)
+        for wait_s in waits_s:
+            self._queue_wait.observe(wait_s)
 
     # Results
 

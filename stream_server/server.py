@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feed.endpoint import FeedEndpoint
 from stream_server.feed.history import StoreHistory
+from stream_server.feed.mqtt import MqttPublisher
 from stream_server.feed.source import FeedSource
 from stream_server.http.app import make_app
 from stream_server.ingest.gateway import Gateway
@@ -39,6 +40,7 @@ from stream_server.live.registry import StreamRegistry
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
 from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
+from stream_server.recording import Recordings
 from stream_server.store import Store
 
 __all__ = ["Server"]
@@ -73,11 +75,14 @@ class Server:
         self.bus = LocalBus()
         self.live_streams = LiveStreams(self.bus)
         self.store: Store | None = None
-        self.engines = engines if engines is not None else EnginePool(engine_config)
+        self.engines = engines if engines is not None else self._make_pool(engine_config)
         self._config = config
         self._access = Access(config.access, config.listen)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
-        factory = StreamFactory(self.engines, config, self.metrics, self._publish)
+        self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        factory = StreamFactory(
+            self.engines, config, self.metrics, self._publish, recordings=self.recordings
+        )
         self._gateway = Gateway(
             StreamRegistry(config.limits, factory),
             self._access,
@@ -129,8 +134,13 @@ class Server:
         config, stack = self._config, self._stack
         stack.push_async_callback(self.engines.aclose)
         self._run(self.live_streams.run(), "live streams")
+        if self.recordings is not None:
+            stack.push_async_callback(self.recordings.close)
+            self._run(self.recordings.run_expiry(), "expiry", cancel=True)
         if config.store.url:
             await self._open_store()
+        if config.feeds.mqtt_url:
+            self._publish_to_broker()
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -147,10 +157,15 @@ class Server:
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
-        self.metrics.model(engine.info.name, engine.runtime)
+
+    def _make_pool(self, engine_config: EngineConfig) -> EnginePool:
+        return EnginePool(engine_config, on_step=self.metrics.step, on_model=self.metrics.model)
 
     async def _open_store(self) -> None:
-        self.store = store = await Store.open(self._config.store)
+        recordings = self.recordings
+        self.store = store = await Store.open(
+            self._config.store, on_deleted=_deleter(recordings) if recordings else None
+        )
         self._stack.push_async_callback(store.close)
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
@@ -158,6 +173,17 @@ class Server:
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
         self.metrics.store_pending_from(lambda: store.writer.pending)
+
+    def _publish_to_broker(self) -> None:
+        feeds = self._config.feeds
+        publisher = MqttPublisher(
+            feeds.mqtt_url,
+            feeds.mqtt_topic,
+            self.bus,
+            self.metrics,
+            mailbox_size=feeds.mailbox_size,
+        )
+        self._run(publisher.run(), "mqtt")
 
     async def _listen(self) -> None:
         listen = self._config.listen
@@ -205,6 +231,13 @@ class Server:
         if self.store is not None and not self.store.is_ready:
             reasons.append("the store does not answer")
         return reasons
+
+
+def _deleter(recordings: Recordings) -> Callable[[str], None]:
+    def delete(stream_id: str) -> None:
+        recordings.delete(stream_id)
+
+    return delete
 
 
 def _host(host: str) -> str:

@@ -40,7 +40,9 @@ from ser_engine.errors import (
 )
 from ser_engine.types import Window, WindowResult
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "OnStep"]
+
+OnStep = Callable[[int, float, Sequence[float]], None]
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Batcher:
         config: sizes, waits and limits.
         make_worker: makes what runs the core.
         start_timeout_s: longest time a core may take to be made.
+        on_step: told of every forward pass: the number of its windows, its time in seconds, and how
+            long each window waited for it.
 
     Attributes:
         stats: what was done so far.
@@ -73,9 +77,11 @@ class Batcher:
         *,
         make_worker: Callable[[], Worker] = ThreadWorker,
         start_timeout_s: float = 600.0,
+        on_step: OnStep | None = None,
     ) -> None:
         self.stats = BatchingStats()
         self._config = config
+        self._on_step = on_step
         self._host = CoreHost(
             core_factory,
             make_worker,
@@ -241,7 +247,11 @@ class Batcher:
         try:
             return await self._host.step([request.window for request in requests])
         finally:
-            self.stats.step_s += loop.time() - started_s
+            step_s = loop.time() - started_s
+            self.stats.step_s += step_s
+            if self._on_step is not None:
+                waits_s = [started_s - request.arrived_s for request in requests]
+                self._on_step(len(requests), step_s, waits_s)
 
     def _answer(self, requests: Sequence[_Request], answers: Answers | Exception) -> None:
         """Hand out the answers to a step, or what it raised with a single window."""

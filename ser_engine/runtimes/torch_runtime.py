@@ -145,6 +145,8 @@ class _ContextGraphs:
                 self._context(held_features, held_num_frames)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # By default the calls of all other threads must be fit for a capture, too, and another
+        # engine that scores meanwhile would fail.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = self._context(held_features, held_num_frames)
         return graph, held_features, held_num_frames, outputs

@@ -3,9 +3,10 @@
 How the bytes are split into messages does not matter: a sample that came in part waits for the
 rest. Samples are handled in ticks, one sample of every channel.
 
-**Bad audio.** A tick that holds NaN or infinity begins a gap, ``error``, for all channels. The gap
-ends with the :data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client
-that sends much nonsense causes few gaps. Gaps keep the clock true.
+**Bad audio.** A tick that holds NaN, infinity or what can be no sound, beyond
+±:data:`LARGEST_SAMPLE`, begins a gap, ``error``, for all channels. The gap ends with the
+:data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client that sends much
+nonsense causes few gaps. Gaps keep the clock true.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from stream_server.audio.resample import Resampler, to_clock
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 
-__all__ = ["HOLD_OFF_MS", "AudioBlock", "Intake", "NoAudio"]
+__all__ = ["HOLD_OFF_MS", "LARGEST_SAMPLE", "AudioBlock", "Intake", "NoAudio"]
+
+LARGEST_SAMPLE = 1e6
+"""Full scale is 1, and 32768 where a client forgot to scale: that is told as clipping. From 1e17 on
+powers would overflow."""
 
 HOLD_OFF_MS = 100
 """Good audio after bad that is left out along with it."""
@@ -153,8 +158,9 @@ class Intake:
         return [NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))]
 
     def _checked(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
-        """Cut out the ticks that are no finite numbers, and the hold-off after them."""
-        bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+        """Cut out the ticks that are no audio, and the hold-off after them."""
+        # NaN compares as False.
+        bad = np.flatnonzero(~np.all(np.abs(samples) <= LARGEST_SAMPLE, axis=1))
         if not len(bad) and not self._hold_off:
             return self._audio(samples)
         items: list[AudioBlock | NoAudio] = []
@@ -175,8 +181,8 @@ class Intake:
     def _error(self) -> ProtocolError:
         return ProtocolError(
             ErrorCode.BAD_AUDIO,
-            "got NaN or infinite samples at"
-            f" {self._read / self._format.sample_rate_hz:.3f} s, expected finite ones",
+            "got samples that are NaN, infinite or far beyond full scale at"
+            f" {self._read / self._format.sample_rate_hz:.3f} s, expected -1 to 1",
         )
 
     def _block(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:

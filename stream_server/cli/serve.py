@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,8 +36,13 @@ def serve(
     ] = False,
 ) -> None:
     """Serve: take audio in, score it live, tell programs of it."""
+    from stream_server.engines.leaving import end_process
+    from stream_server.logs import configure_logging
+
     settings = _changed(settings_of(context), host, port, http_port)
-    raise typer.Exit(asyncio.run(_serve(settings, demo)))
+    configure_logging(settings.stream_server.logging)
+    status = asyncio.run(_serve(settings, demo))
+    end_process(status)
 
 
 def _changed(
@@ -61,7 +66,7 @@ async def _serve(settings: Settings, demo: bool) -> int:
 
     stopped = _until_signal()
     server = Server(settings.ser_engine, settings.stream_server)
-    starting = asyncio.ensure_future(server.__aenter__())
+    starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
     try:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -83,10 +88,10 @@ async def _serve(settings: Settings, demo: bool) -> int:
     return 0
 
 
-def _until_signal() -> asyncio.Future[None]:
+def _until_signal() -> asyncio.Future[Any]:
     """Return what is done when the process is told to stop; told again, it stops at once."""
     loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[None] = loop.create_future()
+    stopped: asyncio.Future[Any] = loop.create_future()
 
     def stop() -> None:
         if stopped.done():
@@ -111,10 +116,10 @@ def _announce(server: Server) -> None:
     print(f"results are at     {server.http_url}", flush=True)
 
 
-async def _play_sample_call(server: Server, stopped: asyncio.Future[None]) -> None:
+async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
     arguments = ("stream", "--sample-call", "--url", server.ingest_url)
     client = await asyncio.create_subprocess_exec(sys.executable, "-m", "stream_server", *arguments)
-    ended = asyncio.ensure_future(client.wait())
+    ended: asyncio.Future[Any] = asyncio.ensure_future(client.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
         # Told by the same signal; it sends what it has and leaves.

@@ -74,6 +74,12 @@ def stream(
     channels: Annotated[
         int, typer.Option("--channels", metavar="N", help="Of standard input or a microphone.")
     ] = 1,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Standard input goes on by itself, as arecord's: never let it wait."
+        ),
+    ] = False,
     roles: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +130,7 @@ def stream(
             speed=_speed(speed),
             loop=loop,
             stdin=stdin,
+            live=live,
             sample_call=sample_call,
             encoding=encoding,
             rate_hz=rate,
@@ -205,6 +212,7 @@ def _source(
     speed: float,
     loop: bool,
     stdin: bool,
+    live: bool,
     sample_call: bool,
     encoding: EncodingName,
     rate_hz: int | None,
@@ -221,7 +229,8 @@ def _source(
         if stdin:
             from mic_client.raw_input import StdinSource
 
-            return StdinSource(AudioFormat(encoding.value, rate_hz or 16_000, num_channels))
+            audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
+            return StdinSource(audio_format, live=live)
         if sample_call:
             from mic_client.array import ArraySource
             from mic_client.sample_call import make_sample_call

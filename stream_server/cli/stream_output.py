@@ -117,7 +117,7 @@ class LineOutput(_Plain):
                 return "connected again, the stream goes on"
             case Ready():
                 model = event.model
-                return f"model: {model.name} ({model.licence}) {model.notice}".rstrip()
+                return f"model: {model.name}; {model.notice or model.licence}"
             case ConnectionLost():
                 return f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
             case Warning():

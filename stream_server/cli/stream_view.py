@@ -45,6 +45,9 @@ def view(board: StreamBoard) -> RenderableType:
     below = [_gaps(board), *_alerts(board)]
     below += [Text(f"! {note}", style="yellow") for note in board.notes]
     below += _shares(board) if board.summary else [_foot(board)]
+    if board.ready is not None:
+        model = board.ready.model
+        below.append(Text(model.notice or f"Licence of the model: {model.licence}", style="dim"))
     return Group(_head(board), "", channels, *(text for text in below if text.plain))
 
 
@@ -123,12 +126,12 @@ def _head(board: StreamBoard) -> Text:
         )
     if board.ready is None:
         return Text("○ connecting", style="dim")
-    model = board.ready.model
+    model = board.ready.model.name
     state = "stopping, Ctrl-C again stops at once" if board.is_stopping else "live"
     return Text.assemble(
         ("● ", "green"),
         f"{state}  ",
-        (f"stream {board.ready.stream_id}  {model.name} ({model.licence})  {model.notice}", "dim"),
+        (f"stream {board.ready.stream_id}  model {model}", "dim"),
     )
 
 

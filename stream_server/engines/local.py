@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ser_engine.batching import Batcher, BatchingStats, Core, Priority
+from ser_engine.batching import Batcher, BatchingStats, Core, OnStep, Priority
 from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import EngineConfig
 from ser_engine.types import ModelInfo, Window, WindowResult
@@ -28,10 +28,16 @@ class LocalEngine:
         config: settings of model and batches.
         load: reads the model; runs in the worker, once.
         make_worker: makes what runs the core.
+        on_step: told of every forward pass, see :class:`~ser_engine.batching.Batcher`.
     """
 
     def __init__(
-        self, config: EngineConfig, load: Load, *, make_worker: Callable[[], Worker] = ThreadWorker
+        self,
+        config: EngineConfig,
+        load: Load,
+        *,
+        make_worker: Callable[[], Worker] = ThreadWorker,
+        on_step: OnStep | None = None,
     ) -> None:
         self.config = config
         self._load = load
@@ -39,7 +45,9 @@ class LocalEngine:
         self._threads: list[ThreadWorker] = []
         self._make: EngineMaker | None = None
         self._model: tuple[ModelInfo, str] | None = None
-        self._batcher = Batcher(self._make_core, config.batching, make_worker=self._kept_worker)
+        self._batcher = Batcher(
+            self._make_core, config.batching, make_worker=self._kept_worker, on_step=on_step
+        )
 
     async def start(self) -> None:
         """Read the model, make its engine and warm it up. Once only.

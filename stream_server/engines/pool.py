@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from ser_engine.batching import OnStep
 from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import EngineConfig
 from ser_engine.errors import EngineDeadError, HubUnavailableError
@@ -66,6 +67,8 @@ class EnginePool:
         fetch: fetches a model.
         prepare: does what takes long and need not be done beside streams, before ``load_second``.
         make_worker: makes what runs an engine.
+        on_step: told of every forward pass, see :class:`~ser_engine.batching.Batcher`.
+        on_model: told of the name and runtime of the model that new streams get from now on.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class EnginePool:
         fetch: Fetch = fetch_in_child,
         prepare: Prepare = prepare_in_child,
         make_worker: Callable[[], Worker] = ThreadWorker,
+        on_step: OnStep | None = None,
+        on_model: Callable[[str, str], None] = lambda name, runtime: None,
     ) -> None:
         self._config = config
         self._load_first = load_first
@@ -84,6 +89,8 @@ class EnginePool:
         self._fetch = fetch
         self._prepare = prepare
         self._make_worker = make_worker
+        self._on_step = on_step
+        self._on_model = on_model
         self._slots: list[_Slot] = []
         self._current: _Slot | None = None
         self._upgrade = UpgradeStatus()
@@ -106,14 +113,15 @@ class EnginePool:
             if missing is not None:
                 await self._fetch_model(missing)
                 self._note(UpgradeState.WARMING)
-            self._current = await self._open(self._config, self._load_first)
+            first = await self._open(self._config, self._load_first)
+            self._take(first)
         except Exception as error:
             if missing is not None:
                 self._note(UpgradeState.FAILED, reason=str(error))
             raise
         if missing is not None:
             self._note(UpgradeState.READY)
-        wanted = model_to_upgrade_to(self._config, self._current.engine.info.name)
+        wanted = model_to_upgrade_to(self._config, first.engine.info.name)
         if wanted is not None:
             self._upgrading = asyncio.create_task(
                 self._keep_upgrading(wanted), name="engine-upgrade"
@@ -169,10 +177,14 @@ class EnginePool:
         closing = [self._close(slot) for slot in slots]
         await asyncio.gather(*closing, *self._closing, return_exceptions=True)
 
+    def _take(self, slot: _Slot) -> None:
+        self._current = slot
+        self._on_model(slot.engine.info.name, slot.engine.runtime_name)
+
     async def _open(self, config: EngineConfig, load: Load) -> _Slot:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        engine = LocalEngine(config, load, make_worker=self._make_worker)
+        engine = LocalEngine(config, load, make_worker=self._make_worker, on_step=self._on_step)
         try:
             await engine.start()
         except BaseException:
@@ -234,7 +246,8 @@ class EnginePool:
         config = replace(self._config, model=model_config)
         await self._prepare(config)
         slot = await self._open(config, self._load_second)
-        former, self._current = self._current, slot
+        former = self._current
+        self._take(slot)
         self._note(UpgradeState.READY)
         if former is not None:
             self._close_if_unused(former)

@@ -21,7 +21,7 @@ from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect
-from stream_server.protocol.errors import CLOSE_NORMAL, ErrorCode, ProtocolError
+from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
@@ -141,17 +141,19 @@ class Connection:
     async def _serve(self, stream: RunningStream, from_seq: int) -> None:
         sender = asyncio.create_task(self._send_results(stream, from_seq), name="sender")
         try:
-            error = await self._read(stream)
+            error = None if stream.runner.has_ended() else await self._read(stream)
             if error is not None and error.code in (ErrorCode.REPLACED, ErrorCode.SLOW_CONSUMER):
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
                 raise error
             reason = _CLOSE_REASONS.get(error.code, "protocol_error") if error else "stopped"
             await self._registry.close(stream, reason)
-            await sender
+            is_delivered = await sender
             if error is not None:
                 raise error
             await self._websocket.close(CLOSE_NORMAL)
+            if not is_delivered or self._websocket.close_code == CLOSE_ABNORMAL:
+                self._registry.detach(stream, self)
         except BaseException:
             self._registry.detach(stream, self)
             raise
@@ -203,7 +205,8 @@ class Connection:
             )
         return message
 
-    async def _send_results(self, stream: RunningStream, from_seq: int) -> None:
+    async def _send_results(self, stream: RunningStream, from_seq: int) -> bool:
+        """Send results until the stream ends; return whether all of them were sent."""
         loop, kept = asyncio.get_running_loop(), stream.runner.results
         beat_s = loop.time() + self._heartbeat_s
         try:
@@ -218,7 +221,7 @@ class Connection:
                 except TimeoutError:
                     continue
                 if not unread.results:
-                    return
+                    return True
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
                 for result in unread.results:
@@ -228,6 +231,7 @@ class Connection:
             pass  # The reader hears of it too.
         except ProtocolError as error:
             self._interrupt(error)
+        return False
 
     async def _send(self, message: ServerMessage) -> None:
         for text in self._dialect.send(message):

@@ -14,7 +14,7 @@ from stream_server.metrics import Metrics
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import Result
 from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.session.aligned_channels import Tap
+from stream_server.recording import Recordings
 from stream_server.session.session import Session
 
 __all__ = ["StreamFactory"]
@@ -28,7 +28,7 @@ class StreamFactory:
         config: roles, limits, alert rules.
         metrics: told of what streams do.
         publish: told of every result of every stream.
-        make_tap: returns what is given a stream's audio; None: nothing is.
+        recordings: keeps the audio of streams; None: nothing does.
         now: seconds since 1970.
     """
 
@@ -39,14 +39,14 @@ class StreamFactory:
         metrics: Metrics,
         publish: Callable[[Result], None],
         *,
-        make_tap: Callable[[str, StreamSpec], Tap] | None = None,
+        recordings: Recordings | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._engines = engines
         self._config = config
         self._metrics = metrics
         self._publish = publish
-        self._make_tap = make_tap
+        self._recordings = recordings
         self._now = now
 
     def __call__(self, stream_id: str, spec: StreamSpec) -> StreamRunner:
@@ -59,6 +59,7 @@ class StreamFactory:
             lease = self._engines.acquire()
         except EngineDeadError as error:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
+        recording = self._recordings.record(stream_id) if self._recordings else None
         try:
             engine = lease.engine
             session = Session(
@@ -67,7 +68,7 @@ class StreamFactory:
                 model=engine.info,
                 engine_config=engine.config,
                 analyse_roles=self._config.streams.analyse_roles,
-                tap=self._make_tap(stream_id, spec) if self._make_tap else None,
+                tap=recording.tap if recording else None,
             )
             evaluator = AlertEvaluator(
                 self._config.alerts.rules, stream_id, engine.info.labels.names
@@ -79,10 +80,13 @@ class StreamFactory:
                 self._metrics,
                 self._publish,
                 self._config.limits,
+                recording=recording,
                 now=self._now,
             )
         except BaseException as error:
             lease.release()
+            if recording is not None:
+                recording.close()
             if isinstance(error, SerEngineError):
                 raise ProtocolError(ErrorCode.INTERNAL, str(error)) from error
             raise

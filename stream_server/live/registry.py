@@ -104,6 +104,7 @@ class StreamRegistry:
         self._make_runner = make_runner
         self._on_closed = on_closed
         self._streams: dict[str, RunningStream] = {}
+        self._undelivered: dict[str, RunningStream] = {}
         self._of_token: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -155,8 +156,10 @@ class StreamRegistry:
             ProtocolError: the stream is another one's, or had another format.
         """
         request = spec.resume
-        stream = self._streams.get(request.token) if request else None
-        if request is None or stream is None or stream.runner.has_ended():
+        if request is None:
+            return None
+        stream = self._streams.get(request.token) or self._undelivered.get(request.token)
+        if stream is None:
             return None
         if stream.token_name != token_name:
             raise ProtocolError(
@@ -172,21 +175,26 @@ class StreamRegistry:
             await stream.holder.end(
                 ProtocolError(ErrorCode.REPLACED, "another connection has taken the stream up")
             )
-        if stream.runner.has_ended():
+        if not stream.runner.has_ended():
+            stream.holder = holder
+            self._keep(stream)
+            await stream.runner.rejoin(request.next_sample)
+        elif request.token not in self._undelivered:
             return None
-        stream.holder = holder
-        self._keep(stream)
-        await stream.runner.rejoin(request.next_sample)
         return stream
 
     def detach(self, stream: RunningStream, holder: Holder) -> None:
-        """Say that the connection is gone: the stream ends unless it is resumed in time.
+        """Say that the connection is gone before all was said.
 
-        Does nothing for a stream that has ended or that another connection holds.
+        The stream ends unless it is resumed in time. One that has ended keeps its results as long,
+        for a client that was lost before it had the last of them. Does nothing for a stream that
+        another connection holds.
         """
-        if stream.holder is not holder or stream.runner.has_ended():
+        if stream.holder is not holder:
             return
         stream.holder = None
+        if stream.runner.has_ended():
+            self._undelivered[stream.resume_token] = stream
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
     async def close(self, stream: RunningStream, reason: CloseReason) -> None:
@@ -203,11 +211,15 @@ class StreamRegistry:
 
     async def aclose(self) -> None:
         """End every stream, all at a time."""
+        for stream in self._undelivered.values():
+            self._keep(stream)
+        self._undelivered.clear()
         streams = list(self._streams.values())
         await asyncio.gather(*(self.close(stream, "server_stopped") for stream in streams))
 
     async def _expire(self, stream: RunningStream) -> None:
         await asyncio.sleep(self._limits.resume_window_s)
+        self._undelivered.pop(stream.resume_token, None)
         await self.close(stream, "client_lost")
 
     @staticmethod

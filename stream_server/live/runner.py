@@ -24,6 +24,7 @@ from stream_server.protocol.dialect import AudioData, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason, Point, Result, Warning, WarningCode
 from stream_server.protocol.server_messages import Heartbeat
+from stream_server.recording import Recording
 from stream_server.session.session import Session
 from stream_server.session.windows import ChannelWindow
 
@@ -48,6 +49,7 @@ class StreamRunner:
         metrics: told of audio, windows and lag.
         publish: told of every result, in order.
         limits: how long, how much is kept, and for how long the end may take.
+        recording: of the stream's audio, if there is one; closed with the stream.
         now: seconds since 1970.
 
     Attributes:
@@ -67,6 +69,7 @@ class StreamRunner:
         publish: Callable[[Result], None],
         limits: LimitsConfig,
         *,
+        recording: Recording | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
@@ -78,6 +81,7 @@ class StreamRunner:
         self._metrics = metrics
         self._publish_result = publish
         self._limits = limits
+        self._recording = recording
         self._now = now
         self._started_s = asyncio.get_running_loop().time()
         self._paused_at_s: float | None = None
@@ -157,6 +161,7 @@ class StreamRunner:
         if self.close_reason is not None:
             return
         self.close_reason = reason
+        self.received_controls += reason == "stopped"
         try:
             # What is not answered in time becomes a gap.
             with contextlib.suppress(TimeoutError, ProtocolError):
@@ -279,6 +284,8 @@ class StreamRunner:
         for channel in self._lanes:
             self._lease.engine.forget(f"{self.session.stream_id}/{channel}")
         self._lease.release()
+        if self._recording is not None:
+            self._recording.close()
 
     def _engine_died(self, error: EngineDeadError) -> None:
         self._dead = error

@@ -11,9 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["CLOSE_NORMAL", "ERRORS", "ErrorCode", "ErrorKind", "ProtocolError", "shown"]
+__all__ = [
+    "CLOSE_ABNORMAL",
+    "CLOSE_NORMAL",
+    "ERRORS",
+    "ErrorCode",
+    "ErrorKind",
+    "ProtocolError",
+    "shown",
+]
 
 CLOSE_NORMAL = 1000
+CLOSE_ABNORMAL = 1006
+"""Never sent: the connection was lost without a close (RFC 6455, section 7.4.1)."""
 
 _SHOWN_CHARACTERS = 60
 

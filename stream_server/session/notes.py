@@ -11,7 +11,7 @@ from stream_server.protocol.errors import ErrorCode, ProtocolError
 __all__ = ["MAX_WAITING_NOTES", "Note", "Notes"]
 
 MAX_WAITING_NOTES = 1000
-"""Marks and flushes that may wait; a client that sends more has them refused."""
+"""Marks and flushes that may wait; a client that sends more is sent away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Notes:
         """
         if len(self._waiting) >= MAX_WAITING_NOTES:
             raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE,
+                ErrorCode.TOO_MANY_MESSAGES,
                 f"got a mark or flush while {MAX_WAITING_NOTES} wait for their audio to be scored,"
                 " expected fewer",
             )

@@ -217,12 +217,11 @@ class StoreWriter:
 
     def _write_in_hand(self) -> None:
         while current := self._backlog.current():
-            self._write(current)
-            self._backlog.settle()
+            self._write(tuple(current))
             self._note_back()
 
     def _write(self, results: Sequence[Result]) -> None:
-        """Write results, or those of them that the database takes.
+        """Write the first of the current results, or those of them that the database takes.
 
         Raises:
             SQLAlchemyError: the database is away.
@@ -246,7 +245,7 @@ class StoreWriter:
             orphans = 1
         self._written += len(results) - orphans
         with self._changed:
-            self._backlog.count_dropped(orphans)
+            self._backlog.settle(len(results), num_dropped=orphans)
 
     def _knock(self) -> None:
         with self._engine.connect() as connection:

@@ -40,7 +40,9 @@ async def test_a_metered_source_is_the_source():
     heard: list[list[float]] = []
     source = ArraySource(np.full(32_000, 0.5, np.float32), 16_000, speed=MAX_SPEED)
     metered = MeteredSource(source, heard.append)
-    assert (metered.format, metered.is_live) == (source.format, False)
+    assert metered.format is source.format
+    assert not metered.is_live
+    assert not metered.is_real_time
     chunks = [chunk async for chunk in metered]
     assert len(chunks) == 2
     assert heard == [pytest.approx([-6.02], abs=0.01)] * 2

@@ -53,6 +53,7 @@ class LiveSource:
     """A microphone whose audio a test pushes."""
 
     is_live = True
+    is_real_time = True
 
     def __init__(self) -> None:
         self.format = AudioFormat("pcm_s16le", RATE_HZ, 1)
@@ -101,6 +102,7 @@ async def test_a_stream_from_start_to_summary():
     assert stream.spec.channels == options.channels
     assert (stream.spec.name, stream.spec.metadata) == ("trip", {"car": "7"})
     assert stream.spec.wants == {"points"}
+    assert stream.spec.live
     assert server.headers[0]["Authorization"] == "Bearer a secret of more than 16"
     assert "Sec-WebSocket-Extensions" not in server.headers[0]
 

@@ -58,7 +58,7 @@ def test_only_wanted_channels_come_out():
 
 def test_bad_audio_becomes_a_gap_of_its_length():
     audio = np.full(10_000, 0.1, dtype=np.float32)
-    audio[3000], audio[3700] = np.nan, np.inf
+    audio[3000], audio[3400], audio[3700] = np.nan, -2e6, np.inf
     intake = Intake(MONO_F32, [0])
     items = take(intake, audio, [10_000])
     gap = 701 + HOLD_OFF

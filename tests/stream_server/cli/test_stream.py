@@ -79,6 +79,7 @@ async def test_a_file_as_json(recording: Path):
     assert [each.role for each in stream.spec.channels] == ["customer", "agent"]
     assert (stream.spec.name, stream.spec.metadata) == ("call", {"queue": "7"})
     assert stream.spec.wants == {"points", "alerts"}
+    assert not stream.spec.live
     assert server.headers[0]["Authorization"] == "Bearer a secret of more than 16"
 
 
@@ -90,7 +91,7 @@ async def test_lines_where_there_is_no_terminal():
     assert lines[0] == " 0:00.00  0:01.00  customer  happy      70%"
     assert lines[-1] == " 0:42.00  end of stream: stopped, 0 alerts"
     assert len(lines) == 43
-    assert errors.splitlines()[0] == "emotion-monitor: model: fake (none) A fake model."
+    assert errors.splitlines()[0] == "emotion-monitor: model: fake; A fake model."
     assert "emotion-monitor: the connection was lost; trying again in 0." in errors
     assert "emotion-monitor: connected again, the stream goes on" in errors
 
@@ -99,13 +100,14 @@ async def test_a_pipe():
     async with FakeStreamServer().running() as server:
         status, output, _ = await run(
             *("--url", server.url, "--stdin", "--encoding", "mulaw", "--rate", "8000"),
-            *("--channels", "2", "--roles", "agent,driver"),
+            *("--channels", "2", "--roles", "agent,driver", "--live"),
             data=bytes(range(256)) * 125,
         )
     assert status == 0
     (stream,) = server.streams
     assert bytes(stream.audio) == bytes(range(256)) * 125
     assert stream.spec.format.encoding == "mulaw"
+    assert stream.spec.live
     assert "driver" in output
 
 

@@ -174,7 +174,8 @@ def test_the_picture_of_a_stream():
     board.hear([-100.0, -20.0])
     text = shown(board)
     for part in (
-        "● live  stream abc  compact (CC)  Weak.",
+        "● live  stream abc  model compact",
+        "Weak.",
         "agent",
         "not analysed",
         "customer B",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,3 +117,25 @@ def test_a_second_engine_is_not_made_without_the_memory_for_it(
     else:
         with pytest.raises(RuntimeUnavailableError, match=r"0 MiB of free memory"):
             load_beside_another(config)
+
+
+@pytest.mark.needs("gpu")
+async def test_an_engine_scores_while_another_is_warmed_up_on_its_gpu(
+    tiny_checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    cpu = settings("compact", tmp_path)
+    config = replace(cpu, model=replace(cpu.model, device="cuda"))
+    first = LocalEngine(config, load)
+    await first.start()
+    samples = (np.random.default_rng(0).standard_normal(64_000) / 10).astype(np.float32)
+    expected = (await first.submit(Window(samples))).logits
+    model = replace(config.model, name=str(tiny_checkpoint_dir))
+    second = LocalEngine(replace(config, model=model), load)
+    starting = asyncio.create_task(second.start())
+    while not starting.done():
+        np.testing.assert_allclose((await first.submit(Window(samples))).logits, expected, atol=0.1)
+    await starting
+    assert (await second.submit(Window(samples))).logits.shape == (199, len(second.info.labels))
+    assert first.stats.workers_lost == second.stats.workers_lost == 0
+    await second.aclose()
+    await first.aclose()

@@ -123,6 +123,32 @@ async def test_too_late_it_is_a_new_stream_and_the_old_one_says_why():
 
 
 @virtual_time
+async def test_lost_between_stop_and_summary_it_still_gets_the_summary():
+    async with live_lab() as lab:
+        lab.engine.delay_s = 2.0
+        async with lab.connect() as socket:
+            await socket.send(start())
+            ready = await receive(socket)
+            await socket.send(pcm(level(3, 0.1)))
+            await send(socket, type="stop")
+            await asyncio.sleep(1)
+            await kill(socket)
+        await asyncio.sleep(20)
+        async with lab.connect() as socket:
+            await socket.send(resume(ready, 0))
+            again = await receive(socket)
+            assert (again.resumed, again.received_controls) == (True, 1)
+            seen, code = await receive_all(socket)
+            assert code == 1000
+            assert (seen[-1].reason, seen[-1].duration_s) == ("stopped", 3.0)
+            assert tiles(seen) == [(0, 48_000, "angry")]
+        await asyncio.sleep(31)
+        async with lab.connect() as socket:
+            await socket.send(resume(ready, 0))
+            assert not (await receive(socket)).resumed
+
+
+@virtual_time
 async def test_results_published_while_nobody_listened_come_after():
     async with live_lab() as lab:
         lab.engine.delay_s = 0.4

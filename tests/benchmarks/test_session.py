@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.session import main
+
+
+def test_it_reports_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "report.json"
+    main(["--seconds", "2", "--runs", "1", "--json", str(path)])
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert len(report["rows"]) == len(report["summary"]) == 2
+    assert all(value > 0 for value in report["summary"].values())
+    assert "8 kHz mulaw stereo" in capsys.readouterr().out
