@@ -144,7 +144,7 @@ class Server:
         if config.store.url:
             await self._open_store()
         if config.feeds.mqtt_url:
-            self._publish_to_broker()
+            await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -183,16 +183,15 @@ class Server:
             pending=lambda: writer.pending,
         )
 
-    def _publish_to_broker(self) -> None:
+    def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
-        publisher = MqttPublisher(
+        return MqttPublisher(
             feeds.mqtt_url,
             feeds.mqtt_topic,
             self.bus,
             self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
-        self._run(publisher.run(), "mqtt")
 
     async def _listen(self) -> None:
         listen = self._config.listen
