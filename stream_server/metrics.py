@@ -77,6 +77,10 @@ class Metrics:
             "results_dropped", "Results a slow subscriber did not get.", "subscriber"
         )
         self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
+        self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
+        self._store_write = self._histogram(
+            "store_write_seconds", "Time of one write to the store.", _WAITS_S
+        )
         self._model = self._gauge(
             "model_info", "1 for the model that new streams are given.", "model", "runtime"
         )
@@ -165,6 +169,14 @@ class Metrics:
         self._mqtt.set(connected)
 
     # Store
+
+    def store_write(self, seconds: float) -> None:
+        """A transaction with results was written."""
+        self._store_write.observe(seconds)
+
+    def store_failed(self) -> None:
+        """A write found the store away."""
+        self._store_errors.inc()
 
     def store_from(
         self,

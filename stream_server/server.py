@@ -177,6 +177,7 @@ class Server:
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
         writer = store.writer
+        writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
         self.metrics.store_from(
             written=lambda: writer.written,
             dropped=lambda: writer.dropped,

@@ -41,6 +41,8 @@ def touched() -> Metrics:
     metrics.unsubscribed("sse")
     metrics.results_dropped("sse", 3)
     metrics.mqtt_connected(True)
+    metrics.store_write(0.01)
+    metrics.store_failed()
     metrics.store_from(written=lambda: 10, dropped=lambda: 2, pending=lambda: 7)
     metrics.model("compact", "torch")
     return metrics
@@ -97,6 +99,8 @@ def test_there_are_no_series_of_creation_times():
         ("store_written_total", {}, 10),
         ("store_dropped_total", {}, 2),
         ("store_pending", {}, 7),
+        ("store_errors_total", {}, 1),
+        ("store_write_seconds_count", {}, 1),
         ("model_info", {"model": "compact", "runtime": "torch"}, 1),
     ],
 )
