@@ -229,6 +229,11 @@ def _source(
         if stdin:
             from mic_client.raw_input import StdinSource
 
+            if sys.stdin.isatty():
+                raise typer.BadParameter(
+                    "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
+                    param_hint="--stdin",
+                )
             audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
             return StdinSource(audio_format, live=live)
         if sample_call:
