@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.streaming import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
@@ -76,6 +77,7 @@ class Server:
         self.live_streams = LiveStreams(self.bus)
         self.store: Store | None = None
         self.engines = engines if engines is not None else self._make_pool(engine_config)
+        self._engine_config = engine_config
         self._config = config
         self._access = Access(config.access, config.listen)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
@@ -132,6 +134,8 @@ class Server:
 
     async def _start(self) -> None:
         config, stack = self._config, self._stack
+        # A detector that is not installed is to be known now, not with the first stream.
+        make_detector(self._engine_config.vad)
         stack.push_async_callback(self.engines.aclose)
         self._run(self.live_streams.run(), "live streams")
         if self.recordings is not None:
@@ -140,7 +144,7 @@ class Server:
         if config.store.url:
             await self._open_store()
         if config.feeds.mqtt_url:
-            self._publish_to_broker()
+            await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -172,18 +176,23 @@ class Server:
         )
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
-        self.metrics.store_pending_from(lambda: store.writer.pending)
+        writer = store.writer
+        writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
+        self.metrics.store_from(
+            written=lambda: writer.written,
+            dropped=lambda: writer.dropped,
+            pending=lambda: writer.pending,
+        )
 
-    def _publish_to_broker(self) -> None:
+    def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
-        publisher = MqttPublisher(
+        return MqttPublisher(
             feeds.mqtt_url,
             feeds.mqtt_topic,
             self.bus,
             self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
-        self._run(publisher.run(), "mqtt")
 
     async def _listen(self) -> None:
         listen = self._config.listen

@@ -21,7 +21,17 @@ MAY_IMPORT = {
     "stream_server": ("ser_engine", "stream_server"),
     "ser_engine": ("ser_engine",),
     "mic_client": ("mic_client", "stream_server.protocol"),
-    "dashboard": ("dashboard", "stream_server.feed", "stream_server.store", "ser_engine.offline"),
+    "dashboard": (
+        "dashboard",
+        "ser_engine.offline",
+        "stream_server.bus",
+        "stream_server.feed",
+        "stream_server.http",
+        "stream_server.live_streams",
+        "stream_server.protocol",
+        "stream_server.recording",
+        "stream_server.store",
+    ),
 }
 """What a module may import of the four packages, anywhere in its code."""
 

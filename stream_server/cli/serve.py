@@ -36,11 +36,13 @@ def serve(
     ] = False,
 ) -> None:
     """Serve: take audio in, score it live, tell programs of it."""
+    from stream_server.engines.leaving import end_process
     from stream_server.logs import configure_logging
 
     settings = _changed(settings_of(context), host, port, http_port)
     configure_logging(settings.stream_server.logging)
-    raise typer.Exit(asyncio.run(_serve(settings, demo)))
+    status = asyncio.run(_serve(settings, demo))
+    end_process(status)
 
 
 def _changed(

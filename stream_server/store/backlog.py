@@ -5,7 +5,7 @@
     put ──▶ mailbox ── take_in_hand ──▶ in hand ── current ──▶ one transaction ── settle
 
 What is in hand belongs to the writer's thread, so that it need not hold the lock while it works
-on it. ``put``, ``take_in_hand``, ``hold_back`` and ``give_up`` are called under the writer's lock.
+on it. All but ``current`` is called under the writer's lock.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Backlog:
         self._in_hand, self._mailbox = self._mailbox, Mailbox(self._max_pending)
 
     def current(self) -> list[Result]:
-        """Return the results of the next transaction, the same until they are settled."""
+        """Return the results of the next transaction: those that are not settled, and more."""
         while len(self._current) < MAX_TRANSACTION:
             result = self._in_hand.take()
             if result is None:
@@ -82,16 +82,18 @@ class Backlog:
             self._current.append(result)
         return self._current
 
-    def settle(self) -> None:
-        """Note that the current results are written, or dropped and counted."""
-        for result in self._current:
+    def settle(self, num_results: int, *, num_dropped: int) -> None:
+        """Note what became of the first of the current results.
+
+        Args:
+            num_results: how many are done with.
+            num_dropped: those among them that the database will never have.
+        """
+        for result in self._current[:num_results]:
             if isinstance(result, Alert):
                 self._alerts_at.pop((result.stream_id, result.seq), None)
-        self._current = []
-
-    def count_dropped(self, num_results: int) -> None:
-        """Count results of the current transaction that the database will never have."""
-        self._dropped += num_results
+        del self._current[:num_results]
+        self._dropped += num_dropped
 
     def hold_back(self) -> None:
         """Let what is in hand count against the bound: the database is away."""

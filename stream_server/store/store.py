@@ -55,7 +55,7 @@ class Store(StoreReader):
         readers: Engine,
         *,
         owner: str,
-        on_deleted: Callable[[str], None] | None,
+        on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
         self._retention_s = config.retention_days * _DAY_S
@@ -77,7 +77,7 @@ class Store(StoreReader):
         config: StoreConfig,
         *,
         owner: str = "",
-        on_deleted: Callable[[str], None] | None = None,
+        on_deleted: Callable[[str], object] | None = None,
         now: Callable[[], float] = time.time,
     ) -> Store:
         """Open the database: bring its tables up to date, close what a dead server left open.
@@ -102,7 +102,7 @@ class Store(StoreReader):
         cls,
         config: StoreConfig,
         owner: str,
-        on_deleted: Callable[[str], None] | None,
+        on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> Store:
         url = parse_store_url(config.url)

@@ -14,7 +14,7 @@ from sqlalchemy import insert
 
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
-from stream_server.protocol.results import Point, Result, StreamClosed
+from stream_server.protocol.results import Marked, Point, Result, StreamClosed
 from stream_server.store import Store, StoreError, StoreUnavailableError, schema
 from tests.requirements import REPOSITORY
 from tests.support.postgresql import Cluster
@@ -226,4 +226,23 @@ async def test_running_ends_with_the_bus(tmp_path: Path):
     found = await store.results("s")
     assert found is not None
     assert list(found.results) == results
+    await store.close()
+
+
+@pytest.mark.needs("postgresql")
+async def test_what_is_refused_is_counted_once_though_the_database_goes_away(
+    postgresql_cluster: Cluster,
+):
+    store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
+    store.write(opened())
+    await store.flush()
+    await asyncio.to_thread(postgresql_cluster.stop)
+    bad = Marked(stream_id="s", seq=2, name="\ud800", at_sample=0, at_s=0.0)
+    for result in (point(seq=1), bad, point(seq=3), point("unknown")):
+        store.write(result)
+    with pytest.raises(StoreUnavailableError):
+        await store.flush()
+    await asyncio.to_thread(postgresql_cluster.start)
+    await until_back(store)
+    assert (store.writer.written, store.writer.dropped, store.writer.pending) == (3, 2, 0)
     await store.close()
