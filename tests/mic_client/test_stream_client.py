@@ -457,7 +457,9 @@ def test_roles_must_fit_the_channels():
         )
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8765", "localhost:8765", "ws://"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8765", "localhost:8765", "ws://", "ws://a:99999", "ws://[1"]
+)
 def test_a_url_of_another_kind_is_refused(url: str):
     with pytest.raises(ValueError, match="expected ws://HOST:PORT"):
         StreamClient(ArraySource(noise(1), RATE_HZ), url)

@@ -128,7 +128,15 @@ class FakeStreamServer:
     keep_alives: int = 0
     num_connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Condition = field(default_factory=asyncio.Condition)
     url: str = ""
+
+    async def wait_for_audio(self, num_bytes: int) -> None:
+        """Return when so much of the last stream has come."""
+        async with self.heard:
+            await self.heard.wait_for(
+                lambda: bool(self.streams) and len(self.streams[-1].audio) >= num_bytes
+            )
 
     @asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[FakeStreamServer]:
@@ -298,6 +306,8 @@ class _Connection:
             return True
         self._num_bytes += len(data)
         self._stream.audio += data
+        async with self._server.heard:
+            self._server.heard.notify_all()
         await self._publish_seconds()
         return False
 
