@@ -104,9 +104,18 @@ class Connection:
             self._released.set()
 
     async def end(self, error: ProtocolError) -> None:
-        """End the connection for a reason outside of it; return when its stream is free."""
+        """End the connection for a reason outside of it; return when its stream is free.
+
+        A message that is being dealt with gets ``drain_timeout_s``, as the last results do.
+        """
         self._interrupt(error)
-        await self._released.wait()
+        try:
+            async with asyncio.timeout(2 * self._limits.drain_timeout_s):
+                await self._released.wait()
+        except TimeoutError:
+            if self._task is not None:
+                self._task.cancel()
+            await self._released.wait()
 
     # -- beginning --------------------------------------------------------------------------------
 
