@@ -100,6 +100,12 @@ class Connection:
             await self._refuse(error)
         except ConnectionClosed:
             pass
+        except asyncio.CancelledError:
+            if self._end is None or self._task is None:
+                raise
+            self._task.uncancel()
+            self._released.set()
+            await self._refuse(self._end)
         finally:
             self._released.set()
 
@@ -129,7 +135,7 @@ class Connection:
             stream = self._registry.open(spec, token_name, self)
         try:
             await self._send(stream.ready(self._limits, resumed=resumed))
-        except ConnectionClosed:
+        except BaseException:
             self._registry.detach(stream, self)
             raise
         return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0

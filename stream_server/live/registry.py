@@ -171,14 +171,19 @@ class StreamRegistry:
                 ErrorCode.BAD_START,
                 "got another format or other channels than the stream was begun with",
             )
-        while stream.holder is not None:
-            await stream.holder.end(
+        while (former := stream.holder) is not None:
+            await former.end(
                 ProtocolError(ErrorCode.REPLACED, "another connection has taken the stream up")
             )
+            self.detach(stream, former)
         if not stream.runner.has_ended():
             stream.holder = holder
             self._keep(stream)
-            await stream.runner.rejoin(request.next_sample)
+            try:
+                await stream.runner.rejoin(request.next_sample)
+            except BaseException:
+                self.detach(stream, holder)
+                raise
         elif request.token not in self._undelivered:
             return None
         return stream
