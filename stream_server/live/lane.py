@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from ser_engine.batching import Priority
 from ser_engine.errors import (
     EngineDeadError,
@@ -32,6 +34,8 @@ from stream_server.session.session import Session
 from stream_server.session.windows import ChannelWindow, supersedes
 
 __all__ = ["Lane", "LaneStats"]
+
+_log = structlog.get_logger(__name__)
 
 _MAX_WAITING = 8
 """Windows that wait and cannot give way because a gap follows them. A client that interrupts its
@@ -65,6 +69,7 @@ class LaneStats:
 @dataclass(slots=True)
 class _Waiting:
     window: ChannelWindow
+    priority: Priority
     since_s: float
 
 
@@ -118,10 +123,10 @@ class Lane:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._gives_way_at_s(window, patient=patient)):
                     await self._moved.wait()
-        loop = asyncio.get_running_loop()
-        self._waiting.append(_Waiting(window, loop.time()))
+        priority = Priority.OFFLINE if patient else Priority.LIVE
+        self._waiting.append(_Waiting(window, priority, asyncio.get_running_loop().time()))
         if self._running is None:
-            self._start(Priority.OFFLINE if patient else Priority.LIVE)
+            self._start()
 
     async def drain(self) -> None:
         """Return when everything was answered."""
@@ -156,9 +161,10 @@ class Lane:
             return None
         return last.since_s + self._patience_s
 
-    def _start(self, priority: Priority) -> None:
-        window = self._waiting.popleft().window
-        self._running = asyncio.create_task(self._run(window, priority), name="window")
+    def _start(self) -> None:
+        next_one = self._waiting.popleft()
+        running = self._run(next_one.window, next_one.priority)
+        self._running = asyncio.create_task(running, name="window")
 
     async def _run(self, window: ChannelWindow, priority: Priority) -> None:
         loop = asyncio.get_running_loop()
@@ -176,11 +182,19 @@ class Lane:
             self._skip(window)
         else:
             self._book(window, loop.time() - started_s)
-            self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
-            self._session.answer(window, outcome)
+            self._answer(window, outcome)
         if self._waiting and self._running is None:
-            self._start(priority)
+            self._start()
         self._on_answer()
+
+    def _answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
+        try:
+            self._session.answer(window, outcome)
+        except ValueError as error:
+            _log.error("window_failed", stream_id=self._session.stream_id, reason=str(error))
+            outcome = WindowError(str(error))
+            self._session.answer(window, outcome)
+        self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
 
     def _skip(self, window: ChannelWindow) -> None:
         self._session.skip(window)
@@ -201,6 +215,10 @@ class Lane:
             raise
         except SerEngineError as error:
             return WindowError(str(error))
+        except Exception:
+            # Of an engine elsewhere anything may come; the windows behind this one are to go on.
+            _log.exception("window_failed", stream_id=self._session.stream_id)
+            return WindowError("the engine failed on this window")
 
     def _book(self, window: ChannelWindow, engine_s: float) -> None:
         end = window.end_sample
