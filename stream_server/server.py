@@ -206,6 +206,7 @@ class Server:
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run beside the server; at the end wait until it has read the bus to its end."""
         running = asyncio.create_task(task, name=name)
+        running.add_done_callback(_tell_of_failure)
 
         async def end() -> None:
             self.bus.close()
@@ -247,6 +248,12 @@ def _deleter(recordings: Recordings) -> Callable[[str], None]:
         recordings.delete(stream_id)
 
     return delete
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that was to run as long as the server: nobody waits for it by then."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
 def _host(host: str) -> str:

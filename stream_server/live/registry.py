@@ -192,13 +192,15 @@ class StreamRegistry:
         """Say that the connection is gone before all was said.
 
         The stream ends unless it is resumed in time. One that has ended keeps its results as long,
-        for a client that was lost before it had the last of them. Does nothing for a stream that
-        another connection holds.
+        for a client that was lost before it had the last of them; of no more streams than may
+        run. Does nothing for a stream that another connection holds.
         """
         if stream.holder is not holder:
             return
         stream.holder = None
         if stream.runner.has_ended():
+            if len(self._undelivered) >= self._limits.max_streams:
+                self._keep(self._undelivered.pop(next(iter(self._undelivered))))
             self._undelivered[stream.resume_token] = stream
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 

@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 import soundfile
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
 from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
@@ -31,6 +32,7 @@ from stream_server.config import (
 from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
 from stream_server.server import Server
+from stream_server.store import Store
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
 
@@ -230,3 +232,17 @@ async def test_until_the_model_is_there_streams_are_refused(tmp_path: Path):
     finally:
         await starting
         await server.__aexit__(None, None, None)
+
+
+async def test_a_task_of_the_server_that_fails_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(store: Store, *_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Store, "run", fail)
+    with capture_logs() as logs:
+        async with serving(tmp_path):
+            await asyncio.sleep(0)
+    failed = [entry for entry in logs if entry["event"] == "task_failed"]
+    assert [entry["task"] for entry in failed] == ["store"]

@@ -100,3 +100,19 @@ async def test_of_two_that_want_a_stream_the_second_has_it():
             await third.send(pcm(level(1, 0.1)))
             await send(third, type="stop")
             assert (await receive_until(third, Summary))[-1].duration_s == 1.0
+
+
+@virtual_time
+async def test_results_of_ended_streams_are_kept_for_as_many_as_may_run():
+    readies: list[Ready] = []
+    async with live_lab(max_stream_s=1, max_streams=2) as lab:
+        for _ in range(3):
+            async with lab.connect() as socket:
+                await socket.send(start())
+                readies.append(await receive(socket))
+                await socket.send(pcm(level(2, 0.1)))
+                assert (await receive_all(socket))[1] == 4413
+        for ready, is_kept in zip(readies, (False, True, True), strict=True):
+            async with lab.connect() as socket:
+                await socket.send(resume(ready, 0))
+                assert (await receive(socket)).resumed == is_kept
