@@ -15,6 +15,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
@@ -50,13 +51,11 @@ class LaneStats:
         engine_s: time windows spent in the engine, waiting included.
         audio_s: audio that the answered windows moved on by.
         windows: windows answered.
-        skipped: windows given up since the stream began.
     """
 
     engine_s: float = 0.0
     audio_s: float = 0.0
     windows: float = 0.0
-    skipped: int = 0
 
     def answered(self, engine_s: float, audio_s: float) -> None:
         """Book an answer."""
@@ -151,7 +150,7 @@ class Lane:
         if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
             return False
         self._waiting.pop()
-        self._skip(last)
+        self._skip(last, "skipped")
         return True
 
     def _gives_way_at_s(self, window: ChannelWindow, *, patient: bool) -> float | None:
@@ -179,7 +178,7 @@ class Lane:
             self._running = None
             self._moved.set()
         if outcome is None:
-            self._skip(window)
+            self._skip(window, "refused")
         else:
             self._book(window, loop.time() - started_s)
             self._answer(window, outcome)
@@ -196,10 +195,9 @@ class Lane:
             self._session.answer(window, outcome)
         self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
 
-    def _skip(self, window: ChannelWindow) -> None:
+    def _skip(self, window: ChannelWindow, why: Literal["refused", "skipped"]) -> None:
         self._session.skip(window)
-        self.stats.skipped += 1
-        self._metrics.window_skipped()
+        self._metrics.window_answered(why)
 
     async def _score(
         self, window: ChannelWindow, priority: Priority

@@ -91,18 +91,15 @@ class StreamRegistry:
     Args:
         limits: how many and how long.
         make_runner: begins a stream with the given id. Raises ProtocolError where it cannot.
-        on_closed: told of every stream that has ended.
     """
 
     def __init__(
         self,
         limits: LimitsConfig,
         make_runner: Callable[[str, StreamSpec], StreamRunner],
-        on_closed: Callable[[RunningStream], None] = lambda stream: None,
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
-        self._on_closed = on_closed
         self._streams: dict[str, RunningStream] = {}
         self._undelivered: dict[str, RunningStream] = {}
         self._of_token: Counter[str] = Counter()
@@ -211,10 +208,7 @@ class StreamRegistry:
         self._of_token[stream.token_name] -= 1
         if stream.expiry is not asyncio.current_task():
             self._keep(stream)
-        try:
-            await stream.runner.finish(reason)
-        finally:
-            self._on_closed(stream)
+        await stream.runner.finish(reason)
 
     async def aclose(self) -> None:
         """End every stream, all at a time."""

@@ -28,7 +28,7 @@ from stream_server.protocol.results import CloseReason, Point, Result, Warning, 
 from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recording
 from stream_server.session.session import Session
-from stream_server.session.windows import ChannelWindow
+from stream_server.session.windows import ChannelWindow, stream_key
 
 __all__ = ["StreamRunner"]
 
@@ -281,7 +281,7 @@ class StreamRunner:
         finally:
             self.results.close()
             for channel in self._lanes:
-                self._lease.engine.forget(f"{self.session.stream_id}/{channel}")
+                self._lease.engine.forget(stream_key(self.session.stream_id, channel))
             self._lease.release()
             if self._recording is not None:
                 self._recording.close()

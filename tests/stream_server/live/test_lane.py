@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ser_engine.batching import Priority
+from ser_engine.errors import EngineOverloadedError
 from ser_engine.types import Window, WindowResult
 from stream_server.protocol.results import Summary
 from tests.stream_server.ingest.timelines import gaps, tiles
@@ -37,6 +38,8 @@ class BrokenEngine(LabEngine):
         result = await super().submit(window, priority)
         if len(self.priorities) != 2:
             return result
+        if self.how == "refuses":
+            raise EngineOverloadedError("too many windows wait")
         if self.how == "raises":
             raise ConnectionResetError("the engine's machine is gone")
         return replace(result, logits=np.zeros((len(result.logits), 2), np.float32))
@@ -57,6 +60,19 @@ async def test_an_engine_that_fails_in_an_unknown_way_costs_one_window(how: str)
     assert loop.time() - stopped_s < 8 * 0.4
     assert list(gaps(seen)) == ["error"]
     assert tiles(seen)[-1][1] == 48_000
+
+
+@virtual_time
+async def test_a_window_the_engine_has_no_room_for_is_told_by_the_next_and_counted():
+    async with live_lab(BrokenEngine("refuses")) as lab, lab.connect() as socket:
+        await socket.send(start())
+        await pace(socket, pcm(level(3, 0.1)))
+        await send(socket, type="stop")
+        seen = await receive_until(socket, Summary)
+        exposition = lab.metrics.exposition().decode()
+    assert gaps(seen) == {}
+    assert tiles(seen) == [(0, 48_000, "angry")]
+    assert 'emotion_monitor_windows_total{outcome="refused"} 1.0' in exposition
 
 
 @virtual_time
