@@ -23,6 +23,7 @@ from ser_engine.factory import build_engine
 from ser_engine.offline import StreamResult, analyze_file
 from stream_server.alerts.rule import AlertRule, AlertsConfig
 from stream_server.config import (
+    AccessConfig,
     ListenConfig,
     RecordingConfig,
     ServerConfig,
@@ -204,7 +205,23 @@ async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
     async with serving(tmp_path) as server:
         port = int(server.ingest_url.rpartition(":")[2])
         config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""))
-        with pytest.raises(OSError, match="address already in use"):
+        expected = f"got listen.port {port} at .*: address already in use; .*--port$"
+        with pytest.raises(OSError, match=f"^{expected}"):
+            async with Server(ENGINE, config):
+                pass
+        listen = ListenConfig("127.0.0.1", 0, int(server.http_url.rpartition(":")[2]))
+        with pytest.raises(OSError, match=r"^got listen.http_port .*--http-port$"):
+            async with Server(ENGINE, ServerConfig(listen=listen, store=StoreConfig(url=""))):
+                pass
+
+
+async def test_an_address_that_cannot_be_had_is_said_at_once():
+    access = AccessConfig(tokens={"one": "0123456789abcdef"})
+    for host in ("192.0.2.77", "no.such.host.invalid"):
+        config = ServerConfig(
+            listen=ListenConfig(host, 0, 0), access=access, store=StoreConfig(url="")
+        )
+        with pytest.raises(OSError, match=f"^got listen.http_port 0 at {host}: .*; expected"):
             async with Server(ENGINE, config):
                 pass
 
