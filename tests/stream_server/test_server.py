@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from websockets.asyncio.client import connect
 
 from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
@@ -60,11 +61,14 @@ async def stream_file(server: Server, path: Path, *roles: str) -> list[Any]:
 
 @pytest.fixture
 def call(tmp_path: Path) -> Path:
-    """The sample call, as a file: 16 kHz, so that it is not resampled on either way."""
+    """The sample call, as a file."""
+    return write_call(tmp_path, 16_000)
+
+
+def write_call(folder: Path, rate_hz: int) -> Path:
     samples, rate = make_sample_call()
-    assert rate == 16_000
-    path = tmp_path / "call.wav"
-    soundfile.write(path, samples, rate, subtype="PCM_16")
+    path = folder / f"call{rate_hz}.wav"
+    soundfile.write(path, soxr.resample(samples, rate, rate_hz), rate_hz, subtype="PCM_16")
     return path
 
 
@@ -72,8 +76,10 @@ def rounded(values: Any) -> tuple[float, ...]:
     return tuple(round(float(value), 5) for value in values)
 
 
-async def test_a_stream_says_what_the_file_says(tmp_path: Path, call: Path):
+@pytest.mark.parametrize("rate_hz", [16_000, 8000, 44_100])
+async def test_a_stream_says_what_the_file_says(tmp_path: Path, rate_hz: int):
     """Promise 3: streaming a file through the server, and analysing it as a stream."""
+    call = write_call(tmp_path, rate_hz)
     async with serving(tmp_path) as server:
         seen = await stream_file(server, call, "caller", "customer")
     engine = build_engine(ENGINE)
