@@ -70,6 +70,14 @@ async def test_a_wrong_query():
 
 
 @virtual_time
+async def test_a_parameter_that_comes_twice():
+    async with live_lab() as lab:
+        got = await refusal(lab, "/?sample_rate=8000&sample_rate=16000")
+    assert (got["status"], got["code"]) == (400, "bad_start")
+    assert "'sample_rate' more than once" in got["message"]
+
+
+@virtual_time
 async def test_a_server_that_is_not_ready():
     engine = LabEngine()
     engine.is_alive = False
