@@ -132,8 +132,17 @@ class Connection:
             return self._dialect.start
         try:
             async with asyncio.timeout(self._limits.start_timeout_s):
-                while not (requests := self._dialect.receive(await self._next_message())):
-                    pass
+                while True:
+                    try:
+                        requests = self._dialect.receive(await self._next_message())
+                    except ProtocolError as error:
+                        # What is merely ignored in a stream is so before it, too.
+                        if error.ends_stream:
+                            raise
+                        await self._send(error_message(error))
+                        continue
+                    if requests:
+                        break
         except TimeoutError:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"

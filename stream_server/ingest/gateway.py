@@ -18,7 +18,7 @@ from stream_server.config import ServerConfig
 from stream_server.ingest.connection import Connection
 from stream_server.live.registry import StreamRegistry
 from stream_server.protocol.encoding import ResultEncoder, encode_message
-from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
 from stream_server.protocol.native import NativeDialect
 from stream_server.protocol.server_messages import error_message
 
@@ -175,7 +175,7 @@ def _target(request: Request) -> tuple[str, dict[str, str]]:
     """Return path and query.
 
     Raises:
-        ProtocolError: it is no target of a request.
+        ProtocolError: it is no target of a request, or says something twice.
     """
     try:
         parts = urlsplit(request.path)
@@ -183,7 +183,15 @@ def _target(request: Request) -> tuple[str, dict[str, str]]:
         raise ProtocolError(
             ErrorCode.UNKNOWN_PATH, "got a target that is no path, expected '/'"
         ) from None
-    return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProtocolError(
+            ErrorCode.BAD_START, f"got {shown(twice)} more than once in the query, expected it once"
+        )
+    return parts.path, query
 
 
 def _refusal(connection: ServerConnection, error: ProtocolError) -> Response:
