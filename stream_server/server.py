@@ -43,6 +43,7 @@ from stream_server.live.registry import StreamRegistry
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
 from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
+from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recordings
 from stream_server.store import Store
 
@@ -61,6 +62,8 @@ class Server:
         engine_config: the engine's settings.
         config: the server's settings.
         engines: lends engines; None: a pool after the settings.
+        serve_more: adds to ``app`` what needs a running server: called once bus, store and feeds
+            are there, before the ports are open.
 
     Attributes:
         app: the HTTP application; what is to be served with it is added before entering.
@@ -73,8 +76,10 @@ class Server:
         config: ServerConfig,
         *,
         engines: EnginePool | None = None,
+        serve_more: Callable[[Server, FeedSource], None] | None = None,
     ) -> None:
         self.metrics = Metrics()
+        self._serve_more = serve_more
         self.bus = LocalBus()
         self.live_streams = LiveStreams(self.bus)
         self.store: Store | None = None
@@ -87,8 +92,9 @@ class Server:
         factory = StreamFactory(
             self.engines, config, self.metrics, self._publish, recordings=self.recordings
         )
+        self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
-            StreamRegistry(config.limits, factory),
+            self._registry,
             self._access,
             config,
             is_ready=lambda: self.engines.is_ready,
@@ -101,6 +107,16 @@ class Server:
     def ingest_url(self) -> str:
         """Where audio comes in."""
         return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+
+    @property
+    def ingest_port(self) -> int:
+        """The port audio comes in at."""
+        return self._gateway.port
+
+    def heartbeat(self, stream_id: str) -> Heartbeat | None:
+        """Return how a stream is doing; None: it does not run here."""
+        stream = self._registry.find(stream_id)
+        return None if stream is None else stream.runner.heartbeat()
 
     @property
     def http_url(self) -> str:
@@ -155,6 +171,8 @@ class Server:
         FeedEndpoint(source, self.metrics, max_subscribers=config.feeds.max_subscribers).add_to(
             self.app
         )
+        if self._serve_more is not None:
+            self._serve_more(self, source)
         await self._listen()
         # Feeds end before the HTTP server that carries them does.
         stack.callback(self.bus.close)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from stream_server.cli.context import settings_of
 
 if TYPE_CHECKING:
+    from stream_server.feed.source import FeedSource
     from stream_server.server import Server
     from stream_server.settings import Settings
 
@@ -67,7 +69,9 @@ async def _serve(settings: Settings, demo: bool) -> int:
     from stream_server.store import StoreError
 
     stopped = _until_signal()
-    server = Server(settings.ser_engine, settings.stream_server)
+    server = Server(
+        settings.ser_engine, settings.stream_server, serve_more=_more_to_serve(settings)
+    )
     starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
     try:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -88,6 +92,14 @@ async def _serve(settings: Settings, demo: bool) -> int:
     finally:
         await server.__aexit__(None, None, None)
     return 0
+
+
+def _more_to_serve(settings: Settings) -> Callable[[Server, FeedSource], None] | None:
+    if not settings.dashboard.enabled:
+        return None
+    from stream_server.cli.dashboard import serve_dashboard
+
+    return lambda server, source: serve_dashboard(settings, server, source)
 
 
 def _until_signal() -> asyncio.Future[Any]:
