@@ -7,7 +7,7 @@
 import { colour, fill, h, onFrame } from "../dom.js";
 import { loadPlotly } from "../plotly.js";
 import { Crosshair } from "./crosshair.js";
-import { makeFigure } from "./figure.js";
+import { forPaper, makeFigure } from "./figure.js";
 
 const SHORTEST_DRAW_MS = 240;
 const FOLLOW_S = 120;
@@ -47,12 +47,11 @@ export class Chart {
       this.plot,
       this.crosshair.element,
     );
-    this.frame = onFrame(() => void this.#draw());
-    this.drawn_at = -Infinity;
+    this.frame = onFrame(() => void this.#draw(), SHORTEST_DRAW_MS);
     this.busy = false;
+    this.stale = false;
     this.dragging = false;
     this.destroyed = false;
-    this.timer = 0;
     this.coarse = matchMedia("(pointer: coarse)").matches;
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -67,12 +66,7 @@ export class Chart {
 
   /** There is something new to draw. @param {boolean} [now] do not wait for the next turn */
   request(now = false) {
-    const wait_ms = now ? 0 : this.drawn_at + SHORTEST_DRAW_MS - performance.now();
-    if (wait_ms <= 0) this.frame.request();
-    else this.timer ||= setTimeout(() => {
-      this.timer = 0;
-      this.frame.request();
-    }, wait_ms);
+    this.frame.request(now);
   }
 
   /** @param {boolean} follow */
@@ -139,22 +133,28 @@ export class Chart {
   }
 
   async #draw() {
-    if (this.busy || this.dragging || this.destroyed || this.element.clientWidth === 0) return;
+    if (this.dragging || this.destroyed || this.element.clientWidth === 0) return;
+    if (this.busy) {
+      this.stale = true;
+      return;
+    }
     this.busy = true;
+    this.stale = false;
     try {
       const Plotly = await loadPlotly();
       if (this.destroyed) return;
       const { data, layout } = this.#figure();
       this.margins = layout.margin;
+      this.element.parentElement?.style.setProperty("--plot-left", `${layout.margin.l}px`);
       await Plotly.react(this.plot, data, layout, { ...CONFIG, staticPlot: this.coarse });
       if (!this.listens) this.#listen();
-      this.drawn_at = performance.now();
       this.crosshair.draw();
       this.onView(this.view);
     } catch (error) {
       if (!this.destroyed) fill(this.plot, h("p", { class: "notice error" }, String(error instanceof Error ? error.message : error)));
     } finally {
       this.busy = false;
+      if (this.stale) this.request();
     }
   }
 
@@ -204,18 +204,17 @@ export class Chart {
     this.zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2, this.crosshair.timeAt(event.clientX) ?? undefined);
   }
 
-  /** @returns {Promise<string>} a PNG of what is seen, as a data URL */
-  async image() {
+  /** @param {string} title @returns {Promise<string>} a PNG of what is seen, as a data URL */
+  async image(title) {
     const Plotly = await loadPlotly();
-    const { data, layout } = this.#figure();
-    const { surface } = this.colours ?? resolveColours();
-    return Plotly.toImage({ data, layout: { ...layout, paper_bgcolor: surface } }, { format: "png", width: layout.width, height: layout.height, scale: 2 });
+    const { colours = resolveColours() } = this;
+    const figure = forPaper(this.#figure(), title, colours);
+    return Plotly.toImage(figure, { format: "png", width: figure.layout.width, height: figure.layout.height, scale: 2 });
   }
 
   destroy() {
     this.destroyed = true;
     this.frame.cancel();
-    clearTimeout(this.timer);
     this.resizes.disconnect();
     this.offTheme();
     if (this.listens) void loadPlotly().then((Plotly) => Plotly.purge(this.plot));

@@ -28,7 +28,7 @@ export class Toolbar {
     const menu = h(
       "div",
       { class: "menu", popover: "auto", id: "export-menu", role: "menu" },
-      item("PNG", app.t("export.png"), guarded(() => saveImage(chart, stream))),
+      item("PNG", app.t("export.png"), guarded(() => saveImage(app, chart, stream))),
       app.info.store && csv,
       item("JSON", app.t("export.json"), guarded(() => saveJson(app, stream, timeline))),
     );

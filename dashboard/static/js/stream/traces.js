@@ -33,7 +33,7 @@ export function tracesOf(row, labels, look) {
     .filter((span) => span.end_s - span.start_s > narrowest_s);
   const gaps = spans.filter((span) => span.type === "gap");
   const segments = spans.filter((span) => span.type === "segment");
-  const scores = look.kind === "area" ? areas(row, labels, runs) : [heatmap(row, labels, runs, look)];
+  const scores = look.kind === "area" ? areas(row, labels, runs, look) : [heatmap(row, labels, runs, look)];
   const tall = look.kind === "area" ? 1 : labels.length;
   return [...scores, gapBlocks(row, gaps, tall, look), ribbon(row, segments, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look)];
 }
@@ -44,8 +44,8 @@ export function stackOrder(labels) {
   return labels.map((_, index) => index).sort((a, b) => place(labels[a]) - place(labels[b]));
 }
 
-/** @param {import("./timeline.js").Column[][]} runs */
-function areas(row, labels, runs) {
+/** @param {import("./timeline.js").Column[][]} runs @param {Look} look */
+function areas(row, labels, runs, look) {
   const hair_s = 1e-4;
   const x = [];
   /** @type {(import("./timeline.js").Column | null)[]} null: nothing there */
@@ -72,7 +72,7 @@ function areas(row, labels, runs) {
     line: { width: 0 },
     fillcolor: tint(labels[index], 0.88),
     hoverinfo: "skip",
-    name: labels[index],
+    name: look.label(labels[index]),
   }));
 }
 
@@ -145,7 +145,7 @@ function ribbon(row, segments, look) {
 
 /** A word where there is room for it: rather none than a tiny one. @param {Look} look */
 function fitting(span, word, look) {
-  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.6), 6);
+  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.2), 4);
   return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
 }
 
