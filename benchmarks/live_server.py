@@ -21,6 +21,7 @@ from stream_server.config import (
     StoreConfig,
 )
 from stream_server.engines.pool import EnginePool
+from stream_server.quick_loop import quick_loop
 from stream_server.server import Server
 
 __all__ = ["main"]
@@ -45,10 +46,14 @@ def main(arguments: list[str] | None = None) -> None:
         limits=LimitsConfig(max_streams=10_000),
         store=StoreConfig(url=options.store),
     )
-    asyncio.run(_serve(Server(engine_config, config, engines=engines)))
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        runner.run(_serve(engine_config, config, engines))
 
 
-async def _serve(server: Server) -> None:
+async def _serve(
+    engine_config: EngineConfig, config: ServerConfig, engines: EnginePool | None
+) -> None:
+    server = Server(engine_config, config, engines=engines)
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

@@ -317,6 +317,24 @@ async def test_a_stopping_server_sends_the_last_results():
 
 
 @virtual_time
+async def test_a_stopping_server_does_not_wait_for_a_recording_that_waits():
+    engine = LabEngine()
+    engine.delay_s = 3600
+    async with live_lab(engine, drain_timeout_s=2) as lab, lab.connect() as socket:
+        await socket.send(start(live=False))
+        await socket.send(pcm(level(20, 0.1)))
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.create_task(receive_all(socket))
+        began_s = loop.time()
+        await lab.gateway.aclose()
+        assert loop.time() - began_s < 20
+        await reader
+    assert tiles(lab.published)[-1][1] > 0
+    assert isinstance(lab.published[-1], StreamClosed)
+
+
+@virtual_time
 async def test_a_stopping_server_waits_no_longer_than_it_says():
     engine = LabEngine()
     async with live_lab(engine, drain_timeout_s=2) as lab, lab.connect() as socket:
