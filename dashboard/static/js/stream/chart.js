@@ -13,7 +13,9 @@ const SHORTEST_DRAW_MS = 240;
 const FOLLOW_S = 120;
 /** So much is seen at least of a stream that has just begun. */
 const FIRST_S = 30;
-const SHORTEST_VIEW_S = 2;
+/** So much shows single frames. */
+const FRAMES_S = 8;
+const SHORTEST_VIEW_S = 0.5;
 /** Room at the right edge while following. */
 const AHEAD_SHARE = 0.02;
 const CONFIG = { displayModeBar: false, scrollZoom: false, doubleClick: false, showTips: false };
@@ -24,6 +26,7 @@ const CONFIG = { displayModeBar: false, scrollZoom: false, doubleClick: false, s
  * @property {number} to_s
  * @property {boolean} follow  keeps to the live edge
  * @property {"area" | "heatmap"} kind
+ * @property {boolean} fine  by 20 ms frames, where the streaming client asked for them
  */
 
 export class Chart {
@@ -37,7 +40,7 @@ export class Chart {
     this.timeline = timeline;
     this.onView = onView ?? (() => {});
     /** @type {View} */
-    this.view = { from_s: 0, to_s: FIRST_S, follow: true, kind: "area" };
+    this.view = { from_s: 0, to_s: FIRST_S, follow: true, kind: "area", fine: false };
     this.follow_s = FOLLOW_S;
     this.plot = h("div", { class: "chart-plot" });
     this.crosshair = new Crosshair(app, timeline, this, { onHover: onHover ?? (() => {}), onPick: onPick ?? (() => {}) });
@@ -71,13 +74,21 @@ export class Chart {
 
   /** @param {boolean} follow */
   follow(follow) {
-    if (follow) this.follow_s = Math.max(this.view.to_s - this.view.from_s, FIRST_S);
+    if (follow) this.follow_s = Math.max(this.view.to_s - this.view.from_s, FRAMES_S);
     this.#setView({ follow });
   }
 
   /** @param {"area" | "heatmap"} kind */
   show(kind) {
     this.#setView({ kind });
+  }
+
+  /** By 20 ms frames, close enough to see them, or by points. @param {boolean} fine */
+  showFrames(fine) {
+    this.view.fine = fine;
+    const span_s = this.view.to_s - this.view.from_s;
+    if (fine && span_s > FRAMES_S) this.zoom(FRAMES_S / span_s, this.view.follow ? this.view.to_s : undefined);
+    else this.request(true);
   }
 
   /** @param {number} factor below 1: closer */

@@ -10,7 +10,7 @@ const PX_A_TICK = 90;
 
 /**
  * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
- * @param {{kind: "area" | "heatmap", from_s: number, to_s: number, width_px: number, colours: Record<string, string>}} view
+ * @param {{kind: "area" | "heatmap", fine: boolean, from_s: number, to_s: number, width_px: number, colours: Record<string, string>}} view
  * @returns {{data: any[], layout: any}}
  */
 export function makeFigure(app, timeline, view) {

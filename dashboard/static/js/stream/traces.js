@@ -2,12 +2,14 @@
 import { colourOf, inkOf, STACK_ORDER, strengthOf, tint } from "../palette.js";
 
 const MOST_COLUMNS = 480;
+const MOST_FRAMES = 1000;
 /** A gap or segment narrower than this is not worth an element of its own. */
 const NARROWEST_SHARE = 0.001;
 
 /**
  * @typedef {object} Look
  * @property {"area" | "heatmap"} kind
+ * @property {boolean} fine  by frames, where there are frames
  * @property {number} from_s
  * @property {number} to_s
  * @property {number} px_a_s
@@ -26,7 +28,9 @@ const NARROWEST_SHARE = 0.001;
 export function tracesOf(row, labels, look) {
   // Half a window more on both sides, so that there is something to pan to.
   const beyond_s = (look.to_s - look.from_s) / 2;
-  const runs = row.channel.columns(look.from_s - beyond_s, look.to_s + beyond_s, MOST_COLUMNS);
+  const fine = look.fine ? labels : undefined;
+  const most = fine ? MOST_FRAMES : MOST_COLUMNS;
+  const runs = row.channel.columns(look.from_s - beyond_s, look.to_s + beyond_s, most, fine);
   const narrowest_s = (look.to_s - look.from_s) * NARROWEST_SHARE;
   const spans = row.channel
     .spansIn(look.from_s - beyond_s, look.to_s + beyond_s)
