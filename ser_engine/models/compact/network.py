@@ -46,7 +46,8 @@ _SPEECH_RANGE = 4.0
 class Fold(nn.Module):
     """Convolutions over (time, frequency) that shrink frequency, then one vector a frame.
 
-    The first two halve the time axis too. Each is followed by batch normalisation and GELU.
+    The first two halve the time axis too. Further ones are separable, of each channel and then
+    across channels, at a ninth of the cost. Each is followed by batch normalisation and ReLU.
     """
 
     def __init__(self, inputs: int, height: int, channels: tuple[int, ...], dim: int) -> None:
@@ -54,8 +55,11 @@ class Fold(nn.Module):
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
         for index, out in enumerate(channels):
-            stride = (2 if index < 2 else 1, 2)
-            self.convs.append(nn.Conv2d(inputs, out, 3, stride, padding=1, bias=False))
+            if index < 2:
+                self.convs.append(nn.Conv2d(inputs, out, 3, 2, padding=1, bias=False))
+            else:
+                apart = nn.Conv2d(inputs, inputs, 3, (1, 2), 1, groups=inputs, bias=False)
+                self.convs.append(nn.Sequential(apart, nn.Conv2d(inputs, out, 1, bias=False)))
             self.norms.append(nn.BatchNorm2d(out))
             inputs, height = out, (height + 1) // 2
         self.project = nn.Linear(inputs * height, dim)
@@ -66,8 +70,10 @@ class Fold(nn.Module):
         The weights are laid out as the images are, so that no call has to do it.
         """
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            self.convs[index] = fuse_conv_bn_eval(conv, norm)
+            assert isinstance(norm, nn.BatchNorm2d)
+            *first, last = conv if isinstance(conv, nn.Sequential) else [conv]
+            assert isinstance(last, nn.Conv2d)
+            self.convs[index] = nn.Sequential(*first, fuse_conv_bn_eval(last, norm))
             self.norms[index] = nn.Identity()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -78,13 +84,12 @@ class Fold(nn.Module):
             image: zero where it is padded.
             real: (batch, frames), 1 for frames that are real; None: all are.
         """
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            image = F.gelu(norm(conv(image)))
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            image = F.relu(norm(conv(image)))
             if real is not None:
-                assert isinstance(conv, nn.Conv2d)
-                real = real[:, :: conv.stride[0]]
+                real = real[:, ::2] if index < 2 else real
                 image = image * real[:, None, :, None]
-        projected: Tensor = self.project(image.permute(0, 2, 1, 3).flatten(2))
+        projected: Tensor = self.project(image.permute(0, 2, 3, 1).flatten(2))
         return projected
 
 
