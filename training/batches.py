@@ -21,11 +21,13 @@ from torch import Tensor
 
 from ser_engine.models.compact.sizes import NUM_MELS, CompactSizes
 from training.clips import CLASSES
+from training.voices import paced, revoiced
 
 __all__ = ["Batch", "Prepared", "WindowSource", "load_prepared"]
 
 _UNKNOWN = CLASSES.index("unknown")
-_FLOOR = -14.0
+_VOICES = (0.12, 0.2, 0.2)
+"""Furthest that formants, pitch and pace are moved; natural logarithms of factors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +91,10 @@ class WindowSource:
         keep: whether clip ``i`` may be used.
         corpus_shares: how often each corpus is drawn; those without clips are left out.
         seed: of everything drawn. The same step gives the same batch.
+        change_share: windows that change to another emotion.
+        unknown_share: windows without speech.
+        clean_share: windows of recordings as they are.
+        revoiced_share: windows moved to other voices and paces.
     """
 
     def __init__(
@@ -101,12 +107,14 @@ class WindowSource:
         change_share: float = 0.3,
         unknown_share: float = 0.06,
         clean_share: float = 0.2,
+        revoiced_share: float = 0.5,
     ) -> None:
         self._prepared = prepared
         self._seed = seed
         self._change_share = change_share
         self._unknown_share = unknown_share
         self._clean_share = clean_share
+        self._revoiced_share = revoiced_share
         self._clips: dict[str, dict[str, list[int]]] = {}
         self._same: dict[tuple[str, str], list[int]] = {}
         for index, fact in enumerate(prepared.facts):
@@ -150,6 +158,14 @@ class WindowSource:
         return clips[rng.integers(len(clips))]
 
     def _window(self, clip: int, frames: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Return ``frames`` frames as through a random microphone, at times of another voice."""
+        if rng.random() >= self._revoiced_share:
+            return _tilted(self._joined(clip, frames, rng), rng)
+        formants, pitch, pace = np.exp(rng.uniform(-1, 1, 3) * _VOICES)
+        window = self._joined(clip, round(frames * pace), rng)
+        return _tilted(paced(revoiced(window, formants, pitch), frames), rng)
+
+    def _joined(self, clip: int, frames: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Return ``frames`` frames of a clip and of others of its speaker and emotion."""
         fact = self._prepared.facts[clip]
         versions = len(self._prepared.renderings)
@@ -177,8 +193,7 @@ class WindowSource:
             total += len(speech) + len(gap)
             same = self._same[fact["speaker"], fact["emotion"]]
             clip = same[rng.integers(len(same))]
-        window = np.concatenate(pieces)[:wanted]
-        return _tilted(window, rng)
+        return np.concatenate(pieces)[:wanted]
 
     def _pause(
         self,
@@ -204,8 +219,7 @@ class WindowSource:
 
 
 def _level(features: npt.NDArray[np.float32]) -> np.float32:
-    energy = np.logaddexp.reduce(features[:, :NUM_MELS], axis=1)
-    level: np.float32 = np.logaddexp.reduce(energy) - np.float32(np.log(len(energy)))
+    level: np.float32 = np.log(np.exp(features[:, :NUM_MELS]).sum(axis=1).mean())
     return level
 
 

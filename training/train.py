@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ser_engine.models.compact.network import Compact
 from ser_engine.models.compact.sizes import CompactSizes
 from training.batches import Batch, WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
+from training.muon import Muon, is_matrix
 
 __all__ = ["Plan", "main", "train", "window_loss"]
 
@@ -44,6 +45,7 @@ class Plan:
         label_smoothing: share of each target spread over all classes.
         mixup_share: batches in which windows are mixed in pairs.
         average_decay: of the moving average of the weights.
+        revoiced_share: windows moved to other voices and paces.
         corpus_shares: how often each corpus is drawn.
         leave_out: corpora or speakers (``corpus/name``) not to train on.
         seed: of initial weights and batches.
@@ -58,6 +60,7 @@ class Plan:
     label_smoothing: float = 0.05
     mixup_share: float = 0.2
     average_decay: float = 0.998
+    revoiced_share: float = 0.5
     corpus_shares: tuple[float, ...] = (0.25, 0.35, 0.4)
     leave_out: tuple[str, ...] = ()
     seed: int = 1
@@ -74,25 +77,27 @@ def train(plan: Plan, prepared_dir: Path, out: Path, device: str = "cpu") -> Com
         for fact in prepared.facts
     ]
     shares = dict(zip(CORPORA, plan.corpus_shares, strict=True))
-    source = WindowSource(prepared, keep, shares, seed=plan.seed)
+    source = WindowSource(
+        prepared, keep, shares, seed=plan.seed, revoiced_share=plan.revoiced_share
+    )
     model = Compact(plan.sizes).to(device).train()
     average = Compact(plan.sizes).to(device).requires_grad_(False).eval()
     average.load_state_dict(model.state_dict())
-    optimiser = torch.optim.AdamW(
-        _parameter_groups(model, plan.weight_decay), lr=plan.peak_rate, betas=(0.9, 0.98)
-    )
-    step = _resume(out / "state.pt", model, average, optimiser)
+    optimisers = _optimisers(model, plan)
+    step = _resume(out / "state.pt", model, average, optimisers)
     saved = said = time.monotonic()
     losses: list[float] = []
     while step < plan.steps:
         torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout: the same after a resumption
-        for group in optimiser.param_groups:
-            group["lr"] = plan.peak_rate * _rate(step, plan)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.peak_rate * _rate(step, plan)
         loss = window_loss(model, source.batch(step, plan.batch_size), plan, device)
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         step += 1
         _follow(average, model, min(plan.average_decay, step / (step + 20)))
         losses.append(float(loss.detach()))
@@ -103,7 +108,7 @@ def train(plan: Plan, prepared_dir: Path, out: Path, device: str = "cpu") -> Com
             print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
         if now - saved >= _SAVE_EVERY_S or step == plan.steps:
             saved = now
-            _save(out / "state.pt", step, model, average, optimiser)
+            _save(out / "state.pt", step, model, average, optimisers)
     torch.save(average.state_dict(), out / "average.pt")
     return average
 
@@ -144,12 +149,23 @@ def window_loss(model: Compact, batch: Batch, plan: Plan, device: str) -> Tensor
     return loss
 
 
-def _parameter_groups(model: Compact, weight_decay: float) -> list[dict[str, object]]:
-    matrices = [value for value in model.parameters() if value.ndim > 1]
-    vectors = [value for value in model.parameters() if value.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
+def _optimisers(model: Compact, plan: Plan) -> list[torch.optim.Optimizer]:
+    """Return Muon for matrices within the network and AdamW for its head and all else."""
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, value in model.named_parameters():
+        if value.ndim <= 1:
+            vectors.append(value)
+        else:
+            (inner if is_matrix(value) and "head" not in name else outer).append(value)
+    groups = [
+        {"params": outer, "weight_decay": plan.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [
+        Muon(inner, plan.peak_rate, plan.weight_decay),
+        torch.optim.AdamW(groups, lr=plan.peak_rate, betas=(0.9, 0.98)),
     ]
 
 
@@ -170,26 +186,33 @@ def _follow(average: Compact, model: Compact, decay: float) -> None:
 
 
 def _save(
-    path: Path, step: int, model: Compact, average: Compact, optimiser: torch.optim.Optimizer
+    path: Path,
+    step: int,
+    model: Compact,
+    average: Compact,
+    optimisers: Sequence[torch.optim.Optimizer],
 ) -> None:
     state = {
         "step": step,
         "model": model.state_dict(),
         "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.rename(path)
 
 
-def _resume(path: Path, model: Compact, average: Compact, optimiser: torch.optim.Optimizer) -> int:
+def _resume(
+    path: Path, model: Compact, average: Compact, optimisers: Sequence[torch.optim.Optimizer]
+) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
     return int(state["step"])
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES
+from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ
 
-__all__ = ["FrontEnd"]
+__all__ = ["FrontEnd", "mel_edges_hz"]
 
 _FFT_SAMPLES = 800
 """Twice the frame, so that autocorrelation does not wrap around."""
@@ -49,7 +49,7 @@ class FrontEnd(nn.Module):
         """Map raw samples (batch, samples) to features (batch, frames, 112)."""
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
         spectrum = torch.fft.rfft(frames * self.window, n=_FFT_SAMPLES)
-        power = spectrum.real**2 + spectrum.imag**2
+        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
         mel = (power @ self.mel).add(_POWER_FLOOR).log()
         low = power[..., : self.pitch.shape[0]].add(_POWER_FLOOR).sqrt()
         pitch = (low @ self.pitch) / low.sum(dim=-1, keepdim=True)
@@ -60,21 +60,30 @@ def _bins_hz() -> Tensor:
     return torch.arange(_FFT_SAMPLES // 2 + 1, dtype=torch.float64) * SAMPLE_RATE_HZ / _FFT_SAMPLES
 
 
-def _mel_filters(low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
-    """Return triangles (bins, mels) on O'Shaughnessy's mel scale, each of height 1."""
+def mel_edges_hz(low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
+    """Return where the bands begin, peak and end, evenly on O'Shaughnessy's mel scale.
+
+    float64 (mels + 2,): band ``i`` begins at edge ``i``, peaks at the next, ends at the one after.
+    """
 
     def mel(hz: float) -> float:
         return 1127.0 * math.log1p(hz / 700.0)
 
     edges = torch.linspace(mel(low_hz), mel(high_hz), NUM_MELS + 2, dtype=torch.float64)
-    edges = 700.0 * torch.expm1(edges / 1127.0)
+    return 700.0 * torch.expm1(edges / 1127.0)
+
+
+def _mel_filters() -> Tensor:
+    """Return triangles (bins, mels), each of height 1."""
+    edges = mel_edges_hz()
     rising = (_bins_hz()[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - _bins_hz()[:, None]) / (edges[2:] - edges[1:-1])
     return torch.minimum(rising, falling).clamp_min(0).float()
 
 
-def _pitch_profile(low_hz: float = 75.0, high_hz: float = 500.0) -> Tensor:
+def _pitch_profile() -> Tensor:
     """Return cosines (bins up to 2 kHz, candidates): autocorrelation at each one's period."""
+    low_hz, high_hz = PITCH_RANGE_HZ
     steps = torch.linspace(math.log(low_hz), math.log(high_hz), NUM_PITCHES, dtype=torch.float64)
     bins = _bins_hz()
     bins = bins[bins <= _PITCH_BAND_HZ[1]]

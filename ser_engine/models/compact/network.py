@@ -46,7 +46,8 @@ _SPEECH_RANGE = 4.0
 class Fold(nn.Module):
     """Convolutions over (time, frequency) that shrink frequency, then one vector a frame.
 
-    The first two halve the time axis too. Each is followed by batch normalisation and GELU.
+    The first two halve the time axis too. Further ones are separable, of each channel and then
+    across channels, at a ninth of the cost. Each is followed by batch normalisation and ReLU.
     """
 
     def __init__(self, inputs: int, height: int, channels: tuple[int, ...], dim: int) -> None:
@@ -54,18 +55,27 @@ class Fold(nn.Module):
         self.convs = nn.ModuleList()
         self.norms = nn.ModuleList()
         for index, out in enumerate(channels):
-            stride = (2 if index < 2 else 1, 2)
-            self.convs.append(nn.Conv2d(inputs, out, 3, stride, padding=1, bias=False))
+            if index < 2:
+                self.convs.append(nn.Conv2d(inputs, out, 3, 2, padding=1, bias=False))
+            else:
+                apart = nn.Conv2d(inputs, inputs, 3, (1, 2), 1, groups=inputs, bias=False)
+                self.convs.append(nn.Sequential(apart, nn.Conv2d(inputs, out, 1, bias=False)))
             self.norms.append(nn.BatchNorm2d(out))
             inputs, height = out, (height + 1) // 2
         self.project = nn.Linear(inputs * height, dim)
 
     def fuse(self) -> None:
-        """Take the normalisation into the convolutions' weights: the same, for inference only."""
+        """Take the normalisation into the convolutions' weights: the same, for inference only.
+
+        The weights are laid out as the images are, so that no call has to do it.
+        """
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            self.convs[index] = fuse_conv_bn_eval(conv, norm)
+            assert isinstance(norm, nn.BatchNorm2d)
+            *first, last = conv if isinstance(conv, nn.Sequential) else [conv]
+            assert isinstance(last, nn.Conv2d)
+            self.convs[index] = nn.Sequential(*first, fuse_conv_bn_eval(last, norm))
             self.norms[index] = nn.Identity()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, real: Tensor | None) -> Tensor:
         """Map (batch, inputs, frames, height) to (batch, frames / 4, dim).
@@ -74,13 +84,12 @@ class Fold(nn.Module):
             image: zero where it is padded.
             real: (batch, frames), 1 for frames that are real; None: all are.
         """
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            image = F.gelu(norm(conv(image)))
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            image = F.relu(norm(conv(image)))
             if real is not None:
-                assert isinstance(conv, nn.Conv2d)
-                real = real[:, :: conv.stride[0]]
+                real = real[:, ::2] if index < 2 else real
                 image = image * real[:, None, :, None]
-        projected: Tensor = self.project(image.permute(0, 2, 1, 3).flatten(2))
+        projected: Tensor = self.project(image.permute(0, 2, 3, 1).flatten(2))
         return projected
 
 
@@ -110,11 +119,23 @@ class Block(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
-        near = self.conv(normed.transpose(1, 2)).transpose(1, 2)
+        near = self._near(normed)
         frames = frames + self.dropout(mixed + near)
         folded: Tensor = self.fc2(self.dropout(F.gelu(self.fc1(self.norm2(frames)))))
         out: Tensor = frames + self.dropout(folded)
         return out
+
+    def _near(self, frames: Tensor) -> Tensor:
+        """Convolve each channel of (batch, frames, dim) over time.
+
+        As an image of height 1: its channels are last in memory as they are, while PyTorch would
+        copy (batch, dim, frames) before and after.
+        """
+        weight, bias = self.conv.weight[:, :, None], self.conv.bias
+        padding = (0, weight.shape[-1] // 2)
+        image = frames.transpose(1, 2)[:, :, None]
+        mixed = F.conv2d(image, weight, bias, 1, padding, groups=self.conv.groups)
+        return mixed[:, :, 0].transpose(1, 2)
 
 
 class ContextEncoder(nn.Module):
@@ -174,23 +195,21 @@ def normalised(features: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
         real: (batch, frames), 1 for frames that are real; None: all are.
 
     Returns:
-        mel (batch, 2, frames, 64) and pitch (batch, 1, frames, 48), zero where padded.
+        mel (batch, 2, frames, 64), channels last in memory as convolutions are fastest, and
+        pitch (batch, 1, frames, 48); zero where padded.
     """
-    mel, pitch = features[..., :NUM_MELS].float(), features[..., NUM_MELS:]
-    energy = mel.logsumexp(dim=-1)
-    counts = torch.ones_like(energy) if real is None else real.float()
-    total = counts.sum(dim=1, keepdim=True)
-    power = (energy.exp() * counts).sum(dim=1, keepdim=True) / total
-    level = power.log().clamp_min(_QUIETEST_LEVEL)
-    mel = (mel - level[..., None]).clamp_min(-_DYNAMIC_RANGE)
-    weights = torch.sigmoid(energy - level + _SPEECH_RANGE) * counts + 1e-4 * counts
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    spectrum = (mel * weights[..., None]).sum(dim=1, keepdim=True)
-    views = torch.stack([(mel + 6.0) / 3.0, (mel - spectrum) / 2.0], dim=1)
-    profile = pitch[:, None] * 6.0
+    mel, profile = features[..., :NUM_MELS].float(), features[..., NUM_MELS:] * 6.0
+    power = mel.exp().sum(dim=-1)
+    counts = torch.ones_like(power) if real is None else real.float()
+    total = (power * counts).sum(dim=1, keepdim=True) / counts.sum(dim=1, keepdim=True)
+    level = total.log().clamp_min(_QUIETEST_LEVEL)
+    mel = (mel - level[..., None]).clamp_min_(-_DYNAMIC_RANGE)
+    weights = (torch.sigmoid(power.log() - level + _SPEECH_RANGE) + 1e-4) * counts
+    spectrum = (weights[:, None] @ mel) / weights.sum(dim=1)[:, None, None]
+    views = torch.stack([(mel + 6.0) / 3.0, (mel - spectrum) / 2.0], dim=-1)
     if real is not None:
-        views, profile = views * real[:, None, :, None], profile * real[:, None, :, None]
-    return views.to(features.dtype), profile.to(features.dtype)
+        views, profile = views * real[..., None, None], profile * real[..., None]
+    return views.to(features.dtype).permute(0, 3, 1, 2), profile.to(features.dtype)[:, None]
 
 
 class Compact(nn.Module):

@@ -37,7 +37,7 @@ COMPACT_NAME = "compact"
 COMPACT_WEIGHTS = Path(__file__).resolve().parent / "weights.safetensors"
 """The file in the package."""
 
-COMPACT_FORMAT = "emotion-monitor-compact-1"
+COMPACT_FORMAT = "emotion-monitor-compact-2"
 """Changed with the meaning of the file."""
 
 COMPACT_TOKENS = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NUM_MELS", "NUM_PITCHES", "CompactSizes"]
+__all__ = ["NUM_MELS", "NUM_PITCHES", "PITCH_RANGE_HZ", "CompactSizes"]
 
 NUM_MELS = 64
 """Mel bands from 60 to 7,600 Hz."""
 
 NUM_PITCHES = 48
-"""Candidates for the pitch, from 75 to 500 Hz, evenly on a logarithmic scale."""
+"""Candidates for the pitch, evenly on a logarithmic scale."""
+
+PITCH_RANGE_HZ = (75.0, 500.0)
+"""The first and the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
