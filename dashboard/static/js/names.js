@@ -1,0 +1,29 @@
+/** Words for what results name by identifiers: roles, streams, channels. */
+
+/** @param {import("./types.js").App} app @param {string} role */
+export function roleName(app, role) {
+  const key = `role.${role}`;
+  const text = app.t(key);
+  return text === key ? role.replace(/[_-]/g, " ").replace(/^./, (letter) => letter.toUpperCase()) : text;
+}
+
+/** @param {import("./types.js").App} app @param {string} name @param {string} id */
+export function streamName(app, name, id) {
+  return name || `${app.t("common.unnamed")} ${id.slice(0, 6)}`;
+}
+
+/** @param {import("./types.js").App} app @param {import("./types.js").StreamChannel} channel */
+export function channelName(app, channel) {
+  return channel.name ? `${roleName(app, channel.role)} · ${channel.name}` : roleName(app, channel.role);
+}
+
+/** Whom one listens for comes first, whoever works there last. */
+const LAST_ROLES = ["agent"];
+
+/**
+ * @template {{role: string, index?: number, channel?: number}} Channel
+ * @param {Channel[]} channels @returns {Channel[]} from top to bottom, e.g. customer above agent
+ */
+export function inOrder(channels) {
+  return [...channels].sort((a, b) => LAST_ROLES.indexOf(a.role) - LAST_ROLES.indexOf(b.role));
+}
