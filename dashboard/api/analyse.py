@@ -7,74 +7,27 @@ import io
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
 from dashboard.analysis import Analysis
+from dashboard.api.job_types import Accepted, JobRef, JobView, SampleRequest
 from dashboard.api.params import Param
-from dashboard.api.results import AnalysisResult, csv_chunks, json_chunks, result_of
+from dashboard.api.result_types import AnalysisResult
+from dashboard.api.results import csv_chunks, json_chunks, result_of
 from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig
 from dashboard.errors import ApiError
-from dashboard.jobs import Job, Jobs, JobState
+from dashboard.jobs import Job, Jobs
 from dashboard.uploads import read_form
 from ser_engine.offline import FrameResult, Granularity, UtteranceResult
-from stream_server.protocol.server_messages import Error
 
 __all__ = ["AnalyseRoutes"]
 
 _GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 _SAMPLE_NAME = "Sample call.wav"
 _POLL_S = 1.0
-
-
-class JobRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is going to be analysed."""
-
-    job_id: str
-    name: str
-
-
-class Accepted(msgspec.Struct, frozen=True, kw_only=True):
-    """Files that are going to be analysed.
-
-    Attributes:
-        job_id: of the first one.
-        jobs: all of them, in the order of the form.
-    """
-
-    job_id: str
-    jobs: list[JobRef]
-
-
-class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How to analyse the sample call."""
-
-    granularity: Granularity = "stream"
-
-
-class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file is.
-
-    Attributes:
-        job_id, name, granularity: of the job.
-        state: ``waiting``, ``running``, ``done`` or ``failed``.
-        progress: 0 to 1.
-        before: files that are analysed before it.
-        error: why it failed.
-        result: once it is done; frames beyond 6000 a channel are averaged.
-    """
-
-    job_id: str
-    name: str
-    granularity: Granularity
-    state: JobState
-    progress: float
-    before: int
-    error: Error | None
-    result: AnalysisResult | None
 
 
 class AnalyseRoutes:
