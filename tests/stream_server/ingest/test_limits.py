@@ -113,6 +113,21 @@ async def test_a_token_has_streams_of_its_own():
 
 
 @virtual_time
+async def test_a_browser_that_has_logged_in_has_its_token_in_a_cookie():
+    config = access(one=SECRET, two=SECRET[::-1])
+    async with live_lab(config=config, max_streams_per_token=1) as lab:
+        headers = {"Cookie": f"theme=dark; emotion_monitor_token={SECRET}"}
+        async with lab.connect(additional_headers=headers) as first:
+            await first.send(start())
+            assert isinstance(await receive(first), Ready)
+            got = await refusal(lab, "/?sample_rate=16000", additional_headers=headers)
+            assert (got["status"], got["code"]) == (429, "too_many_streams")
+            async with lab.connect(additional_headers=headers) as second:
+                await second.send(start(token=SECRET[::-1]))
+                assert isinstance(await receive(second), Ready)
+
+
+@virtual_time
 async def test_a_first_message_that_does_not_come():
     async with live_lab() as lab, lab.connect() as socket:
         error, code = await end_of(socket)
