@@ -1,0 +1,98 @@
+/** The JSON API, `/api/v1`. Every call rejects with an {@link ApiError}; pages use nothing else. */
+
+const BASE = "/api/v1";
+const TIMEOUT_MS = 20_000;
+
+/** What went wrong, what to do, and the code for programs. */
+export class ApiError extends Error {
+  /**
+   * @param {string} code e.g. `unknown_stream`; `offline`: the server did not answer
+   * @param {string} message @param {string} [remedy] @param {number} [status] of HTTP
+   */
+  constructor(code, message, remedy = "", status = 0) {
+    super(message);
+    this.name = "ApiError";
+    this.code = code;
+    this.remedy = remedy;
+    this.status = status;
+  }
+}
+
+/**
+ * @param {string} method @param {string} path below `/api/v1`
+ * @param {{query?: Record<string, any>, body?: any, form?: FormData, signal?: AbortSignal}} [options]
+ * @returns {Promise<any>} the JSON of the answer, null for none
+ */
+export async function request(method, path, { query, body, form, signal } = {}) {
+  const limit = AbortSignal.timeout(form ? 600_000 : TIMEOUT_MS);
+  /** @type {RequestInit} */
+  const init = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit };
+  if (form) init.body = form;
+  else if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { "Content-Type": "application/json" };
+  }
+  let response;
+  try {
+    response = await fetch(urlOf(path, query), init);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError("offline", error instanceof Error ? error.message : String(error));
+  }
+  if (response.ok) return response.status === 204 ? null : response.json();
+  const problem = await response.json().catch(() => ({}));
+  throw new ApiError(
+    problem.code ?? `http_${response.status}`,
+    problem.message ?? response.statusText,
+    problem.remedy,
+    response.status,
+  );
+}
+
+/** @param {string} path below `/api/v1` @param {Record<string, any>} [query] without empty values */
+export function urlOf(path, query = {}) {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined && value !== null && value !== "") parameters.set(name, String(value));
+  }
+  const text = parameters.toString();
+  return `${BASE}${path}${text && `?${text}`}`;
+}
+
+const part = encodeURIComponent;
+
+export const api = {
+  request,
+  urlOf,
+  info: () => request("GET", "/info"),
+  models: () => request("GET", "/models"),
+  config: () => request("GET", "/config"),
+  /** @param {Record<string, any>} [query] */
+  streams: (query) => request("GET", "/streams", { query }),
+  /** @param {string} id */
+  stream: (id) => request("GET", `/streams/${part(id)}`),
+  /** @param {string} id */
+  deleteStream: (id) => request("DELETE", `/streams/${part(id)}`),
+  /** @param {string} id @param {Record<string, any>} [query] */
+  results: (id, query) => request("GET", `/streams/${part(id)}/results`, { query }),
+  /** @param {string} id */
+  pointsCsvUrl: (id) => urlOf(`/streams/${part(id)}/points.csv`),
+  /** @param {string} id @param {number} channel */
+  recordingUrl: (id, channel) => urlOf(`/streams/${part(id)}/recording/${channel}`),
+  /** @param {Record<string, any>} [query] */
+  alerts: (query) => request("GET", "/alerts", { query }),
+  /** @param {string} id @param {string} note */
+  acknowledge: (id, note) => request("POST", `/alerts/${part(id)}/acknowledge`, { body: { note } }),
+  sampleCall: () => request("POST", "/sample-call", { body: {} }),
+  /** @param {FormData} form */
+  analyse: (form) => request("POST", "/analyse", { form }),
+  analyseSample: () => request("POST", "/analyse/sample", { body: {} }),
+  /** @param {string} id */
+  job: (id) => request("GET", `/analyse/${part(id)}`),
+  /** @param {string} id */
+  deleteJob: (id) => request("DELETE", `/analyse/${part(id)}`),
+  /** @param {string} id @param {"result.json" | "result.csv" | "embedding.npy"} file */
+  jobFileUrl: (id, file) => urlOf(`/analyse/${part(id)}/${file}`),
+};
+
+/** @typedef {typeof api} Api */
