@@ -28,7 +28,7 @@ export function makeLevelMeter(app) {
       meter.classList.toggle("clipped", isClipped);
       meter.setAttribute("aria-valuenow", String(Math.round(shown)));
       element.dataset.heard = String(isOn && dbfs > FLOOR_DBFS);
-      const figure = isOn ? `${Math.round(shown)} dB` : "";
+      const figure = isOn ? `${shown <= FLOOR_DBFS ? "< " : ""}−${Math.abs(Math.round(shown))}\u202fdBFS` : "";
       setText(text, isClipped ? app.t("mic.clipped") : figure);
     },
   };

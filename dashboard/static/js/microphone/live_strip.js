@@ -40,7 +40,7 @@ export class LiveStrip {
    *
    * @param {object} data
    * @param {object[]} data.points in order of time, times in s of the whole recording
-   * @param {Iterable<object>} data.spans segments and gaps
+   * @param {object[]} data.spans segments and gaps
    * @param {object[]} data.marks
    * @param {object[]} data.alerts
    * @param {string[]} data.labels in the order of posteriors
@@ -63,7 +63,7 @@ export class LiveStrip {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     this.#area(data, width);
-    this.#ribbon(data, width);
+    this.#ribbon([...data.spans, ...tail(data)], width);
     this.#axis(width, height);
     this.#events(data);
     this.#hover(data, width);
@@ -115,7 +115,7 @@ export class LiveStrip {
     }
   }
 
-  #ribbon({ spans }, width) {
+  #ribbon(spans, width) {
     const { context, colours } = this;
     const top = this.areaPx + SPACE_PX;
     context.fillStyle = colours.empty;
@@ -214,6 +214,20 @@ function runs(points, fromS) {
     if (isJoined) found.at(-1).push(point);
     else found.push([point]);
     last = point;
+  }
+  return found;
+}
+
+/** What points say after the last span: segments come a little later than points. */
+function tail({ points, spans }) {
+  let endS = 0;
+  for (const span of spans) endS = Math.max(endS, span.end_s);
+  const found = [];
+  for (const point of points.slice(-20)) {
+    if (point.end_s <= endS) continue;
+    const last = found.at(-1);
+    if (last && last.label === point.label && point.start_s - last.end_s < JOINED_S) last.end_s = point.end_s;
+    else found.push({ type: "segment", label: point.label, start_s: Math.max(endS, point.start_s), end_s: point.end_s });
   }
   return found;
 }

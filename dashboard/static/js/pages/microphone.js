@@ -56,7 +56,7 @@ export async function mount(root, params, app) {
 
   function spanSwitch() {
     const buttons = SPANS_S.map((span) =>
-      h("button", { type: "button", "aria-pressed": String(span === strip.spanS), onclick: () => choose(span) }, t("mic.span", { time: app.format.clock(span) })),
+      h("button", { type: "button", "aria-pressed": String(span === strip.spanS), onclick: () => choose(span) }, t(`mic.span.${span}`)),
     );
     const choose = (span) => {
       strip.spanS = span;
@@ -107,6 +107,7 @@ export async function mount(root, params, app) {
     fill(badge, key === "live" && h("i", { class: "dot" }), t(`mic.state.${key}`));
     app.connection(state === "live" ? "live" : state === "waiting" ? "waiting" : "idle");
     const found = problemOf(app, microphone);
+    problem.hidden = !found;
     fill(problem, found && h("div", { class: `notice ${found.kind}`, role: "alert" }, icon("warning"), h("div", {}, h("strong", {}, found.title), h("p", {}, found.remedy))));
     settings.lock(microphone.isActive);
     showFacts();
@@ -133,7 +134,7 @@ export async function mount(root, params, app) {
     meter.draw(microphone.level, microphone.isActive && !microphone.isPaused);
     strip.draw({
       points: results.points,
-      spans: results.spans.values(),
+      spans: [...results.spans.values()],
       marks: results.marks,
       alerts: results.alerts,
       labels: microphone.labels.length ? microphone.labels.map((label) => label.name) : app.labels.map((label) => label.name),
