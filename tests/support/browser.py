@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import numpy as np
+import pytest
+from websockets.asyncio.client import connect
 
 from ser_engine.types import FloatArray
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-__all__ = ["PageLog", "chromium_arguments", "chromium_path", "watch", "write_microphone_wav"]
+__all__ = [
+    "BROWSER_TEST",
+    "PageLog",
+    "at_least",
+    "chromium_arguments",
+    "chromium_path",
+    "stream_clip",
+    "watch",
+    "write_microphone_wav",
+]
+
+BROWSER_TEST = [
+    pytest.mark.needs("chromium", "playwright", "shared-data"),
+    pytest.mark.asyncio(loop_scope="session"),
+]
+"""Marks of a module whose tests use ``server``, ``browser`` or ``open_page``."""
 
 _SILENCE_S = 1.0
 """Chromium damages what it plays first."""
@@ -46,6 +66,39 @@ def chromium_arguments(microphone: Path) -> list[str]:
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}",
     ]
+
+
+def at_least(number: int) -> re.Pattern[str]:
+    """Return a pattern that whole numbers from ``number``, of up to six digits, match.
+
+    An attribute with such a number is what a test waits for: pages forbid the code that
+    Playwright's own ``wait_for_function`` runs in them.
+    """
+    return re.compile(rf"^(?:{'|'.join(_patterns(number))})$")
+
+
+def _patterns(number: int) -> list[str]:
+    digits = str(number)
+    same_length = [
+        f"{digits[:place]}[{int(digit) + 1}-9]\\d{{{len(digits) - place - 1}}}"
+        for place, digit in enumerate(digits)
+        if digit != "9"
+    ]
+    return [digits, *same_length, f"[1-9]\\d{{{len(digits)},5}}"]
+
+
+async def stream_clip(url: str, samples: FloatArray, *, role: str, name: str) -> dict[str, Any]:
+    """Stream samples as fast as the server takes them and return the ``ready`` it answered."""
+    query = urlencode({"sample_rate": 16_000, "roles": role, "name": name})
+    audio = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    async with connect(f"{url}/?{query}", compression=None) as socket:
+        ready: dict[str, Any] = json.loads(await socket.recv())
+        for start in range(0, len(audio), 32_000):
+            await socket.send(audio[start : start + 32_000])
+        await socket.send('{"type": "stop"}')
+        async for _ in socket:
+            pass
+    return ready
 
 
 def write_microphone_wav(path: Path, samples: FloatArray) -> Path:
