@@ -11,17 +11,9 @@ import argparse
 import asyncio
 import json
 import signal
-from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
-
+from benchmarks.null_engine import load_null
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.engine import Engine
-from ser_engine.errors import WindowError
-from ser_engine.frames import num_frames
-from ser_engine.models.compact.shipped import load_compact
-from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.config import (
     LimitsConfig,
     ListenConfig,
@@ -34,35 +26,12 @@ from stream_server.server import Server
 __all__ = ["main"]
 
 
-class NullEngine:
-    """Answers at once with logits that say nothing: what is left is the server's own cost."""
-
-    runtime_name = "null"
-
-    def __init__(self, info: ModelInfo) -> None:
-        self.info = info
-
-    def warm_up(self) -> None:
-        """Do nothing."""
-
-    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """Return zeros in the shapes of the built-in model."""
-        return [self._result(num_frames(len(window.samples))) for window in windows]
-
-    def forget(self, stream_key: str) -> None:
-        """Do nothing."""
-
-    def _result(self, frames: int) -> WindowResult:
-        logits = np.zeros((frames, len(self.info.labels)), dtype=np.float32)
-        return WindowResult(logits, np.zeros((frames, 1), dtype=np.float32))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="compact", help="compact, null, or a model's folder")
     parser.add_argument("--runtime", default="auto", help="as ser_engine.model.runtime")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="as ser_engine.model.threads")
     parser.add_argument("--store", default="", help="SQLAlchemy URL; none: nothing is stored")
     options = parser.parse_args(arguments)
     name = "compact" if options.model == "null" else options.model
@@ -70,17 +39,13 @@ def main(arguments: list[str] | None = None) -> None:
     engine_config = EngineConfig(model=model)
     engines = None
     if options.model == "null":
-        engines = EnginePool(engine_config, load_first=lambda config: _null)
+        engines = EnginePool(engine_config, load_first=load_null)
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=LimitsConfig(max_streams=10_000),
         store=StoreConfig(url=options.store),
     )
     asyncio.run(_serve(Server(engine_config, config, engines=engines)))
-
-
-def _null() -> Engine:
-    return NullEngine(replace(load_compact().info, name="null", notice=""))
 
 
 async def _serve(server: Server) -> None:

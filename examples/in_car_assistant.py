@@ -8,7 +8,8 @@ Start the server and something that streams a channel with the role ``driver``, 
 
 It reads the feed of the driver's channel and prints what an assistant would do. Two ideas:
 
-- *Style* follows the driver's emotion at once: it costs nothing to speak more calmly for a while.
+- *Style* follows the driver's emotion once it has lasted for a few seconds of speech: it costs
+  nothing to speak more calmly for a while, but a voice that changes with every word does.
 - *A break* is suggested when strain lasts: anger, fear or sadness (a tired voice sounds sad) for
   most of the last two minutes of speech, and then not again for twenty minutes.
 
@@ -35,6 +36,9 @@ STYLES = {
     "happy": "lively",
 }
 """How to speak to a driver who sounds like this; else neutral."""
+
+STYLE_AFTER_S = 3.0
+"""Speech for which an emotion has to last before the style follows."""
 
 STRAIN = ("angry", "fearful", "sad")
 STRAIN_WINDOW_S = 120.0
@@ -72,7 +76,8 @@ class Assistant:
     """Turns what is heard of one driver into what to do."""
 
     def __init__(self) -> None:
-        self._emotion = "neutral"
+        self._emotion = "neutral"  # that the style follows
+        self._heard = ("neutral", 0.0)  # the latest one, and for how many seconds of speech
         self._recent: deque[tuple[float, bool]] = deque()  # seconds of speech, whether in strain
         self._next_break_s = 0.0
 
@@ -85,13 +90,14 @@ class Assistant:
 
     def _style(self, point: Point) -> Iterator[Style]:
         emotion = point.label if point.label in STYLES else "neutral"
-        if emotion != self._emotion:
+        lasted_s = self._heard[1] if emotion == self._heard[0] else 0.0
+        self._heard = (emotion, lasted_s + _speech_s(point))
+        if emotion != self._emotion and self._heard[1] >= STYLE_AFTER_S:
             self._emotion = emotion
             yield Style(emotion, STYLES.get(emotion, "neutral"))
 
     def _break(self, point: Point) -> Iterator[SuggestBreak]:
-        speech_s = (point.end_s - point.start_s) * point.speech_share
-        self._recent.append((speech_s, point.label in STRAIN))
+        self._recent.append((_speech_s(point), point.label in STRAIN))
         total_s = sum(seconds for seconds, _ in self._recent)
         while total_s - self._recent[0][0] >= STRAIN_WINDOW_S:
             total_s -= self._recent.popleft()[0]
@@ -101,6 +107,10 @@ class Assistant:
         if strain_s / total_s >= STRAIN_SHARE:
             self._next_break_s = point.end_s + BREAK_COOLDOWN_S
             yield SuggestBreak(strain_s / total_s)
+
+
+def _speech_s(point: Point) -> float:
+    return (point.end_s - point.start_s) * point.speech_share
 
 
 def say(action: Action) -> str:

@@ -13,6 +13,7 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     InvalidURI,
 )
@@ -69,8 +70,12 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: it is not one of a WebSocket.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
         raise ValueError(f"got URL '{url}', expected ws://HOST:PORT or wss://HOST:PORT")
     return url
 
@@ -102,7 +107,8 @@ async def open_connection(
         raise _unreachable(
             url, "what answers there does not speak HTTP", may_retry=False
         ) from error
-    except InvalidHandshake as error:
+    except (InvalidHandshake, InvalidProxy, ImportError) as error:
+        # Of the last kind: a proxy that takes a package which is not installed.
         raise _unreachable(url, str(error), may_retry=False) from error
     except ssl.SSLCertVerificationError as error:
         raise _unreachable(

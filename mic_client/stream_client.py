@@ -101,7 +101,8 @@ class StreamClient:
         self._last_error: Error | None = None
         self._waiting: asyncio.Timeout | None = None
         self.summary: Summary | None = None
-        """The last result, when it has come."""
+        """The last result, when it has come; where the server ended the stream and the client went
+        on with a new one, that of the last stream."""
 
     @property
     def ready(self) -> Ready | None:

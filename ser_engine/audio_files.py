@@ -81,6 +81,11 @@ class AudioFile:
     ) -> None:
         self._file.close()
 
+    @property
+    def header_s(self) -> float:
+        """Length in seconds as the header has it, which in MP3 may be an estimate."""
+        return float(self._file.frames / self.rate_hz)
+
     def blocks(self) -> Iterator[FloatArray]:
         """Yield the audio from where it was read to, as ``(channels, samples)`` at 16 kHz.
 

@@ -75,9 +75,9 @@ class LogitPool:
         rows = np.concatenate([self._logits, np.asarray(logits, dtype=np.float64)])
         oldest = np.searchsorted(starts, starts[known:] - self._span_samples, side="right")
         pooled = np.empty((len(starts) - known, self._num_classes))
-        for index, first in enumerate(oldest):
-            members = rows[first : known + index + 1]
-            np.divide(np.add.reduce(members, axis=0), len(members), out=pooled[index])
+        for index, first in enumerate(oldest.tolist()):
+            np.add.reduce(rows[first : known + index + 1], axis=0, out=pooled[index])
+        pooled /= (np.arange(known + 1, len(starts) + 1) - oldest)[:, None]
         if len(oldest):
             self._starts = starts[oldest[-1] :].copy()
             self._logits = rows[oldest[-1] :].copy()

@@ -11,9 +11,10 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 __all__ = ["Metrics", "WebhookOutcome", "WindowOutcome"]
 
@@ -76,12 +77,7 @@ class Metrics:
             "results_dropped", "Results a slow subscriber did not get.", "subscriber"
         )
         self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
-        self._store_written = self._counter("store_written", "Results written to the store.")
-        self._store_dropped = self._counter(
-            "store_dropped", "Results lost because the store did not keep up."
-        )
         self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
-        self._store_pending = self._gauge("store_pending", "Results that wait to be written.")
         self._store_write = self._histogram(
             "store_write_seconds", "Time of one write to the store.", _WAITS_S
         )
@@ -174,22 +170,29 @@ class Metrics:
 
     # Store
 
-    def store_written(self, results: int, seconds: float) -> None:
-        """A batch was written in this time."""
-        self._store_written.inc(results)
+    def store_write(self, seconds: float) -> None:
+        """A transaction with results was written."""
         self._store_write.observe(seconds)
 
-    def store_dropped(self, results: int) -> None:
-        """Results were lost because too many waited."""
-        self._store_dropped.inc(results)
-
     def store_failed(self) -> None:
-        """A write failed."""
+        """A write found the store away."""
         self._store_errors.inc()
 
-    def store_pending_from(self, read: Callable[[], float]) -> None:
-        """Ask ``read`` how many results wait, whenever somebody looks."""
-        self._store_pending.set_function(read)
+    def store_from(
+        self,
+        *,
+        written: Callable[[], int],
+        dropped: Callable[[], int],
+        pending: Callable[[], int],
+    ) -> None:
+        """Ask a store for its figures whenever somebody looks.
+
+        Args:
+            written: returns the results written so far.
+            dropped: returns the results lost so far.
+            pending: returns the results that wait.
+        """
+        self.registry.register(_StoreFigures(written, dropped, pending))
 
     # Engine
 
@@ -212,6 +215,29 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"{_PREFIX}_{name}", text, buckets=buckets, registry=self.registry)
+
+
+class _StoreFigures(Collector):
+    """What a store counts by itself, in a thread of its own."""
+
+    def __init__(
+        self, written: Callable[[], int], dropped: Callable[[], int], pending: Callable[[], int]
+    ) -> None:
+        self._written, self._dropped, self._pending = written, dropped, pending
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask."""
+        yield CounterMetricFamily(
+            f"{_PREFIX}_store_written", "Results written to the store.", value=self._written()
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_store_dropped",
+            "Results lost because the store did not keep up, or refused them.",
+            value=self._dropped(),
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_store_pending", "Results that wait to be written.", value=self._pending()
+        )
 
 
 class _WithoutCreated(CollectorRegistry):

@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.streaming import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
@@ -40,6 +41,7 @@ from stream_server.live.registry import StreamRegistry
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
 from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
+from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recordings
 from stream_server.store import Store
 
@@ -58,6 +60,8 @@ class Server:
         engine_config: the engine's settings.
         config: the server's settings.
         engines: lends engines; None: a pool after the settings.
+        serve_more: adds to ``app`` what needs a running server: called once bus, store and feeds
+            are there, before the ports are open.
 
     Attributes:
         app: the HTTP application; what is to be served with it is added before entering.
@@ -70,12 +74,15 @@ class Server:
         config: ServerConfig,
         *,
         engines: EnginePool | None = None,
+        serve_more: Callable[[Server, FeedSource], None] | None = None,
     ) -> None:
         self.metrics = Metrics()
+        self._serve_more = serve_more
         self.bus = LocalBus()
         self.live_streams = LiveStreams(self.bus)
         self.store: Store | None = None
         self.engines = engines if engines is not None else self._make_pool(engine_config)
+        self._engine_config = engine_config
         self._config = config
         self._access = Access(config.access, config.listen)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
@@ -83,8 +90,9 @@ class Server:
         factory = StreamFactory(
             self.engines, config, self.metrics, self._publish, recordings=self.recordings
         )
+        self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
-            StreamRegistry(config.limits, factory),
+            self._registry,
             self._access,
             config,
             is_ready=lambda: self.engines.is_ready,
@@ -97,6 +105,16 @@ class Server:
     def ingest_url(self) -> str:
         """Where audio comes in."""
         return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+
+    @property
+    def ingest_port(self) -> int:
+        """The port audio comes in at."""
+        return self._gateway.port
+
+    def heartbeat(self, stream_id: str) -> Heartbeat | None:
+        """Return how a stream is doing; None: it does not run here."""
+        stream = self._registry.find(stream_id)
+        return None if stream is None else stream.runner.heartbeat()
 
     @property
     def http_url(self) -> str:
@@ -132,6 +150,8 @@ class Server:
 
     async def _start(self) -> None:
         config, stack = self._config, self._stack
+        # A detector that is not installed is to be known now, not with the first stream.
+        make_detector(self._engine_config.vad)
         stack.push_async_callback(self.engines.aclose)
         self._run(self.live_streams.run(), "live streams")
         if self.recordings is not None:
@@ -140,7 +160,7 @@ class Server:
         if config.store.url:
             await self._open_store()
         if config.feeds.mqtt_url:
-            self._publish_to_broker()
+            await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -149,6 +169,8 @@ class Server:
         FeedEndpoint(source, self.metrics, max_subscribers=config.feeds.max_subscribers).add_to(
             self.app
         )
+        if self._serve_more is not None:
+            self._serve_more(self, source)
         await self._listen()
         # Feeds end before the HTTP server that carries them does.
         stack.callback(self.bus.close)
@@ -172,18 +194,23 @@ class Server:
         )
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
-        self.metrics.store_pending_from(lambda: store.writer.pending)
+        writer = store.writer
+        writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
+        self.metrics.store_from(
+            written=lambda: writer.written,
+            dropped=lambda: writer.dropped,
+            pending=lambda: writer.pending,
+        )
 
-    def _publish_to_broker(self) -> None:
+    def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
-        publisher = MqttPublisher(
+        return MqttPublisher(
             feeds.mqtt_url,
             feeds.mqtt_topic,
             self.bus,
             self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
-        self._run(publisher.run(), "mqtt")
 
     async def _listen(self) -> None:
         listen = self._config.listen

@@ -30,6 +30,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from dashboard.config import DashboardConfig
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
 from stream_server.config import ServerConfig
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
 
     ser_engine: EngineConfig = Field(default_factory=EngineConfig)
     stream_server: ServerConfig = Field(default_factory=ServerConfig)
+    dashboard: DashboardConfig = Field(default_factory=DashboardConfig)
 
     @classmethod
     def settings_customise_sources(

@@ -18,13 +18,17 @@ MAY_IMPORT = {
     # More specific names first: the first that covers a module is the rule for it.
     "stream_server.cli": PACKAGES,
     "stream_server.protocol": ("stream_server.protocol",),
+    # Reads the settings of all packages.
+    "stream_server.settings": ("ser_engine", "stream_server", "dashboard.config"),
     "stream_server": ("ser_engine", "stream_server"),
     "ser_engine": ("ser_engine",),
     "mic_client": ("mic_client", "stream_server.protocol"),
     "dashboard": (
         "dashboard",
+        "ser_engine.errors",
         "ser_engine.offline",
         "stream_server.bus",
+        "stream_server.config_checks",
         "stream_server.feed",
         "stream_server.http",
         "stream_server.live_streams",

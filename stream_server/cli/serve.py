@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from stream_server.cli.context import settings_of
 
 if TYPE_CHECKING:
+    from stream_server.feed.source import FeedSource
     from stream_server.server import Server
     from stream_server.settings import Settings
 
@@ -36,11 +38,13 @@ def serve(
     ] = False,
 ) -> None:
     """Serve: take audio in, score it live, tell programs of it."""
+    from stream_server.engines.leaving import end_process
     from stream_server.logs import configure_logging
 
     settings = _changed(settings_of(context), host, port, http_port)
     configure_logging(settings.stream_server.logging)
-    raise typer.Exit(asyncio.run(_serve(settings, demo)))
+    status = asyncio.run(_serve(settings, demo))
+    end_process(status)
 
 
 def _changed(
@@ -63,7 +67,9 @@ async def _serve(settings: Settings, demo: bool) -> int:
     from stream_server.store import StoreError
 
     stopped = _until_signal()
-    server = Server(settings.ser_engine, settings.stream_server)
+    server = Server(
+        settings.ser_engine, settings.stream_server, serve_more=_more_to_serve(settings)
+    )
     starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
     try:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -84,6 +90,14 @@ async def _serve(settings: Settings, demo: bool) -> int:
     finally:
         await server.__aexit__(None, None, None)
     return 0
+
+
+def _more_to_serve(settings: Settings) -> Callable[[Server, FeedSource], None] | None:
+    if not settings.dashboard.enabled:
+        return None
+    from stream_server.cli.dashboard import serve_dashboard
+
+    return lambda server, source: serve_dashboard(settings, server, source)
 
 
 def _until_signal() -> asyncio.Future[Any]:

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stream_server.cli.stream_arguments import (
+    EncodingName,
+    check_sources,
+    device_of,
+    options_of,
+    source_of,
+    speed_of,
+    with_choices,
+)
 
 if TYPE_CHECKING:
     from mic_client.options import StreamOptions
@@ -21,18 +30,9 @@ if TYPE_CHECKING:
     from stream_server.cli.stream_board import StreamBoard
     from stream_server.cli.stream_output import Output
 
-__all__ = ["EncodingName", "stream"]
+__all__ = ["stream"]
 
 _DEFAULT_URL = "ws://localhost:8765"
-
-
-class EncodingName(StrEnum):
-    """The values of ``--encoding``."""
-
-    PCM_S16LE = "pcm_s16le"
-    PCM_F32LE = "pcm_f32le"
-    MULAW = "mulaw"
-    ALAW = "alaw"
 
 
 def stream(
@@ -121,13 +121,13 @@ def stream(
         if list_devices:
             _print_devices()
             return
-        _check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
-        options = _options(roles or ("agent,customer" if sample_call else ""), name, meta or [])
-        options = _with(options, wants=wants, token=token, resume=resume)
-        source = _source(
-            device=_device(device),
+        check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
+        options = options_of(roles or ("agent,customer" if sample_call else ""), name, meta or [])
+        options = with_choices(options, wants=wants, token=token, resume=resume)
+        source = source_of(
+            device=device_of(device),
             file=file,
-            speed=_speed(speed),
+            speed=speed_of(speed),
             loop=loop,
             stdin=stdin,
             live=live,
@@ -144,103 +144,6 @@ def stream(
         # Who read the output has gone; Python would complain of it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
-
-
-def _check_sources(**asked: bool) -> None:
-    if sum(asked.values()) != 1:
-        names = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
-        raise typer.BadParameter(
-            f"got {' and '.join(names) or 'no source'}, expected one of --mic, --file, --stdin and"
-            " --sample-call"
-        )
-
-
-def _options(roles: str, name: str, meta: list[str]) -> StreamOptions:
-    from mic_client.options import StreamOptions
-    from stream_server.protocol.client_messages import ChannelSpec
-
-    metadata = {}
-    for entry in meta:
-        key, is_pair, value = entry.partition("=")
-        if not is_pair or not key:
-            raise typer.BadParameter(f"got '{entry}', expected KEY=VALUE", param_hint="--meta")
-        metadata[key] = value
-    specs = tuple(ChannelSpec(role=role.strip()) for role in roles.split(",") if roles)
-    return StreamOptions(channels=specs, name=name, metadata=metadata)
-
-
-def _with(options: StreamOptions, *, wants: str, token: str, resume: bool) -> StreamOptions:
-    from dataclasses import replace
-
-    import msgspec
-
-    from stream_server.protocol.client_messages import Want
-
-    names = [each.strip() for each in wants.split(",") if each.strip()]
-    try:
-        checked = msgspec.convert(names, frozenset[Want])
-    except msgspec.ValidationError:
-        raise typer.BadParameter(
-            f"got '{wants}', expected some of points, segments, frames, alerts",
-            param_hint="--wants",
-        ) from None
-    return replace(options, wants=checked, token=token, resume=resume)
-
-
-def _device(device: str | None) -> int | str | None:
-    return int(device) if device is not None and device.isdigit() else device
-
-
-def _speed(speed: str) -> float:
-    from mic_client.pacing import MAX_SPEED
-
-    try:
-        value = MAX_SPEED if speed == "max" else float(speed)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise typer.BadParameter(
-            f"got '{speed}', expected a number above 0, or max", param_hint="--speed"
-        )
-    return value
-
-
-def _source(
-    *,
-    device: int | str | None,
-    file: Path | None,
-    speed: float,
-    loop: bool,
-    stdin: bool,
-    live: bool,
-    sample_call: bool,
-    encoding: EncodingName,
-    rate_hz: int | None,
-    num_channels: int,
-) -> Source:
-    from stream_server.protocol.audio_format import AudioFormat
-    from stream_server.protocol.errors import ProtocolError
-
-    try:
-        if file is not None:
-            from mic_client.audio_file import FileSource
-
-            return FileSource(file, speed=speed, loop=loop)
-        if stdin:
-            from mic_client.raw_input import StdinSource
-
-            audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
-            return StdinSource(audio_format, live=live)
-        if sample_call:
-            from mic_client.array import ArraySource
-            from mic_client.sample_call import make_sample_call
-
-            return ArraySource(*make_sample_call(), speed=speed, loop=loop)
-        from mic_client.microphone import MicrophoneSource
-
-        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
-    except ProtocolError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _print_devices() -> None:

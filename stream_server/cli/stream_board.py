@@ -139,7 +139,7 @@ class StreamBoard:
                 pass
 
     def _begin(self, ready: Ready) -> None:
-        self.ready, self.lost = ready, None
+        self.ready, self.lost, self.summary = ready, None, None
         if not ready.resumed:
             self.alerts.clear()
         for channel in ready.channels:

@@ -106,7 +106,7 @@ class LineOutput(_Plain):
                     f"{at:>8}  {event.role}  alert {event.state}: {event.rule} ({event.severity})"
                 )
             case Summary():
-                heard = clock(event.duration_s)
+                heard = clock(event.duration_s + self._board.start_s)
                 return f"{heard:>8}  end of stream: {event.reason}, {event.alerts} alerts"
             case _:
                 return None

@@ -116,7 +116,8 @@ def _head(board: StreamBoard) -> Text:
         summary = board.summary
         return Text.assemble(
             ("■ ", "bold"),
-            f"ended ({summary.reason}) after {clock(summary.duration_s)}, alerts: {summary.alerts}",
+            f"ended ({summary.reason}) after {clock(summary.duration_s + board.start_s)}",
+            f", alerts: {summary.alerts}",
         )
     if board.lost is not None:
         return Text(

@@ -17,7 +17,8 @@ import importlib
 import random
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -39,6 +40,7 @@ from stream_server.protocol.results import (
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
 _TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 5.0
 _BATCH = 64
 _NOT_TO_BE_LOST = (StreamOpened, Alert, Summary, StreamClosed)
 """Sent with quality of service 1, at least once; all else with 0: the next point comes anyway."""
@@ -85,7 +87,7 @@ def parse_mqtt_url(url: str) -> Broker:
 
 
 class MqttPublisher:
-    """Publishes while :meth:`run` runs.
+    """Publishes while it is entered (``async with``), whether or not the broker is there.
 
     Args:
         url: of the broker, see :func:`parse_mqtt_url`.
@@ -96,7 +98,7 @@ class MqttPublisher:
         rng: spreads connections in time.
 
     Raises:
-        ConfigError: the URL is wrong, or the package is missing.
+        ConfigError: URL or topic is wrong, or the package is missing.
     """
 
     def __init__(
@@ -110,6 +112,10 @@ class MqttPublisher:
         rng: random.Random | None = None,
     ) -> None:
         self._broker = parse_mqtt_url(url)
+        if not topic.strip("/") or set("+#") & set(topic):
+            raise ConfigError(
+                f"got feeds.mqtt_topic '{topic}', expected a topic without the wildcards + and #"
+            )
         self._topic = topic.strip("/")
         self._status_topic = f"{self._topic}/status"
         self._metrics = metrics
@@ -127,23 +133,39 @@ class MqttPublisher:
         self._unsent: list[Result] = []
         self._attempt = 0
         self._is_done = False
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Publish until the bus closes; connect again whenever the broker was lost."""
+    async def __aenter__(self) -> Self:
         self._metrics.subscribed("mqtt")
-        try:
-            while not self._is_done:
-                try:
-                    await self._publish_all()
-                except (self._aiomqtt.MqttError, OSError) as error:
-                    self._attempt += 1
-                    _log.warning("mqtt_lost", error=type(error).__name__, attempt=self._attempt)
-                    await asyncio.sleep(self._delay_s())
-                finally:
-                    self._metrics.mqtt_connected(False)
-        finally:
-            self._subscription.close()
-            self._metrics.unsubscribed("mqtt")
+        self._task = asyncio.create_task(self._run(), name="mqtt")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Publish what waits and take the states away, for 5 s at most."""
+        assert self._task is not None
+        self._unsent += self._subscription.take_waiting()
+        self._subscription.close()
+        _, late = await asyncio.wait((self._task,), timeout=_STOP_TIMEOUT_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._metrics.unsubscribed("mqtt")
+
+    async def _run(self) -> None:
+        while not self._is_done:
+            try:
+                await self._publish_all()
+            except (self._aiomqtt.MqttError, OSError) as error:
+                self._attempt += 1
+                _log.warning("mqtt_lost", error=type(error).__name__, attempt=self._attempt)
+                await asyncio.sleep(self._delay_s())
+            finally:
+                self._metrics.mqtt_connected(False)
 
     def _delay_s(self) -> float:
         longest_s = min(_FIRST_DELAY_S * 2.0 ** (self._attempt - 1), _LONGEST_DELAY_S)
@@ -196,7 +218,7 @@ class MqttPublisher:
         )
 
     async def _next(self) -> bool:
-        self._unsent = await self._subscription.batch(_BATCH)
+        self._unsent += await self._subscription.batch(_BATCH)
         dropped = self._subscription.dropped
         if dropped > self._dropped:
             self._metrics.results_dropped("mqtt", dropped - self._dropped)

@@ -147,16 +147,28 @@ class Feed:
 
     async def messages(self) -> AsyncGenerator[list[FeedMessage]]:
         """Yield messages as they come, several at a time; ends with the stream asked for."""
+        async for page in self.stored():
+            yield page
+        async for messages in self.live():
+            yield messages
+
+    async def stored(self) -> AsyncGenerator[list[FeedMessage]]:
+        """Yield what there is when a subscription begins: the snapshot, then what is stored."""
         yield [self._snapshot]
         for stream_id in sorted(self._query.catches_up_on):
             async for page in self._stored(stream_id):
                 if page:
                     yield page
+
+    async def live(self) -> AsyncGenerator[list[FeedMessage]]:
+        """Yield what comes after :meth:`stored`, as it comes."""
         while not self._stream_ended and (batch := await self._subscription.batch(_BATCH)):
-            if self._query.stream_id is not None:
-                self._stream_ended = any(isinstance(result, StreamClosed) for result in batch)
             if messages := self._live(batch):
                 yield messages
+
+    def take_waiting(self) -> list[FeedMessage]:
+        """Return what has come meanwhile, for who sends several batches of :meth:`live` as one."""
+        return self._live(self._subscription.take_waiting())
 
     async def _stored(self, stream_id: str) -> AsyncIterator[list[FeedMessage]]:
         after_seq = self._query.after.get(stream_id, -1)
@@ -182,6 +194,8 @@ class Feed:
 
     def _live(self, batch: Sequence[Result]) -> list[FeedMessage]:
         messages: list[FeedMessage] = []
+        if self._query.stream_id is not None and not self._stream_ended:
+            self._stream_ended = any(isinstance(result, StreamClosed) for result in batch)
         dropped = self._subscription.dropped
         if dropped > self._dropped:
             messages.append(Dropped(results=dropped - self._dropped))

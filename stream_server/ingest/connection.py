@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from stream_server.config import LimitsConfig
 from stream_server.ingest.message_rate import MessageRate
@@ -154,6 +154,10 @@ class Connection:
             await self._websocket.close(CLOSE_NORMAL)
             if not is_delivered or self._websocket.close_code == CLOSE_ABNORMAL:
                 self._registry.detach(stream, self)
+        except ConnectionClosedOK:
+            # A client that says goodbye does not come back.
+            await self._registry.close(stream, "stopped")
+            raise
         except BaseException:
             self._registry.detach(stream, self)
             raise

@@ -111,6 +111,11 @@ class StreamRegistry:
         """Return how many streams run, those without a connection included."""
         return len(self._streams)
 
+    def find(self, stream_id: str) -> RunningStream | None:
+        """Return a stream that runs; None: none of that name does."""
+        running = (one for one in self._streams.values() if one.stream_id == stream_id)
+        return next(running, None)
+
     def check_capacity(self, token_name: str) -> None:
         """Refuse another stream where there is no room for it.
 

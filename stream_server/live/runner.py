@@ -148,7 +148,7 @@ class StreamRunner:
         """
         self._check_engine()
         self._checked_length(next_sample - self.session.received_samples)
-        await self._put(self.session.rejoin(max(next_sample, self.session.received_samples)))
+        await self._put(self.session.rejoin(next_sample))
         self._metrics.stream_resumed()
         self._publish()
 

@@ -56,7 +56,7 @@ class ClientState(Enum):
     """``start`` is sent; ``ready`` has not come."""
     STREAMING = auto()
     FINISHED = auto()
-    """``summary`` has come."""
+    """``summary`` has come, and there is nothing more to say."""
 
 
 @dataclass(slots=True)
@@ -67,12 +67,14 @@ class _Stream:
         ready: its ``ready``; None: there is none yet.
         start_sample: position 0 of this stream, counted from the client's first sample.
         last_seq: of the last result that came.
+        ended: the server ended it before the client had said everything.
         error: the last error that ends the stream, of this connection.
     """
 
     ready: Ready | None = None
     start_sample: int = 0
     last_seq: int = -1
+    ended: bool = False
     error: Error | None = None
 
 
@@ -147,7 +149,7 @@ class NativeClient:
         stream.error = None
         self._state = ClientState.STARTING
         resume = None
-        if stream.ready is not None:
+        if stream.ready is not None and not stream.ended:
             resume = ResumeRequest(
                 token=stream.ready.resume_token,
                 next_sample=self._log.start_sample - stream.start_sample,
@@ -196,7 +198,7 @@ class NativeClient:
                     return []
                 self._stream.last_seq = decoded.seq
                 if isinstance(decoded, Summary):
-                    self._state = ClientState.FINISHED
+                    self._end(decoded)
         return [decoded]
 
     def take_outgoing(self) -> list[str | bytes]:
@@ -286,6 +288,17 @@ class NativeClient:
         if self._log.paused and not may_be_paused:
             raise RuntimeError(f"got {what} during a pause, expected resume() first")
 
+    def _end(self, summary: Summary) -> None:
+        stream = self._stream
+        received = summary.received_samples + stream.start_sample
+        if summary.reason == "stopped" or (self._stopped and received >= self._log.end_sample):
+            self._state = ClientState.FINISHED
+            return
+        # What the server did not take any more is the beginning of a new stream.
+        self._log.skip_to(received)
+        self._state = ClientState.DISCONNECTED
+        stream.ended = True
+
     def _begin(self, ready: Ready) -> None:
         if self._state is not ClientState.STARTING:
             raise ProtocolError(
@@ -302,6 +315,7 @@ class NativeClient:
             self._log.begin_stream()
             stream.start_sample = self._log.start_sample
             stream.last_seq = -1
+            stream.ended = False
         stream.ready = ready
         self._state = ClientState.STREAMING
 

@@ -157,6 +157,14 @@ class ReplayLog:
         while state.num_sent and self._is_received(state.entries[0], end_sample, num_controls):
             self._drop_first()
 
+    def skip_to(self, start_sample: int) -> None:
+        """Drop everything before a position, controls too: what follows begins a new stream."""
+        state = self._state
+        while state.entries and state.entries[0].end_sample <= start_sample:
+            self._drop_first()
+        if state.entries and state.entries[0].start_sample < start_sample:
+            self._cut_first(start_sample)
+
     def disconnected(self) -> None:
         """The connection is gone; nothing counts as sent."""
         state = self._state

@@ -65,10 +65,6 @@ class Session(SessionState):
             raise ProtocolError(
                 ErrorCode.UNEXPECTED_MESSAGE, "got audio while paused, expected 'resume' first"
             )
-        if self._drop_bytes:
-            dropped = min(self._drop_bytes, len(data))
-            self._drop_bytes -= dropped
-            data = data[dropped:]
         self._audio.intake.receive(data)
 
     @property
@@ -146,10 +142,10 @@ class Session(SessionState):
         return self._gap("lost", num_source_samples)
 
     def rejoin(self, next_sample: int) -> list[ChannelWindow]:
-        """Go on with audio from ``next_sample`` on, by the client's count, after a reconnect.
+        """Go on after a reconnect, at :attr:`received_samples`.
 
-        A sample that came in part is forgotten. What the server has already is dropped when it
-        comes again; what is missing is lost.
+        A sample that came in part is forgotten. Where the client has nothing before ``next_sample``
+        any more, by its count, what is missing is lost.
 
         Raises:
             ProtocolError: the number is negative.
@@ -157,8 +153,6 @@ class Session(SessionState):
         self._check_running()
         _check_count("next_sample", next_sample)
         self._audio.intake.drop_partial_tick()
-        known = max(0, self.received_samples - next_sample)
-        self._drop_bytes = known * self.spec.format.bytes_per_tick
         return self.lose(max(0, next_sample - self.received_samples))
 
     def mark(self, name: str) -> None:

@@ -71,7 +71,6 @@ class SessionState:
         step_samples = engine_config.timeline.step_samples
         self._audio = AlignedChannels(spec.format, self._lanes, step_samples, tap)
         self._uncounted_ticks = 0  # pauses that the client does not count
-        self._drop_bytes = 0  # of the next audio: the server has it already
         self._notes = Notes()
         self._is_paused = False
         self._is_finished = False

@@ -58,6 +58,7 @@ def list_streams(
     until: float | None,
     name: str,
     live_only: bool,
+    ended_only: bool,
 ) -> list[StreamRecord]:
     """Return streams, the newest first."""
     query = _of_time(select(_streams), _streams.c.opened_at, since, until)
@@ -65,6 +66,8 @@ def list_streams(
         query = query.where(_streams.c.name.icontains(name, autoescape=True))
     if live_only:
         query = query.where(_streams.c.closed_at.is_(None))
+    if ended_only:
+        query = query.where(_streams.c.closed_at.is_not(None))
     query = query.order_by(_streams.c.opened_at.desc(), _streams.c.key.desc())
     rows = connection.execute(query.limit(limit).offset(offset)).mappings()
     return [stream_record_of(row) for row in rows]

@@ -51,6 +51,7 @@ class StoreReader:
         until: float | None = None,
         name: str = "",
         live_only: bool = False,
+        ended_only: bool = False,
     ) -> list[StreamRecord]:
         """Return streams, the newest first.
 
@@ -61,6 +62,7 @@ class StoreReader:
             until: opened before.
             name: part of the stream's name, in whatever case.
             live_only: leave out those that have ended.
+            ended_only: leave out those that are live.
         """
         return await self.read(
             queries.list_streams,
@@ -70,6 +72,7 @@ class StoreReader:
             until=until,
             name=name,
             live_only=live_only,
+            ended_only=ended_only,
         )
 
     async def stream(self, stream_id: str) -> StreamRecord | None:

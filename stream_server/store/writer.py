@@ -55,6 +55,10 @@ class StoreWriter:
         write_interval_ms: longest time a result waits to be written.
         max_pending_results: how many results wait at most.
         now: the time, seconds since 1970.
+
+    Attributes:
+        on_write: told of the time of each transaction with results, s; in the writer's thread.
+        on_failure: told of each try that found the database away; in the writer's thread.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class StoreWriter:
         max_pending_results: int = 200_000,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self.on_write: Callable[[float], None] = lambda seconds: None
+        self.on_failure: Callable[[], None] = lambda: None
         self._engine = engine
         self._batch_writer = BatchWriter(owner)
         self._interval_s = write_interval_ms / 1000
@@ -226,6 +232,7 @@ class StoreWriter:
         Raises:
             SQLAlchemyError: the database is away.
         """
+        started_s = time.monotonic()
         try:
             with self._engine.begin() as connection:
                 orphans = self._batch_writer.write(connection, results, self._backlog.published_at)
@@ -243,6 +250,7 @@ class StoreWriter:
             kind = type(results[0]).__name__
             _log.error("store_refused_result", kind=kind, error=type(cause).__name__)
             orphans = 1
+        self.on_write(time.monotonic() - started_s)
         self._written += len(results) - orphans
         with self._changed:
             self._backlog.settle(len(results), num_dropped=orphans)
@@ -276,6 +284,7 @@ class StoreWriter:
 
     def _note_away(self, error: SQLAlchemyError, jobs: deque[Job]) -> None:
         self._last_error = error
+        self.on_failure()
         if self._is_ready:
             self._is_ready = False
             _log.error("store_unavailable", error=describe(error))

@@ -46,6 +46,10 @@ def test_the_style_follows_the_driver():
     assert not any(isinstance(one, SuggestBreak) for one in found)
 
 
+def test_a_word_in_passing_does_not_change_the_style():
+    assert actions(drive(*[("angry", 2), ("neutral", 2)] * 10)) == []
+
+
 def test_lasting_strain_suggests_a_break_once():
     found = actions(drive(("neutral", 60), ("sad", 300)))
     (suggested,) = (one for one in found if isinstance(one, SuggestBreak))

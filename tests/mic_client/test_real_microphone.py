@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal as signal_numbers
 import subprocess
 import sys
 import tempfile
@@ -15,9 +18,12 @@ import soundfile
 
 from mic_client import make_sample_call
 from tests.requirements import REPOSITORY
+from tests.support.fake_stream_server import FakeStreamServer
 from tests.support.pulse import VirtualMicrophone, virtual_microphone
 
 RATE_HZ = 16_000
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def microphone() -> Iterator[VirtualMicrophone]:
         yield microphone
 
 
-def correlation(signal: npt.NDArray[np.float64], recording: npt.NDArray[np.float64]) -> float:
+def correlation(signal: FloatArray, recording: FloatArray) -> float:
     """Return the largest normalised correlation of a signal with a part of a recording."""
     size = 1 << (len(signal) + len(recording)).bit_length()
     spectra = np.fft.rfft(recording, size) * np.conj(np.fft.rfft(signal, size))
@@ -37,12 +43,26 @@ def correlation(signal: npt.NDArray[np.float64], recording: npt.NDArray[np.float
     return float((products / powers).max())
 
 
-@pytest.mark.needs("portaudio", "pulseaudio")
-def test_what_is_played_is_heard(microphone: VirtualMicrophone, tmp_path: Path):
+def assert_heard(signal: FloatArray, recorded: bytes) -> None:
+    """Check that a recording has both halves of a signal in it."""
+    recording = np.frombuffer(recorded, "<i2") / 32_768
+    # Apart: the sound server may shift its grid of samples by a fraction in between.
+    halves = [correlation(half, recording) for half in np.split(signal, 2)]
+    assert min(halves) > 0.9
+
+
+@pytest.fixture
+def signal(tmp_path: Path) -> FloatArray:
+    """Two seconds of the sample call, in the file ``signal.wav``."""
     call, rate_hz = make_sample_call()
     assert rate_hz == RATE_HZ
     signal = call[int(18.4 * RATE_HZ) : int(20.4 * RATE_HZ), 1]
     soundfile.write(tmp_path / "signal.wav", signal, RATE_HZ)
+    return signal.astype(np.float64)
+
+
+@pytest.mark.needs("portaudio", "pulseaudio")
+def test_what_is_played_is_heard(microphone: VirtualMicrophone, signal: FloatArray, tmp_path: Path):
     recorder = subprocess.Popen(
         [sys.executable, "-m", "tests.mic_client.record_microphone"],
         cwd=REPOSITORY,
@@ -62,7 +82,36 @@ def test_what_is_played_is_heard(microphone: VirtualMicrophone, tmp_path: Path):
     finally:
         recorder.kill()
         recorder.wait()
-    recording = np.frombuffer(b"".join([*recorded, rest]), "<i2") / 32_768
     assert b"sample_rate_hz=16000" in errors
-    halves = np.split(signal.astype(np.float64), 2)
-    assert [correlation(half, recording) > 0.9 for half in halves] == [True, True], errors
+    assert_heard(signal, b"".join([*recorded, rest]))
+
+
+@pytest.mark.needs("portaudio", "pulseaudio")
+async def test_the_command_streams_what_is_played(
+    microphone: VirtualMicrophone, signal: FloatArray, tmp_path: Path
+):
+    async with FakeStreamServer().running() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from stream_server.cli import main; main()", "stream"),
+            *("--mic", "--device", "pulse", "--role", "driver", "--url", server.url, "--json"),
+            cwd=REPOSITORY,
+            env=microphone.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            # The device is running when the first audio is there, and not before.
+            await server.wait_for_audio(1)
+            await asyncio.to_thread(microphone.play, tmp_path / "signal.wav")
+            (stream,) = server.streams
+            await server.wait_for_audio(len(stream.audio) + 2 * RATE_HZ)
+            process.send_signal(signal_numbers.SIGINT)
+            output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0, errors
+    assert json.loads(output.splitlines()[-1])["type"] == "summary"
+    assert stream.discarded_samples == 0
+    assert_heard(signal, bytes(stream.audio))

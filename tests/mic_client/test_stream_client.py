@@ -320,6 +320,31 @@ async def test_a_stream_the_server_gave_up_goes_on_as_a_new_one():
 
 
 @virtual_time
+@pytest.mark.parametrize("speed", [1.0, MAX_SPEED])
+async def test_a_server_that_is_restarted_costs_nothing(speed: float):
+    server = FakeStreamServer(stops_after=[SECOND_BYTES * 5 // 2, SECOND_BYTES])
+    async with server.running():
+        client = make_client(server, ArraySource(noise(9.5), RATE_HZ, speed=speed))
+        messages = await run(client)
+    audio = b"".join(bytes(each.audio) for each in server.streams)
+    assert audio == pcm(noise(9.5))
+    reasons = [each.reason for each in messages if isinstance(each, Summary)]
+    assert reasons == ["server_stopped", "server_stopped", "stopped"]
+    assert client.summary is messages[-1]
+    lengths = [len(each.audio) for each in server.streams]
+    assert round(client.stream_start_s * SECOND_BYTES) == lengths[0] + lengths[1]
+
+
+@virtual_time
+async def test_without_resume_a_server_that_stops_is_an_error():
+    async with FakeStreamServer(stops_after=[SECOND_BYTES]).running() as server:
+        client = make_client(server, ArraySource(noise(3), RATE_HZ), StreamOptions(resume=False))
+        with pytest.raises(StreamEndedError) as caught:
+            await run(client)
+    assert caught.value.code == "shutting_down"
+
+
+@virtual_time
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
@@ -432,7 +457,9 @@ def test_roles_must_fit_the_channels():
         )
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8765", "localhost:8765", "ws://"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8765", "localhost:8765", "ws://", "ws://a:99999", "ws://[1"]
+)
 def test_a_url_of_another_kind_is_refused(url: str):
     with pytest.raises(ValueError, match="expected ws://HOST:PORT"):
         StreamClient(ArraySource(noise(1), RATE_HZ), url)

@@ -28,6 +28,7 @@ from stream_server.protocol.message_base import ModelNotice, StreamChannel
 from stream_server.protocol.native import NativeDialect
 from stream_server.protocol.results import (
     ChannelSummary,
+    CloseReason,
     Flushed,
     Marked,
     Point,
@@ -106,6 +107,8 @@ class FakeStreamServer:
         drop_after: bytes of audio of a connection after which it is broken, without a word; one is
             taken for each connection, until there are none.
         errors_after: the same, but with an error of the protocol.
+        stops_after: the same, as a server does it that is stopped: all of the stream is published,
+            the summary included, then comes the error.
         forget_streams: True: nobody can resume.
         stay_silent: kinds of answers that never come: ``ready``, ``summary``.
         gate: audio is only read while it is set.
@@ -116,6 +119,7 @@ class FakeStreamServer:
     refusals: list[Refusal] = field(default_factory=list)
     drop_after: list[int] = field(default_factory=list)
     errors_after: list[tuple[int, ErrorCode]] = field(default_factory=list)
+    stops_after: list[int] = field(default_factory=list)
     forget_streams: bool = False
     stay_silent: frozenset[str] = frozenset()
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -124,7 +128,15 @@ class FakeStreamServer:
     keep_alives: int = 0
     num_connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Condition = field(default_factory=asyncio.Condition)
     url: str = ""
+
+    async def wait_for_audio(self, num_bytes: int) -> None:
+        """Return when so much of the last stream has come."""
+        async with self.heard:
+            await self.heard.wait_for(
+                lambda: bool(self.streams) and len(self.streams[-1].audio) >= num_bytes
+            )
 
     @asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[FakeStreamServer]:
@@ -163,6 +175,7 @@ class _Connection:
         self._num_bytes = 0
         self._drop_after = server.drop_after.pop(0) if server.drop_after else None
         self._error_after = server.errors_after.pop(0) if server.errors_after else None
+        self._stop_after = server.stops_after.pop(0) if server.stops_after else None
         server.num_connections += 1
 
     async def run(self) -> None:
@@ -285,13 +298,16 @@ class _Connection:
             self._connection.transport.abort()
             return True
         if self._error_after is not None and self._num_bytes + len(data) >= self._error_after[0]:
-            error = ProtocolError(self._error_after[1], "got this, expected that")
-            await self._say(error_message(error))
-            assert error.kind.close_code is not None
-            await self._connection.close(error.kind.close_code)
+            await self._fail(self._error_after[1])
+            return True
+        if self._stop_after is not None and self._num_bytes + len(data) >= self._stop_after:
+            await self._publish(self._summary("server_stopped"))
+            await self._fail(ErrorCode.SHUTTING_DOWN)
             return True
         self._num_bytes += len(data)
         self._stream.audio += data
+        async with self._server.heard:
+            self._server.heard.notify_all()
         await self._publish_seconds()
         return False
 
@@ -322,31 +338,39 @@ class _Connection:
         self._stream.results.append(result)
         await self._say(result)
 
+    async def _fail(self, code: ErrorCode) -> None:
+        error = ProtocolError(code, "got this, expected that")
+        await self._say(error_message(error))
+        assert error.kind.close_code is not None
+        await self._connection.close(error.kind.close_code)
+
     async def _finish(self) -> None:
+        assert self._stream is not None
+        self._stream.is_stopped = True
+        await self._publish(self._summary("stopped"))
+        await self._connection.close()
+
+    def _summary(self, reason: CloseReason) -> Summary:
         stream = self._stream
         assert stream is not None
-        stream.is_stopped = True
-        await self._publish(
-            Summary(
-                stream_id=stream.stream_id,
-                seq=len(stream.results),
-                reason="stopped",
-                duration_s=self._received / stream.spec.format.sample_rate_hz,
-                received_samples=self._received,
-                channels=(
-                    ChannelSummary(
-                        channel=stream.channel,
-                        role=stream.spec.channels[stream.channel].role,
-                        scored_s=stream.published_s,
-                        label_s={"happy": stream.published_s},
-                        gap_s={},
-                        points=stream.published_s,
-                    ),
+        return Summary(
+            stream_id=stream.stream_id,
+            seq=len(stream.results),
+            reason=reason,
+            duration_s=self._received / stream.spec.format.sample_rate_hz,
+            received_samples=self._received,
+            channels=(
+                ChannelSummary(
+                    channel=stream.channel,
+                    role=stream.spec.channels[stream.channel].role,
+                    scored_s=stream.published_s,
+                    label_s={"happy": stream.published_s},
+                    gap_s={},
+                    points=stream.published_s,
                 ),
-                alerts=0,
-            )
+            ),
+            alerts=0,
         )
-        await self._connection.close()
 
     async def _say(self, message: ServerMessage) -> None:
         for text in self._dialect.send(message):

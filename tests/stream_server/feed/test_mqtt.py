@@ -29,6 +29,7 @@ from tests.support.timeline import (
     make_point,
     make_points,
 )
+from tests.support.virtual_time import current_loop, virtual_time
 
 BROKER = pytest.mark.needs("mosquitto", "aiomqtt")
 
@@ -88,17 +89,6 @@ class Lab:
     def connected(self) -> bool:
         return self.metrics.registry.get_sample_value("emotion_monitor_mqtt_connected") == 1
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        running = asyncio.create_task(self.publisher.run())
-        try:
-            yield
-            self.bus.close()
-            await running
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-
 
 @asynccontextmanager
 async def listening(broker: Mosquitto) -> AsyncIterator[Any]:
@@ -137,7 +127,7 @@ async def retained(broker: Mosquitto) -> dict[str, Any]:
 async def test_results_states_and_status_are_published(broker: Mosquitto):
     lab = Lab(broker)
     async with listening(broker) as read:
-        async with lab.running():
+        async with lab.publisher:
             assert await read() == ("status", "online")
             lab.bus.publish(make_opened())
             assert (await read())[0] == "s1/stream_opened"
@@ -166,7 +156,7 @@ async def test_results_states_and_status_are_published(broker: Mosquitto):
 @BROKER
 async def test_states_are_taken_away_when_the_server_stops(broker: Mosquitto):
     lab = Lab(broker)
-    async with lab.running():
+    async with lab.publisher:
         lab.bus.publish(make_opened())
     assert await retained(broker) == {"emotions/status": b"offline"}
 
@@ -178,7 +168,7 @@ async def test_a_broker_that_was_away_gets_what_waited(
     monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
     monkeypatch.setattr(mqtt, "_LONGEST_DELAY_S", 0.05)
     lab = Lab(broker)
-    async with lab.running():
+    async with lab.publisher:
         async with listening(broker) as read:
             lab.bus.publish(make_opened())
             while (await read())[0] != "s1/state":
@@ -202,16 +192,38 @@ async def test_a_broker_that_was_away_gets_what_waited(
     assert dropped >= 100 - 64
 
 
+@BROKER
+async def test_what_waits_at_the_end_is_published(broker: Mosquitto):
+    lab = Lab(broker)
+    async with listening(broker) as read:
+        async with lab.publisher:
+            assert await read() == ("status", "online")
+            lab.bus.publish(make_opened())
+            lab.bus.publish(make_alert(seq=1))
+        topics = [(await read())[0] for _ in range(6)]
+        assert topics == [
+            "s1/stream_opened",
+            "s1/state",
+            "s1/alert",
+            "s1/state",
+            "s1/state",
+            "status",
+        ]
+
+
 @pytest.mark.needs("aiomqtt")
-async def test_a_broker_that_is_not_there_is_tried_again(unused_tcp_port: int):
-    bus = LocalBus()
+@virtual_time
+async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
+    bus, metrics = LocalBus(), Metrics()
     url = f"mqtt://127.0.0.1:{unused_tcp_port}"
-    publisher = MqttPublisher(url, "emotions", bus, Metrics(), mailbox_size=16)
-    running = asyncio.create_task(publisher.run())
-    await asyncio.sleep(0.05)
-    assert not running.done()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    publisher = MqttPublisher(url, "emotions", bus, metrics, mailbox_size=16)
+    loop = current_loop()
+    async with publisher:
+        bus.publish(make_opened())
+        with loop.frozen():
+            await asyncio.to_thread(lambda: None)  # it connects in a thread
+        started_s = loop.time()
+    assert loop.time() - started_s <= 5.1
     assert bus.subscriptions == ()
 
 
@@ -246,3 +258,9 @@ def test_the_url_of_a_broker():
 def test_a_url_without_a_broker_is_refused(url: str):
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_url"):
         parse_mqtt_url(url)
+
+
+@pytest.mark.parametrize("topic", ["", "/", "emotions/#", "+/emotions"])
+def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
+    with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
+        MqttPublisher("mqtt://broker", topic, LocalBus(), Metrics(), mailbox_size=16)

@@ -171,6 +171,18 @@ async def test_a_client_without_messages_of_its_own():
 
 
 @virtual_time
+async def test_a_client_that_only_closes_has_stopped():
+    async with live_lab() as lab:
+        async with lab.connect("/?sample_rate=16000") as socket:
+            await socket.send(pcm(level(2, 0.2)))
+        await asyncio.sleep(1)
+        assert len(lab.registry) == 0
+    assert tiles(lab.published) == [(0, 32_000, "happy")]
+    (summary,) = [m for m in lab.published if isinstance(m, Summary)]
+    assert summary.reason == "stopped"
+
+
+@virtual_time
 async def test_telephone_audio_in_odd_pieces():
     codes = bytes([int(np.abs(MULAW - 0.2).argmin())]) * (8000 * 3)
     async with live_lab() as lab:

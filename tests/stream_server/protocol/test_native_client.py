@@ -200,6 +200,39 @@ def test_an_end_of_the_stream_is_the_end():
         client.connect()
 
 
+def test_a_server_that_ends_the_stream_leaves_the_rest_for_a_new_one():
+    client = streaming()
+    client.send_audio(b"\1\1" * 6000)
+    client.mark("early")
+    client.send_audio(b"\2\2" * 6000)
+    client.stop()
+    client.take_outgoing()
+    ended = msgspec.structs.replace(SUMMARY, reason="server_stopped", received_samples=8000)
+    client.receive(text(ended))
+    assert client.take_outgoing() == []
+    stopping = error_message(ProtocolError(ErrorCode.SHUTTING_DOWN, "stopping"))
+    client.receive(text(stopping))
+    assert client.closed(1001)
+    start = parsed(client.connect())
+    assert isinstance(start, Start)
+    assert start.resume is None
+    client.receive(text(ready()))
+    assert client.stream_start_sample == 8000
+    audio, stop = client.take_outgoing()
+    assert audio == b"\2\2" * 4000
+    assert isinstance(parsed(stop), Stop)
+
+
+def test_a_server_that_ends_the_stream_at_its_end_is_the_end():
+    client = streaming()
+    client.send_audio(b"\1\1" * 100)
+    client.stop()
+    client.take_outgoing()
+    ended = msgspec.structs.replace(SUMMARY, reason="server_stopped", received_samples=100)
+    client.receive(text(ended))
+    assert client.state is ClientState.FINISHED
+
+
 def test_an_error_says_whether_to_come_back():
     client = streaming()
     full = error_message(ProtocolError(ErrorCode.SERVER_FULL, "full", retry_after_s=5.0))

@@ -1,0 +1,89 @@
+"""The dashboard's settings: the ``dashboard`` section of ``config.yaml`` as frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ser_engine.errors import ConfigError
+from stream_server.config_checks import check_range
+
+__all__ = ["AnalyseConfig", "DashboardConfig", "WallConfig"]
+
+_SEVERITIES = ("critical", "warning", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class WallConfig:
+    """Which streams come first on the wall."""
+
+    weights: dict[str, float] = field(
+        default_factory=lambda: {"angry": 1.0, "fearful": 0.8, "sad": 0.6, "disgusted": 0.6}
+    )
+    """How bad an emotion is; a stream is as bad as its worst channel, whose posteriors are
+    weighted by these and averaged; 0 to 1000, 0 for those not named."""
+    alert_weights: dict[str, float] = field(
+        default_factory=lambda: {"critical": 2.0, "warning": 1.0, "info": 0.0}
+    )
+    """What an alert that holds and is not acknowledged adds, by severity; 0 to 1000."""
+    memory_s: float = 10.0
+    """Time constant of the average, s of the stream; 0.5 to 600."""
+
+    def __post_init__(self) -> None:
+        check_range("wall.memory_s", self.memory_s, 0.5, 600)
+        for name, weight in self.weights.items():
+            check_range(f"wall.weights.{name}", weight, 0, 1000)
+        for name, weight in self.alert_weights.items():
+            check_range(f"wall.alert_weights.{name}", weight, 0, 1000)
+            if name not in _SEVERITIES:
+                raise ConfigError(
+                    f"got wall.alert_weights.{name}, expected some of {', '.join(_SEVERITIES)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyseConfig:
+    """Files that are analysed on request."""
+
+    max_file_mb: int = 512
+    """Largest file; 1 to 65536 MiB."""
+    max_duration_s: float = 7200.0
+    """Longest recording; 1 to 86400 s."""
+    max_waiting: int = 16
+    """Files that wait while another one is analysed, more are refused; 1 to 1000."""
+    max_pass_s: float = 10.0
+    """Longest audio scored in one forward pass: so long live streams may have to wait for it; 1 to
+    120 s."""
+    keep_s: float = 3600.0
+    """How long a result can be had; 10 to 604800 s."""
+    max_kept_mb: int = 256
+    """Memory for results, the oldest go first; 16 to 65536 MiB."""
+
+    def __post_init__(self) -> None:
+        check_range("analyse.max_file_mb", self.max_file_mb, 1, 65_536)
+        check_range("analyse.max_duration_s", self.max_duration_s, 1, 86_400)
+        check_range("analyse.max_waiting", self.max_waiting, 1, 1000)
+        check_range("analyse.max_pass_s", self.max_pass_s, 1, 120)
+        check_range("analyse.keep_s", self.keep_s, 10, 604_800)
+        check_range("analyse.max_kept_mb", self.max_kept_mb, 16, 65_536)
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardConfig:
+    """The whole ``dashboard`` section."""
+
+    enabled: bool = True
+    """False: feeds, health and metrics only. True or false."""
+    ingest_url: str = ""
+    """Where a browser's microphone connects to, e.g. wss://monitor.example.org/ingest, for servers
+    behind a proxy; "": the port of ``stream_server.listen`` on the page's host."""
+    max_viewers: int = 100
+    """Pages that are shown live data at a time; 1 to 100000."""
+    wall: WallConfig = field(default_factory=WallConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
+
+    def __post_init__(self) -> None:
+        check_range("max_viewers", self.max_viewers, 1, 100_000)
+        if self.ingest_url and not self.ingest_url.startswith(("ws://", "wss://")):
+            raise ConfigError(
+                f"got ingest_url '{self.ingest_url}', expected ws://HOST or wss://HOST"
+            )

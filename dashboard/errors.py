@@ -1,0 +1,71 @@
+"""Every error of the interface, in the form all errors of the server have."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+from aiohttp import hdrs, web
+
+from stream_server.protocol.server_messages import Error
+
+__all__ = ["API_ERRORS", "ApiError"]
+
+API_ERRORS: dict[str, tuple[int, str]] = {
+    "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
+    "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
+    "not_found": (404, "Ask for something there is; it may have expired or been deleted."),
+    "method_not_allowed": (405, "Use a method docs/api.md has for this path."),
+    "stream_is_live": (409, "Stop the stream first."),
+    "not_finished": (409, "Ask again when the job's state is 'done'."),
+    "no_store": (409, "Set stream_server.store.url to keep timelines."),
+    "file_too_big": (413, "Give a smaller file, or raise dashboard.analyse.max_file_mb."),
+    "too_many_jobs": (
+        503,
+        "Try again when a file is done; see dashboard.analyse.max_waiting.",
+    ),
+    "too_many_viewers": (503, "Close a page, or raise the setting dashboard.max_viewers."),
+    "too_many_sample_calls": (503, "Wait until a sample call has ended."),
+    "store_away": (503, "Try again in a moment; /readyz says when the store answers."),
+    "not_ready": (503, "Try again when /readyz says so; the model is being loaded."),
+    "failed": (500, "Try again; the server's log says what went wrong."),
+}
+"""HTTP status and remedy of each code."""
+
+
+class ApiError(Exception):
+    """Something that whoever asks has to be told of.
+
+    Args:
+        code: one of :data:`API_ERRORS`.
+        message: what was got and what was expected.
+        retry_after_s: when to try again, where that is known.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status, self.remedy = API_ERRORS[code]
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> Error:
+        """What is sent."""
+        return Error(
+            code=self.code,
+            message=str(self),
+            remedy=self.remedy,
+            retry_after_s=self.retry_after_s,
+        )
+
+    def response(self) -> web.Response:
+        """Return it as an answer."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers[hdrs.RETRY_AFTER] = str(math.ceil(self.retry_after_s))
+        return web.Response(
+            body=msgspec.json.encode(self.body),
+            status=self.status,
+            content_type="application/json",
+            headers=headers,
+        )

@@ -1,0 +1,144 @@
+"""One page's live connection: what it is told, no more than four times a second, while it looks.
+
+::
+
+    visible    ████████████░░░░░░░░░░░░████████████
+    sent       s c c  c c              s c c   c        s: state anew, c: what changed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from dashboard.errors import ApiError
+from stream_server.protocol.errors import ERRORS, ErrorCode, ProtocolError
+from stream_server.protocol.server_messages import Error, error_message
+
+__all__ = ["INTERVAL_S", "KEEPALIVE_S", "SEND_TIMEOUT_S", "LiveConnection", "Show"]
+
+INTERVAL_S = 0.25
+"""Shortest time between two messages to a page."""
+KEEPALIVE_S = 15.0
+SEND_TIMEOUT_S = 30.0
+"""Longest wait for a page to take what was sent."""
+
+_MAX_INBOUND_BYTES = 4096
+
+
+class _Visible(msgspec.Struct, frozen=True):
+    visible: bool
+
+
+_decode = msgspec.json.Decoder(_Visible).decode
+
+
+class LiveConnection:
+    """A WebSocket to a page.
+
+    Args:
+        request: its handshake.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._socket = web.WebSocketResponse(
+            heartbeat=KEEPALIVE_S, compress=False, max_msg_size=_MAX_INBOUND_BYTES
+        )
+        self._next_s = 0.0
+        self._looks = asyncio.Event()
+        self._looks_away = asyncio.Event()
+        self._looks.set()
+
+    async def run(self, show: Show) -> web.WebSocketResponse:
+        """Serve the page until it goes, or there is nothing more to show.
+
+        Args:
+            show: sends state and changes; begun anew whenever the page becomes visible. Returns
+                the code to close with.
+        """
+        await self._socket.prepare(self._request)
+        reader = asyncio.create_task(self._read(), name="live reader")
+        writer = asyncio.create_task(self._write(show), name="live writer")
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if writer.done():
+                with contextlib.suppress(TimeoutError, ConnectionError):
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await self._socket.close(code=writer.result())
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+        return self._socket
+
+    async def send(self, text: str) -> None:
+        """Send a message.
+
+        Raises:
+            TimeoutError: the page did not take it in time.
+            ConnectionError: it has gone.
+        """
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await self._socket.send_str(text)
+        self._next_s = asyncio.get_running_loop().time() + INTERVAL_S
+
+    async def until_due(self) -> None:
+        """Wait until the page may be told again."""
+        wait_s = self._next_s - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is not WSMsgType.TEXT:
+                continue
+            try:
+                is_visible = _decode(message.data).visible
+            except msgspec.MsgspecError:
+                continue  # What a later version may say.
+            (self._looks if is_visible else self._looks_away).set()
+            (self._looks_away if is_visible else self._looks).clear()
+
+    async def _write(self, show: Show) -> int:
+        """Return the code to close with."""
+        try:
+            while True:
+                await self._looks.wait()
+                code = await _unless(self._looks_away, show(self))
+                if code is not None:
+                    return code
+        except (ProtocolError, ApiError) as error:
+            return await self._refuse(error)
+        except TimeoutError:
+            return ERRORS[ErrorCode.SLOW_CONSUMER].close_code or WSCloseCode.POLICY_VIOLATION
+        except ConnectionError:
+            return WSCloseCode.ABNORMAL_CLOSURE
+
+    async def _refuse(self, error: ProtocolError | ApiError) -> int:
+        body: Error = error.body if isinstance(error, ApiError) else error_message(error)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            await self.send(msgspec.json.encode(body).decode())
+        return body.close_code or WSCloseCode.INTERNAL_ERROR
+
+
+Show = Callable[[LiveConnection], Coroutine[Any, Any, int]]
+"""Shows a page something for as long as it looks, and returns the code to close with."""
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, int]) -> int | None:
+    """Return what ``work`` returns; None: ``event`` came first, and it was cancelled."""
+    working = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)

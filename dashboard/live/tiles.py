@@ -1,0 +1,135 @@
+"""What the wall shows of a stream, as it is sent to pages."""
+
+from __future__ import annotations
+
+import msgspec
+
+from stream_server.protocol.results import Severity
+
+__all__ = [
+    "ChangedChannel",
+    "ChangedTile",
+    "Tile",
+    "TileAlert",
+    "TileChannel",
+    "TrendEntry",
+    "WallChanges",
+    "WallSnapshot",
+]
+
+TrendEntry = tuple[float, str, float]
+"""Where a span of 5 s began, s of the stream; its label; mean posterior of that, 0 to 1."""
+
+
+class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel now.
+
+    Attributes:
+        channel, role, name, analysed: as in ``stream_opened``.
+        label: the last one; None: no speech yet.
+        confidence: its posterior, 0 to 1.
+        since_s: where the label began to hold, s of the stream.
+        speaking: whether there is speech now.
+        trend: the last three minutes, a value every 5 s that had speech.
+    """
+
+    channel: int
+    role: str
+    name: str
+    analysed: bool
+    label: str | None
+    confidence: float | None
+    since_s: float | None
+    speaking: bool
+    trend: list[TrendEntry]
+
+
+class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that holds.
+
+    Attributes:
+        alert_id, rule, severity, channel, role, since_s, at_s: as in ``alert``.
+        acknowledged: whether somebody has dealt with it.
+    """
+
+    alert_id: str
+    rule: str
+    severity: Severity
+    channel: int
+    role: str
+    since_s: float
+    at_s: float
+    acknowledged: bool
+
+
+class Tile(msgspec.Struct, frozen=True, kw_only=True):
+    """One live stream.
+
+    Attributes:
+        stream_id, name, opened_at: as in ``stream_opened``.
+        roles: of its channels, in their order.
+        model: name of the model that scores it.
+        duration_s: what is known of it, s.
+        channels: all of them.
+        alerts: those that hold.
+        worst: how much it needs attention; the highest come first.
+    """
+
+    stream_id: str
+    name: str
+    roles: list[str]
+    model: str
+    opened_at: float
+    duration_s: float
+    channels: list[TileChannel]
+    alerts: list[TileAlert]
+    worst: float
+
+
+class ChangedChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """What may change of a channel; ``trend`` is left out where it has not."""
+
+    channel: int
+    label: str | None
+    confidence: float | None
+    since_s: float | None
+    speaking: bool
+    trend: list[TrendEntry] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChangedTile(msgspec.Struct, frozen=True, kw_only=True):
+    """What may change of a tile; all else stays as it was."""
+
+    stream_id: str
+    duration_s: float
+    channels: list[ChangedChannel]
+    alerts: list[TileAlert]
+    worst: float
+
+
+class WallSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """The first message of the wall, and the first after a page is visible again.
+
+    Attributes:
+        now: the server's clock, s since 1970, UTC.
+        tiles: all live streams, the worst first.
+    """
+
+    now: float
+    tiles: list[Tile]
+
+
+class WallChanges(msgspec.Struct, frozen=True, kw_only=True, tag="changes"):
+    """What has happened since the last message.
+
+    Attributes:
+        now: the server's clock, s since 1970, UTC.
+        opened: new streams, whole.
+        changed: of streams that are known, what may have changed.
+        removed: streams that have ended.
+    """
+
+    now: float
+    opened: list[Tile]
+    changed: list[ChangedTile]
+    removed: list[str]

@@ -1,0 +1,329 @@
+"""How every live stream stands, for the wall. Pure: no clock, no sockets.
+
+How bad a channel is, is an average over its recent past: at a point of ``x = Σ weight · posterior``
+that tells of ``dt`` seconds, and in a gap with ``x = 0``::
+
+    score ← score · e^(−dt/memory) + x · (1 − e^(−dt/memory))
+
+so tiles do not change places with every word, and who has calmed down or fallen silent goes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+import msgspec
+
+from dashboard.config import WallConfig
+from dashboard.live.tiles import (
+    ChangedChannel,
+    ChangedTile,
+    Tile,
+    TileAlert,
+    TileChannel,
+    TrendEntry,
+)
+from stream_server.protocol.message_base import StreamChannel
+from stream_server.protocol.results import (
+    Alert,
+    Gap,
+    Point,
+    Result,
+    Segment,
+    StreamClosed,
+    StreamOpened,
+)
+
+__all__ = ["TREND_BUCKET_S", "TREND_S", "WallState"]
+
+TREND_S = 180
+TREND_BUCKET_S = 5
+_RECENT = 256
+"""Ended streams that are remembered by name: what was published last may not be stored yet."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Channel:
+    """One channel of a live stream."""
+
+    def __init__(self, spec: StreamChannel, labels: tuple[str, ...], config: WallConfig) -> None:
+        self.spec = spec
+        self.label: str | None = None
+        self.confidence: float | None = None
+        self.since_s: float | None = None
+        self.speaking = False
+        self.score = 0.0
+        self.label_s: dict[str, float] = {}
+        self.trend: deque[TrendEntry] = deque(maxlen=TREND_S // TREND_BUCKET_S)
+        self.trend_version = 0
+        self._labels = labels
+        self._weights = [config.weights.get(label, 0.0) for label in labels]
+        self._memory_s = config.memory_s
+        self._known_to_s = 0.0
+        self._bucket = -1
+        self._bucket_s = 0.0
+        self._sums = [0.0] * len(labels)
+
+    def point(self, point: Point) -> None:
+        self.label, self.confidence = point.label, round(point.confidence, 3)
+        self.speaking = True
+        span_s = point.end_s - point.start_s
+        self.label_s[point.label] = self.label_s.get(point.label, 0.0) + span_s
+        badness = sum(
+            weight * posterior
+            for weight, posterior in zip(self._weights, point.posteriors, strict=False)
+        )
+        self._average(badness, point.end_s)
+        bucket = int(point.start_s // TREND_BUCKET_S)
+        if bucket != self._bucket:
+            self.close_bucket(bucket)
+        self._bucket_s += span_s
+        for index, posterior in enumerate(point.posteriors[: len(self._sums)]):
+            self._sums[index] += posterior * span_s
+
+    def segment(self, segment: Segment) -> None:
+        self.since_s = round(segment.start_s, 2)
+
+    def gap(self, gap: Gap) -> None:
+        if gap.end_s >= self._known_to_s:
+            self.speaking = False
+        self._average(0.0, gap.end_s)
+
+    def _average(self, badness: float, end_s: float) -> None:
+        span_s = end_s - self._known_to_s
+        if span_s <= 0:
+            return
+        kept = math.exp(-span_s / self._memory_s)
+        self.score = self.score * kept + badness * (1 - kept)
+        self._known_to_s = end_s
+
+    def close_bucket(self, next_bucket: int) -> None:
+        if self._bucket_s:
+            best = max(range(len(self._sums)), key=self._sums.__getitem__)
+            mean = self._sums[best] / self._bucket_s
+            start_s = float(self._bucket * TREND_BUCKET_S)
+            self.trend.append((start_s, self._labels[best], round(mean, 2)))
+            self.trend_version += 1
+        oldest_s = (next_bucket + 1) * TREND_BUCKET_S - TREND_S
+        while self.trend and self.trend[0][0] < oldest_s:
+            self.trend.popleft()
+        self._bucket, self._bucket_s = next_bucket, 0.0
+        self._sums = [0.0] * len(self._labels)
+
+    def whole(self) -> TileChannel:
+        return TileChannel(
+            channel=self.spec.index,
+            role=self.spec.role,
+            name=self.spec.name,
+            analysed=self.spec.analysed,
+            label=self.label,
+            confidence=self.confidence,
+            since_s=self.since_s,
+            speaking=self.speaking,
+            trend=list(self.trend),
+        )
+
+    def changed(self, with_trend: bool) -> ChangedChannel:
+        return ChangedChannel(
+            channel=self.spec.index,
+            label=self.label,
+            confidence=self.confidence,
+            since_s=self.since_s,
+            speaking=self.speaking,
+            trend=list(self.trend) if with_trend else msgspec.UNSET,
+        )
+
+
+class _Stream:
+    """One live stream, and what is sent of it, encoded once for all pages."""
+
+    def __init__(self, opened: StreamOpened, config: WallConfig) -> None:
+        self.opened = opened
+        self.channels = {
+            spec.index: _Channel(spec, opened.labels, config) for spec in opened.channels
+        }
+        self.alerts: dict[str, TileAlert] = {}
+        self.duration_s = 0.0
+        self._alert_weights = config.alert_weights
+        self._texts: dict[str, bytes] = {}
+
+    @property
+    def trend_version(self) -> int:
+        return sum(channel.trend_version for channel in self.channels.values())
+
+    def take(self, result: Result) -> None:
+        self._texts.clear()
+        end_s = getattr(result, "end_s", getattr(result, "at_s", 0.0))
+        self.duration_s = max(self.duration_s, end_s)
+        match result:
+            case Point() | Segment() | Gap() if result.channel in self.channels:
+                channel = self.channels[result.channel]
+                match result:
+                    case Point():
+                        channel.point(result)
+                    case Segment():
+                        channel.segment(result)
+                    case Gap():
+                        channel.gap(result)
+            case Alert(state="raised"):
+                self.alerts[result.alert_id] = _tile_alert(result)
+            case Alert():
+                self.alerts.pop(result.alert_id, None)
+            case _:
+                pass
+
+    def acknowledge(self, alert_id: str) -> bool:
+        alert = self.alerts.get(alert_id)
+        if alert is None:
+            return False
+        self._texts.clear()
+        self.alerts[alert_id] = msgspec.structs.replace(alert, acknowledged=True)
+        return True
+
+    @property
+    def worst(self) -> float:
+        scores = (channel.score for channel in self.channels.values())
+        weights = (
+            self._alert_weights.get(alert.severity, 0.0)
+            for alert in self.alerts.values()
+            if not alert.acknowledged
+        )
+        return round(max(scores, default=0.0) + max(weights, default=0.0), 3)
+
+    def tile(self) -> Tile:
+        opened = self.opened
+        return Tile(
+            stream_id=opened.stream_id,
+            name=opened.name,
+            roles=[channel.role for channel in opened.channels],
+            model=opened.model.name,
+            opened_at=opened.opened_at,
+            duration_s=round(self.duration_s, 2),
+            channels=[channel.whole() for channel in self.channels.values()],
+            alerts=list(self.alerts.values()),
+            worst=self.worst,
+        )
+
+    def whole_text(self) -> bytes:
+        if "whole" not in self._texts:
+            self._texts["whole"] = _encode(self.tile())
+        return self._texts["whole"]
+
+    def changed_text(self, with_trend: bool) -> bytes:
+        key = "trend" if with_trend else "brief"
+        if key not in self._texts:
+            changed = ChangedTile(
+                stream_id=self.opened.stream_id,
+                duration_s=round(self.duration_s, 2),
+                channels=[channel.changed(with_trend) for channel in self.channels.values()],
+                alerts=list(self.alerts.values()),
+                worst=self.worst,
+            )
+            self._texts[key] = _encode(changed)
+        return self._texts[key]
+
+
+class WallState:
+    """All live streams.
+
+    Args:
+        config: what comes first.
+    """
+
+    def __init__(self, config: WallConfig) -> None:
+        self._config = config
+        self._streams: dict[str, _Stream] = {}
+        self._recent: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, stream_id: str) -> bool:
+        """Whether a stream is live."""
+        return stream_id in self._streams
+
+    def __len__(self) -> int:
+        """Return how many streams are live."""
+        return len(self._streams)
+
+    def feed(self, results: Iterable[Result]) -> set[str]:
+        """Take note of results; return the streams that look different."""
+        changed = set()
+        for result in results:
+            stream_id = result.stream_id
+            if isinstance(result, StreamOpened):
+                self._streams[stream_id] = _Stream(result, self._config)
+            elif isinstance(result, StreamClosed):
+                self._streams.pop(stream_id, None)
+                self._recent[stream_id] = None
+                if len(self._recent) > _RECENT:
+                    self._recent.popitem(last=False)
+            elif stream_id in self._streams:
+                self._streams[stream_id].take(result)
+            else:
+                continue
+            changed.add(stream_id)
+        return changed
+
+    def acknowledge(self, alert_id: str) -> set[str]:
+        """Note that somebody has dealt with an alert; return the streams that look different."""
+        return {key for key, stream in self._streams.items() if stream.acknowledge(alert_id)}
+
+    def is_recent(self, stream_id: str) -> bool:
+        """Whether a stream is live, or has ended lately."""
+        return stream_id in self._streams or stream_id in self._recent
+
+    def tiles(self) -> list[Tile]:
+        """Return all tiles, the worst first."""
+        streams = sorted(self._streams.values(), key=lambda stream: -stream.worst)
+        return [stream.tile() for stream in streams]
+
+    def tile(self, stream_id: str) -> Tile | None:
+        """Return one tile; None: the stream is not live."""
+        stream = self._streams.get(stream_id)
+        return None if stream is None else stream.tile()
+
+    def opened(self) -> list[StreamOpened]:
+        """Return how the live streams began, the newest first."""
+        return [stream.opened for stream in reversed(self._streams.values())]
+
+    def label_s(self, stream_id: str) -> dict[str, float]:
+        """Return seconds of points by label of a live stream, over its channels."""
+        stream = self._streams.get(stream_id)
+        total: dict[str, float] = {}
+        for channel in stream.channels.values() if stream is not None else ():
+            for label, seconds in channel.label_s.items():
+                total[label] = total.get(label, 0.0) + seconds
+        return total
+
+    # What pages are sent; encoded once for all of them.
+
+    def stream_ids(self) -> list[str]:
+        """Return the live streams, the worst first."""
+        return sorted(self._streams, key=lambda key: -self._streams[key].worst)
+
+    def trend_version(self, stream_id: str) -> int:
+        """Return a number that grows with the trend of a stream; -1: the stream is not live."""
+        stream = self._streams.get(stream_id)
+        return -1 if stream is None else stream.trend_version
+
+    def whole_text(self, stream_id: str) -> bytes:
+        """Return a :class:`Tile` as JSON."""
+        return self._streams[stream_id].whole_text()
+
+    def changed_text(self, stream_id: str, *, with_trend: bool) -> bytes:
+        """Return a :class:`ChangedTile` as JSON."""
+        return self._streams[stream_id].changed_text(with_trend)
+
+
+def _tile_alert(alert: Alert) -> TileAlert:
+    return TileAlert(
+        alert_id=alert.alert_id,
+        rule=alert.rule,
+        severity=alert.severity,
+        channel=alert.channel,
+        role=alert.role,
+        since_s=alert.since_s,
+        at_s=alert.at_s,
+        acknowledged=False,
+    )

@@ -1,0 +1,121 @@
+"""``emotion-monitor serve`` as its operator meets it: a process, its output, signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.requirements import REPOSITORY
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    settings = (
+        "ser_engine.model.name=compact",
+        "ser_engine.model.offline=true",
+        f"stream_server.store.url=sqlite:///{folder}/timelines.db",
+        "stream_server.listen.host=127.0.0.1",
+        "stream_server.logging.format=json",
+    )
+    options = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, "-m", "stream_server", *options, *more]
+
+
+@contextmanager
+def running(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        arguments(folder, "serve", "--port", "0", "--http-port", "0", *more),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def addresses(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Read the two addresses, which come when the server is ready."""
+    assert process.stdout is not None
+    audio, results = process.stdout.readline(), process.stdout.readline()
+    found = re.fullmatch(r"audio comes in at +(ws://127\.0\.0\.1:\d+)\n", audio)
+    assert found, audio
+    feeds = re.fullmatch(r".* at +(http://127\.0\.0\.1:\d+)\n", results)
+    assert feeds, results
+    return found[1], feeds[1]
+
+
+def test_serves_until_it_is_told_to_stop(tmp_path: Path):
+    with running(tmp_path) as process:
+        audio, _ = addresses(process)
+        client = subprocess.run(
+            [
+                *(sys.executable, "-m", "stream_server", "stream", "--sample-call", "--json"),
+                *("--speed", "max", "--url", audio),
+            ],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert client.returncode == 0, client.stderr
+        assert '"type":"summary"' in client.stdout
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "Built-in compact model in use" in errors
+        events = re.findall(r'"event": ?"(\w+)"', errors)
+        assert events.index("server_stopping") < events.index("server_stopped")
+        assert "alert_raised" in events
+        # What an operator calls a rule is logged; what was heard is not.
+        assert not re.search(r'"(label|labels|posterior|role|name|metadata)"', errors)
+
+
+def test_the_demo_plays_a_call_of_its_own(tmp_path: Path):
+    with running(tmp_path, "--demo") as process:
+        addresses(process)
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "customer" in line)
+        assert re.search(r"\d+%", line)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "message"),
+    [
+        (["serve", "--host", "0.0.0.0"], 2, "expected a loopback address, or tokens"),
+        (["serve", "--port", "99999"], 2, "expected 0 to 65535"),
+        (["--set", "stream_server.store.url=nonsense", "serve"], 2, "store.url"),
+        (
+            ["--set", "ser_engine.model.name=/nowhere", "serve", "--port", "0", "--http-port", "0"],
+            1,
+            "/nowhere",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, more: list[str], status: int, message: str
+):
+    result = subprocess.run(
+        arguments(tmp_path, *more), cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == status, result.stderr
+    assert result.stdout == ""
+    told = [line for line in result.stderr.splitlines() if line.startswith("emotion-monitor:")]
+    assert len(told) == 1
+    assert message in told[0]
+    assert "Traceback" not in result.stderr

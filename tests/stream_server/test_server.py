@@ -1,0 +1,232 @@
+"""The whole server with the built-in model, as a client, a program and an operator see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+import soundfile
+from websockets.asyncio.client import connect
+
+from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
+from mic_client.pacing import MAX_SPEED
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.errors import ConfigError
+from ser_engine.factory import build_engine
+from ser_engine.offline import StreamResult, analyze_file
+from stream_server.alerts.rule import AlertRule, AlertsConfig
+from stream_server.config import (
+    ListenConfig,
+    RecordingConfig,
+    ServerConfig,
+    StoreConfig,
+)
+from stream_server.protocol.client_messages import ChannelSpec
+from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
+from stream_server.server import Server
+
+ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
+
+
+def settings(folder: Path, **groups: Any) -> ServerConfig:
+    return ServerConfig(
+        listen=ListenConfig("127.0.0.1", 0, 0),
+        store=StoreConfig(url=f"sqlite:///{folder}/timelines.db", write_interval_ms=50),
+        **groups,
+    )
+
+
+@asynccontextmanager
+async def serving(folder: Path, **groups: Any) -> AsyncIterator[Server]:
+    async with Server(ENGINE, settings(folder, **groups)) as server:
+        yield server
+
+
+async def stream_file(server: Server, path: Path, *roles: str) -> list[Any]:
+    """Stream a recording as fast as the server takes it; return every message."""
+    source = FileSource(path, speed=MAX_SPEED)
+    options = StreamOptions(channels=tuple(ChannelSpec(role=role) for role in roles))
+    async with StreamClient(source, server.ingest_url, options) as client:
+        return [message async for message in client]
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Path:
+    """The sample call, as a file: 16 kHz, so that it is not resampled on either way."""
+    samples, rate = make_sample_call()
+    assert rate == 16_000
+    path = tmp_path / "call.wav"
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    return path
+
+
+def rounded(values: Any) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
+
+
+async def test_a_stream_says_what_the_file_says(tmp_path: Path, call: Path):
+    """Promise 3: streaming a file through the server, and analysing it as a stream."""
+    async with serving(tmp_path) as server:
+        seen = await stream_file(server, call, "caller", "customer")
+    engine = build_engine(ENGINE)
+    for channel, expected in enumerate(analyze_file(engine, call, "stream", ENGINE)):
+        assert isinstance(expected, StreamResult)
+        points = [m for m in seen if isinstance(m, Point) and m.channel == channel]
+        assert [(p.start_sample, p.end_sample, p.label) for p in points] == [
+            (p.start_sample, p.end_sample, p.label) for p in expected.points
+        ]
+        for ours, file in zip(points, expected.points, strict=True):
+            np.testing.assert_allclose(ours.posteriors, file.posteriors, atol=2e-4)
+        ours_tiles = [
+            (m.start_sample, m.end_sample, getattr(m, "label", None) or getattr(m, "reason", ""))
+            for m in seen
+            if isinstance(m, Segment | Gap) and m.final and m.channel == channel
+        ]
+        assert sorted(ours_tiles) == sorted(
+            [(e.start_sample, e.end_sample, e.label) for e in expected.segments]
+            + [(e.start_sample, e.end_sample, e.reason) for e in expected.gaps]
+        )
+
+
+async def test_what_was_streamed_is_stored_fed_and_counted(tmp_path: Path, call: Path):
+    rule = AlertRule(
+        name="anything",
+        labels=("neutral", "angry", "happy", "sad"),
+        threshold=0.1,
+        clear_threshold=0.0,
+        hold_s=1.0,
+    )
+    async with serving(tmp_path, alerts=AlertsConfig(rules=(rule,))) as server:
+        async with aiohttp.ClientSession() as http:
+            feed = await http.ws_connect(f"{server.http_url}/feed")
+            assert (await feed.receive_json())["type"] == "snapshot"
+            seen = await stream_file(server, call, "caller", "customer")
+            summary = next(m for m in seen if isinstance(m, Summary))
+            fed: list[dict[str, Any]] = []
+            while not fed or fed[-1]["type"] != "stream_closed":
+                fed.append(await feed.receive_json())
+            await feed.close()
+            assert [m["seq"] for m in fed] == sorted(m["seq"] for m in fed)
+            assert sum(m["type"] == "point" for m in fed) == sum(isinstance(m, Point) for m in seen)
+
+            assert server.store is not None
+            await server.store.flush()
+            (record,) = await server.store.list_streams()
+            assert (record.reason, record.duration_s) == ("stopped", summary.duration_s)
+            stored = await server.store.results(record.stream_id, kinds=["point"])
+            assert stored is not None
+            points = [m for m in seen if isinstance(m, Point)]
+            assert [rounded(m.posteriors) for m in stored.results if isinstance(m, Point)] == [
+                rounded(m.posteriors) for m in points
+            ]
+            raised = [m for m in seen if isinstance(m, Alert) and m.state == "raised"]
+            assert raised
+            assert summary.alerts == len(raised)
+            assert len(await server.store.alerts()) == len(raised)
+
+            async with http.get(f"{server.http_url}/readyz") as response:
+                assert await response.json() == {"ready": True, "reasons": []}
+            async with http.get(f"{server.http_url}/metrics") as response:
+                text = await response.text()
+    figures = dict(
+        line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")
+    )
+    assert float(figures["emotion_monitor_points_total"]) == len(points)
+    assert float(figures['emotion_monitor_streams_closed_total{reason="stopped"}']) == 1
+    assert float(figures["emotion_monitor_streams"]) == 0
+    assert float(figures["emotion_monitor_batch_size_count"]) > 10
+    assert float(figures["emotion_monitor_inference_seconds_count"]) > 10
+    assert float(figures["emotion_monitor_queue_wait_seconds_count"]) > 10
+    assert float(figures["emotion_monitor_store_written_total"]) > len(points)
+    assert 'emotion_monitor_model_info{model="compact",runtime="torch fp32 cpu"}' in figures
+
+
+async def test_audio_is_kept_only_where_an_operator_wants_it(tmp_path: Path, call: Path):
+    folder = tmp_path / "recordings"
+    async with serving(tmp_path, recording=RecordingConfig(dir=str(folder))) as server:
+        await stream_file(server, call, "agent", "customer")
+    assert not folder.exists()
+    on = RecordingConfig(enabled=True, dir=str(folder))
+    async with serving(tmp_path, recording=on) as server:
+        await stream_file(server, call, "agent", "customer")
+    files = sorted(folder.glob("*.flac"))
+    assert len(files) == 2
+    samples, _ = soundfile.read(call, dtype="int16")
+    for channel, file in enumerate(files):
+        kept, rate = soundfile.read(file, dtype="int16")
+        assert rate == 16_000
+        np.testing.assert_allclose(kept, samples[:, channel], atol=1)
+
+
+async def test_a_restarted_server_is_found_again(tmp_path: Path):
+    """The old stream is closed in the store; the client goes on with a new one."""
+    samples = np.tile(make_sample_call()[0][:, 1], 3)
+    seen: list[Any] = []
+    first = Server(ENGINE, settings(tmp_path))
+    await first.__aenter__()
+    port = int(first.ingest_url.rpartition(":")[2])
+    source = ArraySource(samples, 16_000, speed=40)
+    async with StreamClient(source, first.ingest_url) as client:
+        again: Server | None = None
+        async for message in client:
+            seen.append(message)
+            if again is None and sum(isinstance(m, Point) for m in seen) == 5:
+                await first.__aexit__(None, None, None)
+                config = settings(tmp_path)
+                config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=config.store)
+                again = Server(ENGINE, config)
+                await again.__aenter__()
+        assert again is not None
+        await again.__aexit__(None, None, None)
+    assert again.store is not None
+    ids = {m.stream_id for m in seen if isinstance(m, Point)}
+    assert len(ids) == 2
+    assert [m.reason for m in seen if isinstance(m, Summary)] == ["server_stopped", "stopped"]
+    scored_s = sum(m.duration_s for m in seen if isinstance(m, Summary))
+    assert scored_s == pytest.approx(len(samples) / 16_000, abs=35)
+
+
+async def test_a_rule_for_a_label_no_model_has_is_said_at_once(tmp_path: Path):
+    rule = AlertRule(name="bored", labels=("bored",))
+    with pytest.raises(ConfigError, match="bored"):
+        async with serving(tmp_path, alerts=AlertsConfig(rules=(rule,))):
+            pass
+
+
+async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
+    async with serving(tmp_path) as server:
+        port = int(server.ingest_url.rpartition(":")[2])
+        config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""))
+        with pytest.raises(OSError, match="address already in use"):
+            async with Server(ENGINE, config):
+                pass
+
+
+async def test_until_the_model_is_there_streams_are_refused(tmp_path: Path):
+    server = Server(ENGINE, settings(tmp_path))
+    starting = asyncio.ensure_future(server.__aenter__())
+    try:
+        status = None
+        while not starting.done():
+            await asyncio.sleep(0)
+            try:
+                async with connect(server.ingest_url, proxy=None):
+                    break
+            except Exception as error:
+                response = getattr(error, "response", None)
+                if response is not None:
+                    status, body = response.status_code, json.loads(response.body)
+                    break
+        assert status == 503
+        assert body["code"] == "not_ready"
+        assert body["retry_after_s"] == 2.0
+    finally:
+        await starting
+        await server.__aexit__(None, None, None)
