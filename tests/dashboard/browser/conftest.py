@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 OpenPage = Callable[..., Awaitable["Page"]]
 
+_PATIENCE_MS = 20_000
+"""Longest wait for a page: machines that run tests are busy."""
+
 _EVERY_EMOTION = [
     *("angry", "disgusted", "fearful", "happy", "neutral"),
     *("other", "sad", "surprised", "unknown"),
@@ -66,8 +69,9 @@ async def browser(
     tmp_path_factory: pytest.TempPathFactory, speech_clips: tuple[SpeechClip, ...]
 ) -> AsyncIterator[Browser]:
     """Chromium, whose microphone hears people speak."""
-    from playwright.async_api import async_playwright
+    from playwright.async_api import async_playwright, expect
 
+    expect.set_options(timeout=_PATIENCE_MS)
     speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
     microphone = write_microphone_wav(tmp_path_factory.mktemp("mic") / "speech.wav", speech)
     async with async_playwright() as playwright:
@@ -108,7 +112,7 @@ async def open_page(browser: Browser, server: DashboardServer) -> AsyncIterator[
             context = await browser.new_context(
                 **{"locale": "en-GB", "permissions": permissions, **options}
             )
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(_PATIENCE_MS)
             contexts.append(context)
         page = await context.new_page()
         log = await watch(page)
