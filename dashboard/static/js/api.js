@@ -39,6 +39,7 @@ export async function request(method, path, { query, body, form, signal } = {}) 
     if (signal?.aborted) throw error;
     throw new ApiError("offline", error instanceof Error ? error.message : String(error));
   }
+  noteClock(response.headers.get("Date"));
   if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await response.json().catch(() => ({}));
   throw new ApiError(
@@ -47,6 +48,20 @@ export async function request(method, path, { query, body, form, signal } = {}) 
     problem.remedy,
     response.status,
   );
+}
+
+let clockError_s = 0;
+
+/** @returns {number} the server's clock, seconds since 1970; as good as the viewer's or a second off */
+export function serverNow() {
+  return Date.now() / 1000 + clockError_s;
+}
+
+/** @param {string | null} date of an answer, in whole seconds */
+function noteClock(date) {
+  const difference_s = (Date.parse(date ?? "") - Date.now()) / 1000 + 0.5;
+  // Within the resolution of the header the viewer's clock is the better one.
+  clockError_s = Math.abs(difference_s) > 2 ? difference_s : 0;
 }
 
 /** @param {string} path below `/api/v1` @param {Record<string, any>} [query] without empty values */

@@ -6,6 +6,8 @@
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10_000;
 const STEADY_MS = 5_000;
+/** The server has said all there is to say. */
+const NORMAL_END = 1000;
 
 /**
  * @param {object} options
@@ -37,9 +39,10 @@ export function connectLive({ url, onMessage, onState }) {
     current.onmessage = ({ data }) => {
       if (current === socket && !closed) onMessage(JSON.parse(data));
     };
-    current.onclose = () => {
+    current.onclose = ({ code }) => {
       if (closed || current !== socket) return;
       socket = null;
+      if (code === NORMAL_END) return;
       if (performance.now() - opened_at > STEADY_MS) delay_ms = FIRST_DELAY_MS;
       if (url() === null) return;
       onState("waiting");

@@ -1,0 +1,81 @@
+/** The live wall: every live stream a tile, the worst first. */
+import { h, onFrame } from "../dom.js";
+import { connectLive } from "../live.js";
+import { streamName } from "../names.js";
+import { emptyState } from "../states.js";
+import { emptyWall, sampleButton } from "../wall/empty.js";
+import { makeFilters } from "../wall/filters.js";
+import { Grid } from "../wall/grid.js";
+import { Summary } from "../wall/summary.js";
+import { Tiles } from "../wall/tiles.js";
+
+/**
+ * @param {HTMLElement} root @param {import("../types.js").Params} params @param {import("../types.js").App} app
+ */
+export async function mount(root, params, app) {
+  const tiles = new Tiles();
+  let loaded = false;
+  let urgent = true;
+  const frame = onFrame(draw);
+  const filters = makeFilters(app, params.query, () => {
+    urgent = true;
+    frame.request();
+  });
+  const grid = new Grid(app);
+  const summary = new Summary(app, (emotion) => filters.toggleEmotion(emotion));
+  const empty = emptyWall(app);
+  const clear = h("button", { class: "button", type: "button", onclick: () => filters.clear() }, app.t("wall.clear"));
+  const nothing = emptyState("search", app.t("wall.no_match"), app.t("wall.no_match_text"), [clear]);
+  const loading = h("div", { class: "tiles", role: "status", "aria-label": app.t("state.loading") });
+  for (let index = 0; index < 8; index += 1) loading.append(h("div", { class: "skeleton tile-skeleton" }));
+  const news = h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" });
+  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), h("div", { class: "grow" }), filters.element, sampleButton(app, "quiet"));
+  root.append(head, summary.element, loading, grid.list, empty, nothing, news);
+  for (const element of [grid.list, empty, nothing]) element.hidden = true;
+
+  function draw() {
+    if (!loaded) return;
+    const changed = tiles.takeChanged();
+    const shown = tiles.sorted(filters.filter);
+    loading.hidden = true;
+    const isEmpty = tiles.all.size === 0;
+    summary.element.hidden = isEmpty;
+    head.hidden = isEmpty;
+    empty.hidden = !isEmpty;
+    nothing.hidden = isEmpty || shown.length > 0;
+    grid.list.hidden = shown.length === 0;
+    filters.offer(tiles.all.values());
+    summary.draw(tiles.all.values(), filters.filter.emotion);
+    grid.draw(shown, changed, urgent);
+    urgent = false;
+  }
+
+  const live = connectLive({
+    url: () => app.api.urlOf("/live"),
+    onState: app.connection,
+    onMessage(message) {
+      const first = !loaded;
+      const raised = tiles.take(message);
+      loaded ||= message.type === "snapshot";
+      if (raised.length > 0) {
+        urgent = true;
+        app.emit("alerts");
+        if (!first) news.textContent = raised.map((alert) => announce(tiles, alert)).join(". ");
+      }
+      frame.request();
+    },
+  });
+
+  /** @param {Tiles} all @param {import("../wall/tiles.js").TileAlert} alert */
+  function announce(all, alert) {
+    const tile = [...all.all.values()].find((candidate) => candidate.alerts.includes(alert));
+    return app.t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
+  }
+
+  return () => {
+    live.close();
+    frame.cancel();
+    grid.destroy();
+    filters.destroy();
+  };
+}

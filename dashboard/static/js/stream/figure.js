@@ -1,0 +1,146 @@
+/** The whole figure: traces of all channels, axes, alerts and marks. */
+import { channelName, roleName } from "../names.js";
+import { axisName, layRows, MARGIN, ticks } from "./layout.js";
+import { stackOrder, tracesOf } from "./traces.js";
+
+const MOST_MARKS = 60;
+const PX_A_TICK = 90;
+
+/**
+ * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
+ * @param {{kind: "area" | "heatmap", from_s: number, to_s: number, width_px: number, colours: Record<string, string>}} view
+ * @returns {{data: any[], layout: any}}
+ */
+export function makeFigure(app, timeline, view) {
+  const { colours, from_s, to_s } = view;
+  const narrow = view.width_px < 600;
+  const left = view.kind === "heatmap" ? (narrow ? 64 : 84) : narrow ? 44 : 84;
+  const { rows, off, height_px } = layRows([...timeline.channels.values()]);
+  const look = {
+    ...view,
+    ...colours,
+    label: app.label,
+    reason: (reason) => app.t(`gap.${reason}`),
+  };
+  const data = rows.flatMap((row) => tracesOf(row, timeline.labels, /** @type {any} */ (look)));
+  const { step_s, at_s } = ticks(from_s, to_s, Math.max(2, (view.width_px - left) / PX_A_TICK));
+  const write = step_s < 1 ? app.format.moment : app.format.clock;
+  const layout = {
+    width: view.width_px,
+    height: height_px,
+    margin: { l: left, r: MARGIN.right, t: MARGIN.top, b: MARGIN.bottom, pad: 0 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: colours.font, size: 12, color: colours.muted },
+    showlegend: false,
+    hovermode: false,
+    dragmode: "pan",
+    barmode: "overlay",
+    bargap: 0,
+    uniformtext: { mode: "hide", minsize: 10 },
+    xaxis: {
+      range: [from_s, to_s],
+      anchor: rows.length > 0 ? rows[rows.length - 1].strip : "free",
+      position: 0,
+      tickvals: at_s,
+      ticktext: at_s.map(write),
+      showgrid: true,
+      gridcolor: colours.grid,
+      zeroline: false,
+      fixedrange: false,
+      showline: true,
+      linecolor: colours.line,
+    },
+    shapes: [...rows.flatMap((row) => alertShapes(timeline, row, view)), ...markShapes(timeline, view)],
+    annotations: [
+      ...rows.map((row) => title(app, row, colours)),
+      ...rows.flatMap((row) => alertNotes(timeline, row, view, narrow)),
+      ...off.map(({ channel, middle }) => note(middle, `<b>${escape(channelName(app, channel.spec))}</b>  ${app.t("stream.role_not_analysed", { role: roleName(app, channel.spec.role) })}`, colours)),
+      ...markNotes(timeline, view),
+    ],
+  };
+  for (const row of rows) Object.assign(layout, axes(app, row, timeline.labels, view));
+  return { data, layout };
+}
+
+function axes(app, row, labels, view) {
+  const { colours, kind } = view;
+  const common = { fixedrange: true, zeroline: false, showgrid: false, anchor: "x" };
+  const order = stackOrder(labels).reverse();
+  const narrow = view.width_px < 600;
+  const scores =
+    kind === "area"
+      ? { range: [0, 1], tickvals: [0, 0.5, 1], ticktext: ["0", "50", "100 %"], showgrid: true, gridcolor: colours.grid }
+      : { range: [0, labels.length], tickvals: order.map((_, place) => place + 0.5), ticktext: order.map((index) => app.label(labels[index])), tickfont: { size: narrow ? 9 : 11 } };
+  return {
+    [axisName(row.ribbon)]: { ...common, domain: row.domains.ribbon, range: [0, 1], showticklabels: false },
+    [axisName(row.scores)]: { ...common, domain: row.domains.scores, ...scores },
+    [axisName(row.strip)]: { ...common, domain: row.domains.strip, range: [0, 1.05], tickvals: [0.5], ticktext: [narrow ? "" : app.t("stream.strip")], tickfont: { size: 10 } },
+  };
+}
+
+/** Text of people must not become markup of the chart. @param {string} text */
+function escape(text) {
+  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+function note(y, text, colours) {
+  return { xref: "paper", yref: "paper", x: 0, y, xanchor: "left", yanchor: "middle", text, showarrow: false, font: { size: 12, color: colours.muted } };
+}
+
+function title(app, row, colours) {
+  const [bottom, top] = row.domains.title;
+  return { ...note((bottom + top) / 2, `<b>${escape(channelName(app, row.channel.spec))}</b>`, colours), font: { size: 13, color: colours.ink } };
+}
+
+/** @returns {import("./timeline.js").Alert[]} */
+function alertsOf(timeline, row, { from_s, to_s }) {
+  return [...timeline.alerts.values()].filter(
+    (alert) => alert.channel === row.channel.spec.index && alert.since_s < to_s && (alert.cleared_s ?? timeline.end_s) > from_s,
+  );
+}
+
+function alertShapes(timeline, row, view) {
+  return alertsOf(timeline, row, view).flatMap((alert) => {
+    const y = { yref: "paper", y0: row.domains.strip[0], y1: row.domains.title[0] };
+    const end_s = alert.cleared_s ?? timeline.end_s;
+    const colour = alert.severity === "critical" ? view.colours.alert : view.colours.warning;
+    return [
+      { type: "rect", x0: alert.since_s, x1: end_s, ...y, line: { width: 1, color: colour }, fillcolor: colour, opacity: 0.14, layer: "above" },
+      { type: "line", x0: alert.at_s, x1: alert.at_s, ...y, line: { width: 2, color: colour } },
+    ];
+  });
+}
+
+function alertNotes(timeline, row, view, narrow) {
+  const [bottom, top] = row.domains.title;
+  return alertsOf(timeline, row, view).map((alert) => ({
+    x: Math.max(alert.at_s, view.from_s),
+    xref: "x",
+    y: (bottom + top) / 2,
+    yref: "paper",
+    xanchor: alert.at_s > view.from_s + 0.7 * (view.to_s - view.from_s) ? "right" : "left",
+    yanchor: "middle",
+    text: `⚠ ${narrow ? "" : escape(alert.rule)}`,
+    showarrow: false,
+    font: { size: 12, color: alert.severity === "critical" ? view.colours.alert : view.colours.warning },
+    bgcolor: view.colours.surface,
+  }));
+}
+
+function marksOf(timeline, { from_s, to_s }) {
+  return timeline.marks.filter((mark) => mark.at_s >= from_s && mark.at_s <= to_s).slice(-MOST_MARKS);
+}
+
+function markShapes(timeline, view) {
+  return marksOf(timeline, view).map((mark) => ({
+    type: "line", x0: mark.at_s, x1: mark.at_s, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dot", color: view.colours.ink },
+  }));
+}
+
+function markNotes(timeline, view) {
+  return marksOf(timeline, view).map((mark) => ({
+    x: mark.at_s, xref: "x", y: 0, yref: "paper", yanchor: "bottom", xanchor: "left", xshift: 2, text: escape(mark.name), showarrow: false,
+    font: { size: 11, color: view.colours.ink }, bgcolor: view.colours.surface, opacity: 0.9,
+  }));
+}
