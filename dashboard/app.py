@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
+from dashboard.api.alerts import AlertRoutes
+from dashboard.api.analyse import AnalyseRoutes
 from dashboard.api.info import InfoRoutes, ingest_url
 from dashboard.api.listing import Listing
 from dashboard.api.live import LiveRoutes
-from dashboard.api.routes import Route, add_routes
+from dashboard.api.routes import Call, Route, add_routes, reply
 from dashboard.api.streams import StreamRoutes
 from dashboard.backend import Backend
 from dashboard.config import DashboardConfig
+from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
+from dashboard.openapi import openapi
 from dashboard.pages import STATIC_DIR, Pages
 
 __all__ = ["Dashboard"]
@@ -37,11 +42,13 @@ class Dashboard:
         self, backend: Backend, config: DashboardConfig, static_dir: Path = STATIC_DIR
     ) -> None:
         self.wall = Wall(backend.bus, config.wall)
+        self._jobs = Jobs(backend.analyse, config.analyse)
         listing = Listing(backend, self.wall)
         live = LiveEndpoint(
             self.wall,
             backend.feed,
             listing.one,
+            backend.stream_status,
             keeps=backend.store is not None,
             max_viewers=config.max_viewers,
         )
@@ -49,8 +56,18 @@ class Dashboard:
         self.routes: list[Route] = [
             *InfoRoutes(backend, config).routes(),
             *StreamRoutes(backend, self.wall, listing).routes(),
+            *AlertRoutes(backend, self.wall).routes(),
+            *AnalyseRoutes(backend, self._jobs, config.analyse).routes(),
             *LiveRoutes(live).routes(),
+            Route(
+                "GET",
+                "/openapi.json",
+                "This interface, as OpenAPI 3.1.",
+                self._describe,
+                response=dict[str, Any],
+            ),
         ]
+        self._openapi = openapi(self.routes, backend.version)
 
     def add_to(self, app: web.Application) -> None:
         """Serve it; the application has to check access itself."""
@@ -58,8 +75,13 @@ class Dashboard:
         self._pages.add_to(app)
         app.cleanup_ctx.append(self._run)
 
+    async def _describe(self, _: Call) -> web.StreamResponse:
+        return reply(self._openapi)
+
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
         following = asyncio.create_task(self.wall.run(), name="wall")
+        working = asyncio.create_task(self._jobs.run(), name="analyses")
         yield
         self.wall.close()
-        await asyncio.wait([following])
+        working.cancel()
+        await asyncio.wait([following, working])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from dashboard.analysis import Analysis
+from dashboard.status import StreamStatus
 from ser_engine.offline import Granularity
 from stream_server.bus import Bus
 from stream_server.feed.source import FeedSource
@@ -29,7 +30,6 @@ __all__ = [
     "EngineView",
     "KnownModel",
     "ModelsView",
-    "StreamStatus",
     "UpgradeView",
 ]
 
@@ -104,16 +104,6 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     licence: str
     sha256: str
-
-
-class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a live stream is doing; fields as in ``heartbeat``."""
-
-    received_s: float
-    published_s: float
-    lag_ms: float
-    real_time_factor: float
-    effective_step_ms: float
 
 
 class AnalysisError(Exception):

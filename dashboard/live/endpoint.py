@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
@@ -12,6 +13,7 @@ from dashboard.errors import ApiError
 from dashboard.live.connection import LiveConnection
 from dashboard.live.messages import LiveResults, LiveSnapshot, StreamItem
 from dashboard.live.wall import Wall
+from dashboard.status import StreamStatus
 from stream_server.feed.query import FeedQuery
 from stream_server.feed.source import Feed, FeedSource
 from stream_server.protocol.feed_messages import Dropped, FeedMessage, Snapshot
@@ -21,7 +23,10 @@ __all__ = ["LiveEndpoint"]
 
 _encode = msgspec.json.Encoder().encode
 
+_STATUS_INTERVAL_S = 1.0
+
 Describe = Callable[[str], Awaitable[StreamItem | None]]
+Status = Callable[[str], StreamStatus | None]
 
 
 class LiveEndpoint:
@@ -31,6 +36,7 @@ class LiveEndpoint:
         wall: all live streams.
         source: makes subscriptions to one.
         describe: returns a stream as it is listed; None: there is none of that name.
+        status: returns how a stream is doing; None: it is not live.
         keeps: whether what is published is kept.
         max_viewers: connections at a time.
     """
@@ -40,6 +46,7 @@ class LiveEndpoint:
         wall: Wall,
         source: FeedSource,
         describe: Describe,
+        status: Status,
         *,
         keeps: bool,
         max_viewers: int,
@@ -47,6 +54,7 @@ class LiveEndpoint:
         self._wall = wall
         self._source = source
         self._describe = describe
+        self._status = status
         self._keeps = keeps
         self._max_viewers = max_viewers
         self._num_viewers = 0
@@ -78,7 +86,8 @@ class LiveEndpoint:
                 return await LiveConnection(request).run(self._show_wall)
             if await self._describe(stream_id) is None:
                 raise ApiError("not_found", "got a stream that is not known, expected one that is")
-            view = _StreamView(self._source, self._describe, stream_id, after_seq, self._keeps)
+            view = _StreamView(self._source, self._describe, self._status, stream_id, self._keeps)
+            view.last_seq = after_seq
             return await LiveConnection(request).run(view.show)
         finally:
             self._num_viewers -= 1
@@ -99,21 +108,27 @@ class LiveEndpoint:
 
 
 class _StreamView:
-    """One stream for one page, without hole or double for as long as there is a store."""
+    """One stream for one page, without hole or double for as long as there is a store.
+
+    Attributes:
+        last_seq: the page has everything up to here; None: nothing.
+    """
 
     def __init__(
         self,
         source: FeedSource,
         describe: Describe,
+        status: Status,
         stream_id: str,
-        after_seq: int | None,
         keeps: bool,
     ) -> None:
         self._source = source
         self._describe = describe
+        self._status = status
         self._stream_id = stream_id
-        self._last_seq = after_seq
         self._keeps = keeps
+        self._status_due_s = 0.0
+        self.last_seq: int | None = None
 
     async def show(self, connection: LiveConnection) -> int:
         """Send what the page does not have, then what comes."""
@@ -125,9 +140,9 @@ class _StreamView:
 
     def _query(self) -> FeedQuery:
         """Ask for what comes after what was sent."""
-        if self._last_seq is not None:
+        if self.last_seq is not None:
             return FeedQuery(
-                stream_id=self._stream_id, after={self._stream_id: self._last_seq}, frames=True
+                stream_id=self._stream_id, after={self._stream_id: self.last_seq}, frames=True
             )
         return FeedQuery(
             stream_id=self._stream_id, from_sample=0 if self._keeps else None, frames=True
@@ -144,8 +159,8 @@ class _StreamView:
             async for page in pages:
                 # Pages follow each other as fast as they are taken: nothing waits behind them.
                 await self._send(page, connection, stream)
-        if self._last_seq is None:
-            self._last_seq = -1
+        if self.last_seq is None:
+            self.last_seq = -1
             await connection.send(_encode(LiveSnapshot(stream=stream, results=[])).decode())
         async with contextlib.aclosing(feed.live()) as batches:
             async for batch in batches:
@@ -171,8 +186,17 @@ class _StreamView:
                     results.append(one)
         if not results and not dropped:
             return
-        message: LiveSnapshot | LiveResults = LiveResults(results=results, dropped=dropped)
-        if self._last_seq is None:
+        message: LiveSnapshot | LiveResults = LiveResults(
+            results=results, dropped=dropped, status=self._new_status()
+        )
+        if self.last_seq is None:
             message = LiveSnapshot(stream=stream, results=results)
         await connection.send(_encode(message).decode())
-        self._last_seq = max([self._last_seq or -1, *(one.seq for one in results)])
+        self.last_seq = max([self.last_seq or -1, *(one.seq for one in results)])
+
+    def _new_status(self) -> StreamStatus | None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._status_due_s:
+            return None
+        self._status_due_s = now_s + _STATUS_INTERVAL_S
+        return self._status(self._stream_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dashboard.status import StreamStatus
 from stream_server.protocol.results import Result
 from stream_server.store import StreamRecord
 
@@ -41,7 +42,9 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
     Attributes:
         results: a later segment or gap with the same channel and start replaces an earlier one.
         dropped: results that are missing here: the server keeps none to catch up from.
+        status: how the stream is doing, about once a second while it is live.
     """
 
     results: list[Result]
     dropped: int = 0
+    status: StreamStatus | None = None

@@ -13,9 +13,9 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
-    StreamStatus,
     UpgradeView,
 )
+from dashboard.status import StreamStatus
 from ser_engine.models.inventory import inventory
 from stream_server.cli.dashboard_analysis import PoolAnalyser
 from stream_server.cli.sample_call import SampleCalls, sample_call_wav

@@ -3,6 +3,8 @@ import { channelName, roleName } from "../names.js";
 import { axisName, layRows, MARGIN, ticks } from "./layout.js";
 import { stackOrder, tracesOf } from "./traces.js";
 
+/** Height of an alert's bar, of that of the title. */
+const BAR_SHARE = 0.14;
 const MOST_MARKS = 60;
 const PX_A_TICK = 90;
 
@@ -18,6 +20,7 @@ export function makeFigure(app, timeline, view) {
   const { rows, off, height_px } = layRows([...timeline.channels.values()]);
   const look = {
     ...view,
+    px_a_s: (view.width_px - left - MARGIN.right) / (to_s - from_s),
     ...colours,
     label: app.label,
     reason: (reason) => app.t(`gap.${reason}`),
@@ -37,10 +40,9 @@ export function makeFigure(app, timeline, view) {
     dragmode: "pan",
     barmode: "overlay",
     bargap: 0,
-    uniformtext: { mode: "hide", minsize: 10 },
     xaxis: {
       range: [from_s, to_s],
-      anchor: rows.length > 0 ? rows[rows.length - 1].strip : "free",
+      anchor: "free",
       position: 0,
       tickvals: at_s,
       ticktext: at_s.map(write),
@@ -100,32 +102,44 @@ function alertsOf(timeline, row, { from_s, to_s }) {
   );
 }
 
+/** A bar above the ribbon for as long as it held, a line where it was raised: nothing is tinted. */
 function alertShapes(timeline, row, view) {
   return alertsOf(timeline, row, view).flatMap((alert) => {
-    const y = { yref: "paper", y0: row.domains.strip[0], y1: row.domains.title[0] };
+    const [bottom, top] = row.domains.title;
+    const color = alertColour(alert, view);
     const end_s = alert.cleared_s ?? timeline.end_s;
-    const colour = alert.severity === "critical" ? view.colours.alert : view.colours.warning;
     return [
-      { type: "rect", x0: alert.since_s, x1: end_s, ...y, line: { width: 1, color: colour }, fillcolor: colour, opacity: 0.14, layer: "above" },
-      { type: "line", x0: alert.at_s, x1: alert.at_s, ...y, line: { width: 2, color: colour } },
+      { type: "rect", x0: alert.since_s, x1: end_s, yref: "paper", y0: bottom, y1: bottom + (top - bottom) * BAR_SHARE, line: { width: 0 }, fillcolor: color },
+      { type: "line", x0: alert.at_s, x1: alert.at_s, yref: "paper", y0: row.domains.strip[0], y1: top, line: { width: 2, color } },
     ];
   });
 }
 
+function alertColour(alert, { colours }) {
+  return alert.severity === "critical" ? colours.alert : colours.warning;
+}
+
 function alertNotes(timeline, row, view, narrow) {
   const [bottom, top] = row.domains.title;
-  return alertsOf(timeline, row, view).map((alert) => ({
-    x: Math.max(alert.at_s, view.from_s),
-    xref: "x",
-    y: (bottom + top) / 2,
-    yref: "paper",
-    xanchor: alert.at_s > view.from_s + 0.7 * (view.to_s - view.from_s) ? "right" : "left",
-    yanchor: "middle",
-    text: `⚠ ${narrow ? "" : escape(alert.rule)}`,
-    showarrow: false,
-    font: { size: 12, color: alert.severity === "critical" ? view.colours.alert : view.colours.warning },
-    bgcolor: view.colours.surface,
-  }));
+  const span_s = view.to_s - view.from_s;
+  return alertsOf(timeline, row, view).map((alert) => {
+    // The name of the channel stands at the left edge, so what began before is named at its end.
+    const early = alert.at_s < view.from_s + 0.2 * span_s;
+    const end_s = Math.min(alert.cleared_s ?? timeline.end_s, view.to_s);
+    const late = alert.at_s > view.from_s + 0.7 * span_s;
+    return {
+      x: early ? end_s : alert.at_s,
+      xref: "x",
+      xshift: early || late ? -6 : 6,
+      xanchor: early || late ? "right" : "left",
+      y: bottom + (top - bottom) * 0.6,
+      yref: "paper",
+      yanchor: "middle",
+      text: `⚠ ${narrow ? "" : escape(alert.rule)}`,
+      showarrow: false,
+      font: { size: 12, color: alertColour(alert, view) },
+    };
+  });
 }
 
 function marksOf(timeline, { from_s, to_s }) {

@@ -10,6 +10,7 @@ const NARROWEST_SHARE = 0.001;
  * @property {"area" | "heatmap"} kind
  * @property {number} from_s
  * @property {number} to_s
+ * @property {number} px_a_s
  * @property {string} surface  colours, resolved
  * @property {string} ink
  * @property {string} faint
@@ -127,8 +128,9 @@ function ribbon(row, segments, look) {
     y: segments.map(() => 0.5),
     width: 1,
     yaxis: row.ribbon,
-    text: segments.map((segment) => look.label(segment.label ?? "")),
+    text: segments.map((segment) => fitting(segment, look.label(segment.label ?? ""), look)),
     textposition: "inside",
+    constraintext: "none",
     insidetextanchor: "middle",
     insidetextfont: { color: segments.map((segment) => ((segment.confidence ?? 0) > 0.5 ? inkOf(segment.label ?? "") : look.ink)), size: 12 },
     textangle: 0,
@@ -141,6 +143,12 @@ function ribbon(row, segments, look) {
   };
 }
 
+/** A word where there is room for it: rather none than a tiny one. @param {Look} look */
+function fitting(span, word, look) {
+  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 13 : 7.5), 8);
+  return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
+}
+
 function ribbonGaps(row, gaps, look) {
   return {
     type: "bar",
@@ -150,8 +158,9 @@ function ribbonGaps(row, gaps, look) {
     y: gaps.map(() => 0.5),
     width: 1,
     yaxis: row.ribbon,
-    text: gaps.map((gap) => look.reason(gap.reason ?? "")),
+    text: gaps.map((gap) => fitting(gap, look.reason(gap.reason ?? ""), look)),
     textposition: "inside",
+    constraintext: "none",
     insidetextanchor: "middle",
     insidetextfont: { color: look.ink, size: 11 },
     textangle: 0,
@@ -171,9 +180,11 @@ function strip(row, runs, look) {
       speech.push(column.speech_share);
       confidence.push(column.confidence);
     }
-    x.push(run[run.length - 1].end_s, run[run.length - 1].end_s);
-    speech.push(run[run.length - 1].speech_share, null);
-    confidence.push(run[run.length - 1].confidence, null);
+    // An area goes on over missing values, so it is brought down to nothing.
+    const last = run[run.length - 1];
+    x.push(last.end_s, last.end_s);
+    speech.push(0, 0);
+    confidence.push(last.confidence, null);
   }
   const common = { type: "scatter", mode: "lines", x, yaxis: row.strip, hoverinfo: "skip", connectgaps: false };
   return [

@@ -1,0 +1,402 @@
+"""Results of files as JSON and as tables; names and units are those of ``emotion-monitor analyze``.
+
+A page is given no more than :data:`MAX_ROWS` frames of a channel: neighbours are averaged. The
+downloads hold every one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dashboard.analysis import Analysis, ChannelAnalysis, QualityWarning
+from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
+from stream_server.protocol.message_base import ModelNotice
+from stream_server.protocol.server_messages import LabelName
+
+__all__ = ["MAX_ROWS", "AnalysisResult", "csv_chunks", "json_chunks", "result_of"]
+
+MAX_ROWS = 6000
+_RATE_HZ = 16_000
+_DIGITS = 6
+_CHUNK = 2000
+_SMOOTHING_S = 1.5
+"""Frames are averaged over so long before they become segments, as in a live stream."""
+_MIN_SEGMENT_S = 0.4
+
+Matrix = npt.NDArray[np.float64]
+_encode = msgspec.json.Encoder().encode
+
+
+class Overall(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole channel.
+
+    Attributes:
+        emotion: the strongest class.
+        confidence: its posterior, 0 to 1.
+        scores: posteriors of all classes.
+        level_dbfs: RMS level, dB of full scale; None: digital silence, or not known.
+    """
+
+    emotion: str
+    confidence: float
+    scores: dict[str, float]
+    level_dbfs: float | None
+
+
+class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame, or the mean of several.
+
+    Attributes:
+        time, end: s.
+        emotion: the strongest class.
+        score: its posterior, 0 to 1.
+        scores: of all classes.
+    """
+
+    time: float
+    end: float
+    emotion: str
+    score: float
+    scores: dict[str, float]
+
+
+class PointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a live stream of the recording would have published; times in s."""
+
+    start: float
+    end: float
+    emotion: str
+    confidence: float
+    speech_share: float
+    provisional: bool
+    widened: bool
+    scores: dict[str, float]
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive time with one label; times in s."""
+
+    start: float
+    end: float
+    emotion: str
+    confidence: float
+
+
+class GapRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive time without a result; times in s."""
+
+    start: float
+    end: float
+    reason: str
+
+
+class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel.
+
+    Attributes:
+        channel: its index, from 0.
+        overall: of all of it; None: there was no speech.
+        frames: with ``frame``.
+        points: with ``stream``.
+        segments, gaps: with ``frame`` and ``stream``; ``frame`` knows no gaps.
+        warnings: about its audio.
+    """
+
+    channel: int
+    overall: Overall | None
+    warnings: tuple[QualityWarning, ...]
+    frames: list[FrameRow] = []
+    points: list[PointRow] = []
+    segments: list[SegmentRow] = []
+    gaps: list[GapRow] = []
+
+
+class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole file.
+
+    Attributes:
+        name: what its owner calls it.
+        granularity: what was asked for.
+        model, labels: what scored it, and the classes it knows.
+        duration_s: of the recording.
+        sample_rate: of the file, Hz.
+        has_embedding: whether ``embedding.npy`` can be had.
+        channels: in their order.
+    """
+
+    name: str
+    granularity: Granularity
+    model: ModelNotice
+    labels: tuple[LabelName, ...]
+    duration_s: float
+    sample_rate: int
+    has_embedding: bool
+    channels: list[ChannelResult]
+
+
+def result_of(
+    analysis: Analysis, name: str, granularity: Granularity, *, max_rows: int | None = MAX_ROWS
+) -> AnalysisResult:
+    """Return a result as JSON has it.
+
+    Args:
+        analysis: what was found.
+        name: of the file.
+        granularity: what was asked for.
+        max_rows: of frames; None: all, 0: none.
+    """
+    return AnalysisResult(
+        name=name,
+        granularity=granularity,
+        model=analysis.model,
+        labels=analysis.labels,
+        duration_s=round(analysis.duration_s, 3),
+        sample_rate=analysis.rate_hz,
+        has_embedding=all(_embedding_size(one) for one in analysis.channels),
+        channels=[
+            _channel(index, channel, max_rows) for index, channel in enumerate(analysis.channels)
+        ],
+    )
+
+
+def json_chunks(analysis: Analysis, name: str, granularity: Granularity) -> Iterator[bytes]:
+    """Yield the whole result as JSON, every frame of it, without holding all of it at once."""
+    head = result_of(analysis, name, granularity, max_rows=0)
+    channels = head.channels
+    text = _encode(msgspec.structs.replace(head, channels=[]))
+    assert text.endswith(b'"channels":[]}'), "channels is the last field"
+    yield text[:-2]
+    for index, channel in enumerate(analysis.channels):
+        before = b"," if index else b""
+        if not isinstance(channel.result, FrameResult):
+            yield before + _encode(channels[index])
+            continue
+        body = _encode(channels[index])
+        place = body.index(b'"frames":[]') + len(b'"frames":[')
+        yield before + body[:place]
+        for number, rows in enumerate(_frame_chunks(channel.result)):
+            yield (b"," if number else b"") + _encode(rows)[1:-1]
+        yield body[place:]
+    yield b"]}"
+
+
+def csv_chunks(analysis: Analysis) -> Iterator[bytes]:
+    """Yield the result as a table: a row an utterance, frame or point, a column a class."""
+    labels = [label.name for label in analysis.labels]
+    heads = {
+        UtteranceResult: ("channel", "emotion", "confidence"),
+        FrameResult: ("channel", "start_s", "end_s", "emotion", "score"),
+        StreamResult: (
+            "channel",
+            "start_s",
+            "end_s",
+            "emotion",
+            "confidence",
+            "speech_share",
+            "provisional",
+        ),
+    }
+    yield _csv([(*heads[type(analysis.channels[0].result)], *labels)])
+    for index, channel in enumerate(analysis.channels):
+        match channel.result:
+            case UtteranceResult() as result:
+                scores = (round(float(value), _DIGITS) for value in result.posteriors)
+                confidence = round(result.confidence, _DIGITS)
+                yield _csv([(index, result.emotion, confidence, *scores)])
+            case FrameResult() as result:
+                for rows in _frame_chunks(result):
+                    yield _csv(
+                        [
+                            (index, row.time, row.end, row.emotion, row.score, *row.scores.values())
+                            for row in rows
+                        ]
+                    )
+            case StreamResult() as stream:
+                yield _csv(
+                    [
+                        (
+                            index,
+                            row.start,
+                            row.end,
+                            row.emotion,
+                            row.confidence,
+                            row.speech_share,
+                            row.provisional,
+                            *row.scores.values(),
+                        )
+                        for row in _points(stream)
+                    ]
+                )
+
+
+def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> ChannelResult:
+    overall, warnings = _overall(channel), channel.warnings
+    match channel.result:
+        case FrameResult() as frames:
+            rows = [] if max_rows == 0 else _frames(frames, max_rows)
+            return ChannelResult(
+                channel=index,
+                overall=overall,
+                warnings=warnings,
+                frames=rows,
+                segments=_segments(frames),
+            )
+        case StreamResult() as stream:
+            return ChannelResult(
+                channel=index,
+                overall=overall,
+                warnings=warnings,
+                points=_points(stream),
+                segments=[
+                    SegmentRow(
+                        start=one.start_s,
+                        end=one.end_s,
+                        emotion=one.label,
+                        confidence=round(one.confidence, _DIGITS),
+                    )
+                    for one in stream.segments
+                ],
+                gaps=[
+                    GapRow(start=one.start_s, end=one.end_s, reason=one.reason)
+                    for one in stream.gaps
+                ],
+            )
+        case _:
+            return ChannelResult(channel=index, overall=overall, warnings=warnings)
+
+
+def _overall(channel: ChannelAnalysis) -> Overall | None:
+    if channel.overall is not None:
+        one = channel.overall
+        level = round(one.level_dbfs, 1) if math.isfinite(one.level_dbfs) else None
+        return _strongest(one.labels, one.posteriors, level)
+    if isinstance(channel.result, StreamResult) and channel.result.points:
+        points = channel.result.points
+        weights = [(one.end_s - one.start_s) * one.speech_share for one in points]
+        mean = np.average(np.array([one.posteriors for one in points]), axis=0, weights=weights)
+        return _strongest(channel.result.labels, mean, None)
+    return None
+
+
+def _strongest(labels: Sequence[str], posteriors: Matrix, level_dbfs: float | None) -> Overall:
+    best = int(posteriors.argmax())
+    return Overall(
+        emotion=labels[best],
+        confidence=round(float(posteriors[best]), _DIGITS),
+        scores=_scores(labels, posteriors),
+        level_dbfs=level_dbfs,
+    )
+
+
+def _frames(result: FrameResult, max_rows: int | None) -> list[FrameRow]:
+    num_frames = len(result.posteriors)
+    size = 1 if max_rows is None else max(1, math.ceil(num_frames / max_rows))
+    if size == 1:
+        return _rows(result, result.posteriors, 0, 1)
+    means = np.add.reduceat(result.posteriors, np.arange(0, num_frames, size), axis=0)
+    means /= np.diff(np.append(np.arange(0, num_frames, size), num_frames))[:, None]
+    return _rows(result, means, 0, size)
+
+
+def _frame_chunks(result: FrameResult) -> Iterator[list[FrameRow]]:
+    for start in range(0, len(result.posteriors), _CHUNK):
+        yield _rows(result, result.posteriors[start : start + _CHUNK], start, 1)
+
+
+def _rows(result: FrameResult, posteriors: Matrix, first: int, size: int) -> list[FrameRow]:
+    """Return rows of ``size`` frames each, the first of which is number ``first``."""
+    hop_s = result.hop_samples / _RATE_HZ
+    winners = posteriors.argmax(axis=1)
+    num_frames = len(result.posteriors)
+    rows = []
+    for index, (winner, row) in enumerate(zip(winners, posteriors.tolist(), strict=True)):
+        start = first + index * size
+        rows.append(
+            FrameRow(
+                time=round(start * hop_s, 3),
+                end=round(min(start + size, num_frames) * hop_s, 3),
+                emotion=result.labels[winner],
+                score=round(row[winner], _DIGITS),
+                scores={
+                    label: round(value, _DIGITS)
+                    for label, value in zip(result.labels, row, strict=True)
+                },
+            )
+        )
+    return rows
+
+
+def _points(result: StreamResult) -> list[PointRow]:
+    return [
+        PointRow(
+            start=one.start_s,
+            end=one.end_s,
+            emotion=one.label,
+            confidence=round(one.confidence, _DIGITS),
+            speech_share=round(one.speech_share, _DIGITS),
+            provisional=one.provisional,
+            widened=one.widened,
+            scores=_scores(result.labels, np.array(one.posteriors)),
+        )
+        for one in result.points
+    ]
+
+
+def _segments(result: FrameResult) -> list[SegmentRow]:
+    """Return spans of one label: of frames averaged over 1.5 s, none shorter than 0.4 s."""
+    hop_s = result.hop_samples / _RATE_HZ
+    half = max(1, round(_SMOOTHING_S / hop_s / 2))
+    num_frames = len(result.posteriors)
+    sums = np.vstack([np.zeros(result.posteriors.shape[1]), result.posteriors.cumsum(axis=0)])
+    ends = np.minimum(np.arange(num_frames) + half + 1, num_frames)
+    starts = np.maximum(np.arange(num_frames) - half, 0)
+    smooth = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    winners = smooth.argmax(axis=1)
+    bounds = [0, *(np.flatnonzero(np.diff(winners)) + 1).tolist(), num_frames]
+    runs: list[list[int]] = []  # label, first frame, end
+    for begin, end in itertools.pairwise(bounds):
+        is_short = (end - begin) * hop_s < _MIN_SEGMENT_S
+        if runs and (is_short or runs[-1][0] == winners[begin]):
+            runs[-1][2] = end
+        else:
+            runs.append([int(winners[begin]), begin, end])
+    return [
+        SegmentRow(
+            start=round(begin * hop_s, 3),
+            end=round(end * hop_s, 3),
+            emotion=result.labels[label],
+            confidence=round(float(result.posteriors[begin:end, label].mean()), _DIGITS),
+        )
+        for label, begin, end in runs
+    ]
+
+
+def _embedding_size(channel: ChannelAnalysis) -> int:
+    match channel.result:
+        case UtteranceResult(embedding=embedding):
+            return embedding.size
+        case FrameResult(embeddings=embeddings):
+            return 0 if embeddings is None else embeddings.size
+        case _:
+            return 0
+
+
+def _scores(labels: Sequence[str], posteriors: Matrix) -> dict[str, float]:
+    return {
+        label: round(value, _DIGITS)
+        for label, value in zip(labels, posteriors.tolist(), strict=True)
+    }
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode()
