@@ -29,11 +29,14 @@ async def test_a_restart_under_open_pages(
 
     # An alert is raised, and acknowledged with a note.
     alerts = await open_page("/alerts", server_may_be_away=True)
-    row = alerts.locator(f'[data-stream="{ready["stream_id"]}"]')
+    row = alerts.locator(".alert-row").filter(
+        has=alerts.locator(f'a[href="/streams/{ready["stream_id"]}"]')
+    )
     await expect(row).to_contain_text("somebody speaks")
     await row.get_by_role("button", name="Acknowledge").click()
-    await alerts.get_by_role("dialog").get_by_role("textbox").fill("I called back")
-    await alerts.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+    dialog = alerts.get_by_role("dialog")
+    await dialog.get_by_role("textbox").fill("I called back")
+    await dialog.get_by_role("button", name="Acknowledge").click()
     await expect(row).to_have_count(0)
 
     # The wall, a stream that has ended, and a microphone are open.
@@ -72,7 +75,5 @@ async def test_a_restart_under_open_pages(
     assert alert["acknowledged_note"] == "I called back"
     await alerts.reload()
     await expect(row).to_have_count(0)
-    await alerts.get_by_role("tab", name="Acknowledged").or_(
-        alerts.get_by_role("button", name="Acknowledged")
-    ).first.click()
+    await alerts.get_by_role("button", name="Acknowledged", exact=True).click()
     await expect(row).to_contain_text("I called back")

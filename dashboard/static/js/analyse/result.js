@@ -20,29 +20,27 @@
  * @property {ChannelView[]} channels
  */
 
-const FRAME_S = 0.02;
-
 /** @returns {ResultView} */
 export function readResult(result) {
-  const labels = result.labels.map((label) => label.name ?? label);
+  const labels = result.labels.map((label) => label.name);
   return {
     granularity: result.granularity,
     durationS: result.duration_s,
     rateHz: result.sample_rate,
     model: result.model,
-    hasEmbedding: result.granularity !== "stream",
+    hasEmbedding: result.has_embedding,
     channels: result.channels.map((channel) => readChannel(channel, labels, result.duration_s)),
   };
 }
 
 function readChannel(channel, labels, durationS) {
-  const segments = (channel.segments ?? []).map((segment) => ({
+  const segments = channel.segments.map((segment) => ({
     start_s: segment.start,
     end_s: segment.end,
     label: segment.emotion,
     confidence: segment.confidence,
   }));
-  const gaps = (channel.gaps ?? []).map((gap) => ({ start_s: gap.start, end_s: gap.end, reason: gap.reason }));
+  const gaps = channel.gaps.map((gap) => ({ start_s: gap.start, end_s: gap.end, reason: gap.reason }));
   return {
     index: channel.channel,
     durationS,
@@ -52,18 +50,18 @@ function readChannel(channel, labels, durationS) {
       confidence: channel.overall.confidence,
       scores: channel.overall.scores,
     },
-    series: readSeries(channel.frames ?? channel.points, labels),
+    series: readSeries(channel.frames.length ? channel.frames : channel.points, labels),
     segments,
     spans: [...segments, ...gaps].sort((one, other) => one.start_s - other.start_s),
-    warnings: channel.warnings ?? [],
+    warnings: channel.warnings,
   };
 }
 
 function readSeries(rows, labels) {
-  if (!rows?.length) return null;
+  if (rows.length === 0) return null;
   return {
     times: rows.map((row) => row.start ?? row.time),
-    ends: rows.map((row) => row.end ?? row.time + FRAME_S),
+    ends: rows.map((row) => row.end),
     values: Object.fromEntries(labels.map((label) => [label, rows.map((row) => row.scores[label])])),
   };
 }
