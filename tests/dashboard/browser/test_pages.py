@@ -21,7 +21,7 @@ pytestmark = BROWSER_TEST
 
 OpenPage = Callable[..., Awaitable["Page"]]
 
-PAGES = ("/", "/streams/{id}", "/microphone", "/analyse", "/alerts", "/history", "/nowhere")
+PAGES = ("/", "/streams/{id}", "/microphone", "/analyse", "/alerts", "/history")
 _KEY = re.compile(
     r"\b(?:mic|analyse|wall|stream|alerts|history|nav|shell|state|common|action|emotion|role)"
     r"\.[a-z][a-z_.]+\b"
