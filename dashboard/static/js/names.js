@@ -16,3 +16,14 @@ export function streamName(app, name, id) {
 export function channelName(app, channel) {
   return channel.name ? `${roleName(app, channel.role)} · ${channel.name}` : roleName(app, channel.role);
 }
+
+/** Whom one listens for comes first, whoever works there last. */
+const LAST_ROLES = ["agent"];
+
+/**
+ * @template {{role: string, index?: number, channel?: number}} Channel
+ * @param {Channel[]} channels @returns {Channel[]} from top to bottom, e.g. customer above agent
+ */
+export function inOrder(channels) {
+  return [...channels].sort((a, b) => LAST_ROLES.indexOf(a.role) - LAST_ROLES.indexOf(b.role));
+}

@@ -1,7 +1,7 @@
 /** One stream, live or ended: its timeline, how it sounds now, what happened. */
 import { h, icon, onFrame } from "../dom.js";
 import { connectLive } from "../live.js";
-import { streamName } from "../names.js";
+import { inOrder, streamName } from "../names.js";
 import { ask, describeError, emptyState, errorState, loadingState, toast } from "../states.js";
 import { Chart } from "../stream/chart.js";
 import { Current } from "../stream/current.js";
@@ -64,7 +64,7 @@ function show(root, params, app, stream) {
     player?.seek(at_s);
   };
   const events = new Events(app, timeline, jump);
-  const recorded = stream.channels.filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index));
+  const recorded = inOrder(stream.channels).filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index));
   if (recorded.length > 0) player = new Player(app, stream.stream_id, recorded, (at_s) => chart.crosshair.play(at_s));
 
   const remove = h("button", { class: "button quiet icon-only", type: "button", "aria-label": app.t("stream.delete"), title: app.t("stream.delete"), onclick: () => void removeStream(app, stream) }, icon("trash"));

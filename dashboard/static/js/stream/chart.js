@@ -11,6 +11,8 @@ import { makeFigure } from "./figure.js";
 
 const SHORTEST_DRAW_MS = 240;
 const FOLLOW_S = 120;
+/** So much is seen at least of a stream that has just begun. */
+const FIRST_S = 30;
 const SHORTEST_VIEW_S = 2;
 /** Room at the right edge while following. */
 const AHEAD_SHARE = 0.02;
@@ -35,7 +37,8 @@ export class Chart {
     this.timeline = timeline;
     this.onView = onView ?? (() => {});
     /** @type {View} */
-    this.view = { from_s: 0, to_s: FOLLOW_S, follow: true, kind: "area" };
+    this.view = { from_s: 0, to_s: FIRST_S, follow: true, kind: "area" };
+    this.follow_s = FOLLOW_S;
     this.plot = h("div", { class: "chart-plot" });
     this.crosshair = new Crosshair(app, timeline, this, { onHover: onHover ?? (() => {}), onPick: onPick ?? (() => {}) });
     this.element = h(
@@ -74,8 +77,8 @@ export class Chart {
 
   /** @param {boolean} follow */
   follow(follow) {
-    const span_s = Math.max(this.view.to_s - this.view.from_s, 10);
-    this.#setView({ follow, from_s: this.view.to_s - span_s });
+    if (follow) this.follow_s = Math.max(this.view.to_s - this.view.from_s, FIRST_S);
+    this.#setView({ follow });
   }
 
   /** @param {"area" | "heatmap"} kind */
@@ -87,6 +90,7 @@ export class Chart {
   zoom(factor, about_s = (this.view.from_s + this.view.to_s) / 2) {
     const span_s = this.view.to_s - this.view.from_s;
     const next_s = Math.min(Math.max(span_s * factor, SHORTEST_VIEW_S), Math.max(this.timeline.end_s * 1.1, FOLLOW_S));
+    this.follow_s = next_s;
     const share = (about_s - this.view.from_s) / span_s;
     const from_s = about_s - share * next_s;
     this.#setView({ from_s, to_s: from_s + next_s });
@@ -120,12 +124,10 @@ export class Chart {
   }
 
   #place() {
-    const { view, timeline } = this;
+    const { view, timeline, follow_s } = this;
     if (!view.follow) return;
-    const span_s = view.to_s - view.from_s;
-    const ahead_s = span_s * AHEAD_SHARE;
-    view.to_s = Math.max(timeline.end_s + ahead_s, span_s);
-    view.from_s = view.to_s - span_s;
+    view.to_s = Math.max(timeline.end_s + follow_s * AHEAD_SHARE, Math.min(follow_s, FIRST_S));
+    view.from_s = Math.max(0, view.to_s - follow_s);
   }
 
   #figure() {

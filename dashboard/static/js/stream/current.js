@@ -52,11 +52,12 @@ export class Current {
     const { app, timeline, at_s } = this;
     for (const view of this.views) {
       const { channel } = view;
-      const span = at_s === null ? channel.spans[channel.spans.length - 1] : channel.spanAt(at_s);
+      const whole = at_s === null && timeline.closed;
+      const span = whole ? undefined : at_s === null ? channel.spans[channel.spans.length - 1] : channel.spanAt(at_s);
       const silent = span?.type === "gap";
-      const point = at_s === null ? channel.last : channel.pointAt(at_s);
+      const point = whole ? channel.whole() : at_s === null ? channel.last : channel.pointAt(at_s);
       const shown = silent || !point ? null : point;
-      setText(view.when, at_s === null ? (timeline.closed ? app.t("stream.at_end") : app.t("stream.now")) : app.format.moment(at_s));
+      setText(view.when, whole ? app.t("stream.whole") : at_s === null ? app.t("stream.now") : app.format.moment(at_s));
       setText(view.word, shown ? app.label(shown.label) : silent ? app.t(`gap.${span.reason}`) : app.t("common.no_speech"));
       setText(view.percent, shown ? app.format.percent(shown.confidence) : "");
       view.head.dataset.silent = String(!shown);
@@ -69,7 +70,8 @@ export class Current {
         row.classList.toggle("is-label", name === shown?.label);
       }
       const held_s = span && shown ? (at_s ?? timeline.end_s) - span.start_s : 0;
-      setText(view.detail, shown ? app.t("stream.detail", { speech: app.format.percent(shown.speech_share), held: app.format.seconds(Math.max(0, held_s)) }) : " ");
+      if (whole && shown) setText(view.detail, app.t("stream.whole_detail", { label: app.label(shown.label) }));
+      else setText(view.detail, shown ? app.t("stream.detail", { speech: app.format.percent(shown.speech_share), held: app.format.seconds(Math.max(0, held_s)) }) : " ");
     }
   }
 }

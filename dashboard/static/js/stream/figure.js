@@ -58,7 +58,7 @@ export function makeFigure(app, timeline, view) {
       ...rows.map((row) => title(app, row, colours)),
       ...rows.flatMap((row) => alertNotes(timeline, row, view, narrow)),
       ...off.map(({ channel, middle }) => note(middle, `<b>${escape(channelName(app, channel.spec))}</b>  ${app.t("stream.role_not_analysed", { role: roleName(app, channel.spec.role) })}`, colours)),
-      ...markNotes(timeline, view),
+      ...markNotes(timeline, rows[0], view),
     ],
   };
   for (const row of rows) Object.assign(layout, axes(app, row, timeline.labels, view));
@@ -152,9 +152,10 @@ function markShapes(timeline, view) {
   }));
 }
 
-function markNotes(timeline, view) {
+function markNotes(timeline, row, view) {
+  const y = row ? row.domains.scores[1] : 1;
   return marksOf(timeline, view).map((mark) => ({
-    x: mark.at_s, xref: "x", y: 0, yref: "paper", yanchor: "bottom", xanchor: "left", xshift: 2, text: escape(mark.name), showarrow: false,
-    font: { size: 11, color: view.colours.ink }, bgcolor: view.colours.surface, opacity: 0.9,
+    x: mark.at_s, xref: "x", y, yref: "paper", yanchor: "top", xanchor: "left", text: escape(mark.name), showarrow: false,
+    font: { size: 11, color: view.colours.ink }, bgcolor: view.colours.surface, borderpad: 2, opacity: 0.92,
   }));
 }

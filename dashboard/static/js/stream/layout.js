@@ -12,7 +12,7 @@
 
 const TITLE_PX = 26;
 const RIBBON_PX = 24;
-const SCORES_PX = 168;
+const SCORES_PX = { one: 232, more: 152 };
 const STRIP_PX = 26;
 const SPACE_PX = 5;
 const OFF_PX = 30;
@@ -25,7 +25,8 @@ export const MARGIN = { top: 4, bottom: 30, right: 12 };
  */
 export function layRows(channels) {
   const analysed = (channel) => channel.spec.analysed;
-  const full = TITLE_PX + RIBBON_PX + SCORES_PX + STRIP_PX + 2 * SPACE_PX + ROW_SPACE_PX;
+  const scores_height_px = channels.filter(analysed).length > 1 ? SCORES_PX.more : SCORES_PX.one;
+  const full = TITLE_PX + RIBBON_PX + scores_height_px + STRIP_PX + 2 * SPACE_PX + ROW_SPACE_PX;
   const plot_px = channels.reduce((sum, channel) => sum + (analysed(channel) ? full : OFF_PX), 0);
   let top_px = 0;
   const span = (from_px, to_px) => /** @type {[number, number]} */ ([Math.max(0, 1 - to_px / plot_px), 1 - from_px / plot_px]);
@@ -42,7 +43,7 @@ export function layRows(channels) {
     const axis = (offset) => (first + offset === 1 ? "y" : `y${first + offset}`);
     const ribbon_px = top_px + TITLE_PX;
     const scores_px = ribbon_px + RIBBON_PX + SPACE_PX;
-    const strip_px = scores_px + SCORES_PX + SPACE_PX;
+    const strip_px = scores_px + scores_height_px + SPACE_PX;
     rows.push({
       channel,
       ribbon: axis(0),
@@ -51,7 +52,7 @@ export function layRows(channels) {
       domains: {
         title: span(top_px, ribbon_px),
         ribbon: span(ribbon_px, ribbon_px + RIBBON_PX),
-        scores: span(scores_px, scores_px + SCORES_PX),
+        scores: span(scores_px, scores_px + scores_height_px),
         strip: span(strip_px, strip_px + STRIP_PX),
       },
     });

@@ -9,6 +9,8 @@
  * @typedef {{alert_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
  */
 
+import { inOrder } from "../names.js";
+
 /** Points further apart than this are not joined. */
 const JOINT_S = 0.05;
 
@@ -58,6 +60,24 @@ export class ChannelTimeline {
     return before && at_s <= before.end_s ? before : undefined;
   }
 
+  /**
+   * All of it as one column: mean posteriors, and the label that took most of the time.
+   * @returns {Column | undefined}
+   */
+  whole() {
+    if (this.points.length === 0) return undefined;
+    if (this.wholeOf !== this.points.length) {
+      /** @type {Map<string, number>} */
+      const label_s = new Map();
+      for (const { label, start_s, end_s } of this.points) label_s.set(label, (label_s.get(label) ?? 0) + end_s - start_s);
+      const [label] = [...label_s].reduce((most, entry) => (entry[1] > most[1] ? entry : most));
+      const column = mean(this.points);
+      this.wholeOf = this.points.length;
+      this.wholeColumn = { ...column, label, confidence: average(this.points.filter((point) => point.label === label), (point) => point.confidence) };
+    }
+    return this.wholeColumn;
+  }
+
   /** @param {number} from_s @param {number} to_s @returns {Span[]} */
   spansIn(from_s, to_s) {
     return this.spans.filter((span) => span.end_s > from_s && span.start_s < to_s);
@@ -104,7 +124,7 @@ export class Timeline {
   /** @param {import("../types.js").StreamChannel[]} channels @param {string[]} labels in the order of posteriors */
   constructor(channels, labels) {
     this.labels = labels;
-    this.channels = new Map(channels.map((spec) => [spec.index, new ChannelTimeline(spec)]));
+    this.channels = new Map(inOrder(channels).map((spec) => [spec.index, new ChannelTimeline(spec)]));
     this.last_seq = -1;
     this.end_s = 0;
     this.closed = false;

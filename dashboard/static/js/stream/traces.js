@@ -145,7 +145,7 @@ function ribbon(row, segments, look) {
 
 /** A word where there is room for it: rather none than a tiny one. @param {Look} look */
 function fitting(span, word, look) {
-  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 13 : 7.5), 8);
+  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.6), 6);
   return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
 }
 

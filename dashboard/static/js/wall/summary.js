@@ -3,6 +3,8 @@ import { h, setText } from "../dom.js";
 import { colourOf, STACK_ORDER } from "../palette.js";
 import { openAlerts, stateOf } from "./tiles.js";
 
+/** Only worth a word where there is one. */
+const RARE = new Set(["other", "unknown"]);
 const STATES = [...STACK_ORDER, "silent"];
 
 export class Summary {
@@ -14,7 +16,9 @@ export class Summary {
     this.app = app;
     this.streams = h("strong", { class: "number" }, "0");
     this.alerts = h("strong", { class: "number" }, "0");
-    this.alertsBox = h("div", { class: "figure" }, this.alerts, h("span", {}, app.t("wall.open_alerts")));
+    this.streamsWord = h("span", {});
+    this.alertsWord = h("span", {});
+    this.alertsBox = h("div", { class: "figure" }, this.alerts, this.alertsWord);
     this.bar = h("div", { class: "share", "aria-hidden": "true" });
     this.legend = h("div", { class: "legend", role: "group", "aria-label": app.t("wall.by_emotion") });
     this.parts = new Map();
@@ -31,7 +35,7 @@ export class Summary {
     this.element = h(
       "section",
       { class: "summary card", "aria-label": app.t("wall.summary") },
-      h("div", { class: "figure" }, this.streams, h("span", {}, app.t("wall.streams"))),
+      h("div", { class: "figure" }, this.streams, this.streamsWord),
       this.alertsBox,
       h("div", { class: "summary-share" }, this.bar, this.legend),
     );
@@ -55,6 +59,8 @@ export class Summary {
     }
     setText(this.streams, this.app.format.count(streams));
     setText(this.alerts, this.app.format.count(alerts));
+    setText(this.streamsWord, this.app.plural("wall.streams", streams));
+    setText(this.alertsWord, this.app.plural("wall.open_alerts", alerts));
     this.alertsBox.dataset.open = String(alerts > 0);
     for (const [state, { segment, count, button }] of this.parts) {
       const n = counts.get(state) ?? 0;
@@ -62,6 +68,7 @@ export class Summary {
       segment.hidden = n === 0;
       setText(count, n === 0 ? "0" : `${n} · ${this.app.format.percent(n / channels)}`);
       button.classList.toggle("none", n === 0);
+      button.hidden = n === 0 && RARE.has(state) && state !== emotion;
       button.setAttribute("aria-pressed", String(state === emotion));
     }
   }

@@ -1,12 +1,15 @@
 /** One stream on the wall. Every part is written only where it differs from what is shown. */
 import { fill, h, icon, setText } from "../dom.js";
-import { channelName, roleName, streamName } from "../names.js";
+import { channelName, inOrder, roleName, streamName } from "../names.js";
 import { colourOf, inkOf } from "../palette.js";
 import { drawSparkline } from "./sparkline.js";
 import { openAlerts, stateOf } from "./tiles.js";
 
 /** How strong the colour behind the word is at full confidence, in percent. */
 const STRONGEST = 42;
+/** What needs nobody is quieter. */
+const CALM = new Set(["neutral", "other", "unknown"]);
+const STRONGEST_CALM = 14;
 
 export class TileView {
   /** @param {import("../types.js").App} app @param {import("./tiles.js").Tile} tile */
@@ -15,7 +18,7 @@ export class TileView {
     this.name = h("span", { class: "tile-name" });
     this.duration = h("span", { class: "tile-duration number" });
     this.alert = h("div", { class: "tile-alert" });
-    this.channels = tile.channels.map((channel) => channelView(app, channel));
+    this.channels = inOrder(tile.channels).map((channel) => channelView(app, channel));
     this.link = h(
       "a",
       { class: "tile", href: `/streams/${encodeURIComponent(tile.stream_id)}` },
@@ -43,7 +46,7 @@ export class TileView {
     setText(this.duration, app.format.clock(tile.duration_s));
     this.#drawAlert(tile);
     const alerting = new Set(openAlerts(tile).map((alert) => alert.channel));
-    tile.channels.forEach((channel, index) => {
+    inOrder(tile.channels).forEach((channel, index) => {
       drawChannel(app, this.channels[index], channel, tile.duration_s, alerting.has(channel.channel));
     });
   }
@@ -92,7 +95,7 @@ function drawChannel(app, view, channel, now_s, alerting) {
   setText(view.confidence, state === "silent" ? "" : percent);
   const held_s = channel.since_s === null ? 0 : now_s - channel.since_s;
   setText(view.since, state === "silent" || held_s < 1 ? "" : app.format.clock(held_s));
-  const strength = state === "silent" ? 0 : Math.round(STRONGEST * (channel.confidence ?? 0));
+  const strength = state === "silent" ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
   const key = `${state} ${strength} ${alerting}`;
   if (key !== view.state) {
     view.state = key;
