@@ -2,9 +2,10 @@
 
     python -m benchmarks.live_client --url ws://127.0.0.1:8765 --clients 50 --seconds 20
 
-Every client sends 20 ms of speech every 20 ms (``--chunk-ms``) and reads its results. A point's **lag** is the time
-from sending the last sample its window needed, one look-ahead after the point's end, to having the
-point: what the server adds to what the window itself takes. Prints one JSON object.
+Every client sends 20 ms of speech every 20 ms (``--chunk-ms``) and reads its results. A point's
+**lag** is the time from sending the last sample its window needed, one look-ahead after the point's
+end, to having the point: what the server adds to what the window itself takes. Prints one JSON
+object.
 """
 
 from __future__ import annotations

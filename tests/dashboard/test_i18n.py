@@ -51,7 +51,9 @@ def test_keys_that_scripts_use_exist() -> None:
 def test_no_script_holds_html_or_evaluates_text() -> None:
     for script in (STATIC / "js").rglob("*.js"):
         source = script.read_text(encoding="utf-8")
-        assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|eval|Function)\b\(?", source), script
+        assert not re.search(
+            r"\b(innerHTML|outerHTML|insertAdjacentHTML|eval|Function)\b\(?", source
+        ), script
 
 
 def test_scripts_are_small() -> None:

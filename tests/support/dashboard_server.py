@@ -1,4 +1,4 @@
-"""The real server in a process of its own, as ``bash run.sh`` starts it, to be stopped and restarted.
+"""The real server in a process of its own, as ``bash run.sh`` starts it.
 
 Ports, store and settings stay what they were, so a page that is open finds it again.
 """

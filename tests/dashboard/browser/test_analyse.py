@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -57,7 +58,8 @@ async def download(page: Page, name: str, role: str = "link") -> Download:
 
 
 async def saved(download: Download) -> bytes:
-    return Path(await download.path()).read_bytes()
+    path = await download.path()
+    return await asyncio.to_thread(path.read_bytes)
 
 
 def shown_percent(text: str) -> float:

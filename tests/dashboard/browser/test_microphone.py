@@ -143,9 +143,11 @@ async def test_it_goes_on_while_one_looks_at_another_page(open_page: OpenPage):
     await page.get_by_role("navigation").get_by_role("link", name="Analyse").click()
     indicator = page.locator(".mic-indicator")
     await expect(indicator).to_contain_text("Your microphone is on")
-    await page.get_by_role("button", name="中文", exact=True).or_(
-        page.locator("header button[lang=zh]")
-    ).first.click()
+    await (
+        page.get_by_role("button", name="中文", exact=True)
+        .or_(page.locator("header button[lang=zh]"))
+        .first.click()
+    )
     await expect(indicator).to_contain_text("麦克风已开启")
     await indicator.get_by_role("link").click()
     await state_is(page, "live")
@@ -206,8 +208,6 @@ async def test_an_unplugged_microphone_ends_the_stream_and_says_so(open_page: Op
     page = await open_page("/microphone", before=keep_stream)
     await start(page)
     await timeline_has(page, 1)
-    await page.evaluate(
-        "() => { window.given.getTracks()[0].dispatchEvent(new Event('ended')); }"
-    )
+    await page.evaluate("() => { window.given.getTracks()[0].dispatchEvent(new Event('ended')); }")
     await state_is(page, "ended")
     await expect(page.get_by_role("alert")).to_contain_text("The microphone is gone")

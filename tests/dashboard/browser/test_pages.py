@@ -1,4 +1,4 @@
-"""Every page, in both languages, on a laptop and a telephone: no error, no word missing, no overflow."""
+"""Every page, in both languages, on a laptop and a telephone: no error, no word missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_every_page(open_page: OpenPage, ended_stream: str, path: str, loc
     await expect(page.locator("h1, .state h2").first).to_be_visible()
     await expect(page.locator(".skeleton:visible")).to_have_count(0)
     for size in (_LAPTOP, _PHONE):
-        await page.set_viewport_size(size)
+        await page.set_viewport_size({"width": size["width"], "height": size["height"]})
         overflow = await page.evaluate(
             "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )

@@ -73,7 +73,8 @@ def _script(rng: random.Random) -> tuple[list[list[Any]], list[Any]]:
                 span = rng.randrange(1, 500)
                 name = rng.choice(("flush", "mark", "resume" if log.paused else "pause"))
                 body: dict[str, Any] = {"type": name}
-                body |= {"mark": {"name": "m"}, "resume": {"paused_samples": span}}.get(name, {})
+                extra: dict[str, Any] = {"mark": {"name": "m"}, "resume": {"paused_samples": span}}
+            body |= extra.get(name, {})
                 log.add_control(msgspec.convert(body, _CONTROLS[name]))
                 done("control", body)
             case "take":

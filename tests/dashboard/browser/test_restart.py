@@ -1,4 +1,4 @@
-"""What a server that is restarted leaves: pages that are open go on, and alerts stay acknowledged."""
+"""A server that is restarted: pages that are open go on, and alerts stay acknowledged."""
 
 from __future__ import annotations
 
