@@ -24,6 +24,7 @@ from stream_server.config import (
     StoreConfig,
 )
 from stream_server.engines.pool import EnginePool
+from stream_server.quick_loop import quick_loop
 from stream_server.server import Server
 from stream_server.settings import Settings
 
@@ -52,14 +53,18 @@ def main(arguments: list[str] | None = None) -> None:
         limits=LimitsConfig(max_streams=10_000),
         store=StoreConfig(url=options.store),
     )
-    serve_more = None
-    if options.dashboard:
-        settings = Settings(ser_engine=engine_config, stream_server=config)
-        serve_more = functools.partial(serve_dashboard, settings)
-    asyncio.run(_serve(Server(engine_config, config, engines=engines, serve_more=serve_more)))
+    settings = Settings(ser_engine=engine_config, stream_server=config)
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        runner.run(_serve(settings, engines, dashboard=options.dashboard))
 
 
-async def _serve(server: Server) -> None:
+async def _serve(settings: Settings, engines: EnginePool | None, *, dashboard: bool) -> None:
+    server = Server(
+        settings.ser_engine,
+        settings.stream_server,
+        engines=engines,
+        serve_more=functools.partial(serve_dashboard, settings) if dashboard else None,
+    )
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

@@ -44,7 +44,7 @@ class Dashboard:
         self.wall = Wall(backend.bus, config.wall)
         self._jobs = Jobs(backend.analyse, config.analyse)
         listing = Listing(backend, self.wall)
-        live = LiveEndpoint(
+        self.live = LiveEndpoint(
             self.wall,
             backend.feed,
             listing.one,
@@ -58,7 +58,7 @@ class Dashboard:
             *StreamRoutes(backend, self.wall, listing).routes(),
             *AlertRoutes(backend, self.wall).routes(),
             *AnalyseRoutes(backend, self._jobs, config.analyse).routes(),
-            *LiveRoutes(live).routes(),
+            *LiveRoutes(self.live).routes(),
             Route(
                 "GET",
                 "/openapi.json",

@@ -89,7 +89,10 @@ class Pages:
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/static/...``."""
-        path = (self._folder / request.match_info["path"]).resolve()
+        try:
+            path = (self._folder / request.match_info["path"]).resolve()
+        except ValueError:
+            raise web.HTTPNotFound from None
         if not path.is_relative_to(self._folder) or not path.is_file():
             raise web.HTTPNotFound
         return _file(path, _REVALIDATE)

@@ -123,4 +123,4 @@ def clean_name(name: str) -> str:
     shown = "".join(
         character for character in last if unicodedata.category(character)[0] != "C"
     ).strip()
-    return shown[:_MAX_NAME] or "recording"
+    return shown[:_MAX_NAME] if shown.strip(".") else "recording"

@@ -38,7 +38,7 @@ from tests.support.dashboard_server import DashboardServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RATE_HZ = 16_000
-PAST_S = 150
+PAST_S = 75
 """How long every call has lasted when the pictures are taken."""
 SIZE = {"width": 1440, "height": 900}
 

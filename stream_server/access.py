@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stream_server.config import AccessConfig, ListenConfig
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 
-__all__ = ["Access", "bearer_token", "is_loopback"]
+__all__ = ["COOKIE_NAME", "Access", "bearer_token", "cookie_token", "is_loopback"]
+
+COOKIE_NAME = "emotion_monitor_token"
+"""What a browser that has logged in sends: it can set no header when it asks for a page."""
 
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 _SCHEME = "bearer "
@@ -29,6 +32,15 @@ def bearer_token(authorization: str | None) -> str | None:
     if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
         return None
     return authorization[len(_SCHEME) :].strip() or None
+
+
+def cookie_token(cookies: str | None) -> str | None:
+    """Return the token of a ``Cookie`` header; None without one."""
+    for cookie in (cookies or "").split(";"):
+        name, _, value = cookie.strip().partition("=")
+        if name == COOKIE_NAME:
+            return unquote(value) or None
+    return None
 
 
 def is_loopback(host: str | None) -> bool:

@@ -46,7 +46,7 @@ class Metrics:
         self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
         self._refused = self._counter("refused", "Connections refused, by reason.", "reason")
         self._audio = self._counter(
-            "audio_seconds", "Audio received, every channel counted, in seconds."
+            "audio_seconds", "Audio of analysed channels that came in, gaps included, in seconds."
         )
         self._windows = self._counter("windows", "Windows due, by what became of them.", "outcome")
         self._skipped = self._counter(
@@ -106,7 +106,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def audio(self, seconds: float) -> None:
-        """Audio came in: seconds times channels."""
+        """Audio was taken in: seconds of the clock times analysed channels."""
         self._audio.inc(seconds)
 
     # Windows

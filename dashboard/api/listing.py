@@ -132,7 +132,7 @@ class Listing:
         alerts = await store.alerts(
             state="unacknowledged",
             stream_id=only,
-            since=min(record.opened_at for record in records),
+            since=None if only else min(record.opened_at for record in records),
             limit=_MAX_OPEN_ALERTS,
         )
         return Counter(alert.stream_id for alert in alerts)

@@ -55,7 +55,7 @@ class LiveEndpoint:
         self._source = source
         self._describe = describe
         self._status = status
-        self._keeps = keeps
+        self.keeps = keeps
         self._max_viewers = max_viewers
         self._num_viewers = 0
 
@@ -86,7 +86,7 @@ class LiveEndpoint:
                 return await LiveConnection(request).run(self._show_wall)
             if await self._describe(stream_id) is None:
                 raise ApiError("not_found", "got a stream that is not known, expected one that is")
-            view = _StreamView(self._source, self._describe, self._status, stream_id, self._keeps)
+            view = _StreamView(self._source, self._describe, self._status, stream_id, self.keeps)
             view.last_seq = after_seq
             return await LiveConnection(request).run(view.show)
         finally:
@@ -186,11 +186,12 @@ class _StreamView:
                     results.append(one)
         if not results and not dropped:
             return
-        message: LiveSnapshot | LiveResults = LiveResults(
-            results=results, dropped=dropped, status=self._new_status()
-        )
+        status = self._new_status()
+        message: LiveSnapshot | LiveResults
         if self.last_seq is None:
-            message = LiveSnapshot(stream=stream, results=results)
+            message = LiveSnapshot(stream=stream, results=results, status=status)
+        else:
+            message = LiveResults(results=results, dropped=dropped, status=status)
         await connection.send(_encode(message).decode())
         self.last_seq = max([self.last_seq or -1, *(one.seq for one in results)])
 

@@ -34,6 +34,7 @@ class LiveSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
 
     stream: StreamItem
     results: list[Result]
+    status: StreamStatus | None = None
 
 
 class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):

@@ -53,6 +53,11 @@ class Wall:
         self._take(self._subscription.take_waiting())
         return self._state
 
+    @property
+    def viewers(self) -> frozenset[WallViewer]:
+        """The pages that are told of changes now."""
+        return frozenset(self._viewers)
+
     async def run(self) -> None:
         """Follow the bus until it closes."""
         while batch := await self._subscription.batch(_CAPACITY):
@@ -100,6 +105,11 @@ class WallViewer:
         self.wake = asyncio.Event()
         self._changed: set[str] = set()
         self._told: dict[str, int] = {}
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """The streams the page will be told of with its next message."""
+        return frozenset(self._changed)
 
     def changed(self, stream_ids: set[str]) -> None:
         """Let the page know of streams with its next message."""

@@ -40,10 +40,12 @@ def serve(
     """Serve: take audio in, score it live, tell programs of it."""
     from stream_server.engines.leaving import end_process
     from stream_server.logs import configure_logging
+    from stream_server.quick_loop import quick_loop
 
     settings = _changed(settings_of(context), host, port, http_port)
     configure_logging(settings.stream_server.logging)
-    status = asyncio.run(_serve(settings, demo))
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        status = runner.run(_serve(settings, demo))
     end_process(status)
 
 

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from stream_server.access import Access
 from stream_server.http.guard import ACCESS, METRICS, guard, secure
+from stream_server.http.login import LOGIN_PATH, logged_in
 from stream_server.metrics import Metrics
 
 __all__ = ["Readiness", "make_app"]
@@ -46,11 +47,20 @@ def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.A
             {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
         )
 
+    async def log_in(request: web.Request) -> web.StreamResponse:
+        """Let a browser keep a token that is one."""
+        form = await request.post()
+        token = str(form.get("token", "")).strip()
+        # As from elsewhere: on loopback any token would do.
+        access.authorize(token or None, peer_is_loopback=False)
+        return logged_in(request, token, str(form.get("next", "/")))
+
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(
             body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
         )
 
+    app.router.add_post(LOGIN_PATH, log_in)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)

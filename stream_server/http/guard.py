@@ -8,7 +8,8 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from stream_server.access import Access, bearer_token, is_loopback
+from stream_server.access import Access, bearer_token, cookie_token, is_loopback
+from stream_server.http.login import LOGIN_PATH, login_page, wants_page
 from stream_server.metrics import Metrics
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import error_message
@@ -23,7 +24,7 @@ TOKEN_NAME = web.RequestKey("token_name", str)
 
 _ORIGIN_ALLOWED = web.RequestKey("origin_allowed", bool)
 
-OPEN_PATHS = frozenset(("/healthz", "/readyz"))
+OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH))
 """Paths that take no token: what probes a server has no secrets, and these tell none."""
 
 _SECURITY_HEADERS = {
@@ -47,6 +48,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ProtocolError as error:
         request.config_dict[METRICS].refused(error.code.value)
+        if error.code is ErrorCode.UNAUTHORIZED and wants_page(request):
+            return login_page(request)
         return error_response(error)
 
 
@@ -57,6 +60,7 @@ def _check(request: web.Request) -> None:
     if request.path in OPEN_PATHS or _is_preflight(request):
         return
     token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
+    token = token or cookie_token(request.headers.get(hdrs.COOKIE))
     name = access.authorize(token, is_loopback(request.remote))
     if name is not None:
         request[TOKEN_NAME] = name

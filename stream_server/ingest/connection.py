@@ -40,6 +40,9 @@ _CLOSE_REASONS: dict[ErrorCode, CloseReason] = {
 }
 """What the end of a stream is called where an error ends it; others are ``protocol_error``."""
 
+_COUNTED_TOGETHER = 16
+"""Messages after which their rate is looked at: there are fifty a second of every client."""
+
 _GOODBYE_S = 5.0
 """Longest wait for a client to take the error it is closed with."""
 
@@ -76,7 +79,8 @@ class Connection:
         self._authorize = authorize
         self._on_refused = on_refused
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
-        self._last_message_s = now_s
+        self._num_messages = 0
+        self._heard_of = (0, now_s)  # messages by then, when they last became more
         self._task = asyncio.current_task()
         self._is_receiving = False
         self._end: ProtocolError | None = None
@@ -100,9 +104,18 @@ class Connection:
             self._released.set()
 
     async def end(self, error: ProtocolError) -> None:
-        """End the connection for a reason outside of it; return when its stream is free."""
+        """End the connection for a reason outside of it; return when its stream is free.
+
+        A message that is being dealt with gets ``drain_timeout_s``, as the last results do.
+        """
         self._interrupt(error)
-        await self._released.wait()
+        try:
+            async with asyncio.timeout(2 * self._limits.drain_timeout_s):
+                await self._released.wait()
+        except TimeoutError:
+            if self._task is not None:
+                self._task.cancel()
+            await self._released.wait()
 
     # -- beginning --------------------------------------------------------------------------------
 
@@ -199,8 +212,9 @@ class Connection:
             raise self._end from None
         finally:
             self._is_receiving = False
-        self._last_message_s = now_s = asyncio.get_running_loop().time()
-        self._rate.take(now_s)
+        self._num_messages += 1
+        if self._num_messages % _COUNTED_TOGETHER == 0:
+            self._rate.take(_COUNTED_TOGETHER, asyncio.get_running_loop().time())
         if len(message) > self._limits.max_message_bytes:
             raise ProtocolError(
                 ErrorCode.MESSAGE_TOO_BIG,
@@ -251,8 +265,13 @@ class Connection:
     # -- ending -----------------------------------------------------------------------------------
 
     def _check_idle(self) -> None:
-        silent_s = asyncio.get_running_loop().time() - self._last_message_s
-        if self._is_receiving and silent_s > self._limits.idle_timeout_s:
+        now_s = asyncio.get_running_loop().time()
+        num_messages, since_s = self._heard_of
+        if self._num_messages > num_messages or not self._is_receiving:
+            self._heard_of = (self._num_messages, now_s)
+            return
+        silent_s = now_s - since_s
+        if silent_s > self._limits.idle_timeout_s:
             self._interrupt(
                 ProtocolError(
                     ErrorCode.IDLE,

@@ -12,7 +12,7 @@ import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from stream_server.access import Access, bearer_token, is_loopback
+from stream_server.access import Access, bearer_token, cookie_token, is_loopback
 from stream_server.config import ServerConfig
 from stream_server.ingest.connection import Connection
 from stream_server.live.registry import StreamRegistry
@@ -131,7 +131,8 @@ class Gateway:
         token = bearer_token(headers.get("Authorization"))
         if query:
             NativeDialect(query)
-            self._registry.check_capacity(self._authorize(connection, token, ""))
+            cookie = cookie_token(headers.get("Cookie"))
+            self._registry.check_capacity(self._authorize(connection, token or cookie, ""))
         elif token is not None:
             self._authorize(connection, token, "")
 
@@ -145,13 +146,14 @@ class Gateway:
         assert request is not None
         _, query = _target(request)
         header = bearer_token(request.headers.get("Authorization"))
+        cookie = cookie_token(request.headers.get("Cookie"))
         connection = Connection(
             websocket,
             NativeDialect(query, encoder=self._encoder),
             self._registry,
             self._config.limits,
             self._config.streams.heartbeat_ms / 1000,
-            lambda first: self._authorize(websocket, header, first),
+            lambda first: self._authorize(websocket, header, first or cookie or ""),
             self._on_refused,
         )
         self._connections[websocket] = connection

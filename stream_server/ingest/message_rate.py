@@ -23,18 +23,18 @@ class MessageRate:
         self._left = per_s * _BURST_S
         self._then_s = now_s
 
-    def take(self, now_s: float) -> None:
-        """Count one message.
+    def take(self, count: int, now_s: float) -> None:
+        """Count messages.
 
         Raises:
-            ProtocolError: it is one too many.
+            ProtocolError: they are too many.
         """
         refilled = self._left + (now_s - self._then_s) * self._per_s
         self._left = min(refilled, self._per_s * _BURST_S)
         self._then_s = now_s
-        if self._left < 1:
+        if self._left < count:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_MESSAGES,
                 f"got more than {self._per_s:g} messages a second, expected fewer",
             )
-        self._left -= 1
+        self._left -= count

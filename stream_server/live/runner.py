@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ser_engine.errors import EngineDeadError
-from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, to_result
 from stream_server.config import LimitsConfig
 from stream_server.engines.handle import EngineLease
@@ -85,6 +85,7 @@ class StreamRunner:
         self._now = now
         self._started_s = asyncio.get_running_loop().time()
         self._paused_at_s: float | None = None
+        self._counted_samples = 0
         self._warned_ahead = False
         self._dead: EngineDeadError | None = None
         self.timeline = lease.engine.config.timeline
@@ -202,12 +203,14 @@ class StreamRunner:
     # -- inside -----------------------------------------------------------------------------------
 
     async def _receive(self, data: bytes) -> None:
-        before_s = self.session.received_s
         self.session.receive(data)
-        self._metrics.audio((self.session.received_s - before_s) * len(self.session.channels))
+        clock = self.session.clock_samples
         while self.session.has_backlog:
             await self._put(self.session.advance())
             self._publish()
+        if self.session.clock_samples == clock:
+            return
+        self._count_audio()
         for error in self.session.take_errors():
             raise error
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
@@ -215,6 +218,11 @@ class StreamRunner:
                 ErrorCode.TOO_LONG,
                 f"got more than {self._limits.max_stream_s:g} s of audio, expected less",
             )
+
+    def _count_audio(self) -> None:
+        clock = self.session.clock_samples
+        self._metrics.audio(samples_to_s(clock - self._counted_samples) * len(self._lanes))
+        self._counted_samples = clock
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
         if not windows:
@@ -277,6 +285,7 @@ class StreamRunner:
 
     def _end(self) -> None:
         assert self.close_reason is not None, "only what was told to end ends"
+        self._count_audio()
         self._alert(self._evaluator.finish())
         self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
         self._publish()

@@ -17,7 +17,9 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["
 def series() -> dict[str, str]:
     """Return the name of every series that can be asked for, and its family's."""
     names: dict[str, str] = {}
-    for family in text_string_to_metric_families(Metrics().exposition().decode()):
+    metrics = Metrics()
+    metrics.store_from(written=lambda: 0, dropped=lambda: 0, pending=lambda: 0)
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for ending in endings.get(family.type, [""]):
             names[family.name + ending] = family.name

@@ -113,6 +113,21 @@ async def test_a_token_has_streams_of_its_own():
 
 
 @virtual_time
+async def test_a_browser_that_has_logged_in_has_its_token_in_a_cookie():
+    config = access(one=SECRET, two=SECRET[::-1])
+    async with live_lab(config=config, max_streams_per_token=1) as lab:
+        headers = {"Cookie": f"theme=dark; emotion_monitor_token={SECRET}"}
+        async with lab.connect(additional_headers=headers) as first:
+            await first.send(start())
+            assert isinstance(await receive(first), Ready)
+            got = await refusal(lab, "/?sample_rate=16000", additional_headers=headers)
+            assert (got["status"], got["code"]) == (429, "too_many_streams")
+            async with lab.connect(additional_headers=headers) as second:
+                await second.send(start(token=SECRET[::-1]))
+                assert isinstance(await receive(second), Ready)
+
+
+@virtual_time
 async def test_a_first_message_that_does_not_come():
     async with live_lab() as lab, lab.connect() as socket:
         error, code = await end_of(socket)
@@ -314,6 +329,24 @@ async def test_a_stopping_server_sends_the_last_results():
         with pytest.raises(OSError):
             async with connect(url):
                 pass
+
+
+@virtual_time
+async def test_a_stopping_server_does_not_wait_for_a_recording_that_waits():
+    engine = LabEngine()
+    engine.delay_s = 3600
+    async with live_lab(engine, drain_timeout_s=2) as lab, lab.connect() as socket:
+        await socket.send(start(live=False))
+        await socket.send(pcm(level(20, 0.1)))
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.create_task(receive_all(socket))
+        began_s = loop.time()
+        await lab.gateway.aclose()
+        assert loop.time() - began_s < 20
+        await reader
+    assert tiles(lab.published)[-1][1] > 0
+    assert isinstance(lab.published[-1], StreamClosed)
 
 
 @virtual_time

@@ -8,7 +8,7 @@ from stream_server.protocol.errors import ErrorCode, ProtocolError
 
 def refused(rate: MessageRate, now_s: float) -> bool:
     try:
-        rate.take(now_s)
+        rate.take(1, now_s)
     except ProtocolError as error:
         assert error.code is ErrorCode.TOO_MANY_MESSAGES
         return True
@@ -32,6 +32,6 @@ def test_what_was_saved_up_is_bounded():
 
 def test_says_the_limit():
     rate = MessageRate(0.1, now_s=0.0)
-    rate.take(0.0)
+    rate.take(1, 0.0)
     with pytest.raises(ProtocolError, match=r"more than 0\.1 messages a second"):
-        rate.take(0.0)
+        rate.take(1, 0.0)

@@ -1,0 +1,167 @@
+"""Files analysed with the engines of a running server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from dashboard.analysis import Analysis
+from dashboard.backend import AnalysisError
+from dashboard.config import AnalyseConfig
+from ser_engine.batching import Priority
+from ser_engine.errors import EngineDeadError, WindowError
+from ser_engine.offline import (
+    FrameResult,
+    Granularity,
+    StreamResult,
+    UtteranceResult,
+    analyze_file,
+)
+from ser_engine.types import Window
+from stream_server.cli.dashboard_analysis import PoolAnalyser
+from tests.support.fake_engine import FakeEngine
+from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
+
+GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Path:
+    """Two channels: one angry then happy, the other neutral; 12 s."""
+    left = np.concatenate([level(6, 0.1), level(6, 0.2)])
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.stack([left, level(12, 0.3)], axis=1), 16_000, subtype="FLOAT")
+    return path
+
+
+async def analyse(
+    path: Path,
+    granularity: Granularity = "utterance",
+    engine: LabEngine | None = None,
+    config: AnalyseConfig | None = None,
+) -> Analysis:
+    analyser = PoolAnalyser(engine or LabEngine(), config or AnalyseConfig(max_pass_s=30))
+    return await analyser(path, granularity, lambda progress: None)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+async def test_results_are_those_of_the_command_line(call: Path, granularity: Granularity):
+    analysis = await analyse(call, granularity)
+    expected = analyze_file(FakeEngine(), call, granularity, ENGINE_CONFIG)
+    found = [channel.result.to_json(scores=True) for channel in analysis.channels]
+    assert found == [result.to_json(scores=True) for result in expected]
+    assert (analysis.duration_s, analysis.rate_hz) == (12.0, 16_000)
+    assert analysis.model.notice == "A fake model."
+
+
+async def test_frames_come_with_what_the_whole_is(call: Path):
+    (left, right) = (await analyse(call, "frame")).channels
+    (whole, _) = (await analyse(call, "utterance")).channels
+    assert isinstance(left.result, FrameResult)
+    assert isinstance(whole.result, UtteranceResult)
+    assert left.overall is not None
+    assert right.overall is not None
+    assert right.overall.emotion == "neutral"
+    assert left.overall.posteriors == pytest.approx(whole.result.posteriors, abs=1e-6)
+    assert left.overall.embedding == pytest.approx(whole.result.embedding, abs=1e-6)
+    assert left.overall.level_dbfs == pytest.approx(whole.result.level_dbfs, abs=1e-6)
+
+
+async def test_live_streams_go_first(call: Path):
+    """Every window says so; passes are no longer than a live stream may have to wait."""
+    engine = LabEngine()
+    await analyse(call, "utterance", engine, AnalyseConfig(max_pass_s=3))
+    assert set(engine.priorities) == {Priority.OFFLINE}
+    assert max(len(window.samples) for window in engine.core.windows) <= 3 * 16_000
+
+
+async def test_the_engine_is_given_back_and_forgets(call: Path):
+    engine = LabEngine()
+    await analyse(call, "stream", engine)
+    assert engine.released == 1
+    assert len(engine.forgotten) == 2
+
+
+async def test_progress_grows(call: Path):
+    told: list[float] = []
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    await analyser(call, "stream", told.append)
+    assert told == sorted(told)
+    assert 0 < told[-1] < 1
+
+
+async def test_quality_is_told_of(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(8000), 16_000)
+    (channel,) = (await analyse(path)).channels
+    assert [warning.code for warning in channel.warnings] == ["silent", "short"]
+    soundfile.write(path, np.ones(32_000), 16_000)
+    (channel,) = (await analyse(path)).channels
+    assert "clipping" in [warning.code for warning in channel.warnings]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"RIFF", b"\x1aE\xdf\xa3 webm"])
+async def test_what_is_no_audio_is_said_so_without_a_path(tmp_path: Path, content: bytes):
+    path = tmp_path / "upload"
+    path.write_bytes(content)
+    with pytest.raises(AnalysisError) as caught:
+        await analyse(path)
+    assert str(tmp_path) not in str(caught.value)
+    assert str(caught.value)
+
+
+async def test_a_recording_that_is_too_short_or_too_long(tmp_path: Path, call: Path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(100), 16_000)
+    with pytest.raises(AnalysisError, match=r"^got 100 samples"):
+        await analyse(path)
+    with pytest.raises(AnalysisError, match="got 12 s of audio, expected 5 s or less"):
+        await analyse(call, config=AnalyseConfig(max_duration_s=5))
+
+
+async def test_a_window_that_fails_fails_the_file_but_is_a_gap_in_a_stream(call: Path):
+    engine = LabEngine()
+    engine.core.fail_when = lambda window: window.start_sample >= 16_000
+    with pytest.raises(AnalysisError):
+        await analyse(call, engine=engine, config=AnalyseConfig(max_pass_s=2))
+    (left, _) = (await analyse(call, "stream", engine)).channels
+    assert isinstance(left.result, StreamResult)
+    assert "error" in {gap.reason for gap in left.result.gaps}
+
+
+async def test_an_engine_that_is_lost_ends_it(call: Path):
+    engine = LabEngine()
+    engine.fails = EngineDeadError("gone")
+    with pytest.raises(AnalysisError, match="the engine was lost: gone"):
+        await analyse(call, engine=engine)
+    engine.is_alive = False
+    with pytest.raises(AnalysisError, match="got no engine"):
+        await analyse(call, engine=engine)
+
+
+class StuckEngine(LabEngine):
+    """Never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise WindowError("not reached")
+
+
+async def test_it_can_be_stopped_while_it_waits_for_the_engine(call: Path):
+    engine = StuckEngine()
+    task = asyncio.create_task(analyse(call, engine=engine))
+    await engine.asked.wait()
+    task.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert engine.released == 1

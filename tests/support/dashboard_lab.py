@@ -1,0 +1,296 @@
+"""A dashboard over a bus, served on loopback; only what analyses files is a fake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiohttp import ClientWebSocketResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from dashboard.analysis import Analysis, ChannelAnalysis, QualityWarning
+from dashboard.app import Dashboard
+from dashboard.backend import (
+    AnalysisError,
+    Backend,
+    BusyError,
+    EngineView,
+    KnownModel,
+    ModelsView,
+    UpgradeView,
+)
+from dashboard.config import DashboardConfig
+from dashboard.status import StreamStatus
+from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
+from stream_server.access import Access
+from stream_server.bus import LocalBus
+from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
+from stream_server.feed.history import StoreHistory
+from stream_server.feed.source import FeedSource, History
+from stream_server.http.app import make_app
+from stream_server.live_streams import LiveStreams
+from stream_server.metrics import Metrics
+from stream_server.protocol.message_base import ModelNotice
+from stream_server.protocol.results import Result
+from stream_server.protocol.server_messages import LabelName
+from stream_server.recording import Recordings
+from stream_server.store import Store
+from tests.support.timeline import LABELS
+
+__all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashboard"]
+
+Client = TestClient[web.Request, web.Application]
+
+
+def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -> Analysis:
+    """Return what a file with two channels gave."""
+    logits = np.zeros((num_frames, len(LABELS)), dtype=np.float32)
+    logits[:, 2] = 3.0
+    posteriors = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    embeddings = np.arange(num_frames * 3, dtype=np.float32).reshape(num_frames, 3)
+    whole = UtteranceResult(
+        labels=LABELS,
+        num_samples=num_frames * 320,
+        logits=logits[0],
+        posteriors=posteriors[0].astype(np.float64),
+        embedding=embeddings.mean(axis=0),
+        level_dbfs=-20.0,
+    )
+    result: UtteranceResult | FrameResult | StreamResult = whole
+    if granularity == "frame":
+        result = FrameResult(
+            labels=LABELS,
+            num_samples=num_frames * 320,
+            hop_samples=320,
+            logits=logits,
+            posteriors=posteriors.astype(np.float64),
+            embeddings=embeddings,
+        )
+    warning = QualityWarning(code="clipping", message="loud", at_s=1.0)
+    channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
+    return Analysis(
+        model=ModelNotice(name="fake", licence="none", notice="A fake model."),
+        labels=tuple(LabelName(name=name, name_zh=name) for name in LABELS),
+        duration_s=num_frames * 0.02,
+        rate_hz=16_000,
+        channels=(channel, channel),
+    )
+
+
+@dataclass
+class FakeAnalyse:
+    """Waits for ``gate``, then answers.
+
+    Attributes:
+        seen: the content of each file, in order.
+        paths: where they were.
+        running: how many it works on now.
+        most: how many it ever worked on.
+        cancelled: how many were given up.
+    """
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: list[bytes] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+    cancelled: int = 0
+
+    async def __call__(
+        self, path: Path, granularity: Granularity, progress: Callable[[float], None]
+    ) -> Analysis:
+        self.seen.append(path.read_bytes())  # noqa: ASYNC240 - a few bytes
+        self.paths.append(path)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        progress(0.5)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        if self.seen[-1].startswith(b"bad"):
+            raise AnalysisError("got text, expected audio")
+        if self.seen[-1].startswith(b"bug"):
+            raise ZeroDivisionError
+        return make_analysis(granularity)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What an open page gets."""
+
+    socket: ClientWebSocketResponse
+
+    async def read(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self.socket.receive_json()
+        return message
+
+    async def look(self, visible: bool) -> None:
+        await self.socket.send_json({"visible": visible})
+
+    async def close_code(self) -> int | None:
+        while not self.socket.closed:
+            await self.socket.receive()
+        return self.socket.close_code
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardLab:
+    """What a test publishes to and asks."""
+
+    bus: LocalBus
+    dashboard: Dashboard
+    store: Store | None
+    recordings: Recordings | None
+    analyse: FakeAnalyse
+    client: Client
+
+    def publish(self, *results: Result) -> None:
+        for result in results:
+            self.bus.publish(result)
+
+    async def get(self, path: str, status: int = 200) -> Any:
+        return await self.ask("GET", path, status)
+
+    async def ask(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
+        """Return the JSON of an answer with the status that is expected."""
+        answer = await self.client.request(method, f"/api/v1{path}", **options)
+        body = await answer.read()
+        assert answer.status == status, body
+        return msgspec.json.decode(body) if body else None
+
+    async def open(self, query: str = "") -> Page:
+        return Page(await self.client.ws_connect(f"/api/v1/live{query}"))
+
+
+@asynccontextmanager
+async def serve_dashboard(
+    *,
+    config: DashboardConfig | None = None,
+    history: History | None = None,
+    database: Path | None = None,
+    recordings: Path | None = None,
+    static_dir: Path | None = None,
+    is_ready: bool = True,
+    settings: dict[str, Any] | None = None,
+    listen: ListenConfig | None = None,
+    access: AccessConfig | None = None,
+    mailbox_size: int = 1024,
+) -> AsyncIterator[DashboardLab]:
+    """Serve a dashboard on 127.0.0.1.
+
+    Args:
+        config: its settings.
+        history: stands for what is stored, in feeds only.
+        database: where a real store is made.
+        recordings: where a real recorder writes.
+        static_dir: the pages' files.
+        is_ready: whether there is an engine.
+        settings: what ``/config`` shows.
+        listen: where the server says it listens.
+        access: who may connect.
+        mailbox_size: of a page that shows one stream.
+    """
+    bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
+    live = LiveStreams(bus)
+    async with AsyncExitStack() as stack:
+        store: Store | None = None
+        tasks = [asyncio.create_task(live.run())]
+        if database is not None:
+            recorder = Recordings(RecordingConfig(dir=str(recordings))) if recordings else None
+            store = await Store.open(
+                StoreConfig(url=f"sqlite:///{database}", write_interval_ms=10),
+                on_deleted=recorder.delete if recorder is not None else None,
+            )
+            stack.push_async_callback(store.close)
+            if recorder is not None:
+                stack.push_async_callback(recorder.close)
+            tasks.append(asyncio.create_task(store.run(bus.subscribe(name="s", capacity=10_000))))
+        else:
+            recorder = None
+        kept = StoreHistory(store) if store is not None else history
+        source = FeedSource(bus, live, kept, mailbox_size=mailbox_size)
+        engine = EngineView(
+            name="fake",
+            licence="none",
+            notice="A fake model.",
+            runtime="fake cpu",
+            labels=tuple(LabelName(name=name, name_zh=name) for name in LABELS),
+            takes_new_streams=True,
+            streams=0,
+            pending=0,
+            is_alive=True,
+        )
+        upgrade = UpgradeView(
+            state="idle", model="", licence="", hub="", done_bytes=0, total_bytes=None, reason=""
+        )
+        engines = (engine,) if is_ready else ()
+        calls: list[str] = []
+
+        async def known_models() -> tuple[KnownModel, ...]:
+            return (
+                KnownModel(name="fake", form="built in", size_bytes=1, licence="none", sha256=""),
+            )
+
+        async def sample_audio() -> bytes:
+            return b"RIFF sample"
+
+        async def play() -> str:
+            if calls:
+                raise BusyError("got a sample call beyond 1")
+            calls.append("s1")
+            return "s1"
+
+        def status(stream_id: str) -> StreamStatus | None:
+            if stream_id != "s1":
+                return None
+            return StreamStatus(
+                received_s=2.0,
+                published_s=1.5,
+                lag_ms=500.0,
+                real_time_factor=0.1,
+                effective_step_ms=500.0,
+            )
+
+        backend = Backend(
+            version="1.2.3",
+            bus=bus,
+            live=live,
+            feed=source,
+            store=store,
+            recordings=recorder,
+            analyse_roles=("customer",),
+            ingest_port=lambda: 8765,
+            models=lambda: ModelsView(is_ready=is_ready, engines=engines, upgrade=upgrade),
+            known_models=known_models,
+            config=lambda: settings or {},
+            stream_status=status,
+            analyse=analyse,
+            sample_audio=sample_audio,
+            play_sample_call=play,
+        )
+        app = make_app(
+            access=Access(access or AccessConfig(), listen or ListenConfig()),
+            metrics=metrics,
+            readiness=list,
+        )
+        options = {} if static_dir is None else {"static_dir": static_dir}
+        dashboard = Dashboard(backend, config or DashboardConfig(), **options)
+        if history is not None and store is None:
+            dashboard.live.keeps = True
+        dashboard.add_to(app)
+        client = await stack.enter_async_context(TestClient(TestServer(app)))
+        try:
+            yield DashboardLab(bus, dashboard, store, recorder, analyse, client)
+        finally:
+            bus.close()
+            await asyncio.gather(*tasks)
