@@ -86,25 +86,35 @@ export function logo() {
 }
 
 /**
- * Draw at most once an animation frame, however often it is asked.
- * @param {() => void} draw
- * @returns {{request: () => void, cancel: () => void}}
+ * Draw at most once an animation frame, and, unless it is urgent, once an interval.
+ * @param {() => void} draw @param {number} [interval_ms]
+ * @returns {{request: (urgent?: boolean) => void, cancel: () => void}}
  */
-export function onFrame(draw) {
+export function onFrame(draw, interval_ms = 0) {
   let handle = 0;
-  return {
-    request() {
-      if (handle === 0) {
-        handle = requestAnimationFrame(() => {
-          handle = 0;
-          draw();
-        });
-      }
-    },
-    cancel() {
-      cancelAnimationFrame(handle);
+  let timer = 0;
+  let drawn_at = -Infinity;
+  const frame = () => {
+    timer = 0;
+    handle ||= requestAnimationFrame(() => {
       handle = 0;
+      drawn_at = performance.now();
+      draw();
+    });
+  };
+  const cancel = () => {
+    cancelAnimationFrame(handle);
+    clearTimeout(timer);
+    handle = timer = 0;
+  };
+  return {
+    request(urgent = false) {
+      const wait_ms = drawn_at + interval_ms - performance.now();
+      if (urgent) clearTimeout(timer);
+      if (urgent || wait_ms <= 0) frame();
+      else timer ||= setTimeout(frame, wait_ms);
     },
+    cancel,
   };
 }
 

@@ -9,6 +9,9 @@ import { Grid } from "../wall/grid.js";
 import { Summary } from "../wall/summary.js";
 import { Tiles } from "../wall/tiles.js";
 
+/** Nobody reads faster, and hundreds of tiles are a lot to paint. What is urgent does not wait. */
+const INTERVAL_MS = 500;
+
 /**
  * @param {HTMLElement} root @param {import("../types.js").Params} params @param {import("../types.js").App} app
  */
@@ -16,10 +19,10 @@ export async function mount(root, params, app) {
   const tiles = new Tiles();
   let loaded = false;
   let urgent = true;
-  const frame = onFrame(draw);
+  const frame = onFrame(draw, INTERVAL_MS);
   const filters = makeFilters(app, params.query, () => {
     urgent = true;
-    frame.request();
+    frame.request(true);
   });
   const grid = new Grid(app);
   const summary = new Summary(app, (emotion) => filters.toggleEmotion(emotion));
@@ -29,7 +32,8 @@ export async function mount(root, params, app) {
   const loading = h("div", { class: "tiles", role: "status", "aria-label": app.t("state.loading") });
   for (let index = 0; index < 8; index += 1) loading.append(h("div", { class: "skeleton tile-skeleton" }));
   const news = h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" });
-  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), h("div", { class: "grow" }), filters.element, sampleButton(app, "quiet"));
+  const tools = h("div", { class: "wall-tools" }, filters.element, sampleButton(app, "quiet"));
+  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), h("div", { class: "grow" }), tools);
   root.append(head, summary.element, loading, grid.list, empty, nothing, news);
   for (const element of [grid.list, empty, nothing]) element.hidden = true;
 
@@ -40,7 +44,7 @@ export async function mount(root, params, app) {
     loading.hidden = true;
     const isEmpty = tiles.all.size === 0;
     summary.element.hidden = isEmpty;
-    head.hidden = isEmpty;
+    tools.hidden = isEmpty;
     empty.hidden = !isEmpty;
     nothing.hidden = isEmpty || shown.length > 0;
     grid.list.hidden = shown.length === 0;
@@ -55,6 +59,7 @@ export async function mount(root, params, app) {
     onState: app.connection,
     onMessage(message) {
       const first = !loaded;
+      urgent ||= message.type === "snapshot";
       const raised = tiles.take(message);
       loaded ||= message.type === "snapshot";
       if (raised.length > 0) {
@@ -62,7 +67,7 @@ export async function mount(root, params, app) {
         app.emit("alerts");
         if (!first) news.textContent = raised.map((alert) => announce(tiles, alert)).join(". ");
       }
-      frame.request();
+      frame.request(urgent);
     },
   });
 

@@ -7,13 +7,15 @@
 import { colour, fill, h, onFrame } from "../dom.js";
 import { loadPlotly } from "../plotly.js";
 import { Crosshair } from "./crosshair.js";
-import { makeFigure } from "./figure.js";
+import { forPaper, makeFigure } from "./figure.js";
 
 const SHORTEST_DRAW_MS = 240;
 const FOLLOW_S = 120;
 /** So much is seen at least of a stream that has just begun. */
 const FIRST_S = 30;
-const SHORTEST_VIEW_S = 2;
+/** So much shows single frames. */
+const FRAMES_S = 8;
+const SHORTEST_VIEW_S = 0.5;
 /** Room at the right edge while following. */
 const AHEAD_SHARE = 0.02;
 const CONFIG = { displayModeBar: false, scrollZoom: false, doubleClick: false, showTips: false };
@@ -24,6 +26,7 @@ const CONFIG = { displayModeBar: false, scrollZoom: false, doubleClick: false, s
  * @property {number} to_s
  * @property {boolean} follow  keeps to the live edge
  * @property {"area" | "heatmap"} kind
+ * @property {boolean} fine  by 20 ms frames, where the streaming client asked for them
  */
 
 export class Chart {
@@ -37,7 +40,7 @@ export class Chart {
     this.timeline = timeline;
     this.onView = onView ?? (() => {});
     /** @type {View} */
-    this.view = { from_s: 0, to_s: FIRST_S, follow: true, kind: "area" };
+    this.view = { from_s: 0, to_s: FIRST_S, follow: true, kind: "area", fine: false };
     this.follow_s = FOLLOW_S;
     this.plot = h("div", { class: "chart-plot" });
     this.crosshair = new Crosshair(app, timeline, this, { onHover: onHover ?? (() => {}), onPick: onPick ?? (() => {}) });
@@ -47,12 +50,11 @@ export class Chart {
       this.plot,
       this.crosshair.element,
     );
-    this.frame = onFrame(() => void this.#draw());
-    this.drawn_at = -Infinity;
+    this.frame = onFrame(() => void this.#draw(), SHORTEST_DRAW_MS);
     this.busy = false;
+    this.stale = false;
     this.dragging = false;
     this.destroyed = false;
-    this.timer = 0;
     this.coarse = matchMedia("(pointer: coarse)").matches;
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -67,23 +69,26 @@ export class Chart {
 
   /** There is something new to draw. @param {boolean} [now] do not wait for the next turn */
   request(now = false) {
-    const wait_ms = now ? 0 : this.drawn_at + SHORTEST_DRAW_MS - performance.now();
-    if (wait_ms <= 0) this.frame.request();
-    else this.timer ||= setTimeout(() => {
-      this.timer = 0;
-      this.frame.request();
-    }, wait_ms);
+    this.frame.request(now);
   }
 
   /** @param {boolean} follow */
   follow(follow) {
-    if (follow) this.follow_s = Math.max(this.view.to_s - this.view.from_s, FIRST_S);
+    if (follow) this.follow_s = Math.max(this.view.to_s - this.view.from_s, FRAMES_S);
     this.#setView({ follow });
   }
 
   /** @param {"area" | "heatmap"} kind */
   show(kind) {
     this.#setView({ kind });
+  }
+
+  /** By 20 ms frames, close enough to see them, or by points. @param {boolean} fine */
+  showFrames(fine) {
+    this.view.fine = fine;
+    const span_s = this.view.to_s - this.view.from_s;
+    if (fine && span_s > FRAMES_S) this.zoom(FRAMES_S / span_s, this.view.follow ? this.view.to_s : undefined);
+    else this.request(true);
   }
 
   /** @param {number} factor below 1: closer */
@@ -139,22 +144,28 @@ export class Chart {
   }
 
   async #draw() {
-    if (this.busy || this.dragging || this.destroyed || this.element.clientWidth === 0) return;
+    if (this.dragging || this.destroyed || this.element.clientWidth === 0) return;
+    if (this.busy) {
+      this.stale = true;
+      return;
+    }
     this.busy = true;
+    this.stale = false;
     try {
       const Plotly = await loadPlotly();
       if (this.destroyed) return;
       const { data, layout } = this.#figure();
       this.margins = layout.margin;
+      this.element.parentElement?.style.setProperty("--plot-left", `${layout.margin.l}px`);
       await Plotly.react(this.plot, data, layout, { ...CONFIG, staticPlot: this.coarse });
       if (!this.listens) this.#listen();
-      this.drawn_at = performance.now();
       this.crosshair.draw();
       this.onView(this.view);
     } catch (error) {
       if (!this.destroyed) fill(this.plot, h("p", { class: "notice error" }, String(error instanceof Error ? error.message : error)));
     } finally {
       this.busy = false;
+      if (this.stale) this.request();
     }
   }
 
@@ -204,18 +215,17 @@ export class Chart {
     this.zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2, this.crosshair.timeAt(event.clientX) ?? undefined);
   }
 
-  /** @returns {Promise<string>} a PNG of what is seen, as a data URL */
-  async image() {
+  /** @param {string} title @returns {Promise<string>} a PNG of what is seen, as a data URL */
+  async image(title) {
     const Plotly = await loadPlotly();
-    const { data, layout } = this.#figure();
-    const { surface } = this.colours ?? resolveColours();
-    return Plotly.toImage({ data, layout: { ...layout, paper_bgcolor: surface } }, { format: "png", width: layout.width, height: layout.height, scale: 2 });
+    const { colours = resolveColours() } = this;
+    const figure = forPaper(this.#figure(), title, colours);
+    return Plotly.toImage(figure, { format: "png", width: figure.layout.width, height: figure.layout.height, scale: 2 });
   }
 
   destroy() {
     this.destroyed = true;
     this.frame.cancel();
-    clearTimeout(this.timer);
     this.resizes.disconnect();
     this.offTheme();
     if (this.listens) void loadPlotly().then((Plotly) => Plotly.purge(this.plot));

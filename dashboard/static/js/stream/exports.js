@@ -1,10 +1,13 @@
 /** What can be taken along of a stream. The table of points comes from the server. */
 
+import { streamName } from "../names.js";
+
 const FREE_AFTER_MS = 60_000;
 
-/** @param {import("./chart.js").Chart} chart @param {any} stream */
-export async function saveImage(chart, stream) {
-  save(await chart.image(), `${stream.stream_id}.png`);
+/** @param {import("../types.js").App} app @param {import("./chart.js").Chart} chart @param {any} stream */
+export async function saveImage(app, chart, stream) {
+  const title = [streamName(app, stream.name, stream.stream_id), app.format.fullTime(stream.opened_at), stream.model.name].join(" · ");
+  save(await chart.image(title), `${stream.stream_id}.png`);
 }
 
 /**

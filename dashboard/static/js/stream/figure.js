@@ -10,7 +10,7 @@ const PX_A_TICK = 90;
 
 /**
  * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
- * @param {{kind: "area" | "heatmap", from_s: number, to_s: number, width_px: number, colours: Record<string, string>}} view
+ * @param {{kind: "area" | "heatmap", fine: boolean, from_s: number, to_s: number, width_px: number, colours: Record<string, string>}} view
  * @returns {{data: any[], layout: any}}
  */
 export function makeFigure(app, timeline, view) {
@@ -63,6 +63,28 @@ export function makeFigure(app, timeline, view) {
   };
   for (const row of rows) Object.assign(layout, axes(app, row, timeline.labels, view));
   return { data, layout };
+}
+
+const HEAD_PX = 64;
+
+/**
+ * The figure as it stands alone in a file: with a title and the words of the colours.
+ * @param {{data: any[], layout: any}} figure @param {string} title @param {Record<string, string>} colours
+ */
+export function forPaper({ data, layout }, title, colours) {
+  const first = data.find((trace) => trace.stackgroup)?.stackgroup;
+  return {
+    data: data.map((trace) => ({ ...trace, showlegend: first !== undefined && trace.stackgroup === first })),
+    layout: {
+      ...layout,
+      height: layout.height + HEAD_PX,
+      margin: { ...layout.margin, t: layout.margin.t + HEAD_PX },
+      paper_bgcolor: colours.surface,
+      showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1, yref: "paper", yanchor: "bottom", traceorder: "normal", font: { size: 12, color: colours.ink } },
+      title: { text: escape(title), x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 12 }, font: { size: 15, color: colours.ink } },
+    },
+  };
 }
 
 function axes(app, row, labels, view) {

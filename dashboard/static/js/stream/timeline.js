@@ -5,7 +5,7 @@
  * {@link ChannelTimeline.columns}.
  *
  * @typedef {import("../types.js").Span} Span
- * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number}} Column
+ * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number, frames?: any}} Column
  * @typedef {{alert_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
  */
 
@@ -13,6 +13,7 @@ import { inOrder } from "../names.js";
 
 /** Points further apart than this are not joined. */
 const JOINT_S = 0.05;
+const SAMPLES_A_S = 16_000;
 
 export class ChannelTimeline {
   /** @param {import("../types.js").StreamChannel} spec */
@@ -24,12 +25,14 @@ export class ChannelTimeline {
     this.spans = [];
     /** @type {Map<string, number>} place in `spans` */
     this.places = new Map();
+    this.has_frames = false;
   }
 
   /** @param {import("../types.js").Point} point */
   addPoint(point) {
-    const { start_s, end_s, posteriors, label, confidence, speech_share } = point;
-    this.points.push({ start_s, end_s, posteriors, label, confidence, speech_share });
+    const { start_s, end_s, posteriors, label, confidence, speech_share, frames } = point;
+    this.points.push({ start_s, end_s, posteriors, label, confidence, speech_share, frames: frames ?? undefined });
+    this.has_frames ||= Boolean(frames);
   }
 
   /** A later one with the same start replaces an interim one. @param {Span} span */
@@ -87,37 +90,52 @@ export class ChannelTimeline {
    * Runs of columns without gaps between them; where there are more points than fit, columns are
    * means of neighbours.
    * @param {number} from_s @param {number} to_s @param {number} most columns altogether
+   * @param {string[]} [labels] given: by frames instead of points, where there are frames
    * @returns {Column[][]}
    */
-  columns(from_s, to_s, most) {
-    const first = Math.max(0, firstAfter(this.points, from_s) - 1);
-    const end = firstAfter(this.points, to_s);
-    const size = Math.max(1, Math.ceil((end - first) / most));
-    /** @type {Column[][]} */
-    const runs = [];
-    /** @type {Column[]} */
-    let bin = [];
-    /** @type {Column[]} */
-    let run = [];
-    const closeBin = () => {
-      if (bin.length > 0) run.push(bin.length === 1 ? bin[0] : mean(bin));
-      bin = [];
-    };
-    for (let index = first; index < end; index += 1) {
-      const point = this.points[index];
-      const before = this.points[index - 1];
-      if (index > first && point.start_s - before.end_s > JOINT_S) {
-        closeBin();
-        runs.push(run);
-        run = [];
-      }
-      bin.push(point);
-      if (bin.length >= size) closeBin();
-    }
-    closeBin();
-    if (run.length > 0) runs.push(run);
-    return runs;
+  columns(from_s, to_s, most, labels) {
+    const before = Math.max(0, firstAfter(this.points, from_s) - 1);
+    const seen = this.points.slice(before, firstAfter(this.points, to_s));
+    return inRuns(labels ? seen.flatMap((point) => (point.frames ? framesOf(point, labels) : [point])) : seen, most);
   }
+}
+
+/** @param {Column[]} points @param {number} most @returns {Column[][]} */
+function inRuns(points, most) {
+  const size = Math.max(1, Math.ceil(points.length / most));
+  /** @type {Column[][]} */
+  const runs = [];
+  /** @type {Column[]} */
+  let bin = [];
+  /** @type {Column[]} */
+  let run = [];
+  const closeBin = () => {
+    if (bin.length > 0) run.push(bin.length === 1 ? bin[0] : mean(bin));
+    bin = [];
+  };
+  points.forEach((point, index) => {
+    if (index > 0 && point.start_s - points[index - 1].end_s > JOINT_S) {
+      closeBin();
+      runs.push(run);
+      run = [];
+    }
+    bin.push(point);
+    if (bin.length >= size) closeBin();
+  });
+  closeBin();
+  if (run.length > 0) runs.push(run);
+  return runs;
+}
+
+/** @param {Column} point with frames @param {string[]} labels @returns {Column[]} */
+function framesOf({ frames }, labels) {
+  const hop_s = frames.hop_samples / SAMPLES_A_S;
+  return frames.start_samples.map((/** @type {number} */ start, /** @type {number} */ index) => {
+    const posteriors = frames.posteriors[index];
+    const label = frames.labels[index];
+    const start_s = start / SAMPLES_A_S;
+    return { start_s, end_s: start_s + hop_s, posteriors, label, confidence: posteriors[labels.indexOf(label)] ?? 0, speech_share: 1 };
+  });
 }
 
 export class Timeline {
@@ -134,6 +152,11 @@ export class Timeline {
     this.marks = [];
     /** @type {{code: string, message: string, at_s: number, channel: number | null}[]} */
     this.warnings = [];
+  }
+
+  /** Whether a channel has the 20 ms frames of its points. */
+  get has_frames() {
+    return [...this.channels.values()].some((channel) => channel.has_frames);
   }
 
   /** Results that are known already are left out. @param {any[]} results in order of `seq` */

@@ -14,6 +14,7 @@ export class Toolbar {
     const kind = (name) => h("button", { type: "button", onclick: () => chart.show(name) }, app.t(`stream.${name}`));
     this.kinds = { area: kind("area"), heatmap: kind("heatmap") };
     this.follow = h("button", { class: "button", type: "button", onclick: () => chart.follow(!chart.view.follow) }, icon("follow"), app.t("stream.follow"));
+    this.frames = h("button", { class: "button", type: "button", title: app.t("stream.frames_title"), onclick: () => chart.showFrames(!chart.view.fine) }, app.t("stream.frames"));
     const tool = (text, label, action) => h("button", { class: "button icon-only", type: "button", "aria-label": label, title: label, onclick: action }, text);
     const guarded = (action) => async () => {
       menu.hidePopover();
@@ -28,7 +29,7 @@ export class Toolbar {
     const menu = h(
       "div",
       { class: "menu", popover: "auto", id: "export-menu", role: "menu" },
-      item("PNG", app.t("export.png"), guarded(() => saveImage(chart, stream))),
+      item("PNG", app.t("export.png"), guarded(() => saveImage(app, chart, stream))),
       app.info.store && csv,
       item("JSON", app.t("export.json"), guarded(() => saveJson(app, stream, timeline))),
     );
@@ -43,6 +44,7 @@ export class Toolbar {
       { class: "toolbar", role: "toolbar", "aria-label": app.t("stream.toolbar") },
       h("div", { class: "switch", role: "group", "aria-label": app.t("stream.kind") }, this.kinds.area, this.kinds.heatmap),
       this.follow,
+      this.frames,
       h(
         "div",
         { class: "tools" },
@@ -60,6 +62,8 @@ export class Toolbar {
   draw(view) {
     for (const [name, button] of Object.entries(this.kinds)) button.setAttribute("aria-pressed", String(name === view.kind));
     this.follow.setAttribute("aria-pressed", String(view.follow));
+    this.frames.setAttribute("aria-pressed", String(view.fine));
+    this.frames.hidden = !this.timeline.has_frames;
     this.follow.hidden = this.timeline.closed;
   }
 }

@@ -2,12 +2,14 @@
 import { colourOf, inkOf, STACK_ORDER, strengthOf, tint } from "../palette.js";
 
 const MOST_COLUMNS = 480;
+const MOST_FRAMES = 1000;
 /** A gap or segment narrower than this is not worth an element of its own. */
 const NARROWEST_SHARE = 0.001;
 
 /**
  * @typedef {object} Look
  * @property {"area" | "heatmap"} kind
+ * @property {boolean} fine  by frames, where there are frames
  * @property {number} from_s
  * @property {number} to_s
  * @property {number} px_a_s
@@ -26,14 +28,16 @@ const NARROWEST_SHARE = 0.001;
 export function tracesOf(row, labels, look) {
   // Half a window more on both sides, so that there is something to pan to.
   const beyond_s = (look.to_s - look.from_s) / 2;
-  const runs = row.channel.columns(look.from_s - beyond_s, look.to_s + beyond_s, MOST_COLUMNS);
+  const fine = look.fine ? labels : undefined;
+  const most = fine ? MOST_FRAMES : MOST_COLUMNS;
+  const runs = row.channel.columns(look.from_s - beyond_s, look.to_s + beyond_s, most, fine);
   const narrowest_s = (look.to_s - look.from_s) * NARROWEST_SHARE;
   const spans = row.channel
     .spansIn(look.from_s - beyond_s, look.to_s + beyond_s)
     .filter((span) => span.end_s - span.start_s > narrowest_s);
   const gaps = spans.filter((span) => span.type === "gap");
   const segments = spans.filter((span) => span.type === "segment");
-  const scores = look.kind === "area" ? areas(row, labels, runs) : [heatmap(row, labels, runs, look)];
+  const scores = look.kind === "area" ? areas(row, labels, runs, look) : [heatmap(row, labels, runs, look)];
   const tall = look.kind === "area" ? 1 : labels.length;
   return [...scores, gapBlocks(row, gaps, tall, look), ribbon(row, segments, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look)];
 }
@@ -44,8 +48,8 @@ export function stackOrder(labels) {
   return labels.map((_, index) => index).sort((a, b) => place(labels[a]) - place(labels[b]));
 }
 
-/** @param {import("./timeline.js").Column[][]} runs */
-function areas(row, labels, runs) {
+/** @param {import("./timeline.js").Column[][]} runs @param {Look} look */
+function areas(row, labels, runs, look) {
   const hair_s = 1e-4;
   const x = [];
   /** @type {(import("./timeline.js").Column | null)[]} null: nothing there */
@@ -72,7 +76,7 @@ function areas(row, labels, runs) {
     line: { width: 0 },
     fillcolor: tint(labels[index], 0.88),
     hoverinfo: "skip",
-    name: labels[index],
+    name: look.label(labels[index]),
   }));
 }
 
@@ -145,7 +149,7 @@ function ribbon(row, segments, look) {
 
 /** A word where there is room for it: rather none than a tiny one. @param {Look} look */
 function fitting(span, word, look) {
-  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.6), 6);
+  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.2), 4);
   return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
 }
 

@@ -18,6 +18,9 @@ export class Grid {
     this.list = h("ul", { class: "tiles", "aria-label": app.t("wall.tiles") });
     this.ordered_at = -Infinity;
     this.pointed_at = -Infinity;
+    this.trend_px = 0;
+    this.resizes = new ResizeObserver(() => this.#measure());
+    this.resizes.observe(this.list);
     this.observer = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "200px" });
     this.list.addEventListener("pointermove", () => (this.pointed_at = performance.now()));
     this.list.addEventListener("keydown", (event) => this.#move(event));
@@ -37,7 +40,7 @@ export class Grid {
     for (const tile of tiles) {
       let view = this.views.get(tile.stream_id);
       if (!view) {
-        view = new TileView(this.app, tile);
+        view = new TileView(this.app, tile, () => this.trend_px);
         this.views.set(tile.stream_id, view);
         this.list.append(view.item);
         this.observer.observe(view.item);
@@ -60,6 +63,14 @@ export class Grid {
     if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
   }
 
+  /** All tiles are of one width, so one of them is asked, once. */
+  #measure() {
+    const canvas = [...this.views.values()].find((view) => view.visible)?.item.querySelector("canvas");
+    if (!canvas || canvas.clientWidth === this.trend_px) return;
+    this.trend_px = canvas.clientWidth;
+    for (const view of this.views.values()) if (view.tile) view.draw(view.tile);
+  }
+
   /** @param {string} id @param {TileView} view */
   #remove(id, view) {
     this.observer.unobserve(view.item);
@@ -73,6 +84,7 @@ export class Grid {
       const id = /** @type {HTMLElement} */ (entry.target).dataset.id ?? "";
       this.views.get(id)?.show(entry.isIntersecting);
     }
+    if (this.trend_px === 0) this.#measure();
   }
 
   /** Arrow keys go from tile to tile. @param {KeyboardEvent} event */
@@ -90,5 +102,6 @@ export class Grid {
 
   destroy() {
     this.observer.disconnect();
+    this.resizes.disconnect();
   }
 }

@@ -5,6 +5,7 @@
 import { colourOf, strengthOf } from "../palette.js";
 
 export const SPAN_S = 180;
+export const HEIGHT_PX = 24;
 const BUCKET_S = 5;
 const GAP_PX = 1;
 
@@ -12,11 +13,13 @@ const GAP_PX = 1;
  * @param {HTMLCanvasElement} canvas
  * @param {import("./tiles.js").TileChannel} channel
  * @param {number} now_s of the stream
+ * @param {number} width_px asked of the grid, not of the canvas: that would lay out the page anew
+ *   for each of hundreds
  */
-export function drawSparkline(canvas, channel, now_s) {
+export function drawSparkline(canvas, channel, now_s, width_px) {
   const ratio = Math.min(devicePixelRatio || 1, 2);
-  const width = Math.round(canvas.clientWidth * ratio);
-  const height = Math.round(canvas.clientHeight * ratio);
+  const width = Math.round(width_px * ratio);
+  const height = HEIGHT_PX * ratio;
   if (width === 0) return;
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;

@@ -10,11 +10,16 @@ const STRONGEST = 42;
 /** What needs nobody is quieter. */
 const CALM = new Set(["neutral", "other", "unknown"]);
 const STRONGEST_CALM = 14;
+const TREND_STEP_S = 2.5;
 
 export class TileView {
-  /** @param {import("../types.js").App} app @param {import("./tiles.js").Tile} tile */
-  constructor(app, tile) {
+  /**
+   * @param {import("../types.js").App} app @param {import("./tiles.js").Tile} tile
+   * @param {() => number} trend_px width of a sparkline
+   */
+  constructor(app, tile, trend_px) {
     this.app = app;
+    this.trend_px = trend_px;
     this.name = h("span", { class: "tile-name" });
     this.duration = h("span", { class: "tile-duration number" });
     this.alert = h("div", { class: "tile-alert" });
@@ -47,7 +52,7 @@ export class TileView {
     this.#drawAlert(tile);
     const alerting = new Set(openAlerts(tile).map((alert) => alert.channel));
     inOrder(tile.channels).forEach((channel, index) => {
-      drawChannel(app, this.channels[index], channel, tile.duration_s, alerting.has(channel.channel));
+      drawChannel(app, this.channels[index], channel, tile.duration_s, alerting.has(channel.channel), this.trend_px());
     });
   }
 
@@ -82,11 +87,11 @@ function channelView(app, channel) {
   const now = h("div", { class: "tile-now" }, word, confidence, since);
   const canvas = h("canvas", { class: "tile-trend", "aria-hidden": "true" });
   const row = h("div", { class: "tile-channel" }, h("span", { class: "tile-role" }, channelName(app, channel)), now, canvas);
-  return { row, now, word, confidence, since, canvas, state: "" };
+  return { row, now, word, confidence, since, canvas, state: "", trendKey: "" };
 }
 
 /** @param {any} view @param {import("./tiles.js").TileChannel} channel */
-function drawChannel(app, view, channel, now_s, alerting) {
+function drawChannel(app, view, channel, now_s, alerting, trend_px) {
   if (!channel.analysed) return;
   const state = stateOf(channel);
   const percent = channel.confidence === null ? "" : app.format.percent(channel.confidence);
@@ -105,5 +110,10 @@ function drawChannel(app, view, channel, now_s, alerting) {
     style.setProperty("--on-emotion", inkOf(state));
     style.setProperty("--strength", `${strength}%`);
   }
-  drawSparkline(view.canvas, channel, now_s);
+  // It moves on by a pixel or so; more often would be seen by nobody.
+  const trendKey = `${Math.floor(now_s / TREND_STEP_S)} ${state} ${channel.trend.length} ${trend_px}`;
+  if (trendKey !== view.trendKey) {
+    view.trendKey = trendKey;
+    drawSparkline(view.canvas, channel, now_s, trend_px);
+  }
 }

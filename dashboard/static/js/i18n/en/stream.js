@@ -7,6 +7,8 @@ export default {
   "stream.area": "Area",
   "stream.heatmap": "Heatmap",
   "stream.follow": "Follow live",
+  "stream.frames": "20 ms frames",
+  "stream.frames_title": "Draw single frames of 20 ms instead of points",
   "stream.zoom_in": "Zoom in",
   "stream.zoom_out": "Zoom out",
   "stream.show_all": "Show all",

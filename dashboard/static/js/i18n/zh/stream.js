@@ -7,6 +7,8 @@ export default {
   "stream.area": "面积图",
   "stream.heatmap": "热力图",
   "stream.follow": "跟随实时",
+  "stream.frames": "20 毫秒帧",
+  "stream.frames_title": "按 20 毫秒的单帧绘制，而不是按数据点",
   "stream.zoom_in": "放大",
   "stream.zoom_out": "缩小",
   "stream.show_all": "显示全部",
