@@ -24,7 +24,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import soundfile
@@ -95,7 +94,7 @@ async def take(out: Path) -> None:
                 browser = await playwright.chromium.launch(
                     executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
                 )
-                recording = write_call(Path(folder) / "two voices.wav")
+                recording = write_call(Path(folder) / "Delivery is late.wav")
                 for scheme in ("light", "dark"):
                     await pictures(browser, server, first_id, recording, out, scheme)
                 await browser.close()
@@ -159,8 +158,16 @@ async def streams(url: str) -> AsyncIterator[str]:
 
 async def stream(url: str, call: Call, audio: bytes, ready: asyncio.Future[str]) -> None:
     """Send the past of a call at once, tell that it is heard, and go on at the pace of speech."""
-    query = urlencode({"sample_rate": RATE_HZ, "roles": ",".join(call.roles), "name": call.name})
-    async with connect(f"{url}/?{query}", compression=None, max_queue=None) as socket:
+    start = {
+        "type": "start",
+        "encoding": "pcm_s16le",
+        "sample_rate": RATE_HZ,
+        "channels": [{"role": role} for role in call.roles],
+        "name": call.name,
+        "live": False,
+    }
+    async with connect(url, compression=None, max_queue=None) as socket:
+        await socket.send(json.dumps(start))
         stream_id = json.loads(await socket.recv())["stream_id"]
         heard = asyncio.create_task(listen(socket, PAST_S - 2, ready, stream_id))
         second = RATE_HZ * len(call.roles) * 2

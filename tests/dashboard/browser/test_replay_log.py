@@ -74,7 +74,7 @@ def _script(rng: random.Random) -> tuple[list[list[Any]], list[Any]]:
                 name = rng.choice(("flush", "mark", "resume" if log.paused else "pause"))
                 body: dict[str, Any] = {"type": name}
                 extra: dict[str, Any] = {"mark": {"name": "m"}, "resume": {"paused_samples": span}}
-            body |= extra.get(name, {})
+                body |= extra.get(name, {})
                 log.add_control(msgspec.convert(body, _CONTROLS[name]))
                 done("control", body)
             case "take":

@@ -26,7 +26,7 @@ function base(title) {
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line-strong"), font: { color: colour("--ink") } },
     hovermode: "x unified",
     showlegend: true,
-    legend: { orientation: "h", y: -0.16, traceorder: "normal" },
+    legend: { orientation: "h", y: -0.12, traceorder: "normal" },
   };
 }
 
@@ -48,7 +48,9 @@ function timeFigure(app, channel, title) {
   const layout = {
     ...base(title),
     xaxis: {
-      title: { text: app.t("analyse.axis.time") },
+      // Below the ribbon, not between it and the areas.
+      anchor: "free",
+      position: 0,
       range: [0, channel.durationS],
       gridcolor: line,
       zeroline: false,

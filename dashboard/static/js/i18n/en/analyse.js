@@ -24,7 +24,6 @@ export default {
   "analyse.state.running": "Analysing",
   "analyse.state.done": "Done",
   "analyse.state.failed": "Failed",
-  "analyse.axis.time": "Time",
   "analyse.segments": "Segments and gaps ({n})",
   "analyse.more_rows": "{n} more are in the CSV and the JSON",
   "analyse.column.time": "Time",

@@ -24,7 +24,6 @@ export default {
   "analyse.state.running": "正在分析",
   "analyse.state.done": "完成",
   "analyse.state.failed": "失败",
-  "analyse.axis.time": "时间",
   "analyse.segments": "片段与空白（{n}）",
   "analyse.more_rows": "其余 {n} 行见 CSV 和 JSON",
   "analyse.column.time": "时间",
