@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import mimetypes
 from collections.abc import Callable
@@ -79,13 +80,15 @@ class Pages:
         headers = {
             "Content-Security-Policy": content_security_policy(own, ingest),
             "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-            hdrs.CACHE_CONTROL: _REVALIDATE,
+            # Small, and its policy changes with the ingest's address: nobody is to keep it.
+            hdrs.CACHE_CONTROL: "no-store",
         }
         index = self._folder / "index.html"
-        if not index.is_file():
-            return web.Response(text=_PLACEHOLDER, content_type="text/html", headers=headers)
-        headers[hdrs.CONTENT_TYPE] = "text/html; charset=utf-8"
-        return web.FileResponse(index, headers=headers)
+        try:
+            text = await asyncio.to_thread(index.read_text, encoding="utf-8")
+        except FileNotFoundError:
+            text = _PLACEHOLDER
+        return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/static/...``."""

@@ -18,6 +18,8 @@ __all__ = ["Form", "Upload", "clean_name", "read_form"]
 
 _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
+_STALLED_S = 30.0
+"""Longest wait for more of a file: an upload that stalls holds a place others wait for."""
 _MAX_FIELD_BYTES = 64
 _MAX_NAME = 120
 
@@ -101,7 +103,7 @@ async def _save(part: BodyPartReader, path: Path, max_bytes: int) -> None:
     num_bytes = 0
     waiting = bytearray()
     with path.open("wb") as file:
-        while chunk := await part.read_chunk(_CHUNK_BYTES):
+        while chunk := await _more(part):
             num_bytes += len(chunk)
             if num_bytes > max_bytes:
                 raise ApiError(
@@ -115,6 +117,16 @@ async def _save(part: BodyPartReader, path: Path, max_bytes: int) -> None:
         await asyncio.to_thread(file.write, bytes(waiting))
     if not num_bytes:
         raise ApiError("bad_request", "got an empty file, expected audio")
+
+
+async def _more(part: BodyPartReader) -> bytes:
+    try:
+        async with asyncio.timeout(_STALLED_S):
+            return await part.read_chunk(_CHUNK_BYTES)
+    except TimeoutError:
+        raise ApiError(
+            "bad_request", f"got no more of the file for {_STALLED_S:.0f} s, expected it to go on"
+        ) from None
 
 
 def clean_name(name: str) -> str:

@@ -73,6 +73,8 @@ class SampleCalls:
         options = StreamOptions(
             channels=tuple(ChannelSpec(role=role) for role in SAMPLE_CALL_ROLES),
             name="Sample call",
+            # So that the stream's page can show single frames.
+            wants=frozenset(("points", "frames")),
             token=self._token,
             reconnect_timeout_s=5.0,
         )

@@ -27,7 +27,7 @@ async def test_every_page_is_the_shell(path: str, static_dir: Path):
     async with serve_dashboard(static_dir=static_dir) as lab:
         answer = await lab.client.get(path)
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["Cache-Control"] == "no-store"
         assert "<title>x</title>" in await answer.text()
 
 

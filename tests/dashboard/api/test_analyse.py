@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ import pytest
 from dashboard.config import AnalyseConfig, DashboardConfig
 from dashboard.uploads import clean_name
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
+from tests.support.virtual_time import current_loop, virtual_time
 
 
 def form(*files: tuple[str, bytes], granularity: str | None = None) -> aiohttp.FormData:
@@ -230,6 +232,21 @@ async def test_forms_that_are_none(data: bytes, content_type: str):
         headers = {"Content-Type": content_type}
         error = await lab.ask("POST", "/analyse", 400, data=data, headers=headers)
         assert error["code"] == "bad_request"
+
+
+@virtual_time
+async def test_an_upload_that_stalls_gives_its_place_back():
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF'
+        await asyncio.sleep(1000)
+
+    async with serve_dashboard(config=limited(max_waiting=1)) as lab:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        error = await lab.ask("POST", "/analyse", 400, data=stalling(), headers=headers)
+        assert "for 30 s" in error["message"]
+        lab.analyse.gate.set()
+        with current_loop().frozen():
+            assert await send(lab, ("a.wav", b"x"))
 
 
 async def test_a_form_without_a_file():
