@@ -23,6 +23,8 @@
  * @property {ModelNotice} model
  * @property {Label[]} labels  in the order of posteriors
  * @property {string[]} analyse_roles
+ * @property {{state: string, model: string, done_bytes: number, total_bytes: number | null}} upgrade
+ *   a model that is being fetched
  * @property {boolean} recording  whether audio is kept
  * @property {boolean} store  whether timelines outlive their stream
  *

@@ -1,6 +1,7 @@
 /** The live wall: every live stream a tile, the worst first. */
 import { h, onFrame } from "../dom.js";
 import { connectLive } from "../live.js";
+import { modelBadge } from "../model.js";
 import { streamName } from "../names.js";
 import { emptyState } from "../states.js";
 import { emptyWall, sampleButton } from "../wall/empty.js";
@@ -32,8 +33,9 @@ export async function mount(root, params, app) {
   const loading = h("div", { class: "tiles", role: "status", "aria-label": app.t("state.loading") });
   for (let index = 0; index < 8; index += 1) loading.append(h("div", { class: "skeleton tile-skeleton" }));
   const news = h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" });
+  const model = modelBadge(app);
   const tools = h("div", { class: "wall-tools" }, filters.element, sampleButton(app, "quiet"));
-  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), h("div", { class: "grow" }), tools);
+  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), model.element, h("div", { class: "grow" }), tools);
   root.append(head, summary.element, loading, grid.list, empty, nothing, news);
   for (const element of [grid.list, empty, nothing]) element.hidden = true;
 
@@ -56,7 +58,10 @@ export async function mount(root, params, app) {
 
   const live = connectLive({
     url: () => app.api.urlOf("/live"),
-    onState: app.connection,
+    onState(state) {
+      app.connection(state);
+      root.dataset.stale = String(state === "waiting");
+    },
     onMessage(message) {
       const first = !loaded;
       urgent ||= message.type === "snapshot";
@@ -82,5 +87,6 @@ export async function mount(root, params, app) {
     frame.cancel();
     grid.destroy();
     filters.destroy();
+    model.destroy();
   };
 }

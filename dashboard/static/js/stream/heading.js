@@ -1,6 +1,7 @@
 /** What a stream is: name, state, times, where it comes from; lag and model. */
 import { fill, h, icon, setText } from "../dom.js";
 import { serverNow } from "../api.js";
+import { noticeOf } from "../model.js";
 import { streamName } from "../names.js";
 
 /** More than this is no lag but audio that came faster or later than it was spoken. */
@@ -36,7 +37,8 @@ export class Heading {
       ),
       h("div", { class: "corner" }, this.lagBox, h("span", { class: "badge", title: stream.model.licence }, stream.model.name), this.actions),
     );
-    this.notice = stream.model.notice ? h("p", { class: "notice", role: "note" }, icon("info"), h("span", {}, stream.model.notice)) : null;
+    const notice = noticeOf(app, stream.model);
+    this.notice = notice ? h("p", { class: "notice", role: "note" }, icon("info"), h("span", {}, notice)) : null;
     /** @type {number | null} */
     this.lag_s = null;
   }
