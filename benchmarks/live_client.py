@@ -2,9 +2,10 @@
 
     python -m benchmarks.live_client --url ws://127.0.0.1:8765 --clients 50 --seconds 20
 
-Every client sends 20 ms of speech every 20 ms and reads its results. A point's **lag** is the time
-from sending the last sample its window needed, one look-ahead after the point's end, to having the
-point: what the server adds to what the window itself takes. Prints one JSON object.
+Every client sends 20 ms of speech every 20 ms (``--chunk-ms``) and reads its results. A point's
+**lag** is the time from sending the last sample its window needed, one look-ahead after the point's
+end, to having the point: what the server adds to what the window itself takes. Prints one JSON
+object.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
 __all__ = ["main"]
 
 _RATE_HZ = 16_000
-_CHUNK_S = 0.02
+_FRAME_S = 0.02
 _SPEECH_STREAMS = 8
 """Different recordings; clients share them, each beginning somewhere else."""
 _LOST_REASONS = ("overload", "error", "lost")
@@ -60,7 +61,7 @@ class Findings:
         lost_s = sum(self.gap_s[reason] for reason in _LOST_REASONS)
         figures: dict[str, Any] = {
             "points": len(self.lags_s),
-            "frames_lost": round(lost_s / _CHUNK_S),
+            "frames_lost": round(lost_s / _FRAME_S),
             "scored_s": round(self.scored_s, 1),
             "widened_points": self.widened,
             "gap_s": {reason: round(length, 2) for reason, length in self.gap_s.items()},
@@ -84,6 +85,7 @@ class Run:
     seconds: float
     warm_up_s: float
     speech: list[bytes]
+    chunk_s: float = 0.02
     findings: Findings = field(default_factory=Findings)
 
 
@@ -93,9 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--chunk-ms", type=float, default=20.0, help="audio of one message")
     parser.add_argument("--warm-up", type=float, default=6.0, help="seconds that do not count")
     options = parser.parse_args(arguments)
-    run = Run(options.url, options.seconds, options.warm_up, _speech(options.seconds))
+    speech = _speech(options.seconds)
+    run = Run(options.url, options.seconds, options.warm_up, speech, options.chunk_ms / 1000)
     asyncio.run(_run_all(run, options.clients))
     print(json.dumps(run.findings.to_json()))
 
@@ -148,10 +152,10 @@ async def _stream(run: Run, index: int) -> None:
 
 
 async def _send(run: Run, socket: Any, speech: bytes, began_s: float) -> None:
-    chunk_bytes = round(_CHUNK_S * _RATE_HZ) * 2
+    chunk_bytes = round(run.chunk_s * _RATE_HZ) * 2
     latest_s = 0.0
-    for number in range(round(run.seconds / _CHUNK_S)):
-        due_s = began_s + (number + 1) * _CHUNK_S
+    for number in range(round(run.seconds / run.chunk_s)):
+        due_s = began_s + (number + 1) * run.chunk_s
         wait_s = due_s - time.perf_counter()
         if wait_s > 0:
             await asyncio.sleep(wait_s)

@@ -1,4 +1,4 @@
-"""The server for ``benchmarks.live``, with any engine, also one that does nothing.
+"""The server for ``benchmarks.live`` and ``benchmarks.dashboard``, with any engine.
 
     python -m benchmarks.live_server --model null
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import signal
 
+from benchmarks.moody_engine import load_moody
 from benchmarks.null_engine import load_null
 from ser_engine.config import EngineConfig, ModelConfig
+from stream_server.cli.dashboard import serve_dashboard
 from stream_server.config import (
     LimitsConfig,
     ListenConfig,
@@ -23,37 +26,45 @@ from stream_server.config import (
 from stream_server.engines.pool import EnginePool
 from stream_server.quick_loop import quick_loop
 from stream_server.server import Server
+from stream_server.settings import Settings
 
 __all__ = ["main"]
+
+_MADE_UP = {"null": load_null, "moody": load_moody}
+"""Engines that compute nothing."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="compact", help="compact, null, or a model's folder")
+    parser.add_argument("--model", default="compact", help="compact, null, moody, or a folder")
     parser.add_argument("--runtime", default="auto", help="as ser_engine.model.runtime")
     parser.add_argument("--threads", type=int, default=0, help="as ser_engine.model.threads")
     parser.add_argument("--store", default="", help="SQLAlchemy URL; none: nothing is stored")
+    parser.add_argument("--dashboard", action="store_true", help="serve the dashboard too")
     options = parser.parse_args(arguments)
-    name = "compact" if options.model == "null" else options.model
+    load_first = _MADE_UP.get(options.model)
+    name = "compact" if load_first else options.model
     model = ModelConfig(name=name, runtime=options.runtime, threads=options.threads, offline=True)
     engine_config = EngineConfig(model=model)
-    engines = None
-    if options.model == "null":
-        engines = EnginePool(engine_config, load_first=load_null)
+    engines = EnginePool(engine_config, load_first=load_first) if load_first else None
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=LimitsConfig(max_streams=10_000),
         store=StoreConfig(url=options.store),
     )
+    settings = Settings(ser_engine=engine_config, stream_server=config)
     with asyncio.Runner(loop_factory=quick_loop()) as runner:
-        runner.run(_serve(engine_config, config, engines))
+        runner.run(_serve(settings, engines, dashboard=options.dashboard))
 
 
-async def _serve(
-    engine_config: EngineConfig, config: ServerConfig, engines: EnginePool | None
-) -> None:
-    server = Server(engine_config, config, engines=engines)
+async def _serve(settings: Settings, engines: EnginePool | None, *, dashboard: bool) -> None:
+    server = Server(
+        settings.ser_engine,
+        settings.stream_server,
+        engines=engines,
+        serve_more=functools.partial(serve_dashboard, settings) if dashboard else None,
+    )
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

@@ -112,6 +112,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no Chromium browser",
         "apt-get install chromium",
     ),
+    "playwright": _package("playwright", "dev"),
     "portaudio": Requirement(
         lambda: ctypes.util.find_library("portaudio") is not None,
         "the PortAudio library is not installed",

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Iterator
 from typing import Any, get_args
+from urllib.parse import quote
 
 import numpy as np
 from aiohttp import hdrs, web
@@ -179,22 +180,23 @@ class AnalyseRoutes:
         """Answer ``/analyse/{job}/result.json``."""
         job, analysis = self._done(call)
         chunks = json_chunks(analysis, job.name, job.granularity)
-        return await _download(call.request, chunks, "application/json", "result.json")
+        return await _download(call.request, chunks, "application/json", _attachment(job, ".json"))
 
     async def csv(self, call: Call) -> web.StreamResponse:
         """Answer ``/analyse/{job}/result.csv``."""
-        _, analysis = self._done(call)
+        job, analysis = self._done(call)
         chunks = csv_chunks(analysis)
-        return await _download(call.request, chunks, "text/csv; charset=utf-8", "result.csv")
+        named = _attachment(job, ".csv")
+        return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
 
     async def embedding(self, call: Call) -> web.StreamResponse:
         """Answer ``/analyse/{job}/embedding.npy``."""
-        _, analysis = self._done(call)
+        job, analysis = self._done(call)
         data = await asyncio.to_thread(_npy, analysis, call.query["channel"])
         return web.Response(
             body=data,
             content_type="application/octet-stream",
-            headers={hdrs.CONTENT_DISPOSITION: 'attachment; filename="embedding.npy"'},
+            headers={hdrs.CONTENT_DISPOSITION: _attachment(job, ".npy")},
         )
 
     def _check_ready(self) -> None:
@@ -228,13 +230,13 @@ def _accepted(jobs: list[Job]) -> web.Response:
 
 
 async def _download(
-    request: web.Request, chunks: Iterator[bytes], content_type: str, name: str
+    request: web.Request, chunks: Iterator[bytes], content_type: str, disposition: str
 ) -> web.StreamResponse:
     """Send what is made piece by piece; large results never are in memory as a whole."""
     response = web.StreamResponse(
         headers={
             hdrs.CONTENT_TYPE: content_type,
-            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}"',
+            hdrs.CONTENT_DISPOSITION: disposition,
         }
     )
     await response.prepare(request)
@@ -242,6 +244,12 @@ async def _download(
         await response.write(chunk)
     await response.write_eof()
     return response
+
+
+def _attachment(job: Job, suffix: str) -> str:
+    """Return the header that saves a result under the recording's name, whatever is in that."""
+    stem = job.name.rpartition(".")[0] or job.name
+    return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
 
 
 def _npy(analysis: Analysis, channel: int | None) -> bytes:

@@ -1,6 +1,6 @@
 /** Past streams as a table; on a narrow screen each row is a card. */
 import { h, icon } from "../dom.js";
-import { roleName, streamName } from "../names.js";
+import { inOrder, roleName, streamName } from "../names.js";
 import { colourOf, emotion, STACK_ORDER } from "../palette.js";
 
 const COLUMNS = ["name", "began", "length", "roles", "share", "alerts", "model", "actions"];
@@ -28,7 +28,7 @@ function streamRow(app, stream, remove) {
     cell("name", h("a", { href }, name), live && h("span", { class: "badge live" }, h("span", { class: "dot" }), t("common.live"))),
     cell("began", h("span", { class: "number", title: format.fullTime(stream.opened_at) }, format.dateTime(stream.opened_at))),
     cell("length", h("span", { class: "number" }, stream.duration_s === null ? "–" : format.clock(stream.duration_s))),
-    cell("roles", stream.channels.map((channel) => roleName(app, channel.role)).join(", ")),
+    cell("roles", inOrder(stream.channels).map((channel) => roleName(app, channel.role)).join(", ")),
     cell("share", shareBar(app, stream.share ?? {})),
     cell(
       "alerts",

@@ -1,0 +1,167 @@
+/** The result of one recording: scores, time series, segments, warnings, downloads. */
+import { h, icon } from "../dom.js";
+import { channelTitle } from "./result.js";
+import { emotion } from "../palette.js";
+import { loadPlotly } from "../plotly.js";
+import { toast } from "../states.js";
+import { figureOf } from "./chart.js";
+
+const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false };
+const PNG = { format: "png", width: 1200, height: 520, scale: 2 };
+const SHOWN_ROWS = 200;
+
+/**
+ * @param {import("../types.js").App} app
+ * @param {import("./jobs.js").Job} job done
+ * @param {import("./result.js").ResultView} result
+ * @returns {{element: HTMLElement, draw: () => Promise<void>, close: () => void}}
+ */
+export function makeResultView(app, job, result) {
+  const { t } = app;
+  const charts = result.channels.map(() => h("div", { class: "analyse-chart", "data-testid": "chart" }));
+  const audio = job.audioUrl && h("audio", { controls: true, preload: "metadata", src: job.audioUrl, "aria-label": t("analyse.listen") });
+  const element = h(
+    "article",
+    { class: "analyse-result", "data-testid": "result", "aria-label": job.name },
+    h(
+      "div",
+      { class: "page-head" },
+      h("h2", {}, job.name),
+      h("span", { class: "badge" }, t(`analyse.granularity.${result.granularity}`)),
+      h("span", { class: "muted number" }, facts()),
+      h("span", { class: "grow" }),
+      downloads(),
+    ),
+    result.model.notice && h("div", { class: "notice" }, icon("info"), h("p", {}, result.model.notice)),
+    audio,
+    result.channels.map((channel, at) => channelCard(channel, charts[at])),
+  );
+
+  function facts() {
+    return [app.format.seconds(result.durationS), app.format.rate(result.rateHz), result.model.name].join(" · ");
+  }
+
+  function downloads() {
+    const link = (file, text) =>
+      h("a", { class: "button", href: app.api.jobFileUrl(/** @type {string} */ (job.id), file), download: fileName(job.name, file) }, icon("download"), text);
+    return h(
+      "div",
+      { class: "analyse-downloads", role: "group", "aria-label": t("analyse.downloads") },
+      link("result.json", "JSON"),
+      link("result.csv", "CSV"),
+      result.hasEmbedding && link("embedding.npy", "NPY"),
+      h("button", { class: "button", type: "button", onclick: () => void savePng() }, icon("download"), "PNG"),
+    );
+  }
+
+  function channelCard(channel, chart) {
+    return h(
+      "section",
+      { class: "card analyse-channel", "data-testid": "channel" },
+      result.channels.length > 1 && h("h3", {}, channelTitle(app, channel.index)),
+      channel.overall && h("div", { class: "analyse-overall" }, word(channel), bars(channel)),
+      channel.warnings.map(warning),
+      channel.series && chart,
+      spanTable(channel),
+    );
+  }
+
+  function word({ overall }) {
+    return h(
+      "div",
+      { class: "mic-now-head" },
+      h("i", { class: "mic-now-swatch", style: { "--emotion": app.palette.colourOf(overall.label) }, "aria-hidden": "true" }),
+      h("div", {}, h("strong", { class: "mic-now-word", "data-testid": "overall" }, app.label(overall.label)), h("span", { class: "muted number" }, app.format.percent(overall.confidence))),
+    );
+  }
+
+  function bars(channel) {
+    const row = (label) => {
+      const score = channel.overall.scores[label];
+      const bar = h("i", { style: { "--emotion": app.palette.colourOf(label), transform: `scaleX(${score})` } });
+      return h("li", {}, h("span", {}, app.label(label)), h("span", { class: "mic-bar" }, bar), h("span", { class: "number" }, app.format.percent(score)));
+    };
+    return h("ul", { class: "mic-bars", "aria-label": t("mic.scores"), "data-testid": "scores" }, channel.labels.map(row));
+  }
+
+  function warning(each) {
+    const key = `analyse.warning.${each.code}`;
+    const title = t(key);
+    return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, title === key ? each.code : title), h("p", {}, each.message)));
+  }
+
+  function spanTable(channel) {
+    const spans = channel.spans;
+    if (spans.length === 0) return false;
+    const cells = (span) => [
+      h("td", { class: "number" }, `${app.format.moment(span.start_s)} – ${app.format.moment(span.end_s)}`),
+      h("td", {}, span.label ? emotion(app, span.label) : h("span", { class: "muted" }, t(`mic.gap.${span.reason}`))),
+      h("td", { class: "number" }, span.label ? app.format.percent(span.confidence) : ""),
+    ];
+    const row = (span) =>
+      audio
+        ? h("tr", { class: "jump", tabindex: 0, onclick: () => jump(span), onkeydown: (event) => event.key === "Enter" && jump(span) }, cells(span))
+        : h("tr", {}, cells(span));
+    return h(
+      "details",
+      { open: true },
+      h("summary", {}, t("analyse.segments", { n: spans.length })),
+      h(
+        "div",
+        { class: "analyse-table" },
+        h(
+          "table",
+          { "data-testid": "segments" },
+          h("thead", {}, h("tr", {}, ["time", "emotion", "confidence"].map((key) => h("th", { scope: "col" }, t(`analyse.column.${key}`))))),
+          h("tbody", {}, spans.slice(0, SHOWN_ROWS).map(row)),
+        ),
+      ),
+      spans.length > SHOWN_ROWS && h("p", { class: "muted" }, t("analyse.more_rows", { n: spans.length - SHOWN_ROWS })),
+    );
+  }
+
+  function jump(span) {
+    audio.currentTime = span.start_s;
+    void audio.play();
+  }
+
+  async function savePng() {
+    try {
+      const plotly = await loadPlotly();
+      for (const channel of result.channels) {
+        const title = result.channels.length > 1 ? `${job.name} · ${channelTitle(app, channel.index)}` : job.name;
+        const figure = figureOf(app, channel, title);
+        const url = await plotly.toImage({ data: figure.data, layout: { ...figure.layout, width: PNG.width, height: PNG.height } }, PNG);
+        const suffix = result.channels.length > 1 ? `.${channel.index + 1}.png` : ".png";
+        h("a", { href: url, download: fileName(job.name, "") + suffix }).click();
+      }
+    } catch (error) {
+      toast(t("analyse.png_failed", { reason: error.message }), "error");
+    }
+  }
+
+  return {
+    element,
+    async draw() {
+      if (!result.channels.some((channel) => channel.series)) return;
+      const plotly = await loadPlotly();
+      for (const [at, channel] of result.channels.entries()) {
+        if (!channel.series || !charts[at].isConnected) continue;
+        const { data, layout } = figureOf(app, channel);
+        await plotly.react(charts[at], data, layout, CONFIG);
+        charts[at].dataset.drawn = "true";
+      }
+    },
+    close() {
+      audio && audio.pause();
+      const plotly = /** @type {any} */ (window).Plotly;
+      for (const chart of charts) if (chart.dataset.drawn) plotly.purge(chart);
+    },
+  };
+}
+
+/** `call.wav` and `result.json` make `call.json`. */
+function fileName(name, file) {
+  const stem = name.replace(/\.[^.]+$/, "") || name;
+  return file ? stem + file.slice(file.lastIndexOf(".")) : stem;
+}

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.factory import build_engine
+from ser_engine.offline import (
+    Engine,
+    FrameResult,
+    StreamResult,
+    UtteranceResult,
+    analyze_file,
+)
+from tests.conftest import SpeechClip
+from tests.support.browser import BROWSER_TEST
+
+if TYPE_CHECKING:
+    from playwright.async_api import Download, Locator, Page
+
+pytestmark = BROWSER_TEST
+
+OpenPage = Callable[..., Awaitable["Page"]]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The model the server has."""
+    return build_engine(EngineConfig(model=ModelConfig(name="compact", offline=True)))
+
+
+async def choose(page: Page, *paths: Path) -> Locator:
+    """Give files to the page and return their places in its list."""
+    await page.get_by_test_id("files").set_input_files([str(path) for path in paths])
+    return page.get_by_test_id("job")
+
+
+async def is_done(job: Locator) -> None:
+    from playwright.async_api import expect
+
+    await expect(job).to_have_attribute("data-state", "done", timeout=60_000)
+
+
+async def download(page: Page, name: str, role: str = "link") -> Download:
+    group = page.get_by_role("group", name="Save the result")
+    async with page.expect_download() as waiting:
+        await group.get_by_role(role, name=name).click()  # type: ignore[arg-type]
+    return await waiting.value
+
+
+async def saved(download: Download) -> bytes:
+    path = await download.path()
+    return await asyncio.to_thread(path.read_bytes)
+
+
+def shown_percent(text: str) -> float:
+    return float(text.strip().rstrip("%").strip()) / 100
+
+
+async def test_an_upload_and_all_its_downloads(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...], engine: Engine
+):
+    from playwright.async_api import expect
+
+    clip = speech_clips[0]
+    (expected,) = analyze_file(engine, clip.path, granularity="utterance")
+    assert isinstance(expected, UtteranceResult)
+    page = await open_page("/analyse")
+    await page.get_by_test_id("granularity-utterance").click()
+    await is_done(await choose(page, clip.path))
+    await expect(page.get_by_test_id("overall")).to_have_text(expected.emotion.title())
+    rows = page.get_by_test_id("scores").get_by_role("listitem")
+    await expect(rows).to_have_count(len(expected.labels))
+    for row, posterior in zip(await rows.all(), expected.posteriors, strict=True):
+        assert shown_percent((await row.inner_text()).split("\n")[-1]) == pytest.approx(
+            posterior, abs=0.0051
+        )
+
+    found = await download(page, "JSON")
+    assert found.suggested_filename == f"{clip.path.stem}.json"
+    document = json.loads(await saved(found))
+    (channel,) = document["channels"]
+    assert channel["overall"]["emotion"] == expected.emotion
+    scores = channel["overall"]["scores"]
+    assert [scores[label] for label in expected.labels] == pytest.approx(
+        expected.posteriors, abs=1e-4
+    )
+
+    table = list(csv.DictReader(io.StringIO((await saved(await download(page, "CSV"))).decode())))
+    assert len(table) == 1
+    assert float(table[0][expected.emotion]) == pytest.approx(expected.confidence, abs=1e-4)
+
+    embedding = np.load(io.BytesIO(await saved(await download(page, "NPY"))))
+    np.testing.assert_allclose(embedding.ravel(), expected.embedding, atol=1e-4)
+
+    picture = await download(page, "PNG", role="button")
+    assert picture.suggested_filename == f"{clip.path.stem}.png"
+    assert_is_picture(await saved(picture))
+
+
+def assert_is_picture(data: bytes) -> None:
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
+    assert (width, height) == (2400, 1040)
+    assert len(data) > 10_000, "there is something on it"
+
+
+async def test_a_timeline_with_segments_and_frames(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...], engine: Engine
+):
+    from playwright.async_api import expect
+
+    clip = speech_clips[1]
+    page = await open_page("/analyse")
+    jobs = await choose(page, clip.path)
+    await is_done(jobs)
+    await expect(page.get_by_test_id("chart")).to_have_attribute("data-drawn", "true")
+    await expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()
+    (stream,) = analyze_file(engine, clip.path, granularity="stream")
+    assert isinstance(stream, StreamResult)
+    spans = len(stream.segments) + len(stream.gaps)
+    segments = page.get_by_test_id("segments").locator("tbody tr")
+    await expect(segments).to_have_count(spans)
+    document = json.loads(await saved(await download(page, "JSON")))
+    (channel,) = document["channels"]
+    assert len(channel["points"]) == len(stream.points)
+
+    # The same recording again, every 20 ms.
+    await page.get_by_test_id("granularity-frame").click()
+    await page.get_by_role("button", name="Analyse again").click()
+    await expect(page.locator(".analyse-result .badge")).to_have_text("Every 20 ms")
+    await is_done(jobs)
+    (frames,) = analyze_file(engine, clip.path, granularity="frame")
+    assert isinstance(frames, FrameResult)
+    table = list(csv.DictReader(io.StringIO((await saved(await download(page, "CSV"))).decode())))
+    assert len(table) == len(frames.logits)
+    embeddings = np.load(io.BytesIO(await saved(await download(page, "NPY"))))
+    assert embeddings.shape[-2] == len(frames.logits)
+
+
+async def test_several_at_once_and_one_that_is_no_recording(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...], tmp_path: Path
+):
+    from playwright.async_api import expect
+
+    broken = tmp_path / "letter.wav"
+    broken.write_text("Dear Sir or Madam")
+    page = await open_page("/analyse")
+    jobs = await choose(page, speech_clips[0].path, broken, speech_clips[3].path)
+    await expect(jobs).to_have_count(3)
+    await is_done(jobs.nth(0))
+    await is_done(jobs.nth(2))
+    await expect(jobs.nth(1)).to_have_attribute("data-state", "failed")
+    await expect(jobs.nth(1).locator(".job-error")).not_to_be_empty()
+    # What is chosen is shown, also after a look at another page.
+    await jobs.nth(0).get_by_role("button", name=speech_clips[0].path.name).first.click()
+    await expect(page.get_by_test_id("result")).to_have_attribute(
+        "aria-label", speech_clips[0].path.name
+    )
+    await page.locator('.nav a[href="/alerts"]').click()
+    await expect(page).to_have_url(re.compile("/alerts$"))
+    await page.go_back()
+    await expect(page.get_by_test_id("result")).to_have_attribute(
+        "aria-label", speech_clips[0].path.name
+    )
+    await page.get_by_role("button", name=f"Remove {broken.name}").click()
+    await expect(jobs).to_have_count(2)
+
+
+async def test_a_file_is_dropped_on_the_page(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...]
+):
+    page = await open_page("/analyse")
+    await page.get_by_test_id("granularity-utterance").click()
+    given = await page.evaluate_handle(
+        """(bytes) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([Uint8Array.from(bytes)], "dropped.ogg"));
+          return transfer;
+        }""",
+        list(speech_clips[0].path.read_bytes()),
+    )
+    await page.dispatch_event("h1", "drop", {"dataTransfer": given})
+    await is_done(page.get_by_test_id("job"))
+
+
+async def test_the_built_in_sample(open_page: OpenPage):
+    from playwright.async_api import expect
+
+    page = await open_page("/analyse")
+    await page.get_by_test_id("sample").click()
+    await is_done(page.get_by_test_id("job"))
+    await expect(page.get_by_test_id("channel")).to_have_count(2)
+    await expect(page.get_by_test_id("chart").nth(1)).to_have_attribute("data-drawn", "true")

@@ -1,0 +1,93 @@
+"""Every page, in both languages, on a laptop and a telephone: no error, no word missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from tests.conftest import SpeechClip
+from tests.support.browser import BROWSER_TEST, stream_clip
+from tests.support.dashboard_server import DashboardServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+pytestmark = BROWSER_TEST
+
+OpenPage = Callable[..., Awaitable["Page"]]
+
+PAGES = ("/", "/streams/{id}", "/microphone", "/analyse", "/alerts", "/history")
+_KEY = re.compile(
+    r"\b(?:mic|analyse|wall|stream|alerts|history|nav|shell|state|common|action|emotion|role)"
+    r"\.[a-z][a-z_.]+\b"
+)
+_PHONE = {"width": 390, "height": 844}
+_LAPTOP = {"width": 1366, "height": 768}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def ended_stream(server: DashboardServer, speech_clips: tuple[SpeechClip, ...]) -> str:
+    """A stream in the history."""
+    speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
+    ready = await stream_clip(server.ingest_url, speech, role="customer", name="Call 17")
+    return str(ready["stream_id"])
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_page(open_page: OpenPage, ended_stream: str, path: str, locale: str):
+    from playwright.async_api import expect
+
+    path = path.format(id=ended_stream)
+    scheme = "dark" if locale == "zh-CN" else "light"
+    page = await open_page(path, locale=locale, viewport=_LAPTOP, color_scheme=scheme)
+    await expect(page.locator("h1, .state h2").first).to_be_visible()
+    await expect(page.locator(".skeleton:visible")).to_have_count(0)
+    for size in (_LAPTOP, _PHONE):
+        await page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        overflow = await page.evaluate(
+            "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert overflow <= 0, f"the page is {overflow} px wider than {size['width']} px"
+    text = await page.locator("body").inner_text()
+    assert not _KEY.findall(text)
+    assert await page.locator("html").get_attribute("lang") == locale[:2] + (
+        "-CN" if locale == "zh-CN" else ""
+    )
+    if locale == "zh-CN":
+        assert re.search(r"[\u4e00-\u9fff]", text)
+
+
+async def test_the_switches_change_language_and_theme_and_are_remembered(open_page: OpenPage):
+    from playwright.async_api import expect
+
+    page = await open_page("/analyse")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Analyse recordings")
+    await page.locator("header button[lang=zh]").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("分析录音")
+    await page.locator("header .theme").click()
+    theme = await page.locator("html").get_attribute("data-theme")
+    assert theme in ("light", "dark")
+    await page.reload()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("分析录音")
+    await expect(page.locator("html")).to_have_attribute("data-theme", theme)
+
+
+async def test_pages_are_reached_with_the_keyboard(open_page: OpenPage):
+    from playwright.async_api import expect
+
+    page = await open_page("/microphone")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await page.keyboard.press("Tab")
+    await expect(page.locator(".skip")).to_be_focused()
+    for _ in range(4):
+        await page.keyboard.press("Tab")
+    await expect(page.locator('.nav a[href="/analyse"]')).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("/analyse$"))
+    await expect(page.get_by_role("heading", level=1)).to_be_focused()

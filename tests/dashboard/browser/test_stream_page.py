@@ -1,0 +1,107 @@
+"""The stream page: timeline, current bars, exports; alerts acknowledged beside it; the history."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from tests.conftest import SpeechClip
+from tests.support.browser import BROWSER_TEST, stream_clip
+from tests.support.dashboard_server import DashboardServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+pytestmark = BROWSER_TEST
+
+OpenPage = Callable[..., Awaitable["Page"]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def call(server: DashboardServer, speech_clips: tuple[SpeechClip, ...]) -> str:
+    """A call that raised an alert and has ended."""
+    speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
+    ready = await stream_clip(server.ingest_url, speech, role="caller", name="Call 18")
+    return str(ready["stream_id"])
+
+
+async def _download(page: Page, kind: str, folder: Path) -> Path:
+    await page.locator(".export").click()
+    async with page.expect_download() as waiting:
+        await page.locator(".menu-item", has_text=kind).click()
+    download = await waiting.value
+    path = folder / download.suggested_filename
+    await download.save_as(path)
+    return path
+
+
+async def test_a_timeline_is_seen_moved_and_taken_along(
+    open_page: OpenPage, call: str, tmp_path: Path
+):
+    from playwright.async_api import expect
+
+    page = await open_page(f"/streams/{call}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Call 18")
+    await expect(page.locator(".chart-plot .scatterlayer .trace").first).to_be_attached()
+    await expect(page.locator(".bar.is-label")).to_have_count(1)
+    await page.get_by_role("button", name="Heatmap").click()
+    await expect(page.locator(".chart-plot .heatmaplayer image").first).to_be_attached()
+
+    box = await page.locator(".chart").bounding_box()
+    assert box is not None
+    await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    await expect(page.locator(".tip")).to_be_visible()
+    await page.locator(".chart").focus()
+    await page.keyboard.press("+")
+    await page.locator(".segments summary").click()
+    await expect(page.locator(".segments tbody tr").first).to_be_visible()
+
+    image = (await _download(page, "PNG", tmp_path)).read_bytes()
+    assert image.startswith(b"\x89PNG")
+    table = (await _download(page, "CSV", tmp_path)).read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert 0 <= float(rows[0]["angry"]) <= 1
+    everything = json.loads((await _download(page, "JSON", tmp_path)).read_text("utf-8"))
+    points = [one for one in everything["results"] if one["type"] == "point"]
+    assert len(points) == len(rows)
+
+
+async def test_an_alert_leads_to_its_moment_and_is_acknowledged_there(
+    open_page: OpenPage, call: str
+):
+    from playwright.async_api import expect
+
+    page = await open_page("/alerts")
+    row = page.locator(".alert-row", has=page.locator(f'a[href="/streams/{call}"]'))
+    await row.get_by_role("link", name="Go to the moment").click()
+    await expect(page.locator(".open-alerts .notice")).to_have_count(1)
+    await page.locator(".open-alerts").get_by_role("button", name="Acknowledge").click()
+    await page.get_by_role("dialog").get_by_label("Note").fill("called back")
+    await page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+    await expect(page.locator(".open-alerts .notice")).to_have_count(0)
+    await page.locator(".nav").get_by_role("link", name="Alerts").click()
+    await page.get_by_role("button", name="Acknowledged").click()
+    await expect(row).to_contain_text("called back")
+
+
+@pytest.mark.usefixtures("call")
+async def test_a_stream_is_found_and_deleted(open_page: OpenPage):
+    from playwright.async_api import expect
+
+    page = await open_page("/history")
+    await page.get_by_label("Search names").fill("call 18")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="Delete Call 18").click()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="Delete Call 18").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(page.get_by_text("No stream matches")).to_be_visible()
