@@ -1,4 +1,4 @@
-"""Emotions have the same colours in charts, in style sheets and in terminals, with readable text."""
+"""Emotions have the same colours in charts, style sheets and terminals, with readable text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 /** Alerts: open ones, acknowledged ones, all that there were. */
+import { acknowledge } from "../alerts/acknowledge.js";
 import { fill, h, icon, whileVisible } from "../dom.js";
 import { roleName, streamName } from "../names.js";
 import { emotion } from "../palette.js";
-import { ask, describeError, emptyState, errorState, loadingState, toast } from "../states.js";
+import { emptyState, errorState, loadingState } from "../states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
 const PAGE = 50;
@@ -59,27 +60,13 @@ export async function mount(root, params, app) {
     const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.closest?.("[data-alert-id]");
     const id = focused instanceof HTMLElement ? focused.dataset.alertId : undefined;
     const more = h("button", { class: "button", type: "button", onclick: () => ((limit += PAGE), void load()) }, app.t("action.more"));
-    fill(list, h("ul", { class: "card rows" }, alerts.slice(0, limit).map((alert) => row(app, alert, acknowledge))), alerts.length > limit && more);
+    fill(list, h("ul", { class: "card rows" }, alerts.slice(0, limit).map((alert) => row(app, alert, press))), alerts.length > limit && more);
     if (id) /** @type {HTMLElement | null} */ (list.querySelector(`[data-alert-id="${CSS.escape(id)}"] .button`))?.focus();
   }
 
   /** @param {import("../types.js").AlertRecord} alert */
-  async function acknowledge(alert) {
-    const note = await ask(app, {
-      title: app.t("alerts.acknowledge_title", { rule: alert.rule }),
-      text: app.t("alerts.acknowledge_text"),
-      action: app.t("alerts.acknowledge"),
-      field: { label: app.t("alerts.note"), placeholder: app.t("alerts.note_placeholder") },
-    });
-    if (note === null) return;
-    try {
-      await app.api.acknowledge(alert.alert_id, note);
-      toast(app.t("alerts.done"));
-      app.emit("alerts");
-    } catch (error) {
-      toast(describeError(app, error), "error");
-    }
-    void load();
+  async function press(alert) {
+    if (await acknowledge(app, alert)) void load();
   }
 
   fill(list, loadingState([92, 92, 92], app.t("state.loading")));
@@ -88,9 +75,9 @@ export async function mount(root, params, app) {
 
 /**
  * @param {import("../types.js").App} app @param {import("../types.js").AlertRecord} alert
- * @param {(alert: import("../types.js").AlertRecord) => void} acknowledge
+ * @param {(alert: import("../types.js").AlertRecord) => void} press
  */
-function row(app, alert, acknowledge) {
+function row(app, alert, press) {
   const { format, t } = app;
   const kind = alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
   const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
@@ -125,7 +112,7 @@ function row(app, alert, acknowledge) {
     h(
       "div",
       { class: "alert-actions" },
-      open && h("button", { class: "button primary", type: "button", onclick: () => acknowledge(alert) }, icon("check"), t("alerts.acknowledge")),
+      open && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("alerts.acknowledge")),
       h("a", { class: "button", href: `${stream}?t=${moment_s.toFixed(1)}` }, t("alerts.jump"), icon("arrow")),
     ),
   );

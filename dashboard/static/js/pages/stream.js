@@ -7,6 +7,7 @@ import { Chart } from "../stream/chart.js";
 import { Current } from "../stream/current.js";
 import { Events } from "../stream/events.js";
 import { Heading } from "../stream/heading.js";
+import { OpenAlerts } from "../stream/open_alerts.js";
 import { Overview } from "../stream/overview.js";
 import { Player } from "../stream/player.js";
 import { Timeline } from "../stream/timeline.js";
@@ -64,6 +65,7 @@ function show(root, params, app, stream) {
     player?.seek(at_s);
   };
   const events = new Events(app, timeline, jump);
+  const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
   const recorded = inOrder(stream.channels).filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index));
   if (recorded.length > 0) player = new Player(app, stream.stream_id, recorded, (at_s) => chart.crosshair.play(at_s));
 
@@ -71,7 +73,7 @@ function show(root, params, app, stream) {
   heading.actions.append(remove);
   const back = h("a", { class: "back", href: wasLive ? "/" : "/history" }, icon("back"), app.t(wasLive ? "nav.wall" : "nav.history"));
   root.replaceChildren(
-    ...[back, heading.element, heading.notice].filter((element) => element !== null),
+    ...[back, heading.element, heading.notice, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, h("section", { class: "card chart-card", "aria-label": app.t("stream.timeline") }, toolbar.element, player?.element ?? "", chart.element, overview.element), current.element),
     events.element,
   );
@@ -87,6 +89,7 @@ function show(root, params, app, stream) {
     heading.draw();
     if (current.at_s === null) current.draw();
     events.draw();
+    openAlerts.draw();
     chart.request();
   }
 

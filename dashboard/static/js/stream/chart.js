@@ -113,7 +113,8 @@ export class Chart {
 
   /** Bring a moment to the middle. @param {number} at_s @param {number} [span_s] */
   jump(at_s, span_s = Math.min(60, this.view.to_s - this.view.from_s)) {
-    this.#setView({ from_s: at_s - span_s / 2, to_s: at_s + span_s / 2, follow: false });
+    const from_s = Math.max(0, Math.min(at_s - span_s / 2, this.timeline.end_s - span_s));
+    this.#setView({ from_s, to_s: from_s + span_s, follow: false });
     this.crosshair.pin(at_s);
   }
 
@@ -124,7 +125,14 @@ export class Chart {
 
   /** @param {Partial<View>} change */
   #setView(change) {
-    Object.assign(this.view, change);
+    const { view, timeline } = this;
+    Object.assign(view, change);
+    if (!view.follow) {
+      // Half a view beyond either end may be seen, no more.
+      const span_s = view.to_s - view.from_s;
+      view.from_s = Math.max(-span_s / 2, Math.min(view.from_s, timeline.end_s - span_s / 2));
+      view.to_s = view.from_s + span_s;
+    }
     this.request(true);
   }
 
