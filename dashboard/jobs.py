@@ -204,7 +204,7 @@ class Jobs:
 
     def _new_file(self) -> Path:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="emotion-monitor-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="emotion-monitor-uploads-"))
         handle, name = tempfile.mkstemp(dir=self._folder)
         os.close(handle)
         return Path(name)

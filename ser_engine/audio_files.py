@@ -8,7 +8,7 @@ much memory that takes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,7 @@ import soxr
 
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.resample import Resampler
 from ser_engine.types import FloatArray
 
 __all__ = ["MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ", "AudioFile", "read_audio"]
@@ -45,6 +46,8 @@ class AudioFile:
 
     Args:
         path: the file.
+        as_streamed: resample as the server does, which may not wait for a longer filter; else as
+            well as can be.
 
     Attributes:
         channels: number of channels.
@@ -55,8 +58,9 @@ class AudioFile:
             its header cannot be true.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, as_streamed: bool = False) -> None:
         self._path = Path(path)
+        self._as_streamed = as_streamed
         _refuse_what_is_no_audio(self._path)
         try:
             self._file = soundfile.SoundFile(str(self._path))
@@ -95,9 +99,7 @@ class AudioFile:
         Raises:
             AudioError: the file is damaged or cut off, or a sample is NaN or infinite.
         """
-        resampler = soxr.ResampleStream(
-            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
-        )
+        resample, finish = self._make_resampler()
         frames_read = 0
         while len(block := self._read()):
             if not np.isfinite(block).all():
@@ -107,13 +109,23 @@ class AudioFile:
                     " expected finite ones"
                 )
             frames_read += len(block)
-            if self.rate_hz != SAMPLE_RATE_HZ:
-                block = resampler.resample_chunk(block)
-            yield np.ascontiguousarray(block.T)
+            yield np.ascontiguousarray(resample(block).T)
         self._check_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
-            nothing = np.empty((0, self.channels), dtype=np.float32)
-            yield np.ascontiguousarray(resampler.resample_chunk(nothing, last=True).T)
+            yield np.ascontiguousarray(finish().T)
+
+    def _make_resampler(
+        self,
+    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
+        """Return what takes a block ``(samples, channels)``, and what gives the rest."""
+        if self._as_streamed or self.rate_hz == SAMPLE_RATE_HZ:
+            streamed = Resampler(self.rate_hz, self.channels)
+            return streamed.push, streamed.finish
+        filtered = soxr.ResampleStream(
+            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
+        )
+        nothing = np.empty((0, self.channels), dtype=np.float32)
+        return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
 
     def _read(self) -> FloatArray:
         try:
@@ -153,13 +165,17 @@ class AudioFile:
         return AudioError(f"{self._path}: {message}")
 
 
-def read_audio(path: Path | str) -> FloatArray:
+def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
     """Return a whole file as float32 ``(channels, samples)`` at 16 kHz.
+
+    Args:
+        path: the file.
+        as_streamed: see :class:`AudioFile`.
 
     Raises:
         AudioError: see :class:`AudioFile`.
     """
-    with AudioFile(path) as file:
+    with AudioFile(path, as_streamed=as_streamed) as file:
         return np.concatenate(list(file.blocks()), axis=1)
 
 

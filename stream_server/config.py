@@ -188,8 +188,9 @@ class FeedsConfig:
         check_range("feeds.max_subscribers", self.max_subscribers, 1, 100_000)
         check_range("feeds.mailbox_size", self.mailbox_size, 16, 1_000_000)
         if self.mqtt_url and not self.mqtt_url.startswith(("mqtt://", "mqtts://")):
+            # Not the URL itself: it may hold a password.
             raise ConfigError(
-                f"got feeds.mqtt_url '{self.mqtt_url}', expected mqtt://HOST or mqtts://HOST"
+                "got a feeds.mqtt_url of another kind, expected mqtt://HOST or mqtts://HOST"
             )
 
 

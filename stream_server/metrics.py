@@ -114,12 +114,8 @@ class Metrics:
     def window_answered(self, outcome: WindowOutcome = "scored") -> None:
         """A window is done with."""
         self._windows.labels(outcome).inc()
-        if outcome == "skipped":
+        if outcome in ("refused", "skipped"):
             self._skipped.inc()
-
-    def window_skipped(self) -> None:
-        """A window was given up under load."""
-        self.window_answered("skipped")
 
     def step(self, size: int, inference_s: float, waits_s: Iterable[float]) -> None:
         """A forward pass over ``size`` windows ended, each of which had waited for it."""

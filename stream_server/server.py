@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+import errno
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -175,7 +177,8 @@ class Server:
         # Feeds end before the HTTP server that carries them does.
         stack.callback(self.bus.close)
         stack.push_async_callback(self._gateway.aclose)
-        await self._gateway.start()
+        with _saying_which("port", config.listen.host, config.listen.port):
+            await self._gateway.start()
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
@@ -219,11 +222,13 @@ class Server:
         )
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
-        await web.TCPSite(self._http, listen.host, listen.http_port).start()
+        with _saying_which("http_port", listen.host, listen.http_port):
+            await web.TCPSite(self._http, listen.host, listen.http_port).start()
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run beside the server; at the end wait until it has read the bus to its end."""
         running = asyncio.create_task(task, name=name)
+        running.add_done_callback(_tell_of_failure)
 
         async def end() -> None:
             self.bus.close()
@@ -265,6 +270,32 @@ def _deleter(recordings: Recordings) -> Callable[[str], None]:
         recordings.delete(stream_id)
 
     return delete
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that was to run as long as the server: nobody waits for it by then."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("task_failed", task=task.get_name(), exc_info=error)
+
+
+@contextlib.contextmanager
+def _saying_which(setting: str, host: str, port: int) -> Iterator[None]:
+    """Say of a port that cannot be had which it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        option = f"--{setting.replace('_', '-')}"
+        remedy = (
+            f"stop the program that has it, or choose another one with {option}"
+            if error.errno == errno.EADDRINUSE
+            else "expected an address of this machine and a port this user may have"
+        )
+        raise OSError(
+            f"got listen.{setting} {port} at {host}: {reason.lower()}; {remedy}"
+        ) from error
 
 
 def _host(host: str) -> str:

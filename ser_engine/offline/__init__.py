@@ -85,7 +85,7 @@ def analyze_file(
     from ser_engine.audio_files import AudioFile
 
     settings = config or EngineConfig()
-    with AudioFile(path) as file:
+    with AudioFile(path, as_streamed=granularity == "stream") as file:
         analyzers: list[Analyzer] = [
             make_analyzer(engine, granularity, settings, embeddings=embeddings, details=details)
             for _ in range(file.channels)

@@ -18,9 +18,9 @@ import numpy as np
 
 from ser_engine.events import GapReason
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.resample import Resampler, to_clock
 from ser_engine.types import FloatArray
 from stream_server.audio.decode import decode
-from stream_server.audio.resample import Resampler, to_clock
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 

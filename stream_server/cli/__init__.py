@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from stream_server.cli.app import main
+try:
+    from stream_server.cli.app import main
+except KeyboardInterrupt:  # The imports take long enough for somebody to change their mind.
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

@@ -7,6 +7,8 @@ once: torch alone takes seconds.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,16 +42,29 @@ app.command("stream")(stream.stream)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exit status: 0, 1 where a command failed, 2 where the arguments or the settings are wrong.
+    Exit status: 0, 1 where a command failed, 2 where the arguments or the settings are wrong, 130
+    after Ctrl-C before the command could see to it.
 
     Args:
         arguments: what follows the program's name; None: those of the process.
     """
+    _make_output_safe()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="emotion-monitor")
     except SerEngineError as error:
         print(f"emotion-monitor: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _make_output_safe() -> None:
+    """Let no output be why a command fails: a closed one, or one that lacks a character."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="replace")
 
 
 def _print_version(wanted: bool) -> None:

@@ -58,7 +58,7 @@ def pull(
     from ser_engine.models.folder import FUNASR_LICENCE
     from ser_engine.models.hub_clients import MODEL_NAMES
     from stream_server.cli.models_view import fetch_with_bar
-    from stream_server.engines.pool import best_published
+    from stream_server.engines.choice import best_published
 
     config = settings_of(context).ser_engine
     known = best_published(config) if name == "auto" else known_model(name)
@@ -145,7 +145,7 @@ def _taken(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> ModelOnDisk 
 
 def _explanation(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> list[str]:
     from ser_engine.models.hub_clients import MODEL_NAMES
-    from stream_server.engines.pool import model_to_upgrade_to
+    from stream_server.engines.choice import model_to_upgrade_to
 
     name, best = config.model.name, found[0].name
     auto = replace(config, model=replace(config.model, name="auto"))

@@ -140,8 +140,11 @@ def stream(
     except MicClientError as error:
         print(f"emotion-monitor: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    except BrokenPipeError:
-        # Who read the output has gone; Python would complain of it once more at exit.
+    except OSError as error:
+        # Errors of files and of the network have been told apart above: this one is the output's.
+        if not isinstance(error, BrokenPipeError):
+            print(f"emotion-monitor: cannot write the results: {error.strerror}", file=sys.stderr)
+        # Python would complain of it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from contextlib import suppress
 from types import TracebackType
@@ -73,6 +74,9 @@ class JsonOutput(_Plain):
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
+        # JSON is UTF-8, whatever the locale says.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
 
     def say(self, event: ClientEvent) -> None:
         """Print it at once, whole."""

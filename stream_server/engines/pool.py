@@ -27,8 +27,7 @@ from ser_engine.errors import EngineDeadError, HubUnavailableError
 from ser_engine.models.find import model_to_fetch
 from ser_engine.models.folder import FUNASR_LICENCE
 from ser_engine.models.hub import FetchProgress
-from ser_engine.models.hub_clients import MODEL_NAMES
-from ser_engine.runtimes.select import choose_device
+from stream_server.engines.choice import model_to_upgrade_to
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -41,7 +40,7 @@ from stream_server.engines.loading import Load, load, load_beside_another
 from stream_server.engines.local import LocalEngine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
-__all__ = ["RETRY_INTERVAL_S", "EnginePool", "best_published", "model_to_upgrade_to"]
+__all__ = ["RETRY_INTERVAL_S", "EnginePool"]
 
 RETRY_INTERVAL_S = 3600.0
 """Time after which a hub that did not give a model is asked again."""
@@ -276,27 +275,3 @@ class EnginePool:
             _log.info(
                 "model_fetch_progress", model=progress.model, done_bytes=done, total_bytes=total
             )
-
-
-def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
-    """Return the model that is to be fetched while another one is in use.
-
-    With ``model.name: auto`` that is emotion2vec+ large on CUDA and base on a CPU, unless what is
-    in use is at least as good, or ``model.offline`` is on.
-
-    Args:
-        config: the engine's settings.
-        in_use: name of the model in use.
-    """
-    model = config.model
-    if model.name != "auto" or model.offline:
-        return None
-    wanted = best_published(config)
-    better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
-    return None if in_use in better else wanted
-
-
-def best_published(config: EngineConfig) -> str:
-    """Return the published model that suits the device: large on CUDA, base on a CPU."""
-    large, base, _ = MODEL_NAMES
-    return large if choose_device(config.model.device).startswith("cuda") else base

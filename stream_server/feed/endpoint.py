@@ -127,10 +127,10 @@ class FeedEndpoint:
             first = first + stored
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
         await response.prepare(request)
-        await response.write(f"retry: {_RECONNECT_MS}\n\n".encode())
-        await response.write(_events(first))
         pending = asyncio.create_task(_next(messages))
         try:
+            retry = f"retry: {_RECONNECT_MS}\n\n".encode()
+            await _in_time(response.write(retry + _events(first)))
             while True:
                 done, _ = await asyncio.wait((pending,), timeout=KEEPALIVE_S)
                 if not done:

@@ -12,33 +12,20 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from stream_server.config import LimitsConfig
+from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
-from stream_server.protocol.results import CloseReason
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
 
 __all__ = ["Connection"]
-
-_log = structlog.get_logger(__name__)
-
-_CLOSE_REASONS: dict[ErrorCode, CloseReason] = {
-    ErrorCode.IDLE: "idle",
-    ErrorCode.TOO_LONG: "too_long",
-    ErrorCode.TOO_MANY_MESSAGES: "too_many_messages",
-    ErrorCode.ENGINE_FAILED: "engine_failed",
-    ErrorCode.INTERNAL: "internal",
-    ErrorCode.SHUTTING_DOWN: "server_stopped",
-}
-"""What the end of a stream is called where an error ends it; others are ``protocol_error``."""
 
 _COUNTED_TOGETHER = 16
 """Messages after which their rate is looked at: there are fifty a second of every client."""
@@ -100,6 +87,12 @@ class Connection:
             await self._refuse(error)
         except ConnectionClosed:
             pass
+        except asyncio.CancelledError:
+            if self._end is None or self._task is None:
+                raise
+            self._task.uncancel()
+            self._released.set()
+            await self._refuse(self._end)
         finally:
             self._released.set()
 
@@ -129,7 +122,7 @@ class Connection:
             stream = self._registry.open(spec, token_name, self)
         try:
             await self._send(stream.ready(self._limits, resumed=resumed))
-        except ConnectionClosed:
+        except BaseException:
             self._registry.detach(stream, self)
             raise
         return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0
@@ -139,8 +132,17 @@ class Connection:
             return self._dialect.start
         try:
             async with asyncio.timeout(self._limits.start_timeout_s):
-                while not (requests := self._dialect.receive(await self._next_message())):
-                    pass
+                while True:
+                    try:
+                        requests = self._dialect.receive(await self._next_message())
+                    except ProtocolError as error:
+                        # What is merely ignored in a stream is so before it, too.
+                        if error.ends_stream:
+                            raise
+                        await self._send(error_message(error))
+                        continue
+                    if requests:
+                        break
         except TimeoutError:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"
@@ -159,8 +161,7 @@ class Connection:
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
                 raise error
-            reason = _CLOSE_REASONS.get(error.code, "protocol_error") if error else "stopped"
-            await self._registry.close(stream, reason)
+            await self._registry.close(stream, reason_of(error))
             is_delivered = await sender
             if error is not None:
                 raise error
@@ -197,8 +198,7 @@ class Connection:
             except ConnectionClosed:
                 raise
             except Exception:
-                _log.exception("stream_failed", stream_id=stream.stream_id)
-                return ProtocolError(ErrorCode.INTERNAL, "the server failed on this stream")
+                return failure(stream.stream_id)
         return self._end
 
     async def _next_message(self) -> str | bytes:
@@ -249,6 +249,8 @@ class Connection:
             pass  # The reader hears of it too.
         except ProtocolError as error:
             self._interrupt(error)
+        except Exception:
+            self._interrupt(failure(stream.stream_id))
         return False
 
     async def _send(self, message: ServerMessage) -> None:

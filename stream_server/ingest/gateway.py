@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from stream_server.access import Access, bearer_token, cookie_token, is_loopback
@@ -17,7 +18,7 @@ from stream_server.config import ServerConfig
 from stream_server.ingest.connection import Connection
 from stream_server.live.registry import StreamRegistry
 from stream_server.protocol.encoding import ResultEncoder, encode_message
-from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
 from stream_server.protocol.native import NativeDialect
 from stream_server.protocol.server_messages import error_message
 
@@ -97,10 +98,8 @@ class Gateway:
         if self._server is None:
             return
         self._server.close(close_connections=False)
-        goodbye = ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
-        await asyncio.gather(*(each.end(goodbye) for each in list(self._connections.values())))
+        await asyncio.gather(*(each.end(_goodbye()) for each in list(self._connections.values())))
         await self._registry.aclose()
-        self._server.close(close_connections=True)
         await self._server.wait_closed()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -119,7 +118,7 @@ class Gateway:
         headers = request.headers
         self._access.check_origin(headers.get("Origin"), headers.get("Host"))
         if self._draining:
-            raise ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
+            raise _goodbye()
         if not self._is_ready():
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded", retry_after_s=2.0)
         if len(self._connections) >= len(self._registry) + _MAX_UNSTARTED:
@@ -138,10 +137,17 @@ class Gateway:
 
     def _authorize(self, connection: ServerConnection, header: str | None, first: str) -> str:
         """Return the name of the token that a header or the first message carries, if any."""
-        peer = connection.remote_address
-        return self._access.authorize(header or first or None, is_loopback(peer[0])) or ""
+        try:
+            host = (connection.remote_address or ("",))[0]
+        except OSError:
+            host = ""  # It has hung up.
+        return self._access.authorize(header or first or None, is_loopback(host)) or ""
 
     async def _handle(self, websocket: ServerConnection) -> None:
+        if self._draining:
+            # Admitted just before, so it was not among those that were told.
+            await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
+            return
         request = websocket.request
         assert request is not None
         _, query = _target(request)
@@ -163,9 +169,31 @@ class Gateway:
             del self._connections[websocket]
 
 
+def _goodbye() -> ProtocolError:
+    return ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
+
+
 def _target(request: Request) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(request.path)
-    return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
+    """Return path and query.
+
+    Raises:
+        ProtocolError: it is no target of a request, or says something twice.
+    """
+    try:
+        parts = urlsplit(request.path)
+    except ValueError:
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_PATH, "got a target that is no path, expected '/'"
+        ) from None
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProtocolError(
+            ErrorCode.BAD_START, f"got {shown(twice)} more than once in the query, expected it once"
+        )
+    return parts.path, query
 
 
 def _refusal(connection: ServerConnection, error: ProtocolError) -> Response:

@@ -59,8 +59,10 @@ class StreamFactory:
             lease = self._engines.acquire()
         except EngineDeadError as error:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
-        recording = self._recordings.record(stream_id) if self._recordings else None
+        recording = None
         try:
+            if self._recordings is not None:
+                recording = self._recordings.record(stream_id)
             engine = lease.engine
             session = Session(
                 stream_id=stream_id,

@@ -37,11 +37,6 @@ class KeptResults:
         self._closed = False
 
     @property
-    def next_seq(self) -> int:
-        """``seq`` of the result that comes next."""
-        return self._next_seq
-
-    @property
     def is_closed(self) -> bool:
         """Whether the stream has ended."""
         return self._closed

@@ -15,6 +15,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+import structlog
 
 from ser_engine.batching import Priority
 from ser_engine.errors import (
@@ -33,6 +36,8 @@ from stream_server.session.windows import ChannelWindow, supersedes
 
 __all__ = ["Lane", "LaneStats"]
 
+_log = structlog.get_logger(__name__)
+
 _MAX_WAITING = 8
 """Windows that wait and cannot give way because a gap follows them. A client that interrupts its
 audio more often within the engine's delay is held back."""
@@ -46,13 +51,11 @@ class LaneStats:
         engine_s: time windows spent in the engine, waiting included.
         audio_s: audio that the answered windows moved on by.
         windows: windows answered.
-        skipped: windows given up since the stream began.
     """
 
     engine_s: float = 0.0
     audio_s: float = 0.0
     windows: float = 0.0
-    skipped: int = 0
 
     def answered(self, engine_s: float, audio_s: float) -> None:
         """Book an answer."""
@@ -65,6 +68,7 @@ class LaneStats:
 @dataclass(slots=True)
 class _Waiting:
     window: ChannelWindow
+    priority: Priority
     since_s: float
 
 
@@ -118,10 +122,10 @@ class Lane:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._gives_way_at_s(window, patient=patient)):
                     await self._moved.wait()
-        loop = asyncio.get_running_loop()
-        self._waiting.append(_Waiting(window, loop.time()))
+        priority = Priority.OFFLINE if patient else Priority.LIVE
+        self._waiting.append(_Waiting(window, priority, asyncio.get_running_loop().time()))
         if self._running is None:
-            self._start(Priority.OFFLINE if patient else Priority.LIVE)
+            self._start()
 
     async def drain(self) -> None:
         """Return when everything was answered."""
@@ -146,7 +150,7 @@ class Lane:
         if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
             return False
         self._waiting.pop()
-        self._skip(last)
+        self._skip(last, "skipped")
         return True
 
     def _gives_way_at_s(self, window: ChannelWindow, *, patient: bool) -> float | None:
@@ -156,9 +160,10 @@ class Lane:
             return None
         return last.since_s + self._patience_s
 
-    def _start(self, priority: Priority) -> None:
-        window = self._waiting.popleft().window
-        self._running = asyncio.create_task(self._run(window, priority), name="window")
+    def _start(self) -> None:
+        next_one = self._waiting.popleft()
+        running = self._run(next_one.window, next_one.priority)
+        self._running = asyncio.create_task(running, name="window")
 
     async def _run(self, window: ChannelWindow, priority: Priority) -> None:
         loop = asyncio.get_running_loop()
@@ -173,19 +178,26 @@ class Lane:
             self._running = None
             self._moved.set()
         if outcome is None:
-            self._skip(window)
+            self._skip(window, "refused")
         else:
             self._book(window, loop.time() - started_s)
-            self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
-            self._session.answer(window, outcome)
+            self._answer(window, outcome)
         if self._waiting and self._running is None:
-            self._start(priority)
+            self._start()
         self._on_answer()
 
-    def _skip(self, window: ChannelWindow) -> None:
+    def _answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
+        try:
+            self._session.answer(window, outcome)
+        except ValueError as error:
+            _log.error("window_failed", stream_id=self._session.stream_id, reason=str(error))
+            outcome = WindowError(str(error))
+            self._session.answer(window, outcome)
+        self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
+
+    def _skip(self, window: ChannelWindow, why: Literal["refused", "skipped"]) -> None:
         self._session.skip(window)
-        self.stats.skipped += 1
-        self._metrics.window_skipped()
+        self._metrics.window_answered(why)
 
     async def _score(
         self, window: ChannelWindow, priority: Priority
@@ -201,6 +213,10 @@ class Lane:
             raise
         except SerEngineError as error:
             return WindowError(str(error))
+        except Exception:
+            # Of an engine elsewhere anything may come; the windows behind this one are to go on.
+            _log.exception("window_failed", stream_id=self._session.stream_id)
+            return WindowError("the engine failed on this window")
 
     def _book(self, window: ChannelWindow, engine_s: float) -> None:
         end = window.end_sample

@@ -91,18 +91,15 @@ class StreamRegistry:
     Args:
         limits: how many and how long.
         make_runner: begins a stream with the given id. Raises ProtocolError where it cannot.
-        on_closed: told of every stream that has ended.
     """
 
     def __init__(
         self,
         limits: LimitsConfig,
         make_runner: Callable[[str, StreamSpec], StreamRunner],
-        on_closed: Callable[[RunningStream], None] = lambda stream: None,
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
-        self._on_closed = on_closed
         self._streams: dict[str, RunningStream] = {}
         self._undelivered: dict[str, RunningStream] = {}
         self._of_token: Counter[str] = Counter()
@@ -176,14 +173,19 @@ class StreamRegistry:
                 ErrorCode.BAD_START,
                 "got another format or other channels than the stream was begun with",
             )
-        while stream.holder is not None:
-            await stream.holder.end(
+        while (former := stream.holder) is not None:
+            await former.end(
                 ProtocolError(ErrorCode.REPLACED, "another connection has taken the stream up")
             )
+            self.detach(stream, former)
         if not stream.runner.has_ended():
             stream.holder = holder
             self._keep(stream)
-            await stream.runner.rejoin(request.next_sample)
+            try:
+                await stream.runner.rejoin(request.next_sample)
+            except BaseException:
+                self.detach(stream, holder)
+                raise
         elif request.token not in self._undelivered:
             return None
         return stream
@@ -192,13 +194,15 @@ class StreamRegistry:
         """Say that the connection is gone before all was said.
 
         The stream ends unless it is resumed in time. One that has ended keeps its results as long,
-        for a client that was lost before it had the last of them. Does nothing for a stream that
-        another connection holds.
+        for a client that was lost before it had the last of them; of no more streams than may
+        run. Does nothing for a stream that another connection holds.
         """
         if stream.holder is not holder:
             return
         stream.holder = None
         if stream.runner.has_ended():
+            if len(self._undelivered) >= self._limits.max_streams:
+                self._keep(self._undelivered.pop(next(iter(self._undelivered))))
             self._undelivered[stream.resume_token] = stream
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
@@ -209,10 +213,7 @@ class StreamRegistry:
         self._of_token[stream.token_name] -= 1
         if stream.expiry is not asyncio.current_task():
             self._keep(stream)
-        try:
-            await stream.runner.finish(reason)
-        finally:
-            self._on_closed(stream)
+        await stream.runner.finish(reason)
 
     async def aclose(self) -> None:
         """End every stream, all at a time."""

@@ -18,6 +18,8 @@ from stream_server.config import LimitsConfig
 from stream_server.engines.handle import EngineLease
 from stream_server.live.kept_results import KeptResults
 from stream_server.live.lane import Lane
+from stream_server.live.pace import Pace
+from stream_server.live.progress import heartbeat_of
 from stream_server.metrics import Metrics
 from stream_server.protocol.client_messages import Discarded, Flush, KeepAlive, Mark, Pause, Resume
 from stream_server.protocol.dialect import AudioData, Inbound
@@ -26,15 +28,10 @@ from stream_server.protocol.results import CloseReason, Point, Result, Warning, 
 from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recording
 from stream_server.session.session import Session
-from stream_server.session.windows import ChannelWindow
+from stream_server.session.windows import ChannelWindow, stream_key
 
 __all__ = ["StreamRunner"]
 
-_AHEAD_S = 1.0
-"""Audio this far ahead of the time since the stream began comes faster than real time: it can
-wait, so none of its windows is given up, and live audio goes before it."""
-_WARN_AHEAD_S = 5.0
-"""Far enough ahead for the client to be told."""
 _PATIENCE = 0.8
 """Share of a step a window waits before it gives way: less than one, for clients are not exact."""
 
@@ -83,10 +80,10 @@ class StreamRunner:
         self._limits = limits
         self._recording = recording
         self._now = now
-        self._started_s = asyncio.get_running_loop().time()
+        started_s = asyncio.get_running_loop().time()
+        self._pace = Pace(is_live=session.spec.live, started_s=started_s)
         self._paused_at_s: float | None = None
         self._counted_samples = 0
-        self._warned_ahead = False
         self._dead: EngineDeadError | None = None
         self.timeline = lease.engine.config.timeline
         self._step_s = self.timeline.step_ms / 1000
@@ -170,33 +167,29 @@ class StreamRunner:
                     await self._put(self.session.finish())
                     await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
         finally:
-            for lane in self._lanes.values():
-                await lane.aclose()
-            self._end()
+            try:
+                for lane in self._lanes.values():
+                    await lane.aclose()
+            finally:
+                self._end()
 
     # -- what is told -----------------------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
         """Return how the stream is doing."""
-        session = self.session
-        stats = [lane.stats for lane in self._lanes.values()]
-        audio_s = sum(each.audio_s for each in stats)
-        windows = sum(each.windows for each in stats)
-        lag_s = max(session.received_s - session.published_s, 0.0)
-        self._metrics.lag(lag_s)
-        return Heartbeat(
-            stream_id=session.stream_id,
-            received_samples=session.received_samples,
+        heartbeat = heartbeat_of(
+            self.session,
+            [lane.stats for lane in self._lanes.values()],
             received_controls=self.received_controls,
-            received_s=round(session.received_s, 3),
-            published_s=round(session.published_s, 3),
-            lag_ms=round(lag_s * 1000, 1),
-            real_time_factor=round(sum(s.engine_s for s in stats) / audio_s, 4) if audio_s else 0.0,
-            effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+            step_s=self._step_s,
         )
+        self._metrics.lag(heartbeat.lag_ms / 1000)
+        return heartbeat
 
     def warn_dropped(self, count: int) -> None:
-        """Say that the client reads too slowly."""
+        """Say that the client reads too slowly. After the last result nothing is said any more."""
+        if self.results.is_closed:
+            return
         self._warn("results_dropped", f"{count} results were dropped: they were not read in time")
         self._publish()
 
@@ -208,16 +201,18 @@ class StreamRunner:
         while self.session.has_backlog:
             await self._put(self.session.advance())
             self._publish()
+            # A message may hold minutes: other streams have their turn in between.
+            await asyncio.sleep(0)
         if self.session.clock_samples == clock:
             return
         self._count_audio()
-        for error in self.session.take_errors():
-            raise error
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
             raise ProtocolError(
                 ErrorCode.TOO_LONG,
                 f"got more than {self._limits.max_stream_s:g} s of audio, expected less",
             )
+        if errors := self.session.take_errors():
+            raise errors[0]
 
     def _count_audio(self) -> None:
         clock = self.session.clock_samples
@@ -227,20 +222,13 @@ class StreamRunner:
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
         if not windows:
             return
-        is_live, ahead_s = self.session.spec.live, self._ahead_s()
+        received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
+        patient = self._pace.can_wait(received_s, now_s)
         for window in windows:
-            await self._lanes[window.channel].put(window, patient=not is_live or ahead_s > _AHEAD_S)
+            await self._lanes[window.channel].put(window, patient=patient)
             self._check_engine()
-        if is_live and ahead_s > _WARN_AHEAD_S and not self._warned_ahead:
-            self._warned_ahead = True
-            self._warn(
-                "faster_than_real_time",
-                f"live audio comes {ahead_s:.0f} s ahead of time; say 'live': false of a recording",
-            )
-
-    def _ahead_s(self) -> float:
-        elapsed_s = asyncio.get_running_loop().time() - self._started_s
-        return self.session.received_s - elapsed_s
+        if warning := self._pace.warning(received_s, now_s):
+            self._warn("faster_than_real_time", warning)
 
     def _measured_pause_samples(self) -> int:
         if self._paused_at_s is None:
@@ -285,16 +273,18 @@ class StreamRunner:
 
     def _end(self) -> None:
         assert self.close_reason is not None, "only what was told to end ends"
-        self._count_audio()
-        self._alert(self._evaluator.finish())
-        self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
-        self._publish()
-        self.results.close()
-        for channel in self._lanes:
-            self._lease.engine.forget(f"{self.session.stream_id}/{channel}")
-        self._lease.release()
-        if self._recording is not None:
-            self._recording.close()
+        try:
+            self._count_audio()
+            self._alert(self._evaluator.finish())
+            self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
+            self._publish()
+        finally:
+            self.results.close()
+            for channel in self._lanes:
+                self._lease.engine.forget(stream_key(self.session.stream_id, channel))
+            self._lease.release()
+            if self._recording is not None:
+                self._recording.close()
 
     def _engine_died(self, error: EngineDeadError) -> None:
         self._dead = error

@@ -14,7 +14,7 @@ from stream_server.audio.quality import Finding, QualityMonitor
 from stream_server.protocol.results import ChannelSummary, Warning
 from stream_server.session.result_log import ResultLog
 from stream_server.session.tally import Tally
-from stream_server.session.windows import ChannelWindow
+from stream_server.session.windows import ChannelWindow, stream_key
 
 __all__ = ["AnalysedChannel"]
 
@@ -55,7 +55,7 @@ class AnalysedChannel:
             config.smoothing,
             model.labels,
             self._quality,
-            f"{stream_id}/{index}",
+            stream_key(stream_id, index),
             details=details,
             min_silence_ms=config.vad.min_silence_ms,
         )

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from ser_engine.types import Window
 
-__all__ = ["ChannelWindow", "supersedes"]
+__all__ = ["ChannelWindow", "stream_key", "supersedes"]
+
+
+def stream_key(stream_id: str, channel: int) -> str:
+    """Return what the engine knows a channel of a stream by."""
+    return f"{stream_id}/{channel}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
 from stream_server.protocol.results import Result
 from stream_server.store import queries, upkeep
+from stream_server.store.claim import Claim
 from stream_server.store.database import describe, is_away, make_engine
 from stream_server.store.errors import StoreError, StoreUnavailableError
 from stream_server.store.migrate import upgrade_schema
@@ -43,6 +44,7 @@ class Store(StoreReader):
         config: the ``store`` group of the settings.
         engine: connections of the writer.
         readers: connections of the readers.
+        claim: released when the store is closed.
         owner: name of this server.
         on_deleted: told of each stream that was deleted, in a thread.
         now: the time, seconds since 1970.
@@ -53,6 +55,7 @@ class Store(StoreReader):
         config: StoreConfig,
         engine: Engine,
         readers: Engine,
+        claim: Claim,
         *,
         owner: str,
         on_deleted: Callable[[str], object] | None,
@@ -61,6 +64,7 @@ class Store(StoreReader):
         self._retention_s = config.retention_days * _DAY_S
         super().__init__(readers)
         self._engine = engine
+        self._claim = claim
         self._on_deleted = on_deleted
         self._now = now
         self.writer = StoreWriter(
@@ -93,7 +97,8 @@ class Store(StoreReader):
             ConfigError: the URL is wrong, its driver is missing, or the file cannot be made.
             StoreUnavailableError: the database does not answer.
             StoreVersionError: a newer version made the database.
-            StoreError: the database refuses, or is none.
+            StoreError: the database refuses, or is none; or it is a file that a running server of
+                this name writes to.
         """
         return await asyncio.to_thread(cls._open, config, owner, on_deleted, now)
 
@@ -107,12 +112,14 @@ class Store(StoreReader):
     ) -> Store:
         url = parse_store_url(config.url)
         engine = make_engine(url, read_only=False)
+        claim = Claim(url, owner)
         try:
             with engine.begin() as connection:
                 upgrade_schema(connection)
                 abandoned = upkeep.close_abandoned(connection, owner)
         except SQLAlchemyError as error:
             engine.dispose()
+            claim.release()
             kind = StoreUnavailableError if is_away(error) else StoreError
             raise kind(
                 f"got no use of the database {url.render_as_string()}: {describe(error)}; expected"
@@ -120,11 +127,12 @@ class Store(StoreReader):
             ) from error
         except BaseException:
             engine.dispose()
+            claim.release()
             raise
         if abandoned:
             _log.info("store_closed_abandoned_streams", streams=abandoned)
         readers = make_engine(url, read_only=True)
-        return cls(config, engine, readers, owner=owner, on_deleted=on_deleted, now=now)
+        return cls(config, engine, readers, claim, owner=owner, on_deleted=on_deleted, now=now)
 
     @property
     def is_ready(self) -> bool:
@@ -158,6 +166,7 @@ class Store(StoreReader):
         await self.writer.close(timeout_s)
         await self.close_reader()
         await asyncio.to_thread(self._engine.dispose)
+        self._claim.release()
 
     async def stats(self) -> StoreStats:
         """Return how much is stored, and how the writer is doing."""

@@ -29,7 +29,8 @@ def touched() -> Metrics:
     metrics.audio(0.5)
     metrics.window_answered()
     metrics.window_answered("error")
-    metrics.window_skipped()
+    metrics.window_answered("skipped")
+    metrics.window_answered("refused")
     metrics.step(4, 0.1, [0.02] * 4)
     metrics.point()
     metrics.lag(0.8)
@@ -84,7 +85,8 @@ def test_there_are_no_series_of_creation_times():
         ("windows_total", {"outcome": "scored"}, 1),
         ("windows_total", {"outcome": "error"}, 1),
         ("windows_total", {"outcome": "skipped"}, 1),
-        ("windows_skipped_total", {}, 1),
+        ("windows_total", {"outcome": "refused"}, 1),
+        ("windows_skipped_total", {}, 2),
         ("batch_size_sum", {}, 4),
         ("queue_wait_seconds_sum", {}, 0.08),
         ("inference_seconds_count", {}, 1),

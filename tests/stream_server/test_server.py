@@ -13,6 +13,8 @@ import aiohttp
 import numpy as np
 import pytest
 import soundfile
+import soxr
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
 from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
@@ -23,6 +25,7 @@ from ser_engine.factory import build_engine
 from ser_engine.offline import StreamResult, analyze_file
 from stream_server.alerts.rule import AlertRule, AlertsConfig
 from stream_server.config import (
+    AccessConfig,
     ListenConfig,
     RecordingConfig,
     ServerConfig,
@@ -31,6 +34,7 @@ from stream_server.config import (
 from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
 from stream_server.server import Server
+from stream_server.store import Store
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
 
@@ -59,11 +63,14 @@ async def stream_file(server: Server, path: Path, *roles: str) -> list[Any]:
 
 @pytest.fixture
 def call(tmp_path: Path) -> Path:
-    """The sample call, as a file: 16 kHz, so that it is not resampled on either way."""
+    """The sample call, as a file."""
+    return write_call(tmp_path, 16_000)
+
+
+def write_call(folder: Path, rate_hz: int) -> Path:
     samples, rate = make_sample_call()
-    assert rate == 16_000
-    path = tmp_path / "call.wav"
-    soundfile.write(path, samples, rate, subtype="PCM_16")
+    path = folder / f"call{rate_hz}.wav"
+    soundfile.write(path, soxr.resample(samples, rate, rate_hz), rate_hz, subtype="PCM_16")
     return path
 
 
@@ -71,8 +78,10 @@ def rounded(values: Any) -> tuple[float, ...]:
     return tuple(round(float(value), 5) for value in values)
 
 
-async def test_a_stream_says_what_the_file_says(tmp_path: Path, call: Path):
+@pytest.mark.parametrize("rate_hz", [16_000, 8000, 44_100])
+async def test_a_stream_says_what_the_file_says(tmp_path: Path, rate_hz: int):
     """Promise 3: streaming a file through the server, and analysing it as a stream."""
+    call = write_call(tmp_path, rate_hz)
     async with serving(tmp_path) as server:
         seen = await stream_file(server, call, "caller", "customer")
     engine = build_engine(ENGINE)
@@ -204,7 +213,23 @@ async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
     async with serving(tmp_path) as server:
         port = int(server.ingest_url.rpartition(":")[2])
         config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""))
-        with pytest.raises(OSError, match="address already in use"):
+        expected = f"got listen.port {port} at .*: address already in use; .*--port$"
+        with pytest.raises(OSError, match=f"^{expected}"):
+            async with Server(ENGINE, config):
+                pass
+        listen = ListenConfig("127.0.0.1", 0, int(server.http_url.rpartition(":")[2]))
+        with pytest.raises(OSError, match=r"^got listen.http_port .*--http-port$"):
+            async with Server(ENGINE, ServerConfig(listen=listen, store=StoreConfig(url=""))):
+                pass
+
+
+async def test_an_address_that_cannot_be_had_is_said_at_once():
+    access = AccessConfig(tokens={"one": "0123456789abcdef"})
+    for host in ("192.0.2.77", "no.such.host.invalid"):
+        config = ServerConfig(
+            listen=ListenConfig(host, 0, 0), access=access, store=StoreConfig(url="")
+        )
+        with pytest.raises(OSError, match=f"^got listen.http_port 0 at {host}: .*; expected"):
             async with Server(ENGINE, config):
                 pass
 
@@ -230,3 +255,17 @@ async def test_until_the_model_is_there_streams_are_refused(tmp_path: Path):
     finally:
         await starting
         await server.__aexit__(None, None, None)
+
+
+async def test_a_task_of_the_server_that_fails_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(store: Store, *_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Store, "run", fail)
+    with capture_logs() as logs:
+        async with serving(tmp_path):
+            await asyncio.sleep(0)
+    failed = [entry for entry in logs if entry["event"] == "task_failed"]
+    assert [entry["task"] for entry in failed] == ["store"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +18,8 @@ import soundfile
 
 from mic_client import devices
 from stream_server.cli import main
+from stream_server.cli.stream_output import JsonOutput
+from stream_server.protocol.results import Marked
 from tests.requirements import REPOSITORY
 from tests.support.fake_sounddevice import FakeSounddevice, device
 from tests.support.fake_stream_server import FakeStreamServer, Refusal
@@ -161,6 +165,40 @@ async def test_a_reader_that_leaves_is_no_traceback(recording: Path):
             assert process.stderr is not None
             assert await process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_json_is_utf_8_whatever_the_locale_says(monkeypatch: pytest.MonkeyPatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    JsonOutput().say(Marked(stream_id="s", seq=1, name="出口", at_sample=0, at_s=0.0))
+    assert json.loads(written.getvalue().decode())["name"] == "出口"
+
+
+async def test_a_full_disk_is_one_line(recording: Path):
+    async with FakeStreamServer().running() as server:
+        arguments = ("--url", server.url, "--file", recording, "--json", "--speed", "max")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _WITHOUT_TORCH, "stream", *map(str, arguments)),
+            cwd=REPOSITORY,
+            stdout=os.open("/dev/full", os.O_WRONLY),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert errors == b"emotion-monitor: cannot write the results: No space left on device\n"
+
+
+async def test_without_an_output_it_streams_all_the_same(recording: Path):
+    async with FakeStreamServer().running() as server:
+        process = await asyncio.create_subprocess_shell(
+            f"{sys.executable} -m stream_server stream --url {server.url} --file {recording}"
+            " --speed max >&-",
+            cwd=REPOSITORY,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
 
 
 def run_here(*arguments: object) -> int:

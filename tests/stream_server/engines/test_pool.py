@@ -20,7 +20,7 @@ from ser_engine.errors import (
 )
 from ser_engine.models.hub import FetchProgress, ProgressCallback
 from stream_server.engines.loading import EngineMaker
-from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool, model_to_upgrade_to
+from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool
 from stream_server.engines.status import UpgradeState
 from tests.support.fake_core import TimedWorker, a_window
 from tests.support.virtual_time import current_loop, virtual_time
@@ -361,28 +361,3 @@ async def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start(models_dir
     assert [worker.closed for worker in lab.workers] == [True]
     assert lab.pool.status().engines == ()
     await lab.pool.aclose()
-
-
-@pytest.mark.parametrize(
-    ("in_use", "device", "wanted"),
-    [
-        ("compact", "cpu", BASE),
-        (SEED, "cpu", BASE),
-        (BASE, "cpu", None),
-        (LARGE, "cpu", None),
-        ("compact", "cuda", LARGE),
-        (BASE, "cuda:1", LARGE),
-        (LARGE, "cuda", None),
-    ],
-)
-def test_what_is_better_depends_on_the_device(
-    monkeypatch: pytest.MonkeyPatch, in_use: str, device: str, wanted: str | None
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    config = EngineConfig(model=ModelConfig(device=device))
-    assert model_to_upgrade_to(config, in_use) == wanted
-
-
-@pytest.mark.parametrize("model", [ModelConfig(offline=True), ModelConfig(name="compact")])
-def test_nothing_is_better_where_none_may_be_fetched(model: ModelConfig) -> None:
-    assert model_to_upgrade_to(EngineConfig(model=model), "compact") is None

@@ -301,6 +301,22 @@ async def test_a_subscriber_that_takes_nothing_is_closed_in_the_end(
         assert await reader.close_code() == 4408
 
 
+@virtual_time
+async def test_a_subscriber_that_does_not_even_take_the_first_event_is_closed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with serve_feed() as server, aiohttp.ClientSession() as session:
+        monkeypatch.setattr(web.StreamResponse, "write", never)
+        async with session.get(server.url(), headers=SSE) as response:
+            async with asyncio.timeout(2 * endpoint.SEND_TIMEOUT_S):
+                with pytest.raises(aiohttp.ClientError):
+                    await response.content.readany()
+        await server.until_gone()
+
+
 def test_an_event_is_one_line_of_data():
     event = endpoint.encode_event(make_opened(name="two\nlines"))
     lines = event.decode().split("\n")

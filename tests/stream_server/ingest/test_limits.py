@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ser_engine.errors import EngineDeadError
+from stream_server.protocol.native import MAX_BAD_MESSAGES
 from stream_server.protocol.results import Gap, StreamClosed, Summary
 from stream_server.protocol.server_messages import Error, Ready
 from tests.stream_server.ingest.timelines import gaps, tiles, timeline
@@ -66,6 +67,14 @@ async def test_a_wrong_query():
         got = await refusal(lab, "/?sample_rate=1")
         assert (got["status"], got["code"]) == (400, "bad_format")
         assert "8000 to 48000" in got["message"]
+
+
+@virtual_time
+async def test_a_parameter_that_comes_twice():
+    async with live_lab() as lab:
+        got = await refusal(lab, "/?sample_rate=8000&sample_rate=16000")
+    assert (got["status"], got["code"]) == (400, "bad_start")
+    assert "'sample_rate' more than once" in got["message"]
 
 
 @virtual_time
@@ -154,6 +163,36 @@ async def test_a_first_message_that_is_none(first: Any, code: str):
         assert error.code == code
         assert close_code == error.close_code
         assert error.remedy
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ("garbage", "bad_message"),
+        ("[" * 10_000, "bad_message"),
+        ('{"type": "hello"}', "unknown_message"),
+        ('{"type": "mark", "name": "too early"}', "unexpected_message"),
+        ('{"type": "stop"}', "unexpected_message"),
+    ],
+)
+@virtual_time
+async def test_what_is_no_start_is_ignored_and_said_so(first: str, code: str):
+    async with live_lab() as lab, lab.connect() as socket:
+        await socket.send(first)
+        error = await receive(socket)
+        assert isinstance(error, Error)
+        assert (error.code, error.close_code) == (code, None)
+        await socket.send(start())
+        assert isinstance(await receive(socket), Ready)
+
+
+@virtual_time
+async def test_nothing_but_garbage_before_the_start_ends_the_connection():
+    async with live_lab() as lab, lab.connect() as socket:
+        for _ in range(MAX_BAD_MESSAGES + 1):
+            await socket.send("garbage")
+        error, close_code = await end_of(socket)
+        assert (error.code, close_code) == ("too_many_errors", 4400)
 
 
 # -- During the stream -----------------------------------------------------------------------------

@@ -319,6 +319,18 @@ async def test_the_streams_of_another_server_are_left_alone(open_store: OpenStor
     assert len(await stored(second)) == 2
 
 
+async def test_a_second_server_leaves_the_file_of_the_first_alone(tmp_path: Path):
+    """Started twice by mistake, it would take the live streams of the first for abandoned ones."""
+    config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db")
+    first = await Store.open(config)
+    await put(first, opened())
+    with pytest.raises(StoreError, match="which a running server writes to"):
+        await Store.open(config)
+    assert len(await first.list_streams(live_only=True)) == 1
+    await first.close()
+    await (await Store.open(config)).close()
+
+
 async def test_two_servers_may_open_a_new_database_at_once(open_store: OpenStore):
     stores = await asyncio.gather(
         *(open_store(options={"owner": str(number)}) for number in range(3))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_engine.resample import Resampler, to_clock
 from ser_engine.types import FloatArray
-from stream_server.audio.resample import Resampler, to_clock
 
 RATES_HZ = (8000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 

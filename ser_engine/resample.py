@@ -1,4 +1,8 @@
-"""From the client's rate to 16 kHz, without drift."""
+"""From a stream's rate to 16 kHz, without drift.
+
+The server resamples live audio with it, and so does whoever analyses a file as a stream: another
+filter, sounder as it may be, would give another timeline.
+"""
 
 from __future__ import annotations
 
