@@ -120,7 +120,7 @@ async def _run(plan: Plan, report: Report) -> None:
         alone = await _cpu_percent(server.pid, plan.seconds / 2)
         report.add(viewers=0, server_cpu_percent=alone)
         counters = [Counter() for _ in range(plan.viewers)]
-        async with _viewers(http, counters[1:]), _browser(http, counters[0]) as findings:
+        async with _browser(http, counters[0]) as findings, _viewers(http, counters[1:]):
             # Snapshots and the page's first drawing are no part of the steady state.
             await asyncio.sleep(plan.warm_up_s / 2)
             for counter in counters:
@@ -237,7 +237,7 @@ async def _viewers(http: str, counters: list[Counter]) -> AsyncIterator[None]:
             async with session.ws_connect(f"{http}/api/v1/live", max_msg_size=0) as socket:
                 async for message in socket:
                     if message.type is WSMsgType.TEXT:
-                        counter.num_bytes += len(message.data.encode())
+                        counter.num_bytes += len(message.data)
                         counter.messages += 1
 
         tasks = [asyncio.create_task(view(counter)) for counter in counters]
@@ -292,8 +292,8 @@ async def _browser(http: str, counter: Counter) -> AsyncIterator[FrameProbe]:
         page = await browser.new_page(viewport={"width": 1920, "height": 1080})
         await page.add_init_script(_PROBE)
         page.on("websocket", lambda socket: socket.on("framereceived", _adder(counter)))
-        await page.goto(http)
-        await page.locator(".tile").first.wait_for(timeout=60_000)
+        await page.goto(http, wait_until="commit", timeout=90_000)
+        await page.locator(".tile").first.wait_for(timeout=90_000)
         yield FrameProbe(page)
         await browser.close()
 
