@@ -57,7 +57,7 @@ export function makeFigure(app, timeline, view) {
     annotations: [
       ...rows.map((row) => title(app, row, colours)),
       ...rows.flatMap((row) => alertNotes(timeline, row, view, narrow)),
-      ...off.map(({ channel, middle }) => note(middle, `<b>${escape(channelName(app, channel.spec))}</b>  ${app.t("stream.role_not_analysed", { role: roleName(app, channel.spec.role) })}`, colours)),
+      ...off.map(({ channel, middle }) => note(middle, `<b>${escape(channelName(app, channel.spec))}</b>  ${narrow ? app.t("common.not_analysed") : app.t("stream.role_not_analysed", { role: roleName(app, channel.spec.role) })}`, colours)),
       ...markNotes(timeline, rows[0], view),
     ],
   };
