@@ -37,10 +37,10 @@ _UNEASY = Prosody(
     shake=0.25,
 )
 _ANGRY = Prosody(
-    pitch_semitones=5.0,
+    pitch_semitones=4.0,
     range_semitones=2.7,
     fall_semitones=0.8,
-    syllables_per_s=4.5,
+    syllables_per_s=5.0,
     level_dbfs=-15.0,
     tilt_db_per_octave=2.6,
     breath=0.38,
