@@ -20,3 +20,5 @@ bench:
 	$(python) -m benchmarks.engine --json benchmarks/results/engine.json
 	$(python) -m benchmarks.features --json benchmarks/results/features.json
 	$(python) -m benchmarks.accuracy --json training/accuracy.json
+	$(python) -m benchmarks.live --json benchmarks/results/live.json
+	$(python) -m benchmarks.dashboard --json benchmarks/results/dashboard.json

@@ -127,7 +127,7 @@ def _announce(server: Server) -> None:
     if engine.info.notice:
         _say(engine.info.notice)
     print(f"audio comes in at  {server.ingest_url}")
-    print(f"results are at     {server.http_url}", flush=True)
+    print(f"dashboard is at    {server.http_url}", flush=True)
 
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
