@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 from websockets.asyncio.client import connect
 
 from benchmarks.speech import shared_speech_dir
@@ -39,7 +39,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RATE_HZ = 16_000
 PAST_S = 75
 """How long every call has lasted when the pictures are taken."""
-SIZE = {"width": 1440, "height": 900}
+SIZE: ViewportSize = {"width": 1440, "height": 900}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ async def streams(url: str) -> AsyncIterator[str]:
     try:
         # A call that fails must not be waited for.
         waiting = asyncio.gather(*ready)
-        await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        anything: list[asyncio.Future[Any]] = [waiting, *tasks]
+        await asyncio.wait(anything, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             raise RuntimeError(f"a call ended: {[task for task in tasks if task.done()]}")
         ids = await waiting
@@ -171,8 +172,8 @@ async def stream(url: str, call: Call, audio: bytes, ready: asyncio.Future[str])
         stream_id = json.loads(await socket.recv())["stream_id"]
         heard = asyncio.create_task(listen(socket, PAST_S - 2, ready, stream_id))
         second = RATE_HZ * len(call.roles) * 2
-        for start in range(0, PAST_S * second, second):
-            await socket.send(audio[start : start + second])
+        for begin in range(0, PAST_S * second, second):
+            await socket.send(audio[begin : begin + second])
         await asyncio.shield(ready)
         at = PAST_S * second
         with contextlib.suppress(asyncio.CancelledError):
