@@ -24,7 +24,7 @@ from stream_server.config import (
     StoreConfig,
 )
 from stream_server.engines.pool import EnginePool
-from stream_server.quick_loop import quick_loop
+from stream_server.quick_loop import run
 from stream_server.server import Server
 from stream_server.settings import Settings
 
@@ -54,8 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         store=StoreConfig(url=options.store),
     )
     settings = Settings(ser_engine=engine_config, stream_server=config)
-    with asyncio.Runner(loop_factory=quick_loop()) as runner:
-        runner.run(_serve(settings, engines, dashboard=options.dashboard))
+    run(_serve(settings, engines, dashboard=options.dashboard))
 
 
 async def _serve(settings: Settings, engines: EnginePool | None, *, dashboard: bool) -> None:

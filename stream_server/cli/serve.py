@@ -40,12 +40,11 @@ def serve(
     """Serve: take audio in, score it live, tell programs of it."""
     from stream_server.engines.leaving import end_process
     from stream_server.logs import configure_logging
-    from stream_server.quick_loop import quick_loop
+    from stream_server.quick_loop import run
 
     settings = _changed(settings_of(context), host, port, http_port)
     configure_logging(settings.stream_server.logging)
-    with asyncio.Runner(loop_factory=quick_loop()) as runner:
-        status = runner.run(_serve(settings, demo))
+    status = run(_serve(settings, demo))
     end_process(status)
 
 
