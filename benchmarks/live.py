@@ -51,6 +51,7 @@ class Rung:
     seconds: float
     model: str
     runtime: str
+    models_dir: str
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
             model, runtime = _model(engine, Path(folder))
             carried = None
             for clients in rungs:
-                row = _climb(Rung(engine, clients, seconds, model, runtime))
+                row = _climb(Rung(engine, clients, seconds, model, runtime, f"{folder}/models"))
                 report.add(**row)
                 if not _is_carried(row):
                     break
@@ -123,7 +124,8 @@ def _server(rung: Rung) -> Iterator[tuple[subprocess.Popen[str], str]]:
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "benchmarks.live_server", "--model", rung.model),
-                *("--runtime", rung.runtime, "--store", f"sqlite:///{folder}/timelines.db"),
+                *("--runtime", rung.runtime, "--models-dir", rung.models_dir),
+                *("--store", f"sqlite:///{folder}/timelines.db"),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import json
 import signal
+import tempfile
 
 from benchmarks.moody_engine import load_moody
 from benchmarks.null_engine import load_null
@@ -23,6 +24,7 @@ from stream_server.config import (
     ServerConfig,
     StoreConfig,
 )
+from stream_server.engines.loading import Load
 from stream_server.engines.pool import EnginePool
 from stream_server.quick_loop import run
 from stream_server.server import Server
@@ -41,12 +43,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runtime", default="auto", help="as ser_engine.model.runtime")
     parser.add_argument("--threads", type=int, default=0, help="as ser_engine.model.threads")
     parser.add_argument("--store", default="", help="SQLAlchemy URL; none: nothing is stored")
+    parser.add_argument(
+        "--models-dir", default="", help="what is prepared of a model; none: a folder that goes"
+    )
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard too")
     options = parser.parse_args(arguments)
     load_first = _MADE_UP.get(options.model)
     name = "compact" if load_first else options.model
-    model = ModelConfig(name=name, runtime=options.runtime, threads=options.threads, offline=True)
-    engine_config = EngineConfig(model=model)
+    # Random weights are nothing that other servers should find and take for a model.
+    with tempfile.TemporaryDirectory() as folder:
+        model = ModelConfig(
+            name=name,
+            models_dir=options.models_dir or folder,
+            runtime=options.runtime,
+            threads=options.threads,
+            offline=True,
+        )
+        _run(EngineConfig(model=model), load_first, options)
+
+
+def _run(engine_config: EngineConfig, load_first: Load | None, options: argparse.Namespace) -> None:
     engines = EnginePool(engine_config, load_first=load_first) if load_first else None
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
