@@ -22,6 +22,19 @@ from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
 
+_SERVER_PACKAGES = (
+    "aiohttp",
+    "alembic",
+    "plotly",
+    "prometheus_client",
+    "safetensors",
+    "sqlalchemy",
+    "structlog",
+    "torch",
+    "webrtcvad",
+)
+"""What the extra ``server`` brings; an installation of the client does without."""
+
 app = typer.Typer(
     name="emotion-monitor",
     help="Streaming speech-emotion recognition.",
@@ -51,6 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _make_output_safe()
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="emotion-monitor")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _SERVER_PACKAGES:
+            raise
+        print(
+            f"emotion-monitor: this command needs the engine or the server, and {error.name} is not"
+            " installed; pip install 'emotion-monitor[server]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except SerEngineError as error:
         print(f"emotion-monitor: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

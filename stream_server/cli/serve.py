@@ -84,7 +84,7 @@ async def _serve(settings: Settings, demo: bool) -> int:
         _say(str(error))
         return 1
     try:
-        _announce(server)
+        _announce(server, settings.dashboard.enabled)
         if demo:
             await _play_sample_call(server, stopped)
         await stopped
@@ -120,13 +120,14 @@ def _until_signal() -> asyncio.Future[Any]:
     return stopped
 
 
-def _announce(server: Server) -> None:
+def _announce(server: Server, has_dashboard: bool) -> None:
     (engine, *_) = server.engines.status().engines
     _say(f"model: {engine.info.name} ({engine.info.licence})")
     if engine.info.notice:
         _say(engine.info.notice)
     print(f"audio comes in at  {server.ingest_url}")
-    print(f"dashboard is at    {server.http_url}", flush=True)
+    what = "dashboard is at " if has_dashboard else "feeds are at    "
+    print(f"{what}   {server.http_url}", flush=True)
 
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:

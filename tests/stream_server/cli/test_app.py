@@ -11,6 +11,7 @@ import yaml
 from ser_engine.errors import AudioError
 from stream_server.cli import app as app_module
 from stream_server.cli import main
+from tests.requirements import REPOSITORY
 
 
 def run(*arguments: str) -> int:
@@ -89,3 +90,21 @@ def test_an_error_of_the_engine_is_one_line_and_status_1(
 
 def test_an_unknown_command_is_status_2():
     assert run("no-such-command") == 2
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["analyze", "x.wav"], ["models", "list"]])
+def test_an_installation_of_the_client_says_what_is_missing(arguments: list[str]):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'structlog', 'aiohttp', 'sqlalchemy', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from stream_server.cli import main\n"
+        f"main({arguments!r})\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith("pip install 'emotion-monitor[server]'\n")
