@@ -201,7 +201,7 @@ recording = Recordings(RecordingConfig(dir=sys.argv[1])).record("s")
 for number in range(20):
     recording.tap(0, np.full(1600, 0.25, dtype=np.float32))
 path = Path(sys.argv[1]) / "s.0.flac"
-while not path.exists() or not int.from_bytes(path.read_bytes()[22:26], "big"):
+while not path.exists() or int.from_bytes(path.read_bytes()[22:26], "big") < 32_000 - 4096:
     pass
 os.kill(os.getpid(), signal.SIGKILL)
 """
