@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ser_engine.config_checks import check_range
 from ser_engine.errors import ConfigError
-from stream_server.config_checks import check_range
 
 __all__ = ["AnalyseConfig", "DashboardConfig", "WallConfig"]
 

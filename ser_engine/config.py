@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from ser_engine.config_checks import check_choice, check_range
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
 
@@ -72,14 +73,14 @@ class ModelConfig:
     """Folder of speech recordings that ``openvino-int8`` is calibrated with, once a model."""
 
     def __post_init__(self) -> None:
-        _check_choice("model.hub", self.hub, ("auto", "modelscope", "huggingface"))
-        _check_choice("model.runtime", self.runtime, get_args(RuntimeName))
-        _check_choice("model.precision", self.precision, get_args(Precision))
-        _check_choice("model.features", self.features, get_args(FeatureMode))
-        _check_range("model.hub_timeout_s", self.hub_timeout_s, 0.5, 60)
-        _check_range("model.feature_tolerance", self.feature_tolerance, 0, 1)
-        _check_range("model.feature_cache_mb", self.feature_cache_mb, 1, 1_000_000)
-        _check_range("model.threads", self.threads, 0, 1024)
+        check_choice("model.hub", self.hub, ("auto", "modelscope", "huggingface"))
+        check_choice("model.runtime", self.runtime, get_args(RuntimeName))
+        check_choice("model.precision", self.precision, get_args(Precision))
+        check_choice("model.features", self.features, get_args(FeatureMode))
+        check_range("model.hub_timeout_s", self.hub_timeout_s, 0.5, 60)
+        check_range("model.feature_tolerance", self.feature_tolerance, 0, 1)
+        check_range("model.feature_cache_mb", self.feature_cache_mb, 1, 1_000_000)
+        check_range("model.threads", self.threads, 0, 1024)
         if self.runtime == "openvino-int8" and not self.calibration_dir:
             raise ConfigError(
                 "got model.runtime openvino-int8 with model.calibration_dir '', expected a folder"
@@ -104,10 +105,10 @@ class TimelineConfig:
     """Results from less audio than this are marked provisional, 0 to 30000 ms."""
 
     def __post_init__(self) -> None:
-        _check_range("timeline.window_ms", self.window_ms, 500, 30_000)
-        _check_range("timeline.step_ms", self.step_ms, _FRAME_MS, 10_000)
-        _check_range("timeline.look_ahead_ms", self.look_ahead_ms, 0, 10_000)
-        _check_range("timeline.provisional_below_ms", self.provisional_below_ms, 0, 30_000)
+        check_range("timeline.window_ms", self.window_ms, 500, 30_000)
+        check_range("timeline.step_ms", self.step_ms, _FRAME_MS, 10_000)
+        check_range("timeline.look_ahead_ms", self.look_ahead_ms, 0, 10_000)
+        check_range("timeline.provisional_below_ms", self.provisional_below_ms, 0, 30_000)
         for name in ("window_ms", "step_ms", "look_ahead_ms"):
             if getattr(self, name) % _FRAME_MS:
                 raise ConfigError(
@@ -168,10 +169,10 @@ class SmoothingConfig:
     """Time a change must last before the label follows, 0 to 10000 ms."""
 
     def __post_init__(self) -> None:
-        _check_range("smoothing.span_ms", self.span_ms, _FRAME_MS, 30_000)
-        _check_range("smoothing.activation_threshold", self.activation_threshold, 0, 1)
-        _check_range("smoothing.deactivation_threshold", self.deactivation_threshold, 0, 1)
-        _check_range("smoothing.min_dwell_ms", self.min_dwell_ms, 0, 10_000)
+        check_range("smoothing.span_ms", self.span_ms, _FRAME_MS, 30_000)
+        check_range("smoothing.activation_threshold", self.activation_threshold, 0, 1)
+        check_range("smoothing.deactivation_threshold", self.deactivation_threshold, 0, 1)
+        check_range("smoothing.min_dwell_ms", self.min_dwell_ms, 0, 10_000)
         if self.deactivation_threshold >= self.activation_threshold:
             raise ConfigError(
                 f"got smoothing.deactivation_threshold {self.deactivation_threshold} with"
@@ -200,12 +201,12 @@ class VadConfig:
     what is beyond the look-ahead is not waited for."""
 
     def __post_init__(self) -> None:
-        _check_choice("vad.detector", self.detector, ("webrtc", "silero", "off"))
-        _check_range("vad.aggressiveness", self.aggressiveness, 0, 3)
-        _check_range("vad.speech_threshold", self.speech_threshold, 0.16, 1)
-        _check_range("vad.min_level_dbfs", self.min_level_dbfs, -120, 0)
-        _check_range("vad.hangover_ms", self.hangover_ms, 0, 2_000)
-        _check_range("vad.min_silence_ms", self.min_silence_ms, 0, 2_000)
+        check_choice("vad.detector", self.detector, ("webrtc", "silero", "off"))
+        check_range("vad.aggressiveness", self.aggressiveness, 0, 3)
+        check_range("vad.speech_threshold", self.speech_threshold, 0.16, 1)
+        check_range("vad.min_level_dbfs", self.min_level_dbfs, -120, 0)
+        check_range("vad.hangover_ms", self.hangover_ms, 0, 2_000)
+        check_range("vad.min_silence_ms", self.min_silence_ms, 0, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +225,11 @@ class BatchingConfig:
     """Times a dead worker is brought back before the engine is reported dead, 0 to 100."""
 
     def __post_init__(self) -> None:
-        _check_range("batching.max_batch_size", self.max_batch_size, 1, 1024)
-        _check_range("batching.max_wait_ms", self.max_wait_ms, 0, 1000)
-        _check_range("batching.max_pending", self.max_pending, 1, 1_000_000)
-        _check_range("batching.step_timeout_s", self.step_timeout_s, 1, 3600)
-        _check_range("batching.max_restarts", self.max_restarts, 0, 100)
+        check_range("batching.max_batch_size", self.max_batch_size, 1, 1024)
+        check_range("batching.max_wait_ms", self.max_wait_ms, 0, 1000)
+        check_range("batching.max_pending", self.max_pending, 1, 1_000_000)
+        check_range("batching.step_timeout_s", self.step_timeout_s, 1, 3600)
+        check_range("batching.max_restarts", self.max_restarts, 0, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ class OfflineConfig:
     """Longest audio scored in one forward pass; longer files are cut, 1 to 120 s."""
 
     def __post_init__(self) -> None:
-        _check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
+        check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +253,3 @@ class EngineConfig:
     vad: VadConfig = field(default_factory=VadConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"got {name} {value}, expected {low} to {high}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"got {name} '{value}', expected one of {', '.join(choices)}")

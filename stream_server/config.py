@@ -10,9 +10,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ser_engine.config_checks import check_choice, check_range
 from ser_engine.errors import ConfigError
 from stream_server.alerts.rule import AlertsConfig
-from stream_server.config_checks import check_choice, check_range
 
 __all__ = [
     "AccessConfig",

@@ -28,7 +28,7 @@ MAY_IMPORT = {
         "ser_engine.errors",
         "ser_engine.offline",
         "stream_server.bus",
-        "stream_server.config_checks",
+        "ser_engine.config_checks",
         "stream_server.feed",
         "stream_server.http",
         "stream_server.live_streams",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
+from ser_engine.config_checks import check_choice, check_range
 from ser_engine.errors import ConfigError
-from stream_server.config_checks import check_choice, check_range
 from stream_server.protocol.results import Severity
 
 __all__ = ["DEFAULT_RULES", "AlertRule", "AlertsConfig"]
