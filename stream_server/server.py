@@ -189,7 +189,7 @@ class Server:
     async def _open_store(self) -> None:
         recordings = self.recordings
         self.store = store = await Store.open(
-            self._config.store, on_deleted=_deleter(recordings) if recordings else None
+            self._config.store, on_deleted=recordings.delete if recordings else None
         )
         self._stack.push_async_callback(store.close)
         subscription = self.bus.subscribe(
@@ -263,13 +263,6 @@ class Server:
         if self.store is not None and not self.store.is_ready:
             reasons.append("the store does not answer")
         return reasons
-
-
-def _deleter(recordings: Recordings) -> Callable[[str], None]:
-    def delete(stream_id: str) -> None:
-        recordings.delete(stream_id)
-
-    return delete
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:
