@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from sqlalchemy import create_engine, event, text
@@ -19,6 +20,7 @@ NUM_READERS = 2
 """Threads, and connections, that answer reads."""
 
 _BUSY_TIMEOUT_MS = 5000
+_BUSY_PAUSE_MS = 20
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_MS = 60_000
 
@@ -110,7 +112,6 @@ def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
             "PRAGMA foreign_keys = ON",
             # Takes effect in a new file only; deleted streams then give their space back.
             "PRAGMA auto_vacuum = INCREMENTAL",
-            "PRAGMA journal_mode = WAL",
             # A commit outlives the process; only a power failure can take the last ones.
             "PRAGMA synchronous = NORMAL",
             # What is deleted is overwritten, not only forgotten.
@@ -118,6 +119,7 @@ def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
             f"PRAGMA query_only = {'ON' if read_only else 'OFF'}",
         ):
             cursor.execute(statement)
+        _use_write_ahead_log(cursor)
         cursor.close()
 
     def begin(connection: Connection) -> None:
@@ -126,3 +128,20 @@ def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Switch the file to a write-ahead log, however many open it at once.
+
+    SQLite's own busy timeout does not hold for this statement: where another connection has the
+    file of a new database, it fails at once.
+    """
+    for _ in range(_BUSY_TIMEOUT_MS // _BUSY_PAUSE_MS):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+        time.sleep(_BUSY_PAUSE_MS / 1000)
+    cursor.execute("PRAGMA journal_mode = WAL")
