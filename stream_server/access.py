@@ -64,13 +64,25 @@ class Access:
     Args:
         config: tokens and origins.
         listen: where the server listens.
+        public_url: what clients elsewhere know the server by, behind a proxy; "": there is none.
     """
 
-    def __init__(self, config: AccessConfig, listen: ListenConfig) -> None:
+    def __init__(self, config: AccessConfig, listen: ListenConfig, public_url: str = "") -> None:
         self._tokens = [(name, token.encode()) for name, token in config.tokens.items()]
         self._origins = frozenset(_normal(origin) for origin in config.allowed_origins)
         self._origin_hosts = frozenset(_host_of(origin) for origin in config.allowed_origins)
+        self._public_host = _host_of(public_url)
         self._listens_on_loopback = listen.is_loopback
+
+    def is_local(self, peer: str, host: str | None) -> bool:
+        """Whether a client is on this machine, and did not come through the proxy.
+
+        Args:
+            peer: the client's address.
+            host: the ``Host`` header.
+        """
+        is_public = bool(self._public_host) and _host_of(f"//{host or ''}") == self._public_host
+        return is_loopback(peer) and not is_public
 
     def authorize(self, token: str | None, peer_is_loopback: bool) -> str | None:
         """Return the name of who connects.
@@ -126,12 +138,12 @@ class Access:
         if not self._listens_on_loopback or host is None:
             return
         name = _host_of(f"//{host}")
-        if is_loopback(name) or (name and name in self._origin_hosts):
+        if is_loopback(name) or (name and name in (*self._origin_hosts, self._public_host)):
             return
         raise ProtocolError(
             ErrorCode.FORBIDDEN_ORIGIN,
             f"got the host name '{_shown(host)}', expected localhost, a loopback address or the"
-            " host of one of the setting access.allowed_origins",
+            " host of one of the settings access.allowed_origins and telephony.public_url",
         )
 
     def _name_of(self, token: str | None) -> str | None:

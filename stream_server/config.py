@@ -13,6 +13,7 @@ from typing import Literal
 from ser_engine.config_checks import check_choice, check_range
 from ser_engine.errors import ConfigError
 from stream_server.alerts.rule import AlertsConfig
+from stream_server.telephony_config import TelephonyConfig
 
 __all__ = [
     "AccessConfig",
@@ -68,8 +69,11 @@ class AccessConfig:
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages
     of this server's own and of loopback addresses always may, when the client is on loopback."""
+    refusal_delay_ms: int = 500
+    """How long a client whose token or signature is wrong waits for its refusal; 0 to 10000 ms."""
 
     def __post_init__(self) -> None:
+        check_range("access.refusal_delay_ms", self.refusal_delay_ms, 0, 10_000)
         for name, token in self.tokens.items():
             if len(token) < 16:
                 raise ConfigError(
@@ -220,6 +224,7 @@ class ServerConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     feeds: FeedsConfig = field(default_factory=FeedsConfig)
+    telephony: TelephonyConfig = field(default_factory=TelephonyConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ from stream_server.feed.history import StoreHistory
 from stream_server.feed.mqtt import MqttPublisher
 from stream_server.feed.source import FeedSource
 from stream_server.http.app import make_app
+from stream_server.ingest.entrances.table import make_entrances
 from stream_server.ingest.gateway import Gateway
 from stream_server.live.factory import StreamFactory
 from stream_server.live.registry import StreamRegistry
@@ -86,7 +87,7 @@ class Server:
         self.engines = engines if engines is not None else self._make_pool(engine_config)
         self._engine_config = engine_config
         self._config = config
-        self._access = Access(config.access, config.listen)
+        self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         factory = StreamFactory(
@@ -99,6 +100,7 @@ class Server:
             config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
+            entrances=make_entrances(config, self._access, self._registry.check_capacity),
         )
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()

@@ -26,7 +26,7 @@ def masked(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         # Names of tokens tell who connects, their values let them in.
-        inner = "token" if name == "tokens" else None
+        inner = "secret" if name in ("tokens", "keys") else None
         return {str(key): masked(one, inner or str(key)) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [masked(one, name) for one in value]

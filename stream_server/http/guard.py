@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from stream_server.access import Access, bearer_token, cookie_token, is_loopback
+from stream_server.access import Access, bearer_token, cookie_token
 from stream_server.http.login import LOGIN_PATH, login_page, wants_page
 from stream_server.metrics import Metrics
 from stream_server.protocol.errors import ErrorCode, ProtocolError
@@ -61,7 +61,8 @@ def _check(request: web.Request) -> None:
         return
     token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
     token = token or cookie_token(request.headers.get(hdrs.COOKIE))
-    name = access.authorize(token, is_loopback(request.remote))
+    is_local = access.is_local(request.remote or "", request.headers.get(hdrs.HOST))
+    name = access.authorize(token, is_local)
     if name is not None:
         request[TOKEN_NAME] = name
 

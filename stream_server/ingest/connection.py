@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
@@ -20,7 +20,7 @@ from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
-from stream_server.protocol.dialect import Dialect
+from stream_server.protocol.dialect import Dialect, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
@@ -31,7 +31,7 @@ _COUNTED_TOGETHER = 16
 """Messages after which their rate is looked at: there are fifty a second of every client."""
 
 _GOODBYE_S = 5.0
-"""Longest wait for a client to take the error it is closed with."""
+"""Longest wait for a client to take the error it is closed with, or to close by itself."""
 
 
 class Connection:
@@ -70,6 +70,7 @@ class Connection:
         self._heard_of = (0, now_s)  # messages by then, when they last became more
         self._task = asyncio.current_task()
         self._is_receiving = False
+        self._unread: list[Inbound] = []  # came with the request that began the stream
         self._end: ProtocolError | None = None
         self._released = asyncio.Event()
 
@@ -77,11 +78,14 @@ class Connection:
         """Serve the connection until it is closed."""
         try:
             try:
-                stream, from_seq = await self._begin()
+                begun = await self._begin()
             except ProtocolError as error:
                 self._on_refused(error.code)
                 raise
-            await self._serve(stream, from_seq)
+            if begun is None:
+                await self._close(CLOSE_NORMAL)
+            else:
+                await self._serve(*begun)
         except ProtocolError as error:
             self._released.set()
             await self._refuse(error)
@@ -112,9 +116,11 @@ class Connection:
 
     # -- beginning --------------------------------------------------------------------------------
 
-    async def _begin(self) -> tuple[RunningStream, int]:
-        """Return the stream that the first message asks for, and the first result to send."""
-        spec = await self._first_request()
+    async def _begin(self) -> tuple[RunningStream, int] | None:
+        """Return the stream the client asks for, and the first result to send; None: it goes."""
+        spec = self._dialect.start or await self._first_request()
+        if spec is None:
+            return None
         token_name = self._authorize(spec.token)
         stream = await self._registry.resume(spec, token_name, self)
         resumed = stream is not None
@@ -123,13 +129,12 @@ class Connection:
         try:
             await self._send(stream.ready(self._limits, resumed=resumed))
         except BaseException:
-            self._registry.detach(stream, self)
+            await self._leave(stream)
             raise
         return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0
 
-    async def _first_request(self) -> StreamSpec:
-        if self._dialect.start is not None:
-            return self._dialect.start
+    async def _first_request(self) -> StreamSpec | None:
+        """Return what the client wants, or None where it goes without a stream."""
         try:
             async with asyncio.timeout(self._limits.start_timeout_s):
                 while True:
@@ -141,15 +146,20 @@ class Connection:
                             raise
                         await self._send(error_message(error))
                         continue
-                    if requests:
-                        break
+                    for number, request in enumerate(requests, start=1):
+                        match request:
+                            case StreamSpec():
+                                self._unread = requests[number:]
+                                return request
+                            case Say(messages=messages):
+                                await self._say(messages)
+                            case _:
+                                assert isinstance(request, Stop), "a stream begins with its spec"
+                                return None
         except TimeoutError:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"
             ) from None
-        (spec,) = requests
-        assert isinstance(spec, StreamSpec), "a dialect begins with what the client wants"
-        return spec
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -165,19 +175,27 @@ class Connection:
             is_delivered = await sender
             if error is not None:
                 raise error
-            await self._websocket.close(CLOSE_NORMAL)
-            if not is_delivered or self._websocket.close_code == CLOSE_ABNORMAL:
+            await self._close(CLOSE_NORMAL)
+            is_lost = not is_delivered or self._websocket.close_code == CLOSE_ABNORMAL
+            if is_lost and self._dialect.can_resume:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
             # A client that says goodbye does not come back.
             await self._registry.close(stream, "stopped")
             raise
         except BaseException:
-            self._registry.detach(stream, self)
+            await self._leave(stream)
             raise
         finally:
             sender.cancel()
             await asyncio.wait([sender])
+
+    async def _leave(self, stream: RunningStream) -> None:
+        """Keep a stream whose connection is gone for a client that may come back; else end it."""
+        if self._dialect.can_resume:
+            self._registry.detach(stream, self)
+        else:
+            await self._registry.close(stream, "client_lost")
 
     async def _read(self, stream: RunningStream) -> ProtocolError | None:
         """Hand over what the client sends until it stops; return the error that ended it, if any.
@@ -187,10 +205,14 @@ class Connection:
         """
         while self._end is None:
             try:
-                for request in self._dialect.receive(await self._next_message()):
+                requests, self._unread = self._unread, []
+                for request in requests or self._dialect.receive(await self._next_message()):
                     if isinstance(request, Stop):
                         return None
-                    await stream.runner.handle(request)
+                    if isinstance(request, Say):
+                        await self._say(request.messages)
+                    else:
+                        await stream.runner.handle(request)
             except ProtocolError as error:
                 if error.ends_stream:
                     return error
@@ -254,7 +276,10 @@ class Connection:
         return False
 
     async def _send(self, message: ServerMessage) -> None:
-        for text in self._dialect.send(message):
+        await self._say(self._dialect.send(message))
+
+    async def _say(self, texts: Iterable[str | bytes]) -> None:
+        for text in texts:
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_s):
                     await self._websocket.send(text)
@@ -294,6 +319,17 @@ class Connection:
         code = error.kind.close_code
         assert code is not None, "an error that leaves the stream as it was does not end it"
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(2 * _GOODBYE_S):
                 await self._send(error_message(error))
-                await self._websocket.close(code, error.code.value)
+                await self._close(code, error.code.value)
+
+    async def _close(self, code: int, reason: str = "") -> None:
+        """Close the WebSocket, or let the client do it where that is the custom."""
+        if self._dialect.client_closes:
+            with contextlib.suppress(TimeoutError, ProtocolError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    while True:
+                        for request in self._dialect.receive(await self._websocket.recv()):
+                            if isinstance(request, Say):
+                                await self._say(request.messages)
+        await self._websocket.close(code, reason)

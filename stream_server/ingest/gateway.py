@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakKeyDictionary
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
-from stream_server.access import Access, bearer_token, cookie_token, is_loopback
+from stream_server.access import Access
 from stream_server.config import ServerConfig
 from stream_server.ingest.connection import Connection
+from stream_server.ingest.entrances.entrance import Admission, Entrance, Refusal
+from stream_server.ingest.entrances.native import NativeEntrance
+from stream_server.ingest.handshake import Handshake
 from stream_server.live.registry import StreamRegistry
-from stream_server.protocol.encoding import ResultEncoder, encode_message
 from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
-from stream_server.protocol.native import NativeDialect
-from stream_server.protocol.server_messages import error_message
 
 __all__ = ["Gateway"]
 
@@ -42,6 +42,7 @@ class Gateway:
         config: addresses and limits.
         is_ready: whether streams can be scored already.
         on_refused: told of the code of every connection that is refused.
+        entrances: ways in beside the native one, by the first part of their paths.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Gateway:
         *,
         is_ready: Callable[[], bool],
         on_refused: Callable[[ErrorCode], None],
+        entrances: Mapping[str, Entrance] | None = None,
     ) -> None:
         self._registry = registry
         self._access = access
@@ -60,7 +62,13 @@ class Gateway:
         self._on_refused = on_refused
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
-        self._encoder = ResultEncoder()
+        # A client may go between the two halves of the handshake, and nobody says so.
+        self._admitted: WeakKeyDictionary[ServerConnection, Admission] = WeakKeyDictionary()
+        self._native = NativeEntrance(access, registry.check_capacity)
+        self._entrances: dict[str, Entrance] = {"/": self._native, **(entrances or {})}
+        self._subprotocols = {
+            name for entrance in self._entrances.values() for name in entrance.subprotocols
+        }
         self._draining = False
 
     @property
@@ -82,6 +90,7 @@ class Gateway:
             self._config.listen.host,
             self._config.listen.port,
             process_request=self._admit,
+            select_subprotocol=self._select_subprotocol,
             max_size=limits.max_message_bytes * _HARD_LIMIT,
             # Compressed speech is hardly smaller, and costs more than all the rest.
             compression=None,
@@ -102,21 +111,35 @@ class Gateway:
         await self._registry.aclose()
         await self._server.wait_closed()
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake, or let it through."""
+        entrance: Entrance = self._native
         try:
-            self._check(connection, request)
+            handshake = Handshake.of(request, _peer(connection))
+            entrance = self._entrance(handshake)
+            self._check(handshake)
+            self._admitted[connection] = entrance.admit(handshake)
         except ProtocolError as error:
             self._on_refused(error.code)
-            return _refusal(connection, error)
+            if error.code is ErrorCode.UNAUTHORIZED:
+                # However the check failed, it takes the same time to be told.
+                await asyncio.sleep(self._config.access.refusal_delay_ms / 1000)
+            return _response(connection, entrance.refuse(error))
         return None
 
-    def _check(self, connection: ServerConnection, request: Request) -> None:
-        path, query = _target(request)
-        if path != "/":
-            raise ProtocolError(ErrorCode.UNKNOWN_PATH, f"got the path '{path[:60]}', expected '/'")
-        headers = request.headers
-        self._access.check_origin(headers.get("Origin"), headers.get("Host"))
+    def _entrance(self, handshake: Handshake) -> Entrance:
+        entrance = self._entrances.get(handshake.root)
+        if entrance is None or (handshake.root == "/" and handshake.path != "/"):
+            paths = "', '".join(sorted(self._entrances))
+            raise ProtocolError(
+                ErrorCode.UNKNOWN_PATH,
+                f"got the path {shown(handshake.path)}, expected one of '{paths}'",
+            )
+        return entrance
+
+    def _check(self, handshake: Handshake) -> None:
+        headers = handshake.headers
+        self._access.check_origin(headers.get("origin"), headers.get("host"))
         if self._draining:
             raise _goodbye()
         if not self._is_ready():
@@ -127,39 +150,20 @@ class Gateway:
                 f"{_MAX_UNSTARTED} connections have not begun a stream",
                 retry_after_s=self._config.limits.start_timeout_s,
             )
-        token = bearer_token(headers.get("Authorization"))
-        if query:
-            NativeDialect(query)
-            cookie = cookie_token(headers.get("Cookie"))
-            self._registry.check_capacity(self._authorize(connection, token or cookie, ""))
-        elif token is not None:
-            self._authorize(connection, token, "")
-
-    def _authorize(self, connection: ServerConnection, header: str | None, first: str) -> str:
-        """Return the name of the token that a header or the first message carries, if any."""
-        try:
-            host = (connection.remote_address or ("",))[0]
-        except OSError:
-            host = ""  # It has hung up.
-        return self._access.authorize(header or first or None, is_loopback(host)) or ""
 
     async def _handle(self, websocket: ServerConnection) -> None:
         if self._draining:
             # Admitted just before, so it was not among those that were told.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
-        request = websocket.request
-        assert request is not None
-        _, query = _target(request)
-        header = bearer_token(request.headers.get("Authorization"))
-        cookie = cookie_token(request.headers.get("Cookie"))
+        admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket,
-            NativeDialect(query, encoder=self._encoder),
+            admission.dialect,
             self._registry,
             self._config.limits,
             self._config.streams.heartbeat_ms / 1000,
-            lambda first: self._authorize(websocket, header, first or cookie or ""),
+            admission.authorize,
             self._on_refused,
         )
         self._connections[websocket] = connection
@@ -168,41 +172,28 @@ class Gateway:
         finally:
             del self._connections[websocket]
 
+    def _select_subprotocol(
+        self, connection: ServerConnection, offered: Sequence[Subprotocol]
+    ) -> Subprotocol | None:
+        """Return the first that is known of those a client asks for; others go without one."""
+        return next((name for name in offered if name in self._subprotocols), None)
+
 
 def _goodbye() -> ProtocolError:
     return ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
 
 
-def _target(request: Request) -> tuple[str, dict[str, str]]:
-    """Return path and query.
-
-    Raises:
-        ProtocolError: it is no target of a request, or says something twice.
-    """
+def _peer(connection: ServerConnection) -> str:
     try:
-        parts = urlsplit(request.path)
-    except ValueError:
-        raise ProtocolError(
-            ErrorCode.UNKNOWN_PATH, "got a target that is no path, expected '/'"
-        ) from None
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    query = dict(pairs)
-    if len(query) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ProtocolError(
-            ErrorCode.BAD_START, f"got {shown(twice)} more than once in the query, expected it once"
-        )
-    return parts.path, query
+        return str((connection.remote_address or ("",))[0])
+    except OSError:
+        return ""  # It has hung up.
 
 
-def _refusal(connection: ServerConnection, error: ProtocolError) -> Response:
-    body = encode_message(error_message(error))
-    response = connection.respond(HTTPStatus(error.kind.http_status), body + "\n")
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "application/json"
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if error.code is ErrorCode.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+def _response(connection: ServerConnection, refusal: Refusal) -> Response:
+    response = connection.respond(HTTPStatus(refusal.status), refusal.body)
+    for name, value in refusal.headers.items():
+        # Without this a header that is there already would come twice.
+        response.headers.pop(name, None)
+        response.headers[name] = value
     return response

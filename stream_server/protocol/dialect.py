@@ -17,7 +17,23 @@ from stream_server.protocol.client_messages import (
 from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["AudioData", "Dialect", "Inbound"]
+__all__ = ["AudioData", "Dialect", "Inbound", "LostSpan", "Say"]
+
+
+@dataclass(frozen=True, slots=True)
+class LostSpan:
+    """Audio of one channel that never came, while that of others did.
+
+    Attributes:
+        channel: its index.
+        start_tick: first sample that is missing, counted from the start of the
+            :class:`AudioData` it belongs to.
+        end_tick: end, not included.
+    """
+
+    channel: int
+    start_tick: int
+    end_tick: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +42,43 @@ class AudioData:
 
     Attributes:
         data: interleaved samples in the stream's format; may end within a sample.
+        lost: where a channel has nothing, whatever ``data`` holds there; only with data of whole
+            ticks, in order, not overlapping on a channel.
     """
 
     data: bytes
+    lost: tuple[LostSpan, ...] = ()
 
 
-Inbound = StreamSpec | AudioData | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop
-"""What a client asks for. A :class:`StreamSpec` begins the stream and comes once, first."""
+@dataclass(frozen=True, slots=True)
+class Say:
+    """What the protocol itself answers, at once: nobody else is asked.
+
+    Attributes:
+        messages: WebSocket messages, in order.
+    """
+
+    messages: tuple[str | bytes, ...]
+
+
+Inbound = (
+    StreamSpec | AudioData | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop | Say
+)
+"""What a client asks for. A :class:`StreamSpec` begins the stream and comes once; before it only
+:class:`Say` may come, and :class:`Stop` from a client that goes without a stream."""
 
 
 class Dialect(Protocol):
-    """One connection's protocol, without I/O."""
+    """One connection's protocol, without I/O.
+
+    Attributes:
+        can_resume: a client that is lost may come back and go on, so its stream is kept a while.
+        client_closes: the client closes the WebSocket when it has been told the last there is; the
+            server does so only if that takes too long.
+    """
+
+    can_resume: bool
+    client_closes: bool
 
     @property
     def start(self) -> StreamSpec | None:

@@ -77,6 +77,9 @@ class NativeDialect:
         ProtocolError: the query is wrong; codes as for ``start``.
     """
 
+    can_resume = True
+    client_closes = False
+
     def __init__(
         self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None
     ) -> None:

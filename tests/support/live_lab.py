@@ -25,6 +25,7 @@ from stream_server.access import Access
 from stream_server.config import AccessConfig, ListenConfig, ServerConfig
 from stream_server.engines.handle import EngineLease
 from stream_server.engines.status import PoolStatus
+from stream_server.ingest.entrances.table import make_entrances
 from stream_server.ingest.gateway import Gateway
 from stream_server.live.factory import StreamFactory
 from stream_server.live.registry import StreamRegistry
@@ -110,12 +111,14 @@ class Lab:
         self.refused: list[str] = []
         factory = StreamFactory(engine, config, self.metrics, self.published.append)
         self.registry = StreamRegistry(config.limits, factory)
+        access = Access(config.access, config.listen, config.telephony.public_url)
         self.gateway = Gateway(
             self.registry,
-            Access(config.access, config.listen),
+            access,
             config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refused.append,
+            entrances=make_entrances(config, access, self.registry.check_capacity),
         )
 
     @property
@@ -147,7 +150,7 @@ async def live_lab(
 
 def access(**tokens: str) -> ServerConfig:
     """Return settings with access tokens."""
-    return ServerConfig(access=AccessConfig(tokens=tokens))
+    return ServerConfig(access=AccessConfig(tokens=tokens, refusal_delay_ms=0))
 
 
 def level(seconds: float, amount: float) -> FloatArray:

@@ -1,0 +1,88 @@
+"""The settings of telephone platforms: the ``telephony`` group of ``stream_server``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from dataclasses import dataclass, field
+
+from ser_engine.config_checks import check_range
+from ser_engine.errors import ConfigError
+
+__all__ = ["AudioHookConfig", "AudioSocketConfig", "TelephonyConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioHookConfig:
+    """Genesys AudioHook."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: no
+    signature is asked for, on loopback only."""
+    max_age_s: float = 10.0
+    """Age at which a signature is refused; 1 to 300 s."""
+
+    def __post_init__(self) -> None:
+        check_range("telephony.audiohook.max_age_s", self.max_age_s, 1, 300)
+        for number, secret in enumerate(self.keys.values(), start=1):
+            try:
+                base64.b64decode(secret, validate=True)
+            except (binascii.Error, ValueError):
+                raise ConfigError(
+                    f"got secret {number} of telephony.audiohook.keys that is no Base64, expected"
+                    " it as Genesys shows it"
+                ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSocketConfig:
+    """Asterisk AudioSocket: plain TCP, without a way to prove who calls."""
+
+    port: int = 9092
+    """It listens here; -1 to 65535, -1: nowhere, 0: any free one."""
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks that may connect."""
+
+    def __post_init__(self) -> None:
+        check_range("telephony.audiosocket.port", self.port, -1, 65_535)
+        for network in self.allow:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ConfigError(
+                    f"got '{network}' in telephony.audiosocket.allow, expected an address or"
+                    " network, e.g. 10.0.0.0/8"
+                ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class TelephonyConfig:
+    """The whole ``telephony`` group."""
+
+    public_url: str = ""
+    """What platforms connect to, e.g. wss://monitor.example.org, where a proxy stands in front of
+    the server; signatures are made over it; "": they connect to the server itself."""
+    roles: tuple[str, str] = ("customer", "agent")
+    """Roles of a call's two sides: who called or is called, and who works here."""
+    max_jitter_ms: int = 200
+    """Longest wait for a packet that is late, in audio that came meanwhile; 20 to 2000 ms."""
+    twilio_auth_token: str = field(default="", repr=False)
+    """Twilio's auth token, which its requests are signed with; "": no signature is asked for, on
+    loopback only."""
+    plivo_auth_token: str = field(default="", repr=False)
+    """The same of Plivo."""
+    vonage_signature_secret: str = field(default="", repr=False)
+    """Vonage's signature secret, which its tokens are signed with; "": none is asked for, on
+    loopback only."""
+    audiohook: AudioHookConfig = field(default_factory=AudioHookConfig)
+    audiosocket: AudioSocketConfig = field(default_factory=AudioSocketConfig)
+
+    def __post_init__(self) -> None:
+        check_range("telephony.max_jitter_ms", self.max_jitter_ms, 20, 2000)
+        if self.public_url and not self.public_url.startswith(("ws://", "wss://")):
+            raise ConfigError(
+                f"got telephony.public_url '{self.public_url}', expected wss://HOST or ws://HOST"
+            )
+        if self.roles[0] == self.roles[1] or not all(self.roles):
+            raise ConfigError(f"got telephony.roles {list(self.roles)}, expected two that differ")
