@@ -39,6 +39,8 @@ __all__ = ["MAX_IN_FLIGHT", "PoolAnalyser"]
 MAX_IN_FLIGHT = 4
 """Windows of one file that wait for the engine, so that it is not idle while the next is read."""
 
+_MAX_READ_S = 60.0
+"""Audio that is read in one go: between two it can be told how far it is, and stopped."""
 _RETRY_S = 0.25
 _MAX_EMBEDDING_BYTES = 96 << 20
 """Memory for the embeddings of all frames of a file; a longer one has none."""
@@ -124,6 +126,9 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
             if job.is_done:
                 return await _in_thread(job.finish)
             progress(job.progress)
+            answers = []
+            if not flying:
+                continue
             done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
             answers = [(flying.pop(task), task.result()) for task in done]
     finally:
@@ -135,7 +140,7 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
 def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[PendingWindow]:
     for pending, outcome in answers:
         job.answer(pending, outcome)
-    return job.take_windows(room)
+    return job.take_windows(room, max_read_s=_MAX_READ_S)
 
 
 async def _submit(handle: EngineHandle, window: Window) -> WindowResult | WindowError:
