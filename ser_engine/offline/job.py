@@ -77,8 +77,8 @@ class AnalysisJob:
         self._blocks: Iterator[FloatArray] | None = file.blocks()
         self._block: FloatArray | None = None
         # A stream's windows fall due faster than they are answered, and hold their audio.
-        is_stream = options.granularity == "stream"
-        self._piece_samples = SAMPLE_RATE_HZ if is_stream else 1 << 30
+        piece_s = 1 if options.granularity == "stream" else 16
+        self._piece_samples = piece_s * SAMPLE_RATE_HZ
         self._channels = tuple(
             make_channel_work(info, config, self.options, file.rate_hz)
             for _ in range(file.channels)
@@ -148,10 +148,10 @@ class AnalysisJob:
         if self.is_done:
             return 1.0
         total = self._file.header_s * SAMPLE_RATE_HZ
-        heard = [channel.listener.heard_samples for channel in self._channels]
-        for pending in self._pending:
-            heard[pending.channel] = min(heard[pending.channel], pending.window.start_sample)
-        share = sum(heard) / len(heard) / total if total else 0.0
+        windows = [pending.window for pending in self._pending]
+        windows += [ask.window for channel in self._channels for ask in channel.asks]
+        first = min((window.start_sample for window in windows), default=self._heard_samples)
+        share = first / total if total else 0.0
         self._progress = max(self._progress, min(share, 0.99))
         return self._progress
 

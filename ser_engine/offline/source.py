@@ -108,10 +108,9 @@ class UnreadableSource:
         self._error = error
 
     def blocks(self) -> Iterator[FloatArray]:
-        """Raise the error.
+        """Return what raises the error when it is asked for a block."""
+        return map(self._fail, [self._error])
 
-        Raises:
-            AudioError: always.
-        """
-        raise self._error
-        yield
+    @staticmethod
+    def _fail(error: AudioError) -> FloatArray:
+        raise error
