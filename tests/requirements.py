@@ -93,6 +93,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnxruntime": _package("onnxruntime", "onnx"),
     "silero": _package("silero_vad", "silero"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "av": _package("av", "media"),
     "mosquitto": Requirement(
         lambda: (
             shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None

@@ -47,6 +47,7 @@ MODELS_MAY_IMPORT = CORE_MAY_IMPORT | {"safetensors", "yaml"}
 
 NOT_CORE = (
     "ser_engine.audio_files",
+    "ser_engine.decoders*",
     "ser_engine.resample",
     "ser_engine.offline*",
     "ser_engine.runtimes.openvino*",
