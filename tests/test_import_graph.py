@@ -54,6 +54,7 @@ NOT_CORE = (
     "ser_engine.runtimes.onnx*",
     "ser_engine.runtimes.funasr*",
     "ser_engine.models.hub*",
+    "ser_engine.speakers.campplus",
     "ser_engine.streaming.vad*",
 )
 """Modules of the engine that exist for the sake of another package."""
