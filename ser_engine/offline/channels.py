@@ -25,6 +25,7 @@ from ser_engine.offline.options import AnalysisOptions
 from ser_engine.offline.passes import Pass, PassCutter
 from ser_engine.offline.results import FrameResult, Result, StreamResult, UtteranceResult
 from ser_engine.offline.segment_scores import Scores, SegmentScores, UtteranceSegment, native_rows
+from ser_engine.offline.voices import Voices
 from ser_engine.pooling import softmax
 from ser_engine.streaming import ChannelStream
 from ser_engine.types import FloatArray, ModelInfo, Window
@@ -70,6 +71,7 @@ class UtteranceWork:
         info: the model.
         config: lengths, detector.
         listener: hears the channel. What it is not given here somebody else gives it.
+        voices: told of every frame's logits; None: nobody is.
         is_lenient: leave out what has no speech and what cannot be scored, even if that is all.
     """
 
@@ -80,10 +82,12 @@ class UtteranceWork:
         info: ModelInfo,
         config: EngineConfig,
         listener: Listener,
+        voices: Voices | None = None,
         *,
         is_lenient: bool = False,
     ) -> None:
         self.listener = listener
+        self._voices = voices
         self.asks: deque[Ask] = deque()
         self._cutter = SegmentCutter(config.offline)
         self._scores = SegmentScores(info)
@@ -125,16 +129,18 @@ class UtteranceWork:
         # Before the first speech it is not known whether there will be any.
         if span.has_speech or not (self._has_heard_speech or self._is_lenient):
             window = Window(self._held[start : end + READ_ON_SAMPLES].copy(), span.start_sample)
-            self.asks.append(Ask(window, lambda outcome: self._take(number, outcome)))
+            self.asks.append(Ask(window, lambda outcome: self._take(number, span, outcome)))
         self._held = self._held[end:].copy()
         self._held_from = span.end_sample
 
-    def _take(self, number: int, outcome: Outcome) -> None:
+    def _take(self, number: int, span: Span, outcome: Outcome) -> None:
         if isinstance(outcome, WindowError):
             if self._is_lenient:
                 return
             raise outcome
         rows = native_rows(outcome)
+        if self._voices is not None:
+            self._voices.score(span.start_sample, outcome.logits[rows])
         self._scores.put(number, Scores.of_rows(outcome.logits[rows], outcome.embeddings[rows]))
 
 
@@ -144,9 +150,16 @@ class FrameWork:
     wants_audio = True
 
     def __init__(
-        self, info: ModelInfo, config: EngineConfig, options: AnalysisOptions, listener: Listener
+        self,
+        info: ModelInfo,
+        config: EngineConfig,
+        options: AnalysisOptions,
+        listener: Listener,
+        voices: Voices | None = None,
     ) -> None:
         self.listener = listener
+        self._voices = voices
+        self._num_frames = 0
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
         self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
@@ -214,6 +227,9 @@ class FrameWork:
         if self._wants_embeddings:
             self._embeddings.append(embeddings)
         native = slice(None, None, HOP_SAMPLES // self._hop)
+        if self._voices is not None:
+            self._voices.score(self._num_frames * HOP_SAMPLES, logits[native])
+        self._num_frames += len(logits[native])
         self._open_logits = np.concatenate([self._open_logits, logits[native]])
         self._open_embeddings = np.concatenate([self._open_embeddings, embeddings[native]])
         self._close_spans()
@@ -259,7 +275,12 @@ class StreamWork:
     """
 
     def __init__(
-        self, info: ModelInfo, config: EngineConfig, options: AnalysisOptions, listener: Listener
+        self,
+        info: ModelInfo,
+        config: EngineConfig,
+        options: AnalysisOptions,
+        listener: Listener,
+        voices: Voices | None = None,
     ) -> None:
         self.listener = listener
         self.asks: deque[Ask] = deque()
@@ -267,7 +288,7 @@ class StreamWork:
         self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
         hop_ms = 10 if self._wants_twice else config.timeline.frame_hop_ms
         self._ears = _Ears(listener)
-        self._whole = UtteranceWork(info, config, listener, is_lenient=True)
+        self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
         self._stream = ChannelStream(
             replace(config.timeline, frame_hop_ms=hop_ms),
             config.smoothing,
@@ -339,13 +360,17 @@ class StreamWork:
 
 
 def make_channel_work(
-    info: ModelInfo, config: EngineConfig, options: AnalysisOptions, rate_hz: int
+    info: ModelInfo,
+    config: EngineConfig,
+    options: AnalysisOptions,
+    rate_hz: int,
+    voices: Voices | None = None,
 ) -> ChannelWork:
     """Return the analysis of one channel of a file of ``rate_hz``."""
     listener = Listener(config.vad, rate_hz)
     match options.granularity:
         case "frame":
-            return FrameWork(info, config, options, listener)
+            return FrameWork(info, config, options, listener, voices)
         case "stream":
-            return StreamWork(info, config, options, listener)
-    return UtteranceWork(info, config, listener)
+            return StreamWork(info, config, options, listener, voices)
+    return UtteranceWork(info, config, listener, voices)
