@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
 from stream_server.server import Server
 from stream_server.store import Store
+from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
+ANY_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=0))
+NO_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=-1))
 
 
 def settings(folder: Path, **groups: Any) -> ServerConfig:
+    groups = {"telephony": ANY_PORT, **groups}
     return ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         store=StoreConfig(url=f"sqlite:///{folder}/timelines.db", write_interval_ms=50),
@@ -189,7 +194,7 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path):
             if again is None and sum(isinstance(m, Point) for m in seen) == 5:
                 await first.__aexit__(None, None, None)
                 config = settings(tmp_path)
-                config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=config.store)
+                config = replace(config, listen=ListenConfig("127.0.0.1", port, 0))
                 again = Server(ENGINE, config)
                 await again.__aenter__()
         assert again is not None
@@ -212,14 +217,29 @@ async def test_a_rule_for_a_label_no_model_has_is_said_at_once(tmp_path: Path):
 async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
     async with serving(tmp_path) as server:
         port = int(server.ingest_url.rpartition(":")[2])
-        config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""))
+        config = ServerConfig(
+            listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""), telephony=NO_PORT
+        )
         expected = f"got listen.port {port} at .*: address already in use; .*--port$"
         with pytest.raises(OSError, match=f"^{expected}"):
             async with Server(ENGINE, config):
                 pass
         listen = ListenConfig("127.0.0.1", 0, int(server.http_url.rpartition(":")[2]))
         with pytest.raises(OSError, match=r"^got listen.http_port .*--http-port$"):
-            async with Server(ENGINE, ServerConfig(listen=listen, store=StoreConfig(url=""))):
+            async with Server(ENGINE, replace(config, listen=listen)):
+                pass
+        audiosocket = AudioSocketConfig(port=server.audiosocket_port or 0)
+        config = replace(
+            config,
+            listen=ListenConfig("127.0.0.1", 0, 0),
+            telephony=TelephonyConfig(audiosocket=audiosocket),
+        )
+        expected = (
+            f"got telephony.audiosocket.port {audiosocket.port} at 127.0.0.1: address already in"
+            " use; .*set it to -1 to do without$"
+        )
+        with pytest.raises(OSError, match=f"^{expected}"):
+            async with Server(ENGINE, config):
                 pass
 
 
@@ -227,7 +247,10 @@ async def test_an_address_that_cannot_be_had_is_said_at_once():
     access = AccessConfig(tokens={"one": "0123456789abcdef"})
     for host in ("192.0.2.77", "no.such.host.invalid"):
         config = ServerConfig(
-            listen=ListenConfig(host, 0, 0), access=access, store=StoreConfig(url="")
+            listen=ListenConfig(host, 0, 0),
+            access=access,
+            store=StoreConfig(url=""),
+            telephony=NO_PORT,
         )
         with pytest.raises(OSError, match=f"^got listen.http_port 0 at {host}: .*; expected"):
             async with Server(ENGINE, config):
