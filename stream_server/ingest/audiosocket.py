@@ -197,8 +197,7 @@ class _Connection:
             if self._abort is not None:
                 self._abort.cancel()
             self._writer.close()
-            if self._call is not None:
-                await self._call.leave(self._channel, self._reason)
+            await self._leave()
 
     def refuse(self, error: ProtocolError) -> None:
         """Hang up at once."""
@@ -213,6 +212,7 @@ class _Connection:
         self._error = error
         with contextlib.suppress(ConnectionError):
             self._writer.write(HANGUP)
+            self._writer.write_eof()
         self._abort = self._loop.call_later(_GOODBYE_S, self._writer.transport.abort)
 
     async def _serve(self) -> None:
@@ -222,7 +222,7 @@ class _Connection:
             try:
                 await self._receive(data)
             except ProtocolError as error:
-                self._fail(error)
+                await self._fail(error)
         if self._error is None and not self._is_over and self._leg.is_whole:
             # How Asterisk itself ends a call.
             self._reason = "stopped"
@@ -242,7 +242,7 @@ class _Connection:
                 if self._call is None
                 else ProtocolError(ErrorCode.IDLE, f"got nothing for {wait_s:g} s")
             )
-            self._fail(error)
+            await self._fail(error)
             return await self._reader.read(_READ_BYTES)
 
     async def _receive(self, data: bytes) -> None:
@@ -262,14 +262,20 @@ class _Connection:
                     self._is_over = True
                     self._reason = event.reason
 
-    def _fail(self, error: ProtocolError) -> None:
-        """End the connection for a reason of its own."""
+    async def _fail(self, error: ProtocolError) -> None:
+        """End the connection for a reason of its own; the call goes on without it at once."""
         self._reason = reason_of(error)
         if not self._has_audio:
             self._tell(error)
         else:
             _log.warning("audiosocket_ended", code=error.code.value, reason=str(error))
         self.hang_up(error)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            await call.leave(self._channel, self._reason)
 
     def _tell(self, error: ProtocolError) -> None:
         """Tell the operator why a connection is refused: the client cannot be told."""

@@ -152,7 +152,7 @@ class AudioSocketCall:
             self._aligner = TrackAligner(
                 audio_format,
                 max_jitter_ms=self._config.telephony.max_jitter_ms,
-                tick_source="arrival",
+                ticks="arrival",
             )
             self._rate_hz = rate_hz
             self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
