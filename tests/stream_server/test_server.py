@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import numpy as np
@@ -32,6 +33,7 @@ from stream_server.config import (
     ServerConfig,
     StoreConfig,
 )
+from stream_server.protocol.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
 from stream_server.server import Server
@@ -205,6 +207,43 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path):
     assert [m.reason for m in seen if isinstance(m, Summary)] == ["server_stopped", "stopped"]
     scored_s = sum(m.duration_s for m in seen if isinstance(m, Summary))
     assert scored_s == pytest.approx(len(samples) / 16_000, abs=35)
+
+
+async def test_asterisk_is_taken_in_beside(tmp_path: Path):
+    call = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
+    async with serving(tmp_path) as server:
+        assert server.audiosocket_port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(encode_uuid(call) + encode_audio(bytes(16_000)))
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(HANGUP)
+        assert await reader.read() == HANGUP
+        writer.close()
+        async with (
+            aiohttp.ClientSession(server.http_url) as http,
+            http.get("/metrics") as response,
+        ):
+            assert 'refused_total{reason="bad_start"} 1.0' in await response.text()
+        # One that is cut off by the server's end.
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(encode_uuid(UUID(int=1)) + encode_audio(bytes(16_000)))
+        names: set[str] = set()
+        while str(UUID(int=1)) not in names:
+            await asyncio.sleep(0.01)
+            names = {stream.opened.name for stream in server.live_streams.snapshot()}
+        goodbye = asyncio.ensure_future(reader.read())
+        goodbye.add_done_callback(lambda _: writer.close())
+    assert await goodbye == HANGUP
+    store = await Store.open(settings(tmp_path).store)
+    records = await store.list_streams()
+    await store.close()
+    assert {(record.name, record.reason) for record in records} == {
+        (str(call), "stopped"),
+        (str(UUID(int=1)), "server_stopped"),
+    }
 
 
 async def test_a_rule_for_a_label_no_model_has_is_said_at_once(tmp_path: Path):

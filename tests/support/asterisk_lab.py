@@ -90,6 +90,23 @@ class Asterisk:
         return await self.reader.read()
 
 
+def with_audiosocket(config: ServerConfig, **settings: Any) -> ServerConfig:
+    """Return the settings with any free port for AudioSocket."""
+    audiosocket = AudioSocketConfig(port=0, **settings)
+    return replace(config, telephony=TelephonyConfig(audiosocket=audiosocket))
+
+
+@asynccontextmanager
+async def beside(lab: Lab) -> AsyncIterator[AsteriskLab]:
+    """Run the port beside a gateway."""
+    asterisk = AsteriskLab(lab)
+    await asterisk.server.start()
+    try:
+        yield asterisk
+    finally:
+        await asterisk.server.aclose()
+
+
 @asynccontextmanager
 async def asterisk_lab(
     engine: LabEngine | None = None,
@@ -98,12 +115,6 @@ async def asterisk_lab(
     audiosocket: dict[str, Any] | None = None,
     **limits: Any,
 ) -> AsyncIterator[AsteriskLab]:
-    settings = AudioSocketConfig(port=0, **(audiosocket or {}))
-    config = replace(config, telephony=TelephonyConfig(audiosocket=settings))
-    async with live_lab(engine, config, **limits) as lab:
-        asterisk = AsteriskLab(lab)
-        await asterisk.server.start()
-        try:
-            yield asterisk
-        finally:
-            await asterisk.server.aclose()
+    config = with_audiosocket(config, **(audiosocket or {}))
+    async with live_lab(engine, config, **limits) as lab, beside(lab) as asterisk:
+        yield asterisk

@@ -33,9 +33,12 @@ def level(seconds: float, amount: float) -> FloatArray:
     return np.full(round(seconds * RATE), amount, dtype=np.float32)
 
 
-CUSTOMER = pcm(np.concatenate([level(4, 0.1), level(4, 0.2)]))
-AGENT = pcm(np.concatenate([level(4, 0.3), level(4, 0.1)]))
-BOTH = pcm(np.stack([np.frombuffer(side, "<i2") for side in (CUSTOMER, AGENT)], 1) / 32767)
+SIDES = [
+    np.concatenate([level(4, 0.1), level(4, 0.2)]),
+    np.concatenate([level(4, 0.3), level(4, 0.1)]),
+]
+CUSTOMER, AGENT = map(pcm, SIDES)
+BOTH = pcm(np.stack(SIDES, 1))
 
 
 @virtual_time

@@ -30,8 +30,8 @@ JAMBONZ = {
 }
 
 
-def dialect(*, wrapped: bool = False, **query: str) -> FreeSwitchDialect:
-    return FreeSwitchDialect(ROLES, query, wrapped=wrapped)
+def dialect(**query: str) -> FreeSwitchDialect:
+    return FreeSwitchDialect(ROLES, query)
 
 
 def begun(metadata: Any = None, **query: str) -> StreamSpec:
@@ -47,7 +47,6 @@ def roles(spec: StreamSpec) -> list[str]:
 
 def test_audio_without_a_word_is_the_caller_at_8_khz():
     one = dialect()
-    assert one.start is None
     spec, audio = one.receive(FRAME)
     assert isinstance(spec, StreamSpec)
     assert spec.format == AudioFormat("pcm_s16le", 8000, 1)
@@ -180,7 +179,7 @@ def test_results_are_sent_if_asked_for():
 
 
 def test_mod_audio_fork_passes_on_only_what_is_of_the_type_json():
-    one = dialect(wrapped=True, wants="points")
+    one = FreeSwitchDialect(ROLES, {"wants": "points"}, wrapped=True)
     one.receive(FRAME)
     (text,) = one.send(point())
     told = json.loads(text)
