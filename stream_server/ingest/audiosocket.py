@@ -183,13 +183,14 @@ class _Connection:
         self._is_over = False
         self._reason: CloseReason = "client_lost"
         self._abort: asyncio.TimerHandle | None = None
+        self._due_s = self._loop.time() + self._limits.start_timeout_s  # the next frame
 
     async def run(self) -> None:
         """Serve the connection until it is closed."""
         try:
             await self._serve()
-        except ConnectionError:
-            pass
+        except OSError:
+            pass  # The connection is lost.
         except Exception:
             _log.exception("audiosocket_failed")
             self._reason = "internal"
@@ -210,7 +211,7 @@ class _Connection:
         if self._error is not None:
             return
         self._error = error
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             self._writer.write(HANGUP)
             self._writer.write_eof()
         self._abort = self._loop.call_later(_GOODBYE_S, self._writer.transport.abort)
@@ -231,19 +232,20 @@ class _Connection:
         """Return what has come; nothing where nothing will come any more."""
         if self._abort is not None:
             return await self._reader.read(_READ_BYTES)
-        limits = self._limits
-        wait_s = limits.start_timeout_s if self._call is None else limits.idle_timeout_s
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(self._due_s):
                 return await self._reader.read(_READ_BYTES)
         except TimeoutError:
-            error = (
-                ProtocolError(ErrorCode.NOT_STARTED, f"got no UUID within {wait_s:g} s")
-                if self._call is None
-                else ProtocolError(ErrorCode.IDLE, f"got nothing for {wait_s:g} s")
-            )
-            await self._fail(error)
+            await self._fail(self._silence())
             return await self._reader.read(_READ_BYTES)
+
+    def _silence(self) -> ProtocolError:
+        limits = self._limits
+        if self._call is None:
+            return ProtocolError(
+                ErrorCode.NOT_STARTED, f"got no UUID within {limits.start_timeout_s:g} s"
+            )
+        return ProtocolError(ErrorCode.IDLE, f"got no frame for {limits.idle_timeout_s:g} s")
 
     async def _receive(self, data: bytes) -> None:
         now_s = self._loop.time()
@@ -261,6 +263,8 @@ class _Connection:
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason
+        if self._call is not None and self._leg.num_frames > num_frames:
+            self._due_s = self._loop.time() + self._limits.idle_timeout_s
 
     async def _fail(self, error: ProtocolError) -> None:
         """End the connection for a reason of its own; the call goes on without it at once."""

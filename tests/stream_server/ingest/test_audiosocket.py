@@ -361,6 +361,29 @@ async def test_a_connection_that_falls_silent_is_ended():
 
 
 @virtual_time
+async def test_single_bytes_keep_nothing_alive():
+    async with asterisk_lab(start_timeout_s=5, idle_timeout_s=10) as asterisk:
+        async with asterisk.call(None) as slow:
+            dripping = asyncio.create_task(_drip(slow.writer, encode_uuid(CALL)))
+            assert await slow.answer() == HANGUP
+            assert asyncio.get_running_loop().time() == pytest.approx(5)
+            dripping.cancel()
+        async with asterisk.call() as customer:
+            await customer.speak(CUSTOMER[: RATE * 2])
+            dripping = asyncio.create_task(_drip(customer.writer, encode_audio(bytes(60_000))))
+            assert await customer.answer() == HANGUP
+            assert asyncio.get_running_loop().time() == pytest.approx(5 + 1 + 10)
+            dripping.cancel()
+    assert asterisk.reasons == ["idle"]
+
+
+async def _drip(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for at in range(len(data)):
+        writer.write(data[at : at + 1])
+        await asyncio.sleep(1)
+
+
+@virtual_time
 async def test_a_flood_of_frames_ends_the_connection():
     async with asterisk_lab() as asterisk, asterisk.call() as customer:
         customer.writer.write(encode_frame(Frame(0x42)) * 20_000)
