@@ -8,7 +8,7 @@ spoken: both are placed by the times at which they came, on one clock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from stream_server.config import ServerConfig
 from stream_server.ingest.endings import failure, reason_of
 from stream_server.live.registry import RunningStream, StreamRegistry
+from stream_server.protocol.arrival import ArrivalTimes
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.dialect import AudioData
@@ -27,8 +28,6 @@ from stream_server.protocol.tracks import TrackAligner
 __all__ = ["AudioSocketCall", "CallLeg"]
 
 _log = structlog.get_logger(__name__)
-
-_SAMPLE_BYTES = 2
 
 
 class CallLeg(Protocol):
@@ -65,6 +64,7 @@ class AudioSocketCall:
         self._num_joined = 0
         self._stream: RunningStream | None = None
         self._aligner: TrackAligner | None = None
+        self._times: list[ArrivalTimes] = []
         self._rate_hz = 0
         self._beat_s = 0.0
         self._is_over = False
@@ -115,8 +115,8 @@ class AudioSocketCall:
                     f"got audio of {rate_hz} Hz in a call of {self._rate_hz} Hz, expected one rate:"
                     " give both channels the same codec",
                 )
-            first_tick = round(now_s * rate_hz) - len(data) // _SAMPLE_BYTES
-            await self._hand_over(stream, aligner.put(channel, data, at_tick=first_tick))
+            placed = self._times[channel].put(data, round(now_s * rate_hz))
+            await self._hand_over(stream, _aligned(aligner, channel, placed))
             if now_s >= self._beat_s:
                 stream.runner.heartbeat()  # Metrics are told of the lag with it.
                 self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
@@ -124,11 +124,14 @@ class AudioSocketCall:
     async def leave(self, channel: int, reason: CloseReason) -> None:
         """Take a connection away; the stream ends with the last one."""
         self._legs.pop(channel, None)
-        if self._legs:
-            return
-        self._end_joining()
+        if not self._legs:
+            self._end_joining()
         async with self._turn:
-            await self._close(reason)
+            if not self._legs:
+                await self._close(reason)
+            elif self._stream is not None and self._aligner is not None and not self._is_over:
+                placed = self._times[channel].flush()
+                await self._hand_over(self._stream, _aligned(self._aligner, channel, placed))
 
     async def end(self, error: ProtocolError) -> None:
         """End the call; return when its stream is free."""
@@ -154,6 +157,8 @@ class AudioSocketCall:
                 max_jitter_ms=self._config.telephony.max_jitter_ms,
                 ticks="arrival",
             )
+            jitter_ms = self._config.telephony.max_jitter_ms
+            self._times = [ArrivalTimes(rate_hz, jitter_ms) for _ in self._roles]
             self._rate_hz = rate_hz
             self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
         return self._stream, self._aligner
@@ -199,9 +204,20 @@ class AudioSocketCall:
     async def _hand_over_last(self, stream: RunningStream, aligner: TrackAligner) -> None:
         try:
             async with asyncio.timeout(self._config.limits.drain_timeout_s):
+                for channel, times in enumerate(self._times):
+                    for each in _aligned(aligner, channel, times.flush()):
+                        await stream.runner.handle(each)
                 for each in aligner.flush():
                     await stream.runner.handle(each)
         except (ProtocolError, TimeoutError):
             pass  # The stream ends in any case.
         except Exception:
             failure(stream.stream_id)
+
+
+def _aligned(
+    aligner: TrackAligner, channel: int, placed: Iterable[tuple[bytes, int]]
+) -> Iterator[AudioData]:
+    """Yield what comes of audio with its times."""
+    for data, at_tick in placed:
+        yield from aligner.put(channel, data, at_tick=at_tick)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -71,13 +71,22 @@ class Asterisk:
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
 
-    async def speak(self, data: bytes, rate: int = RATE) -> None:
-        """Send 16-bit audio in real time of the loop, 20 ms a frame."""
+    async def speak(
+        self, data: bytes, rate: int = RATE, delay_s: Callable[[float], float] = lambda at_s: 0.0
+    ) -> None:
+        """Send 16-bit audio in real time of the loop, 20 ms a frame.
+
+        Args:
+            data: of one channel.
+            rate: Hz.
+            delay_s: how late the frame comes that was spoken at that time; frames stay in order.
+        """
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         size = round(rate * FRAME_S) * 2
         for number, at in enumerate(range(0, len(data), size), start=1):
-            await asyncio.sleep(max(began_s + number * FRAME_S - loop.time(), 0))
+            at_s = number * FRAME_S
+            await asyncio.sleep(max(began_s + at_s + delay_s(at_s) - loop.time(), 0))
             self.writer.write(encode_audio(data[at : at + size], rate))
 
     async def hang_up(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from dataclasses import replace
@@ -22,7 +23,7 @@ from stream_server.protocol.audiosocket import (
     encode_frame,
     encode_uuid,
 )
-from stream_server.protocol.results import StreamOpened, Summary
+from stream_server.protocol.results import Result, StreamOpened, Summary
 from tests.stream_server.ingest.timelines import tiles, timeline
 from tests.support.asterisk_lab import CALL, RATE, asterisk_lab
 from tests.support.live_lab import LabEngine, chunks, live_lab, pcm, stream
@@ -111,6 +112,74 @@ async def test_one_side_hangs_up_and_the_other_goes_on():
     assert tiles(told, 0)[-1] == (4 * 16_000, 8 * 16_000, "lost")
     assert tiles(told, 1)[-1][1:] == (8 * 16_000, "angry")
     assert asterisk.reasons == ["stopped"]
+
+
+@virtual_time
+async def test_an_unsteady_network_moves_nothing_far():
+    """Up to 60 ms late, no two frames alike: nothing is lost, and both sides stay together.
+
+    Only at begin and end one side may be there some ms before the other.
+    """
+    late = random.Random(7)
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call() as customer, asterisk.call() as agent:
+            await asyncio.gather(
+                customer.speak(CUSTOMER, delay_s=lambda at_s: late.uniform(0, 0.06)),
+                agent.speak(AGENT, delay_s=lambda at_s: late.uniform(0, 0.06)),
+            )
+        await asterisk.until_ended()
+        told = asterisk.lab.published
+    for channel, labels in ((0, ["angry", "happy"]), (1, ["neutral", "angry"])):
+        heard = [tile for tile in tiles(told, channel) if tile[2] != "lost"]
+        (start, middle, first), (_, end, second) = heard
+        assert start + 8 * 16_000 - end <= 16_000 * 0.06
+        assert [first, second] == labels
+        steady = tiles(await steady_call(), channel)
+        assert middle == pytest.approx(steady[0][1], abs=16_000 * 0.07)
+
+
+@virtual_time
+async def test_a_side_that_stalls_is_lost_meanwhile_and_in_its_place_after():
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call() as customer, asterisk.call() as agent:
+
+            def stalled(at_s: float) -> float:
+                return max(0.0, 3.0 - at_s) if at_s > 2.0 else 0.0
+
+            await asyncio.gather(customer.speak(CUSTOMER, delay_s=stalled), agent.speak(AGENT))
+        await asterisk.until_ended()
+        told = asterisk.lab.published
+    lost = [tile for tile in tiles(told, 0) if tile[2] == "lost"]
+    assert sum(end - start for start, end, _ in lost) == pytest.approx(0.8 * 16_000, abs=800)
+    assert tiles(told, 0)[-1][1] == tiles(told, 1)[-1][1] == 8 * 16_000
+    steady = tiles(await steady_call(), 0)
+    assert tiles(told, 0)[-1] == steady[-1]
+
+
+async def steady_call() -> list[Result]:
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call() as customer, asterisk.call() as agent:
+            await asyncio.gather(customer.speak(CUSTOMER), agent.speak(AGENT))
+        await asterisk.until_ended()
+        return asterisk.lab.published
+
+
+@virtual_time
+async def test_a_side_on_hold_is_lost_as_long():
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call() as customer, asterisk.call() as agent:
+
+            async def hold() -> None:
+                await customer.speak(CUSTOMER[: 3 * RATE * 2])
+                await asyncio.sleep(2)
+                await customer.speak(CUSTOMER[5 * RATE * 2 :])
+
+            await asyncio.gather(hold(), agent.speak(AGENT))
+        await asterisk.until_ended()
+        told = asterisk.lab.published
+    (before, lost, after) = tiles(told, 0)
+    assert (before[2], lost, after[2]) == ("angry", (3 * 16_000, 5 * 16_000, "lost"), "happy")
+    assert after[1] == 8 * 16_000
 
 
 @virtual_time
