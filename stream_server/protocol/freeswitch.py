@@ -3,10 +3,11 @@
 Either sends the metadata of its command as the first text, if there is any, and then the audio in
 binary messages, 20 ms each if not told otherwise: little-endian samples, of the caller (``mono``),
 of both mixed (``mixed``), or of the caller and the callee, interleaved (``stereo``). Neither rate
-nor channels are on the wire, so the query of the URL says them, or the metadata. A paused fork
-sends nothing; an empty binary message is mod_audio_fork's graceful shutdown. Sources: the README
-files of amigniter/mod_audio_stream and drachtio/drachtio-freeswitch-modules, ``audio_pipe.cpp`` and
-``lws_glue.cpp`` of the latter.
+nor channels are on the wire, so the query of the URL says them, or the metadata. That may come some
+messages late (amigniter/mod_audio_stream, issue 121), so the first audio waits for it. A paused
+fork sends nothing; an empty binary message is mod_audio_fork's graceful shutdown. Sources: the
+README files of amigniter/mod_audio_stream and drachtio/drachtio-freeswitch-modules,
+``audio_pipe.cpp`` and ``lws_glue.cpp`` of the latter.
 
 Text that comes back becomes an event in FreeSWITCH: nothing is sent unless the query asks for it.
 """
@@ -46,6 +47,10 @@ _RATE_NAMES = ("sampleRate", "sample_rate", "samplingRate", "sampling_rate", "ra
 _MIX_NAMES = ("mixType", "mix_type", "mix-type", "mix")
 _CALL_NAMES = ("uuid", "call_id", "callId", "callid", "callSid", "call_sid")
 """What metadata calls the same; jambonz says sampleRate, mixType and callSid."""
+
+_MAX_EARLY_MESSAGES = 25
+"""Audio messages that wait for the metadata: half a second of them, as they usually are."""
+_MAX_EARLY_BYTES = 200_000
 
 _CONTROLS = ("pause", "resume", "discarded", "mark", "flush", "keepalive", "stop")
 
@@ -94,6 +99,7 @@ class FreeSwitchDialect:
         self._query = dict(query or {})
         self._wrapped = wrapped
         self._native = NativeDialect(encoder=encoder)
+        self._early: list[bytes] = []
         # So that a wrong query is told of with the handshake.
         self._spec({})
 
@@ -109,19 +115,10 @@ class FreeSwitchDialect:
             ProtocolError: the metadata names a rate or mix that is none, or a control is wrong.
         """
         if self.start is None:
-            metadata = _object(message) if isinstance(message, str) else {}
-            self._native.start = spec = self._spec(metadata)
-            return [spec] if isinstance(message, str) else [spec, *self.receive(message)]
+            return self._first(message)
         if isinstance(message, str):
             return self._native.receive(message) if _is_control(message) else []
-        if not message:
-            return [Stop()]
-        try:
-            return self._native.receive(message)
-        except ProtocolError as error:
-            if error.ends_stream:
-                raise
-            return []  # Audio of a pause: what was on its way when the pause was told.
+        return self._audio(message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return the text that says ``message``; nothing where the client did not ask for it."""
@@ -134,6 +131,32 @@ class FreeSwitchDialect:
         if not self._wrapped:
             return texts
         return ['{"type":"json","data":' + cast(str, text) + "}" for text in texts]
+
+    def _first(self, message: str | bytes) -> list[Inbound]:
+        if isinstance(message, bytes):
+            self._early.append(message)
+            # With a name in the query there is nothing to wait for.
+            if message and "name" not in self._query and self._has_room():
+                return []
+        self._native.start = spec = self._spec(_object(message) if isinstance(message, str) else {})
+        early, self._early = self._early, []
+        return [spec, *(inbound for data in early for inbound in self._audio(data))]
+
+    def _has_room(self) -> bool:
+        return (
+            len(self._early) <= _MAX_EARLY_MESSAGES
+            and sum(map(len, self._early)) <= _MAX_EARLY_BYTES
+        )
+
+    def _audio(self, data: bytes) -> list[Inbound]:
+        if not data:
+            return [Stop()]
+        try:
+            return self._native.receive(data)
+        except ProtocolError as error:
+            if error.ends_stream:
+                raise
+            return []  # Audio of a pause: what was on its way when the pause was told.
 
     def _spec(self, metadata: Mapping[str, Any]) -> StreamSpec:
         query = dict(self._query)

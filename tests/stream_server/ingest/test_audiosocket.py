@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -23,7 +24,7 @@ from stream_server.protocol.audiosocket import (
     encode_frame,
     encode_uuid,
 )
-from stream_server.protocol.results import Result, StreamOpened, Summary
+from stream_server.protocol.results import Result, StreamClosed, StreamOpened, Summary
 from tests.stream_server.ingest.timelines import tiles, timeline
 from tests.support.asterisk_lab import CALL, RATE, asterisk_lab
 from tests.support.live_lab import LabEngine, chunks, live_lab, pcm, stream
@@ -466,6 +467,32 @@ async def test_what_is_no_audiosocket_is_refused():
         browser.writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + bytes(0x4000 * 2))
         assert await browser.answer() == HANGUP
         assert asterisk.lab.refused == ["bad_start"]
+
+
+@virtual_time
+async def test_no_bytes_break_the_server():
+    dice = random.Random(11)
+    with capture_logs() as logs:
+        async with asterisk_lab(start_timeout_s=1, idle_timeout_s=1) as asterisk:
+            for number in range(40):
+                call_id = None if number % 4 == 0 else UUID(int=number % 3)
+                async with asterisk.call(call_id) as customer:
+                    for _ in range(dice.randrange(6)):
+                        kind = dice.choice([0x00, 0x01, 0x03, 0x10, 0x12, 0x17, 0xFF, 0x42])
+                        frame = encode_frame(Frame(kind, dice.randbytes(dice.randrange(700))))
+                        customer.writer.write(frame[: dice.choice([len(frame), 2, 100])])
+                        await asyncio.sleep(0)
+                    # After a hangup it does not wait for what else comes.
+                    with contextlib.suppress(ConnectionResetError):
+                        assert await customer.answer() in (b"", HANGUP)
+            async with asterisk.call() as customer:
+                await customer.speak(CUSTOMER)
+            while len(asterisk.lab.registry):  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(0.01)
+    assert not [log for log in logs if log["log_level"] in ("error", "critical")]
+    (last,) = [each for each in asterisk.lab.published if each.stream_id][-1:]
+    assert isinstance(last, StreamClosed)
+    assert last.reason == "stopped"
 
 
 @virtual_time
