@@ -248,6 +248,7 @@ class Server:
         host, port = self._config.listen.host, self._config.telephony.audiosocket.port
         with saying_which("telephony.audiosocket.port", host, port):
             await audiosocket.start()
+        _log.info("audiosocket_listening", port=audiosocket.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run beside the server; at the end wait until it has read the bus to its end."""

@@ -23,8 +23,10 @@ from stream_server.protocol.audiosocket import (
     AudioSocketLeg,
     CallerAudio,
     Identified,
+    KeyPressed,
     LegOver,
 )
+from stream_server.protocol.call_metadata import KEY_MARK
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason
 
@@ -260,6 +262,9 @@ class _Connection:
                     assert self._call is not None, "the leg is identified first"
                     await self._call.put(self._channel, event.rate_hz, event.data, now_s)
                     self._has_audio = True
+                case KeyPressed():
+                    assert self._call is not None, "the leg is identified first"
+                    await self._call.mark(KEY_MARK)
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason

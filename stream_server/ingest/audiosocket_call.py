@@ -18,7 +18,7 @@ from stream_server.ingest.endings import failure, reason_of
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.arrival import ArrivalTimes
 from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import ChannelSpec
+from stream_server.protocol.client_messages import ChannelSpec, Mark
 from stream_server.protocol.dialect import AudioData
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason
@@ -121,6 +121,12 @@ class AudioSocketCall:
                 stream.runner.heartbeat()  # Metrics are told of the lag with it.
                 self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
 
+    async def mark(self, name: str) -> None:
+        """Mark the place up to which audio came; nothing where none came yet."""
+        async with self._turn:
+            if self._stream is not None and not self._is_over:
+                await self._hand_over(self._stream, [Mark(name=name)])
+
     async def leave(self, channel: int, reason: CloseReason) -> None:
         """Take a connection away; the stream ends with the last one."""
         self._legs.pop(channel, None)
@@ -163,9 +169,9 @@ class AudioSocketCall:
             self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
         return self._stream, self._aligner
 
-    async def _hand_over(self, stream: RunningStream, audio: Iterable[AudioData]) -> None:
+    async def _hand_over(self, stream: RunningStream, requests: Iterable[AudioData | Mark]) -> None:
         try:
-            for each in audio:
+            for each in requests:
                 await stream.runner.handle(each)
         except ProtocolError as error:
             if error.ends_stream:

@@ -34,6 +34,7 @@ __all__ = [
     "FrameParser",
     "FrameType",
     "Identified",
+    "KeyPressed",
     "LegEvent",
     "LegOver",
     "encode_audio",
@@ -185,6 +186,11 @@ class CallerAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """A key was pressed. Which is not told: it may be part of a card's number."""
+
+
+@dataclass(frozen=True, slots=True)
 class LegOver:
     """The last event: the client said that it ends.
 
@@ -195,14 +201,13 @@ class LegOver:
     reason: Literal["stopped", "client_lost"]
 
 
-LegEvent = Identified | CallerAudio | LegOver
+LegEvent = Identified | CallerAudio | KeyPressed | LegOver
 
 
 class AudioSocketLeg:
     """One connection: one side of a call.
 
-    Keys that are pressed are dropped: they may be a card's number. So are frames of unknown types,
-    which later versions may have.
+    Frames of unknown types are dropped: later versions may have more.
     """
 
     def __init__(self) -> None:
@@ -234,6 +239,8 @@ class AudioSocketLeg:
             return self._identify(frame)
         if frame.type in AUDIO_RATES_HZ:
             return _audio(frame)
+        if frame.type == FrameType.DTMF:
+            return KeyPressed()
         if frame.type in (FrameType.HANGUP, FrameType.ERROR):
             self._is_over = True
             is_normal = frame.type == FrameType.HANGUP or frame.payload == _ERROR_CALLER_HUNG_UP

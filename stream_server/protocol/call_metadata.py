@@ -1,4 +1,4 @@
-"""What a telephone platform says of a call, as metadata of its stream."""
+"""What a telephone platform says of a call, as a stream may keep it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from stream_server.protocol.start_check import MAX_METADATA_ENTRIES, MAX_TEXT_LENGTH
 
-__all__ = ["call_metadata", "clean_text"]
+__all__ = ["KEY_MARK", "call_metadata", "clean_text"]
+
+KEY_MARK = "dtmf"
+"""Mark where a key was pressed. Not which: it may be part of a card's number."""
 
 
 def clean_text(text: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any, cast
 import msgspec
 
 from stream_server.protocol.audio_format import Encoding
-from stream_server.protocol.call_metadata import call_metadata, clean_text
-from stream_server.protocol.client_messages import ChannelSpec, Start
+from stream_server.protocol.call_metadata import KEY_MARK, call_metadata, clean_text
+from stream_server.protocol.client_messages import ChannelSpec, Mark, Start
 from stream_server.protocol.dialect import AudioData, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
 from stream_server.protocol.server_messages import ServerMessage
@@ -49,6 +49,7 @@ PLATFORM = "asterisk-websocket"
 """What the stream's metadata calls it."""
 
 _START = "MEDIA_START"
+_KEY_PRESSED = "DTMF_END"
 _METADATA = ("connection_id", "channel", "channel_id")
 _MAX_WORDS = 32
 """Fields of an event that are looked at; MEDIA_START has six."""
@@ -57,8 +58,8 @@ _MAX_WORDS = 32
 class ChanWebSocketDialect:
     """One connection: one channel.
 
-    Keys that are pressed (``DTMF_END``) are dropped: they may be a card's number. So are the other
-    events, which tell of audio that Asterisk is to play, and unknown ones.
+    A key that is pressed becomes a mark. The other events are dropped, those of audio that Asterisk
+    is to play and unknown ones.
 
     Args:
         role: of the channel, where the query names none.
@@ -101,6 +102,8 @@ class ChanWebSocketDialect:
                 )
             return [AudioData(message)]
         event, fields = _parse(message)
+        if event == _KEY_PRESSED and self.start is not None:
+            return [Mark(name=KEY_MARK)]
         if event != _START:
             return []
         if self.start is not None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.chan_websocket import FORMATS, ChanWebSocketDialect
-from stream_server.protocol.client_messages import ChannelSpec
+from stream_server.protocol.client_messages import ChannelSpec, Mark
 from stream_server.protocol.dialect import AudioData
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.stream_spec import StreamSpec
@@ -25,8 +25,11 @@ FIRST_RELEASES = (
     "MEDIA_START connection_id:6e4c0d3a-2b22-4a5c-9b59-9c4f7a3c6c1e"
     " channel:WebSocket/INCOMING/0x7f39bc02 format:slin16 optimal_frame_size:640 ptime:20"
 )
-EVENTS = [
+KEYS = [
     "DTMF_END digit:5 channel_id:1750000000.42",
+    '{"event":"DTMF_END","channel_id":"1750000000.42","digit":"5"}',
+]
+EVENTS = [
     "MEDIA_XOFF",
     "MEDIA_XON",
     "QUEUE_DRAINED",
@@ -37,7 +40,6 @@ EVENTS = [
     "ERROR channel_id:1750000000.42 error_text:Unable to parse JSON command",
     "",
     "SOMETHING of:a later:version",
-    '{"event":"DTMF_END","channel_id":"1750000000.42","digit":"5"}',
     '{"event":"MEDIA_XOFF","channel_id":"1750000000.42"}',
     '{"event":17}',
     '{"no":"event"}',
@@ -72,6 +74,7 @@ def begun(text: str = PLAIN, **query: str) -> StreamSpec:
 def test_a_call_in_plain_text():
     dialect = ChanWebSocketDialect("customer")
     assert dialect.start is None
+    assert dialect.receive(KEYS[0]) == []
     (spec,) = dialect.receive(PLAIN)
     assert spec == StreamSpec(
         format=AudioFormat("mulaw", 8000),
@@ -88,6 +91,8 @@ def test_a_call_in_plain_text():
     assert dialect.receive(b"\xff" * 160) == [AudioData(b"\xff" * 160)]
     for event in EVENTS:
         assert dialect.receive(event) == []
+    for key in KEYS:
+        assert dialect.receive(key) == [Mark(name="dtmf")]
     assert dialect.receive(b"\x7f" * 160) == [AudioData(b"\x7f" * 160)]
 
 
@@ -160,7 +165,11 @@ def test_nothing_is_ever_sent():
     assert [dialect.send(message) for message in server_messages()] == [[]] * len(server_messages())
 
 
-@given(st.lists(st.one_of(st.text(), st.binary(), st.sampled_from([PLAIN, start_json(), *EVENTS]))))
+@given(
+    st.lists(
+        st.one_of(st.text(), st.binary(), st.sampled_from([PLAIN, start_json(), *KEYS, *EVENTS]))
+    )
+)
 def test_no_messages_break_it(messages: list[str | bytes]) -> None:
     dialect = ChanWebSocketDialect("customer")
     for message in messages:
