@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from itertools import pairwise
 from typing import Literal
 
 __all__ = ["ByteOrder", "Linear16"]
@@ -57,4 +58,4 @@ def _roughness(data: bytes) -> int:
     samples = array("h", data)
     if sys.byteorder == "big":
         samples.byteswap()
-    return sum(abs(after - before) for before, after in zip(samples, samples[1:], strict=False))
+    return sum(abs(after - before) for before, after in pairwise(samples))

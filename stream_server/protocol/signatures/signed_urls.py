@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["signed_urls"]
 
@@ -24,19 +23,20 @@ def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str])
         schemes: that the platform may use where ``public_url`` is "" or of the same security.
 
     Returns:
-        At most four for each scheme.
+        At most six for each scheme.
     """
-    base = urlsplit(public_url.rstrip("/") if public_url else f"wss://{host}")
+    scheme_given, _, rest = (public_url or f"wss://{host}").partition("://")
+    netloc, slash, beginning = rest.rstrip("/").partition("/")
     path, mark, query = target.partition("?")
-    paths = {path, path.rstrip("/"), path.rstrip("/") + "/"}
-    secure = _PORTS[base.scheme] == 443
+    paths = sorted({path, path.rstrip("/"), path.rstrip("/") + "/"})
+    is_secure = scheme_given == "wss"
     urls = []
     for scheme in schemes:
-        if public_url and (_PORTS[scheme] == 443) != secure:
+        if public_url and (_PORTS[scheme] == 443) != is_secure:
             continue
-        for host_and_port in _hosts(base.netloc, _PORTS[scheme]):
-            start = urlunsplit((scheme, host_and_port, base.path, "", ""))
-            urls += [f"{start}{each}{mark}{query}" for each in sorted(paths)]
+        for host_and_port in _hosts(netloc, _PORTS[scheme]):
+            start = f"{scheme}://{host_and_port}{slash}{beginning}"
+            urls += [f"{start}{each}{mark}{query}" for each in paths]
     return urls
 
 
