@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,21 @@ async def call(lab: Lab, path: str, messages: Iterable[str | bytes], **options: 
     before = len(lab.published)
     async with lab.connect(path, **options) as socket:
         await send_all(socket, messages)
-    await ended(lab)
+    await until(lambda: is_closed(lab.published[before:]))
     return lab.published[before:]
 
 
-async def ended(lab: Lab) -> None:
-    """Wait until no stream is running."""
-    import asyncio
+def is_closed(published: list[Any]) -> bool:
+    return bool(published) and isinstance(published[-1], StreamClosed)
 
-    while len(lab.registry):
-        await asyncio.sleep(0.01)
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, in virtual time, for what the server does after the client has gone."""
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError("it did not come about within 10 s")
 
 
 async def natively(lab: Lab, data: bytes, *roles: str) -> list[Any]:
@@ -167,9 +173,10 @@ async def test_a_platform_that_is_gone_does_not_come_back():
     async with live_lab(config=BOTH) as lab:
         async with lab.connect("/twilio") as socket:
             await send_all(socket, messages)
+            await until(lambda: len(lab.published) > 1)
             socket.transport.abort()
-        await ended(lab)
-        closed = lab.published[-1]
+        await until(lambda: is_closed(lab.published))
+    closed = lab.published[-1]
     assert isinstance(closed, StreamClosed) and closed.reason == "client_lost"
 
 
