@@ -7,7 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["PLATFORMS", "Platform", "audio_bytes"]
+from stream_server.protocol.exotel import EXOTEL
+from stream_server.protocol.media_platform import MediaPlatform
+from stream_server.protocol.plivo import PLIVO
+from stream_server.protocol.telnyx import TELNYX
+from stream_server.protocol.twilio import TWILIO
+
+__all__ = ["PLATFORMS", "TABLES", "Platform", "audio_bytes"]
 
 
 def audio_bytes(data: bytes) -> str:
@@ -346,3 +352,7 @@ class Exotel(Platform):
 PLATFORMS: dict[str, type[Platform]] = {
     platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel)
 }
+TABLES: dict[str, MediaPlatform] = {
+    table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL)
+}
+"""What the server knows of them."""

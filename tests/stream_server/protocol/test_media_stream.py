@@ -14,19 +14,12 @@ from stream_server.protocol.bad_messages import MAX_BAD_MESSAGES
 from stream_server.protocol.client_messages import Mark, Stop
 from stream_server.protocol.dialect import AudioData, Dialect, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.exotel import EXOTEL
-from stream_server.protocol.media_platform import BOTH_TRACKS, MediaPlatform
+from stream_server.protocol.media_platform import BOTH_TRACKS
 from stream_server.protocol.media_stream import MediaStreamDialect
-from stream_server.protocol.plivo import PLIVO
 from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.protocol.telnyx import TELNYX
-from stream_server.protocol.twilio import TWILIO
-from tests.support.platform_calls import PLATFORMS, Platform, audio_bytes
+from tests.support.platform_calls import PLATFORMS, TABLES, Platform, audio_bytes
 from tests.support.protocol_lab import ready
 
-TABLES: dict[str, MediaPlatform] = {
-    platform.name: platform for platform in (TWILIO, TELNYX, PLIVO, EXOTEL)
-}
 ROLES = ("customer", "agent")
 EVERY = pytest.mark.parametrize("name", TABLES)
 WITH_TRACKS = pytest.mark.parametrize("name", ["twilio", "telnyx", "plivo"])
