@@ -352,7 +352,5 @@ class Exotel(Platform):
 PLATFORMS: dict[str, type[Platform]] = {
     platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel)
 }
-TABLES: dict[str, MediaPlatform] = {
-    table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL)
-}
+TABLES: dict[str, MediaPlatform] = {table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL)}
 """What the server knows of them."""

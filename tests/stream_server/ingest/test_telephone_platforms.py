@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,20 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from ser_engine.types import FloatArray
 from stream_server.audio.g711 import MULAW
 from stream_server.config import AccessConfig, ServerConfig, StreamsConfig
+from stream_server.protocol.audio_format import Encoding
 from stream_server.protocol.bad_messages import MAX_BAD_MESSAGES
 from stream_server.protocol.results import Gap, Marked, StreamClosed, StreamOpened
 from stream_server.telephony_config import TelephonyConfig
-from tests.requirements import shared_data_dir
 from tests.stream_server.ingest.timelines import gaps, points, tiles, timeline
 from tests.support.live_lab import Lab, live_lab, stream
-from tests.support.platform_calls import PLATFORMS, Platform
+from tests.support.platform_calls import PLATFORMS
+from tests.support.telephony_lab import (
+    assert_same_timeline,
+    load_call,
+    native_timeline,
+    published_timeline,
+    telephony_lab,
+)
 from tests.support.virtual_time import virtual_time
 
 BOTH = ServerConfig(
@@ -272,26 +280,68 @@ async def test_only_what_twilio_has_signed_comes_in():
         assert len(lab.published) == len(published)
 
 
-def spoken_call() -> tuple[bytes, bytes]:
-    """Return ten seconds of a real call, customer and agent, in µ-law at 8 kHz."""
-    import soundfile
+# -- A real call, and the compact model ------------------------------------------------------------
 
-    path = shared_data_dir() / "calls" / "two_channel_agent_customer_16k.wav"
-    samples, rate_hz = soundfile.read(path, frames=160_000, dtype="float32")
-    assert rate_hz == 16_000
-    # Every other sample: the codes need only be those of speech.
-    return mulaw(samples[::2, 1]), mulaw(samples[::2, 0])
+
+def swapped(samples: bytes) -> bytes:
+    return np.frombuffer(samples, "<i2").astype(">i2").tobytes()
 
 
 @pytest.mark.needs("shared-data")
-@WITH_TRACKS
+@pytest.mark.parametrize(
+    ("name", "encoding", "said_as", "rate_hz"),
+    [
+        ("twilio", "mulaw", "audio/x-mulaw", 8000),
+        ("telnyx", "alaw", "PCMA", 8000),
+        ("telnyx", "pcm_s16le", "L16", 16_000),
+        ("plivo", "mulaw", "audio/x-mulaw", 8000),
+        ("plivo", "pcm_s16le", "audio/x-l16", 8000),
+    ],
+)
 @virtual_time
-async def test_a_real_call(name: str):
-    customer, agent = spoken_call()
-    platform: Platform = PLATFORMS[name]()
-    async with live_lab(config=BOTH) as lab:
-        got = await call(lab, f"/{name}", platform.call({"inbound": customer, "outbound": agent}))
-        expected = await natively(lab, stereo(customer, agent), "customer", "agent")
-    assert points(got) == points(expected)
-    assert len({label for _, _, _, label, *_ in points(got)}) > 0
-    assert not gaps(got).get("lost")
+async def test_a_real_call_gives_the_timeline_of_the_native_protocol(
+    shared_data: Path, name: str, encoding: Encoding, said_as: str, rate_hz: int
+):
+    spoken = load_call(shared_data, encoding, rate_hz=rate_hz)
+    platform = PLATFORMS[name](encoding=said_as, rate_hz=rate_hz)
+    customer, agent = spoken.tracks
+    if said_as == "L16":
+        customer, agent = swapped(customer), swapped(agent)
+    packet_bytes = rate_hz // 50 * spoken.sample_bytes
+    messages = list(
+        platform.call(
+            {"inbound": customer, "outbound": agent},
+            packet_bytes=packet_bytes,
+            bytes_per_ms=packet_bytes // 20,
+        )
+    )
+    if name == "telnyx":
+        # Whose order is not promised.
+        for at in range(4, len(messages) - 4, 7):
+            messages[at], messages[at + 2] = messages[at + 2], messages[at]
+    async with telephony_lab() as lab:
+        reference = await native_timeline(lab, spoken)
+        async with lab.connect(f"/{name}") as socket:
+            await send_all(socket, messages)
+        assert_same_timeline(reference, await published_timeline(lab, platform.call_id))
+
+
+@pytest.mark.needs("shared-data")
+@pytest.mark.parametrize(("name", "rate_hz"), [("exotel", 8000), ("vonage", 16_000)])
+@virtual_time
+async def test_the_customer_of_a_real_call_alone(shared_data: Path, name: str, rate_hz: int):
+    spoken = load_call(shared_data, "pcm_s16le", rate_hz=rate_hz)
+    customer, _ = spoken.tracks
+    messages = vonage(customer, rate_hz)
+    if name == "exotel":
+        # 100 ms a message.
+        messages = PLATFORMS["exotel"](rate_hz=rate_hz).call(
+            {"inbound": customer}, packet_bytes=rate_hz // 5, bytes_per_ms=rate_hz // 500
+        )
+    call_id = "u1" if name == "vonage" else PLATFORMS["exotel"].call_id
+    async with telephony_lab() as lab:
+        reference = await native_timeline(lab, spoken)
+        async with lab.connect(f"/{name}") as socket:
+            await send_all(socket, messages)
+        got = await published_timeline(lab, call_id)
+    assert_same_timeline(reference, got, channels=[0])

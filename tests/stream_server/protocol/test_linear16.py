@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.protocol.linear16 import ByteOrder, Linear16
+from tests.support.telephony_lab import load_call
 
 ORDERS: tuple[ByteOrder, ...] = ("little", "big")
 
@@ -60,3 +63,16 @@ def test_it_is_one_order_or_the_other(chunks: list[bytes]):
     for data in chunks:
         swapped = b"".join(data[at : at + 2][::-1] for at in range(0, len(data), 2))
         assert decoder.decode(data) in (data, swapped)
+
+
+@pytest.mark.needs("shared-data")
+@pytest.mark.parametrize("rate_hz", [8000, 16_000])
+@pytest.mark.parametrize("expected", ORDERS)
+@pytest.mark.parametrize("sent", ORDERS)
+def test_a_real_call_says_its_order_from_the_first_packet_on(
+    shared_data: Path, expected: ByteOrder, sent: ByteOrder, rate_hz: int
+):
+    for track in load_call(shared_data, "pcm_s16le", rate_hz=rate_hz).tracks:
+        decoder = Linear16(expected)
+        samples = np.frombuffer(track, "<i2")
+        assert b"".join(map(decoder.decode, packets(samples, sent))) == track
