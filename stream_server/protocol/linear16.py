@@ -36,7 +36,7 @@ class Linear16:
     def decode(self, data: bytes) -> bytes:
         """Return ``data``, whole samples, as little-endian."""
         if self._looked_at < _EVIDENCE_SAMPLES:
-            self._look_at(data)
+            self._look_at(data[: 2 * _EVIDENCE_SAMPLES])
         return _swapped(data) if self._is_big else data
 
     def _look_at(self, data: bytes) -> None:

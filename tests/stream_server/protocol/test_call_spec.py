@@ -37,7 +37,17 @@ def test_the_most_important_comes_first():
 
 
 def test_only_values_that_are_text_or_nearly():
-    details = {"a": 1, "b": 2.5, "c": True, "d": False, "e": None, "f": [], "g": {}, "h": "", "": 1}
+    details: dict[str, Any] = {
+        "a": 1,
+        "b": 2.5,
+        "c": True,
+        "d": False,
+        "e": None,
+        "f": [],
+        "g": {},
+        "h": "",
+        "": 1,
+    }
     spec = spec_of({**details, "i": 10**5000})
     assert spec.metadata == {"a": "1", "b": "2.5", "c": "true", "d": "false"}
 

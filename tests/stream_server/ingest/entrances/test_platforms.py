@@ -50,7 +50,7 @@ def entrances(
 
     made = make_platform_entrances(config, access, check_capacity)
     assert tuple(made) == PATHS
-    return {path: made[path] for path in made if isinstance(made[path], PlatformEntrance)}
+    return {path: each for path, each in made.items() if isinstance(each, PlatformEntrance)}
 
 
 def handshake(target: str, peer: str = ELSEWHERE, **headers: str) -> Handshake:
