@@ -280,6 +280,35 @@ async def test_only_what_twilio_has_signed_comes_in():
         assert len(lab.published) == len(published)
 
 
+@pytest.mark.parametrize(
+    ("path", "setting"),
+    [
+        ("/twilio", "twilio_auth_token"),
+        ("/plivo", "plivo_auth_token"),
+        ("/vonage", "vonage_signature_secret"),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
+        {"X-Twilio-Signature": "RSOYDt4T1cUTdK1PDd93/VVr8B8="},
+        {"X-Plivo-Signature-V3": "x", "X-Plivo-Signature-V3-Nonce": "1"},
+    ],
+)
+@virtual_time
+async def test_a_secret_is_asked_for_on_this_machine_too(
+    path: str, setting: str, headers: dict[str, str]
+):
+    config = ServerConfig(access=BOTH.access, telephony=TelephonyConfig(**{setting: SECRET}))
+    async with live_lab(config=config) as lab:
+        with pytest.raises(InvalidStatus) as caught:
+            async with lab.connect(path, additional_headers=headers):
+                pass
+        assert (caught.value.response.status_code, lab.refused) == (403, ["unauthorized"])
+
+
 # -- A real call, and the compact model ------------------------------------------------------------
 
 
