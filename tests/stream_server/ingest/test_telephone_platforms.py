@@ -301,7 +301,8 @@ async def test_only_what_twilio_has_signed_comes_in():
 async def test_a_secret_is_asked_for_on_this_machine_too(
     path: str, setting: str, headers: dict[str, str]
 ):
-    config = ServerConfig(access=BOTH.access, telephony=TelephonyConfig(**{setting: SECRET}))
+    secrets: dict[str, Any] = {setting: SECRET}
+    config = ServerConfig(access=BOTH.access, telephony=TelephonyConfig(**secrets))
     async with live_lab(config=config) as lab:
         with pytest.raises(InvalidStatus) as caught:
             async with lab.connect(path, additional_headers=headers):
