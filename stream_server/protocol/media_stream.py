@@ -38,6 +38,8 @@ __all__ = ["DTMF_MARK", "MediaStreamDialect"]
 DTMF_MARK = "dtmf"
 """Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
 
+_USUAL_RATE_HZ = 8_000
+
 
 class MediaStreamDialect:
     """One connection of a platform.
@@ -134,16 +136,17 @@ class MediaStreamDialect:
         stream_id = message.get(platform.stream_id, start.get(platform.stream_id))
         audio_format = AudioFormat(encoding.encoding, rate_hz, len(tracks))
         call_id = start.get(platform.call_id)
+        known = {
+            "platform": platform.name,
+            platform.stream_id: stream_id,
+            **{name: start.get(name) for name in platform.details},
+        }
         spec = call_spec(
             audio_format,
             [roles[track] for track in tracks],
             name=call_id if isinstance(call_id, str) else "",
-            details={
-                "platform": platform.name,
-                platform.stream_id: stream_id,
-                **{name: start.get(name) for name in platform.details},
-                **parameters,
-            },
+            # No parameter takes the place of what is known; that comes first if all is too much.
+            details={**known, **parameters, **known},
         )
         # Nothing that follows fails: what was wrong left the dialect as it was.
         self._tracks = tracks
@@ -167,14 +170,15 @@ class MediaStreamDialect:
                 f"got encoding {shown(named)}, expected one of {', '.join(platform.encodings)}",
             )
         # "audio/x-l16;rate=16000" says the rate as well.
-        rate_hz = json_number(stream_format, platform.rate) or json_number(
-            {"rate": parameters.partition("rate=")[2].strip() or None}, "rate"
-        )
+        rate_hz = json_number(stream_format, platform.rate)
+        if rate_hz is None:
+            said = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
+            rate_hz = json_number(said, "rate") or 0
         if json_number(stream_format, "channels") not in (None, 1):
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT, "got a track of several channels, expected one"
             )
-        return encoding, 8_000 if rate_hz is None else rate_hz
+        return encoding, rate_hz
 
     def _check_expected(self, event: str, message: dict[str, Any]) -> None:
         if self._stopped:

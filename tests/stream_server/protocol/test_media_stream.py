@@ -181,8 +181,9 @@ def test_several_channels_in_a_track_are_not_understood():
     assert refused(dialect_of("telnyx"), start).code is ErrorCode.BAD_FORMAT
 
 
-def test_a_rate_beyond_all_limits():
-    start = PLATFORMS["telnyx"](rate_hz=1_000_000).start(("inbound",), {})
+@pytest.mark.parametrize("rate_hz", [0, 7999, 1_000_000])
+def test_a_rate_beyond_all_limits(rate_hz: int):
+    start = PLATFORMS["telnyx"](rate_hz=rate_hz).start(("inbound",), {})
     assert refused(dialect_of("telnyx"), start).code is ErrorCode.BAD_FORMAT
 
 
@@ -195,6 +196,17 @@ def test_custom_parameters_are_kept(name: str):
     (spec,) = receive_all(dialect_of(name), [start])
     assert isinstance(spec, StreamSpec)
     assert (spec.metadata["queue"], spec.metadata["sessionId"]) == ("billing", "abc-xyz")
+
+
+def test_no_parameter_takes_the_place_of_what_is_known():
+    parameters = {"platform": "other", "streamSid": "MZ0", **{str(n): "x" for n in range(100)}}
+    (spec,) = receive_all(
+        dialect_of("twilio"), [PLATFORMS["twilio"]().start(("inbound",), parameters)]
+    )
+    assert isinstance(spec, StreamSpec)
+    assert spec.metadata["platform"] == "twilio"
+    assert spec.metadata["streamSid"] == PLATFORMS["twilio"].stream_id
+    assert len(spec.metadata) == 32
 
 
 @pytest.mark.parametrize("name", ["telnyx", "exotel"])
