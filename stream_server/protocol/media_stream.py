@@ -98,6 +98,10 @@ class MediaStreamDialect:
         """Return nothing: the platform has no words for what this server says."""
         return []
 
+    def release(self) -> list[Inbound]:
+        """Return the audio that waits for a packet of before, or of the other track."""
+        return [] if self._aligner is None else [*self._aligner.flush()]
+
     def _text(self, text: str | bytes) -> list[Inbound]:
         message = parse_json_object(text)
         event = message.get("event")
@@ -225,7 +229,7 @@ class MediaStreamDialect:
 
     def _stop(self) -> list[Inbound]:
         self._stopped = True
-        return [*([] if self._aligner is None else self._aligner.flush()), Stop()]
+        return [*self.release(), Stop()]
 
 
 def _payload(value: object, bytes_per_sample: int) -> bytes:

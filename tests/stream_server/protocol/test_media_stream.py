@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.bad_messages import MAX_BAD_MESSAGES
 from stream_server.protocol.client_messages import Mark, Stop
-from stream_server.protocol.dialect import AudioData, Dialect, Inbound
+from stream_server.protocol.dialect import AudioData, Dialect, HoldsAudio, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.media_platform import BOTH_TRACKS
 from stream_server.protocol.media_stream import MediaStreamDialect
@@ -294,6 +294,18 @@ def test_other_events_are_ignored_at_any_time(name: str, event: str):
 @pytest.mark.parametrize("name", ["twilio", "telnyx", "exotel"])
 def test_a_call_that_stops_before_it_starts(name: str):
     assert receive_all(dialect_of(name), PLATFORMS[name]().stop(1)) == [Stop()]
+
+
+def test_what_waits_for_the_other_track_can_be_had():
+    dialect: Dialect = dialect_of("plivo")
+    assert isinstance(dialect, HoldsAudio) and dialect.release() == []
+    call = PLATFORMS["plivo"]().call({"inbound": CALLER, "outbound": AGENT[:-160]})
+    heard = receive_all(dialect, call)
+    assert len(audio_of(heard)) == 2 * len(AGENT[:-160])
+    (rest,) = dialect.release()
+    assert isinstance(rest, AudioData)
+    assert (rest.data[::2], len(rest.lost)) == (CALLER[-160:], 1)
+    assert dialect.release() == []
 
 
 # -- Numbers and order -----------------------------------------------------------------------------
