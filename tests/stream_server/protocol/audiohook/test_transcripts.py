@@ -66,11 +66,10 @@ def test_a_session(path: Path):
 
 
 def described(inbound: Inbound) -> dict[str, Any]:
+    amount: int | None = None
     match inbound:
         case AudioData(data=data):
             amount = len(data)
         case Discarded(samples=samples) | Resume(paused_samples=samples):
             amount = samples
-        case _:
-            amount = None
     return {type(inbound).__name__: amount}
