@@ -6,26 +6,31 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.factory import build_engine
 from ser_engine.types import FloatArray
 from stream_server.audio.g711 import MULAW_PCM16
 from stream_server.config import AccessConfig, ServerConfig, StreamsConfig
+from stream_server.protocol.audio_format import Encoding
 from stream_server.protocol.results import Point, StreamOpened, Summary
 from stream_server.telephony_config import AudioHookConfig, TelephonyConfig
 from tests.stream_server.ingest.timelines import gaps, points, tiles
 from tests.support.audiohook_client import Genesys, media
-from tests.support.live_lab import Lab, LabEngine, live_lab, receive_all, send, start
+from tests.support.live_lab import Lab, live_lab, receive_all, send, start
+from tests.support.telephony_lab import (
+    Timeline,
+    assert_same_timeline,
+    load_call,
+    native_timeline,
+    published_timeline,
+    telephony_lab,
+)
 from tests.support.virtual_time import virtual_time
-
-if TYPE_CHECKING:
-    from tests.conftest import SpeechClip
 
 KEY = "SGVsbG8sIEkgYW0gdGhlIEFQSSBrZXkh"
 SECRET = "TXlTdXBlclNlY3JldEtleVRlbGxOby0xITJAMyM0JDU="
@@ -134,34 +139,42 @@ def timeline_of_both(lab: Lab) -> list[Any]:
 
 
 @pytest.mark.needs("shared-data")
+@pytest.mark.parametrize(("form", "encoding"), [("PCMU", "mulaw"), ("L16", "pcm_s16le")])
 @virtual_time
-async def test_real_speech(speech_clips: tuple[SpeechClip, ...]):
-    soxr = pytest.importorskip("soxr")
-    sides = [
-        mulaw(
-            soxr.resample(
-                np.concatenate([c.samples for c in speech_clips[at : at + 2]]), 16_000, 8000
-            )
-        )
-        for at in (0, 4)
-    ]
-    length = min(map(len, sides))
-    call = stereo(*(side[:length] for side in sides))
-    config = EngineConfig(model=ModelConfig(name="compact", device="cpu", offline=True))
-    engine = LabEngine(build_engine(config), config)
-    async with (
-        live_lab(engine, OPEN_TO_ALL) as lab,
-        genesys(lab).connected() as platform,
-    ):
-        await platform.open()
-        await platform.send_audio(call)
+async def test_a_real_call_gives_the_timeline_of_the_native_protocol(
+    shared_data: Path, form: str, encoding: Encoding
+):
+    call = load_call(shared_data, encoding)
+    async with telephony_lab() as lab:
+        reference = await native_timeline(lab, call)
+        async with genesys(lab).connected() as platform:
+            await platform.open(media(["external", "internal"], form=form))
+            await platform.send_audio(call.interleaved)
+            await platform.close()
+        got = await published_timeline(lab, platform.conversation_id)
+    assert_same_timeline(reference, got)
+    assert {("emotion.point", "external"), ("emotion.point", "internal")} <= kinds(platform.events)
+
+
+@pytest.mark.needs("shared-data")
+@virtual_time
+async def test_the_sides_of_a_real_call_are_not_confused(shared_data: Path):
+    """Offered the other way round, the agent's side comes first."""
+    call = load_call(shared_data)
+    turned = replace(call, tracks=call.tracks[::-1])
+    async with telephony_lab() as lab, genesys(lab).connected() as platform:
+        reference = await native_timeline(lab, call)
+        await platform.open(media(["internal", "external"]))
+        await platform.send_audio(turned.interleaved)
         await platform.close()
-    (summary,) = published(lab, Summary)
-    assert summary.duration_s == pytest.approx(length / 8000)
-    spoken = published(lab, Point)
-    assert {point.channel for point in spoken} == {0, 1}
-    assert all(point.narrow_band for point in spoken)
-    assert ("emotion.point", "external") in kinds(platform.events)
+        got = await published_timeline(lab, platform.conversation_id)
+    assert {p.channel: p.role for p in got.points} == {0: "agent", 1: "customer"}
+    for role in ("customer", "agent"):
+        assert of_role(got, role) == of_role(reference, role)
+
+
+def of_role(timeline: Timeline, role: str) -> list[Any]:
+    return [(p.start_sample, p.label, p.posteriors) for p in timeline.points if p.role == role]
 
 
 @virtual_time
