@@ -9,7 +9,7 @@ from stream_server.protocol.audiohook.dialect import AudioHookDialect
 from stream_server.protocol.audiohook.events import ALERT_TYPE, POINT_TYPE, SEGMENT_TYPE
 from stream_server.protocol.dialect import Say
 from stream_server.protocol.results import Alert, StreamClosed
-from stream_server.protocol.server_messages import LabelName
+from stream_server.protocol.server_messages import LabelName, ServerMessage
 from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import point, ready, results
 
@@ -21,7 +21,7 @@ def test_the_session_is_one():
     dialect = AudioHookDialect(("customer", "agent"))
     labels = tuple(LabelName(name=name, name_zh="") for name in ("angry", "happy"))
     closed = StreamClosed(stream_id="s1", seq=9, reason="stopped", closed_at=2.5)
-    coming = [ready(labels=labels), point(), closed]
+    coming: list[ServerMessage] = [ready(labels=labels), point(), closed]
     said: list[str | bytes] = []
     for line in session.splitlines():
         arrow, _, text = line.partition(" ")

@@ -84,7 +84,8 @@ class AudioHookEntrance:
         if self._verifier is not None:
             self._verifier.check(headers, handshake.target, self._now())
             return ""
-        token = handshake.header_token or headers.get("x-api-key") or handshake.path_token
+        # The platform sends an API key in any case.
+        token = handshake.header_token or handshake.path_token or headers.get("x-api-key")
         is_local = self._access.is_local(handshake.peer, headers.get("host"))
         return self._access.authorize(token, is_local) or ""
 

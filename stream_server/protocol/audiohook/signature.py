@@ -152,11 +152,9 @@ class SignatureVerifier:
         """Remember a nonce for as long as the signature would pass."""
         if len(nonce) < MIN_NONCE_LENGTH:
             raise _refused(f"the nonce is shorter than {MIN_NONCE_LENGTH} characters")
-        for key, expired_s in list(self._nonces.items()):
-            # Nearly in order of time: those behind a later one wait for it.
-            if expired_s > now_s:
-                break
-            del self._nonces[key]
+        # Nearly in order of time: those behind a later one wait for it.
+        while self._nonces and next(iter(self._nonces.values())) <= now_s:
+            self._nonces.popitem(last=False)
         if (key_id, nonce) in self._nonces:
             raise _refused("it was used before")
         if len(self._nonces) >= MAX_NONCES:

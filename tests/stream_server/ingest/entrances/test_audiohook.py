@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 
+from ser_engine.errors import ConfigError
 from ser_engine.types import FloatArray
 from stream_server.audio.g711 import MULAW_PCM16
 from stream_server.config import AccessConfig, ServerConfig, StreamsConfig
@@ -388,36 +390,50 @@ def of_another_organization(platform: Genesys) -> None:
     platform.organization_id = platform.conversation_id
 
 
-FAILURES = (
-    *(tampered, unsigned, expired, unknown, with_another_secret, with_a_token_instead),
-    of_another_organization,
-)
+FAILURES = {
+    tampered: "not that of its secret",
+    unsigned: "Signature-Input is missing",
+    expired: "older than 300 s",
+    unknown: "the key is not known",
+    with_another_secret: "not that of its secret",
+    with_a_token_instead: "Signature-Input is missing",
+    of_another_organization: None,
+}
+"""How to fail, and what the log says of it; what is wrong with ``open`` is not logged."""
+
+
+async def refuse_all(lab: Lab) -> AsyncIterator[tuple[dict[str, Any] | None, float]]:
+    """Yield what is told of every failure and the time it takes; at last of a replay."""
+    loop = asyncio.get_running_loop()
+    for fail in (*FAILURES, None):
+        platform = genesys(lab) if fail is None else genesys(lab, 2)
+        signs(platform, nonce=("" if fail is None else fail.__name__) + "n" * 22)
+        if fail is not None:
+            fail(platform)
+        async with platform.connected():
+            began_s = loop.time()
+            await platform.open()
+            yield platform.disconnected, round(loop.time() - began_s, 6)
+            await platform.close("disconnect")
 
 
 @virtual_time
 async def test_every_refusal_looks_and_takes_the_same():
     """The first, which is let in, is used again: a replay."""
-    loop = asyncio.get_running_loop()
     config = replace(
         signed_only(),
         access=AccessConfig(tokens={"a": "let-the-platform-in"}, refusal_delay_ms=700),
     )
-    seen = []
-    async with live_lab(config=config) as lab:
-        async with signs(genesys(lab)).connected() as platform:
-            await platform.open()
-            await platform.close()
-        for fail in (*FAILURES, None):
-            platform = genesys(lab) if fail is None else genesys(lab, 2)
-            signs(platform)
-            if fail is not None:
-                platform.sign(KEY, SECRET, created_s=time.time(), nonce=fail.__name__ + "n" * 22)
-                fail(platform)
-            async with platform.connected():
-                began_s = loop.time()
+    with capture_logs() as logs:
+        async with live_lab(config=config) as lab:
+            async with signs(genesys(lab)).connected() as platform:
                 await platform.open()
-                seen.append((platform.disconnected, round(loop.time() - began_s, 6)))
-                await platform.close("disconnect")
+                await platform.close()
+            seen = [each async for each in refuse_all(lab)]
+    expected = [why for why in (*FAILURES.values(), "it was used before") if why is not None]
+    reasons = [each["reason"] for each in logs if each["event"] == "audiohook_unauthorized"]
+    assert len(reasons) == len(expected)
+    assert all(why in reason for why, reason in zip(expected, reasons, strict=True))
     assert seen == [({"reason": "unauthorized"}, 0.7)] * (len(FAILURES) + 1)
     assert lab.refused == ["unauthorized"] * len(seen)
     assert len(published(lab, StreamOpened)) == 1
@@ -451,7 +467,7 @@ async def test_behind_a_proxy_the_public_host_is_signed():
     ("path", "headers"),
     [
         ("", {"X-API-KEY": "let-the-platform-in"}),
-        ("/let-the-platform-in", {}),
+        ("/let-the-platform-in", {"X-API-KEY": "of-no-use-here"}),
         ("", {"Authorization": "Bearer let-the-platform-in"}),
     ],
 )
@@ -472,3 +488,21 @@ async def test_without_a_secret_a_token_is_asked_for(
             await platform.open()
             assert bool(platform.opened) == is_right
             await platform.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"keys": {"key": ""}}, "got an empty secret 1"),
+        ({"keys": {"key": "no Base64"}}, "got secret 1 of telephony.audiohook.keys that is no"),
+        ({"max_age_s": 0.5}, "max_age_s"),
+        ({"event_interval_ms": 100}, "event_interval_ms"),
+    ],
+)
+def test_settings_that_do_not_hold(settings: dict[str, Any], expected: str):
+    with pytest.raises(ConfigError, match=expected):
+        AudioHookConfig(**settings)
+
+
+def test_secrets_are_not_shown():
+    assert SECRET not in repr(signed_only())

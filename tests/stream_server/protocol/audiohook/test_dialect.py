@@ -256,6 +256,16 @@ def test_a_gap_that_begins_late_has_what_is_missing_before_it():
     assert early == [Discarded(samples=4000)]
 
 
+def test_gaps_are_told_from_where_the_session_began():
+    client = Client()
+    client.does("open", OPEN, position="PT60S")
+    client.dialect.send(ready())
+    gap = {"start": "PT60S", "discarded": "PT0.5S"}
+    assert client.does("discarded", gap) == [Discarded(samples=4000)]
+    late = {"start": "PT61S", "discarded": "PT0.5S"}
+    assert client.does("discarded", late) == [Discarded(samples=8000)]
+
+
 def test_a_gap_told_without_a_pause():
     client = Client()
     client.is_opened()
