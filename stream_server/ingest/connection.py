@@ -45,6 +45,8 @@ class Connection:
         heartbeat_s: time between heartbeats.
         authorize: takes the token of the first message, returns its name or raises ProtocolError.
         on_refused: told of the code of the error that kept a stream from beginning.
+        refusal_delay_s: time before a client is told that it may not connect, however the check
+            failed.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Connection:
         heartbeat_s: float,
         authorize: Callable[[str], str],
         on_refused: Callable[[ErrorCode], None],
+        refusal_delay_s: float = 0.0,
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self._websocket = websocket
@@ -65,6 +68,7 @@ class Connection:
         self._heartbeat_s = heartbeat_s
         self._authorize = authorize
         self._on_refused = on_refused
+        self._refusal_delay_s = refusal_delay_s
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -81,6 +85,8 @@ class Connection:
                 begun = await self._begin()
             except ProtocolError as error:
                 self._on_refused(error.code)
+                if error.code is ErrorCode.UNAUTHORIZED:
+                    await asyncio.sleep(self._refusal_delay_s)
                 raise
             if begun is None:
                 await self._close(CLOSE_NORMAL)

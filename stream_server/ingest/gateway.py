@@ -165,6 +165,7 @@ class Gateway:
             self._config.streams.heartbeat_ms / 1000,
             admission.authorize,
             self._on_refused,
+            self._config.access.refusal_delay_ms / 1000,
         )
         self._connections[websocket] = connection
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from stream_server.access import Access
 from stream_server.config import ServerConfig
+from stream_server.ingest.entrances.audiohook import AudioHookEntrance
 from stream_server.ingest.entrances.entrance import Entrance
 from stream_server.ingest.entrances.platforms import make_platform_entrances
 
@@ -25,4 +26,5 @@ def make_entrances(
     """
     return {
         **make_platform_entrances(config.telephony, access, check_capacity),
+        "/audiohook": AudioHookEntrance(config.telephony, access),
     }
