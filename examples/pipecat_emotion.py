@@ -81,9 +81,11 @@ class EmotionProcessor(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame) and direction is FrameDirection.DOWNSTREAM:
             self._listener.push(frame.audio, frame.sample_rate, frame.num_channels)
-        elif isinstance(frame, EndFrame | CancelFrame):
+        elif isinstance(frame, EndFrame):
             # The last notes go in front of the end.
             await self._listener.aclose()
+        elif isinstance(frame, CancelFrame):
+            await self._listener.aclose(timeout_s=0)
         await self.push_frame(frame, direction)
 
     async def cleanup(self) -> None:

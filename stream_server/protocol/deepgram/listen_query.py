@@ -12,7 +12,7 @@ from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
 from stream_server.protocol.start_check import check_start
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["ListenQuery"]
+__all__ = ["PARAMETERS", "ListenQuery"]
 
 _ENCODINGS = {
     "linear16": "pcm_s16le",
@@ -22,7 +22,7 @@ _ENCODINGS = {
 }
 """Deepgram's names for what is understood here."""
 
-_READ_ONCE = (
+PARAMETERS = (
     "callback",
     "channels",
     "encoding",
@@ -167,7 +167,7 @@ def _bad(got: str, expected: str) -> ProtocolError:
 def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in _READ_ONCE:
+        if name not in PARAMETERS:
             continue
         if name in values:
             raise _bad(f"'{name}' more than once", "it once")

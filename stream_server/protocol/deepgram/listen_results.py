@@ -50,7 +50,7 @@ def model_uuid_of(ready: Ready) -> str:
 
 @dataclass(slots=True)
 class _Lane:
-    """One analysed channel."""
+    """One channel; of one that is not analysed there are no results."""
 
     index: int
     role: str
@@ -81,7 +81,6 @@ class ListenResults:
         self._lanes = {
             channel.index: _Lane(channel.index, channel.role, StretchTracker(self._labels))
             for channel in ready.channels
-            if channel.analysed
         }
         self._finalized: deque[int | None] = deque()
 

@@ -5,9 +5,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from stream_server.protocol.deepgram.listen_query import ListenQuery
+from stream_server.protocol.deepgram.listen_query import PARAMETERS, ListenQuery
 from stream_server.protocol.errors import ProtocolError
 from stream_server.protocol.stream_spec import StreamSpec
+from tests.requirements import REPOSITORY
 
 ROLES = ("customer", "agent")
 
@@ -119,3 +120,9 @@ def test_what_is_refused(query: str, told: str):
     with pytest.raises(ProtocolError, match=told) as caught:
         spec(query)
     assert caught.value.kind.http_status == 400
+
+
+def test_every_parameter_is_described():
+    page = (REPOSITORY / "docs" / "telephony" / "deepgram.md").read_text(encoding="utf-8")
+    for name in (*PARAMETERS, "tag", "extra", "role", "roles"):
+        assert f"`{name}`" in page
