@@ -7,6 +7,8 @@ import io
 import json
 import uuid
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from stream_server.protocol.results import StreamOpened, Summary
 from stream_server.telephony_config import TelephonyConfig
 from tests.stream_server.ingest.timelines import tiles
 from tests.support.live_lab import Lab, LabEngine, access, chunks, level, live_lab, pace, pcm
+from tests.support.telephony_lab import load_call, published_timeline, telephony_lab
 from tests.support.virtual_time import virtual_time
 
 KEY = "0123456789abcdef"
@@ -197,6 +200,37 @@ async def test_a_text_that_is_not_understood():
         await socket.send('{"type": "CloseStream"}')
         seen, code, _ = await read_all(socket)
         assert ([m["type"] for m in seen], code) == (["Metadata"], 1000)
+
+
+def speech_of(spans_s: list[tuple[float, float]]) -> set[int]:
+    """Return the 10 ms that spans cover."""
+    return {cell for start, end in spans_s for cell in range(round(start * 100), round(end * 100))}
+
+
+@pytest.mark.parametrize("every_ms", [100, 700, 2000])
+@pytest.mark.needs("shared-data")
+async def test_cuts_neither_leave_speech_out_nor_tell_it_twice(shared_data: Path, every_ms: int):
+    call = load_call(shared_data)
+    query = "/v1/listen?encoding=mulaw&sample_rate=8000&channels=2&live=false&name=cut"
+    packets = chunks(call.interleaved, 2 * 8 * every_ms)
+    messages = [each for packet in packets for each in (packet, '{"type": "Finalize"}')]
+    async with telephony_lab() as lab:
+        seen = await listen(lab, messages, query)
+        timeline = await published_timeline(lab, "cut")
+    final = [m for m in seen if m["type"] == "Results"]
+    assert len([m for m in final if m["from_finalize"]]) == len(messages)
+    for channel in (0, 1):
+        told = [
+            (m["start"], m["start"] + m["duration"])
+            for m in final
+            if m["channel_index"] == [channel, 2] and m["emotion"]
+        ]
+        assert all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(told))
+        segments = [(s.start_s, s.end_s) for s in timeline.segments if s.channel == channel]
+        missing = speech_of(segments) - speech_of(told)
+        # What is left of a stretch after a cut is not told of when it is shorter than 45 ms.
+        assert len(missing) <= 4 * len(segments)
+        assert speech_of(told) <= speech_of(segments)
 
 
 # -- Who may connect -------------------------------------------------------------------------------
