@@ -8,6 +8,7 @@ from stream_server.access import Access
 from stream_server.config import ServerConfig
 from stream_server.ingest.entrances.deepgram import DeepgramEntrance
 from stream_server.ingest.entrances.entrance import Entrance
+from stream_server.ingest.entrances.platforms import make_platform_entrances
 
 __all__ = ["make_entrances"]
 
@@ -25,4 +26,5 @@ def make_entrances(
     """
     return {
         "/v1": DeepgramEntrance(access, check_capacity, config.telephony.roles),
+        **make_platform_entrances(config.telephony, access, check_capacity),
     }
