@@ -92,6 +92,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
     "silero": _package("silero_vad", "silero"),
+    "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "av": _package("av", "media"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),

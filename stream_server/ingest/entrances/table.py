@@ -7,6 +7,7 @@ from collections.abc import Callable
 from stream_server.access import Access
 from stream_server.config import ServerConfig
 from stream_server.ingest.entrances.audiohook import AudioHookEntrance
+from stream_server.ingest.entrances.deepgram import DeepgramEntrance
 from stream_server.ingest.entrances.entrance import Entrance
 from stream_server.ingest.entrances.platforms import make_platform_entrances
 
@@ -25,6 +26,7 @@ def make_entrances(
             where there is no room for another stream.
     """
     return {
+        "/v1": DeepgramEntrance(access, check_capacity, config.telephony.roles),
         **make_platform_entrances(config.telephony, access, check_capacity),
         "/audiohook": AudioHookEntrance(config.telephony, access),
     }
