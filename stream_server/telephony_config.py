@@ -54,9 +54,13 @@ class AudioSocketConfig:
     """It listens here; -1 to 65535, -1: nowhere, 0: any free one."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
+    channels: int = 2
+    """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``: 1 or
+    2; a channel without a connection is a gap."""
 
     def __post_init__(self) -> None:
         check_range("telephony.audiosocket.port", self.port, -1, 65_535)
+        check_range("telephony.audiosocket.channels", self.channels, 1, 2)
         for network in self.allow:
             try:
                 ipaddress.ip_network(network, strict=False)
