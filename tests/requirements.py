@@ -92,7 +92,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
     "silero": _package("silero_vad", "silero"),
+    "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "av": _package("av", "media"),
+    "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),
     "mosquitto": Requirement(
         lambda: (
             shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
@@ -131,6 +134,8 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no PulseAudio server, or ALSA does not know of it",
         "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
     ),
+    "pyjwt": _package("jwt", "dev"),
+    "twilio": _package("twilio", "dev"),
     "git-checkout": Requirement(
         _is_checkout,
         "this is not a git checkout",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from stream_server.access import Access
 from stream_server.ingest.entrances.entrance import Admission, Refusal, plain_refusal
-from stream_server.ingest.entrances.platform_token import authorize_platform
+from stream_server.ingest.entrances.proofs import Token
 from stream_server.ingest.handshake import Handshake
 from stream_server.protocol.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
 from stream_server.protocol.errors import ProtocolError
@@ -28,12 +28,12 @@ class AsteriskEntrance:
 
     def __init__(self, role: str, access: Access, check_capacity: Callable[[str], None]) -> None:
         self._role = role
-        self._access = access
+        self._token = Token(access)
         self._check_capacity = check_capacity
 
     def admit(self, handshake: Handshake) -> Admission:
         """Let a channel in: a refused handshake is what Asterisk tells its operator of."""
-        token_name = authorize_platform(self._access, handshake)
+        token_name = self._token.check(handshake)
         dialect = ChanWebSocketDialect(self._role, handshake.query)
         self._check_capacity(token_name)
         return Admission(dialect, lambda _: token_name)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from stream_server.access import Access
 from stream_server.ingest.entrances.entrance import Admission, Refusal, plain_refusal
-from stream_server.ingest.entrances.platform_token import authorize_platform
+from stream_server.ingest.entrances.proofs import Token
 from stream_server.ingest.handshake import Handshake
 from stream_server.protocol.encoding import ResultEncoder
 from stream_server.protocol.errors import ProtocolError
@@ -31,13 +31,13 @@ class FreeSwitchEntrance:
         self, roles: tuple[str, str], access: Access, check_capacity: Callable[[str], None]
     ) -> None:
         self._roles = roles
-        self._access = access
+        self._token = Token(access)
         self._check_capacity = check_capacity
         self._encoder = ResultEncoder()
 
     def admit(self, handshake: Handshake) -> Admission:
         """Let a call in: a refused handshake is what FreeSWITCH tells its operator of."""
-        token_name = authorize_platform(self._access, handshake)
+        token_name = self._token.check(handshake)
         offered = handshake.headers.get("sec-websocket-protocol", "")
         dialect = FreeSwitchDialect(
             self._roles,
