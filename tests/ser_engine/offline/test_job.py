@@ -257,7 +257,7 @@ def held_seconds(job: AnalysisJob) -> float:
 
 @pytest.mark.parametrize(
     ("granularity", "hours", "channels"),
-    [("utterance", 3, 1), ("utterance", 0.8, 2), ("frame", 0.8, 2), ("stream", 0.4, 2)],
+    [("utterance", 3, 1), ("frame", 0.8, 2), ("stream", 0.2, 2)],
 )
 def test_memory_does_not_grow_with_the_length(
     granularity: Granularity, hours: float, channels: int, level_detector: None
@@ -270,12 +270,12 @@ def test_memory_does_not_grow_with_the_length(
     while not job.is_done:
         windows = job.take_windows(4)
         rounds += 1
-        if rounds % 10 == 0:
+        if rounds % 4 == 0:
             held.append((job.progress * hours * 60, held_seconds(job)))
         for pending in windows:
             job.answer(pending, engine.run(pending.window))
         engine.windows.clear()
-    most_at_first = max(seconds for minutes, seconds in held if minutes < 8)
+    most_at_first = max(seconds for minutes, seconds in held if minutes < hours * 20)
     assert most_at_first > 30
     assert max(seconds for _, seconds in held) <= 1.05 * most_at_first
     # A block, what is cut from next, the windows that wait.
