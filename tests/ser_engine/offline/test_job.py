@@ -31,6 +31,7 @@ from tests.support.fake_engine import FakeEngine, LevelDetector
 
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
 ALL_SPEECH = EngineConfig(vad=VadConfig(detector="off"))
+NO_HANGOVER = EngineConfig(vad=VadConfig(hangover_ms=0))
 SHORT = EngineConfig(
     timeline=TimelineConfig(500, 100, 40),
     vad=VadConfig(detector="off"),
@@ -52,7 +53,7 @@ def test_the_whole_is_the_mean_of_the_segments_weighted_by_their_frames(level_de
     audio = np.concatenate(
         [voiced(14, 0.1), silence(2), voiced(13, 0.2), silence(1), voiced(17, 0.3)]
     )
-    (channel,) = work(make_job(audio)).channels
+    (channel,) = work(make_job(audio, config=NO_HANGOVER)).channels
     assert [(each.start_s, each.end_s) for each in channel.segments] == [
         (0, 15),
         (15, 29.5),
