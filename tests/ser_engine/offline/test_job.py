@@ -98,7 +98,8 @@ def test_segments_without_speech_are_left_out_and_marked(
     silent = [each for each in channel.segments if not each.has_speech]
     assert silent
     for each in silent:
-        assert each.emotion is each.confidence is each.logits is each.embedding is None
+        values = (each.emotion, each.confidence, each.logits, each.posteriors, each.embedding)
+        assert values == (None,) * 5
     assert channel.overall is not None
     # Of silence the fake engine would say angry too, but with much less certainty.
     assert channel.overall.confidence > 0.99
