@@ -44,6 +44,7 @@ def open_job(
     options: AnalysisOptions,
     *,
     name: str | None = None,
+    max_duration_s: float | None = None,
 ) -> AnalysisJob:
     """Open a file and return its analysis. Close the job if :func:`run_jobs` does not get it.
 
@@ -56,6 +57,7 @@ def open_job(
         config: lengths, detector, smoothing, and what the engine was made for.
         options: what to give.
         name: of the file, for results; None: the path.
+        max_duration_s: longest recording, s; a longer one ends with an error. None: any.
 
     Raises:
         ConfigError: what is asked for cannot be had.
@@ -66,7 +68,13 @@ def open_job(
     with ExitStack() as stack:
         file: AudioSource
         try:
-            file = stack.enter_context(AudioFile(path, as_streamed=options.granularity == "stream"))
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=max_duration_s,
+                )
+            )
         except AudioError as error:
             file = UnreadableSource(error)
         job = AnalysisJob(file, name, info, config, options)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,24 +90,28 @@ class PoolAnalyser:
                 raise AnalysisError(f"the engine was lost: {error}") from error
             except SerEngineError as error:
                 # The path is one of the server's own; whoever gave the file knows its name.
-                raise AnalysisError(str(error).removeprefix(f"{path}: ")) from error
+                message = str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
+                raise AnalysisError(message) from error
 
     def _open(self, path: Path, options: AnalysisOptions, handle: EngineHandle) -> AnalysisJob:
         config, info = self._engine_config(handle.config), handle.info
-        file = AudioFile(path, as_streamed=options.granularity == "stream")
-        try:
-            if file.header_s > self._config.max_duration_s:
-                raise AnalysisError(
-                    f"got {file.header_s:.0f} s of audio, expected"
-                    f" {self._config.max_duration_s:.0f} s or less; see"
-                    " dashboard.analyse.max_duration_s"
+        max_duration_s = self._config.max_duration_s
+        with ExitStack() as stack:
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=max_duration_s,
                 )
-            if _embedding_bytes(file, info, options) > _MAX_EMBEDDING_BYTES:
+            )
+            # A length of 0 is one that is not known.
+            duration_s = file.header_s or max_duration_s
+            embedding_bytes = duration_s * file.channels * _embedding_bytes_per_s(info, options)
+            if embedding_bytes > _MAX_EMBEDDING_BYTES:
                 options = replace(options, embeddings=False)
-            return AnalysisJob(file, path.name, info, config, options)
-        except BaseException:
-            file.__exit__(None, None, None)
-            raise
+            job = AnalysisJob(file, path.name, info, config, options)
+            stack.pop_all()
+        return job
 
     def _engine_config(self, config: EngineConfig) -> EngineConfig:
         pass_s = min(self._config.max_pass_s, config.offline.max_pass_s)
@@ -171,8 +176,7 @@ async def _in_thread(work: Callable[[], T], *, if_late: Callable[[T], None] | No
         raise
 
 
-def _embedding_bytes(file: AudioFile, info: ModelInfo, options: AnalysisOptions) -> float:
+def _embedding_bytes_per_s(info: ModelInfo, options: AnalysisOptions) -> float:
     if not options.embeddings or options.granularity != "frame":
         return 0
-    frames_per_s = 1000 / options.frame_hop_ms
-    return file.header_s * frames_per_s * info.embedding_dim * 4 * file.channels
+    return 1000 / options.frame_hop_ms * info.embedding_dim * 4

@@ -19,11 +19,13 @@ from stream_server.config import LimitsConfig
 from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
+from stream_server.live.track_report import TrackReport
 from stream_server.protocol.client_messages import Stop
-from stream_server.protocol.dialect import Dialect, Inbound, Say
+from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.protocol.tracks.stats import ReportsTracks, TrackStats
 
 __all__ = ["Connection"]
 
@@ -45,6 +47,9 @@ class Connection:
         heartbeat_s: time between heartbeats.
         authorize: takes the token of the first message, returns its name or raises ProtocolError.
         on_refused: told of the code of the error that kept a stream from beginning.
+        close_frame: takes the error that ends the connection, returns close code and reason.
+        refusal_delay_s: time before a client is told that it may not connect, however the check
+            failed.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class Connection:
         heartbeat_s: float,
         authorize: Callable[[str], str],
         on_refused: Callable[[ErrorCode], None],
+        close_frame: Callable[[ProtocolError], tuple[int, str]],
+        refusal_delay_s: float = 0.0,
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self._websocket = websocket
@@ -65,6 +72,8 @@ class Connection:
         self._heartbeat_s = heartbeat_s
         self._authorize = authorize
         self._on_refused = on_refused
+        self._close_frame = close_frame
+        self._refusal_delay_s = refusal_delay_s
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -81,6 +90,8 @@ class Connection:
                 begun = await self._begin()
             except ProtocolError as error:
                 self._on_refused(error.code)
+                if error.code is ErrorCode.UNAUTHORIZED:
+                    await asyncio.sleep(self._refusal_delay_s)
                 raise
             if begun is None:
                 await self._close(CLOSE_NORMAL)
@@ -164,13 +175,17 @@ class Connection:
     # -- running ----------------------------------------------------------------------------------
 
     async def _serve(self, stream: RunningStream, from_seq: int) -> None:
-        sender = asyncio.create_task(self._send_results(stream, from_seq), name="sender")
+        report = TrackReport(stream.runner)
+        sender = asyncio.create_task(self._send_results(stream, from_seq, report), name="sender")
         try:
             error = None if stream.runner.has_ended() else await self._read(stream)
+            if tracks := self._tracks():
+                report.end(tracks)
             if error is not None and error.code in (ErrorCode.REPLACED, ErrorCode.SLOW_CONSUMER):
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
                 raise error
+            await self._take_held(stream)
             await self._registry.close(stream, reason_of(error))
             is_delivered = await sender
             if error is not None:
@@ -181,12 +196,15 @@ class Connection:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
             # A client that says goodbye does not come back.
+            await self._take_held(stream)
             await self._registry.close(stream, "stopped")
             raise
         except BaseException:
             await self._leave(stream)
             raise
         finally:
+            if tracks := self._tracks():
+                report.end(tracks)
             sender.cancel()
             await asyncio.wait([sender])
 
@@ -195,7 +213,21 @@ class Connection:
         if self._dialect.can_resume:
             self._registry.detach(stream, self)
         else:
+            await self._take_held(stream)
             await self._registry.close(stream, "client_lost")
+
+    async def _take_held(self, stream: RunningStream) -> None:
+        """Hand over what the dialect held back for audio that does not come any more."""
+        if not isinstance(self._dialect, HoldsAudio) or stream.runner.has_ended():
+            return
+        try:
+            async with asyncio.timeout(self._limits.drain_timeout_s):
+                for request in self._dialect.release():
+                    await stream.runner.handle(request)
+        except (ProtocolError, TimeoutError):
+            pass  # The stream ends anyway.
+        except Exception:
+            failure(stream.stream_id)
 
     async def _read(self, stream: RunningStream) -> ProtocolError | None:
         """Hand over what the client sends until it stops; return the error that ended it, if any.
@@ -245,7 +277,9 @@ class Connection:
             )
         return message
 
-    async def _send_results(self, stream: RunningStream, from_seq: int) -> bool:
+    async def _send_results(
+        self, stream: RunningStream, from_seq: int, report: TrackReport
+    ) -> bool:
         """Send results until the stream ends; return whether all of them were sent."""
         loop, kept = asyncio.get_running_loop(), stream.runner.results
         beat_s = loop.time() + self._heartbeat_s
@@ -254,6 +288,8 @@ class Connection:
                 if loop.time() >= beat_s:
                     self._check_idle()
                     await self._send(stream.runner.heartbeat())
+                    if tracks := self._tracks():
+                        report.check(tracks)
                     beat_s = loop.time() + self._heartbeat_s
                 try:
                     async with asyncio.timeout_at(beat_s):
@@ -289,6 +325,10 @@ class Connection:
                     f"results were not read for {self._limits.idle_timeout_s:g} s",
                 ) from None
 
+    def _tracks(self) -> TrackStats | None:
+        """What became of packets, where audio comes in such."""
+        return self._dialect.tracks if isinstance(self._dialect, ReportsTracks) else None
+
     # -- ending -----------------------------------------------------------------------------------
 
     def _check_idle(self) -> None:
@@ -316,12 +356,10 @@ class Connection:
 
     async def _refuse(self, error: ProtocolError) -> None:
         """Tell the client why, and close."""
-        code = error.kind.close_code
-        assert code is not None, "an error that leaves the stream as it was does not end it"
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * _GOODBYE_S):
                 await self._send(error_message(error))
-                await self._close(code, error.code.value)
+                await self._close(*self._close_frame(error))
 
     async def _close(self, code: int, reason: str = "") -> None:
         """Close the WebSocket, or let the client do it where that is the custom."""

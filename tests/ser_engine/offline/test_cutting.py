@@ -25,8 +25,9 @@ def cut(
     config: OfflineConfig | None = None,
     extra_samples: int = 0,
     sizes: tuple[int, ...] = (),
+    hangover_ms: int = 0,
 ) -> list[Span]:
-    cutter = SegmentCutter(config or OfflineConfig())
+    cutter = SegmentCutter(config or OfflineConfig(), hangover_ms=hangover_ms)
     spans: list[Span] = []
     bounds = [0, *sorted(min(size, len(flags)) for size in sizes), len(flags)]
     for start, end in itertools.pairwise(bounds):
@@ -75,6 +76,17 @@ def test_segments_without_speech_are_marked():
         assert span.has_speech == any(speech((20, 60), length_s=80)[start:end])
 
 
+def test_the_time_that_speech_is_said_to_last_belongs_to_the_pause():
+    # Speech ends at 14.8 s and is said to last to 15.0; at 15.2 it goes on.
+    flags = speech((15.0, 15.2), length_s=40)
+    assert bounds_s(cut(flags, hangover_ms=200))[0] == (0, 15.0)
+    # Long silence after it: the next segment does not begin with speech.
+    flags = speech((19.9, 45), length_s=60)
+    spans = cut(flags, hangover_ms=200)
+    assert bounds_s(spans)[0] == (0, 19.86)
+    assert [span.has_speech for span in spans[:2]] == [True, False]
+
+
 def test_a_short_pass_shortens_the_segments():
     config = OfflineConfig(max_pass_s=5)
     spans = cut(speech((3, 3.5), length_s=12), config)
@@ -87,13 +99,14 @@ def test_a_short_pass_shortens_the_segments():
         lambda seen: [f for f in seen for _ in range(9)]
     ),
     sizes=st.lists(st.integers(0, 4000), max_size=6).map(tuple),
+    hangover_ms=st.sampled_from([0, 200, 2000]),
     extra_samples=st.integers(0, 319),
 )
 def test_segments_tile_the_recording_and_chunks_do_not_matter(
-    flags: list[bool], sizes: tuple[int, ...], extra_samples: int
+    flags: list[bool], sizes: tuple[int, ...], extra_samples: int, hangover_ms: int
 ):
-    spans = cut(flags, extra_samples=extra_samples, sizes=sizes)
-    assert spans == cut(flags, extra_samples=extra_samples)
+    spans = cut(flags, extra_samples=extra_samples, sizes=sizes, hangover_ms=hangover_ms)
+    assert spans == cut(flags, extra_samples=extra_samples, hangover_ms=hangover_ms)
     total = len(flags) * 320 + extra_samples
     edges = [0, *(span.end_sample for span in spans)]
     assert [span.start_sample for span in spans] == edges[:-1]
@@ -107,7 +120,7 @@ def test_segments_tile_the_recording_and_chunks_do_not_matter(
 
 
 def test_only_some_30_s_are_held():
-    cutter = SegmentCutter(OfflineConfig())
+    cutter = SegmentCutter(OfflineConfig(), hangover_ms=200)
     for _ in range(1000):
         cutter.push(SECOND, [True] * CELLS)
         assert len(cutter._flags) <= 30 * CELLS
