@@ -212,7 +212,11 @@ def _ours(model: str, threads: int) -> Callable[[Sequence[str]], float]:
     from ser_engine.factory import build_engine
     from ser_engine.offline import AnalysisOptions, FileAnalysis, open_job, run_jobs
 
-    config = EngineConfig(model=ModelConfig(name=model, offline=True, threads=threads))
+    # What is prepared for a random model must not be found by somebody who looks for a real one.
+    models_dir = str(Path(model).parent / "prepared")
+    config = EngineConfig(
+        model=ModelConfig(name=model, models_dir=models_dir, offline=True, threads=threads)
+    )
     engine = build_engine(config)
     engine.warm_up()
 
