@@ -92,6 +92,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
     "silero": _package("silero_vad", "silero"),
+    "pyarrow": _package("pyarrow", "tables"),
+    "scikit-learn": _package("sklearn", "embeddings"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "mosquitto": Requirement(
         lambda: (

@@ -43,7 +43,8 @@ def pack(value: object) -> bytes:
     arrays: dict[str, npt.NDArray[Any]] = {}
     document = json.dumps(_encode(value, arrays), ensure_ascii=False).encode()
     file = io.BytesIO()
-    np.savez(file, **arrays, **{_DOCUMENT: np.frombuffer(document, dtype=np.uint8)})
+    arrays[_DOCUMENT] = np.frombuffer(document, dtype=np.uint8)
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
@@ -116,7 +117,5 @@ def _decode(
     if _MAPPING in value:
         return {key: _decode(each, arrays, classes) for key, each in value[_MAPPING].items()}
     made = classes[value[_CLASS]]
-    fields = {
-        key: _decode(each, arrays, classes) for key, each in value.items() if key != _CLASS
-    }
+    fields = {key: _decode(each, arrays, classes) for key, each in value.items() if key != _CLASS}
     return made(**fields)

@@ -24,7 +24,7 @@ _MAX_ENDING_BYTES = 16
 def safe_name(name: str) -> str:
     """Return one path component that stands for ``name``, whatever that holds.
 
-    Folders in front of the name are dropped, be they separated by ``/`` or ``\\``. Control
+    Folders in front of the name are dropped, be they separated by slashes or backslashes. Control
     characters, characters that change the direction of writing, half surrogates and
     ``<>:"|?*`` become ``_``. Leading dots, and dots and spaces at the end, are dropped; names that
     Windows reserves get a ``_``. A name that is too long keeps its beginning and its ending, with
