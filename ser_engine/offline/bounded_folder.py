@@ -54,7 +54,7 @@ class BoundedFolder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._clock = clock
 
@@ -88,7 +88,7 @@ class BoundedFolder:
             ValueError: it is no such key.
         """
         path = self._path(key)
-        if len(data) > self._max_bytes:
+        if len(data) > self.max_bytes:
             return False
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -124,7 +124,7 @@ class BoundedFolder:
 
     def _make_room(self, kept: Path) -> None:
         entries = sorted(self._entries(), key=lambda entry: (entry.path == kept, entry.used_s))
-        excess = sum(entry.size_bytes for entry in entries) - self._max_bytes
+        excess = sum(entry.size_bytes for entry in entries) - self.max_bytes
         for entry in entries:
             if excess <= 0 and not self._is_old(entry.put_s):
                 continue

@@ -15,37 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["MANIFEST_NAME", "Entry", "Fingerprint", "Manifest"]
+from ser_engine.offline.fingerprint import Fingerprint
+
+__all__ = ["MANIFEST_NAME", "Entry", "Manifest"]
 
 MANIFEST_NAME = "index.jsonl"
 
 _MAX_LINE_BYTES = 1 << 20
 """Longer lines are not ours: a file of 32 channels takes some 10 KiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """By what a file is known to be unchanged without being read.
-
-    Attributes:
-        size_bytes: length.
-        modified_ns: when its content was changed last, as it says itself.
-        changed_ns: when anything about it was changed last, which nobody can set.
-    """
-
-    size_bytes: int
-    modified_ns: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Return that of a file.
-
-        Raises:
-            OSError: there is no such file.
-        """
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +35,7 @@ class Entry:
         fingerprint: of the file that was analysed; None with an error.
         sha256: of its content, hex, or "".
         key: of content, model and settings (:mod:`ser_engine.offline.cache_key`), or "".
+        formats: what was asked to be written.
         outputs: files that were written, relative to the folder.
         rows: its rows of the table over all files.
         model: sha256 of the model, or "".
@@ -69,6 +47,7 @@ class Entry:
     fingerprint: Fingerprint | None = None
     sha256: str = ""
     key: str = ""
+    formats: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     rows: tuple[dict[str, Any], ...] = field(default=())
     model: str = ""
@@ -86,15 +65,17 @@ class Entry:
             document = json.loads(line)
             prints = document["fingerprint"]
             texts = {name: document[name] for name in _TEXTS}
-            outputs, rows = document["outputs"], document["rows"]
-            if not all(isinstance(each, str) for each in (*texts.values(), *outputs)):
+            lists = {name: tuple(document[name]) for name in ("formats", "outputs")}
+            rows = document["rows"]
+            words = (*texts.values(), *lists["formats"], *lists["outputs"])
+            if not all(isinstance(each, str) for each in words):
                 return None
             if not all(isinstance(row, dict) for row in rows):
                 return None
             return cls(
                 fingerprint=None if prints is None else Fingerprint(**prints),
-                outputs=tuple(outputs),
                 rows=tuple(rows),
+                **lists,
                 **texts,
             )
         except (ValueError, KeyError, TypeError, RecursionError):

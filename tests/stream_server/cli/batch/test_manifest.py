@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.cli.batch.manifest import MANIFEST_NAME, Entry, Fingerprint, Manifest
+from ser_engine.offline.fingerprint import Fingerprint
+from stream_server.cli.batch.manifest import MANIFEST_NAME, Entry, Manifest
 
 DONE = Entry(
     source="/calls/a\udcff.wav",
@@ -16,6 +17,7 @@ DONE = Entry(
     fingerprint=Fingerprint(10, 20, 30),
     sha256="ab",
     key="cd",
+    formats=("json", "csv"),
     outputs=("a.wav.json",),
     rows=({"file": "a.wav", "emotion": "生气", "confidence": 0.1},),
     model="ef",
