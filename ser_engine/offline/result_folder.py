@@ -4,7 +4,8 @@
 
     outputs_20261122_101500/
       processed_audio.wav   what the model heard: 16 kHz, 16 bit, every channel
-      result.json           the bare result: emotion, confidence, granularity; or frames; or a stream
+      result.json           the bare result: emotion, confidence, granularity; or frames, or a
+                            stream's points
       details.json          everything: model, options, segments, warnings, every class
       embedding.npy         (dim,) of an utterance, (frames, dim) of frames; embedding.1.npy,
                             embedding.2.npy, … of the channels where there are several
@@ -29,12 +30,13 @@ from ser_engine.audio_files import AudioFile
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.offline.analysis import FileAnalysis
-from ser_engine.offline.results import FrameResult, UtteranceResult
-from ser_engine.offline.whole_files import new_folder
+from ser_engine.offline.results import FrameResult
+from ser_engine.offline.whole_files import new_folder, whole_file
 from ser_engine.types import FloatArray
 
 __all__ = ["embeddings_of", "save_embeddings", "write_json", "write_result_folder"]
 
+_READ_BY_PEOPLE = 20_000
 _MOST_WAV_BYTES = 0xFFFF_F000
 """Larger files are RF64, which is WAV with longer lengths."""
 
@@ -58,19 +60,18 @@ def write_result_folder(
     return new_folder(parent, name, lambda folder: _fill(folder, source, analysis, now))
 
 
-def embeddings_of(analysis: FileAnalysis) -> Iterator[FloatArray]:
-    """Yield the embeddings of each channel: ``(dim,)``, or ``(frames, dim)`` where they are kept.
+def embeddings_of(analysis: FileAnalysis) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the number of each channel, from 1, and its embeddings.
 
-    A stream has those of its segments' mean; a channel without any score has none.
+    They are ``(frames, dim)`` where those of frames were kept, else ``(dim,)``; a channel that
+    could not be scored has none.
     """
-    for channel in analysis.channels:
+    for number, channel in enumerate(analysis.channels, start=1):
         match channel.result:
             case FrameResult(embeddings=array) if array is not None:
-                yield array
-            case UtteranceResult(embedding=array):
-                yield array
+                yield number, array
             case _ if channel.overall is not None and channel.overall.embedding.size:
-                yield channel.overall.embedding
+                yield number, channel.overall.embedding
 
 
 def save_embeddings(target: Path, analysis: FileAnalysis) -> list[Path]:
@@ -82,30 +83,26 @@ def save_embeddings(target: Path, analysis: FileAnalysis) -> list[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    arrays = list(embeddings_of(analysis))
     written: list[Path] = []
-    for number, array in enumerate(arrays, start=1):
+    for number, array in embeddings_of(analysis):
         path = target if len(analysis.channels) == 1 else target.with_suffix(f".{number}.npy")
-        with path.open("wb") as file:
+        with whole_file(path) as partial, partial.open("wb") as file:
             np.save(file, array, allow_pickle=False)
         written.append(path)
     return written
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON, an entry of a list a line: frames of hours stay readable."""
-    # Half surrogates of a file's name are written as escapes.
+    """Write JSON: small documents for people, an entry a line; large ones compact."""
+    text = json.dumps(document, ensure_ascii=False)
+    if len(text) < _READ_BY_PEOPLE:
+        text = json.dumps(document, ensure_ascii=False, indent=2)
+    # Half surrogates of a file's name are written as JSON's own escapes.
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        if isinstance(document, list):
-            lines = (json.dumps(each, ensure_ascii=False) for each in document)
-            file.write("[\n" + ",\n".join(lines) + "\n]\n")
-        else:
-            file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        file.write(text + "\n")
 
 
-def _fill(
-    folder: Path, source: Path, analysis: FileAnalysis, now: Callable[[], datetime]
-) -> None:
+def _fill(folder: Path, source: Path, analysis: FileAnalysis, now: Callable[[], datetime]) -> None:
     log = _Log(folder / "log.txt", now)
     audio = folder / "processed_audio.wav"
     log.add(

@@ -75,7 +75,8 @@ class FileAnalyser:
         self._engine = engine
         self._config = config
         self._options = options
-        is_on = use_cache and config.offline.cache_mb > 0
+        # A model without a hash cannot be told from another one of its name.
+        is_on = use_cache and config.offline.cache_mb > 0 and bool(engine.info.sha256)
         self._cache = ResultCache(config.offline) if is_on else None
 
     def key(self, sha256: str) -> str:

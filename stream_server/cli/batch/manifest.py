@@ -63,26 +63,25 @@ class Entry:
         """Return what a line says, or None where it is none of ours."""
         try:
             document = json.loads(line)
-            prints = document["fingerprint"]
-            texts = {name: document[name] for name in _TEXTS}
-            lists = {name: tuple(document[name]) for name in ("formats", "outputs")}
-            rows = document["rows"]
-            words = (*texts.values(), *lists["formats"], *lists["outputs"])
-            if not all(isinstance(each, str) for each in words):
+            texts: dict[str, Any] = {name: document[name] for name in _TEXTS}
+            lists = {name: tuple(document[name]) for name in _LISTS}
+            rows, prints = tuple(document["rows"]), document["fingerprint"]
+            words: tuple[Any, ...] = (
+                *texts.values(),
+                *(word for each in lists.values() for word in each),
+            )
+            if not all(isinstance(word, str) for word in words):
                 return None
             if not all(isinstance(row, dict) for row in rows):
                 return None
-            return cls(
-                fingerprint=None if prints is None else Fingerprint(**prints),
-                rows=tuple(rows),
-                **lists,
-                **texts,
-            )
+            fingerprint = None if prints is None else Fingerprint(**prints)
+            return cls(fingerprint=fingerprint, rows=rows, **{**lists, **texts})
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
 _TEXTS = ("source", "place", "sha256", "key", "model", "error")
+_LISTS = ("formats", "outputs")
 
 
 class Manifest:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ser_engine.offline.analysis import ChannelAnalysis, FileAnalysis
-from ser_engine.offline.columns import columns_of_results, columns_of_segments
 from ser_engine.offline.result_folder import save_embeddings, write_json
 from ser_engine.offline.table_files import write_csv, write_parquet
+from ser_engine.offline.tables import columns_of_results, columns_of_segments
 from ser_engine.offline.whole_files import whole_file
 
 __all__ = ["FORMATS", "Format", "remove_outputs", "rows_of", "write_outputs"]
@@ -90,9 +90,7 @@ def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
     }
 
 
-def _write_details(
-    base: Path, analysis: FileAnalysis, formats: Sequence[Format]
-) -> list[Path]:
+def _write_details(base: Path, analysis: FileAnalysis, formats: Sequence[Format]) -> list[Path]:
     granularity = analysis.options.granularity
     if granularity == "utterance":
         if all(len(channel.segments) < 2 for channel in analysis.channels):

@@ -36,9 +36,7 @@ class ProgressReport:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task(
-            "", total=num_files, files=0, audio="", speed=""
-        )
+        self._task = self._progress.add_task("", total=num_files, files=0, audio="", speed="")
         self._begun_s = time.monotonic()
         self._ended = 0
         self._audio_s = 0.0

@@ -53,6 +53,11 @@ class Tally:
     failed: int = 0
     audio_s: float = 0.0
 
+    @property
+    def ended(self) -> int:
+        """Files that nothing is left to do about."""
+        return self.analysed + self.skipped + self.failed
+
 
 class Batch:
     """One run.
@@ -182,9 +187,7 @@ def write_tables(folder: Path, formats: Sequence[Format]) -> tuple[str, ...]:
     if table and "parquet" in formats:
         write_parquet(folder / "results.parquet", table)
         written.append("results.parquet")
-    errors = [
-        {"file": entry.source, "error": entry.error} for entry in manifest if entry.error
-    ]
+    errors = [{"file": entry.source, "error": entry.error} for entry in manifest if entry.error]
     if errors:
         write_csv(folder / "errors.csv", table_of_rows(errors))
         written.append("errors.csv")
