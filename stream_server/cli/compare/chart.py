@@ -14,6 +14,8 @@ from stream_server.cli.compare.grid import Cells, labels_of, posteriors_of, runs
 __all__ = ["chart"]
 
 _MOST_COLUMNS = 600
+_LEAST_PER_COLUMN = 10
+"""Cells of a column of the areas: single frames flicker."""
 
 
 def chart(results: Mapping[str, Result]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def chart(results: Mapping[str, Result]) -> dict[str, Any]:
     """
     names = results["frame"].labels
     rows = posteriors_of(results["frame"])
-    per_column = -(-len(rows) // _MOST_COLUMNS)
+    per_column = max(_LEAST_PER_COLUMN, -(-len(rows) // _MOST_COLUMNS))
     starts = np.arange(0, len(rows), per_column)
     sums = np.add.reduceat(rows, starts, axis=0)
     means = sums / np.diff(np.append(starts, len(rows)))[:, None]

@@ -33,6 +33,10 @@ VARIANTS = {
 _MIB = 1 << 20
 
 
+_COMPARED = ("utterance", "frame", "stream")
+"""Those with labels of their own: every second frame of 10 ms is one of 20 ms."""
+
+
 def measure(
     files: Sequence[Path],
     config: EngineConfig,
@@ -159,7 +163,7 @@ def _file(analyses: dict[str, FileAnalysis]) -> dict[str, Any]:
 
 
 def _channel(analyses: dict[str, FileAnalysis], number: int) -> dict[str, Any]:
-    of_name = {name: each.channels[number] for name, each in analyses.items()}
+    of_name = {name: analyses[name].channels[number] for name in _COMPARED}
     utterance = of_name["utterance"]
     names = utterance.result.labels
     cells = {name: labels_of(each.result) for name, each in of_name.items()}
@@ -169,7 +173,7 @@ def _channel(analyses: dict[str, FileAnalysis], number: int) -> dict[str, Any]:
         "warnings": [warning.message for warning in utterance.warnings],
         "agreement": [
             {"one": one, "other": other, "share": _rounded(agreement(cells[one], cells[other]))}
-            for one, other in itertools.combinations(VARIANTS, 2)
+            for one, other in itertools.combinations(_COMPARED, 2)
         ],
         # Those of the stream: its label follows a change only if it lasts.
         "turns": [

@@ -137,7 +137,8 @@ def _channel(file: dict[str, Any], number: int, place: int, channel: dict[str, A
         f"<span>as a whole: {whole}</span><span>changes of label: {counts}</span></div>{warnings}"
         f'<div class="chart" data-file="{number}" data-channel="{place}"></div>'
         f"<h3>Where the emotion turns</h3>{_turns(channel['turns'])}"
-        f"<h3>Agreement</h3>{_agreement(channel['agreement'])}</section>"
+        "<h3>One label, share of the time in which both have any</h3>"
+        f"{_agreement(channel['agreement'])}</section>"
     )
 
 
@@ -153,15 +154,12 @@ def _turns(turns: Sequence[dict[str, Any]]) -> str:
 
 
 def _agreement(pairs: Sequence[dict[str, Any]]) -> str:
-    rows = "".join(
-        f"<tr><th>{_text(pair['one'])} and {_text(pair['other'])}</th><td>"
-        f"{_share(pair['share'])}</td></tr>"
+    items = "".join(
+        f"<li>{_text(pair['one'])} and {_text(pair['other'])}"
+        f' <b class="number">{_share(pair["share"])}</b></li>'
         for pair in pairs
     )
-    return (
-        '<div class="scroll"><table><thead><tr><th>label of</th><th>the same, share of the time'
-        f" both have one</th></tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    return f'<ul class="turns">{items}</ul>'
 
 
 def _share(share: float | None) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-_MOST_COLUMNS = 12
+_NAME_WIDTH, _VALUE_WIDTH = 32, 7
 
 app = typer.Typer(
     help="How alike recordings are, groups of them, the nearest ones.",
@@ -58,9 +58,12 @@ def similarity(
         rounded = [[round(value, 6) for value in row] for row in alike.tolist()]
         print(json.dumps({"files": [each.name for each in found], "similarity": rounded}))
         return
-    if len(found) > _MOST_COLUMNS:
-        note(f"{len(found)} recordings are too many for a table; --json prints them all")
-    shown = min(len(found), _MOST_COLUMNS)
+    from rich.console import Console
+
+    room = max(2, (Console().width - _NAME_WIDTH) // _VALUE_WIDTH)
+    if len(found) > room:
+        note(f"the table has {room} of {len(found)} recordings; --json prints them all")
+    shown = min(len(found), room)
     columns = ["", "file", *(str(number) for number in range(1, shown + 1))]
     rows = [
         [str(number), each.name, *(f"{value:.3f}" for value in alike[number - 1, :shown].tolist())]
