@@ -91,10 +91,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "pandas": _package("pandas", "tables"),
     "silero": _package("silero_vad", "silero"),
     "pyarrow": _package("pyarrow", "tables"),
     "scikit-learn": _package("sklearn", "embeddings"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "av": _package("av", "media"),
+    "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),
     "mosquitto": Requirement(
         lambda: (
             shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None

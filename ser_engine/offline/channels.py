@@ -85,7 +85,7 @@ class UtteranceWork:
     ) -> None:
         self.listener = listener
         self.asks: deque[Ask] = deque()
-        self._cutter = SegmentCutter(config.offline)
+        self._cutter = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
         self._scores = SegmentScores(info)
         self._held: FloatArray = np.empty(0, dtype=np.float32)
         self._held_from = 0
@@ -150,7 +150,7 @@ class FrameWork:
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
         self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
-        self._segments = SegmentCutter(config.offline)
+        self._segments = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
         self._scores = SegmentScores(info)
         self._wants_embeddings = options.embeddings
         self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["MAX_IN_FLIGHT", "PoolAnalyser"]
 MAX_IN_FLIGHT = 4
 """Windows of one file that wait for the engine, so that it is not idle while the next is read."""
 
+_MAX_READ_S = 60.0
+"""Audio that is read in one go: between two it can be told how far it is, and stopped."""
 _RETRY_S = 0.25
 _MAX_EMBEDDING_BYTES = 96 << 20
 """Memory for the embeddings of all frames of a file; a longer one has none."""
@@ -91,20 +94,23 @@ class PoolAnalyser:
 
     def _open(self, path: Path, options: AnalysisOptions, handle: EngineHandle) -> AnalysisJob:
         config, info = self._engine_config(handle.config), handle.info
-        file = AudioFile(path, as_streamed=options.granularity == "stream")
-        try:
-            if file.header_s > self._config.max_duration_s:
-                raise AnalysisError(
-                    f"got {file.header_s:.0f} s of audio, expected"
-                    f" {self._config.max_duration_s:.0f} s or less; see"
-                    " dashboard.analyse.max_duration_s"
+        max_duration_s = self._config.max_duration_s
+        with ExitStack() as stack:
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=max_duration_s,
                 )
-            if _embedding_bytes(file, info, options) > _MAX_EMBEDDING_BYTES:
+            )
+            # A length of 0 is one that is not known.
+            duration_s = file.header_s or max_duration_s
+            embedding_bytes = duration_s * file.channels * _embedding_bytes_per_s(info, options)
+            if embedding_bytes > _MAX_EMBEDDING_BYTES:
                 options = replace(options, embeddings=False)
-            return AnalysisJob(file, path.name, info, config, options)
-        except BaseException:
-            file.__exit__(None, None, None)
-            raise
+            job = AnalysisJob(file, path.name, info, config, options)
+            stack.pop_all()
+        return job
 
     def _engine_config(self, config: EngineConfig) -> EngineConfig:
         pass_s = min(self._config.max_pass_s, config.offline.max_pass_s)
@@ -124,6 +130,9 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
             if job.is_done:
                 return await _in_thread(job.finish)
             progress(job.progress)
+            answers = []
+            if not flying:
+                continue
             done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
             answers = [(flying.pop(task), task.result()) for task in done]
     finally:
@@ -135,7 +144,7 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
 def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[PendingWindow]:
     for pending, outcome in answers:
         job.answer(pending, outcome)
-    return job.take_windows(room)
+    return job.take_windows(room, max_read_s=_MAX_READ_S)
 
 
 async def _submit(handle: EngineHandle, window: Window) -> WindowResult | WindowError:
@@ -166,8 +175,7 @@ async def _in_thread(work: Callable[[], T], *, if_late: Callable[[T], None] | No
         raise
 
 
-def _embedding_bytes(file: AudioFile, info: ModelInfo, options: AnalysisOptions) -> float:
+def _embedding_bytes_per_s(info: ModelInfo, options: AnalysisOptions) -> float:
     if not options.embeddings or options.granularity != "frame":
         return 0
-    frames_per_s = 1000 / options.frame_hop_ms
-    return file.header_s * frames_per_s * info.embedding_dim * 4 * file.channels
+    return 1000 / options.frame_hop_ms * info.embedding_dim * 4
