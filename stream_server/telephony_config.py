@@ -68,13 +68,12 @@ class TelephonyConfig:
     max_jitter_ms: int = 200
     """Longest wait for a packet that is late, in audio that came meanwhile; 20 to 2000 ms."""
     twilio_auth_token: str = field(default="", repr=False)
-    """Twilio's auth token, which its requests are signed with; "": no signature is asked for, on
-    loopback only."""
+    """Twilio's auth token: its requests must be signed with it; "": an access token is asked for
+    instead, on loopback none."""
     plivo_auth_token: str = field(default="", repr=False)
     """The same of Plivo."""
     vonage_signature_secret: str = field(default="", repr=False)
-    """Vonage's signature secret, which its tokens are signed with; "": none is asked for, on
-    loopback only."""
+    """Vonage's signature secret, the same of its tokens."""
     audiohook: AudioHookConfig = field(default_factory=AudioHookConfig)
     audiosocket: AudioSocketConfig = field(default_factory=AudioSocketConfig)
 

@@ -20,7 +20,7 @@ from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
-from stream_server.protocol.dialect import Dialect, Inbound, Say
+from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
@@ -171,6 +171,7 @@ class Connection:
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
                 raise error
+            await self._take_held(stream)
             await self._registry.close(stream, reason_of(error))
             is_delivered = await sender
             if error is not None:
@@ -181,6 +182,7 @@ class Connection:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
             # A client that says goodbye does not come back.
+            await self._take_held(stream)
             await self._registry.close(stream, "stopped")
             raise
         except BaseException:
@@ -195,7 +197,21 @@ class Connection:
         if self._dialect.can_resume:
             self._registry.detach(stream, self)
         else:
+            await self._take_held(stream)
             await self._registry.close(stream, "client_lost")
+
+    async def _take_held(self, stream: RunningStream) -> None:
+        """Hand over what the dialect held back for audio that does not come any more."""
+        if not isinstance(self._dialect, HoldsAudio) or stream.runner.has_ended():
+            return
+        try:
+            async with asyncio.timeout(self._limits.drain_timeout_s):
+                for request in self._dialect.release():
+                    await stream.runner.handle(request)
+        except (ProtocolError, TimeoutError):
+            pass  # The stream ends anyway.
+        except Exception:
+            failure(stream.stream_id)
 
     async def _read(self, stream: RunningStream) -> ProtocolError | None:
         """Hand over what the client sends until it stops; return the error that ended it, if any.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from stream_server.access import Access
 from stream_server.config import ServerConfig
 from stream_server.ingest.entrances.entrance import Entrance
+from stream_server.ingest.entrances.platforms import make_platform_entrances
 
 __all__ = ["make_entrances"]
 
@@ -22,4 +23,6 @@ def make_entrances(
         check_capacity: takes a token's name, "" for nobody in particular; raises ProtocolError
             where there is no room for another stream.
     """
-    return {}
+    return {
+        **make_platform_entrances(config.telephony, access, check_capacity),
+    }
