@@ -8,30 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-__all__ = ["AUDIO_ENDINGS", "FoundFile", "find_recordings"]
+from ser_engine.audio_files import AUDIO_SUFFIXES
 
-AUDIO_ENDINGS = frozenset(
-    (
-        *(
-            ".wav",
-            ".wave",
-            ".rf64",
-            ".w64",
-            ".bwf",
-            ".aif",
-            ".aiff",
-            ".aifc",
-            ".au",
-            ".snd",
-            ".caf",
-        ),
-        *(".flac", ".ogg", ".oga", ".opus", ".mp3"),
-        *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".aac", ".3gp", ".amr", ".awb", ".wma", ".asf"),
-        *(".webm", ".mka", ".mkv", ".ac3", ".ape", ".wv", ".tta"),
-    )
-)
-"""Endings of files in a folder that are taken for recordings; a file that is named is one, whatever
-its ending. Which of them can be read depends on the installed decoders."""
+__all__ = ["FoundFile", "find_recordings"]
 
 _RESULT_FOLDER = re.compile(r"outputs_\d{8}_\d{6}(_\d+)?")
 
@@ -132,7 +111,7 @@ class _Search:
                 if entry.is_dir():
                     if self._recursive and not _holds_results(path):
                         below.append((path, inner))
-                elif path.suffix.lower() in AUDIO_ENDINGS:
+                elif path.suffix.lower() in AUDIO_SUFFIXES:
                     yield from self.file(path, inner)
             waiting += reversed(below)
 
