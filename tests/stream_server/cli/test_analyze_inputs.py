@@ -158,7 +158,7 @@ def test_real_recordings_of_odd_formats(shared_data: Path, tmp_path: Path, capsy
     for name in ("bus.opus", "ms_adpcm.wav", "perfect-alley1.ogg", "stereo_24bit.WAV"):
         document = json.loads((out / f"{name}.json").read_bytes())
         assert 0 < document["channels"][0]["overall"]["confidence"] <= 1
-    assert [warning["code"] for warning in _warnings(out / "bus.opus.json")] == ["short"]
+    assert "short" in [warning["code"] for warning in _warnings(out / "bus.opus.json")]
 
 
 @pytest.mark.needs("shared-data")
