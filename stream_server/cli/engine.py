@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from ser_engine.models.hub import FetchProgress
     from ser_engine.offline import Engine
 
-__all__ = ["build_engine", "engine_config", "load_engine", "note"]
+__all__ = ["build_engine", "engine_config", "load_engine", "note", "printable"]
 
 
 def note(message: str) -> None:
-    """Say something on standard error, where it is in no program's way."""
-    print(f"emotion-monitor: {message}", file=sys.stderr)
+    """Say something on standard error, in one line, where it is in no program's way."""
+    print(f"emotion-monitor: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return text without what a file's name could do to a terminal."""
+    return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def engine_config(

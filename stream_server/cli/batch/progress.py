@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ser_engine.offline.job import AnalysisJob
+from stream_server.cli.engine import printable
 
 __all__ = ["ProgressReport", "hours"]
 
@@ -70,10 +71,8 @@ class ProgressReport:
     def failed(self, path: Path, reason: str) -> None:
         """A file could not be analysed."""
         self._ended += 1
-        name = "".join(each if each.isprintable() else "�" for each in str(path))
-        self._console.print(
-            f"emotion-monitor: {name}: {reason}", markup=False, highlight=False, soft_wrap=True
-        )
+        line = printable(f"emotion-monitor: {path}: {reason}")
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._draw()
 
     def moved(self, job: AnalysisJob) -> None:

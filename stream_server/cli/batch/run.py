@@ -166,7 +166,9 @@ class Batch:
 
     def _fail(self, file: PlacedFile, reason: str) -> None:
         self.tally.failed += 1
-        self._manifest.add(Entry(source=file.source, place=file.place, error=reason))
+        entry = Entry(source=file.source, place=file.place, error=reason)
+        if self._manifest.get(file.source) != entry:
+            self._manifest.add(entry)
         self._report.failed(file.found.path, reason)
 
 
