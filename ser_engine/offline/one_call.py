@@ -162,8 +162,8 @@ def _kept_engine(config: EngineConfig) -> Engine:
     if key not in _engines:
         from ser_engine.factory import build_engine
 
+        # Not warmed up: that gets ready for windows of live streams, and a first file would wait.
         engine = build_engine(config)
-        engine.warm_up()
         while len(_engines) >= _MAX_ENGINES:
             _engines.popitem(last=False)
         _engines[key] = engine

@@ -80,5 +80,5 @@ class LevelDetector:
         audio = np.concatenate([self._rest, samples])
         whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
         self._rest = audio[whole:]
-        flags: list[bool] = audio[:whole].reshape(-1, HOP_SAMPLES).any(axis=1).tolist()
-        return flags
+        cells = audio[:whole].reshape(-1, HOP_SAMPLES)
+        return [bool(level) for level in np.abs(cells).max(axis=1, initial=0.0)]
