@@ -95,6 +95,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "silero": _package("silero_vad", "silero"),
     "pyarrow": _package("pyarrow", "tables"),
     "scikit-learn": _package("sklearn", "embeddings"),
+    "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "av": _package("av", "media"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),

@@ -45,6 +45,9 @@ class Connection:
         heartbeat_s: time between heartbeats.
         authorize: takes the token of the first message, returns its name or raises ProtocolError.
         on_refused: told of the code of the error that kept a stream from beginning.
+        close_frame: takes the error that ends the connection, returns close code and reason.
+        refusal_delay_s: time before a client is told that it may not connect, however the check
+            failed.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Connection:
         heartbeat_s: float,
         authorize: Callable[[str], str],
         on_refused: Callable[[ErrorCode], None],
+        close_frame: Callable[[ProtocolError], tuple[int, str]],
+        refusal_delay_s: float = 0.0,
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self._websocket = websocket
@@ -65,6 +70,8 @@ class Connection:
         self._heartbeat_s = heartbeat_s
         self._authorize = authorize
         self._on_refused = on_refused
+        self._close_frame = close_frame
+        self._refusal_delay_s = refusal_delay_s
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -81,6 +88,8 @@ class Connection:
                 begun = await self._begin()
             except ProtocolError as error:
                 self._on_refused(error.code)
+                if error.code is ErrorCode.UNAUTHORIZED:
+                    await asyncio.sleep(self._refusal_delay_s)
                 raise
             if begun is None:
                 await self._close(CLOSE_NORMAL)
@@ -332,12 +341,10 @@ class Connection:
 
     async def _refuse(self, error: ProtocolError) -> None:
         """Tell the client why, and close."""
-        code = error.kind.close_code
-        assert code is not None, "an error that leaves the stream as it was does not end it"
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * _GOODBYE_S):
                 await self._send(error_message(error))
-                await self._close(code, error.code.value)
+                await self._close(*self._close_frame(error))
 
     async def _close(self, code: int, reason: str = "") -> None:
         """Close the WebSocket, or let the client do it where that is the custom."""

@@ -21,9 +21,7 @@ def shown(is_terminal: bool) -> str:
         report.skipped()
         report.failed(Path("a\x1b[2J.wav"), "it is [bold]cut off[/bold]")
         audio = ArraySource(np.zeros(16_000, dtype=np.float32))
-        report.moved(
-            AnalysisJob(audio, "b", FakeEngine().info, EngineConfig(), AnalysisOptions())
-        )
+        report.moved(AnalysisJob(audio, "b", FakeEngine().info, EngineConfig(), AnalysisOptions()))
     return text.getvalue()
 
 
@@ -36,9 +34,7 @@ def test_a_terminal_sees_files_hours_and_speed():
 
 
 def test_a_file_sees_what_went_wrong_and_nothing_else():
-    assert shown(is_terminal=False) == (
-        "emotion-monitor: a�[2J.wav: it is [bold]cut off[/bold]\n"
-    )
+    assert shown(is_terminal=False) == ("emotion-monitor: a�[2J.wav: it is [bold]cut off[/bold]\n")
 
 
 @pytest.mark.parametrize(
