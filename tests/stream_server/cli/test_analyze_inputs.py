@@ -81,7 +81,11 @@ def test_what_is_no_recording_is_one_line_and_leaves_nothing(
     path.parent.mkdir()
     path.write_bytes(made() if callable(made) else made)
     out = tmp_path / "out"
-    more = {"printed": ["--json"], "out": ["--out", out], "dated": ["--dated", "--out", out]}
+    more: dict[str, list[object]] = {
+        "printed": ["--json"],
+        "out": ["--out", out],
+        "dated": ["--dated", "--out", out],
+    }
     assert run(path, *more[where]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
