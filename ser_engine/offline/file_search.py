@@ -44,11 +44,14 @@ def find_recordings(
     Args:
         names: files, which need not exist, and folders.
         recursive: whether to look into folders in folders.
-        leave_out: a folder that is not entered: where results go.
+        leave_out: a folder that is not entered, unless it is named: where results go.
         on_unreadable: told of folders that cannot be listed, and why.
     """
     given = list(names)
-    search = _Search(recursive, _identity(leave_out) if leave_out else None, on_unreadable)
+    left_out = _identity(leave_out) if leave_out else None
+    if left_out in [_identity(name) for name in given]:
+        left_out = None
+    search = _Search(recursive, left_out, on_unreadable)
     many = len(given) > 1
     for name in given:
         if name.is_dir():

@@ -72,7 +72,8 @@ def _parquet_column(
     """Return a column that is UTF-8 throughout: what else a file's name may hold is spelt out."""
     if not any(isinstance(value, str) for value in column):
         return column
+    # A column has one type, and a table that was edited may hold numbers among words.
     return [
-        value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        None if value is None else str(value).encode(errors="backslashreplace").decode()
         for value in column
     ]

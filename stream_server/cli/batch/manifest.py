@@ -74,6 +74,9 @@ class Entry:
                 return None
             if not all(isinstance(row, dict) for row in rows):
                 return None
+            cells = (cell for row in rows for cell in row.values())
+            if not all(cell is None or type(cell) in (str, int, float) for cell in cells):
+                return None
             fingerprint = None if prints is None else Fingerprint(**prints)
             return cls(fingerprint=fingerprint, rows=rows, **{**lists, **texts})
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -72,6 +72,7 @@ def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
             "model": analysis.model.name,
             "granularity": analysis.options.granularity,
             **_overall(channel),
+            **({"speakers": len(channel.speakers)} if analysis.options.speakers else {}),
             "warnings": " ".join(dict.fromkeys(warning.code for warning in channel.warnings)),
         }
         for number, channel in enumerate(analysis.channels, start=1)

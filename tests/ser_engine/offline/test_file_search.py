@@ -74,6 +74,11 @@ def test_results_are_no_recordings(tmp_path: Path):
     ]
 
 
+def test_a_folder_that_is_named_is_entered(tmp_path: Path):
+    make(tmp_path, "a.wav", "sub/b.wav")
+    assert places(tmp_path, leave_out=tmp_path / "sub" / "..") == ["a.wav", "sub/b.wav"]
+
+
 def test_a_folder_that_cannot_be_listed_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     make(tmp_path, "closed/a.wav", "open/b.wav")
     real = os.scandir

@@ -55,6 +55,14 @@ def test_parquet(tmp_path: Path):
 
 
 @pytest.mark.needs("pyarrow")
+def test_numbers_among_words_are_words(tmp_path: Path):
+    from pyarrow import parquet
+
+    write_parquet(tmp_path / "t.parquet", {"a": ["x", 1, None]})
+    assert parquet.read_table(tmp_path / "t.parquet").column("a").to_pylist() == ["x", "1", None]
+
+
+@pytest.mark.needs("pyarrow")
 def test_an_empty_table_can_be_read(tmp_path: Path):
     from pyarrow import parquet
 

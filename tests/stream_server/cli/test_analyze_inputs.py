@@ -165,6 +165,15 @@ def test_real_recordings_of_odd_formats(shared_data: Path, tmp_path: Path, capsy
     assert "short" in [warning["code"] for warning in _warnings(out / "bus.opus.json")]
 
 
+@pytest.mark.needs("shared-data", "av")
+def test_a_real_m4a(shared_data: Path, capsys: Captured):
+    assert run(shared_data / "formats" / "testing.m4a", "--json", "--model", "compact") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"emotion", "confidence", "granularity"} <= set(
+        result if isinstance(result, dict) else result[0]
+    )
+
+
 @pytest.mark.needs("shared-data")
 def test_a_second_time_the_result_is_the_same_and_was_kept(
     shared_data: Path, tmp_path: Path, capsys: Captured

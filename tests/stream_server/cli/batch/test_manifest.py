@@ -73,6 +73,11 @@ def test_edited_lines_are_passed_over(change: bytes):
     assert Entry.from_line(line.replace(change, b"7")) is None
 
 
+def test_rows_hold_plain_values_only():
+    line = DONE.to_line().replace(b'"confidence":0.1', b'"confidence":[1]')
+    assert Entry.from_line(line) is None
+
+
 def test_long_lines_are_not_read_at_once(tmp_path: Path):
     (tmp_path / MANIFEST_NAME).write_bytes(b"x" * (3 << 20) + b"\n" + DONE.to_line())
     assert Manifest(tmp_path).get(DONE.source) == DONE
