@@ -90,7 +90,8 @@ class PoolAnalyser:
                 raise AnalysisError(f"the engine was lost: {error}") from error
             except SerEngineError as error:
                 # The path is one of the server's own; whoever gave the file knows its name.
-                raise AnalysisError(str(error).removeprefix(f"{path}: ")) from error
+                message = str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
+                raise AnalysisError(message) from error
 
     def _open(self, path: Path, options: AnalysisOptions, handle: EngineHandle) -> AnalysisJob:
         config, info = self._engine_config(handle.config), handle.info
