@@ -112,7 +112,7 @@ class FileAnalyser:
                 self._keep(each, outcome)
                 deliver(Answer(each, outcome))
             else:
-                deliver(Answer(each, _nameless(outcome, each.path)))
+                deliver(Answer(each, _nameless(outcome, each)))
 
     def _jobs(
         self,
@@ -133,7 +133,7 @@ class FileAnalyser:
             except ConfigError:
                 raise
             except SerEngineError as error:
-                deliver(Answer(file, _nameless(error, file.path)))
+                deliver(Answer(file, _nameless(error, file)))
                 continue
             waiting[job] = each
             yield job
@@ -160,7 +160,8 @@ class FileAnalyser:
             self._cache.put(self.key(wanted.sha256), analysis)
 
 
-def _nameless(error: SerEngineError, path: Path) -> SerEngineError:
+def _nameless(error: SerEngineError, wanted: Wanted) -> SerEngineError:
+    """Return an error without the file's path or name in front: whoever tells of it knows it."""
     message = str(error)
-    short = message.removeprefix(f"{path}: ")
+    short = message.removeprefix(f"{wanted.path}: ").removeprefix(f"{wanted.name}: ")
     return error if short == message else type(error)(short)

@@ -189,6 +189,7 @@ def test_bad_files_are_a_line_each(engine: Engine, calls: Path, tmp_path: Path, 
     errors = {Path(row["file"]).name: row["error"] for row in rows_of(out / "errors.csv")}
     assert set(errors) == {"bad.wav", "short.wav", "missing.wav"}
     assert errors["missing.wav"] == "there is no such file"
+    assert errors["short.wav"].startswith("got 100 samples")
     assert len(rows_of(out / "results.csv")) == 7
 
 
