@@ -22,6 +22,7 @@ from ser_engine.offline.options import AnalysisOptions
 from ser_engine.offline.plain_data import DamagedDataError, pack, unpack
 from ser_engine.offline.results import FrameResult, StreamResult, UtteranceResult
 from ser_engine.offline.segment_scores import UtteranceSegment
+from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
 
 __all__ = ["ResultCache", "pack_analysis", "unpack_analysis"]
@@ -29,7 +30,7 @@ __all__ = ["ResultCache", "pack_analysis", "unpack_analysis"]
 _CLASSES: dict[str, type[Any]] = {
     each.__name__: each
     for each in (
-        *(FileAnalysis, ChannelAnalysis, SpeakerResult, UtteranceSegment, QualityWarning),
+        *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, UtteranceSegment, QualityWarning),
         *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, FrameDetail),
         *(AnalysisOptions, ModelInfo, LabelSet, Label),
     )

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ser_engine.config import EngineConfig
-from ser_engine.errors import ConfigError, SerEngineError
+from ser_engine.errors import (
+    CheckpointError,
+    ConfigError,
+    HubUnavailableError,
+    RuntimeUnavailableError,
+    SerEngineError,
+)
 from ser_engine.offline.analysis import FileAnalysis
 from ser_engine.offline.cache_key import analysis_key, file_sha256
 from ser_engine.offline.fingerprint import Fingerprint
@@ -18,6 +24,9 @@ from ser_engine.offline.result_cache import ResultCache
 from ser_engine.offline.run import Engine, open_job, run_jobs
 
 __all__ = ["Answer", "FileAnalyser", "Wanted"]
+
+_NOT_OF_A_FILE = (ConfigError, CheckpointError, HubUnavailableError, RuntimeUnavailableError)
+"""Errors that every other file would have as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,8 @@ class FileAnalyser:
         Files are taken from ``wanted`` as there is room for them in a batch, so that few are open.
 
         Raises:
-            ConfigError: what is asked for cannot be had, of whatever file.
+            ConfigError, CheckpointError, HubUnavailableError, RuntimeUnavailableError: what is
+                asked for cannot be had, of whatever file.
             EngineDeadError: nothing is scored any more.
         """
         waiting: dict[AnalysisJob, Wanted] = {}
@@ -130,7 +140,7 @@ class FileAnalyser:
                 job = open_job(
                     each.path, self._engine.info, self._config, self._options, name=each.name
                 )
-            except ConfigError:
+            except _NOT_OF_A_FILE:
                 raise
             except SerEngineError as error:
                 deliver(Answer(file, _nameless(error, file)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 from ser_engine.config import EngineConfig, OfflineConfig, VadConfig
 from ser_engine.offline import AnalysisOptions, FileAnalysis, SpeakerResult, analyze
 from ser_engine.offline.plain_data import DamagedDataError, pack
-from ser_engine.offline.result_cache import ResultCache, pack_analysis, unpack_analysis
+from ser_engine.offline.result_cache import (
+    _CLASSES,
+    ResultCache,
+    pack_analysis,
+    unpack_analysis,
+)
+from ser_engine.speakers.diariser import Turn
 from tests.ser_engine.streaming.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
@@ -66,10 +73,23 @@ def test_a_round_trip_is_exact(options: AnalysisOptions):
 
 def test_speakers_are_kept():
     whole = analysis()
-    speaker = SpeakerResult("1", 2, 3.5, "angry", 0.5, np.array([0.5, 0.5, 0.0, 0.0]))
+    turns = (Turn(0, 16_000, 0), Turn(32_000, 48_000, 0))
+    speaker = SpeakerResult("1", turns, 2.0, "angry", 0.5, np.array([0.5, 0.5, 0.0, 0.0]))
     channel = dataclasses.replace(whole.channels[0], speakers=(speaker,))
     before = dataclasses.replace(whole, channels=(channel,))
     assert list(parts(unpack_analysis(pack_analysis(before)))) == list(parts(before))
+
+
+def classes_of(kind: Any) -> set[type]:
+    """Return the dataclasses that a type may hold, at whatever depth."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return {kind}.union(*(classes_of(hints[each.name]) for each in dataclasses.fields(kind)))
+    return set().union(*(classes_of(each) for each in typing.get_args(kind)))
+
+
+def test_every_class_of_an_analysis_can_be_kept():
+    assert {each.__name__ for each in classes_of(FileAnalysis)} <= set(_CLASSES)
 
 
 def test_what_is_no_analysis_is_refused():

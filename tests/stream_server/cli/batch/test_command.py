@@ -327,6 +327,16 @@ def test_a_disk_that_is_full_ends_the_run(
     assert len(rows_of(out / "results.csv")) == 5
 
 
+def test_a_model_for_speakers_that_is_not_there_is_one_line(
+    engine: Engine, calls: Path, tmp_path: Path, capsys: Captured
+):
+    nowhere = f"ser_engine.speakers.model={tmp_path / 'nowhere'}"
+    assert run(calls, "--out", tmp_path / "out", "--speakers", "--set", nowhere) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "speaker model" in line]
+    assert len(told) == 1
+    assert list(Manifest(tmp_path / "out")) == []
+
+
 def test_an_empty_folder_is_said_to_be(engine: Engine, tmp_path: Path, capsys: Captured):
     (tmp_path / "nothing").mkdir()
     assert run(tmp_path / "nothing", "--out", tmp_path / "out") == 1
