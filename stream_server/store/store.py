@@ -21,6 +21,7 @@ from stream_server.store import queries, upkeep
 from stream_server.store.claim import Claim
 from stream_server.store.database import describe, is_away, make_engine
 from stream_server.store.errors import StoreError, StoreUnavailableError
+from stream_server.store.job_table import JobTable
 from stream_server.store.migrate import upgrade_schema
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import StoreStats
@@ -48,6 +49,9 @@ class Store(StoreReader):
         owner: name of this server.
         on_deleted: told of each stream that was deleted, in a thread.
         now: the time, seconds since 1970.
+
+    Attributes:
+        jobs: files that are analysed on request; who keeps the files deletes the rows.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Store(StoreReader):
             max_pending_results=config.max_pending_results,
             now=now,
         )
+        self.jobs = JobTable(self.writer, self, owner)
 
     @classmethod
     async def open(
