@@ -17,24 +17,25 @@ __all__ = [
     "cached_job",
     "delete_job",
     "finished_jobs",
-    "insert_job",
+    "insert_jobs",
     "job",
-    "kept_bytes",
     "known_jobs",
     "list_jobs",
     "open_jobs",
     "update_job",
+    "usage",
 ]
 
 _FIELDS = JobRecord.__struct_fields__
 _COLUMNS = [jobs.c.id.label("job_id"), *(jobs.c[name] for name in _FIELDS if name != "job_id")]
 
 
-def insert_job(connection: Connection, owner: str, record: JobRecord) -> None:
-    """Add a job."""
-    row = msgspec.structs.asdict(record)
-    row["id"] = row.pop("job_id")
-    connection.execute(insert(jobs).values(owner=owner, **_clean(row)))
+def insert_jobs(connection: Connection, owner: str, records: Sequence[JobRecord]) -> None:
+    """Add jobs."""
+    for record in records:
+        row = msgspec.structs.asdict(record)
+        row["id"] = row.pop("job_id")
+        connection.execute(insert(jobs).values(owner=owner, **_clean(row)))
 
 
 def update_job(connection: Connection, owner: str, job_id: str, values: dict[str, Any]) -> bool:
@@ -107,10 +108,11 @@ def cached_job(connection: Connection, owner: str, cache_key: str) -> JobRecord 
     return None if row is None else JobRecord(**row)
 
 
-def kept_bytes(connection: Connection, owner: str) -> int:
-    """Return what all results take."""
-    query = select(func.coalesce(func.sum(jobs.c.kept_bytes), 0)).where(jobs.c.owner == owner)
-    return int(connection.execute(query).scalar_one())
+def usage(connection: Connection, owner: str) -> tuple[int, int]:
+    """Return how many jobs are finished, and what all results take, in bytes."""
+    query = select(func.count(jobs.c.finished_at), func.coalesce(func.sum(jobs.c.kept_bytes), 0))
+    num_finished, kept_bytes = connection.execute(query.where(jobs.c.owner == owner)).one()
+    return int(num_finished), int(kept_bytes)
 
 
 def known_jobs(connection: Connection, owner: str, job_ids: Sequence[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """Files that are analysed on request, as the store keeps them.
 
-The rows of one server: those of another that writes to the same database have files that this one
+The rows of one folder: another server that writes to the same database has files that this one
 cannot reach.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["JobTable"]
 
 
 class JobTable:
-    """The jobs of one server.
+    """The jobs whose files are in one folder.
 
     Everything raises :class:`StoreUnavailableError` where the database does not answer or the
     store is closed.
@@ -26,7 +26,7 @@ class JobTable:
     Args:
         writer: its thread changes rows.
         reader: its threads read them.
-        owner: name of this server.
+        owner: names that folder.
     """
 
     def __init__(self, writer: StoreWriter, reader: StoreReader, owner: str) -> None:
@@ -34,10 +34,12 @@ class JobTable:
         self._reader = reader
         self._owner = owner
 
-    async def add(self, record: JobRecord) -> None:
-        """Add a job."""
+    async def add(self, *records: JobRecord) -> None:
+        """Add jobs, all or none."""
         owner = self._owner
-        await self._writer.submit(lambda connection: job_rows.insert_job(connection, owner, record))
+        await self._writer.submit(
+            lambda connection: job_rows.insert_jobs(connection, owner, records)
+        )
 
     async def change(self, job_id: str, **values: Any) -> bool:
         """Change fields of a :class:`JobRecord`; return False if there is none of that name."""
@@ -94,9 +96,9 @@ class JobTable:
         """Return the newest job that is done and has the result of a key; None: there is none."""
         return await self._reader.read(job_rows.cached_job, self._owner, cache_key)
 
-    async def kept_bytes(self) -> int:
-        """Return what all results take, in bytes."""
-        return await self._reader.read(job_rows.kept_bytes, self._owner)
+    async def usage(self) -> tuple[int, int]:
+        """Return how many jobs are finished, and what all results take, in bytes."""
+        return await self._reader.read(job_rows.usage, self._owner)
 
     async def known(self, job_ids: Sequence[str]) -> set[str]:
         """Return which of some names, a few hundred at most, are those of jobs."""

@@ -194,7 +194,7 @@ jobs = Table(
     metadata,
     Column("key", _KEY, primary_key=True, autoincrement=True),  # the order they came in
     Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),  # the server that has the file
+    Column("owner", Text, nullable=False),  # the folder that has the file
     Column("name", Text, nullable=False),
     Column("options", _JSON, nullable=False),
     Column("state", Text, nullable=False),

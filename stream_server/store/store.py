@@ -7,11 +7,12 @@ event loop. All methods belong to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
@@ -51,7 +52,9 @@ class Store(StoreReader):
         now: the time, seconds since 1970.
 
     Attributes:
-        jobs: files that are analysed on request; who keeps the files deletes the rows.
+        fingerprint: eight letters that tell this database from others, the same whenever it is
+            opened.
+        retention_s: age at which what is kept is deleted, s; 0: never.
     """
 
     def __init__(
@@ -65,7 +68,8 @@ class Store(StoreReader):
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
-        self._retention_s = config.retention_days * _DAY_S
+        self.retention_s = config.retention_days * _DAY_S
+        self.fingerprint = _fingerprint(engine.url)
         super().__init__(readers)
         self._engine = engine
         self._claim = claim
@@ -78,7 +82,6 @@ class Store(StoreReader):
             max_pending_results=config.max_pending_results,
             now=now,
         )
-        self.jobs = JobTable(self.writer, self, owner)
 
     @classmethod
     async def open(
@@ -143,6 +146,14 @@ class Store(StoreReader):
     def is_ready(self) -> bool:
         """Whether the database answered last time."""
         return self.writer.is_ready
+
+    def jobs(self, owner: str) -> JobTable:
+        """Return the files that are analysed on request, of the server that has them.
+
+        Args:
+            owner: names the folder they are in; who keeps the files deletes the rows.
+        """
+        return JobTable(self.writer, self, owner)
 
     # In.
 
@@ -215,9 +226,9 @@ class Store(StoreReader):
 
     async def expire(self) -> int:
         """Delete the streams that ended more than ``retention_days`` ago; return how many."""
-        if not self._retention_s:
+        if not self.retention_s:
             return 0
-        before, num_deleted = self._now() - self._retention_s, 0
+        before, num_deleted = self._now() - self.retention_s, 0
         while expired := await self.writer.submit(
             lambda connection: upkeep.ended_before(connection, before, _STREAMS_AT_A_TIME)
         ):
@@ -244,3 +255,8 @@ class Store(StoreReader):
         await self.writer.submit(upkeep.give_space_back)
         if self._on_deleted is not None:
             await asyncio.to_thread(self._on_deleted, stream_id)
+
+
+def _fingerprint(url: URL) -> str:
+    place = f"{url.get_backend_name()}://{url.host or ''}:{url.port or ''}/{url.database}"
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
