@@ -132,12 +132,14 @@ class AnalysisRequest:
         name: what its owner calls it, to be told in results.
         options: what is asked for, see :class:`~dashboard.api.options.Options`.
         folder: empty; the result's files go there.
+        content_sha256: of the file's bytes, hex.
     """
 
     path: Path
     name: str
     options: Mapping[str, Any]
     folder: Path
+    content_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,12 @@ class Analysed:
 class Analyse(Protocol):
     """Analyses a file; live streams go first. Cancelled, it stops soon."""
 
-    async def key(self, request: AnalysisRequest) -> str:
-        """Return the key that a result of the file would have now."""
+    def key(self, request: AnalysisRequest) -> str:
+        """Return the key that a result of the file would have now.
+
+        Raises:
+            AnalysisError: nothing can be scored.
+        """
         ...
 
     async def __call__(

@@ -26,7 +26,10 @@ API_ERRORS: dict[str, tuple[int, str]] = {
         503,
         "Try again when a file is done; see max_waiting and max_waiting_mb in dashboard.analyse.",
     ),
-    "too_many_attempts": (422, "Convert the file, e.g. with ffmpeg -i FILE out.wav, and send that."),
+    "too_many_attempts": (
+        422,
+        "Convert the file, e.g. with ffmpeg -i FILE out.wav, and send that.",
+    ),
     "no_room": (503, "Make room on the server's disk, or lower dashboard.analyse.max_kept_mb."),
     "not_installed": (501, "Install what the message names on the server."),
     "too_many_viewers": (503, "Close a page, or raise the setting dashboard.max_viewers."),

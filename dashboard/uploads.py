@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
     if part.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise ApiError("bad_request", "got a compressed part of a form, expected the file itself")
     waiting = bytearray()
-    with place.path.open("xb", opener=_private) as file:
+    with place.path.open("xb") as file:
         while chunk := await _more(part):
             if place.num_bytes + len(chunk) > max_bytes:
                 raise ApiError(
@@ -132,10 +131,6 @@ async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
         await asyncio.to_thread(file.write, bytes(waiting))
     if not place.num_bytes:
         raise ApiError("bad_request", "got an empty file, expected audio")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 async def _more(part: BodyPartReader) -> bytes:

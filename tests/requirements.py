@@ -91,6 +91,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "pyarrow": _package("pyarrow", "tables"),
     "silero": _package("silero_vad", "silero"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "mosquitto": Requirement(

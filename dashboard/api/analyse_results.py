@@ -190,7 +190,9 @@ class ResultRoutes:
         if error is not None:
             raise error
         if record.state == "cancelled":
-            raise ApiError("was_cancelled", "got a job that was cancelled, expected one that is done")
+            raise ApiError(
+                "was_cancelled", "got a job that was cancelled, expected one that is done"
+            )
         folder = self._jobs.folder(record)
         if folder is None:
             raise ApiError(
@@ -245,7 +247,8 @@ async def _download(
     )
     await response.prepare(request)
     while chunk is not None:
-        await response.write(chunk)
+        if chunk:
+            await response.write(chunk)
         chunk = await asyncio.to_thread(next, chunks, None)
     await response.write_eof()
     return response

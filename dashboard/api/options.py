@@ -87,13 +87,9 @@ def options_of(
     values = {name: given[name] for name in _FIELDS if given.get(name) is not None}
     named = {key: value for key, value in presets.get(preset, {}).items() if key in _FIELDS}
     try:
-        options = msgspec.convert(
-            {**named, **values, "preset": preset}, type=Options, strict=False
-        )
+        options = msgspec.convert({**named, **values, "preset": preset}, type=Options, strict=False)
     except msgspec.ValidationError as error:
         raise ApiError("bad_request", f"got options that are wrong: {str(error)[:200]}") from None
     if options.frame_hop_ms not in _HOPS_MS:
-        raise ApiError(
-            "bad_request", f"got frame_hop_ms {options.frame_hop_ms}, expected 10 or 20"
-        )
+        raise ApiError("bad_request", f"got frame_hop_ms {options.frame_hop_ms}, expected 10 or 20")
     return msgspec.structs.asdict(options)

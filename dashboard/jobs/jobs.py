@@ -19,7 +19,7 @@ from dashboard.jobs.restore import take_up
 from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool
 from dashboard.jobs.work import ActiveJob, JobWorker
-from stream_server.store import JobRecord, JobState, StoreError
+from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 
 __all__ = ["Jobs"]
 
@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 _MAX_FINISHED = 10_000
 _AT_A_TIME = 50
 _UPKEEP_INTERVAL_S = 600.0
+_PATIENCE_S = 15.0
+"""Longest wait for a job that is cancelled: its forward pass ends first, and the store answers."""
 
 
 class Jobs:
@@ -82,9 +84,7 @@ class Jobs:
             self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now)
             for record in await take_up(self._rows, self._spool, self._now()):
                 self._active[record.job_id] = ActiveJob(record)
-                self._queue.restore(
-                    record.job_id, record.size_bytes, was_begun=record.attempts > 0
-                )
+                self._queue.restore(record.job_id, record.size_bytes, was_begun=record.attempts > 0)
         except BaseException:
             self._spool.close()
             raise
@@ -191,6 +191,9 @@ class Jobs:
         """Stop a job and delete its file; None: there is none of that name.
 
         One that has ended stays as it is.
+
+        Raises:
+            StoreUnavailableError: it cannot be noted now; it will be.
         """
         job = self._active.get(job_id)
         if job is None:
@@ -199,7 +202,13 @@ class Jobs:
         if self._queue.is_waiting(job_id):
             self._queue.leave(job_id)
             self._start(self._drop(job))
-        await job.ended.wait()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await job.ended.wait()
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"got a job that did not end within {_PATIENCE_S:.0f} s, expected it to"
+            ) from None
         return job.record
 
     async def delete(self, job_id: str) -> bool:

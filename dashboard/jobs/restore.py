@@ -60,9 +60,7 @@ async def take_up(rows: JobRows, spool: Spool, now: float) -> list[JobRecord]:
 
 async def _fail(rows: JobRows, record: JobRecord, now: float, code: str, reason: str) -> None:
     _log.warning("analysis_given_up", reason=code)
-    await rows.change(
-        record.job_id, state="failed", finished_at=now, error_code=code, error=reason
-    )
+    await rows.change(record.job_id, state="failed", finished_at=now, error_code=code, error=reason)
 
 
 async def _remove_strange_results(rows: JobRows, spool: Spool) -> int:

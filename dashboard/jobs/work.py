@@ -24,6 +24,7 @@ from dashboard.backend import Analyse, Analysed, AnalysisError, AnalysisRequest
 from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool
 from dashboard.results.files import rename_result
+from ser_engine.offline import file_sha256
 from stream_server.store import JobRecord, StoreError, StoreUnavailableError
 
 __all__ = ["ActiveJob", "JobWorker"]
@@ -145,10 +146,10 @@ class JobWorker:
             raise AnalysisError("the file is no longer on this server", code="file_lost")
         name = spool.folder_of(record.job_id, record.created_at)
         folder = await asyncio.to_thread(spool.make_folder, name)
-        request = AnalysisRequest(path, record.name, record.options, folder)
         try:
-            key = await self._analyse.key(request)
-            found = await self._repeat(request, key)
+            content = await asyncio.to_thread(file_sha256, path)
+            request = AnalysisRequest(path, record.name, record.options, folder, content)
+            found = await self._repeat(request, self._analyse.key(request))
             if found is None:
                 found = await self._analyse(request, job.advance)
             kept_bytes = await asyncio.to_thread(spool.size_bytes, name)
@@ -180,9 +181,7 @@ class JobWorker:
             await asyncio.to_thread(copy)
         except OSError:  # It was deleted meanwhile.
             return None
-        return Analysed(
-            duration_s=record.duration_s, summary=record.summary or {}, cache_key=key
-        )
+        return Analysed(duration_s=record.duration_s, summary=record.summary or {}, cache_key=key)
 
     async def _tell_progress(self, job: ActiveJob) -> None:
         told = 0.0

@@ -124,6 +124,9 @@ class _Chunks:
     def flush(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def take(self) -> bytes:
         taken, self._data = bytes(self._data), bytearray()
         return taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ser_engine.offline import Granularity
+from ser_engine.offline import Granularity, WarningCode
 from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.server_messages import LabelName
 
@@ -128,12 +128,12 @@ class WarningRow(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with the audio.
 
     Attributes:
-        code: ``clipping``, ``too_quiet``, ``noisy``, ``narrow_band``, ``silent``, ``short``.
+        code: what.
         message: for people, with figures and units.
-        at_s: where it was noticed, s.
+        at_s: where it was first noticed, s.
     """
 
-    code: str
+    code: WarningCode
     message: str
     at_s: float
 

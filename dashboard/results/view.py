@@ -37,7 +37,15 @@ from ser_engine.offline import (
 from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.server_messages import LabelName
 
-__all__ = ["DIGITS", "MAX_ROWS", "frame_chunks", "has_embedding", "json_chunks", "point_rows", "result_of"]
+__all__ = [
+    "DIGITS",
+    "MAX_ROWS",
+    "frame_chunks",
+    "has_embedding",
+    "json_chunks",
+    "point_rows",
+    "result_of",
+]
 
 MAX_ROWS = 6000
 _RATE_HZ = 16_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import soundfile
 
 import ser_engine
 from ser_engine import factory
-from ser_engine.offline import FrameResult, StreamResult, UtteranceResult
+from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
 from tests.ser_engine.streaming.streams import make_audio
 
 
@@ -28,9 +29,10 @@ def test_utterance_and_frames_agree(
     # The one runtime that needs no preparation, which would be kept in the user's folder.
     monkeypatch.setattr(factory, "choose_runtime", lambda config, device: "torch")
     model = str(tiny_checkpoint_dir)
-    (utterance,) = ser_engine.analyze(recording, model=model)
-    (frames,) = ser_engine.analyze(recording, "frame", model=model)
-    (stream,) = ser_engine.analyze(recording, "stream", model=model)
+    utterance, frames, stream = (
+        ser_engine.analyze(recording, granularity, model=model).channels[0].result
+        for granularity in get_args(Granularity)
+    )
     assert isinstance(utterance, UtteranceResult)
     assert isinstance(frames, FrameResult)
     assert isinstance(stream, StreamResult)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from aiohttp import ClientWebSocketResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from dashboard.analysis import Analysis, ChannelAnalysis, QualityWarning
 from dashboard.app import Dashboard
 from dashboard.backend import (
+    Analysed,
     AnalysisError,
+    AnalysisRequest,
     Backend,
     BusyError,
     EngineView,
@@ -26,8 +27,20 @@ from dashboard.backend import (
     UpgradeView,
 )
 from dashboard.config import DashboardConfig
+from dashboard.results.files import summary_of, write_result
 from dashboard.status import StreamStatus
-from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
+from ser_engine.labels import LabelSet
+from ser_engine.offline import (
+    AnalysisOptions,
+    ChannelAnalysis,
+    FileAnalysis,
+    FrameResult,
+    Granularity,
+    QualityWarning,
+    StreamResult,
+    UtteranceResult,
+)
+from ser_engine.types import ModelInfo
 from stream_server.access import Access
 from stream_server.bus import LocalBus
 from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
@@ -36,7 +49,6 @@ from stream_server.feed.source import FeedSource, History
 from stream_server.http.app import make_app
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
-from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.results import Result
 from stream_server.protocol.server_messages import LabelName
 from stream_server.recording import Recordings
@@ -45,10 +57,14 @@ from tests.support.timeline import LABELS
 
 __all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashboard"]
 
+PRESETS = {"research": {"granularity": "frame", "embeddings": True, "frame_hop_ms": 10}}
+
 Client = TestClient[web.Request, web.Application]
 
 
-def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -> Analysis:
+def make_analysis(
+    granularity: Granularity = "utterance", num_frames: int = 4, name: str = "fake.wav"
+) -> FileAnalysis:
     """Return what a file with two channels gave."""
     logits = np.zeros((num_frames, len(LABELS)), dtype=np.float32)
     logits[:, 2] = 3.0
@@ -74,9 +90,11 @@ def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -
         )
     warning = QualityWarning(code="clipping", message="loud", at_s=1.0)
     channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
-    return Analysis(
-        model=ModelNotice(name="fake", licence="none", notice="A fake model."),
-        labels=tuple(LabelName(name=name, name_zh=name) for name in LABELS),
+    labels = LabelSet.from_tokens(LABELS)
+    return FileAnalysis(
+        name=name,
+        model=ModelInfo("fake", "nowhere", "none", "", labels, 3, notice="A fake model."),
+        options=AnalysisOptions(granularity, embeddings=granularity == "frame"),
         duration_s=num_frames * 0.02,
         rate_hz=16_000,
         channels=(channel, channel),
@@ -102,11 +120,14 @@ class FakeAnalyse:
     most: int = 0
     cancelled: int = 0
 
+    def key(self, request: AnalysisRequest) -> str:
+        return f"{request.content_sha256} {sorted(request.options.items())}"
+
     async def __call__(
-        self, path: Path, granularity: Granularity, progress: Callable[[float], None]
-    ) -> Analysis:
-        self.seen.append(path.read_bytes())  # noqa: ASYNC240 - a few bytes
-        self.paths.append(path)
+        self, request: AnalysisRequest, progress: Callable[[float], None]
+    ) -> Analysed:
+        self.seen.append(request.path.read_bytes())
+        self.paths.append(request.path)
         self.running += 1
         self.most = max(self.most, self.running)
         progress(0.5)
@@ -121,7 +142,13 @@ class FakeAnalyse:
             raise AnalysisError("got text, expected audio")
         if self.seen[-1].startswith(b"bug"):
             raise ZeroDivisionError
-        return make_analysis(granularity)
+        analysis = make_analysis(request.options["granularity"], name=request.name)
+        write_result(request.folder, analysis, ["did it"], lambda: None)
+        return Analysed(
+            duration_s=analysis.duration_s,
+            summary=summary_of(analysis),
+            cache_key=self.key(request),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +212,7 @@ async def serve_dashboard(
     listen: ListenConfig | None = None,
     access: AccessConfig | None = None,
     mailbox_size: int = 1024,
+    analyse: FakeAnalyse | None = None,
 ) -> AsyncIterator[DashboardLab]:
     """Serve a dashboard on 127.0.0.1.
 
@@ -199,8 +227,9 @@ async def serve_dashboard(
         listen: where the server says it listens.
         access: who may connect.
         mailbox_size: of a page that shows one stream.
+        analyse: analyses files.
     """
-    bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
+    bus, metrics, analyse = LocalBus(), Metrics(), analyse or FakeAnalyse()
     live = LiveStreams(bus)
     async with AsyncExitStack() as stack:
         store: Store | None = None
@@ -275,6 +304,7 @@ async def serve_dashboard(
             config=lambda: settings or {},
             stream_status=status,
             analyse=analyse,
+            presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,
         )
@@ -284,7 +314,12 @@ async def serve_dashboard(
             readiness=list,
         )
         options = {} if static_dir is None else {"static_dir": static_dir}
-        dashboard = Dashboard(backend, config or DashboardConfig(), **options)
+        settings_of = config or DashboardConfig()
+        if database is not None:
+            # Beside the store, not in the home folder of whoever tests.
+            folder = str(database.with_name("analyses"))
+            settings_of = replace(settings_of, analyse=replace(settings_of.analyse, dir=folder))
+        dashboard = Dashboard(backend, settings_of, **options)
         if history is not None and store is None:
             dashboard.live.keeps = True
         dashboard.add_to(app)

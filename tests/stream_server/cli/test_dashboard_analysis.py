@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from dashboard.analysis import Analysis
 from dashboard.backend import AnalysisError
 from dashboard.config import AnalyseConfig
 from ser_engine.batching import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.offline import (
+    AnalysisOptions,
+    FileAnalysis,
     FrameResult,
     Granularity,
     StreamResult,
@@ -43,9 +44,10 @@ async def analyse(
     granularity: Granularity = "utterance",
     engine: LabEngine | None = None,
     config: AnalyseConfig | None = None,
-) -> Analysis:
+) -> FileAnalysis:
     analyser = PoolAnalyser(engine or LabEngine(), config or AnalyseConfig(max_pass_s=30))
-    return await analyser(path, granularity, lambda progress: None)
+    options = AnalysisOptions(granularity, embeddings=True)
+    return await analyser.analyse(path, options, lambda progress: None)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -89,7 +91,7 @@ async def test_the_engine_is_given_back_and_forgets(call: Path):
 async def test_progress_grows(call: Path):
     told: list[float] = []
     analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
-    await analyser(call, "stream", told.append)
+    await analyser.analyse(call, AnalysisOptions("stream"), told.append)
     assert told == sorted(told)
     assert 0 < told[-1] < 1
 
@@ -119,7 +121,7 @@ async def test_a_recording_that_is_too_short_or_too_long(tmp_path: Path, call: P
     soundfile.write(path, np.zeros(100), 16_000)
     with pytest.raises(AnalysisError, match=r"^got 100 samples"):
         await analyse(path)
-    with pytest.raises(AnalysisError, match="got 12 s of audio, expected 5 s or less"):
+    with pytest.raises(AnalysisError, match="got 12 s of audio or more, expected 5 s or less"):
         await analyse(call, config=AnalyseConfig(max_duration_s=5))
 
 

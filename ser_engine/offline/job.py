@@ -1,0 +1,226 @@
+"""One file's analysis without an engine: windows are taken out, answers are put in.
+
+::
+
+    file.blocks() ─▶ channels ─▶ take_windows ─▶ (some engine, in any order) ─▶ answer ─▶ finish
+
+Audio is read as windows are asked for, so whoever asks decides how much is in memory: a block of
+the file, some 30 s of each channel, and the windows that are not answered. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from ser_engine.config import EngineConfig
+from ser_engine.errors import AudioError, ConfigError, SerEngineError
+from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.offline.analysis import ChannelAnalysis, FileAnalysis
+from ser_engine.offline.asks import Ask, Outcome
+from ser_engine.offline.channels import ChannelWork, make_channel_work
+from ser_engine.offline.options import AnalysisOptions, options_in_effect
+from ser_engine.offline.source import AudioSource
+from ser_engine.types import FloatArray, ModelInfo, Window
+
+__all__ = ["AnalysisJob", "PendingWindow"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingWindow:
+    """A window that was taken out and waits for its answer.
+
+    Attributes:
+        window: for the engine.
+        channel: of the file, from 0.
+    """
+
+    window: Window
+    channel: int
+    ask: Ask = field(repr=False)
+
+
+class AnalysisJob:
+    """See the module's text. For one thread at a time.
+
+    Errors of the file or of the engine end the job, and :meth:`finish` raises them.
+
+    Args:
+        file: an open one, read to the end here and left by :meth:`close`; for ``stream`` one that
+            resamples ``as_streamed``.
+        name: of the file, for results.
+        info: the model that scores.
+        config: lengths, detector, smoothing, and what the engine was made for.
+        options: what to give.
+
+    Raises:
+        ConfigError: what is asked for cannot be had.
+    """
+
+    def __init__(
+        self,
+        file: AudioSource,
+        name: str,
+        info: ModelInfo,
+        config: EngineConfig,
+        options: AnalysisOptions,
+    ) -> None:
+        if options.speakers:
+            raise ConfigError("got speakers, expected none: speakers cannot be told apart yet")
+        self.name = name
+        self.info = info
+        self.options = options_in_effect(options, config)
+        self._file = file
+        self._blocks: Iterator[FloatArray] | None = file.blocks()
+        self._block: FloatArray | None = None
+        # A stream's windows fall due faster than they are answered, and hold their audio.
+        is_stream = options.granularity == "stream"
+        self._piece_samples = SAMPLE_RATE_HZ if is_stream else 1 << 30
+        self._channels = tuple(
+            make_channel_work(info, config, self.options, file.rate_hz)
+            for _ in range(file.channels)
+        )
+        self._pending: set[PendingWindow] = set()
+        self._progress = 0.0
+        self._stream_keys: set[str] = set()
+        self._error: SerEngineError | None = None
+
+    def take_windows(self, max_windows: int) -> list[PendingWindow]:
+        """Return windows to be scored, at most so many; reads on in the file as far as needed.
+
+        None means: what is pending has to be answered first, or the job is done.
+        """
+        taken: list[PendingWindow] = []
+        try:
+            while len(taken) < max_windows and self._error is None:
+                pending = self._next()
+                if pending is not None:
+                    taken.append(pending)
+                elif not self._read_on():
+                    break
+        except SerEngineError as error:
+            self._error = error
+        return taken
+
+    def answer(self, pending: PendingWindow, outcome: Outcome) -> None:
+        """Take what the engine says of a window.
+
+        Raises:
+            ValueError: the window is not one of this job's that waits for an answer.
+        """
+        if pending not in self._pending:
+            raise ValueError("got an answer to a window that does not wait for one, expected one")
+        self._pending.remove(pending)
+        if self._error is None:
+            try:
+                pending.ask.deliver(outcome)
+            except SerEngineError as error:
+                self._error = error
+
+    @property
+    def num_pending(self) -> int:
+        """Windows that were taken out and wait for an answer."""
+        return len(self._pending)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether :meth:`finish` may be called: all is answered, or something went wrong."""
+        if self._error is not None:
+            return True
+        asked = self._pending or any(channel.asks for channel in self._channels)
+        return self._blocks is None and not asked
+
+    @property
+    def progress(self) -> float:
+        """How much of the audio is answered, 0 to 1. An estimate where the length is one."""
+        if self.is_done:
+            return 1.0
+        total = self._file.header_s * SAMPLE_RATE_HZ
+        heard = [channel.listener.heard_samples for channel in self._channels]
+        for pending in self._pending:
+            heard[pending.channel] = min(heard[pending.channel], pending.window.start_sample)
+        share = sum(heard) / len(heard) / total if total else 0.0
+        self._progress = max(self._progress, min(share, 0.99))
+        return self._progress
+
+    @property
+    def stream_keys(self) -> frozenset[str]:
+        """Keys under which the engine may keep something of this file: let it forget them."""
+        return frozenset(self._stream_keys)
+
+    def finish(self) -> FileAnalysis:
+        """Return the result of a job that is done.
+
+        Raises:
+            AudioError: the file is damaged, or has less than 25 ms.
+            WindowError: the engine could not score it; a ``stream`` has a gap there instead.
+            RuntimeError: the job is not done.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self.is_done:
+            raise RuntimeError("got a job with windows to be answered, expected one that is done")
+        channels = tuple(self._analysis(channel) for channel in self._channels)
+        num_samples = max(channel.listener.heard_samples for channel in self._channels)
+        return FileAnalysis(
+            name=self.name,
+            model=self.info,
+            options=self.options,
+            duration_s=samples_to_s(num_samples),
+            rate_hz=self._file.rate_hz,
+            channels=channels,
+        )
+
+    def close(self) -> None:
+        """Leave the file. A second time does nothing."""
+        self._blocks = self._block = None
+        if isinstance(self._file, AbstractContextManager):
+            self._file.__exit__(None, None, None)
+
+    def _next(self) -> PendingWindow | None:
+        for number, channel in enumerate(self._channels):
+            if channel.asks:
+                ask = channel.asks.popleft()
+                pending = PendingWindow(ask.window, number, ask)
+                self._pending.add(pending)
+                if ask.window.stream_key is not None:
+                    self._stream_keys.add(ask.window.stream_key)
+                return pending
+        return None
+
+    def _read_on(self) -> bool:
+        """Give every channel its next audio; return whether that could be done."""
+        if self._blocks is None or not all(channel.wants_audio for channel in self._channels):
+            return False
+        if self._block is None:
+            self._block = next(self._blocks, None)
+        if self._block is None:
+            self._blocks = None
+            self._check_length()
+            for channel in self._channels:
+                channel.end()
+            return True
+        piece = self._block[:, : self._piece_samples]
+        rest = self._block[:, self._piece_samples :]
+        self._block = rest if rest.shape[1] else None
+        for channel, samples in zip(self._channels, piece, strict=True):
+            channel.push(samples)
+        return True
+
+    def _check_length(self) -> None:
+        num_samples = self._channels[0].listener.heard_samples
+        if num_samples < RECEPTIVE_FIELD_SAMPLES:
+            raise AudioError(
+                f"got {num_samples} samples at 16 kHz ({num_samples / 16:.1f} ms), expected at"
+                f" least {RECEPTIVE_FIELD_SAMPLES} (25 ms)"
+            )
+
+    def _analysis(self, channel: ChannelWork) -> ChannelAnalysis:
+        result, overall, segments = channel.result()
+        return ChannelAnalysis(
+            result=result,
+            overall=overall,
+            segments=segments,
+            warnings=channel.listener.warnings(),
+        )
