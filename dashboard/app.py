@@ -25,8 +25,11 @@ from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
 from dashboard.openapi import openapi
 from dashboard.pages import STATIC_DIR, Pages
+from stream_server.store import Store
 
 __all__ = ["Dashboard"]
+
+_DEFAULT_DIR = "~/.local/share/emotion-monitor/analyses"
 
 
 class Dashboard:
@@ -98,7 +101,15 @@ def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
     return Jobs(
         backend.analyse,
         config,
-        root=Path(config.dir).expanduser() / store.fingerprint,
+        root=_root(config.dir, store),
         rows_of=store.jobs,
         retention_s=store.retention_s,
     )
+
+
+def _root(setting: str, store: Store) -> Path:
+    """Return the folder of a store's files: two stores never share one, nor clean it up."""
+    if not setting and store.file is not None:
+        # By the file's name: who moves both keeps them together.
+        return store.file.parent / "analyses" / store.file.stem
+    return Path(setting or _DEFAULT_DIR).expanduser() / store.fingerprint

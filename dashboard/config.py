@@ -44,9 +44,10 @@ class WallConfig:
 class AnalyseConfig:
     """Files that are analysed on request."""
 
-    dir: str = "~/.local/share/emotion-monitor/analyses"
-    """Folder of files that wait and of results, each store's in a folder of its own; where there is
-    no store, a temporary folder takes its place."""
+    dir: str = ""
+    """Folder of files that wait and of results, each store's in a folder of its own; "": analyses
+    beside the store's file, or ~/.local/share/emotion-monitor/analyses where it has none. Without a
+    store it is a temporary folder."""
     max_file_mb: int = 512
     """Largest file; 1 to 65536 MiB."""
     max_duration_s: float = 14_400.0

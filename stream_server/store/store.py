@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from sqlalchemy.engine import URL, Engine
@@ -54,6 +55,7 @@ class Store(StoreReader):
     Attributes:
         fingerprint: eight letters that tell this database from others, the same whenever it is
             opened.
+        file: of a SQLite database; None: it is a database server's.
         retention_s: age at which what is kept is deleted, s; 0: never.
     """
 
@@ -70,6 +72,8 @@ class Store(StoreReader):
     ) -> None:
         self.retention_s = config.retention_days * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
+        is_file = engine.url.get_backend_name() == "sqlite"
+        self.file = Path(str(engine.url.database)) if is_file else None
         super().__init__(readers)
         self._engine = engine
         self._claim = claim

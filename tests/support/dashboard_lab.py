@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -314,12 +314,7 @@ async def serve_dashboard(
             readiness=list,
         )
         options = {} if static_dir is None else {"static_dir": static_dir}
-        settings_of = config or DashboardConfig()
-        if database is not None:
-            # Beside the store, not in the home folder of whoever tests.
-            folder = str(database.with_name("analyses"))
-            settings_of = replace(settings_of, analyse=replace(settings_of.analyse, dir=folder))
-        dashboard = Dashboard(backend, settings_of, **options)
+        dashboard = Dashboard(backend, config or DashboardConfig(), **options)
         if history is not None and store is None:
             dashboard.live.keeps = True
         dashboard.add_to(app)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.factory import build_engine
@@ -23,6 +24,7 @@ from ser_engine.offline import (
 )
 from tests.conftest import SpeechClip
 from tests.support.browser import BROWSER_TEST
+from tests.support.dashboard_server import DashboardServer
 
 if TYPE_CHECKING:
     from playwright.async_api import Download, Locator, Page
@@ -38,10 +40,22 @@ def engine() -> Engine:
     return build_engine(EngineConfig(model=ModelConfig(name="compact", offline=True)))
 
 
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def no_jobs(server: DashboardServer) -> None:
+    """Every test begins with an empty list."""
+    for job in (await server.get("/api/v1/analyse?limit=1000"))["jobs"]:
+        await server.ask("DELETE", f"/api/v1/analyse/{job['job_id']}")
+
+
 async def choose(page: Page, *paths: Path) -> Locator:
-    """Give files to the page and return their places in its list."""
+    """Give files to the page and return their places in its list, the newest first."""
     await page.get_by_test_id("files").set_input_files([str(path) for path in paths])
     return page.get_by_test_id("job")
+
+
+def named(page: Page, path: Path) -> Locator:
+    """Return the place of one file in the list."""
+    return page.locator(f'[data-testid="job"][data-name="{path.name}"]')
 
 
 async def is_done(job: Locator) -> None:
@@ -136,9 +150,11 @@ async def test_a_timeline_with_segments_and_frames(
 
     # The same recording again, every 20 ms.
     await page.get_by_test_id("granularity-frame").click()
+    await page.get_by_test_id("embeddings").check()
     await page.get_by_role("button", name="Analyse again").click()
-    await expect(page.locator(".analyse-result .badge")).to_have_text("Every 20 ms")
-    await is_done(jobs)
+    await expect(page.locator(".analyse-result .badge")).to_have_text("Every 20\u202fms")
+    await expect(jobs).to_have_count(2)
+    await is_done(jobs.first)
     (frames,) = analyze_file(engine, clip.path, granularity="frame")
     assert isinstance(frames, FrameResult)
     table = list(csv.DictReader(io.StringIO((await saved(await download(page, "CSV"))).decode())))
@@ -157,12 +173,13 @@ async def test_several_at_once_and_one_that_is_no_recording(
     page = await open_page("/analyse")
     jobs = await choose(page, speech_clips[0].path, broken, speech_clips[3].path)
     await expect(jobs).to_have_count(3)
-    await is_done(jobs.nth(0))
-    await is_done(jobs.nth(2))
-    await expect(jobs.nth(1)).to_have_attribute("data-state", "failed")
-    await expect(jobs.nth(1).locator(".job-error")).not_to_be_empty()
+    first = named(page, speech_clips[0].path)
+    await is_done(first)
+    await is_done(named(page, speech_clips[3].path))
+    await expect(named(page, broken)).to_have_attribute("data-state", "failed")
+    await expect(named(page, broken).locator(".job-error")).not_to_be_empty()
     # What is chosen is shown, also after a look at another page.
-    await jobs.nth(0).get_by_role("button", name=speech_clips[0].path.name).first.click()
+    await first.get_by_role("button", name=speech_clips[0].path.name).first.click()
     await expect(page.get_by_test_id("result")).to_have_attribute(
         "aria-label", speech_clips[0].path.name
     )

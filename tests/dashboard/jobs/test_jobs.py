@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,7 +93,8 @@ class Lab:
     def files(self) -> list[str]:
         """What is in the folder, its own two files aside."""
         assert self.root is not None
-        found = [path for path in self.root.rglob("*") if path.is_file()]
+        # Unlike rglob, walk does not mind what is deleted meanwhile.
+        found = [Path(folder, name) for folder, _, names in os.walk(self.root) for name in names]
         return sorted(str(path.relative_to(self.root)) for path in found if path.name[0] != ".")
 
 
