@@ -33,22 +33,16 @@ export function makeJobsView(app, jobs) {
 
   function detail(job) {
     if (job.state === "failed") return h("span", { class: "job-error" }, describeError(app, job.error));
-    if (job.state !== "done") return [h("span", {}, stateText(job)), h("span", { class: "muted" }, optionsText(app, job.options))];
+    if (job.state !== "done") return [h("span", {}, stateText(app, job)), h("span", { class: "muted" }, optionsText(app, job.options))];
     const channels = job.summary?.channels ?? [];
     const known = channels.filter((channel) => channel !== null);
     return [
-      h("span", { class: "muted number" }, app.format.clock(job.durationS ?? 0)),
+      h("span", { class: "muted number" }, durationText(app, job.durationS ?? 0)),
       ...known.slice(0, 3).map((channel) => emotion(app, channel.emotion, app.format.percent(channel.confidence))),
       known.length > 3 && h("span", { class: "muted" }, t("analyse.more_channels", { n: known.length - 3 })),
       job.summary?.warnings?.length > 0 && h("span", { class: "job-warning", title: job.summary.warnings.map((code) => warningTitle(app, code)).join(", ") }, icon("warning")),
       h("span", { class: "muted" }, `${optionsText(app, job.options)} · ${app.format.dateTime(job.createdAt)}`),
     ];
-  }
-
-  function stateText(job) {
-    if (job.state === "waiting" && job.before > 0) return app.plural("analyse.before", job.before);
-    if (job.state === "running" || job.state === "uploading") return `${t(`analyse.state.${job.state}`)} ${app.format.percent(job.progress)}`;
-    return t(`analyse.state.${job.state}`);
   }
 
   function progress(job) {
@@ -97,6 +91,18 @@ export function makeJobsView(app, jobs) {
       fill(problem, jobs.problem ? describeError(app, jobs.problem) : "");
     },
   };
+}
+
+/** What it is doing, with how much of it is done. @param {import("../types.js").App} app @param {import("./jobs.js").Job} job */
+export function stateText(app, job) {
+  if (job.state === "waiting" && job.before > 0) return app.plural("analyse.before", job.before);
+  const text = app.t(`analyse.state.${job.state}`);
+  return job.state === "running" || job.state === "uploading" ? `${text} ${app.format.percent(job.progress)}` : text;
+}
+
+/** Short ones with tenths. @param {import("../types.js").App} app @param {number} seconds */
+function durationText(app, seconds) {
+  return seconds < 10 ? app.format.seconds(seconds) : app.format.clock(seconds);
 }
 
 /** @param {import("./jobs.js").Job} job */

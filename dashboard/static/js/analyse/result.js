@@ -8,6 +8,7 @@
  * @property {{label: string, confidence: number, scores: Record<string, number>} | null} overall
  * @property {{times: number[], ends: number[], values: Record<string, number[]>} | null} series
  *   frames or points; of an utterance its pieces, if it has several
+ * @property {boolean} isPieces  whether the series is that of pieces
  * @property {any[]} segments  with a label, for the ribbon
  * @property {any[]} spans  segments and gaps in order of time
  * @property {any[]} pieces  10 to 20 s each, cut in pauses; none where there is but one
@@ -54,6 +55,7 @@ function readChannel(channel, labels, durationS) {
       scores: channel.overall.scores,
     },
     series: readSeries(scored, labels),
+    isPieces: rows.length === 0,
     segments,
     spans: rows.length ? [...segments, ...gaps].sort((one, other) => one.start_s - other.start_s) : [],
     pieces,

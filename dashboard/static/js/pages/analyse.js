@@ -1,11 +1,11 @@
 /** Recordings: given by drag and drop or by choice, analysed by the server, shown and saved. */
 import { fill, h, icon } from "../dom.js";
-import { isBusy, makeJobsView } from "../analyse/jobs_view.js";
+import { isBusy, makeJobsView, stateText } from "../analyse/jobs_view.js";
 import { jobs } from "../analyse/jobs.js";
 import { makeOptionsView, optionsText } from "../analyse/options.js";
 import { readResult } from "../analyse/result.js";
 import { makeResultView } from "../analyse/result_view.js";
-import { errorState, loadingState } from "../states.js";
+import { describeError, emptyState, errorState, loadingState } from "../states.js";
 
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm,.amr";
 
@@ -30,7 +30,7 @@ export async function mount(root, params, app) {
     ),
   );
   const again = h("button", { class: "button", type: "button", hidden: true, onclick: () => jobs.again(selected()) });
-  const place = h("div", { class: "analyse-place", "aria-live": "polite" });
+  const place = h("div", { class: "analyse-place" });
   root.append(
     h("div", { class: "page-head" }, h("h1", {}, t("analyse.title")), h("span", { class: "grow" }), again, makeOptionsView(app, jobs.options, app.info.presets ?? {}, showAgain)),
     drop,
@@ -57,12 +57,13 @@ export async function mount(root, params, app) {
 
   async function showResult() {
     const job = selected();
-    const key = job?.state === "done" ? job.key : "";
+    const key = job === null ? "" : job.state === "done" ? job.key : `${job.key} ${job.state} ${stateText(app, job)}`;
     if (key === shownKey) return;
     shown?.close();
     shown = null;
     shownKey = key;
-    if (job?.state !== "done") return fill(place);
+    if (job === null) return fill(place);
+    if (job.state !== "done") return fill(place, jobState(job));
     fill(place, loadingState([48, 240, 160], t("analyse.loading")));
     try {
       const result = readResult(await jobs.result(job));
@@ -73,6 +74,14 @@ export async function mount(root, params, app) {
     } catch (error) {
       if (shownKey === key) fill(place, errorState(app, error, () => ((shownKey = ""), void showResult())));
     }
+  }
+
+  /** One that has no result, or none yet. */
+  function jobState(job) {
+    if (job.state === "failed") return emptyState("warning", job.name, describeError(app, job.error));
+    const state = emptyState("file", job.name, stateText(app, job));
+    if (isBusy(job)) state.append(h("progress", { max: 1, value: job.state === "waiting" ? 0 : job.progress, "aria-label": stateText(app, job) }));
+    return state;
   }
 
   function show() {
