@@ -96,14 +96,21 @@ class Dashboard:
 
 def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
     store = backend.store
+
+    def is_ready() -> bool:
+        return backend.models().is_ready
+
     if store is None:
-        return Jobs(backend.analyse, config, root=None, rows_of=lambda _: MemoryRows())
+        return Jobs(
+            backend.analyse, config, root=None, rows_of=lambda _: MemoryRows(), is_ready=is_ready
+        )
     return Jobs(
         backend.analyse,
         config,
         root=_root(config.dir, store),
         rows_of=store.jobs,
         retention_s=store.retention_s,
+        is_ready=is_ready,
     )
 
 

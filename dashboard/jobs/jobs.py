@@ -27,6 +27,7 @@ _log = structlog.get_logger(__name__)
 _MAX_FINISHED = 10_000
 _AT_A_TIME = 50
 _UPKEEP_INTERVAL_S = 600.0
+_READY_POLL_S = 0.25
 _PATIENCE_S = 15.0
 """Longest wait for a job that is cancelled: its forward pass ends first, and the store answers."""
 
@@ -40,6 +41,7 @@ class Jobs:
         root: folder of the files; None: a temporary one.
         rows_of: returns the rows of a folder.
         retention_s: age at which a job is deleted; 0: never.
+        is_ready: returns whether anything can be analysed now.
         now: the time, seconds since 1970.
     """
 
@@ -51,6 +53,7 @@ class Jobs:
         root: Path | None,
         rows_of: Callable[[str], JobRows],
         retention_s: float = 0.0,
+        is_ready: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._analyse = analyse
@@ -58,6 +61,7 @@ class Jobs:
         self._root = root
         self._rows_of = rows_of
         self._retention_s = retention_s
+        self._is_ready = is_ready
         self._now = now
         self._queue = JobQueue(
             max_running=config.max_running,
@@ -95,6 +99,10 @@ class Jobs:
         try:
             while True:
                 self._changed.clear()
+                if self._queue.num_waiting and not self._is_ready():
+                    # At a start what waits is known before the model is loaded.
+                    await asyncio.sleep(_READY_POLL_S)
+                    continue
                 while (job_id := self._queue.next()) is not None:
                     self._start(self._work(self._active[job_id]))
                 await self._changed.wait()

@@ -41,6 +41,7 @@ class ActiveJob:
         record: what is known of it, progress aside; ahead of what is stored.
         progress: how much is done, 0 to 1.
         is_cancelled: nobody wants its result.
+        is_settled: how it ended is stored.
         ended: set when it has left the queue.
     """
 
@@ -48,6 +49,7 @@ class ActiveJob:
         self.record = record
         self.progress = 0.0
         self.is_cancelled = False
+        self.is_settled = False
         self.ended = asyncio.Event()
         self._analysis: asyncio.Task[dict[str, Any]] | None = None
 
@@ -98,9 +100,13 @@ class JobWorker:
     async def work(self, job: ActiveJob) -> None:
         """See a job through. Cancelled, it lets the job wait for the next server."""
         try:
-            await self._persist(
-                job, state="running", attempts=job.record.attempts + 1, started_at=self._now()
-            )
+            began = {
+                "state": "running",
+                "attempts": job.record.attempts + 1,
+                "started_at": self._now(),
+            }
+            job.note(**began)
+            await self._store(job, began)
             values = await self._outcome(job)
             await self.settle(job, **values)
         except asyncio.CancelledError:
@@ -109,8 +115,12 @@ class JobWorker:
 
     async def settle(self, job: ActiveJob, **values: Any) -> None:
         """Note how a job ended, and delete its file."""
-        await self._persist(job, finished_at=self._now(), **values)
+        values["finished_at"] = self._now()
+        await self._store(job, values)
+        job.is_settled = True
         await asyncio.to_thread(self._spool.remove_upload, job.record.job_id)
+        # Told last: who sees that it has ended finds nothing left of the file.
+        job.note(**values)
 
     async def _outcome(self, job: ActiveJob) -> dict[str, Any]:
         if job.is_cancelled:
@@ -193,9 +203,8 @@ class JobWorker:
                 with contextlib.suppress(StoreError):
                     await self._rows.change(job.record.job_id, progress=progress)
 
-    async def _persist(self, job: ActiveJob, **values: Any) -> None:
-        """Note what has become of a job, however long the store takes to answer."""
-        job.note(**values)
+    async def _store(self, job: ActiveJob, values: dict[str, Any]) -> None:
+        """Store what has become of a job, however long the store takes to answer."""
         retry_s = _FIRST_RETRY_S
         while True:
             try:
@@ -210,7 +219,7 @@ class JobWorker:
 
     async def _give_back(self, job: ActiveJob) -> None:
         """Let a job wait for the next server; that this one ended is not the file's fault."""
-        if job.record.is_final or job.record.state == "waiting":
+        if job.is_settled or job.record.state == "waiting":
             return
         attempts = max(0, job.record.attempts - 1)
         with contextlib.suppress(StoreError):

@@ -140,6 +140,8 @@ class PoolAnalyser:
                     handle.forget(key)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
+        except ConfigError as error:
+            raise AnalysisError(str(error), code="bad_request") from error
         except SerEngineError as error:
             # The path is one of the server's own; whoever gave the file knows its name.
             raise AnalysisError(str(error).removeprefix(f"{path}: ")) from error

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from dashboard.app import Dashboard
 from dashboard.backend import (
+    Analyse,
     Analysed,
     AnalysisError,
     AnalysisRequest,
@@ -212,7 +213,7 @@ async def serve_dashboard(
     listen: ListenConfig | None = None,
     access: AccessConfig | None = None,
     mailbox_size: int = 1024,
-    analyse: FakeAnalyse | None = None,
+    analyser: Analyse | None = None,
 ) -> AsyncIterator[DashboardLab]:
     """Serve a dashboard on 127.0.0.1.
 
@@ -227,9 +228,9 @@ async def serve_dashboard(
         listen: where the server says it listens.
         access: who may connect.
         mailbox_size: of a page that shows one stream.
-        analyse: analyses files.
+        analyser: analyses files, in place of the fake.
     """
-    bus, metrics, analyse = LocalBus(), Metrics(), analyse or FakeAnalyse()
+    bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
     live = LiveStreams(bus)
     async with AsyncExitStack() as stack:
         store: Store | None = None
@@ -303,7 +304,7 @@ async def serve_dashboard(
             known_models=known_models,
             config=lambda: settings or {},
             stream_status=status,
-            analyse=analyse,
+            analyse=analyser or analyse,
             presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,

@@ -59,6 +59,7 @@ class Lab:
         self.analyse = FakeAnalyse()
         self.config = AnalyseConfig(**limits)
         self.retention_s = 0.0
+        self.is_ready = True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Jobs]:
@@ -69,6 +70,7 @@ class Lab:
             root=self.root,
             rows_of=lambda _: self.rows,
             retention_s=self.retention_s,
+            is_ready=lambda: self.is_ready,
             now=current_loop().time,
         )
         with current_loop().frozen():
@@ -305,6 +307,20 @@ async def test_a_job_that_waits_does_not_expire(lab: Lab):
             running.job_id,
             waiting.job_id,
         ]
+
+
+@virtual_time
+async def test_what_waits_at_a_start_waits_for_the_model(lab: Lab):
+    async with lab.running() as jobs:
+        (job,) = await lab.add(jobs, b"a")
+    lab.is_ready = False
+    lab.analyse.gate.set()
+    async with lab.running() as jobs:
+        await asyncio.sleep(100)
+        assert jobs.counts == (1, 0)
+        lab.is_ready = True
+        await asyncio.sleep(0.5)
+        assert (await settled(jobs, job)).state == "done"
 
 
 class LargeAnalyse(FakeAnalyse):
