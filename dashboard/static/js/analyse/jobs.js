@@ -208,6 +208,7 @@ export class Jobs extends EventTarget {
   async #ask(round) {
     try {
       const { jobs } = await api.jobs({ limit: this.limit + 1 });
+      if (round !== this.round) return;
       const pinned = await this.#pinned(jobs);
       if (round !== this.round) return;
       this.hasMore = jobs.length > this.limit;
@@ -225,6 +226,11 @@ export class Jobs extends EventTarget {
   async #pinned(jobs) {
     const id = this.selected;
     if (!id || id.startsWith("new-") || jobs.slice(0, this.limit).some((item) => item.job_id === id)) return [];
+    if (jobs.length <= this.limit) {
+      // All there are were told of: it is gone.
+      this.selected = "";
+      return [];
+    }
     try {
       const view = await api.job(id);
       if (view.result) this.results.set(id, view.result);
