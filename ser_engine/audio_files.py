@@ -1,27 +1,42 @@
 """Audio files as blocks of 16 kHz float32, channels kept apart.
 
 Read are WAV, FLAC, Ogg (Vorbis, Opus) and MP3 and the other formats of libsndfile, in any sample
-format. A file is read block by block: neither its length nor what its header claims decides how
-much memory that takes.
+format; with the extra ``media`` also M4A, MP4, WebM, Matroska, AAC, AMR and WMA. A file is read
+block by block: neither its length nor what its header claims decides how much memory that takes.
 """
 
 from __future__ import annotations
 
-import struct
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import soundfile
 import soxr
 
+from ser_engine.decoders.decoder import DecodeError, Decoder, UnknownFormatError
+from ser_engine.decoders.media_decoder import MediaDecoder
+from ser_engine.decoders.sound_decoder import SoundDecoder
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.resample import Resampler
 from ser_engine.types import FloatArray
 
-__all__ = ["MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ", "AudioFile", "read_audio"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "MAX_CHANNELS",
+    "MAX_RATE_HZ",
+    "MIN_RATE_HZ",
+    "AudioFile",
+    "read_audio",
+]
+
+AUDIO_SUFFIXES = frozenset(
+    ".aac .aif .aifc .aiff .amr .au .awb .caf .flac .m4a .m4b .mka .mp3 .mp4 .oga .ogg .opus .rf64"
+    " .snd .w64 .wav .webm .wma".split()
+)
+"""Endings of names that a folder is searched for; what a file is, its content says."""
 
 MAX_CHANNELS = 32
 """Channels of a file that are not taken for a damaged header."""
@@ -30,15 +45,19 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """Range of sample rates that are not taken for a damaged header."""
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
-_BLOCK_VALUES = 1 << 18
-"""Values of one block, all channels together: 1 MiB, 16 s of mono audio at 16 kHz."""
+_INSTALL = "pip install 'emotion-monitor[media]'"
 
-_LENGTH_UNKNOWN = 0xFFFF_FFFF
-"""Size of a WAV data chunk that was written to a pipe."""
+_CONTAINERS = (
+    (4, b"ftyp", "mov", "M4A or MP4"),
+    (0, b"\x1aE\xdf\xa3", "matroska", "WebM or Matroska"),
+    (0, b"#!AMR", "amr", "AMR"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "asf", "WMA"),
+    *((0, bytes((0xFF, second)), "aac", "AAC") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+)
+"""Where a file of FFmpeg's says so, what it says, FFmpeg's name of the format, and people's."""
 
-_MP3_TOLERANCE = 0.05
-"""Share of an MP3 file's length that its header may be wrong by: without an index the length is
-an estimate."""
+_SHARED_CONTAINERS = {b"RIFF": "wav", b"RF64": "wav", b"OggS": "ogg", b"caff": "caf"}
+"""Formats of libsndfile that may hold what only FFmpeg decodes, by what they start with."""
 
 
 class AudioFile:
@@ -48,30 +67,34 @@ class AudioFile:
         path: the file.
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
+        max_duration_s: longest audio; a file that claims more is not opened, and one that holds
+            more than it claims is not read further. None: any.
 
     Attributes:
         channels: number of channels.
         rate_hz: sample rate of the file, in Hz.
 
     Raises:
-        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, or
-            its header cannot be true.
+        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
+            too long, or its header cannot be true.
     """
 
-    def __init__(self, path: Path | str, *, as_streamed: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, *, as_streamed: bool = False, max_duration_s: float | None = None
+    ) -> None:
         self._path = Path(path)
         self._as_streamed = as_streamed
-        _refuse_what_is_no_audio(self._path)
+        self._max_duration_s = max_duration_s
         try:
-            self._file = soundfile.SoundFile(str(self._path))
-        except soundfile.LibsndfileError as error:
-            raise self._error(f"{_reason(error)}; expected {_READABLE}") from None
-        self.channels: int = self._file.channels
-        self.rate_hz: int = self._file.samplerate
+            self._decoder = _open(self._path)
+        except DecodeError as error:
+            raise self._error(str(error)) from None
+        self.channels = self._decoder.channels
+        self.rate_hz = self._decoder.rate_hz
         try:
             self._check_header()
         except AudioError:
-            self._file.close()
+            self._decoder.close()
             raise
 
     def __enter__(self) -> AudioFile:
@@ -83,12 +106,12 @@ class AudioFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._decoder.close()
 
     @property
     def header_s(self) -> float:
-        """Length in seconds as the header has it, which in MP3 may be an estimate."""
-        return float(self._file.frames / self.rate_hz)
+        """Length in seconds as the header has it, perhaps an estimate; 0: it does not say."""
+        return self._decoder.num_frames / self.rate_hz
 
     def blocks(self) -> Iterator[FloatArray]:
         """Yield the audio from where it was read to, as ``(channels, samples)`` at 16 kHz.
@@ -97,7 +120,7 @@ class AudioFile:
         point samples may lie beyond.
 
         Raises:
-            AudioError: the file is damaged or cut off, or a sample is NaN or infinite.
+            AudioError: the file is damaged, cut off or too long, or a sample is NaN or infinite.
         """
         resample, finish = self._make_resampler()
         frames_read = 0
@@ -109,6 +132,7 @@ class AudioFile:
                     " expected finite ones"
                 )
             frames_read += len(block)
+            self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
         self._check_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
@@ -129,36 +153,33 @@ class AudioFile:
 
     def _read(self) -> FloatArray:
         try:
-            block: FloatArray = self._file.read(
-                max(1, _BLOCK_VALUES // self.channels), dtype="float32", always_2d=True
-            )
-        except soundfile.LibsndfileError as error:
-            raise self._error(f"the audio is damaged: {_reason(error)}") from None
-        return block
+            return self._decoder.read()
+        except DecodeError as error:
+            raise self._error(str(error)) from None
 
     def _check_header(self) -> None:
-        if self._file.frames == 0:
-            raise self._error("it holds no audio")
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise self._error(f"got {self.channels} channels, expected 1 to {MAX_CHANNELS}")
         if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
             raise self._error(
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
-        if self._file.format in ("WAV", "WAVEX"):
-            missing = _missing_wav_bytes(self._path)
-            if missing > 0:
-                raise self._error(
-                    f"it is cut off: its header tells of {missing} bytes of audio more than the"
-                    " file holds"
-                )
+        self._check_duration(self._decoder.num_frames)
+
+    def _check_duration(self, num_frames: int) -> None:
+        if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
+            raise self._error(
+                f"got {num_frames / self.rate_hz:.0f} s of audio, expected"
+                f" {self._max_duration_s:g} s or less"
+            )
 
     def _check_length(self, frames_read: int) -> None:
-        tolerated = _MP3_TOLERANCE if self._file.format in ("MP3", "MPEG") else 0
-        if frames_read < self._file.frames * (1 - tolerated):
+        if frames_read == 0:
+            raise self._error("it holds no audio")
+        if frames_read < self._decoder.num_frames - self._decoder.tolerance_frames:
             raise self._error(
                 f"it is cut off: got {frames_read / self.rate_hz:.2f} s of audio, expected"
-                f" {self._file.frames / self.rate_hz:.2f} s"
+                f" {self._decoder.num_frames / self.rate_hz:.2f} s"
             )
 
     def _error(self, message: str) -> AudioError:
@@ -179,41 +200,30 @@ def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
         return np.concatenate(list(file.blocks()), axis=1)
 
 
-def _refuse_what_is_no_audio(path: Path) -> None:
+def _open(path: Path) -> Decoder:
+    """Open a file with the library that reads its kind."""
     try:
         with path.open("rb") as file:
-            start = file.read(12)
+            start = file.read(16)
     except FileNotFoundError:
-        raise AudioError(f"{path}: there is no such file") from None
+        raise DecodeError("there is no such file") from None
     except OSError as error:
-        raise AudioError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DecodeError(f"cannot be read: {error.strerror}") from None
     if not start:
-        raise AudioError(f"{path}: the file is empty")
-    other = "M4A or MP4" if start[4:8] == b"ftyp" else ""
-    other = "WebM or Matroska" if start[:4] == b"\x1aE\xdf\xa3" else other
-    if other:
-        raise AudioError(
-            f"{path}: got {other}, expected {_READABLE}; convert it, e.g. with"
-            " ffmpeg -i FILE out.wav"
-        )
-
-
-def _missing_wav_bytes(path: Path) -> int:
-    """Return by how much the data chunk of a WAV file reaches past the file's end, or 0."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return 0
-        at = 12
-        while at + 8 <= size:
-            file.seek(at)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":
-                return 0 if length == _LENGTH_UNKNOWN else max(0, at + 8 + length - size)
-            at += 8 + length + length % 2
-    return 0
-
-
-def _reason(error: soundfile.LibsndfileError) -> str:
-    text: str = error.error_string
-    return text.removeprefix("Error : ").rstrip(".").lower()
+        raise DecodeError("the file is empty")
+    for at, sign, container, kind in _CONTAINERS:
+        if start[at:].startswith(sign):
+            try:
+                return MediaDecoder(path, container)
+            except ImportError:
+                raise DecodeError(
+                    f"got {kind}, expected {_READABLE}; install what reads it with {_INSTALL}, or"
+                    " convert it, e.g. with ffmpeg -i FILE out.wav"
+                ) from None
+    try:
+        return SoundDecoder(path)
+    except UnknownFormatError as error:
+        if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
+            with contextlib.suppress(ImportError, DecodeError):
+                return MediaDecoder(path, shared)
+        raise DecodeError(f"{error}; expected {_READABLE}") from None

@@ -24,6 +24,7 @@ __all__ = [
     "PresetConfig",
     "RuntimeName",
     "SmoothingConfig",
+    "SpeakersConfig",
     "TimelineConfig",
     "VadConfig",
 ]
@@ -293,6 +294,22 @@ class OfflineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakersConfig:
+    """How the speakers of one channel are told apart, where that is asked for."""
+
+    model: str = "cam++"
+    """A folder of FunASR's cam++, or ``cam++``, which FunASR fetches at first use."""
+    threshold: float = 0.5
+    """Smallest cosine between a piece of speech and the mean of its speaker's, 0 to 1."""
+    max_speakers: int = 8
+    """More voices than these are taken for the nearest known one, 1 to 64."""
+
+    def __post_init__(self) -> None:
+        check_range("speakers.threshold", self.threshold, 0, 1)
+        check_range("speakers.max_speakers", self.max_speakers, 1, 64)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """The whole ``ser_engine`` section."""
 
@@ -302,3 +319,4 @@ class EngineConfig:
     vad: VadConfig = field(default_factory=VadConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)
+    speakers: SpeakersConfig = field(default_factory=SpeakersConfig)

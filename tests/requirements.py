@@ -92,8 +92,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
     "pyarrow": _package("pyarrow", "tables"),
+    "pandas": _package("pandas", "tables"),
     "silero": _package("silero_vad", "silero"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "av": _package("av", "media"),
+    "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),
     "mosquitto": Requirement(
         lambda: (
             shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None

@@ -47,12 +47,14 @@ MODELS_MAY_IMPORT = CORE_MAY_IMPORT | {"safetensors", "yaml"}
 
 NOT_CORE = (
     "ser_engine.audio_files",
+    "ser_engine.decoders*",
     "ser_engine.resample",
     "ser_engine.offline*",
     "ser_engine.runtimes.openvino*",
     "ser_engine.runtimes.onnx*",
     "ser_engine.runtimes.funasr*",
     "ser_engine.models.hub*",
+    "ser_engine.speakers.campplus",
     "ser_engine.streaming.vad*",
 )
 """Modules of the engine that exist for the sake of another package."""

@@ -7,6 +7,9 @@
     cut                              |                 the longest pause of the range
     range                                        [ min ......... max )       none: at max
 
+A detector says that speech lasts for some time after its last cell; what lies in that time counts
+as a part of the pause.
+
 A segment is scored by a forward pass of its own. Cuts lie between cells, and a window reads the 80
 samples after its last cell, so that every frame of the recording is in exactly one segment.
 A recording that fits into one pass is one segment: its result is the model's own.
@@ -17,7 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ser_engine.config import OfflineConfig
-from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.frames import (
+    HOP_SAMPLES,
+    RECEPTIVE_FIELD_SAMPLES,
+    SAMPLE_RATE_HZ,
+    ms_to_samples,
+)
 
 __all__ = ["READ_ON_SAMPLES", "SegmentCutter", "Span"]
 
@@ -41,9 +49,15 @@ class Span:
 
 
 class SegmentCutter:
-    """Decides on cuts from sample counts and speech flags; holds the flags of some 30 s."""
+    """Decides on cuts from sample counts and speech flags; holds the flags of some 30 s.
 
-    def __init__(self, config: OfflineConfig) -> None:
+    Args:
+        config: lengths.
+        hangover_ms: how long speech lasts after its last cell, as the flags have it.
+    """
+
+    def __init__(self, config: OfflineConfig, *, hangover_ms: int) -> None:
+        self._hangover_cells = ms_to_samples(hangover_ms) // HOP_SAMPLES
         longest_pass = int(config.max_pass_s * SAMPLE_RATE_HZ)
         self._one_pass = longest_pass // HOP_SAMPLES * HOP_SAMPLES
         longest = min(int(config.segment_max_s * SAMPLE_RATE_HZ), longest_pass - READ_ON_SAMPLES)
@@ -91,19 +105,26 @@ class SegmentCutter:
         return spans
 
     def _cut(self, max_cells: int) -> Span:
-        cells = self._place(max_cells)
+        cells = max_cells
+        pause = self._longest_pause(max_cells)
+        if pause is not None:
+            begin, end = pause
+            cells = max((begin - self._hangover_cells + end + 1) // 2, self._min_cells)
+            # What follows is silence, not the speech before the cut.
+            self._flags[cells:begin] = [False] * max(begin - cells, 0)
         flags, self._flags = self._flags[:cells], self._flags[cells:]
         start, self._start = self._start, self._start + cells * HOP_SAMPLES
         return Span(start, self._start, any(flags))
 
-    def _place(self, max_cells: int) -> int:
-        """Return after how many cells to cut: amid the longest pause, of equal ones the latest."""
-        best, best_length, begin = max_cells, 0, self._min_cells
+    def _longest_pause(self, max_cells: int) -> tuple[int, int] | None:
+        """Return from where to where it lasts in the range; of equal ones the latest."""
+        best: tuple[int, int] | None = None
+        begin = self._min_cells
         for cell in range(self._min_cells, max_cells + 1):
             if cell < max_cells and not self._flags[cell]:
                 continue
             length = cell - begin
-            if length and length >= best_length:
-                best, best_length = (begin + cell + 1) // 2, length
+            if length and (best is None or length >= best[1] - best[0]):
+                best = (begin, cell)
             begin = cell + 1
         return best

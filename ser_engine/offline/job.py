@@ -10,9 +10,10 @@ the file, some 30 s of each channel, and the windows that are not answered. Noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import AudioError, ConfigError, SerEngineError
@@ -70,13 +71,14 @@ class AnalysisJob:
             raise ConfigError("got speakers, expected none: speakers cannot be told apart yet")
         self.name = name
         self.info = info
-        self.options = options_in_effect(options, config)
+        effective = options_in_effect(options, config)
+        self.options = replace(options, frame_hop_ms=effective.frame_hop_ms)
         self._file = file
         self._blocks: Iterator[FloatArray] | None = file.blocks()
         self._block: FloatArray | None = None
         # A stream's windows fall due faster than they are answered, and hold their audio.
-        is_stream = options.granularity == "stream"
-        self._piece_samples = SAMPLE_RATE_HZ if is_stream else 1 << 30
+        piece_s = 1 if options.granularity == "stream" else 16
+        self._piece_samples = piece_s * SAMPLE_RATE_HZ
         self._channels = tuple(
             make_channel_work(info, config, self.options, file.rate_hz)
             for _ in range(file.channels)
@@ -86,18 +88,27 @@ class AnalysisJob:
         self._stream_keys: set[str] = set()
         self._error: SerEngineError | None = None
 
-    def take_windows(self, max_windows: int) -> list[PendingWindow]:
+    def take_windows(
+        self, max_windows: int, *, max_read_s: float = math.inf
+    ) -> list[PendingWindow]:
         """Return windows to be scored, at most so many; reads on in the file as far as needed.
 
-        None means: what is pending has to be answered first, or the job is done.
+        An empty list means: what is pending has to be answered first, or the job is done; or so
+        much was read and nothing in it asks for a window.
+
+        Args:
+            max_windows: how many.
+            max_read_s: audio after which to come back, s, for those who have other things to do:
+                hours of silence ask for nothing.
         """
         taken: list[PendingWindow] = []
+        read_to = self._heard_samples + max_read_s * SAMPLE_RATE_HZ
         try:
             while len(taken) < max_windows and self._error is None:
                 pending = self._next()
                 if pending is not None:
                     taken.append(pending)
-                elif not self._read_on():
+                elif self._heard_samples >= read_to or not self._read_on():
                     break
         except SerEngineError as error:
             self._error = error
@@ -137,10 +148,10 @@ class AnalysisJob:
         if self.is_done:
             return 1.0
         total = self._file.header_s * SAMPLE_RATE_HZ
-        heard = [channel.listener.heard_samples for channel in self._channels]
-        for pending in self._pending:
-            heard[pending.channel] = min(heard[pending.channel], pending.window.start_sample)
-        share = sum(heard) / len(heard) / total if total else 0.0
+        windows = [pending.window for pending in self._pending]
+        windows += [ask.window for channel in self._channels for ask in channel.asks]
+        first = min((window.start_sample for window in windows), default=self._heard_samples)
+        share = first / total if total else 0.0
         self._progress = max(self._progress, min(share, 0.99))
         return self._progress
 
@@ -162,12 +173,11 @@ class AnalysisJob:
         if not self.is_done:
             raise RuntimeError("got a job with windows to be answered, expected one that is done")
         channels = tuple(self._analysis(channel) for channel in self._channels)
-        num_samples = max(channel.listener.heard_samples for channel in self._channels)
         return FileAnalysis(
             name=self.name,
             model=self.info,
             options=self.options,
-            duration_s=samples_to_s(num_samples),
+            duration_s=samples_to_s(self._heard_samples),
             rate_hz=self._file.rate_hz,
             channels=channels,
         )
@@ -177,6 +187,10 @@ class AnalysisJob:
         self._blocks = self._block = None
         if isinstance(self._file, AbstractContextManager):
             self._file.__exit__(None, None, None)
+
+    @property
+    def _heard_samples(self) -> int:
+        return self._channels[0].listener.heard_samples
 
     def _next(self) -> PendingWindow | None:
         for number, channel in enumerate(self._channels):
@@ -209,7 +223,7 @@ class AnalysisJob:
         return True
 
     def _check_length(self) -> None:
-        num_samples = self._channels[0].listener.heard_samples
+        num_samples = self._heard_samples
         if num_samples < RECEPTIVE_FIELD_SAMPLES:
             raise AudioError(
                 f"got {num_samples} samples at 16 kHz ({num_samples / 16:.1f} ms), expected at"

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ser_engine.config import VadConfig
-from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.quality import CLIP_LEVEL, CLIPPED_SHARE, QualityMonitor
+from ser_engine.frames import samples_to_s
+from ser_engine.quality import QualityMonitor
 from ser_engine.streaming import make_detector
 from ser_engine.types import FloatArray
 
@@ -53,7 +53,6 @@ class Listener:
         self._silent_dbfs = config.min_level_dbfs
         self._warnings: dict[WarningCode, QualityWarning] = {}
         self._heard_speech = False
-        self._clipped = 0
         self._energy = 0.0
         self.heard_samples = 0
 
@@ -61,13 +60,9 @@ class Listener:
         """Take samples ``(samples,)``; return a flag a cell that became whole."""
         self.heard_samples += len(samples)
         self._energy += float(np.square(samples, dtype=np.float64).sum())
-        if self.heard_samples < SHORT_S * SAMPLE_RATE_HZ:
-            self._clipped += int(np.count_nonzero(np.abs(samples) >= CLIP_LEVEL))
         flags = self._monitor.push(samples)
         self._heard_speech |= any(flags)
-        for finding in self._monitor.take_findings():
-            warning = QualityWarning(finding.code, finding.message, finding.at_s)
-            self._warnings.setdefault(finding.code, warning)
+        self._keep_findings()
         return flags
 
     def reset(self) -> None:
@@ -81,20 +76,17 @@ class Listener:
         return 10 * math.log10(power) if power else -math.inf
 
     def warnings(self) -> tuple[QualityWarning, ...]:
-        """Return what was wrong, each thing once; ask at the end."""
+        """Return what was wrong, each thing once. Ask at the end, no more audio may come."""
+        self._monitor.finish()
+        self._keep_findings()
         duration_s = samples_to_s(self.heard_samples)
         found = dict(self._warnings)
-        if self.heard_samples < SHORT_S * SAMPLE_RATE_HZ:
-            # The monitor judges whole seconds.
-            share = self._clipped / max(self.heard_samples, 1)
-            if share >= CLIPPED_SHARE:
-                message = f"{share:.1%} of the samples reach full scale, expected 0.1 % at most"
-                found["clipping"] = QualityWarning("clipping", message, 0.0)
         if self.level_dbfs < self._silent_dbfs:
             message = (
                 f"silence: the level is {max(self.level_dbfs, _FLOOR_DBFS):.0f} dBFS, expected"
                 f" {self._silent_dbfs:.0f} dBFS or more; a result for silence means nothing"
             )
+            found = {code: found[code] for code in found if code not in ("too_quiet", "noisy")}
             found["silent"] = QualityWarning("silent", message, 0.0)
         elif not self._heard_speech:
             message = "no speech was heard, expected some; a result for other sounds means nothing"
@@ -106,3 +98,8 @@ class Listener:
             )
             found["short"] = QualityWarning("short", message, 0.0)
         return tuple(found.values())
+
+    def _keep_findings(self) -> None:
+        for finding in self._monitor.take_findings():
+            warning = QualityWarning(finding.code, finding.message, finding.at_s)
+            self._warnings.setdefault(finding.code, warning)

@@ -12,7 +12,7 @@ from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
-__all__ = ["ArraySource", "AudioSource"]
+__all__ = ["ArraySource", "AudioSource", "UnreadableSource"]
 
 _MAX_CHANNELS = 32
 """As in files."""
@@ -95,3 +95,22 @@ class ArraySource:
                 f"got {audio.dtype} samples of shape {audio.shape}, expected floating point"
                 f" (samples,){more}, 16 kHz, full scale ±1"
             )
+
+
+class UnreadableSource:
+    """A file that could not be opened: the analysis of it ends with the reason."""
+
+    channels = 1
+    rate_hz = SAMPLE_RATE_HZ
+    header_s = 0.0
+
+    def __init__(self, error: AudioError) -> None:
+        self._error = error
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Return what raises the error when it is asked for a block."""
+        return map(self._fail, [self._error])
+
+    @staticmethod
+    def _fail(error: AudioError) -> FloatArray:
+        raise error

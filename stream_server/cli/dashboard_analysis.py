@@ -15,6 +15,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,8 @@ __all__ = ["MAX_IN_FLIGHT", "PoolAnalyser"]
 MAX_IN_FLIGHT = 4
 """Windows of one file that wait for the engine, so that it is not idle while the next is read."""
 
+_MAX_READ_S = 60.0
+"""Audio that is read in one go: between two it can be told how far it is, and stopped."""
 _RETRY_S = 0.25
 _MAX_RESULT_BYTES = 512 << 20
 """Memory for the frames or points of one file; a longer one is refused."""
@@ -162,14 +165,19 @@ class PoolAnalyser:
         keep: Path | None,
     ) -> AnalysisJob:
         config, info = self._engine_config(handle.config), handle.info
-        file = AudioFile(path, as_streamed=options.granularity == "stream")
-        try:
+        with ExitStack() as stack:
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=self._config.max_duration_s,
+                )
+            )
             max_s, hint = self._limit(file.channels, info, options)
             bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)
-            return AnalysisJob(bounded, name, info, config, options)
-        except BaseException:
-            file.__exit__(None, None, None)
-            raise
+            job = AnalysisJob(bounded, name, info, config, options)
+            stack.pop_all()
+        return job
 
     def _limit(self, channels: int, info: ModelInfo, options: AnalysisOptions) -> tuple[float, str]:
         """Return how long a recording may be, s, and what to do about a longer one."""
@@ -220,6 +228,9 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
             if job.is_done:
                 return await _in_thread(job.finish)
             progress(job.progress)
+            answers = []
+            if not flying:
+                continue
             done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
             answers = [(flying.pop(task), task.result()) for task in done]
     finally:
@@ -231,7 +242,7 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
 def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[PendingWindow]:
     for pending, outcome in answers:
         job.answer(pending, outcome)
-    return job.take_windows(room)
+    return job.take_windows(room, max_read_s=_MAX_READ_S)
 
 
 async def _submit(handle: EngineHandle, window: Window) -> WindowResult | WindowError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -105,8 +106,6 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         (b"Hello, this is a text.\n" * 50, "not recognised; expected WAV, FLAC, Ogg"),
         (b"RIFF", "expected WAV"),
         (bytes(5000), "expected WAV"),
-        (b"\x00\x00\x00 ftypM4A " + bytes(200), "got M4A or MP4, expected WAV"),
-        (b"\x1aE\xdf\xa3" + bytes(200), "got WebM or Matroska, expected WAV"),
     ],
 )
 def test_what_is_no_audio_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
@@ -193,6 +192,29 @@ def test_odd_but_valid_files(name: str, shape: tuple[int, int], shared_data: Pat
     assert audio.any()
 
 
-@pytest.mark.needs("shared-data")
-def test_m4a_is_refused_with_advice(shared_data: Path) -> None:
-    assert "convert it" in refusal(shared_data / "formats" / "testing.m4a")
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x00\x00\x00 ftypM4A " + bytes(200), "M4A or MP4"),
+        (b"\x1aE\xdf\xa3" + bytes(200), "WebM or Matroska"),
+        (b"#!AMR\n" + bytes(200), "AMR"),
+        (b"\xff\xf1" + bytes(200), "AAC"),
+    ],
+)
+def test_without_its_library_a_format_is_refused_with_advice(
+    content: bytes, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.wav").write_bytes(content)
+    message = refusal(tmp_path / "a.wav")
+    assert f"got {kind}, expected WAV" in message
+    assert "pip install 'emotion-monitor[media]'" in message
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.ogg"])
+def test_more_than_may_be_is_refused_by_the_header(name: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / name, np.zeros(16_000 * 20), 16_000)
+    with pytest.raises(AudioError, match=r"got 20 s of audio, expected 10 s or less"):
+        AudioFile(tmp_path / name, max_duration_s=10)
+    with AudioFile(tmp_path / name, max_duration_s=21) as file:
+        assert sum(block.shape[1] for block in file.blocks()) == pytest.approx(320_000, rel=0.01)

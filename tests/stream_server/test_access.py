@@ -134,3 +134,20 @@ def test_elsewhere_pages_of_the_same_host_may_connect():
 
 def test_elsewhere_allowed_origins_may_connect():
     public("https://app.example.org").check_origin("https://APP.example.org", "10.0.0.1:8765")
+
+
+def test_what_comes_through_the_proxy_is_not_local():
+    access = Access(CONFIG, ListenConfig(), "wss://monitor.example.org/calls")
+    assert access.is_local("127.0.0.1", "localhost:8765")
+    assert access.is_local("::1", None)
+    assert not access.is_local("127.0.0.1", "monitor.example.org")
+    assert not access.is_local("127.0.0.1", "Monitor.Example.org:443")
+    assert not access.is_local("10.0.0.7", "localhost:8765")
+    access.check_host("monitor.example.org")
+    with refused(ErrorCode.FORBIDDEN_ORIGIN):
+        access.check_host("evil.example.org")
+
+
+def test_without_a_proxy_a_missing_host_name_is_local():
+    assert local().is_local("127.0.0.1", None)
+    assert local().is_local("127.0.0.1", "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from stream_server.access import Access
 from stream_server.config import AccessConfig, ListenConfig, ServerConfig
 from stream_server.engines.handle import EngineLease
 from stream_server.engines.status import PoolStatus
+from stream_server.ingest.entrances.entrance import Entrance
 from stream_server.ingest.entrances.table import make_entrances
 from stream_server.ingest.gateway import Gateway
 from stream_server.live.factory import StreamFactory
@@ -103,7 +104,12 @@ class LabEngine:
 class Lab:
     """The gateway and what a test looks at."""
 
-    def __init__(self, engine: LabEngine, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        engine: LabEngine,
+        config: ServerConfig,
+        entrances: Mapping[str, Entrance] | None = None,
+    ) -> None:
         self.engine = engine
         self.config = config
         self.metrics = Metrics()
@@ -112,13 +118,14 @@ class Lab:
         factory = StreamFactory(engine, config, self.metrics, self.published.append)
         self.registry = StreamRegistry(config.limits, factory)
         access = Access(config.access, config.listen, config.telephony.public_url)
+        known = make_entrances(config, access, self.registry.check_capacity)
         self.gateway = Gateway(
             self.registry,
             access,
             config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refused.append,
-            entrances=make_entrances(config, access, self.registry.check_capacity),
+            entrances={**known, **(entrances or {})},
         )
 
     @property
@@ -132,7 +139,10 @@ class Lab:
 
 @asynccontextmanager
 async def live_lab(
-    engine: LabEngine | None = None, config: ServerConfig | None = None, **limits: Any
+    engine: LabEngine | None = None,
+    config: ServerConfig | None = None,
+    entrances: Mapping[str, Entrance] | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Lab]:
     config = config if config is not None else ServerConfig()
     config = replace(
@@ -140,7 +150,7 @@ async def live_lab(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=replace(config.limits, **limits),
     )
-    lab = Lab(engine if engine is not None else LabEngine(), config)
+    lab = Lab(engine if engine is not None else LabEngine(), config, entrances)
     await lab.gateway.start()
     try:
         yield lab

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from dashboard.backend import AnalysisError
+from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from ser_engine.batching import Priority
 from ser_engine.errors import EngineDeadError, WindowError
@@ -21,9 +23,11 @@ from ser_engine.offline import (
     StreamResult,
     UtteranceResult,
     analyze_file,
+    file_sha256,
 )
 from ser_engine.types import Window
-from stream_server.cli.dashboard_analysis import PoolAnalyser
+from stream_server.cli import dashboard_analysis
+from stream_server.cli.dashboard_analysis import MAX_IN_FLIGHT, PoolAnalyser
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
 
@@ -121,7 +125,7 @@ async def test_a_recording_that_is_too_short_or_too_long(tmp_path: Path, call: P
     soundfile.write(path, np.zeros(100), 16_000)
     with pytest.raises(AnalysisError, match=r"^got 100 samples"):
         await analyse(path)
-    with pytest.raises(AnalysisError, match="got 12 s of audio or more, expected 5 s or less"):
+    with pytest.raises(AnalysisError, match="got 12 s of audio, expected 5 s or less"):
         await analyse(call, config=AnalyseConfig(max_duration_s=5))
 
 
@@ -158,6 +162,52 @@ class StuckEngine(LabEngine):
         raise WindowError("not reached")
 
 
+class HoldingEngine(LabEngine):
+    """Holds its answers back until a test lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.in_flight = self.most_in_flight = 0
+
+    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.asked.set()
+        try:
+            await self.gate.wait()
+            return await super().submit(window, priority)
+        finally:
+            self.in_flight -= 1
+
+
+async def test_few_windows_are_in_flight_and_no_thread_waits_for_them(call: Path):
+    """The only thread there is has time for others while the engine holds its answers."""
+    engine = HoldingEngine()
+    with ThreadPoolExecutor(max_workers=1) as one_thread:
+        asyncio.get_running_loop().set_default_executor(one_thread)
+        task = asyncio.create_task(analyse(call, engine=engine, config=AnalyseConfig(max_pass_s=1)))
+        await engine.asked.wait()
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: 1) == 1
+        engine.gate.set()
+        analysis = await task
+    assert engine.most_in_flight == MAX_IN_FLIGHT
+    assert len(analysis.channels[0].segments) > MAX_IN_FLIGHT
+
+
+async def test_a_file_that_is_stopped_is_left_and_its_windows_withdrawn(call: Path):
+    engine = HoldingEngine()
+    task = asyncio.create_task(analyse(call, engine=engine))
+    await engine.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.in_flight == 0
+    assert engine.released == 1
+
+
 async def test_it_can_be_stopped_while_it_waits_for_the_engine(call: Path):
     engine = StuckEngine()
     task = asyncio.create_task(analyse(call, engine=engine))
@@ -167,3 +217,53 @@ async def test_it_can_be_stopped_while_it_waits_for_the_engine(call: Path):
         with pytest.raises(asyncio.CancelledError):
             await task
     assert engine.released == 1
+
+
+def request_of(call: Path, folder: Path, **options: object) -> AnalysisRequest:
+    folder.mkdir()
+    given = {"granularity": "frame", "frame_hop_ms": 20, "embeddings": True, "speakers": False}
+    return AnalysisRequest(call, "call.wav", given | options, folder, file_sha256(call))
+
+
+async def test_a_result_is_written_as_files(call: Path, tmp_path: Path):
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig(keep_audio=True))
+    request = request_of(call, tmp_path / "out")
+    analysed = await analyser(request, lambda progress: None)
+    assert analysed.duration_s == 12.0
+    assert analysed.cache_key == analyser.key(request)
+    assert [one["emotion"] for one in analysed.summary["channels"]][1] == "neutral"
+    names = sorted(path.name for path in request.folder.iterdir())
+    assert names == [
+        *("audio.flac", "embedding.npy", "log.txt", "result.csv", "result.json", "view.json")
+    ]
+    document = json.loads((request.folder / "result.json").read_bytes())
+    assert (document["name"], document["has_embedding"]) == ("call.wav", True)
+    assert len(document["channels"][0]["frames"]) == 599
+    log = (request.folder / "log.txt").read_text()
+    assert str(tmp_path) not in log
+    assert "took call.wav" in log
+
+
+async def test_the_key_tells_what_makes_a_difference(call: Path, tmp_path: Path):
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    keys = {
+        analyser.key(request_of(call, tmp_path / str(number), **options))
+        for number, options in enumerate(
+            [{}, {"embeddings": False}, {"frame_hop_ms": 10}, {"granularity": "utterance"}]
+        )
+    }
+    assert len(keys) == 4
+    other = PoolAnalyser(LabEngine(), AnalyseConfig(max_pass_s=2))
+    assert other.key(request_of(call, tmp_path / "x")) not in keys
+
+
+async def test_a_result_that_would_take_too_much_memory_is_refused(
+    call: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dashboard_analysis, "_MAX_RESULT_BYTES", 10_000)
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    request = request_of(call, tmp_path / "out")
+    with pytest.raises(AnalysisError, match="ask for embeddings=false, or granularity=utterance"):
+        await analyser(request, lambda progress: None)
+    whole = request_of(call, tmp_path / "whole", granularity="utterance")
+    assert (await analyser(whole, lambda progress: None)).duration_s == 12.0

@@ -1,0 +1,92 @@
+"""Decoding with libsndfile: WAV, FLAC, Ogg, MP3, AIFF and many older formats."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import soundfile
+
+from ser_engine.decoders.decoder import BLOCK_VALUES, DecodeError, UnknownFormatError
+from ser_engine.types import FloatArray
+
+__all__ = ["SoundDecoder"]
+
+_LENGTH_UNKNOWN = 0xFFFF_FFFF
+"""Size of a WAV data chunk that was written to a pipe."""
+
+_MP3_TOLERANCE = 0.05
+"""Share of an MP3 file's length that its header may be wrong by: without an index the length is
+an estimate."""
+
+
+class SoundDecoder:
+    """See :class:`~ser_engine.decoders.decoder.Decoder`.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UnknownFormatError: it is none that libsndfile reads.
+        DecodeError: it holds no audio or is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = soundfile.SoundFile(str(path))
+        except soundfile.LibsndfileError as error:
+            raise UnknownFormatError(_reason(error)) from None
+        self.channels: int = self._file.channels
+        self.rate_hz: int = self._file.samplerate
+        self.num_frames: int = self._file.frames
+        is_mp3 = self._file.format in ("MP3", "MPEG")
+        self.tolerance_frames = int(self.num_frames * _MP3_TOLERANCE) if is_mp3 else 0
+        try:
+            self._check_length(path)
+        except DecodeError:
+            self.close()
+            raise
+
+    def read(self) -> FloatArray:
+        """Return the next samples."""
+        try:
+            block: FloatArray = self._file.read(
+                max(1, BLOCK_VALUES // self.channels), dtype="float32", always_2d=True
+            )
+        except soundfile.LibsndfileError as error:
+            raise DecodeError(f"the audio is damaged: {_reason(error)}") from None
+        return block
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _check_length(self, path: Path) -> None:
+        if self.num_frames == 0:
+            raise DecodeError("it holds no audio")
+        if self._file.format in ("WAV", "WAVEX") and (missing := _missing_wav_bytes(path)) > 0:
+            raise DecodeError(
+                f"it is cut off: its header tells of {missing} bytes of audio more than the"
+                " file holds"
+            )
+
+
+def _missing_wav_bytes(path: Path) -> int:
+    """Return by how much the data chunk of a WAV file reaches past the file's end, or 0."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return 0
+        at = 12
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name == b"data":
+                return 0 if length == _LENGTH_UNKNOWN else max(0, at + 8 + length - size)
+            at += 8 + length + length % 2
+    return 0
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    text: str = error.error_string
+    return text.removeprefix("Error : ").rstrip(".").lower()
