@@ -146,7 +146,7 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
         overall: of all of it, its pieces with speech weighted by their length; None: nothing of it
             could be scored.
         warnings: about its audio.
-        pieces: of 10 to 20 s; one where the recording is shorter.
+        pieces: no longer than a forward pass; one where the recording is shorter.
         speakers: where they were asked for.
         frames: with ``frame``.
         points: with ``stream``.

@@ -28,9 +28,11 @@ from ser_engine.audio_files import AudioFile
 from ser_engine.batching import Priority
 from ser_engine.config import EngineConfig
 from ser_engine.errors import (
+    CheckpointError,
     ConfigError,
     EngineDeadError,
     EngineOverloadedError,
+    RuntimeUnavailableError,
     SerEngineError,
     StreamBusyError,
     WindowError,
@@ -145,6 +147,8 @@ class PoolAnalyser:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
         except ConfigError as error:
             raise AnalysisError(str(error), code="bad_request") from error
+        except (CheckpointError, RuntimeUnavailableError) as error:
+            raise AnalysisError(str(error), code="not_installed") from error
         except SerEngineError as error:
             # The path is one of the server's own; whoever gave the file knows its name.
             raise AnalysisError(str(error).removeprefix(f"{path}: ")) from error

@@ -4,7 +4,8 @@
  * The server keeps them, so they are there after a reload and in other tabs. This page asks for the
  * list while it is shown. `change` events tell of everything.
  */
-import { ApiError, api } from "../api.js";
+import { api } from "../api.js";
+import { upload } from "./upload.js";
 
 const BUSY_POLL_MS = 700;
 const IDLE_POLL_MS = 5000;
@@ -18,6 +19,7 @@ const PAGE = 12;
  * @property {string} granularity
  * @property {number} frame_hop_ms
  * @property {boolean} embeddings
+ * @property {boolean} speakers
  * @property {string} preset
  */
 
@@ -51,7 +53,7 @@ export class Jobs extends EventTarget {
     this.problem = null;
     this.selected = "";
     /** @type {Options} */
-    this.options = { granularity: "stream", frame_hop_ms: 20, embeddings: false, preset: "" };
+    this.options = { granularity: "stream", frame_hop_ms: 20, embeddings: false, speakers: false, preset: "" };
     /** @type {Map<string, File | null>} */
     this.files = new Map();
     /** @type {Map<string, any>} */
@@ -282,21 +284,4 @@ export const jobs = new Jobs();
 
 function pause(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Send a form and tell how much of it is out; `fetch` does not tell. */
-function upload(url, form, onProgress) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", url);
-    request.responseType = "json";
-    request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 0);
-    request.onload = () => {
-      const answer = request.response ?? {};
-      if (request.status >= 200 && request.status < 300) resolve(answer);
-      else reject(new ApiError(answer.code ?? `http_${request.status}`, answer.message ?? request.statusText, answer.remedy, request.status));
-    };
-    request.onerror = () => reject(new ApiError("offline", "the connection broke"));
-    request.send(form);
-  });
 }

@@ -21,9 +21,10 @@ export function makeOptionsView(app, options, presets, onChange) {
     HOPS_MS.map((ms) => h("option", { value: String(ms) }, app.format.milliseconds(ms))),
   );
   const embeddings = h("input", { type: "checkbox", "data-testid": "embeddings", onchange: () => set({ embeddings: embeddings.checked, preset: "" }) });
+  const speakers = h("input", { type: "checkbox", "data-testid": "tell-speakers", onchange: () => set({ speakers: speakers.checked }) });
   const preset = h(
     "select",
-    { class: "field", "data-testid": "preset", onchange: () => set(preset.value ? { ...presets[preset.value], preset: preset.value } : { preset: "" }) },
+    { class: "field", "data-testid": "preset", onchange: () => set(preset.value ? { ...presets[preset.value], speakers: options.speakers, preset: preset.value } : { preset: "" }) },
     h("option", { value: "" }, t("analyse.preset.none")),
     Object.keys(presets).map((name) => h("option", { value: name }, presetText(app, name))),
   );
@@ -36,11 +37,11 @@ export function makeOptionsView(app, options, presets, onChange) {
     h("div", { class: "switch", role: "group", "aria-label": t("analyse.granularity") }, buttons),
     hopLabel,
     embeddingsLabel,
+    h("label", { class: "analyse-option" }, speakers, h("span", {}, t("analyse.tell_speakers"))),
   );
 
   function set(change) {
-    const { granularity, frame_hop_ms, embeddings: wanted, preset: name } = { ...options, ...change };
-    Object.assign(options, { granularity, frame_hop_ms, embeddings: wanted, preset: name });
+    Object.assign(options, change);
     show();
     onChange();
   }
@@ -49,6 +50,7 @@ export function makeOptionsView(app, options, presets, onChange) {
     buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(GRANULARITIES[at] === options.granularity)));
     hop.value = String(options.frame_hop_ms);
     embeddings.checked = options.embeddings;
+    speakers.checked = options.speakers;
     preset.value = options.preset;
     // An utterance has one embedding in any case, and no frames.
     hopLabel.hidden = options.granularity === "utterance";
@@ -61,6 +63,11 @@ export function makeOptionsView(app, options, presets, onChange) {
 
 /** In a few words. @param {import("../types.js").App} app @param {import("./jobs.js").Options} options */
 export function optionsText(app, options) {
+  const text = granularityText(app, options);
+  return options.speakers ? `${text} · ${app.t("analyse.speakers")}` : text;
+}
+
+function granularityText(app, options) {
   if (options.preset) return presetText(app, options.preset);
   if (options.granularity === "frame") return app.t("analyse.every", { hop: app.format.milliseconds(options.frame_hop_ms) });
   return app.t(`analyse.granularity.${options.granularity}`);

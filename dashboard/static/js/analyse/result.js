@@ -11,7 +11,7 @@
  * @property {boolean} isPieces  whether the series is that of pieces
  * @property {any[]} segments  with a label, for the ribbon
  * @property {any[]} spans  segments and gaps in order of time
- * @property {any[]} pieces  10 to 20 s each, cut in pauses; none where there is but one
+ * @property {any[]} pieces  cut in pauses; none where there is but one
  * @property {any[]} speakers
  * @property {{code: string, message: string}[]} warnings
  *

@@ -31,7 +31,7 @@ export function makeResultView(app, job, result) {
       "div",
       { class: "page-head" },
       h("h2", {}, job.name),
-      h("span", { class: "badge" }, optionsText(app, { ...job.options, granularity: result.granularity, frame_hop_ms: result.frameHopMs, preset: "" })),
+      h("span", { class: "badge" }, optionsText(app, { ...job.options, granularity: result.granularity, frame_hop_ms: result.frameHopMs, speakers: false, preset: "" })),
       job.options.preset && h("span", { class: "badge" }, optionsText(app, job.options)),
       h("span", { class: "muted number" }, facts()),
       h("span", { class: "grow" }),

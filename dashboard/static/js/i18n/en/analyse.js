@@ -64,4 +64,5 @@ export default {
   "analyse.turns.one": "{n} turn, {time}",
   "analyse.turns.other": "{n} turns, {time}",
   "analyse.pieces": "Pieces between pauses ({n})",
+  "analyse.tell_speakers": "Tell speakers apart",
 };

@@ -64,4 +64,5 @@ export default {
   "analyse.turns.one": "{n} 次发言，{time}",
   "analyse.turns.other": "{n} 次发言，{time}",
   "analyse.pieces": "按停顿切分的片段（{n}）",
+  "analyse.tell_speakers": "区分说话人",
 };
