@@ -29,6 +29,7 @@ from stream_server.engines.pool import EnginePool
 from stream_server.quick_loop import run
 from stream_server.server import Server
 from stream_server.settings import Settings
+from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
 
 __all__ = ["main"]
 
@@ -68,6 +69,7 @@ def _run(engine_config: EngineConfig, load_first: Load | None, options: argparse
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=LimitsConfig(max_streams=10_000),
         store=StoreConfig(url=options.store),
+        telephony=TelephonyConfig(audiosocket=AudioSocketConfig(port=-1)),
     )
     settings = Settings(ser_engine=engine_config, stream_server=config)
     run(_serve(settings, engines, dashboard=options.dashboard))

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,12 +35,14 @@ from stream_server.feed.history import StoreHistory
 from stream_server.feed.mqtt import MqttPublisher
 from stream_server.feed.source import FeedSource
 from stream_server.http.app import make_app
+from stream_server.ingest.audiosocket import AudioSocketServer
 from stream_server.ingest.entrances.table import make_entrances
 from stream_server.ingest.gateway import Gateway
 from stream_server.live.factory import StreamFactory
 from stream_server.live.registry import StreamRegistry
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
+from stream_server.port_errors import saying_which
 from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
 from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recordings
@@ -102,6 +102,14 @@ class Server:
             on_refused=lambda code: self.metrics.refused(code.value),
             entrances=make_entrances(config, self._access, self._registry.check_capacity),
         )
+        self._audiosocket: AudioSocketServer | None = None
+        if config.telephony.audiosocket.port >= 0:
+            self._audiosocket = AudioSocketServer(
+                self._registry,
+                config,
+                is_ready=lambda: self.engines.is_ready,
+                on_refused=lambda code: self.metrics.refused(code.value),
+            )
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -114,6 +122,11 @@ class Server:
     def ingest_port(self) -> int:
         """The port audio comes in at."""
         return self._gateway.port
+
+    @property
+    def audiosocket_port(self) -> int | None:
+        """The port Asterisk's AudioSocket comes in at; None: there is none."""
+        return None if self._audiosocket is None else self._audiosocket.port
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return how a stream is doing; None: it does not run here."""
@@ -179,8 +192,10 @@ class Server:
         # Feeds end before the HTTP server that carries them does.
         stack.callback(self.bus.close)
         stack.push_async_callback(self._gateway.aclose)
-        with _saying_which("port", config.listen.host, config.listen.port):
+        with saying_which("listen.port", config.listen.host, config.listen.port, "--port"):
             await self._gateway.start()
+        if self._audiosocket is not None:
+            await self._listen_for_asterisk(self._audiosocket)
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
@@ -224,8 +239,16 @@ class Server:
         )
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
-        with _saying_which("http_port", listen.host, listen.http_port):
+        with saying_which("listen.http_port", listen.host, listen.http_port, "--http-port"):
             await web.TCPSite(self._http, listen.host, listen.http_port).start()
+
+    async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
+        # Calls end before the streams they fill do.
+        self._stack.push_async_callback(audiosocket.aclose)
+        host, port = self._config.listen.host, self._config.telephony.audiosocket.port
+        with saying_which("telephony.audiosocket.port", host, port):
+            await audiosocket.start()
+        _log.info("audiosocket_listening", port=audiosocket.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run beside the server; at the end wait until it has read the bus to its end."""
@@ -271,26 +294,6 @@ def _tell_of_failure(task: asyncio.Task[None]) -> None:
     """Log what ended a task that was to run as long as the server: nobody waits for it by then."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("task_failed", task=task.get_name(), exc_info=error)
-
-
-@contextlib.contextmanager
-def _saying_which(setting: str, host: str, port: int) -> Iterator[None]:
-    """Say of a port that cannot be had which it is, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-        option = f"--{setting.replace('_', '-')}"
-        remedy = (
-            f"stop the program that has it, or choose another one with {option}"
-            if error.errno == errno.EADDRINUSE
-            else "expected an address of this machine and a port this user may have"
-        )
-        raise OSError(
-            f"got listen.{setting} {port} at {host}: {reason.lower()}; {remedy}"
-        ) from error
 
 
 def _host(host: str) -> str:

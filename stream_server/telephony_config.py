@@ -17,22 +17,33 @@ __all__ = ["AudioHookConfig", "AudioSocketConfig", "TelephonyConfig"]
 class AudioHookConfig:
     """Genesys AudioHook."""
 
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
     """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: no
-    signature is asked for, on loopback only."""
+    signature is asked for, but an access token, save on loopback."""
     max_age_s: float = 10.0
     """Age at which a signature is refused; 1 to 300 s."""
+    events: bool = True
+    """Results are sent back as events of the session, for what listens to them there."""
+    event_interval_ms: int = 1000
+    """Audio between two such messages, alerts apart; 200 to 60000 ms."""
 
     def __post_init__(self) -> None:
         check_range("telephony.audiohook.max_age_s", self.max_age_s, 1, 300)
+        check_range("telephony.audiohook.event_interval_ms", self.event_interval_ms, 200, 60_000)
         for number, secret in enumerate(self.keys.values(), start=1):
             try:
-                base64.b64decode(secret, validate=True)
+                decoded = base64.b64decode(secret, validate=True)
             except (binascii.Error, ValueError):
                 raise ConfigError(
                     f"got secret {number} of telephony.audiohook.keys that is no Base64, expected"
                     " it as Genesys shows it"
                 ) from None
+            if not decoded:
+                # Anybody could sign with it.
+                raise ConfigError(
+                    f"got an empty secret {number} in telephony.audiohook.keys, expected the client"
+                    " secret; where there is none, make the API key one of access.tokens"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +54,13 @@ class AudioSocketConfig:
     """It listens here; -1 to 65535, -1: nowhere, 0: any free one."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
+    channels: int = 2
+    """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``: 1 or
+    2; a channel without a connection is a gap."""
 
     def __post_init__(self) -> None:
         check_range("telephony.audiosocket.port", self.port, -1, 65_535)
+        check_range("telephony.audiosocket.channels", self.channels, 1, 2)
         for network in self.allow:
             try:
                 ipaddress.ip_network(network, strict=False)
@@ -68,13 +83,12 @@ class TelephonyConfig:
     max_jitter_ms: int = 200
     """Longest wait for a packet that is late, in audio that came meanwhile; 20 to 2000 ms."""
     twilio_auth_token: str = field(default="", repr=False)
-    """Twilio's auth token, which its requests are signed with; "": no signature is asked for, on
-    loopback only."""
+    """Twilio's auth token: its requests must be signed with it; "": an access token is asked for
+    instead, on loopback none."""
     plivo_auth_token: str = field(default="", repr=False)
     """The same of Plivo."""
     vonage_signature_secret: str = field(default="", repr=False)
-    """Vonage's signature secret, which its tokens are signed with; "": none is asked for, on
-    loopback only."""
+    """Vonage's signature secret, the same of its tokens."""
     audiohook: AudioHookConfig = field(default_factory=AudioHookConfig)
     audiosocket: AudioSocketConfig = field(default_factory=AudioSocketConfig)
 

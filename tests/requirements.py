@@ -94,6 +94,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pyarrow": _package("pyarrow", "tables"),
     "pandas": _package("pandas", "tables"),
     "silero": _package("silero_vad", "silero"),
+    "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "av": _package("av", "media"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),
@@ -135,6 +136,8 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no PulseAudio server, or ALSA does not know of it",
         "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
     ),
+    "pyjwt": _package("jwt", "dev"),
+    "twilio": _package("twilio", "dev"),
     "git-checkout": Requirement(
         _is_checkout,
         "this is not a git checkout",

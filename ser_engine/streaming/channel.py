@@ -64,6 +64,7 @@ pieces and answer in between."""
 
 @dataclass(slots=True)
 class _Phase:
+    step_offset: int = 0  # of the current stretch's first sample from a boundary
     finished: bool = False
     closed: bool = False
 
@@ -153,7 +154,7 @@ class ChannelStream:
         step, look_ahead = self._timeline.step_samples, self._timeline.look_ahead_samples
         windows: list[Window] = []
         while len(samples):
-            to_boundary = step - stretch.heard % step
+            to_boundary = step - (self._phase.step_offset + stretch.heard) % step
             part, samples = samples[:to_boundary], samples[to_boundary:]
             self._ring.append(part)
             stretch.hear(len(part), self._detector.push(part))
@@ -177,23 +178,35 @@ class ChannelStream:
         self._ledger.settle()
         return windows
 
-    def mark_gap(self, reason: GapReason, num_samples: int) -> list[Window]:
+    def mark_gap(
+        self, reason: GapReason, num_samples: int, *, to_boundary: int | None = None
+    ) -> list[Window]:
         """Let the clock run on by ``num_samples`` for which there is no audio.
 
         What came before is flushed; the window that takes, if any, is answered as usual. What
         comes after has no left context, and boundaries count from there. The label and the
         pooled frames are kept, as over a silence, for the length of the smoothing span.
 
+        Args:
+            reason: why there is none.
+            num_samples: length of the gap.
+            to_boundary: audio after the gap up to the next boundary, 1 to ``step_samples``: where
+                other channels go on meanwhile, theirs stay common. None: a step.
+
         Raises:
-            ValueError: ``num_samples`` is negative.
+            ValueError: ``num_samples`` is negative, or ``to_boundary`` out of range.
             RuntimeError: the stream is finished.
         """
         if num_samples < 0:
             raise ValueError(f"got a gap of {num_samples} samples, expected none or more")
+        step = self._timeline.step_samples
+        if to_boundary is not None and not 1 <= to_boundary <= step:
+            raise ValueError(f"got a boundary in {to_boundary} samples, expected 1 to {step}")
         if num_samples == 0:
             self._check_running()
             return []
         windows = self.flush()
+        self._phase.step_offset = 0 if to_boundary is None else step - to_boundary
         self._ledger.end_stretch(reason, num_samples)
         self._ledger.settle()
         self._ring.clear()

@@ -7,10 +7,14 @@ rest. Samples are handled in ticks, one sample of every channel.
 ±:data:`LARGEST_SAMPLE`, begins a gap, ``error``, for all channels. The gap ends with the
 :data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client that sends much
 nonsense causes few gaps. Gaps keep the clock true.
+
+**Lost audio** of single channels is silence here, whatever the bytes are; who takes the audio knows
+where it is none.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +26,7 @@ from ser_engine.resample import Resampler, to_clock
 from ser_engine.types import FloatArray
 from stream_server.audio.decode import decode
 from stream_server.protocol.audio_format import AudioFormat
+from stream_server.protocol.dialect import LostSpan
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 
 __all__ = ["HOLD_OFF_MS", "LARGEST_SAMPLE", "AudioBlock", "Intake", "NoAudio"]
@@ -73,6 +78,7 @@ class Intake:
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
         self._bytes = bytearray()
+        self._lost: deque[tuple[int, int, int]] = deque()  # column, start and end in ticks
         self._read = 0  # ticks taken from the buffer or given up
         self._hold_off = 0  # ticks that are left out still
         self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
@@ -111,8 +117,17 @@ class Intake:
         """Return the first source position that lies at ``sample`` of the 16 kHz clock or after."""
         return -(-sample * self._format.sample_rate_hz // SAMPLE_RATE_HZ)
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes, any number."""
+    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
+        """Take bytes, any number.
+
+        Args:
+            data: the next ones.
+            lost: where channels have nothing, whatever ``data`` holds there.
+        """
+        for span in lost:
+            if span.channel in self._columns:
+                column, at = self._columns.index(span.channel), self.end_ticks
+                self._lost.append((column, at + span.start_tick, at + span.end_tick))
         self._bytes += data
 
     def drop_partial_tick(self) -> None:
@@ -129,6 +144,8 @@ class Intake:
         del self._bytes[:num_bytes]
         if not self._takes_all:
             samples = samples[:, self._columns]
+        if self._lost:
+            self._silence_lost(samples)
         if self._format.encoding != "pcm_f32le":
             return self._audio(samples)
         return self._checked(samples)
@@ -146,6 +163,16 @@ class Intake:
         """Return what the client has to be told of since the last call."""
         errors, self._errors = self._errors, []
         return errors
+
+    def _silence_lost(self, samples: FloatArray) -> None:
+        """Silence what is lost of the next samples ``(samples, channels)``."""
+        end = self._read + len(samples)
+        # Spans come in order, but each message's channel by channel.
+        for _ in range(len(self._lost)):
+            span = column, start, stop = self._lost.popleft()
+            samples[max(start - self._read, 0) : max(stop - self._read, 0), column] = 0
+            if stop > end:
+                self._lost.append(span)
 
     def _audio(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
         self._read += len(samples)

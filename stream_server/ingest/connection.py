@@ -20,7 +20,7 @@ from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.protocol.client_messages import Stop
-from stream_server.protocol.dialect import Dialect, Inbound, Say
+from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
@@ -45,6 +45,9 @@ class Connection:
         heartbeat_s: time between heartbeats.
         authorize: takes the token of the first message, returns its name or raises ProtocolError.
         on_refused: told of the code of the error that kept a stream from beginning.
+        close_frame: takes the error that ends the connection, returns close code and reason.
+        refusal_delay_s: time before a client is told that it may not connect, however the check
+            failed.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Connection:
         heartbeat_s: float,
         authorize: Callable[[str], str],
         on_refused: Callable[[ErrorCode], None],
+        close_frame: Callable[[ProtocolError], tuple[int, str]],
+        refusal_delay_s: float = 0.0,
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self._websocket = websocket
@@ -65,6 +70,8 @@ class Connection:
         self._heartbeat_s = heartbeat_s
         self._authorize = authorize
         self._on_refused = on_refused
+        self._close_frame = close_frame
+        self._refusal_delay_s = refusal_delay_s
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -81,6 +88,8 @@ class Connection:
                 begun = await self._begin()
             except ProtocolError as error:
                 self._on_refused(error.code)
+                if error.code is ErrorCode.UNAUTHORIZED:
+                    await asyncio.sleep(self._refusal_delay_s)
                 raise
             if begun is None:
                 await self._close(CLOSE_NORMAL)
@@ -171,6 +180,7 @@ class Connection:
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
                 raise error
+            await self._take_held(stream)
             await self._registry.close(stream, reason_of(error))
             is_delivered = await sender
             if error is not None:
@@ -181,6 +191,7 @@ class Connection:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
             # A client that says goodbye does not come back.
+            await self._take_held(stream)
             await self._registry.close(stream, "stopped")
             raise
         except BaseException:
@@ -195,7 +206,21 @@ class Connection:
         if self._dialect.can_resume:
             self._registry.detach(stream, self)
         else:
+            await self._take_held(stream)
             await self._registry.close(stream, "client_lost")
+
+    async def _take_held(self, stream: RunningStream) -> None:
+        """Hand over what the dialect held back for audio that does not come any more."""
+        if not isinstance(self._dialect, HoldsAudio) or stream.runner.has_ended():
+            return
+        try:
+            async with asyncio.timeout(self._limits.drain_timeout_s):
+                for request in self._dialect.release():
+                    await stream.runner.handle(request)
+        except (ProtocolError, TimeoutError):
+            pass  # The stream ends anyway.
+        except Exception:
+            failure(stream.stream_id)
 
     async def _read(self, stream: RunningStream) -> ProtocolError | None:
         """Hand over what the client sends until it stops; return the error that ended it, if any.
@@ -316,12 +341,10 @@ class Connection:
 
     async def _refuse(self, error: ProtocolError) -> None:
         """Tell the client why, and close."""
-        code = error.kind.close_code
-        assert code is not None, "an error that leaves the stream as it was does not end it"
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * _GOODBYE_S):
                 await self._send(error_message(error))
-                await self._close(code, error.code.value)
+                await self._close(*self._close_frame(error))
 
     async def _close(self, code: int, reason: str = "") -> None:
         """Close the WebSocket, or let the client do it where that is the custom."""

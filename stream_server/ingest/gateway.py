@@ -90,6 +90,7 @@ class Gateway:
             self._config.listen.host,
             self._config.listen.port,
             process_request=self._admit,
+            process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
             max_size=limits.max_message_bytes * _HARD_LIMIT,
             # Compressed speech is hardly smaller, and costs more than all the rest.
@@ -126,6 +127,12 @@ class Gateway:
                 await asyncio.sleep(self._config.access.refusal_delay_ms / 1000)
             return _response(connection, entrance.refuse(error))
         return None
+
+    def _greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Add what the entrance wants to say to the answer that opens the WebSocket."""
+        admission = self._admitted.get(connection)
+        if admission is not None:
+            response.headers.update(admission.headers)
 
     def _entrance(self, handshake: Handshake) -> Entrance:
         entrance = self._entrances.get(handshake.root)
@@ -165,6 +172,8 @@ class Gateway:
             self._config.streams.heartbeat_ms / 1000,
             admission.authorize,
             self._on_refused,
+            admission.close_frame,
+            self._config.access.refusal_delay_ms / 1000,
         )
         self._connections[websocket] = connection
         try:

@@ -22,7 +22,7 @@ from stream_server.live.pace import Pace
 from stream_server.live.progress import heartbeat_of
 from stream_server.metrics import Metrics
 from stream_server.protocol.client_messages import Discarded, Flush, KeepAlive, Mark, Pause, Resume
-from stream_server.protocol.dialect import AudioData, Inbound
+from stream_server.protocol.dialect import AudioData, Inbound, LostSpan
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason, Point, Result, Warning, WarningCode
 from stream_server.protocol.server_messages import Heartbeat
@@ -113,8 +113,8 @@ class StreamRunner:
         if not isinstance(request, AudioData | KeepAlive):
             self.received_controls += 1
         match request:
-            case AudioData(data=data):
-                await self._receive(data)
+            case AudioData(data=data, lost=lost):
+                await self._receive(data, lost)
             case Flush():
                 await self._put(self.session.flush())
             case Pause():
@@ -195,8 +195,8 @@ class StreamRunner:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _receive(self, data: bytes) -> None:
-        self.session.receive(data)
+    async def _receive(self, data: bytes, lost: Sequence[LostSpan]) -> None:
+        self.session.receive(data, lost)
         clock = self.session.clock_samples
         while self.session.has_backlog:
             await self._put(self.session.advance())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stream_server.protocol.client_messages import (
     Discarded,
@@ -17,7 +17,7 @@ from stream_server.protocol.client_messages import (
 from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["AudioData", "Dialect", "Inbound", "LostSpan", "Say"]
+__all__ = ["AudioData", "Dialect", "HoldsAudio", "Inbound", "LostSpan", "Say"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +96,13 @@ class Dialect(Protocol):
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return the WebSocket messages that say ``message``; none where there are no words."""
+        ...
+
+
+@runtime_checkable
+class HoldsAudio(Protocol):
+    """A dialect that holds audio back until what belongs before or beside it has come."""
+
+    def release(self) -> list[Inbound]:
+        """Return what is held, as nothing more will come; nothing the second time."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from stream_server.protocol.bad_messages import BadMessages
 from stream_server.protocol.client_messages import (
     ClientMessage,
     Discarded,
@@ -38,13 +39,7 @@ from stream_server.protocol.start_check import (
 )
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["GOOD_MESSAGES_PER_BAD", "MAX_BAD_MESSAGES", "NativeDialect"]
-
-MAX_BAD_MESSAGES = 100
-"""Bad messages of one connection before it is closed."""
-GOOD_MESSAGES_PER_BAD = 10
-"""So many good messages make up for a bad one: a client of a later version that says something
-unknown now and then is not a broken one."""
+__all__ = ["NativeDialect"]
 
 
 class _Typed(msgspec.Struct):
@@ -89,7 +84,7 @@ class NativeDialect:
         self._paused = False
         self._stopped = False
         self._told_of_audio = False
-        self._badness = 0
+        self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
@@ -103,9 +98,9 @@ class NativeDialect:
             inbound = self._audio(message) if isinstance(message, bytes) else self._text(message)
         except ProtocolError as error:
             if not error.ends_stream:
-                self._count_bad(error)
+                self._bad.count_bad(error)
             raise
-        self._badness = max(0, self._badness - 1)
+        self._bad.count_good()
         return inbound
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
@@ -165,14 +160,6 @@ class NativeDialect:
             check_span("samples of 'discarded'", message.samples)
         elif isinstance(message, Resume) and message.paused_samples is not None:
             check_span("paused_samples of 'resume'", message.paused_samples)
-
-    def _count_bad(self, error: ProtocolError) -> None:
-        self._badness += GOOD_MESSAGES_PER_BAD
-        if self._badness > MAX_BAD_MESSAGES * GOOD_MESSAGES_PER_BAD:
-            raise ProtocolError(
-                ErrorCode.TOO_MANY_ERRORS,
-                f"got more than {MAX_BAD_MESSAGES} bad messages, the last one: {error}",
-            ) from error
 
 
 def _decode(text: str, *, started: bool) -> ClientMessage:

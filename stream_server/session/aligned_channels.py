@@ -11,7 +11,9 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 from stream_server.audio.intake import AudioBlock, Intake, NoAudio
 from stream_server.protocol.audio_format import AudioFormat
+from stream_server.protocol.dialect import LostSpan
 from stream_server.session.channel import AnalysedChannel
+from stream_server.session.lost_time import LostTime
 from stream_server.session.windows import ChannelWindow
 
 __all__ = ["BLOCK_MS", "AlignedChannels", "Tap"]
@@ -36,7 +38,11 @@ _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 
 
 class AlignedChannels:
-    """Feeds every analysed channel the same samples and gaps.
+    """Feeds every analysed channel the same time: audio, gaps of all, and gaps of a channel alone.
+
+    Where a channel alone has lost audio it has a gap while others take theirs. It is told of that
+    at boundaries and where the span ends, so that it does not matter how the audio is split, and
+    its boundaries stay those of the others.
 
     Args:
         audio_format: of the bytes.
@@ -61,9 +67,21 @@ class AlignedChannels:
         self.intake = Intake(audio_format, self._decoded)
         self._block_ticks = audio_format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[AudioBlock | NoAudio] = deque()
+        self._lost: dict[int, LostTime] = {}  # of channels that have any to come or held
         self._boundary = step_samples  # where windows fall due next
         self.clock_samples = 0  # stream time the channels have taken
         self._set_wake()
+
+    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
+        """Take encoded bytes, any number, and where in them channels have nothing."""
+        start = self.intake.end_ticks
+        for span in lost:
+            if span.channel in self._decoded:
+                self._lost.setdefault(span.channel, LostTime()).add(
+                    self.intake.to_clock(start + span.start_tick),
+                    self.intake.to_clock(start + span.end_tick),
+                )
+        self.intake.receive(data, lost)
 
     @property
     def has_backlog(self) -> bool:
@@ -99,6 +117,7 @@ class AlignedChannels:
     def flush(self) -> list[ChannelWindow]:
         """Process everything that was received, and make every complete frame due."""
         windows = self.drain(self.intake.flush())
+        windows += self._tell_lost()
         for lane in self._lanes:
             windows += lane.flush()
         return windows
@@ -106,6 +125,7 @@ class AlignedChannels:
     def finish(self) -> list[ChannelWindow]:
         """The same, for the last time."""
         windows = self.drain(self.intake.flush())
+        windows += self._tell_lost()
         for lane in self._lanes:
             windows += lane.finish()
         return windows
@@ -122,17 +142,22 @@ class AlignedChannels:
         return min(self._block_ticks, self._boundary - self.clock_samples)
 
     def _take_item(self) -> list[ChannelWindow]:
-        """Let the channels take the next item, audio up to the next boundary only."""
+        """Let the channels take the next item, audio up to the next boundary or border only."""
         item = self._items.popleft()
         if isinstance(item, NoAudio):
             return self._pass_time(item)
-        samples, to_boundary = item.samples, self._boundary - self.clock_samples
-        if samples.shape[1] > to_boundary:
-            self._items.appendleft(AudioBlock(samples[:, to_boundary:]))
-            samples = samples[:, :to_boundary]
+        samples, to_cut = item.samples, self._boundary - self.clock_samples
+        if self._lost:
+            to_cut = self._to_border(to_cut)
+        if samples.shape[1] > to_cut:
+            self._items.appendleft(AudioBlock(samples[:, to_cut:]))
+            samples = samples[:, :to_cut]
+        start = self.clock_samples
         self.clock_samples += samples.shape[1]
         if self.clock_samples == self._boundary:
             self._boundary += self._step
+        if self._lost:
+            return self._take_with_lost(samples, start)
         windows: list[ChannelWindow] = []
         for index, row in zip(self._decoded, samples, strict=True):
             if index in self._lane_of:
@@ -141,13 +166,67 @@ class AlignedChannels:
                 self._tap(index, row)
         return windows
 
+    def _to_border(self, to_cut: int) -> int:
+        """Return how far it is to where a channel's audio ends or goes on, ``to_cut`` at most."""
+        for lost in self._lost.values():
+            border = lost.next_border(self.clock_samples)
+            if border is not None:
+                to_cut = min(to_cut, border - self.clock_samples)
+        return to_cut
+
+    def _take_with_lost(self, samples: FloatArray, start: int) -> list[ChannelWindow]:
+        """Let the channels take audio that lies within a span, or between two, of every channel."""
+        windows: list[ChannelWindow] = []
+        # Before any channel goes on: what a boundary makes due comes after it, however it is split.
+        for index in sorted(self._lost):
+            if self._lost[index].begins_at(start) and index in self._lane_of:
+                windows += self._lane_of[index].flush()
+        for index, row in zip(self._decoded, samples, strict=True):
+            heard, lane = row, self._lane_of.get(index)
+            span = self._lost.get(index)
+            if span is not None and span.covers(start):
+                heard = np.zeros_like(row)
+                span.held += len(row)
+                span.pass_to(self.clock_samples)
+                is_told = self.clock_samples + self._step == self._boundary
+                if is_told or not span.covers(self.clock_samples):
+                    windows += self._tell_lost_of(index)
+            elif lane is not None:
+                windows += lane.push(row)
+            if self._tap is not None:
+                self._tap(index, heard)
+        self._forget_lost()
+        return windows
+
+    def _tell_lost(self) -> list[ChannelWindow]:
+        """Let every channel have had the lost time that has passed."""
+        windows: list[ChannelWindow] = []
+        for index in sorted(self._lost):
+            windows += self._tell_lost_of(index)
+        return windows
+
+    def _tell_lost_of(self, index: int) -> list[ChannelWindow]:
+        lost, lane = self._lost[index], self._lane_of.get(index)
+        num_samples, lost.held = lost.held, 0
+        if lane is None or num_samples == 0:
+            return []
+        to_boundary = self._boundary - self.clock_samples
+        return lane.mark_gap("lost", num_samples, to_boundary=to_boundary)
+
+    def _forget_lost(self) -> None:
+        """Keep channels that have lost time to come or held: the way without is shorter."""
+        for lost in self._lost.values():
+            lost.pass_to(self.clock_samples)
+        self._lost = {index: lost for index, lost in self._lost.items() if lost or lost.held}
+
     def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
         if gap.num_samples == 0:
             return []
-        windows: list[ChannelWindow] = []
+        windows = self._tell_lost()
         for lane in self._lanes:
             windows += lane.mark_gap(gap.reason, gap.num_samples)
         self.clock_samples += gap.num_samples
+        self._forget_lost()
         # After a gap there is no left context: boundaries count from its end.
         self._boundary = self.clock_samples + self._step
         if self._tap is not None:

@@ -94,9 +94,11 @@ class AnalysedChannel:
         self._publish(self._stream.take_events())
         return self._named(windows)
 
-    def mark_gap(self, reason: GapReason, num_samples: int) -> list[ChannelWindow]:
-        """Let time pass without audio."""
-        windows = self._stream.mark_gap(reason, num_samples)
+    def mark_gap(
+        self, reason: GapReason, num_samples: int, *, to_boundary: int | None = None
+    ) -> list[ChannelWindow]:
+        """Let time pass without audio; see :meth:`ChannelStream.mark_gap`."""
+        windows = self._stream.mark_gap(reason, num_samples, to_boundary=to_boundary)
         self._quality.skip(num_samples)
         self._publish(self._stream.take_events())
         return self._named(windows)

@@ -13,9 +13,9 @@ Pure and synchronous; whoever holds the session calls the engine, when it likes:
     session.close("stopped", at=now)
     publish(session.take_results())
 
-**Channels** share one clock: every analysed channel takes the same samples and gaps, so their
-windows fall due together. A channel whose role is not analysed is not decoded, unless there is a
-tap.
+**Channels** share one clock: every analysed channel takes the same time, so their windows fall due
+together. Audio that only one of them lost is a gap of that channel alone. A channel whose role is
+not analysed is not decoded, unless there is a tap.
 
 **Positions.** A client counts samples a channel at its own rate, whatever fills them: audio it sent
 or discarded, audio that was lost between two connections, and pauses whose length it told. The
@@ -30,12 +30,13 @@ save for segments and gaps that go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ser_engine.errors import WindowError
 from ser_engine.events import GapReason
 from ser_engine.types import WindowResult
+from stream_server.protocol.dialect import LostSpan
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason, Result
 from stream_server.session.notes import Note
@@ -54,8 +55,13 @@ class Session(SessionState):
     that take audio or are about it raise :class:`RuntimeError`.
     """
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
         """Take encoded bytes, any number; :meth:`advance` makes something of them.
+
+        Args:
+            data: the next ones.
+            lost: where in them a channel alone has nothing; it becomes a gap, ``lost``, of that
+                channel. Only with whole ticks.
 
         Raises:
             ProtocolError: the stream is paused; nothing is taken.
@@ -65,7 +71,7 @@ class Session(SessionState):
             raise ProtocolError(
                 ErrorCode.UNEXPECTED_MESSAGE, "got audio while paused, expected 'resume' first"
             )
-        self._audio.intake.receive(data)
+        self._audio.receive(data, lost)
 
     @property
     def has_backlog(self) -> bool:

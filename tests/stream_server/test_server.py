@@ -6,8 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import numpy as np
@@ -31,15 +33,20 @@ from stream_server.config import (
     ServerConfig,
     StoreConfig,
 )
+from stream_server.protocol.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.protocol.client_messages import ChannelSpec
 from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
 from stream_server.server import Server
 from stream_server.store import Store
+from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
+ANY_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=0))
+NO_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=-1))
 
 
 def settings(folder: Path, **groups: Any) -> ServerConfig:
+    groups = {"telephony": ANY_PORT, **groups}
     return ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         store=StoreConfig(url=f"sqlite:///{folder}/timelines.db", write_interval_ms=50),
@@ -189,7 +196,7 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path):
             if again is None and sum(isinstance(m, Point) for m in seen) == 5:
                 await first.__aexit__(None, None, None)
                 config = settings(tmp_path)
-                config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=config.store)
+                config = replace(config, listen=ListenConfig("127.0.0.1", port, 0))
                 again = Server(ENGINE, config)
                 await again.__aenter__()
         assert again is not None
@@ -202,6 +209,43 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path):
     assert scored_s == pytest.approx(len(samples) / 16_000, abs=35)
 
 
+async def test_asterisk_is_taken_in_beside(tmp_path: Path):
+    call = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
+    async with serving(tmp_path) as server:
+        assert server.audiosocket_port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(encode_uuid(call) + encode_audio(bytes(16_000)))
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(HANGUP)
+        assert await reader.read() == HANGUP
+        writer.close()
+        async with (
+            aiohttp.ClientSession(server.http_url) as http,
+            http.get("/metrics") as response,
+        ):
+            assert 'refused_total{reason="bad_start"} 1.0' in await response.text()
+        # One that is cut off by the server's end.
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        writer.write(encode_uuid(UUID(int=1)) + encode_audio(bytes(16_000)))
+        names: set[str] = set()
+        while str(UUID(int=1)) not in names:
+            await asyncio.sleep(0.01)
+            names = {stream.opened.name for stream in server.live_streams.snapshot()}
+        goodbye = asyncio.ensure_future(reader.read())
+        goodbye.add_done_callback(lambda _: writer.close())
+    assert await goodbye == HANGUP
+    store = await Store.open(settings(tmp_path).store)
+    records = await store.list_streams()
+    await store.close()
+    assert {(record.name, record.reason) for record in records} == {
+        (str(call), "stopped"),
+        (str(UUID(int=1)), "server_stopped"),
+    }
+
+
 async def test_a_rule_for_a_label_no_model_has_is_said_at_once(tmp_path: Path):
     rule = AlertRule(name="bored", labels=("bored",))
     with pytest.raises(ConfigError, match="bored"):
@@ -212,14 +256,29 @@ async def test_a_rule_for_a_label_no_model_has_is_said_at_once(tmp_path: Path):
 async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
     async with serving(tmp_path) as server:
         port = int(server.ingest_url.rpartition(":")[2])
-        config = ServerConfig(listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""))
+        config = ServerConfig(
+            listen=ListenConfig("127.0.0.1", port, 0), store=StoreConfig(url=""), telephony=NO_PORT
+        )
         expected = f"got listen.port {port} at .*: address already in use; .*--port$"
         with pytest.raises(OSError, match=f"^{expected}"):
             async with Server(ENGINE, config):
                 pass
         listen = ListenConfig("127.0.0.1", 0, int(server.http_url.rpartition(":")[2]))
         with pytest.raises(OSError, match=r"^got listen.http_port .*--http-port$"):
-            async with Server(ENGINE, ServerConfig(listen=listen, store=StoreConfig(url=""))):
+            async with Server(ENGINE, replace(config, listen=listen)):
+                pass
+        audiosocket = AudioSocketConfig(port=server.audiosocket_port or 0)
+        config = replace(
+            config,
+            listen=ListenConfig("127.0.0.1", 0, 0),
+            telephony=TelephonyConfig(audiosocket=audiosocket),
+        )
+        expected = (
+            f"got telephony.audiosocket.port {audiosocket.port} at 127.0.0.1: address already in"
+            " use; .*set it to -1 to do without$"
+        )
+        with pytest.raises(OSError, match=f"^{expected}"):
+            async with Server(ENGINE, config):
                 pass
 
 
@@ -227,7 +286,10 @@ async def test_an_address_that_cannot_be_had_is_said_at_once():
     access = AccessConfig(tokens={"one": "0123456789abcdef"})
     for host in ("192.0.2.77", "no.such.host.invalid"):
         config = ServerConfig(
-            listen=ListenConfig(host, 0, 0), access=access, store=StoreConfig(url="")
+            listen=ListenConfig(host, 0, 0),
+            access=access,
+            store=StoreConfig(url=""),
+            telephony=NO_PORT,
         )
         with pytest.raises(OSError, match=f"^got listen.http_port 0 at {host}: .*; expected"):
             async with Server(ENGINE, config):

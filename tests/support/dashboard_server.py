@@ -69,6 +69,7 @@ class DashboardServer:
                 *("--set", f"stream_server.store.url=sqlite:///{self._folder}/timelines.db"),
                 *("--set", "ser_engine.model.name=compact"),
                 *("--set", "ser_engine.model.offline=true"),
+                *("--set", "stream_server.telephony.audiosocket.port=-1"),
                 *("serve", "--host", "127.0.0.1"),
                 *("--port", str(self.ingest_port), "--http-port", str(self.http_port)),
                 stdout=log,

@@ -13,7 +13,14 @@ from stream_server.protocol.encoding import encode_message
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import error_message
 
-__all__ = ["Admission", "Entrance", "Refusal", "plain_refusal"]
+__all__ = ["Admission", "Entrance", "Refusal", "native_close_frame", "plain_refusal"]
+
+
+def native_close_frame(error: ProtocolError) -> tuple[int, str]:
+    """Return the native protocol's close code and reason."""
+    code = error.kind.close_code
+    assert code is not None, "an error that leaves the stream as it was does not end it"
+    return code, error.code.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +31,14 @@ class Admission:
         dialect: what it speaks.
         authorize: takes the token of the first message, "" without one; returns the name of who
             connects, "" for nobody in particular. Raises ProtocolError.
+        headers: of the answer that opens the WebSocket, beside those of every such answer.
+        close_frame: takes the error that ends the connection, returns close code and reason.
     """
 
     dialect: Dialect
     authorize: Callable[[str], str]
+    headers: dict[str, str] = field(default_factory=dict)
+    close_frame: Callable[[ProtocolError], tuple[int, str]] = native_close_frame
 
 
 @dataclass(frozen=True, slots=True)

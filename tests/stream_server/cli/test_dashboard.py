@@ -24,6 +24,7 @@ def settings_in(folder: Path, *assignments: str) -> Settings:
             "ser_engine.model.offline=true",
             "stream_server.listen.port=0",
             "stream_server.listen.http_port=0",
+            "stream_server.telephony.audiosocket.port=-1",
             f"stream_server.store.url=sqlite:///{folder}/x.db",
             *assignments,
         ],

@@ -22,6 +22,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
         "ser_engine.model.offline=true",
         f"stream_server.store.url=sqlite:///{folder}/timelines.db",
         "stream_server.listen.host=127.0.0.1",
+        "stream_server.telephony.audiosocket.port=0",
         "stream_server.logging.format=json",
     )
     options = [part for setting in settings for part in ("--set", setting)]

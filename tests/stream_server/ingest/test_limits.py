@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ser_engine.errors import EngineDeadError
-from stream_server.protocol.native import MAX_BAD_MESSAGES
+from stream_server.protocol.bad_messages import MAX_BAD_MESSAGES
 from stream_server.protocol.results import Gap, StreamClosed, Summary
 from stream_server.protocol.server_messages import Error, Ready
 from tests.stream_server.ingest.timelines import gaps, tiles, timeline

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.protocol.audio_format import AudioFormat
+from stream_server.protocol.bad_messages import GOOD_MESSAGES_PER_BAD, MAX_BAD_MESSAGES
 from stream_server.protocol.client_messages import (
     Discarded,
     Flush,
@@ -22,11 +23,7 @@ from stream_server.protocol.client_messages import (
 from stream_server.protocol.dialect import AudioData, Dialect
 from stream_server.protocol.encoding import ResultEncoder
 from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.native import (
-    GOOD_MESSAGES_PER_BAD,
-    MAX_BAD_MESSAGES,
-    NativeDialect,
-)
+from stream_server.protocol.native import NativeDialect
 from stream_server.protocol.results import Point
 from stream_server.protocol.stream_spec import StreamSpec
 from tests.support.protocol_lab import FRAMES, SPEC, point, ready, server_messages

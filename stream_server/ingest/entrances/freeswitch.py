@@ -1,0 +1,53 @@
+"""The way in of FreeSWITCH's mod_audio_stream and mod_audio_fork: ``/freeswitch``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stream_server.access import Access
+from stream_server.ingest.entrances.entrance import Admission, Refusal, plain_refusal
+from stream_server.ingest.entrances.proofs import Token
+from stream_server.ingest.handshake import Handshake
+from stream_server.protocol.encoding import ResultEncoder
+from stream_server.protocol.errors import ProtocolError
+from stream_server.protocol.freeswitch import SUBPROTOCOL, FreeSwitchDialect
+
+__all__ = ["FreeSwitchEntrance"]
+
+
+class FreeSwitchEntrance:
+    """See :class:`~stream_server.ingest.entrances.entrance.Entrance`.
+
+    Args:
+        roles: of caller and callee.
+        access: who may connect.
+        check_capacity: takes a token's name; raises ProtocolError where there is no room for a
+            stream of it.
+    """
+
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
+
+    def __init__(
+        self, roles: tuple[str, str], access: Access, check_capacity: Callable[[str], None]
+    ) -> None:
+        self._roles = roles
+        self._token = Token(access)
+        self._check_capacity = check_capacity
+        self._encoder = ResultEncoder()
+
+    def admit(self, handshake: Handshake) -> Admission:
+        """Let a call in: a refused handshake is what FreeSWITCH tells its operator of."""
+        token_name = self._token.check(handshake)
+        offered = handshake.headers.get("sec-websocket-protocol", "")
+        dialect = FreeSwitchDialect(
+            self._roles,
+            handshake.query,
+            encoder=self._encoder,
+            wrapped=SUBPROTOCOL in [name.strip() for name in offered.split(",")],
+        )
+        self._check_capacity(token_name)
+        return Admission(dialect, lambda _: token_name)
+
+    def refuse(self, error: ProtocolError) -> Refusal:
+        """Return the error message as JSON."""
+        return plain_refusal(error)

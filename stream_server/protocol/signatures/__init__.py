@@ -1,0 +1,1 @@
+"""How telephone platforms prove that a request comes from them: arithmetic without I/O."""

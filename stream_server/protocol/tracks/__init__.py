@@ -1,0 +1,7 @@
+"""Audio of a call that comes in packets, track by track, put on one clock."""
+
+from stream_server.protocol.tracks.aligner import TrackAligner
+from stream_server.protocol.tracks.offset import TickSource
+from stream_server.protocol.tracks.stats import ChannelTrack, TrackStats
+
+__all__ = ["ChannelTrack", "TickSource", "TrackAligner", "TrackStats"]

@@ -1,0 +1,359 @@
+"""One channel: packets in, a contiguous run of audio and of lost time out.
+
+A packet's **place** follows from the count of samples before it; its **time** is noisy and only
+checks that. ::
+
+    place   |--1--|--2--|           |--5--|--6--|        numbers 3 and 4 are missing, or
+    time    |--1--|  |--2--|        |--5--||--6--|       the time of 5 is far off its place
+
+What is far off is more than the *tolerance*: three quarters of a packet, 10 ms at least, for times
+of the media; the whole wait for times of arrival, as a delay is nothing unusual there. A packet
+whose number or time leaves a hole waits until what is missing comes, or ``wait`` of audio has come
+since, on this channel or another. If every packet that came by then is as far off, it is a hole;
+if one is in its place, it was noise. What is less far off, but lastingly, is drift, and is made up
+for by single samples (a controlled slip, as ITU-T G.822 calls it for whole frames), at most one a
+packet, outside a dead band of :data:`DEAD_BAND_MS`.
+
+**What makes no sense.** A hole is at most :data:`MAX_HOLE_S` long; a time further ahead is not
+believed, and the packet follows the last at once. Times or numbers that lie back are those of late
+packets and duplicates, which are dropped; when nothing else has come for :data:`MAX_LATE_S` of
+audio, the count is taken up anew from there. Each of these is counted as a jump.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median_low
+
+from stream_server.protocol.audio_format import AudioFormat
+from stream_server.protocol.tracks.offset import OffsetFilter, TickSource
+from stream_server.protocol.tracks.order import MAX_HELD_PACKETS, Order, Packet
+from stream_server.protocol.tracks.run import Run, take
+from stream_server.protocol.tracks.stats import ChannelTrack
+
+__all__ = ["DEAD_BAND_MS", "MAX_HOLE_S", "MAX_LATE_S", "Track"]
+
+DEAD_BAND_MS = 3
+"""Offset from which on samples are put in or left out, until a third of it is left."""
+MAX_HOLE_S = 300
+"""Longest hole that one packet's time is believed."""
+MAX_LATE_S = 1
+"""Audio that comes too late without any in between before the channel is taken up where it is."""
+
+_MIN_TOLERANCE_MS = 10
+_MAX_LOST_SPANS = 32
+
+
+class Track:
+    """See the module's text.
+
+    Args:
+        audio_format: of the stream; its channels are of no interest here.
+        wait_samples: audio that comes before something missing is given up.
+        source: of the packets' times.
+
+    Attributes:
+        position: where the next packet belongs; None: nothing was placed yet.
+        filled: where audio and lost time end; None: nothing is decided yet.
+        latest_start: where the packet placed last begins.
+    """
+
+    def __init__(self, audio_format: AudioFormat, wait_samples: int, source: TickSource) -> None:
+        self.position: int | None = None
+        self.filled: int | None = None
+        self.latest_start: int | None = None
+        self._runs: deque[Run] = deque()  # what is before ``filled`` and was not taken yet
+        self._rate_hz = audio_format.sample_rate_hz
+        self._sample_bytes = audio_format.bytes_per_sample
+        self._wait = wait_samples
+        self._is_arrival = source == "arrival"
+        self._order = Order(by_time=source == "media")
+        self._offsets = OffsetFilter(self._rate_hz, source)
+        self._shift = 0  # from the platform's times to positions
+        self._slipped = 0  # samples put in, less those left out
+        self._is_slipping = False
+        self._usual = 0  # samples of a packet
+        self._late_samples = 0  # in a row
+        self._lost_spans: deque[range] = deque(maxlen=_MAX_LOST_SPANS)
+        self._packets = self._received = self._lost_samples = 0
+        self._late = self._jumps = self._slips = self._lost_by_time = 0
+
+    @property
+    def start(self) -> int | None:
+        """Where what was not taken yet begins; None: nothing is decided yet."""
+        if self.filled is None:
+            return None
+        return self.filled - sum(run.num_samples for run in self._runs)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether packets are held that cannot be placed yet."""
+        return bool(self._order.held)
+
+    @property
+    def stats(self) -> ChannelTrack:
+        """What became of the packets so far."""
+        order, rate_khz = self._order, self._rate_hz / 1000
+        return ChannelTrack(
+            packets=self._packets,
+            lost=order.lost + self._lost_by_time,
+            late=order.late + self._late,
+            duplicate=order.duplicate,
+            reordered=order.reordered,
+            jumps=self._jumps + order.restarts,
+            slips=self._slips,
+            received_ms=round(self._received / rate_khz),
+            lost_ms=round(self._lost_samples / rate_khz),
+            drift_ppm=self._offsets.drift_ppm,
+        )
+
+    def put(
+        self, payload: bytes, at_tick: int | None, number: int | None, beside: int | None
+    ) -> None:
+        """Take a packet.
+
+        Args:
+            payload: whole samples.
+            at_tick: its time.
+            number: in the channel.
+            beside: where other channels are, for a packet whose place nothing else tells; None:
+                nowhere yet.
+        """
+        num_samples = len(payload) // self._sample_bytes
+        self._packets += 1
+        self._received += num_samples
+        packet = Packet(payload, num_samples, at_tick, 0)
+        if self._usual == 0:
+            self._usual = num_samples
+        if self.position is None and not self.is_waiting:
+            self._begin(packet, beside)
+        if number is None and self._is_old(packet):
+            return
+        if self._order.put(packet, number):
+            while self.is_waiting:
+                self._resolve()
+            self._order.restart(packet)
+        self._release(beside)
+        while self.is_waiting and (
+            self._order.held_samples >= self._wait or len(self._order.held) >= MAX_HELD_PACKETS
+        ):
+            self._resolve()
+            self._release(beside)
+
+    def force(self, limit: int) -> None:
+        """Wait no more for anything before ``limit``: what is missing there is lost."""
+        while self.is_waiting and (self.position is None or self.position < limit):
+            self._resolve()
+            self._release(None)
+        self.fill(limit)
+
+    def flush(self) -> None:
+        """Place everything that is held."""
+        while self.is_waiting:
+            self._resolve()
+            self._release(None)
+
+    def begin(self, origin: int) -> None:
+        """Let the clock begin at ``origin``, which is not after any packet placed so far."""
+        if self.filled is None:
+            self.filled = origin
+            return
+        start = self.start
+        if start is not None and start > origin:
+            self._runs.appendleft(Run(start - origin, None))
+            self._lost_samples += start - origin
+
+    def take(self, num_samples: int) -> list[Run]:
+        """Take that much of what is before ``filled``."""
+        return take(self._runs, num_samples, self._sample_bytes)
+
+    def fill(self, end: int) -> None:
+        """Let everything up to ``end`` that is not there be lost."""
+        if self.filled is None or end <= self.filled:
+            return
+        length = end - self.filled
+        self._lost_spans.append(range(self.filled, end))
+        self._lost_samples += length
+        self._runs.append(Run(length, None))
+        self.filled = end
+
+    # -- order ------------------------------------------------------------------------------------
+
+    def _begin(self, packet: Packet, beside: int | None) -> None:
+        if packet.at_tick is None:
+            known = [tick for tick in (beside, self.filled) if tick is not None]
+            self.position = max(known, default=0)
+        elif not self._is_arrival:
+            self.position = packet.at_tick
+            if beside is not None and abs(self.position - beside) > MAX_HOLE_S * self._rate_hz:
+                self._take_up(beside)
+        # Of times of arrival the first may be delayed more than others: it waits for some.
+
+    def _is_old(self, packet: Packet) -> bool:
+        """Whether the time of a packet without a number says that it is late or came already."""
+        if self._is_arrival or packet.at_tick is None or self.position is None:
+            return False
+        start = packet.at_tick + self._shift
+        if start - self.position > -self._tolerance(packet.num_samples):
+            return False
+        self._late_samples += packet.num_samples
+        if self._late_samples > MAX_LATE_S * self._rate_hz:
+            self._late_samples = 0
+            self._jumps += 1
+            self.flush()
+            self._read_times_anew(self.position - start)
+            return False
+        centre = start + packet.num_samples // 2
+        if any(centre in span for span in self._lost_spans):
+            self._late += 1
+        else:
+            self._order.duplicate += 1
+        return True
+
+    def _release(self, beside: int | None) -> None:
+        """Place what is in its place."""
+        held = self._order.held
+        while held and self.position is not None:
+            in_place = self._num_in_place()
+            if in_place == 0:
+                return
+            for _ in range(in_place):
+                self._order.give_up_missing(are_lost=False)
+                self._place(self._order.pop(), beside)
+
+    def _num_in_place(self) -> int:
+        """Return how many of the packets held can be placed without a hole before them."""
+        missing, tolerance = self._order.num_missing, self._tolerance(self._usual)
+        assert self.position is not None, "there is no place before the first"
+        if missing:
+            if self._is_arrival:
+                return 0
+            tolerance = self._usual // 4
+        for index, off in enumerate(self._deviations(self.position)):
+            if off is None:
+                # Without a time there is the number only.
+                return 0 if missing else index + 1
+            if off <= tolerance:
+                return index + 1
+            if missing:
+                return 0
+        return 0
+
+    def _deviations(self, position: int) -> list[int | None]:
+        """Return how far times are off, of the packets held up to the next number missing."""
+        off: list[int | None] = []
+        number = self._order.held[0].number
+        for packet in self._order.held:
+            if packet.number not in (number, 0):
+                break
+            off.append(None if packet.at_tick is None else packet.at_tick + self._shift - position)
+            position += packet.num_samples
+            number = packet.number + 1
+        return off
+
+    def _resolve(self) -> None:
+        """Wait no more for what is missing before the first packet held: make the hole."""
+        if self.position is None:
+            # Times of arrival: the packet that was delayed least says where the first belongs.
+            position = min(off for off in self._deviations(0) if off is not None)
+            self.position = position
+            return
+        missing = self._order.num_missing
+        hole = missing * self._usual
+        known = [off for off in self._deviations(self.position) if off is not None]
+        if known:
+            off = min(known) if self._is_arrival else median_low(known)
+            if abs(off - hole) > self._tolerance(self._usual):
+                hole = self._whole_packets(max(0, off))
+        if hole > MAX_HOLE_S * self._rate_hz:
+            self._jumps += 1
+            hole = 0
+            if known:
+                self._read_times_anew(-known[0])
+        if not missing and hole:
+            self._lost_by_time += max(1, round(hole / max(self._usual, 1)))
+        self._order.give_up_missing(are_lost=hole > 0)
+        self.position += hole
+        self._place(self._order.pop(), None)
+
+    def _whole_packets(self, hole: int) -> int:
+        """Return ``hole`` without its noise, where it is about a number of packets long."""
+        if self._is_arrival:
+            return hole
+        usual = max(self._usual, 1)
+        whole = round(hole / usual) * usual
+        return whole if abs(hole - whole) * 4 <= usual else hole
+
+    def _tolerance(self, num_samples: int) -> int:
+        if self._is_arrival:
+            return self._wait
+        least = _MIN_TOLERANCE_MS * self._rate_hz // 1000
+        return min(max(num_samples * 3 // 4, least), max(self._wait, least))
+
+    # -- place ------------------------------------------------------------------------------------
+
+    def _place(self, packet: Packet, beside: int | None) -> None:
+        assert self.position is not None, "there is no place before the first"
+        has_time = packet.at_tick is not None
+        filled = self.position if self.filled is None else self.filled
+        if self.position + packet.num_samples <= filled and packet.num_samples:
+            self._late_samples += packet.num_samples
+            patience = MAX_LATE_S * self._rate_hz if has_time else self._wait
+            if self._late_samples <= patience:
+                self._late += 1
+                self._observe(packet)
+                self.position += packet.num_samples
+                return
+            self._take_up(filled if beside is None else max(beside, filled))
+        self._late_samples = 0
+        self._observe(packet)
+        if self.filled is None:
+            self.filled = self.position
+        self.fill(self.position)
+        self.latest_start = self.position
+        data = self._slip(packet.payload) if has_time else packet.payload
+        cut = (self.filled - self.position) * self._sample_bytes
+        self.position += len(data) // self._sample_bytes
+        if len(data) > cut:
+            data = data[cut:] if cut else data
+            self._runs.append(Run(len(data) // self._sample_bytes, data))
+            self.filled = self.position
+        self._usual = packet.num_samples or self._usual
+
+    def _observe(self, packet: Packet) -> None:
+        if packet.at_tick is not None and self.position is not None:
+            off = packet.at_tick + self._shift - self.position
+            self._offsets.add(self.position, off + self._slipped)
+
+    def _slip(self, payload: bytes) -> bytes:
+        """Put a sample in or leave one out, where the channel has drifted."""
+        offset = self._offsets.offset
+        if offset is None:
+            return payload
+        off = offset - self._slipped
+        band = DEAD_BAND_MS * self._rate_hz / 1000
+        if abs(off) > max(self._wait, band) and not self._is_arrival:
+            # Single samples would take too long: times and numbers contradict each other.
+            self._jumps += 1
+            self._read_times_anew(-round(off))
+            return payload
+        self._is_slipping = abs(off) > (band / 3 if self._is_slipping else band)
+        if not self._is_slipping or len(payload) <= self._sample_bytes:
+            return payload
+        self._slips += 1
+        if off > 0:
+            self._slipped += 1
+            return payload + payload[-self._sample_bytes :]
+        self._slipped -= 1
+        return payload[: -self._sample_bytes]
+
+    def _read_times_anew(self, difference: int) -> None:
+        self._shift += difference
+        self._offsets.shift(difference)
+
+    def _take_up(self, position: int) -> None:
+        """Go on at ``position``, whatever times say: they are read differently from now on."""
+        assert self.position is not None, "there is nothing to take up before the first"
+        self._jumps += 1
+        self._shift += position - self.position
+        self.position = position

@@ -1,0 +1,85 @@
+"""What the pages of Twilio and its kin show is what happens."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree
+from typing import Any
+
+import pytest
+import yaml
+
+from stream_server.access import Access
+from stream_server.config import ServerConfig
+from stream_server.ingest.entrances.platforms import make_platform_entrances
+from stream_server.ingest.handshake import Handshake
+from stream_server.protocol.client_messages import Mark, Stop
+from stream_server.protocol.dialect import AudioData, Dialect
+from stream_server.protocol.media_platform import MediaPlatform
+from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.telephony_config import TelephonyConfig
+from tests.requirements import REPOSITORY
+from tests.support.platform_calls import TABLES
+
+NAMES = ("twilio", "telnyx", "plivo", "exotel", "vonage")
+EVERY = pytest.mark.parametrize("name", NAMES)
+
+
+def page(name: str) -> str:
+    return (REPOSITORY / "docs" / "telephony" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE)
+
+
+def dialect_of(name: str) -> Dialect:
+    config = ServerConfig()
+    access = Access(config.access, config.listen)
+    entrance = make_platform_entrances(config.telephony, access, lambda _: None)[f"/{name}"]
+    here = Handshake(f"/{name}", f"/{name}", (), {"host": "localhost"}, "127.0.0.1")
+    return entrance.admit(here).dialect
+
+
+@EVERY
+def test_the_transcript_is_understood(name: str):
+    (transcript,) = blocks(name, "transcript")
+    dialect = dialect_of(name)
+    heard: list[Any] = []
+    for line in transcript.splitlines():
+        assert line.startswith("→ ")
+        said = line.removeprefix("→ ")
+        if audio := re.fullmatch(r"\[20 ms of audio, (\d+) bytes\]", said):
+            heard += dialect.receive(bytes(int(audio[1])))
+        elif said != "[close 1000]":
+            heard += dialect.receive(said)
+    kinds = {type(each) for each in heard}
+    assert isinstance(heard[0], StreamSpec) and AudioData in kinds
+    assert heard[0].name
+    assert heard[0].metadata.get("queue") == (None if name == "telnyx" else "billing")
+    assert (Stop in kinds) is ("[close 1000]" not in transcript)
+    assert (Mark(name="dtmf") in heard) is ("dtmf" in transcript)
+
+
+@EVERY
+def test_examples_are_well_formed(name: str):
+    for example in blocks(name, "json"):
+        json.loads(example)
+    for example in blocks(name, "xml"):
+        document = xml.etree.ElementTree.fromstring(example)
+        for stream in document.iter("Stream"):
+            url = stream.get("url") or (stream.text or "").strip()
+            assert url.startswith(f"wss://monitor.example.org/{name}")
+    for example in blocks(name, "yaml"):
+        TelephonyConfig(**yaml.safe_load(example)["stream_server"]["telephony"])
+
+
+@EVERY
+def test_what_is_kept_is_what_the_page_says(name: str):
+    platform: MediaPlatform | None = TABLES.get(name)
+    if platform is not None:
+        for field in (platform.call_id, *platform.details):
+            assert f"`{field}`" in page(name), field
+        for encoding in platform.encodings.values():
+            assert encoding.encoding in ("mulaw", "alaw", "pcm_s16le")
