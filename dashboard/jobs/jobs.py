@@ -241,7 +241,11 @@ class Jobs:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(self, job: ActiveJob) -> None:
-        await self._worker.work(job)
+        try:
+            await self._worker.work(job)
+        except Exception as error:
+            # Its place must not be lost with it; the next start cleans up after it.
+            _log.error("analysis_not_ended", error=type(error).__name__, exc_info=error)
         self._leave(job)
         with contextlib.suppress(StoreError):
             await self._make_room(job.record.job_id)

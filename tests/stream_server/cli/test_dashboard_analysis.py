@@ -246,11 +246,15 @@ async def test_a_result_is_written_as_files(call: Path, tmp_path: Path):
 
 async def test_the_key_tells_what_makes_a_difference(call: Path, tmp_path: Path):
     analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    differing: list[dict[str, object]] = [
+        {},
+        {"embeddings": False},
+        {"frame_hop_ms": 10},
+        {"granularity": "utterance"},
+    ]
     keys = {
         analyser.key(request_of(call, tmp_path / str(number), **options))
-        for number, options in enumerate(
-            [{}, {"embeddings": False}, {"frame_hop_ms": 10}, {"granularity": "utterance"}]
-        )
+        for number, options in enumerate(differing)
     }
     assert len(keys) == 4
     other = PoolAnalyser(LabEngine(), AnalyseConfig(max_pass_s=2))

@@ -4,7 +4,7 @@
  * The server keeps them, so they are there after a reload and in other tabs. This page asks for the
  * list while it is shown. `change` events tell of everything.
  */
-import { api } from "../api.js";
+import { ApiError, api } from "../api.js";
 import { upload } from "./upload.js";
 
 const BUSY_POLL_MS = 700;
@@ -58,6 +58,7 @@ export class Jobs extends EventTarget {
     this.files = new Map();
     /** @type {Map<string, any>} */
     this.results = new Map();
+    this.maxBytes = Infinity; // of one file
     this.nextKey = 1;
     this.round = 0;
     /** @type {Promise<void>} */
@@ -176,7 +177,7 @@ export class Jobs extends EventTarget {
     }
   }
 
-  #post(job) {
+  async #post(job) {
     this.#become(job, "uploading", 0);
     if (job.file === null) {
       const { preset, ...options } = job.options;
@@ -184,6 +185,11 @@ export class Jobs extends EventTarget {
     }
     const form = new FormData();
     for (const [name, value] of Object.entries(job.options)) if (value !== "") form.append(name, String(value));
+    if (job.file.size > this.maxBytes) {
+      // Refused by the server while it is being sent, a browser would only see a broken connection.
+      const [size, most] = [job.file.size, this.maxBytes].map((bytes) => Math.ceil(bytes / 2 ** 20));
+      throw new ApiError("file_too_big", `got a file of ${size} MiB, expected ${most} MiB or less`);
+    }
     form.append("file", job.file, job.name);
     return upload(api.urlOf("/analyse"), form, (share) => this.#become(job, "uploading", share));
   }

@@ -42,6 +42,7 @@ export async function mount(root, params, app) {
   let shownKey = "";
   const asked = params.query.get("job");
   if (asked) jobs.selected = asked;
+  jobs.maxBytes = app.info.max_file_mb * 2 ** 20;
 
   function selected() {
     return jobs.all.find((job) => job.key === jobs.selected) ?? null;

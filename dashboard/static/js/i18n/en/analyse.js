@@ -1,7 +1,7 @@
 export default {
   "analyse.title": "Analyse recordings",
   "analyse.drop": "Drop recordings anywhere on this page, or choose them.",
-  "analyse.formats": "WAV, FLAC, Ogg, Opus, MP3; several at once. The server deletes them once analysed and keeps the results.",
+  "analyse.formats": "WAV, FLAC, Ogg, Opus, MP3, M4A, WebM; several at once. The server deletes them once analysed and keeps the results.",
   "analyse.choose": "Choose files",
   "analyse.sample": "Use the built-in sample",
   "analyse.sample.name": "Sample call",

@@ -1,7 +1,7 @@
 export default {
   "analyse.title": "分析录音",
   "analyse.drop": "将录音拖放到本页任意位置，或选择文件。",
-  "analyse.formats": "WAV、FLAC、Ogg、Opus、MP3，可多选。服务器分析后即删除录音，只保留结果。",
+  "analyse.formats": "WAV、FLAC、Ogg、Opus、MP3、M4A、WebM，可多选。服务器分析后即删除录音，只保留结果。",
   "analyse.choose": "选择文件",
   "analyse.sample": "使用内置示例",
   "analyse.sample.name": "示例通话",
