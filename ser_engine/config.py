@@ -250,8 +250,8 @@ class PresetConfig:
     """Time between frames: 20 (native) or 10 (a second pass, twice the cost)."""
 
     def __post_init__(self) -> None:
-        check_choice("granularity", self.granularity, get_args(Granularity))
-        check_frame_hop("frame_hop_ms", self.frame_hop_ms)
+        check_choice("offline.presets granularity", self.granularity, get_args(Granularity))
+        check_frame_hop("offline.presets frame_hop_ms", self.frame_hop_ms)
 
 
 def _presets() -> dict[str, PresetConfig]:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from ser_engine.config import EngineConfig
-from ser_engine.errors import AudioError, ConfigError, SerEngineError
+from ser_engine.errors import AudioError, ConfigError, SerEngineError, WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.offline.analysis import ChannelAnalysis, FileAnalysis
 from ser_engine.offline.asks import Ask, Outcome
@@ -45,7 +45,8 @@ class PendingWindow:
 class AnalysisJob:
     """See the module's text. For one thread at a time.
 
-    Errors of the file or of the engine end the job, and :meth:`finish` raises them.
+    Errors of the file or of the engine end the job, and :meth:`finish` raises them. Their messages
+    begin with the file's path or name.
 
     Args:
         file: an open one, read to the end here and left by :meth:`close`; for ``stream`` one that
@@ -126,8 +127,8 @@ class AnalysisJob:
         if self._error is None:
             try:
                 pending.ask.deliver(outcome)
-            except SerEngineError as error:
-                self._error = error
+            except WindowError as error:
+                self._error = WindowError(f"{self.name}: {error}")
 
     @property
     def num_pending(self) -> int:
@@ -226,8 +227,8 @@ class AnalysisJob:
         num_samples = self._heard_samples
         if num_samples < RECEPTIVE_FIELD_SAMPLES:
             raise AudioError(
-                f"got {num_samples} samples at 16 kHz ({num_samples / 16:.1f} ms), expected at"
-                f" least {RECEPTIVE_FIELD_SAMPLES} (25 ms)"
+                f"{self.name}: got {num_samples} samples at 16 kHz ({num_samples / 16:.1f} ms),"
+                f" expected at least {RECEPTIVE_FIELD_SAMPLES} (25 ms)"
             )
 
     def _analysis(self, channel: ChannelWork) -> ChannelAnalysis:

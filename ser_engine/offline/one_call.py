@@ -18,7 +18,7 @@ from ser_engine.config import (
     ModelConfig,
     TimelineConfig,
 )
-from ser_engine.errors import AudioError, ConfigError, SerEngineError, WindowError
+from ser_engine.errors import ConfigError, SerEngineError
 from ser_engine.offline.analysis import FileAnalysis
 from ser_engine.offline.job import AnalysisJob
 from ser_engine.offline.options import AnalysisOptions, options_of_preset
@@ -138,14 +138,7 @@ def _analyze(
     if isinstance(source, np.ndarray):
         job = AnalysisJob(ArraySource(source), _NO_FILE, engine.info, config, options)
         return _run(engine, job, config)
-    job = open_job(source, engine.info, config, options)
-    try:
-        return _run(engine, job, config)
-    except (AudioError, WindowError) as error:
-        # Put the file's name in front of what is said of its audio.
-        if str(error).startswith(f"{source}: "):
-            raise
-        raise type(error)(f"{source}: {error}") from error
+    return _run(engine, open_job(source, engine.info, config, options), config)
 
 
 def _run(engine: Engine, job: AnalysisJob, config: EngineConfig) -> FileAnalysis:
@@ -162,8 +155,8 @@ def _kept_engine(config: EngineConfig) -> Engine:
     if key not in _engines:
         from ser_engine.factory import build_engine
 
+        # Not warmed up: that gets ready for windows of live streams, and a first file would wait.
         engine = build_engine(config)
-        engine.warm_up()
         while len(_engines) >= _MAX_ENGINES:
             _engines.popitem(last=False)
         _engines[key] = engine

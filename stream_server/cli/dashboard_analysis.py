@@ -151,7 +151,8 @@ class PoolAnalyser:
             raise AnalysisError(str(error), code="not_installed") from error
         except SerEngineError as error:
             # The path is one of the server's own; whoever gave the file knows its name.
-            raise AnalysisError(str(error).removeprefix(f"{path}: ")) from error
+            message = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+            raise AnalysisError(message) from error
 
     def _acquire(self) -> EngineLease:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,11 +18,6 @@ from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 
 PAGE = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
-
-
-class Engine(FakeEngine):
-    def warm_up(self) -> None:
-        pass
 
 
 def rows(title: str) -> list[list[str]]:
@@ -45,7 +41,7 @@ def test_the_table_of_presets():
 
 def test_the_table_of_warnings():
     told = {row[0].strip("`") for row in rows("What is wrong with the audio")}
-    assert told == set(WarningCode.__args__)
+    assert told == set(get_args(WarningCode))
 
 
 @pytest.mark.needs("pandas")
@@ -53,7 +49,7 @@ def test_the_code_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(factory, "build_engine", lambda config: Engine())
+    monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
     monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
     soundfile.write("call.wav", np.full(32_000, 0.1), 16_000, subtype="FLOAT")
     names: dict[str, object] = {"paths": ["call.wav", "missing.wav"]}

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import ser_engine
-from ser_engine import factory
+from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
 from tests.ser_engine.streaming.streams import make_audio
 
@@ -24,13 +24,15 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_utterance_and_frames_agree(
-    recording: Path, tiny_checkpoint_dir: Path, monkeypatch: pytest.MonkeyPatch
+    recording: Path, tiny_checkpoint_dir: Path, tmp_path: Path
 ) -> None:
-    # The one runtime that needs no preparation, which would be kept in the user's folder.
-    monkeypatch.setattr(factory, "choose_runtime", lambda config, device: "torch")
-    model = str(tiny_checkpoint_dir)
+    # What is prepared of the model would be kept in the user's folder otherwise.
+    model = ModelConfig(
+        str(tiny_checkpoint_dir), models_dir=str(tmp_path / "models"), device="cpu", runtime="torch"
+    )
+    config = EngineConfig(model=model)
     utterance, frames, stream = (
-        ser_engine.analyze(recording, granularity, model=model).channels[0].result
+        ser_engine.analyze(recording, granularity, config=config).channels[0].result
         for granularity in get_args(Granularity)
     )
     assert isinstance(utterance, UtteranceResult)

@@ -81,4 +81,4 @@ class LevelDetector:
         whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
         self._rest = audio[whole:]
         cells = audio[:whole].reshape(-1, HOP_SAMPLES)
-        return [bool(flag) for flag in cells.any(axis=1)]
+        return [bool(level) for level in np.abs(cells).max(axis=1, initial=0.0)]

@@ -16,20 +16,13 @@ from tests.ser_engine.streaming.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
 
-class WarmEngine(FakeEngine):
-    is_warm = False
-
-    def warm_up(self) -> None:
-        self.is_warm = True
-
-
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineConfig, WarmEngine]]:
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineConfig, FakeEngine]]:
     """The engines that were made."""
-    made: list[tuple[EngineConfig, WarmEngine]] = []
+    made: list[tuple[EngineConfig, FakeEngine]] = []
 
-    def build(config: EngineConfig) -> WarmEngine:
-        made.append((config, WarmEngine()))
+    def build(config: EngineConfig) -> FakeEngine:
+        made.append((config, FakeEngine()))
         return made[-1][1]
 
     monkeypatch.setattr(factory, "build_engine", build)
@@ -47,21 +40,20 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "call.wav"
 
 
-def test_three_lines(recording: Path, built: list[tuple[EngineConfig, WarmEngine]]):
+def test_three_lines(recording: Path, built: list[tuple[EngineConfig, FakeEngine]]):
     result = analyze(recording)
     assert result.channels[0].overall is not None
     assert result.channels[0].overall.emotion == "angry"
     assert result.name == str(recording)
 
 
-def test_the_engine_is_made_once_a_model_and_warm(
-    recording: Path, built: list[tuple[EngineConfig, WarmEngine]]
+def test_the_engine_is_made_once_a_model(
+    recording: Path, built: list[tuple[EngineConfig, FakeEngine]]
 ):
     for _ in range(3):
         analyze(recording)
         analyze(recording, "frame", preset="research")
     assert len(built) == 1
-    assert built[0][1].is_warm
     analyze(recording, model="compact")
     analyze(recording, config=EngineConfig(model=ModelConfig(name="compact")))
     assert [config.model.name for config, _ in built] == ["auto", "compact"]
@@ -74,7 +66,7 @@ def test_the_engine_is_made_once_a_model_and_warm(
     assert len(built) == 4
 
 
-def test_samples(built: list[tuple[EngineConfig, WarmEngine]]):
+def test_samples(built: list[tuple[EngineConfig, FakeEngine]]):
     audio = np.stack([make_audio((32_000, 0.1)), make_audio((32_000, 0.2))])
     analysis = analyze(audio.astype(np.float64), engine=FakeEngine())
     assert [c.overall.emotion for c in analysis.channels if c.overall] == ["angry", "happy"]

@@ -35,8 +35,8 @@ def test_presets_of_ones_own_and_unknown_ones():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"granularity": "word"}, "got granularity 'word', expected one of utterance"),
-        ({"frame_hop_ms": 15}, "got frame_hop_ms 15, expected 10 or 20"),
+        ({"granularity": "word"}, "granularity 'word', expected one of utterance"),
+        ({"frame_hop_ms": 15}, "frame_hop_ms 15, expected 10 or 20"),
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, object], says: str):

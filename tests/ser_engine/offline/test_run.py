@@ -115,6 +115,7 @@ def test_an_error_ends_its_own_file_only(granularity: Granularity):
     assert [isinstance(found[str(number)], WindowError) for number in range(6)] == [
         number in (1, 4) for number in range(6)
     ]
+    assert str(found["4"]).startswith("4: got a window")
 
 
 def test_files_that_cannot_be_opened_are_found_among_the_others(tmp_path: Path):
