@@ -20,6 +20,7 @@ from ser_engine.offline.results import (
     scores_of,
 )
 from ser_engine.offline.segment_scores import UtteranceSegment
+from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SpeakerResult:
 
     Attributes:
         speaker: a name, unique in the channel.
-        turns: how often they spoke.
+        turns: when they spoke, in order.
         speech_s: how long, all turns together.
         emotion: the strongest class over all of it.
         confidence: its posterior, 0 to 1.
@@ -45,7 +46,7 @@ class SpeakerResult:
     """
 
     speaker: str
-    turns: int
+    turns: tuple[Turn, ...]
     speech_s: float
     emotion: str
     confidence: float
@@ -103,7 +104,7 @@ class ChannelAnalysis:
     def _speaker(self, each: SpeakerResult, *, scores: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
             "speaker": each.speaker,
-            "turns": each.turns,
+            "turns": [{"start": turn.start_s, "end": turn.end_s} for turn in each.turns],
             "speech_s": round(each.speech_s, 3),
             "emotion": each.emotion,
             "confidence": rounded(each.confidence),

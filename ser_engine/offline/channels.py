@@ -17,6 +17,7 @@ from ser_engine.offline.results import Result, UtteranceResult
 from ser_engine.offline.segment_scores import UtteranceSegment
 from ser_engine.offline.stream_work import StreamWork
 from ser_engine.offline.utterance_work import UtteranceWork
+from ser_engine.offline.voices import Voices
 from ser_engine.types import FloatArray, ModelInfo
 
 __all__ = ["ChannelWork", "make_channel_work"]
@@ -52,13 +53,17 @@ class ChannelWork(Protocol):
 
 
 def make_channel_work(
-    info: ModelInfo, config: EngineConfig, options: AnalysisOptions, rate_hz: int
+    info: ModelInfo,
+    config: EngineConfig,
+    options: AnalysisOptions,
+    rate_hz: int,
+    voices: Voices | None = None,
 ) -> ChannelWork:
     """Return the analysis of one channel of a file of ``rate_hz``."""
     listener = Listener(config.vad, rate_hz)
     match options.granularity:
         case "frame":
-            return FrameWork(info, config, options, listener)
+            return FrameWork(info, config, options, listener, voices)
         case "stream":
-            return StreamWork(info, config, options, listener)
-    return UtteranceWork(info, config, listener)
+            return StreamWork(info, config, options, listener, voices)
+    return UtteranceWork(info, config, listener, voices)

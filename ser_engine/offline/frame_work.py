@@ -16,6 +16,7 @@ from ser_engine.offline.options import AnalysisOptions
 from ser_engine.offline.passes import Pass, PassCutter
 from ser_engine.offline.results import FrameResult, UtteranceResult
 from ser_engine.offline.segment_scores import Scores, SegmentScores, UtteranceSegment
+from ser_engine.offline.voices import Voices
 from ser_engine.pooling import softmax
 from ser_engine.types import FloatArray, ModelInfo
 
@@ -28,9 +29,16 @@ class FrameWork:
     wants_audio = True
 
     def __init__(
-        self, info: ModelInfo, config: EngineConfig, options: AnalysisOptions, listener: Listener
+        self,
+        info: ModelInfo,
+        config: EngineConfig,
+        options: AnalysisOptions,
+        listener: Listener,
+        voices: Voices | None = None,
     ) -> None:
         self.listener = listener
+        self._voices = voices
+        self._num_frames = 0  # native ones that were joined
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
         self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
@@ -98,6 +106,9 @@ class FrameWork:
         if self._wants_embeddings:
             self._embeddings.append(embeddings)
         native = slice(None, None, HOP_SAMPLES // self._hop)
+        if self._voices is not None:
+            self._voices.score(self._num_frames * HOP_SAMPLES, logits[native])
+        self._num_frames += len(logits[native])
         self._open_logits = np.concatenate([self._open_logits, logits[native]])
         self._open_embeddings = np.concatenate([self._open_embeddings, embeddings[native]])
         self._close_spans()

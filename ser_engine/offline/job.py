@@ -16,13 +16,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from ser_engine.config import EngineConfig
-from ser_engine.errors import AudioError, ConfigError, SerEngineError, WindowError
+from ser_engine.errors import AudioError, SerEngineError, WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.offline.analysis import ChannelAnalysis, FileAnalysis
 from ser_engine.offline.asks import Ask, Outcome
 from ser_engine.offline.channels import ChannelWork, make_channel_work
 from ser_engine.offline.options import AnalysisOptions, options_in_effect
 from ser_engine.offline.source import AudioSource
+from ser_engine.offline.voices import Voices
+from ser_engine.speakers.embedder import SpeakerEmbedder
+from ser_engine.speakers.kept import embedder_for
 from ser_engine.types import FloatArray, ModelInfo, Window
 
 __all__ = ["AnalysisJob", "PendingWindow"]
@@ -55,9 +58,11 @@ class AnalysisJob:
         info: the model that scores.
         config: lengths, detector, smoothing, and what the engine was made for.
         options: what to give.
+        embedder: tells speakers apart where that is asked for; None: the model the settings name.
 
     Raises:
-        ConfigError: what is asked for cannot be had.
+        RuntimeUnavailableError, CheckpointError: speakers are to be told apart, and the model for
+            it cannot be had.
     """
 
     def __init__(
@@ -67,9 +72,11 @@ class AnalysisJob:
         info: ModelInfo,
         config: EngineConfig,
         options: AnalysisOptions,
+        *,
+        embedder: SpeakerEmbedder | None = None,
     ) -> None:
-        if options.speakers:
-            raise ConfigError("got speakers, expected none: speakers cannot be told apart yet")
+        if options.speakers and embedder is None:
+            embedder = embedder_for(config)
         self.name = name
         self.info = info
         effective = options_in_effect(options, config)
@@ -80,9 +87,13 @@ class AnalysisJob:
         # A stream's windows fall due faster than they are answered, and hold their audio.
         piece_s = 1 if options.granularity == "stream" else 16
         self._piece_samples = piece_s * SAMPLE_RATE_HZ
-        self._channels = tuple(
-            make_channel_work(info, config, self.options, file.rate_hz)
+        self._voices = [
+            Voices(info, config, embedder) if options.speakers and embedder else None
             for _ in range(file.channels)
+        ]
+        self._channels = tuple(
+            make_channel_work(info, config, self.options, file.rate_hz, voices)
+            for voices in self._voices
         )
         self._pending: set[PendingWindow] = set()
         self._progress = 0.0
@@ -173,7 +184,7 @@ class AnalysisJob:
             raise self._error
         if not self.is_done:
             raise RuntimeError("got a job with windows to be answered, expected one that is done")
-        channels = tuple(self._analysis(channel) for channel in self._channels)
+        channels = tuple(map(_analysis, self._channels, self._voices))
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -213,14 +224,18 @@ class AnalysisJob:
         if self._block is None:
             self._blocks = None
             self._check_length()
-            for channel in self._channels:
+            for channel, voices in zip(self._channels, self._voices, strict=True):
                 channel.end()
+                if voices is not None:
+                    voices.end()
             return True
         piece = self._block[:, : self._piece_samples]
         rest = self._block[:, self._piece_samples :]
         self._block = rest if rest.shape[1] else None
-        for channel, samples in zip(self._channels, piece, strict=True):
+        for channel, voices, samples in zip(self._channels, self._voices, piece, strict=True):
             channel.push(samples)
+            if voices is not None:
+                voices.hear(samples)
         return True
 
     def _check_length(self) -> None:
@@ -231,11 +246,18 @@ class AnalysisJob:
                 f" expected at least {RECEPTIVE_FIELD_SAMPLES} (25 ms)"
             )
 
-    def _analysis(self, channel: ChannelWork) -> ChannelAnalysis:
-        result, overall, segments = channel.result()
-        return ChannelAnalysis(
-            result=result,
-            overall=overall,
-            segments=segments,
-            warnings=channel.listener.warnings(),
+
+def _analysis(channel: ChannelWork, voices: Voices | None) -> ChannelAnalysis:
+    result, overall, segments = channel.result()
+    if voices is not None:
+        segments = tuple(
+            replace(each, speaker=voices.speaker_of(each.start_sample, each.end_sample))
+            for each in segments
         )
+    return ChannelAnalysis(
+        result=result,
+        overall=overall,
+        segments=segments,
+        warnings=channel.listener.warnings(),
+        speakers=() if voices is None else voices.results(),
+    )

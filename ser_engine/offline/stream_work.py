@@ -15,6 +15,7 @@ from ser_engine.offline.options import AnalysisOptions
 from ser_engine.offline.results import StreamResult, UtteranceResult
 from ser_engine.offline.segment_scores import UtteranceSegment
 from ser_engine.offline.utterance_work import UtteranceWork
+from ser_engine.offline.voices import Voices
 from ser_engine.streaming import ChannelStream
 from ser_engine.types import FloatArray, ModelInfo, Window
 
@@ -51,7 +52,12 @@ class StreamWork:
     """
 
     def __init__(
-        self, info: ModelInfo, config: EngineConfig, options: AnalysisOptions, listener: Listener
+        self,
+        info: ModelInfo,
+        config: EngineConfig,
+        options: AnalysisOptions,
+        listener: Listener,
+        voices: Voices | None = None,
     ) -> None:
         self.listener = listener
         self.asks: deque[Ask] = deque()
@@ -59,7 +65,7 @@ class StreamWork:
         self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
         hop_ms = 10 if self._wants_twice else config.timeline.frame_hop_ms
         self._ears = _Ears(listener)
-        self._whole = UtteranceWork(info, config, listener, is_lenient=True)
+        self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
         self._stream = ChannelStream(
             replace(config.timeline, frame_hop_ms=hop_ms),
             config.smoothing,

@@ -13,6 +13,7 @@ from ser_engine.offline.cutting import READ_ON_SAMPLES, SegmentCutter, Span
 from ser_engine.offline.listener import Listener
 from ser_engine.offline.results import UtteranceResult
 from ser_engine.offline.segment_scores import Scores, SegmentScores, UtteranceSegment, native_rows
+from ser_engine.offline.voices import Voices
 from ser_engine.types import FloatArray, ModelInfo, Window
 
 __all__ = ["UtteranceWork"]
@@ -25,6 +26,7 @@ class UtteranceWork:
         info: the model.
         config: lengths, detector.
         listener: hears the channel. What it is not given here somebody else gives it.
+        voices: told of every frame's logits; None: nobody is.
         is_lenient: leave out what has no speech and what cannot be scored, even if that is all.
     """
 
@@ -35,10 +37,12 @@ class UtteranceWork:
         info: ModelInfo,
         config: EngineConfig,
         listener: Listener,
+        voices: Voices | None = None,
         *,
         is_lenient: bool = False,
     ) -> None:
         self.listener = listener
+        self._voices = voices
         self.asks: deque[Ask] = deque()
         self._cutter = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
         self._scores = SegmentScores(info)
@@ -80,14 +84,16 @@ class UtteranceWork:
         # Before the first speech it is not known whether there will be any.
         if span.has_speech or not (self._has_heard_speech or self._is_lenient):
             window = Window(self._held[start : end + READ_ON_SAMPLES].copy(), span.start_sample)
-            self.asks.append(Ask(window, lambda outcome: self._take(number, outcome)))
+            self.asks.append(Ask(window, lambda outcome: self._take(number, span, outcome)))
         self._held = self._held[end:].copy()
         self._held_from = span.end_sample
 
-    def _take(self, number: int, outcome: Outcome) -> None:
+    def _take(self, number: int, span: Span, outcome: Outcome) -> None:
         if isinstance(outcome, WindowError):
             if self._is_lenient:
                 return
             raise outcome
         rows = native_rows(outcome)
+        if self._voices is not None:
+            self._voices.score(span.start_sample, outcome.logits[rows])
         self._scores.put(number, Scores.of_rows(outcome.logits[rows], outcome.embeddings[rows]))

@@ -12,10 +12,11 @@ import soundfile
 
 from ser_engine import factory
 from ser_engine.config import EngineConfig
-from ser_engine.offline import one_call
+from ser_engine.offline import job, one_call, voices
 from ser_engine.offline.listener import WarningCode
+from ser_engine.types import FloatArray
 from tests.requirements import REPOSITORY
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, LevelDetector
 
 PAGE = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
 
@@ -53,7 +54,7 @@ def test_the_code_runs(
     monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
     soundfile.write("call.wav", np.full(32_000, 0.1), 16_000, subtype="FLOAT")
     names: dict[str, object] = {"paths": ["call.wav", "missing.wav"]}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.split("\n## Python\n")[1], re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
         exec(block, names)
@@ -61,3 +62,24 @@ def test_the_code_runs(
     assert first == "angry"
     assert others[0].startswith("call.wav {'emotion': 'angry'")
     assert others[1] == "missing.wav: there is no such file"
+
+
+def test_the_code_that_tells_speakers_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class OneVoice:
+        name = "one"
+
+        def embed(self, pieces: list[FloatArray]) -> list[FloatArray]:
+            return [np.array([1.0, 0.0], dtype=np.float32) for _ in pieces]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
+    monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
+    monkeypatch.setattr(job, "embedder_for", lambda config: OneVoice())
+    monkeypatch.setattr(voices, "make_detector", lambda config: LevelDetector())
+    soundfile.write("call.wav", np.full(48_000, 0.1), 16_000, subtype="FLOAT")
+    section = PAGE.split("\n## Several speakers\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out == "speaker 1 3.0 angry 1\n"

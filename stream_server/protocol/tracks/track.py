@@ -69,6 +69,7 @@ class Track:
         self._is_arrival = source == "arrival"
         self._order = Order(by_time=source == "media")
         self._offsets = OffsetFilter(self._rate_hz, source)
+        self._beside: int | None = None  # where other channels are
         self._shift = 0  # from the platform's times to positions
         self._slipped = 0  # samples put in, less those left out
         self._is_slipping = False
@@ -119,6 +120,7 @@ class Track:
             beside: where other channels are, for a packet whose place nothing else tells; None:
                 nowhere yet.
         """
+        self._beside = beside
         num_samples = len(payload) // self._sample_bytes
         self._packets += 1
         self._received += num_samples
@@ -126,32 +128,35 @@ class Track:
         if self._usual == 0:
             self._usual = num_samples
         if self.position is None and not self.is_waiting:
-            self._begin(packet, beside)
+            self._begin(packet)
         if number is None and self._is_old(packet):
             return
         if self._order.put(packet, number):
             while self.is_waiting:
                 self._resolve()
             self._order.restart(packet)
-        self._release(beside)
+        self._release()
         while self.is_waiting and (
             self._order.held_samples >= self._wait or len(self._order.held) >= MAX_HELD_PACKETS
         ):
             self._resolve()
-            self._release(beside)
+            self._release()
 
     def force(self, limit: int) -> None:
         """Wait no more for anything before ``limit``: what is missing there is lost."""
+        if self.position is None:
+            self._beside = limit
         while self.is_waiting and (self.position is None or self.position < limit):
             self._resolve()
-            self._release(None)
+            self._release()
         self.fill(limit)
 
-    def flush(self) -> None:
-        """Place everything that is held."""
+    def flush(self, beside: int | None) -> None:
+        """Place everything that is held; ``beside`` is that of :meth:`put`."""
+        self._beside = beside
         while self.is_waiting:
             self._resolve()
-            self._release(None)
+            self._release()
 
     def begin(self, origin: int) -> None:
         """Let the clock begin at ``origin``, which is not after any packet placed so far."""
@@ -179,15 +184,19 @@ class Track:
 
     # -- order ------------------------------------------------------------------------------------
 
-    def _begin(self, packet: Packet, beside: int | None) -> None:
+    def _begin(self, packet: Packet) -> None:
         if packet.at_tick is None:
-            known = [tick for tick in (beside, self.filled) if tick is not None]
+            known = [tick for tick in (self._beside, self.filled) if tick is not None]
             self.position = max(known, default=0)
         elif not self._is_arrival:
-            self.position = packet.at_tick
-            if beside is not None and abs(self.position - beside) > MAX_HOLE_S * self._rate_hz:
-                self._take_up(beside)
+            self._begin_at(packet.at_tick)
         # Of times of arrival the first may be delayed more than others: it waits for some.
+
+    def _begin_at(self, position: int) -> None:
+        self.position = position
+        beside = self._beside
+        if beside is not None and abs(position - beside) > MAX_HOLE_S * self._rate_hz:
+            self._take_up(beside)
 
     def _is_old(self, packet: Packet) -> bool:
         """Whether the time of a packet without a number says that it is late or came already."""
@@ -200,8 +209,8 @@ class Track:
         if self._late_samples > MAX_LATE_S * self._rate_hz:
             self._late_samples = 0
             self._jumps += 1
-            self.flush()
-            self._read_times_anew(self.position - start)
+            self.flush(self._beside)
+            self._shift += self.position - start
             return False
         centre = start + packet.num_samples // 2
         if any(centre in span for span in self._lost_spans):
@@ -210,7 +219,7 @@ class Track:
             self._order.duplicate += 1
         return True
 
-    def _release(self, beside: int | None) -> None:
+    def _release(self) -> None:
         """Place what is in its place."""
         held = self._order.held
         while held and self.position is not None:
@@ -219,7 +228,7 @@ class Track:
                 return
             for _ in range(in_place):
                 self._order.give_up_missing(are_lost=False)
-                self._place(self._order.pop(), beside)
+                self._place(self._order.pop())
 
     def _num_in_place(self) -> int:
         """Return how many of the packets held can be placed without a hole before them."""
@@ -255,26 +264,28 @@ class Track:
         """Wait no more for what is missing before the first packet held: make the hole."""
         if self.position is None:
             # Times of arrival: the packet that was delayed least says where the first belongs.
-            position = min(off for off in self._deviations(0) if off is not None)
-            self.position = position
+            self._begin_at(min(off for off in self._deviations(0) if off is not None))
             return
         missing = self._order.num_missing
         hole = missing * self._usual
         known = [off for off in self._deviations(self.position) if off is not None]
         if known:
             off = min(known) if self._is_arrival else median_low(known)
+            if self._is_arrival and known[0] - known[-1] > self._order.held_samples // 2:
+                # What was delayed comes all at once: the delay shrinks, a hole would stay.
+                off = hole
             if abs(off - hole) > self._tolerance(self._usual):
                 hole = self._whole_packets(max(0, off))
         if hole > MAX_HOLE_S * self._rate_hz:
             self._jumps += 1
             hole = 0
             if known:
-                self._read_times_anew(-known[0])
+                self._shift -= known[0]
         if not missing and hole:
             self._lost_by_time += max(1, round(hole / max(self._usual, 1)))
         self._order.give_up_missing(are_lost=hole > 0)
         self.position += hole
-        self._place(self._order.pop(), None)
+        self._place(self._order.pop())
 
     def _whole_packets(self, hole: int) -> int:
         """Return ``hole`` without its noise, where it is about a number of packets long."""
@@ -292,7 +303,7 @@ class Track:
 
     # -- place ------------------------------------------------------------------------------------
 
-    def _place(self, packet: Packet, beside: int | None) -> None:
+    def _place(self, packet: Packet) -> None:
         assert self.position is not None, "there is no place before the first"
         has_time = packet.at_tick is not None
         filled = self.position if self.filled is None else self.filled
@@ -304,7 +315,7 @@ class Track:
                 self._observe(packet)
                 self.position += packet.num_samples
                 return
-            self._take_up(filled if beside is None else max(beside, filled))
+            self._take_up(filled if self._beside is None else max(self._beside, filled))
         self._late_samples = 0
         self._observe(packet)
         if self.filled is None:
@@ -335,7 +346,8 @@ class Track:
         if abs(off) > max(self._wait, band) and not self._is_arrival:
             # Single samples would take too long: times and numbers contradict each other.
             self._jumps += 1
-            self._read_times_anew(-round(off))
+            self._shift -= round(off)
+            self._offsets.shift(-round(off))
             return payload
         self._is_slipping = abs(off) > (band / 3 if self._is_slipping else band)
         if not self._is_slipping or len(payload) <= self._sample_bytes:
@@ -346,10 +358,6 @@ class Track:
             return payload + payload[-self._sample_bytes :]
         self._slipped -= 1
         return payload[: -self._sample_bytes]
-
-    def _read_times_anew(self, difference: int) -> None:
-        self._shift += difference
-        self._offsets.shift(difference)
 
     def _take_up(self, position: int) -> None:
         """Go on at ``position``, whatever times say: they are read differently from now on."""

@@ -17,6 +17,7 @@ from ser_engine.offline import (
     Granularity,
     SpeakerResult,
 )
+from ser_engine.speakers.diariser import Turn
 from tests.ser_engine.offline.jobs import make_job, silence, voiced, work
 from tests.support.fake_engine import LABELS
 
@@ -88,12 +89,13 @@ def test_what_was_not_scored_is_null():
 def test_speakers_are_told_of():
     (channel,) = analysis().channels
     posteriors = np.array([0.7, 0.1, 0.1, 0.1])
-    one = SpeakerResult("speaker 1", 2, 1.23456, "angry", 0.7, posteriors)
+    turns = (Turn(0, 8_000, 0), Turn(16_000, 27_753, 0))
+    one = SpeakerResult("speaker 1", turns, 1.23456, "angry", 0.7, posteriors)
     body = ChannelAnalysis(channel.result, channel.overall, speakers=(one,)).to_json(scores=True)
     assert body["speakers"] == [
         {
             "speaker": "speaker 1",
-            "turns": 2,
+            "turns": [{"start": 0.0, "end": 0.5}, {"start": 1.0, "end": 27_753 / 16_000}],
             "speech_s": 1.235,
             "emotion": "angry",
             "confidence": 0.7,

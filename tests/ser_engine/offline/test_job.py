@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.config import EngineConfig, OfflineConfig, TimelineConfig, VadConfig
-from ser_engine.errors import AudioError, ConfigError, WindowError
+from ser_engine.errors import AudioError, WindowError
 from ser_engine.offline import (
     AnalysisOptions,
     FileAnalysis,
@@ -289,8 +289,6 @@ def test_what_is_asked_wrongly_is_refused():
     job.answer(pending, outcome)
     with pytest.raises(ValueError, match="does not wait"):
         job.answer(pending, outcome)
-    with pytest.raises(ConfigError, match="speakers"):
-        make_job(make_audio((500, 0.1)), AnalysisOptions(speakers=True))
 
 
 def test_long_silence_does_not_keep_whoever_asks(level_detector: None):
