@@ -30,6 +30,7 @@ from stream_server.store import JobRecord, StoreError, StoreUnavailableError
 __all__ = ["ActiveJob", "JobWorker"]
 
 _PROGRESS_INTERVAL_S = 1.0
+_MAX_REASON = 500
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0
 _log = structlog.get_logger(__name__)
 
@@ -140,7 +141,9 @@ class JobWorker:
         if error is None:
             return analysis.result()
         if isinstance(error, AnalysisError):
-            return {"state": "failed", "error_code": error.code, "error": str(error)}
+            # Of a library's own words no more than a page can show.
+            reason = " ".join(str(error).split())[:_MAX_REASON]
+            return {"state": "failed", "error_code": error.code, "error": reason}
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _log.error("analysis_without_room")
             reason = "the server's disk has no room for the result"

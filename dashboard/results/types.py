@@ -18,6 +18,7 @@ __all__ = [
     "PointRow",
     "SegmentRow",
     "SpeakerRow",
+    "TurnRow",
     "WarningRow",
 ]
 
@@ -106,18 +107,25 @@ class PieceRow(msgspec.Struct, frozen=True, kw_only=True):
     speaker: str | None
 
 
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody speaks; times in s."""
+
+    start: float
+    end: float
+
+
 class SpeakerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One speaker of a channel.
 
     Attributes:
         speaker: a name, unique in the channel.
-        turns: how often they spoke.
+        turns: when they spoke, in order.
         speech_s: how long, all turns together.
         emotion, confidence, scores: of all they said.
     """
 
     speaker: str
-    turns: int
+    turns: list[TurnRow]
     speech_s: float
     emotion: str
     confidence: float

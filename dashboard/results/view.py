@@ -24,6 +24,7 @@ from dashboard.results.types import (
     PointRow,
     SegmentRow,
     SpeakerRow,
+    TurnRow,
     WarningRow,
 )
 from ser_engine.offline import (
@@ -169,7 +170,7 @@ def _piece(one: UtteranceSegment) -> PieceRow:
 def _speaker(one: SpeakerResult, labels: Sequence[str]) -> SpeakerRow:
     return SpeakerRow(
         speaker=one.speaker,
-        turns=one.turns,
+        turns=[TurnRow(start=turn.start_s, end=turn.end_s) for turn in one.turns],
         speech_s=round(one.speech_s, 3),
         emotion=one.emotion,
         confidence=round(one.confidence, DIGITS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from dashboard.results.files import rename_result, summary_of, write_result, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
-from ser_engine.offline import FrameResult, Granularity
+from ser_engine.offline import FrameResult, Granularity, SpeakerResult, UtteranceSegment
+from ser_engine.speakers.diariser import Turn
 from tests.support.dashboard_lab import make_analysis
 
 
@@ -126,3 +128,47 @@ def test_parquet_has_the_rows_of_the_csv(tmp_path: Path):
     assert table.num_rows == 100
     assert table.column_names[:5] == ["channel", "start_s", "end_s", "emotion", "score"]
     assert table.column("start_s").to_pylist()[:3] == [0.0, 0.02, 0.04]
+
+
+def test_pieces_and_speakers_are_told_of(tmp_path: Path):
+    plain = make_analysis()
+    channel = plain.channels[0]
+    labels, posteriors = channel.result.labels, np.eye(len(channel.result.labels))[0]
+    logits = posteriors.astype(np.float32)
+    spoken = UtteranceSegment(labels, 0, 160_000, True, logits, posteriors, logits, "speaker 1")
+    silent = UtteranceSegment(labels, 160_000, 200_000, False, None, None, None)
+    speaker = SpeakerResult("speaker 1", (Turn(0, 64_000, 0),), 4.0, labels[0], 1.0, posteriors)
+    told = replace(channel, segments=(spoken, silent), speakers=(speaker,))
+    write_result(tmp_path, replace(plain, channels=(told,)), [], lambda: None)
+    (found,) = json.loads((tmp_path / "result.json").read_bytes())["channels"]
+    scores = dict(zip(labels, posteriors.tolist(), strict=True))
+    assert found["pieces"] == [
+        {
+            "start": 0.0,
+            "end": 10.0,
+            "speech": True,
+            "emotion": labels[0],
+            "confidence": 1.0,
+            "scores": scores,
+            "speaker": "speaker 1",
+        },
+        {
+            "start": 10.0,
+            "end": 12.5,
+            "speech": False,
+            "emotion": None,
+            "confidence": None,
+            "scores": None,
+            "speaker": None,
+        },
+    ]
+    assert found["speakers"] == [
+        {
+            "speaker": "speaker 1",
+            "turns": [{"start": 0.0, "end": 4.0}],
+            "speech_s": 4.0,
+            "emotion": labels[0],
+            "confidence": 1.0,
+            "scores": scores,
+        }
+    ]
