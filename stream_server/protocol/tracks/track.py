@@ -10,9 +10,8 @@ What is far off is more than the *tolerance*: three quarters of a packet, 10 ms 
 of the media; the whole wait for times of arrival, as a delay is nothing unusual there. A packet
 whose number or time leaves a hole waits until what is missing comes, or ``wait`` of audio has come
 since, on this channel or another. If every packet that came by then is as far off, it is a hole;
-if one is in its place, it was noise. What is less far off, but lastingly, is drift, and is made up
-for by single samples (a controlled slip, as ITU-T G.822 calls it for whole frames), at most one a
-packet, outside a dead band of :data:`DEAD_BAND_MS`.
+if one is in its place, it was noise. What is less far off, but lastingly, is drift: see
+:mod:`~stream_server.protocol.tracks.slip`.
 
 **What makes no sense.** A hole is at most :data:`MAX_HOLE_S` long; a time further ahead is not
 believed, and the packet follows the last at once. Times or numbers that lie back are those of late
@@ -26,15 +25,14 @@ from collections import deque
 from statistics import median_low
 
 from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.tracks.offset import OffsetFilter, TickSource
+from stream_server.protocol.tracks.offset import TickSource
 from stream_server.protocol.tracks.order import MAX_HELD_PACKETS, Order, Packet
 from stream_server.protocol.tracks.run import Run, take
+from stream_server.protocol.tracks.slip import Slip
 from stream_server.protocol.tracks.stats import ChannelTrack
 
-__all__ = ["DEAD_BAND_MS", "MAX_HOLE_S", "MAX_LATE_S", "Track"]
+__all__ = ["MAX_HOLE_S", "MAX_LATE_S", "Track"]
 
-DEAD_BAND_MS = 3
-"""Offset from which on samples are put in or left out, until a third of it is left."""
 MAX_HOLE_S = 300
 """Longest hole that one packet's time is believed."""
 MAX_LATE_S = 1
@@ -68,16 +66,14 @@ class Track:
         self._wait = wait_samples
         self._is_arrival = source == "arrival"
         self._order = Order(by_time=source == "media")
-        self._offsets = OffsetFilter(self._rate_hz, source)
+        self._slip = Slip(self._rate_hz, self._sample_bytes, source)
         self._beside: int | None = None  # where other channels are
         self._shift = 0  # from the platform's times to positions
-        self._slipped = 0  # samples put in, less those left out
-        self._is_slipping = False
         self._usual = 0  # samples of a packet
         self._late_samples = 0  # in a row
         self._lost_spans: deque[range] = deque(maxlen=_MAX_LOST_SPANS)
         self._packets = self._received = self._lost_samples = 0
-        self._late = self._jumps = self._slips = self._lost_by_time = 0
+        self._late = self._jumps = self._lost_by_time = 0
 
     @property
     def start(self) -> int | None:
@@ -102,10 +98,10 @@ class Track:
             duplicate=order.duplicate,
             reordered=order.reordered,
             jumps=self._jumps + order.restarts,
-            slips=self._slips,
+            slips=self._slip.count,
             received_ms=round(self._received / rate_khz),
             lost_ms=round(self._lost_samples / rate_khz),
-            drift_ppm=self._offsets.drift_ppm,
+            drift_ppm=self._slip.offsets.drift_ppm,
         )
 
     def put(
@@ -322,7 +318,10 @@ class Track:
             self.filled = self.position
         self.fill(self.position)
         self.latest_start = self.position
-        data = self._slip(packet.payload) if has_time else packet.payload
+        data = packet.payload
+        if has_time:
+            self._check_times()
+            data = self._slip.apply(data)
         cut = (self.filled - self.position) * self._sample_bytes
         self.position += len(data) // self._sample_bytes
         if len(data) > cut:
@@ -334,30 +333,18 @@ class Track:
     def _observe(self, packet: Packet) -> None:
         if packet.at_tick is not None and self.position is not None:
             off = packet.at_tick + self._shift - self.position
-            self._offsets.add(self.position, off + self._slipped)
+            self._slip.observe(self.position, off)
 
-    def _slip(self, payload: bytes) -> bytes:
-        """Put a sample in or leave one out, where the channel has drifted."""
-        offset = self._offsets.offset
-        if offset is None:
-            return payload
-        off = offset - self._slipped
-        band = DEAD_BAND_MS * self._rate_hz / 1000
-        if abs(off) > max(self._wait, band) and not self._is_arrival:
-            # Single samples would take too long: times and numbers contradict each other.
+    def _check_times(self) -> None:
+        """Read times differently where they lastingly contradict the numbers.
+
+        Single samples would take too long for it. Times of arrival are late, not wrong.
+        """
+        off = round(self._slip.off)
+        if abs(off) > self._wait and not self._is_arrival:
             self._jumps += 1
-            self._shift -= round(off)
-            self._offsets.shift(-round(off))
-            return payload
-        self._is_slipping = abs(off) > (band / 3 if self._is_slipping else band)
-        if not self._is_slipping or len(payload) <= self._sample_bytes:
-            return payload
-        self._slips += 1
-        if off > 0:
-            self._slipped += 1
-            return payload + payload[-self._sample_bytes :]
-        self._slipped -= 1
-        return payload[: -self._sample_bytes]
+            self._shift -= off
+            self._slip.offsets.shift(-off)
 
     def _take_up(self, position: int) -> None:
         """Go on at ``position``, whatever times say: they are read differently from now on."""
