@@ -94,7 +94,6 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pyarrow": _package("pyarrow", "tables"),
     "pandas": _package("pandas", "tables"),
     "silero": _package("silero_vad", "silero"),
-    "pyarrow": _package("pyarrow", "tables"),
     "scikit-learn": _package("sklearn", "embeddings"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
