@@ -16,6 +16,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from stream_server.protocol.tracks.stats import TrackStats
+
 __all__ = ["Metrics", "WebhookOutcome", "WindowOutcome"]
 
 WindowOutcome = Literal["scored", "error", "refused", "skipped"]
@@ -27,6 +29,7 @@ WebhookOutcome = Literal["delivered", "failed", "dropped"]
 _PREFIX = "emotion_monitor"
 _WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LAGS_S = (0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 30)
+_DRIFTS = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -47,6 +50,19 @@ class Metrics:
         self._refused = self._counter("refused", "Connections refused, by reason.", "reason")
         self._audio = self._counter(
             "audio_seconds", "Audio of analysed channels that came in, gaps included, in seconds."
+        )
+        self._packets = self._counter(
+            "packets",
+            "Packets of telephone calls, by what became of them: taken, late, duplicate or lost.",
+            "outcome",
+        )
+        self._reordered = self._counter(
+            "packets_reordered", "Packets that came after a later one, in time."
+        )
+        self._drift = self._histogram(
+            "clock_drift_ratio",
+            "Drift of a call's channel against its times, whatever the direction, at its end.",
+            _DRIFTS,
         )
         self._windows = self._counter("windows", "Windows due, by what became of them.", "outcome")
         self._skipped = self._counter(
@@ -108,6 +124,21 @@ class Metrics:
     def audio(self, seconds: float) -> None:
         """Audio was taken in: seconds of the clock times analysed channels."""
         self._audio.inc(seconds)
+
+    def tracks(self, stats: TrackStats) -> None:
+        """The packets of a stream are all here."""
+        for track in stats.channels:
+            dropped = track.late + track.duplicate
+            for outcome, count in (
+                ("taken", track.packets - dropped),
+                ("late", track.late),
+                ("duplicate", track.duplicate),
+                ("lost", track.lost),
+            ):
+                self._packets.labels(outcome).inc(count)
+            self._reordered.inc(track.reordered)
+            if track.drift_ppm is not None:
+                self._drift.observe(abs(track.drift_ppm) / 1e6)
 
     # Windows
 

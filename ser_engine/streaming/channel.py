@@ -132,11 +132,14 @@ class ChannelStream:
         """Windows handed out that were neither answered nor given up."""
         return self._ledger.pending_windows
 
-    def push(self, samples: FloatArray) -> list[Window]:
+    def push(self, samples: FloatArray, *, is_lost: bool = False) -> list[Window]:
         """Take the next audio; return the windows that became due, in order.
 
         Args:
             samples: float32 ``(samples,)``, mono 16 kHz, full scale ±1, any number.
+            is_lost: they stand for audio that never came. Windows reach across them, which the
+                model minds less than to begin anew; the cells whose middle lies there are a gap,
+                ``lost``.
 
         Raises:
             AudioError: the audio is not such an array, or holds NaN or infinity. Nothing of it
@@ -157,6 +160,8 @@ class ChannelStream:
             to_boundary = step - (self._phase.step_offset + stretch.heard) % step
             part, samples = samples[:to_boundary], samples[to_boundary:]
             self._ring.append(part)
+            if is_lost:
+                stretch.lose(len(part))
             stretch.hear(len(part), self._detector.push(part))
             if len(part) == to_boundary:
                 windows += self._issue(stretch.ripe_cells(look_ahead))

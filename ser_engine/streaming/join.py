@@ -6,6 +6,7 @@ import numpy as np
 
 from ser_engine.errors import WindowError
 from ser_engine.events import GapReason
+from ser_engine.streaming.stretch import LOST, SPEECH
 from ser_engine.types import FloatArray, WindowResult
 
 __all__ = ["join"]
@@ -17,7 +18,7 @@ def join(
     """Find each cell's frame in a window's result.
 
     Args:
-        flags: one byte a cell, 1 for speech.
+        flags: one byte a cell, as in :attr:`Stretch.speech`.
         first_row: row of the result that belongs to the first cell. Negative where the cell lies
             before the window.
         outcome: the engine's answer.
@@ -37,8 +38,8 @@ def join(
     verdicts: list[GapReason | None] = []
     rows: list[int] = []
     for row, flag in enumerate(flags, start=first_row):
-        if not flag:
-            verdicts.append("silence")
+        if flag != SPEECH:
+            verdicts.append("lost" if flag == LOST else "silence")
         elif row < 0:
             verdicts.append("overload")
         elif not (row - skipped < len(usable) and usable[row - skipped]):

@@ -9,7 +9,7 @@ from ser_engine.errors import WindowError
 from ser_engine.events import Event, GapReason
 from ser_engine.streaming.join import join
 from ser_engine.streaming.scorer import Scorer, Zone
-from ser_engine.streaming.stretch import Due, Stretch
+from ser_engine.streaming.stretch import LOST, SPEECH, Due, Stretch
 from ser_engine.types import WindowResult
 
 __all__ = ["Ledger"]
@@ -191,7 +191,7 @@ class Ledger:
             return
         sample = stretch.accounted_sample
         for flag in stretch.advance(limit):
-            reason: GapReason = lost if flag else "silence"
+            reason: GapReason = lost if flag == SPEECH else "lost" if flag == LOST else "silence"
             self._state.events += self._scorer.gap(sample, sample + self._hop, reason)
             sample += self._hop
 

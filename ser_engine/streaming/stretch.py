@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from ser_engine.events import GapReason
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 
-__all__ = ["Due", "Stretch"]
+__all__ = ["LOST", "SILENCE", "SPEECH", "Due", "Stretch"]
+
+SILENCE, SPEECH, LOST = 0, 1, 2
+"""What a cell holds; the last: audio that never came, and silence in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ class Stretch:
         accounted: cells before this one are published.
         horizon: cells before this one are due.
         silent: cells since the last speech.
-        speech: one byte a cell from ``accounted`` on, 1 for speech.
+        speech: one byte a cell from ``accounted`` on: :data:`SILENCE`, :data:`SPEECH` or
+            :data:`LOST`.
+        lost: the 320-sample cells to come whose audio is lost.
         pending: the windows without an answer, oldest first.
         closed: no more audio comes.
         gap_reason: with ``gap_samples``, the time without audio that follows.
@@ -70,6 +75,7 @@ class Stretch:
     horizon: int = 0
     silent: int = _NO_SPEECH_YET
     speech: bytearray = field(default_factory=bytearray)
+    lost: deque[int] = field(default_factory=deque)
     pending: deque[Due] = field(default_factory=deque)
     closed: bool = False
     gap_reason: GapReason | None = None
@@ -105,6 +111,14 @@ class Stretch:
         """Return the smallest multiple of 320 from which a window to the end is not too long."""
         return -(-max(0, self.heard - window_samples) // HOP_SAMPLES) * HOP_SAMPLES
 
+    def lose(self, num_samples: int) -> None:
+        """Take note that the audio heard next is lost: the cells whose middle lies in it are."""
+        first, limit = (
+            -(-(at - HOP_SAMPLES // 2) // HOP_SAMPLES)
+            for at in (self.heard, self.heard + num_samples)
+        )
+        self.lost.extend(range(first, limit))
+
     def hear(self, num_samples: int, flags: list[bool]) -> None:
         """Take note of audio and the flags of the 320-sample cells it completed.
 
@@ -113,6 +127,11 @@ class Stretch:
         self.heard += num_samples
         cells = HOP_SAMPLES // self.hop
         for flag in flags:
+            if self.lost and (self.accounted + len(self.speech)) // cells == self.lost[0]:
+                self.lost.popleft()
+                self.speech.extend((LOST,) * cells)
+                self.silent = _NO_SPEECH_YET
+                continue
             if not flag:
                 self.silent += cells
             else:
@@ -126,7 +145,7 @@ class Stretch:
     def has_speech(self, first: int, limit: int) -> bool:
         """Return whether a cell in ``[first, limit)`` that is not accounted for holds speech."""
         offsets = (max(0, cell - self.accounted) for cell in (first, limit))
-        return self.speech.find(1, *offsets) >= 0
+        return self.speech.find(SPEECH, *offsets) >= 0
 
     def advance(self, limit: int) -> bytes:
         """Account for the cells before ``limit``; return their speech flags."""

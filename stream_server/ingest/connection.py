@@ -19,11 +19,13 @@ from stream_server.config import LimitsConfig
 from stream_server.ingest.endings import failure, reason_of
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.live.registry import RunningStream, StreamRegistry
+from stream_server.live.track_report import TrackReport
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.protocol.tracks.stats import ReportsTracks, TrackStats
 
 __all__ = ["Connection"]
 
@@ -173,9 +175,12 @@ class Connection:
     # -- running ----------------------------------------------------------------------------------
 
     async def _serve(self, stream: RunningStream, from_seq: int) -> None:
-        sender = asyncio.create_task(self._send_results(stream, from_seq), name="sender")
+        report = TrackReport(stream.runner)
+        sender = asyncio.create_task(self._send_results(stream, from_seq, report), name="sender")
         try:
             error = None if stream.runner.has_ended() else await self._read(stream)
+            if tracks := self._tracks():
+                report.end(tracks)
             if error is not None and error.code in (ErrorCode.REPLACED, ErrorCode.SLOW_CONSUMER):
                 # The stream goes on without this connection.
                 self._registry.detach(stream, self)
@@ -198,6 +203,8 @@ class Connection:
             await self._leave(stream)
             raise
         finally:
+            if tracks := self._tracks():
+                report.end(tracks)
             sender.cancel()
             await asyncio.wait([sender])
 
@@ -270,7 +277,9 @@ class Connection:
             )
         return message
 
-    async def _send_results(self, stream: RunningStream, from_seq: int) -> bool:
+    async def _send_results(
+        self, stream: RunningStream, from_seq: int, report: TrackReport
+    ) -> bool:
         """Send results until the stream ends; return whether all of them were sent."""
         loop, kept = asyncio.get_running_loop(), stream.runner.results
         beat_s = loop.time() + self._heartbeat_s
@@ -279,6 +288,8 @@ class Connection:
                 if loop.time() >= beat_s:
                     self._check_idle()
                     await self._send(stream.runner.heartbeat())
+                    if tracks := self._tracks():
+                        report.check(tracks)
                     beat_s = loop.time() + self._heartbeat_s
                 try:
                     async with asyncio.timeout_at(beat_s):
@@ -313,6 +324,10 @@ class Connection:
                     ErrorCode.SLOW_CONSUMER,
                     f"results were not read for {self._limits.idle_timeout_s:g} s",
                 ) from None
+
+    def _tracks(self) -> TrackStats | None:
+        """What became of packets, where audio comes in such."""
+        return self._dialect.tracks if isinstance(self._dialect, ReportsTracks) else None
 
     # -- ending -----------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class StreamRunner:
     Attributes:
         session: the stream's core.
         timeline: windows and steps of its engine.
+        metrics: told of audio, windows and lag.
         results: the latest results, for the client.
         received_controls: requests other than audio and keep-alives that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
@@ -75,7 +76,7 @@ class StreamRunner:
         self.close_reason: CloseReason | None = None
         self._lease = lease
         self._evaluator = evaluator
-        self._metrics = metrics
+        self.metrics = metrics
         self._publish_result = publish
         self._limits = limits
         self._recording = recording
@@ -147,7 +148,7 @@ class StreamRunner:
         self._check_engine()
         self._checked_length(next_sample - self.session.received_samples)
         await self._put(self.session.rejoin(next_sample))
-        self._metrics.stream_resumed()
+        self.metrics.stream_resumed()
         self._publish()
 
     def has_ended(self) -> bool:
@@ -183,14 +184,18 @@ class StreamRunner:
             received_controls=self.received_controls,
             step_s=self._step_s,
         )
-        self._metrics.lag(heartbeat.lag_ms / 1000)
+        self.metrics.lag(heartbeat.lag_ms / 1000)
         return heartbeat
 
     def warn_dropped(self, count: int) -> None:
-        """Say that the client reads too slowly. After the last result nothing is said any more."""
+        """Say that the client reads too slowly."""
+        self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
+
+    def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+        """Say that something is not as it should be. After the last result nothing is said."""
         if self.results.is_closed:
             return
-        self._warn("results_dropped", f"{count} results were dropped: they were not read in time")
+        self._warn(code, message, channel)
         self._publish()
 
     # -- inside -----------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ class StreamRunner:
 
     def _count_audio(self) -> None:
         clock = self.session.clock_samples
-        self._metrics.audio(samples_to_s(clock - self._counted_samples) * len(self._lanes))
+        self.metrics.audio(samples_to_s(clock - self._counted_samples) * len(self._lanes))
         self._counted_samples = clock
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
@@ -259,13 +264,13 @@ class StreamRunner:
         for change in changes:
             self.session.publish(partial(to_result, change, self.session.stream_id))
 
-    def _warn(self, code: WarningCode, message: str) -> None:
+    def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
         self.session.publish(
             lambda seq: Warning(
                 stream_id=self.session.stream_id,
                 seq=seq,
                 code=code,
-                channel=None,
+                channel=channel,
                 message=message,
                 at_s=self.session.received_s,
             )

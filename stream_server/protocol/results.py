@@ -33,7 +33,14 @@ __all__ = [
 ]
 
 WarningCode = Literal[
-    "clipping", "too_quiet", "noisy", "narrow_band", "faster_than_real_time", "results_dropped"
+    "clipping",
+    "too_quiet",
+    "noisy",
+    "narrow_band",
+    "faster_than_real_time",
+    "results_dropped",
+    "packet_loss",
+    "clock_drift",
 ]
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["raised", "cleared"]

@@ -40,9 +40,10 @@ _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 class AlignedChannels:
     """Feeds every analysed channel the same time: audio, gaps of all, and gaps of a channel alone.
 
-    Where a channel alone has lost audio it has a gap while others take theirs. It is told of that
-    at boundaries and where the span ends, so that it does not matter how the audio is split, and
-    its boundaries stay those of the others.
+    Where a channel alone has lost audio it has a gap while others take theirs, bridged at first:
+    see :mod:`~stream_server.session.lost_time`. Of what is not it is told at boundaries and where
+    the span ends, so that it does not matter how the audio is split, and its boundaries stay those
+    of the others.
 
     Args:
         audio_format: of the bytes.
@@ -67,7 +68,8 @@ class AlignedChannels:
         self.intake = Intake(audio_format, self._decoded)
         self._block_ticks = audio_format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[AudioBlock | NoAudio] = deque()
-        self._lost: dict[int, LostTime] = {}  # of channels that have any to come or held
+        self._lost: dict[int, LostTime] = {}
+        self._has_lost = False  # any is to come or to be told of: the way without is shorter
         self._boundary = step_samples  # where windows fall due next
         self.clock_samples = 0  # stream time the channels have taken
         self._set_wake()
@@ -81,6 +83,7 @@ class AlignedChannels:
                     self.intake.to_clock(start + span.start_tick),
                     self.intake.to_clock(start + span.end_tick),
                 )
+                self._has_lost = True
         self.intake.receive(data, lost)
 
     @property
@@ -147,7 +150,7 @@ class AlignedChannels:
         if isinstance(item, NoAudio):
             return self._pass_time(item)
         samples, to_cut = item.samples, self._boundary - self.clock_samples
-        if self._lost:
+        if self._has_lost:
             to_cut = self._to_border(to_cut)
         if samples.shape[1] > to_cut:
             self._items.appendleft(AudioBlock(samples[:, to_cut:]))
@@ -156,7 +159,7 @@ class AlignedChannels:
         self.clock_samples += samples.shape[1]
         if self.clock_samples == self._boundary:
             self._boundary += self._step
-        if self._lost:
+        if self._has_lost:
             return self._take_with_lost(samples, start)
         windows: list[ChannelWindow] = []
         for index, row in zip(self._decoded, samples, strict=True):
@@ -179,23 +182,33 @@ class AlignedChannels:
         windows: list[ChannelWindow] = []
         # Before any channel goes on: what a boundary makes due comes after it, however it is split.
         for index in sorted(self._lost):
-            if self._lost[index].begins_at(start) and index in self._lane_of:
+            if self._lost[index].leaves_bridge_at(start) and index in self._lane_of:
                 windows += self._lane_of[index].flush()
         for index, row in zip(self._decoded, samples, strict=True):
-            heard, lane = row, self._lane_of.get(index)
-            span = self._lost.get(index)
-            if span is not None and span.covers(start):
-                heard = np.zeros_like(row)
-                span.held += len(row)
-                span.pass_to(self.clock_samples)
-                is_told = self.clock_samples + self._step == self._boundary
-                if is_told or not span.covers(self.clock_samples):
-                    windows += self._tell_lost_of(index)
-            elif lane is not None:
-                windows += lane.push(row)
+            lost, lane = self._lost.get(index), self._lane_of.get(index)
+            if lost is None or not lost.covers(start):
+                windows += [] if lane is None else lane.push(row)
+            else:
+                row = np.zeros_like(row)
+                windows += self._lose(index, lost, row, start)
             if self._tap is not None:
-                self._tap(index, heard)
+                self._tap(index, row)
         self._forget_lost()
+        return windows
+
+    def _lose(
+        self, index: int, lost: LostTime, zeros: FloatArray, start: int
+    ) -> list[ChannelWindow]:
+        """Let a channel have lost time instead of audio."""
+        windows: list[ChannelWindow] = []
+        if not lost.is_bridged(start):
+            lost.held += len(zeros)
+        elif index in self._lane_of:
+            windows = self._lane_of[index].push(zeros, is_lost=True)
+        lost.pass_to(self.clock_samples)
+        is_boundary = self.clock_samples + self._step == self._boundary
+        if is_boundary or not lost.covers(self.clock_samples):
+            windows += self._tell_lost_of(index)
         return windows
 
     def _tell_lost(self) -> list[ChannelWindow]:
@@ -214,10 +227,10 @@ class AlignedChannels:
         return lane.mark_gap("lost", num_samples, to_boundary=to_boundary)
 
     def _forget_lost(self) -> None:
-        """Keep channels that have lost time to come or held: the way without is shorter."""
+        """Forget lost time that has passed."""
         for lost in self._lost.values():
             lost.pass_to(self.clock_samples)
-        self._lost = {index: lost for index, lost in self._lost.items() if lost or lost.held}
+        self._has_lost = any(lost.is_ahead for lost in self._lost.values())
 
     def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
         if gap.num_samples == 0:

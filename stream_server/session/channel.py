@@ -80,9 +80,9 @@ class AnalysedChannel:
         """Whether all frames before ``sample`` are published that were complete there."""
         return self._stream.accounted_samples + RECEPTIVE_FIELD_SAMPLES > sample
 
-    def push(self, samples: FloatArray) -> list[ChannelWindow]:
-        """Take audio; return the windows that became due."""
-        windows = self._stream.push(samples)
+    def push(self, samples: FloatArray, *, is_lost: bool = False) -> list[ChannelWindow]:
+        """Take audio, or what stands for lost audio; return the windows that became due."""
+        windows = self._stream.push(samples, is_lost=is_lost)
         self._publish(self._stream.take_events())
         for finding in self._quality.take_findings():
             self._warn(finding)

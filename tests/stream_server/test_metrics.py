@@ -7,6 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream_server.metrics import Metrics
+from stream_server.protocol.tracks.stats import ChannelTrack, TrackStats
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -27,6 +28,14 @@ def touched() -> Metrics:
     metrics.stream_closed("stopped")
     metrics.refused("server_full")
     metrics.audio(0.5)
+    metrics.tracks(
+        TrackStats(
+            (
+                ChannelTrack(packets=100, lost=4, late=2, duplicate=3, drift_ppm=-50.0),
+                ChannelTrack(packets=10, reordered=1),
+            )
+        )
+    )
     metrics.window_answered()
     metrics.window_answered("error")
     metrics.window_answered("skipped")
@@ -66,7 +75,7 @@ def test_every_family_is_named_by_convention():
         else:
             assert not name.endswith(("_total", "_count", "_sum", "_bucket")), name
         if family.type == "histogram":
-            assert name.endswith(("_seconds", "_size")), name
+            assert name.endswith(("_seconds", "_size", "_ratio")), name
 
 
 def test_there_are_no_series_of_creation_times():
@@ -82,6 +91,13 @@ def test_there_are_no_series_of_creation_times():
         ("streams_resumed_total", {}, 1),
         ("refused_total", {"reason": "server_full"}, 1),
         ("audio_seconds_total", {}, 0.5),
+        ("packets_total", {"outcome": "taken"}, 105),
+        ("packets_total", {"outcome": "late"}, 2),
+        ("packets_total", {"outcome": "duplicate"}, 3),
+        ("packets_total", {"outcome": "lost"}, 4),
+        ("packets_reordered_total", {}, 1),
+        ("clock_drift_ratio_sum", {}, 5e-5),
+        ("clock_drift_ratio_count", {}, 1),
         ("windows_total", {"outcome": "scored"}, 1),
         ("windows_total", {"outcome": "error"}, 1),
         ("windows_total", {"outcome": "skipped"}, 1),

@@ -2,6 +2,6 @@
 
 from stream_server.protocol.tracks.aligner import TrackAligner
 from stream_server.protocol.tracks.offset import TickSource
-from stream_server.protocol.tracks.stats import ChannelTrack, TrackStats
+from stream_server.protocol.tracks.stats import ChannelTrack, ReportsTracks, TrackStats
 
-__all__ = ["ChannelTrack", "TickSource", "TrackAligner", "TrackStats"]
+__all__ = ["ChannelTrack", "ReportsTracks", "TickSource", "TrackAligner", "TrackStats"]

@@ -96,7 +96,7 @@ class TrackAligner:
 
     @property
     def stats(self) -> TrackStats:
-        """What became of the packets so far. Takes some ms where times were given for long."""
+        """What became of the packets so far."""
         return TrackStats(tuple(track.stats for track in self._tracks))
 
     def _give_up(self) -> None:

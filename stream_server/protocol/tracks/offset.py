@@ -10,8 +10,8 @@ second or two:
   least tell the truth. A block's value is its smallest offset, and the offset the smallest of the
   last 20 s. A delay that lasts longer is taken for an offset, and given back when it ends.
 
-Drift is the slope of the blocks' values over time, the median of the slopes of all pairs (Theil and
-Sen): some blocks that are far off do not move it.
+Drift is the slope of the blocks' values over time, the median of the slopes of pairs half the call
+apart (after Theil and Sen): some blocks that are far off do not move it.
 """
 
 from __future__ import annotations
@@ -103,6 +103,6 @@ def _mean(blocks: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _slopes(blocks: Sequence[tuple[float, float]]) -> Iterable[float]:
-    for index, (tick, offset) in enumerate(blocks):
-        for later, other in blocks[index + 1 :]:
-            yield (other - offset) / max(later - tick, 1)
+    half = len(blocks) // 2
+    for (tick, offset), (later, other) in zip(blocks, blocks[half:], strict=False):
+        yield (other - offset) / max(later - tick, 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-__all__ = ["ChannelTrack", "TrackStats"]
+__all__ = ["ChannelTrack", "ReportsTracks", "TrackStats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class ChannelTrack:
     lost_ms: int = 0
     drift_ppm: float | None = None
 
+    @property
+    def lost_share(self) -> float:
+        """Share of the packets sent that never came or came too late, 0 to 1."""
+        return (self.lost + self.late) / max(self.packets - self.duplicate + self.lost, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class TrackStats:
@@ -58,3 +64,17 @@ class TrackStats:
     def lost(self) -> int:
         """Packets of all channels that never came."""
         return sum(channel.lost for channel in self.channels)
+
+
+@runtime_checkable
+class ReportsTracks(Protocol):
+    """A dialect whose audio comes in packets; others need not have this.
+
+    While the stream runs, warnings follow from what it says; at its end metrics and a line of the
+    log do.
+    """
+
+    @property
+    def tracks(self) -> TrackStats | None:
+        """What became of the packets so far; None: no audio is expected yet."""
+        ...

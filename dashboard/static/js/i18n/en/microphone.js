@@ -60,6 +60,8 @@ export default {
   "mic.warning.narrow_band": "The microphone gives telephone quality only",
   "mic.warning.faster_than_real_time": "Audio came faster than it is spoken",
   "mic.warning.results_dropped": "Some results did not get here",
+  "mic.warning.packet_loss": "Some of the audio did not arrive",
+  "mic.warning.clock_drift": "The audio's clock runs at another speed",
   "mic.problem.insecure": "A browser gives the microphone only to safe pages",
   "mic.remedy.insecure": "Open this page as http://localhost, or put the server behind HTTPS.",
   "mic.problem.unsupported": "This browser cannot capture a microphone",

@@ -60,6 +60,8 @@ export default {
   "mic.warning.narrow_band": "麦克风只有电话音质",
   "mic.warning.faster_than_real_time": "音频来得比实际说话快",
   "mic.warning.results_dropped": "部分结果未能送达",
+  "mic.warning.packet_loss": "部分音频未能到达",
+  "mic.warning.clock_drift": "音频时钟速度不一致",
   "mic.problem.insecure": "浏览器只允许安全页面使用麦克风",
   "mic.remedy.insecure": "请通过 http://localhost 打开本页面，或为服务器配置 HTTPS。",
   "mic.problem.unsupported": "此浏览器无法采集麦克风",
