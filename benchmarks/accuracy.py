@@ -5,6 +5,8 @@ On the validation speakers of ``emotional-speech``, for any model the engine can
 - ``uar_<corpus>``: unweighted average recall over all the corpus's classes, whole clips, the
   model free to answer any of its classes (calm counts as neutral, bored is left out);
   ``_2s``: of 2 s windows, one a second; ``_mulaw8k``: whole clips through 8 kHz µ-law and back.
+- ``telephone_cost_<corpus>``: what the telephone takes away, ``uar`` less ``uar_mulaw8k``; negative
+  where the model hears better through it.
 - ``uar4_<corpus>_left_out``: four classes (angry, happy, neutral, sad; the strongest of the four)
   on a corpus the model was not trained on. For the built-in model the figures are those of
   networks trained without that corpus (``training/left_out.json``); for a model that never saw
@@ -94,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             row = _row(f"uar_{corpus}{suffix}", found, is_, engine.info.labels.names)
             summary[row["name"]] = row["uar"]
             rows.append(row)
+        heard, phoned = summary[f"uar_{corpus}"], summary[f"uar_{corpus}_mulaw8k"]
+        summary[f"telephone_cost_{corpus}"] = heard - phoned
         if engine.info.name != COMPACT_NAME:
             summary[f"uar4_{corpus}_left_out"] = four_class_recall(
                 logits, truth, engine.info.labels.names

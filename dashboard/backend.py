@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dashboard.analysis import Analysis
 from dashboard.status import StreamStatus
-from ser_engine.offline import Granularity
+from ser_engine.offline import AnalysisOptions, FileAnalysis
 from stream_server.bus import Bus
 from stream_server.feed.source import FeedSource
 from stream_server.live_streams import LiveStreams
@@ -118,13 +117,13 @@ class Analyse(Protocol):
     """Analyses a file; live streams go first. Cancelled, it stops soon."""
 
     async def __call__(
-        self, path: Path, granularity: Granularity, progress: Callable[[float], None]
-    ) -> Analysis:
+        self, path: Path, options: AnalysisOptions, progress: Callable[[float], None]
+    ) -> FileAnalysis:
         """Return what is heard.
 
         Args:
             path: the file.
-            granularity: what to give results of.
+            options: what to give.
             progress: told how much is done, 0 to 1; in any thread.
 
         Raises:

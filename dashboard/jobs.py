@@ -23,11 +23,10 @@ from typing import Literal
 
 import structlog
 
-from dashboard.analysis import Analysis
 from dashboard.backend import Analyse, AnalysisError
 from dashboard.config import AnalyseConfig
 from dashboard.errors import ApiError
-from ser_engine.offline import Granularity
+from ser_engine.offline import AnalysisOptions, FileAnalysis, Granularity
 
 __all__ = ["Job", "JobState", "Jobs"]
 
@@ -59,7 +58,7 @@ class Job:
     path: Path = field(repr=False)
     state: JobState = "waiting"
     progress: float = 0.0
-    result: Analysis | None = None
+    result: FileAnalysis | None = None
     error: ApiError | None = None
 
     def advance(self, progress: float) -> None:
@@ -84,7 +83,7 @@ class Jobs:
         self._arrived = asyncio.Event()
         self._jobs: dict[str, Job] = {}
         self._finished: OrderedDict[str, asyncio.TimerHandle] = OrderedDict()
-        self._running: asyncio.Task[Analysis] | None = None
+        self._running: asyncio.Task[FileAnalysis] | None = None
         self._running_job: Job | None = None
 
     @contextlib.contextmanager
@@ -171,10 +170,11 @@ class Jobs:
             self._running = self._running_job = None
             _delete(job.path)
 
-    async def _analysed(self, job: Job) -> Analysis:
-        return await self._analyse(job.path, job.granularity, job.advance)
+    async def _analysed(self, job: Job) -> FileAnalysis:
+        options = AnalysisOptions(job.granularity, embeddings=True)
+        return await self._analyse(job.path, options, job.advance)
 
-    def _settle(self, job: Job, task: asyncio.Task[Analysis]) -> None:
+    def _settle(self, job: Job, task: asyncio.Task[FileAnalysis]) -> None:
         if job.job_id not in self._jobs or task.cancelled():
             self._jobs.pop(job.job_id, None)
             return

@@ -2,44 +2,26 @@
 
 ::
 
-    import ser_engine
+    from ser_engine import analyze
 
-    (result,) = ser_engine.analyze("recording.wav")
-    print(result.emotion, result.confidence)
+    result = analyze("call.wav")
+    print(result.channels[0].overall.emotion)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ser_engine.offline import Granularity, Result
+    from ser_engine.offline import analyze
 
 __all__ = ["analyze"]
 
 
-def analyze(
-    path: Path | str, granularity: Granularity = "utterance", *, model: str = "auto"
-) -> list[Result]:
-    """Analyse a recording; return one result for each of its channels.
+def __getattr__(name: str) -> Any:
+    """Import :func:`ser_engine.offline.analyze` when it is asked for: torch takes seconds."""
+    if name != "analyze":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ser_engine.offline import analyze
 
-    The model is loaded anew by every call. For many recordings build an engine once, with
-    :func:`ser_engine.factory.build_engine`, and call :func:`ser_engine.offline.analyze_file`.
-
-    Args:
-        path: a file that :mod:`ser_engine.audio_files` reads.
-        granularity: ``utterance``, ``frame`` or ``stream``.
-        model: a model's folder or name; ``auto``: the best one on disk.
-
-    Raises:
-        AudioError: the file cannot be read, or is shorter than 25 ms.
-        CheckpointError, HubUnavailableError: there is no such model.
-    """
-    from ser_engine.config import EngineConfig, ModelConfig
-    from ser_engine.factory import build_engine
-    from ser_engine.offline import analyze_file
-
-    config = EngineConfig(model=ModelConfig(name=model))
-    return analyze_file(build_engine(config), path, granularity, config)
+    return analyze

@@ -7,9 +7,9 @@ value that exists is a value that works. Units are part of the names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from ser_engine.config_checks import check_choice, check_range
+from ser_engine.config_checks import check_choice, check_frame_hop, check_range
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
 
@@ -17,9 +17,11 @@ __all__ = [
     "BatchingConfig",
     "EngineConfig",
     "FeatureMode",
+    "Granularity",
     "ModelConfig",
     "OfflineConfig",
     "Precision",
+    "PresetConfig",
     "RuntimeName",
     "SmoothingConfig",
     "SpeakersConfig",
@@ -32,6 +34,7 @@ RuntimeName = Literal[
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["auto", "cached", "exact"]
+Granularity = Literal["utterance", "frame", "stream"]
 
 _FRAME_MS = 20
 
@@ -116,8 +119,7 @@ class TimelineConfig:
                     f"got timeline.{name} {getattr(self, name)}, expected a multiple of"
                     f" {_FRAME_MS} (one frame)"
                 )
-        if self.frame_hop_ms not in (10, 20):
-            raise ConfigError(f"got timeline.frame_hop_ms {self.frame_hop_ms}, expected 10 or 20")
+        check_frame_hop("timeline.frame_hop_ms", self.frame_hop_ms)
         if self.step_ms > self.window_ms:
             raise ConfigError(
                 f"got timeline.step_ms {self.step_ms} with timeline.window_ms {self.window_ms},"
@@ -234,14 +236,61 @@ class BatchingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PresetConfig:
+    """What one purpose asks of an analysis."""
+
+    # Where pydantic reads this class from a file, a key that is none of these fails.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    granularity: Granularity = "utterance"
+    """What results are given of."""
+    embeddings: bool = False
+    """Whether embeddings are kept: of an utterance, or of every frame."""
+    frame_hop_ms: int = 20
+    """Time between frames: 20 (native) or 10 (a second pass, twice the cost)."""
+
+    def __post_init__(self) -> None:
+        check_choice("offline.presets granularity", self.granularity, get_args(Granularity))
+        check_frame_hop("offline.presets frame_hop_ms", self.frame_hop_ms)
+
+
+def _presets() -> dict[str, PresetConfig]:
+    return {
+        "call_quality": PresetConfig("utterance"),
+        "counselling": PresetConfig("frame", embeddings=True, frame_hop_ms=20),
+        "trend_wall": PresetConfig("stream"),
+        "mass_screening": PresetConfig("utterance"),
+        "recommendation": PresetConfig("utterance", embeddings=True),
+        "research": PresetConfig("frame", embeddings=True, frame_hop_ms=10),
+    }
+
+
+@dataclass(frozen=True, slots=True)
 class OfflineConfig:
     """How files are analysed."""
 
     max_pass_s: float = 30.0
-    """Longest audio scored in one forward pass; longer files are cut, 1 to 120 s."""
+    """Longest audio scored in one forward pass, and longest recording that is a single segment;
+    1 to 120 s."""
+    segment_min_s: float = 10.0
+    """Shortest piece that a longer recording is cut into, 1 to 60 s."""
+    segment_max_s: float = 20.0
+    """Longest such piece, 2 to 120 s, at least the shortest; never more than ``max_pass_s``."""
+    max_batch_s: float = 64.0
+    """Audio of all the windows of one batch together, 1 to 3600 s; one window may be more."""
+    presets: dict[str, PresetConfig] = field(default_factory=_presets)
+    """Named options for a purpose."""
 
     def __post_init__(self) -> None:
         check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
+        check_range("offline.segment_min_s", self.segment_min_s, 1, 60)
+        check_range("offline.segment_max_s", self.segment_max_s, 2, 120)
+        check_range("offline.max_batch_s", self.max_batch_s, 1, 3600)
+        if self.segment_min_s > self.segment_max_s:
+            raise ConfigError(
+                f"got offline.segment_min_s {self.segment_min_s} with offline.segment_max_s"
+                f" {self.segment_max_s}, expected the former to be no longer"
+            )
 
 
 @dataclass(frozen=True, slots=True)

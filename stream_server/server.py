@@ -47,6 +47,7 @@ from stream_server.protocol.results import Gap, Point, Result, StreamClosed, Str
 from stream_server.protocol.server_messages import Heartbeat
 from stream_server.recording import Recordings
 from stream_server.store import Store
+from stream_server.telephony_config import AudioSocketConfig
 
 __all__ = ["Server"]
 
@@ -246,8 +247,16 @@ class Server:
         # Calls end before the streams they fill do.
         self._stack.push_async_callback(audiosocket.aclose)
         host, port = self._config.listen.host, self._config.telephony.audiosocket.port
-        with saying_which("telephony.audiosocket.port", host, port):
-            await audiosocket.start()
+        try:
+            with saying_which("telephony.audiosocket.port", host, port):
+                await audiosocket.start()
+        except OSError as error:
+            if port != AudioSocketConfig().port:
+                raise
+            # Nobody may have asked for it: a second server, or another program, is no fault.
+            self._audiosocket = None
+            _log.warning("audiosocket_not_listening", reason=str(error))
+            return
         _log.info("audiosocket_listening", port=audiosocket.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:

@@ -51,7 +51,8 @@ class AudioSocketConfig:
     """Asterisk AudioSocket: plain TCP, without a way to prove who calls."""
 
     port: int = 9092
-    """It listens here; -1 to 65535, -1: nowhere, 0: any free one."""
+    """It listens here; -1 to 65535, -1: nowhere, 0: any free one. Where another program has the
+    default one, the server goes on without and says so."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
     channels: int = 2

@@ -91,6 +91,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "onnx": _package("onnx", "onnx"),
     "onnxscript": _package("onnxscript", "onnx"),
     "onnxruntime": _package("onnxruntime", "onnx"),
+    "pandas": _package("pandas", "tables"),
     "silero": _package("silero_vad", "silero"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),

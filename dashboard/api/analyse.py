@@ -11,7 +11,6 @@ from urllib.parse import quote
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.analysis import Analysis
 from dashboard.api.job_types import Accepted, JobRef, JobView, SampleRequest
 from dashboard.api.params import Param
 from dashboard.api.result_types import AnalysisResult
@@ -22,7 +21,7 @@ from dashboard.config import AnalyseConfig
 from dashboard.errors import ApiError
 from dashboard.jobs import Job, Jobs
 from dashboard.uploads import read_form
-from ser_engine.offline import FrameResult, Granularity, UtteranceResult
+from ser_engine.offline import FileAnalysis, FrameResult, Granularity, UtteranceResult
 
 __all__ = ["AnalyseRoutes"]
 
@@ -211,7 +210,7 @@ class AnalyseRoutes:
             raise _unknown()
         return job
 
-    def _done(self, call: Call) -> tuple[Job, Analysis]:
+    def _done(self, call: Call) -> tuple[Job, FileAnalysis]:
         job = self._job(call)
         if job.error is not None:
             raise job.error
@@ -252,7 +251,7 @@ def _attachment(job: Job, suffix: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
 
 
-def _npy(analysis: Analysis, channel: int | None) -> bytes:
+def _npy(analysis: FileAnalysis, channel: int | None) -> bytes:
     arrays: list[Any] = []
     for one in analysis.channels:
         match one.result:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dashboard.analysis import QualityWarning
-from ser_engine.offline import Granularity
+from ser_engine.offline import Granularity, WarningCode
 from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.server_messages import LabelName
 
@@ -16,6 +15,7 @@ __all__ = [
     "GapRow",
     "Overall",
     "PointRow",
+    "QualityWarning",
     "SegmentRow",
 ]
 
@@ -81,6 +81,20 @@ class GapRow(msgspec.Struct, frozen=True, kw_only=True):
     start: float
     end: float
     reason: str
+
+
+class QualityWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the audio of a channel.
+
+    Attributes:
+        code: what.
+        message: for people, with figures and units.
+        at_s: where it was first noticed, s.
+    """
+
+    code: WarningCode
+    message: str
+    at_s: float
 
 
 class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):

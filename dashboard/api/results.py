@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.analysis import Analysis, ChannelAnalysis
 from dashboard.api.result_types import (
     AnalysisResult,
     ChannelResult,
@@ -24,9 +23,19 @@ from dashboard.api.result_types import (
     GapRow,
     Overall,
     PointRow,
+    QualityWarning,
     SegmentRow,
 )
-from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
+from ser_engine.offline import (
+    ChannelAnalysis,
+    FileAnalysis,
+    FrameResult,
+    Granularity,
+    StreamResult,
+    UtteranceResult,
+)
+from stream_server.protocol.message_base import ModelNotice
+from stream_server.protocol.server_messages import LabelName
 
 __all__ = ["MAX_ROWS", "csv_chunks", "json_chunks", "result_of"]
 
@@ -43,7 +52,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def result_of(
-    analysis: Analysis, name: str, granularity: Granularity, *, max_rows: int | None = MAX_ROWS
+    analysis: FileAnalysis, name: str, granularity: Granularity, *, max_rows: int | None = MAX_ROWS
 ) -> AnalysisResult:
     """Return a result as JSON has it.
 
@@ -53,11 +62,14 @@ def result_of(
         granularity: what was asked for.
         max_rows: of frames; None: all, 0: none.
     """
+    model = analysis.model
     return AnalysisResult(
         name=name,
         granularity=granularity,
-        model=analysis.model,
-        labels=analysis.labels,
+        model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
+        labels=tuple(
+            LabelName(name=label.name, name_zh=label.name_zh) for label in model.labels.labels
+        ),
         duration_s=round(analysis.duration_s, 3),
         sample_rate=analysis.rate_hz,
         has_embedding=all(_embedding_size(one) for one in analysis.channels),
@@ -67,7 +79,7 @@ def result_of(
     )
 
 
-def json_chunks(analysis: Analysis, name: str, granularity: Granularity) -> Iterator[bytes]:
+def json_chunks(analysis: FileAnalysis, name: str, granularity: Granularity) -> Iterator[bytes]:
     """Yield the whole result as JSON, every frame of it, without holding all of it at once."""
     head = result_of(analysis, name, granularity, max_rows=0)
     channels = head.channels
@@ -88,9 +100,9 @@ def json_chunks(analysis: Analysis, name: str, granularity: Granularity) -> Iter
     yield b"]}"
 
 
-def csv_chunks(analysis: Analysis) -> Iterator[bytes]:
+def csv_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
     """Yield the result as a table: a row an utterance, frame or point, a column a class."""
-    labels = [label.name for label in analysis.labels]
+    labels = analysis.model.labels.names
     heads = {
         UtteranceResult: ("channel", "emotion", "confidence"),
         FrameResult: ("channel", "start_s", "end_s", "emotion", "score"),
@@ -138,7 +150,11 @@ def csv_chunks(analysis: Analysis) -> Iterator[bytes]:
 
 
 def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> ChannelResult:
-    overall, warnings = _overall(channel), channel.warnings
+    overall = _overall(channel)
+    warnings = tuple(
+        QualityWarning(code=one.code, message=one.message, at_s=one.at_s)
+        for one in channel.warnings
+    )
     match channel.result:
         case FrameResult() as frames:
             rows = [] if max_rows == 0 else _frames(frames, max_rows)
@@ -178,11 +194,6 @@ def _overall(channel: ChannelAnalysis) -> Overall | None:
         one = channel.overall
         level = round(one.level_dbfs, 1) if math.isfinite(one.level_dbfs) else None
         return _strongest(one.labels, one.posteriors, level)
-    if isinstance(channel.result, StreamResult) and channel.result.points:
-        points = channel.result.points
-        weights = [(one.end_s - one.start_s) * one.speech_share for one in points]
-        mean = np.average(np.array([one.posteriors for one in points]), axis=0, weights=weights)
-        return _strongest(channel.result.labels, mean, None)
     return None
 
 

@@ -13,7 +13,14 @@ from ser_engine.events import Gap, Point, Segment
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.types import FloatArray
 
-__all__ = ["FrameResult", "Result", "StreamResult", "UtteranceResult"]
+__all__ = [
+    "FrameResult",
+    "Result",
+    "StreamResult",
+    "UtteranceResult",
+    "rounded",
+    "scores_of",
+]
 
 _DIGITS = 6
 
@@ -57,7 +64,7 @@ class UtteranceResult:
             "granularity": "utterance",
         }
         if scores:
-            body["scores"] = _scores(self.labels, self.posteriors)
+            body["scores"] = scores_of(self.labels, self.posteriors)
         return body
 
 
@@ -98,7 +105,7 @@ class FrameResult:
                 "score": round(float(row[winner]), _DIGITS),
             }
             if scores:
-                frame["scores"] = _scores(self.labels, row)
+                frame["scores"] = scores_of(self.labels, row)
             frames.append(frame)
         return frames
 
@@ -151,16 +158,20 @@ class StreamResult:
             "widened": point.widened,
         }
         if scores:
-            body["scores"] = _scores(self.labels, point.posteriors)
+            body["scores"] = scores_of(self.labels, point.posteriors)
         return body
 
 
 Result = UtteranceResult | FrameResult | StreamResult
 
 
-def _scores(
+def rounded(value: float) -> float:
+    """Return a posterior as JSON has it."""
+    return round(float(value), _DIGITS)
+
+
+def scores_of(
     labels: Sequence[str], posteriors: Sequence[float] | npt.NDArray[np.float64]
 ) -> dict[str, float]:
-    return {
-        label: round(float(value), _DIGITS) for label, value in zip(labels, posteriors, strict=True)
-    }
+    """Return the posterior of every class, as JSON has it."""
+    return {label: rounded(value) for label, value in zip(labels, posteriors, strict=True)}

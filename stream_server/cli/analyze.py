@@ -138,7 +138,7 @@ def _analyze_all(
 ) -> tuple[list[Analysis], bool]:
     from rich.console import Console
 
-    from ser_engine.offline import UtteranceResult, analyze_file
+    from ser_engine.offline import analyze
     from stream_server.cli.analyze_view import Analysis
 
     console = Console(stderr=True)
@@ -147,21 +147,18 @@ def _analyze_all(
     for path in files:
         try:
             with console.status(f"analysing {path.name}"):
-                results = analyze_file(
-                    engine, path, granularity.value, config, embeddings=embeddings
+                found = analyze(
+                    path, granularity.value, engine=engine, config=config, embeddings=embeddings
                 )
         except SerEngineError as error:
             _note(str(error))
             failed = True
             continue
-        for channel, result in enumerate(results, start=1):
-            analyses.append(analysis := Analysis(path, channel, len(results), result))
-            silent_below = config.vad.min_level_dbfs
-            if isinstance(result, UtteranceResult) and result.level_dbfs < silent_below:
-                _note(
-                    f"{analysis.title}: silence ({result.level_dbfs:.0f} dBFS); a result for"
-                    " silence means nothing"
-                )
+        for number, channel in enumerate(found.channels, start=1):
+            analysis = Analysis(path, number, len(found.channels), channel.result)
+            analyses.append(analysis)
+            for warning in channel.warnings:
+                _note(f"{analysis.title}: {warning.code}: {warning.message}")
     return analyses, failed
 
 

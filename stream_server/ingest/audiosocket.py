@@ -26,7 +26,7 @@ from stream_server.protocol.audiosocket import (
     KeyPressed,
     LegOver,
 )
-from stream_server.protocol.call_metadata import KEY_MARK
+from stream_server.protocol.call_spec import DTMF_MARK
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.results import CloseReason
 
@@ -264,7 +264,7 @@ class _Connection:
                     self._has_audio = True
                 case KeyPressed():
                     assert self._call is not None, "the leg is identified first"
-                    await self._call.mark(KEY_MARK)
+                    await self._call.mark(DTMF_MARK)
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason

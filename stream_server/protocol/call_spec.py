@@ -15,7 +15,17 @@ from stream_server.protocol.client_messages import ChannelSpec, Start
 from stream_server.protocol.start_check import MAX_METADATA_ENTRIES, MAX_TEXT_LENGTH, check_start
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["ROLES_PARAMETER", "call_spec", "fitting_text", "roles_of"]
+__all__ = [
+    "DTMF_MARK",
+    "ROLES_PARAMETER",
+    "call_spec",
+    "fitting_metadata",
+    "fitting_text",
+    "roles_of",
+]
+
+DTMF_MARK = "dtmf"
+"""Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
 
 ROLES_PARAMETER = "roles"
 """Custom parameter that says who speaks on the inbound and on the outbound track, e.g.
@@ -64,7 +74,7 @@ def call_spec(
             sample_rate=audio_format.sample_rate_hz,
             channels=tuple(ChannelSpec(role=role) for role in roles),
             name=fitting_text(name),
-            metadata=_metadata(details),
+            metadata=fitting_metadata(details),
             wants=(),
         )
     )
@@ -75,7 +85,8 @@ def fitting_text(text: str) -> str:
     return _UNFIT.sub(" ", text[:MAX_TEXT_LENGTH])
 
 
-def _metadata(details: Mapping[str, object]) -> dict[str, str]:
+def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
+    """Return the texts, numbers and truth values of ``details``, as many as a stream may have."""
     metadata: dict[str, str] = {}
     for key, value in details.items():
         if isinstance(value, bool):

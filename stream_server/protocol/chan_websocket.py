@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from stream_server.protocol.audio_format import Encoding
-from stream_server.protocol.call_metadata import KEY_MARK, call_metadata, clean_text
+from stream_server.protocol.call_spec import DTMF_MARK, fitting_metadata, fitting_text
 from stream_server.protocol.client_messages import ChannelSpec, Mark, Start
 from stream_server.protocol.dialect import AudioData, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
@@ -103,7 +103,7 @@ class ChanWebSocketDialect:
             return [AudioData(message)]
         event, fields = _parse(message)
         if event == _KEY_PRESSED and self.start is not None:
-            return [Mark(name=KEY_MARK)]
+            return [Mark(name=DTMF_MARK)]
         if event != _START:
             return []
         if self.start is not None:
@@ -132,12 +132,12 @@ class ChanWebSocketDialect:
         said = {"platform": PLATFORM, **{key: fields.get(key) for key in _METADATA}}
         if isinstance(variables, Mapping):
             said |= {key: value for key, value in variables.items() if key not in said}
-        metadata = call_metadata(said)
+        metadata = fitting_metadata(said)
         start = Start(
             encoding=encoding,
             sample_rate=rate_hz,
             channels=(ChannelSpec(role=self._role),),
-            name=clean_text(self._name)
+            name=fitting_text(self._name)
             or metadata.get("channel_id")
             or metadata.get("connection_id", ""),
             metadata=metadata,

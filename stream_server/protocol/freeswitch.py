@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
-from stream_server.protocol.call_metadata import call_metadata, clean_text
+from stream_server.protocol.call_spec import fitting_metadata, fitting_text
 from stream_server.protocol.client_messages import ChannelSpec, Stop
 from stream_server.protocol.dialect import Inbound
 from stream_server.protocol.encoding import ResultEncoder
@@ -171,8 +171,8 @@ class FreeSwitchDialect:
         start = start_from_query(query)
         if "roles" not in self._query:
             start = msgspec.structs.replace(start, channels=self._with_roles(start.channels, mix))
-        name = start.name or clean_text(_first(metadata, _CALL_NAMES) or "")
-        said = call_metadata({"platform": PLATFORM, **start.metadata, **metadata})
+        name = start.name or fitting_text(_first(metadata, _CALL_NAMES) or "")
+        said = fitting_metadata({"platform": PLATFORM, **start.metadata, **metadata})
         return check_start(msgspec.structs.replace(start, name=name, metadata=said))
 
     def _with_roles(

@@ -15,7 +15,7 @@ from typing import Any
 
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.bad_messages import BadMessages
-from stream_server.protocol.call_spec import call_spec, fitting_text, roles_of
+from stream_server.protocol.call_spec import DTMF_MARK, call_spec, fitting_text, roles_of
 from stream_server.protocol.client_messages import Mark, Stop
 from stream_server.protocol.dialect import Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
@@ -33,10 +33,7 @@ from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
 from stream_server.protocol.tracks import TrackAligner
 
-__all__ = ["DTMF_MARK", "MediaStreamDialect"]
-
-DTMF_MARK = "dtmf"
-"""Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
+__all__ = ["MediaStreamDialect"]
 
 _USUAL_RATE_HZ = 8_000
 

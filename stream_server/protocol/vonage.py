@@ -16,7 +16,7 @@ from typing import Any
 
 from stream_server.protocol.audio_format import AudioFormat
 from stream_server.protocol.bad_messages import BadMessages
-from stream_server.protocol.call_spec import call_spec, roles_of
+from stream_server.protocol.call_spec import DTMF_MARK, call_spec, roles_of
 from stream_server.protocol.client_messages import Mark
 from stream_server.protocol.dialect import AudioData, Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError, shown
@@ -26,7 +26,6 @@ from stream_server.protocol.loose_json import (
     parse_json_object,
     unexpected_message,
 )
-from stream_server.protocol.media_stream import DTMF_MARK
 from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
 

@@ -8,9 +8,9 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.events import Event, GapReason, Point
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES
+from ser_engine.quality import Finding, QualityMonitor
 from ser_engine.streaming import ChannelStream, make_detector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
-from stream_server.audio.quality import Finding, QualityMonitor
 from stream_server.protocol.results import ChannelSummary, Warning
 from stream_server.session.result_log import ResultLog
 from stream_server.session.tally import Tally

@@ -14,6 +14,7 @@ from training.clips import CORPORA, read_clip, read_clips
 
 SUMMARY = {
     *(f"uar_{corpus}{suffix}" for corpus in CORPORA for suffix in ("", "_2s", "_mulaw8k")),
+    *(f"telephone_cost_{corpus}" for corpus in CORPORA),
     *(f"uar4_{corpus}_left_out" for corpus in CORPORA),
     *("eder", "label_delay_s", "label_changes_found", "ece", "window_4s_ms_1core"),
 }

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dashboard.analysis import Analysis
 from dashboard.config import AnalyseConfig
 from dashboard.jobs import Job, Jobs
-from ser_engine.offline import FrameResult
+from ser_engine.offline import FileAnalysis, FrameResult
 from tests.support.dashboard_lab import FakeAnalyse, make_analysis
 from tests.support.virtual_time import virtual_time
 
@@ -65,7 +64,7 @@ async def test_a_job_that_works_does_not_expire():
 class LargeAnalyse(FakeAnalyse):
     """Gives results of 10 MB."""
 
-    async def __call__(self, path: Path, *_: object) -> Analysis:
+    async def __call__(self, path: Path, *_: object) -> FileAnalysis:
         analysis = make_analysis("frame")
         (channel, _second) = analysis.channels
         assert isinstance(channel.result, FrameResult)

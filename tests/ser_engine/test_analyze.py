@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import soundfile
 
 import ser_engine
-from ser_engine import factory
-from ser_engine.offline import FrameResult, StreamResult, UtteranceResult
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
 from tests.ser_engine.streaming.streams import make_audio
 
 
@@ -23,14 +24,17 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_utterance_and_frames_agree(
-    recording: Path, tiny_checkpoint_dir: Path, monkeypatch: pytest.MonkeyPatch
+    recording: Path, tiny_checkpoint_dir: Path, tmp_path: Path
 ) -> None:
-    # The one runtime that needs no preparation, which would be kept in the user's folder.
-    monkeypatch.setattr(factory, "choose_runtime", lambda config, device: "torch")
-    model = str(tiny_checkpoint_dir)
-    (utterance,) = ser_engine.analyze(recording, model=model)
-    (frames,) = ser_engine.analyze(recording, "frame", model=model)
-    (stream,) = ser_engine.analyze(recording, "stream", model=model)
+    # What is prepared of the model would be kept in the user's folder otherwise.
+    model = ModelConfig(
+        str(tiny_checkpoint_dir), models_dir=str(tmp_path / "models"), device="cpu", runtime="torch"
+    )
+    config = EngineConfig(model=model)
+    utterance, frames, stream = (
+        ser_engine.analyze(recording, granularity, config=config).channels[0].result
+        for granularity in get_args(Granularity)
+    )
     assert isinstance(utterance, UtteranceResult)
     assert isinstance(frames, FrameResult)
     assert isinstance(stream, StreamResult)

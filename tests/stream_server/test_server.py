@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.errors import ConfigError
 from ser_engine.factory import build_engine
 from ser_engine.offline import StreamResult, analyze_file
+from stream_server import server as server_module
 from stream_server.alerts.rule import AlertRule, AlertsConfig
 from stream_server.config import (
     AccessConfig,
@@ -280,6 +282,21 @@ async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
         with pytest.raises(OSError, match=f"^{expected}"):
             async with Server(ENGINE, config):
                 pass
+
+
+async def test_the_default_port_for_asterisk_may_be_another_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = AudioSocketConfig(port=other.getsockname()[1])
+        monkeypatch.setattr(server_module, "AudioSocketConfig", lambda: taken)
+        config = replace(settings(tmp_path), telephony=TelephonyConfig(audiosocket=taken))
+        with capture_logs() as logs:
+            async with Server(ENGINE, config) as server:
+                assert server.audiosocket_port is None
+    (line,) = (line for line in logs if line["event"] == "audiosocket_not_listening")
+    assert "address already in use" in line["reason"]
+    assert line["log_level"] == "warning"
 
 
 async def test_an_address_that_cannot_be_had_is_said_at_once():

@@ -14,7 +14,6 @@ import numpy as np
 from aiohttp import ClientWebSocketResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from dashboard.analysis import Analysis, ChannelAnalysis, QualityWarning
 from dashboard.app import Dashboard
 from dashboard.backend import (
     AnalysisError,
@@ -27,7 +26,18 @@ from dashboard.backend import (
 )
 from dashboard.config import DashboardConfig
 from dashboard.status import StreamStatus
-from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
+from ser_engine.labels import LabelSet
+from ser_engine.offline import (
+    AnalysisOptions,
+    ChannelAnalysis,
+    FileAnalysis,
+    FrameResult,
+    Granularity,
+    QualityWarning,
+    StreamResult,
+    UtteranceResult,
+)
+from ser_engine.types import ModelInfo
 from stream_server.access import Access
 from stream_server.bus import LocalBus
 from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
@@ -36,7 +46,6 @@ from stream_server.feed.source import FeedSource, History
 from stream_server.http.app import make_app
 from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
-from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.results import Result
 from stream_server.protocol.server_messages import LabelName
 from stream_server.recording import Recordings
@@ -48,7 +57,7 @@ __all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashbo
 Client = TestClient[web.Request, web.Application]
 
 
-def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -> Analysis:
+def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -> FileAnalysis:
     """Return what a file with two channels gave."""
     logits = np.zeros((num_frames, len(LABELS)), dtype=np.float32)
     logits[:, 2] = 3.0
@@ -74,9 +83,11 @@ def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -
         )
     warning = QualityWarning(code="clipping", message="loud", at_s=1.0)
     channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
-    return Analysis(
-        model=ModelNotice(name="fake", licence="none", notice="A fake model."),
-        labels=tuple(LabelName(name=name, name_zh=name) for name in LABELS),
+    labels = LabelSet.from_tokens(LABELS)
+    return FileAnalysis(
+        name="fake.wav",
+        model=ModelInfo("fake", "nowhere", "none", "", labels, 3, notice="A fake model."),
+        options=AnalysisOptions(granularity, embeddings=granularity == "frame"),
         duration_s=num_frames * 0.02,
         rate_hz=16_000,
         channels=(channel, channel),
@@ -103,8 +114,8 @@ class FakeAnalyse:
     cancelled: int = 0
 
     async def __call__(
-        self, path: Path, granularity: Granularity, progress: Callable[[float], None]
-    ) -> Analysis:
+        self, path: Path, options: AnalysisOptions, progress: Callable[[float], None]
+    ) -> FileAnalysis:
         self.seen.append(path.read_bytes())  # noqa: ASYNC240 - a few bytes
         self.paths.append(path)
         self.running += 1
@@ -121,7 +132,7 @@ class FakeAnalyse:
             raise AnalysisError("got text, expected audio")
         if self.seen[-1].startswith(b"bug"):
             raise ZeroDivisionError
-        return make_analysis(granularity)
+        return make_analysis(options.granularity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,4 +80,5 @@ class LevelDetector:
         audio = np.concatenate([self._rest, samples])
         whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
         self._rest = audio[whole:]
-        return [bool(cell.any()) for cell in audio[:whole].reshape(-1, HOP_SAMPLES)]
+        cells = audio[:whole].reshape(-1, HOP_SAMPLES)
+        return [bool(level) for level in np.abs(cells).max(axis=1, initial=0.0)]

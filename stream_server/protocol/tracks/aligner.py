@@ -71,21 +71,16 @@ class TrackAligner:
         if not 0 <= channel < len(self._tracks):
             raise ValueError(f"got channel {channel}, expected 0 to {len(self._tracks) - 1}")
         payload = payload[: len(payload) - len(payload) % self._format.bytes_per_sample]
-        starts = [
-            track.latest_start
-            for index, track in enumerate(self._tracks)
-            if index != channel and track.latest_start is not None
-        ]
         self._tracks[channel].put(
-            payload, _bounded(at_tick), _bounded(number), max(starts, default=None)
+            payload, _bounded(at_tick), _bounded(number), self._beside(channel)
         )
         self._give_up()
         return self._take()
 
     def flush(self) -> list[AudioData]:
         """Return everything that is held; channels that end earlier are lost to the end."""
-        for track in self._tracks:
-            track.flush()
+        for channel, track in enumerate(self._tracks):
+            track.flush(self._beside(channel))
         ends = [track.filled for track in self._tracks if track.filled is not None]
         if not ends:
             return []
@@ -98,6 +93,15 @@ class TrackAligner:
     def stats(self) -> TrackStats:
         """What became of the packets so far."""
         return TrackStats(tuple(track.stats for track in self._tracks))
+
+    def _beside(self, channel: int) -> int | None:
+        """Return where the other channels are; None: nowhere yet."""
+        starts = [
+            track.latest_start
+            for index, track in enumerate(self._tracks)
+            if index != channel and track.latest_start is not None
+        ]
+        return max(starts, default=None)
 
     def _give_up(self) -> None:
         """Let be lost what other channels are too far ahead of."""

@@ -66,11 +66,9 @@ class OffsetFilter:
             self._end_block((self._block_start + tick) / 2)
 
     def shift(self, offset: int) -> None:
-        """Let all offsets so far be greater by ``offset``: the times are read differently."""
+        """Let the latest offsets be greater by ``offset``: their times were read wrongly."""
         self._block = [each + offset for each in self._block]
         self._latest = deque((each + offset for each in self._latest), self._latest.maxlen)
-        self._kept = [(tick, each + offset) for tick, each in self._kept]
-        self._pending = [(tick, each + offset) for tick, each in self._pending]
         if self.offset is not None:
             self.offset += offset
 

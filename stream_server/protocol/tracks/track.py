@@ -10,9 +10,8 @@ What is far off is more than the *tolerance*: three quarters of a packet, 10 ms 
 of the media; the whole wait for times of arrival, as a delay is nothing unusual there. A packet
 whose number or time leaves a hole waits until what is missing comes, or ``wait`` of audio has come
 since, on this channel or another. If every packet that came by then is as far off, it is a hole;
-if one is in its place, it was noise. What is less far off, but lastingly, is drift, and is made up
-for by single samples (a controlled slip, as ITU-T G.822 calls it for whole frames), at most one a
-packet, outside a dead band of :data:`DEAD_BAND_MS`.
+if one is in its place, it was noise. What is less far off, but lastingly, is drift: see
+:mod:`~stream_server.protocol.tracks.slip`.
 
 **What makes no sense.** A hole is at most :data:`MAX_HOLE_S` long; a time further ahead is not
 believed, and the packet follows the last at once. Times or numbers that lie back are those of late
@@ -26,15 +25,14 @@ from collections import deque
 from statistics import median_low
 
 from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.tracks.offset import OffsetFilter, TickSource
+from stream_server.protocol.tracks.offset import TickSource
 from stream_server.protocol.tracks.order import MAX_HELD_PACKETS, Order, Packet
 from stream_server.protocol.tracks.run import Run, take
+from stream_server.protocol.tracks.slip import Slip
 from stream_server.protocol.tracks.stats import ChannelTrack
 
-__all__ = ["DEAD_BAND_MS", "MAX_HOLE_S", "MAX_LATE_S", "Track"]
+__all__ = ["MAX_HOLE_S", "MAX_LATE_S", "Track"]
 
-DEAD_BAND_MS = 3
-"""Offset from which on samples are put in or left out, until a third of it is left."""
 MAX_HOLE_S = 300
 """Longest hole that one packet's time is believed."""
 MAX_LATE_S = 1
@@ -68,15 +66,14 @@ class Track:
         self._wait = wait_samples
         self._is_arrival = source == "arrival"
         self._order = Order(by_time=source == "media")
-        self._offsets = OffsetFilter(self._rate_hz, source)
+        self._slip = Slip(self._rate_hz, self._sample_bytes, source)
+        self._beside: int | None = None  # where other channels are
         self._shift = 0  # from the platform's times to positions
-        self._slipped = 0  # samples put in, less those left out
-        self._is_slipping = False
         self._usual = 0  # samples of a packet
         self._late_samples = 0  # in a row
         self._lost_spans: deque[range] = deque(maxlen=_MAX_LOST_SPANS)
         self._packets = self._received = self._lost_samples = 0
-        self._late = self._jumps = self._slips = self._lost_by_time = 0
+        self._late = self._jumps = self._lost_by_time = 0
 
     @property
     def start(self) -> int | None:
@@ -101,10 +98,10 @@ class Track:
             duplicate=order.duplicate,
             reordered=order.reordered,
             jumps=self._jumps + order.restarts,
-            slips=self._slips,
+            slips=self._slip.count,
             received_ms=round(self._received / rate_khz),
             lost_ms=round(self._lost_samples / rate_khz),
-            drift_ppm=self._offsets.drift_ppm,
+            drift_ppm=self._slip.offsets.drift_ppm,
         )
 
     def put(
@@ -119,6 +116,7 @@ class Track:
             beside: where other channels are, for a packet whose place nothing else tells; None:
                 nowhere yet.
         """
+        self._beside = beside
         num_samples = len(payload) // self._sample_bytes
         self._packets += 1
         self._received += num_samples
@@ -126,32 +124,35 @@ class Track:
         if self._usual == 0:
             self._usual = num_samples
         if self.position is None and not self.is_waiting:
-            self._begin(packet, beside)
+            self._begin(packet)
         if number is None and self._is_old(packet):
             return
         if self._order.put(packet, number):
             while self.is_waiting:
                 self._resolve()
             self._order.restart(packet)
-        self._release(beside)
+        self._release()
         while self.is_waiting and (
             self._order.held_samples >= self._wait or len(self._order.held) >= MAX_HELD_PACKETS
         ):
             self._resolve()
-            self._release(beside)
+            self._release()
 
     def force(self, limit: int) -> None:
         """Wait no more for anything before ``limit``: what is missing there is lost."""
+        if self.position is None:
+            self._beside = limit
         while self.is_waiting and (self.position is None or self.position < limit):
             self._resolve()
-            self._release(None)
+            self._release()
         self.fill(limit)
 
-    def flush(self) -> None:
-        """Place everything that is held."""
+    def flush(self, beside: int | None) -> None:
+        """Place everything that is held; ``beside`` is that of :meth:`put`."""
+        self._beside = beside
         while self.is_waiting:
             self._resolve()
-            self._release(None)
+            self._release()
 
     def begin(self, origin: int) -> None:
         """Let the clock begin at ``origin``, which is not after any packet placed so far."""
@@ -179,15 +180,19 @@ class Track:
 
     # -- order ------------------------------------------------------------------------------------
 
-    def _begin(self, packet: Packet, beside: int | None) -> None:
+    def _begin(self, packet: Packet) -> None:
         if packet.at_tick is None:
-            known = [tick for tick in (beside, self.filled) if tick is not None]
+            known = [tick for tick in (self._beside, self.filled) if tick is not None]
             self.position = max(known, default=0)
         elif not self._is_arrival:
-            self.position = packet.at_tick
-            if beside is not None and abs(self.position - beside) > MAX_HOLE_S * self._rate_hz:
-                self._take_up(beside)
+            self._begin_at(packet.at_tick)
         # Of times of arrival the first may be delayed more than others: it waits for some.
+
+    def _begin_at(self, position: int) -> None:
+        self.position = position
+        beside = self._beside
+        if beside is not None and abs(position - beside) > MAX_HOLE_S * self._rate_hz:
+            self._take_up(beside)
 
     def _is_old(self, packet: Packet) -> bool:
         """Whether the time of a packet without a number says that it is late or came already."""
@@ -200,8 +205,8 @@ class Track:
         if self._late_samples > MAX_LATE_S * self._rate_hz:
             self._late_samples = 0
             self._jumps += 1
-            self.flush()
-            self._read_times_anew(self.position - start)
+            self.flush(self._beside)
+            self._shift += self.position - start
             return False
         centre = start + packet.num_samples // 2
         if any(centre in span for span in self._lost_spans):
@@ -210,7 +215,7 @@ class Track:
             self._order.duplicate += 1
         return True
 
-    def _release(self, beside: int | None) -> None:
+    def _release(self) -> None:
         """Place what is in its place."""
         held = self._order.held
         while held and self.position is not None:
@@ -219,7 +224,7 @@ class Track:
                 return
             for _ in range(in_place):
                 self._order.give_up_missing(are_lost=False)
-                self._place(self._order.pop(), beside)
+                self._place(self._order.pop())
 
     def _num_in_place(self) -> int:
         """Return how many of the packets held can be placed without a hole before them."""
@@ -255,26 +260,28 @@ class Track:
         """Wait no more for what is missing before the first packet held: make the hole."""
         if self.position is None:
             # Times of arrival: the packet that was delayed least says where the first belongs.
-            position = min(off for off in self._deviations(0) if off is not None)
-            self.position = position
+            self._begin_at(min(off for off in self._deviations(0) if off is not None))
             return
         missing = self._order.num_missing
         hole = missing * self._usual
         known = [off for off in self._deviations(self.position) if off is not None]
         if known:
             off = min(known) if self._is_arrival else median_low(known)
+            if self._is_arrival and known[0] - known[-1] > self._order.held_samples // 2:
+                # What was delayed comes all at once: the delay shrinks, a hole would stay.
+                off = hole
             if abs(off - hole) > self._tolerance(self._usual):
                 hole = self._whole_packets(max(0, off))
         if hole > MAX_HOLE_S * self._rate_hz:
             self._jumps += 1
             hole = 0
             if known:
-                self._read_times_anew(-known[0])
+                self._shift -= known[0]
         if not missing and hole:
             self._lost_by_time += max(1, round(hole / max(self._usual, 1)))
         self._order.give_up_missing(are_lost=hole > 0)
         self.position += hole
-        self._place(self._order.pop(), None)
+        self._place(self._order.pop())
 
     def _whole_packets(self, hole: int) -> int:
         """Return ``hole`` without its noise, where it is about a number of packets long."""
@@ -292,7 +299,7 @@ class Track:
 
     # -- place ------------------------------------------------------------------------------------
 
-    def _place(self, packet: Packet, beside: int | None) -> None:
+    def _place(self, packet: Packet) -> None:
         assert self.position is not None, "there is no place before the first"
         has_time = packet.at_tick is not None
         filled = self.position if self.filled is None else self.filled
@@ -304,14 +311,17 @@ class Track:
                 self._observe(packet)
                 self.position += packet.num_samples
                 return
-            self._take_up(filled if beside is None else max(beside, filled))
+            self._take_up(filled if self._beside is None else max(self._beside, filled))
         self._late_samples = 0
         self._observe(packet)
         if self.filled is None:
             self.filled = self.position
         self.fill(self.position)
         self.latest_start = self.position
-        data = self._slip(packet.payload) if has_time else packet.payload
+        data = packet.payload
+        if has_time:
+            self._check_times()
+            data = self._slip.apply(data)
         cut = (self.filled - self.position) * self._sample_bytes
         self.position += len(data) // self._sample_bytes
         if len(data) > cut:
@@ -323,33 +333,18 @@ class Track:
     def _observe(self, packet: Packet) -> None:
         if packet.at_tick is not None and self.position is not None:
             off = packet.at_tick + self._shift - self.position
-            self._offsets.add(self.position, off + self._slipped)
+            self._slip.observe(self.position, off)
 
-    def _slip(self, payload: bytes) -> bytes:
-        """Put a sample in or leave one out, where the channel has drifted."""
-        offset = self._offsets.offset
-        if offset is None:
-            return payload
-        off = offset - self._slipped
-        band = DEAD_BAND_MS * self._rate_hz / 1000
-        if abs(off) > max(self._wait, band) and not self._is_arrival:
-            # Single samples would take too long: times and numbers contradict each other.
+    def _check_times(self) -> None:
+        """Read times differently where they lastingly contradict the numbers.
+
+        Single samples would take too long for it. Times of arrival are late, not wrong.
+        """
+        off = round(self._slip.off)
+        if abs(off) > self._wait and not self._is_arrival:
             self._jumps += 1
-            self._read_times_anew(-round(off))
-            return payload
-        self._is_slipping = abs(off) > (band / 3 if self._is_slipping else band)
-        if not self._is_slipping or len(payload) <= self._sample_bytes:
-            return payload
-        self._slips += 1
-        if off > 0:
-            self._slipped += 1
-            return payload + payload[-self._sample_bytes :]
-        self._slipped -= 1
-        return payload[: -self._sample_bytes]
-
-    def _read_times_anew(self, difference: int) -> None:
-        self._shift += difference
-        self._offsets.shift(difference)
+            self._shift -= off
+            self._slip.offsets.shift(-off)
 
     def _take_up(self, position: int) -> None:
         """Go on at ``position``, whatever times say: they are read differently from now on."""

@@ -148,7 +148,7 @@ def test_silence_is_pointed_out(tmp_path: Path, capsys: Captured):
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
     assert run(tmp_path / "a.wav", "--json") == 0
     captured = capsys.readouterr()
-    assert "silence (-inf dBFS); a result for silence means nothing" in captured.err
+    assert "silent: silence: the level is -120 dBFS" in captured.err
     json.loads(captured.out)
 
 

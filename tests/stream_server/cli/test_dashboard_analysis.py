@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from dashboard.analysis import Analysis
 from dashboard.backend import AnalysisError
 from dashboard.config import AnalyseConfig
 from ser_engine.batching import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.offline import (
+    AnalysisOptions,
+    FileAnalysis,
     FrameResult,
     Granularity,
     StreamResult,
@@ -22,7 +24,7 @@ from ser_engine.offline import (
     analyze_file,
 )
 from ser_engine.types import Window
-from stream_server.cli.dashboard_analysis import PoolAnalyser
+from stream_server.cli.dashboard_analysis import MAX_IN_FLIGHT, PoolAnalyser
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
 
@@ -43,9 +45,10 @@ async def analyse(
     granularity: Granularity = "utterance",
     engine: LabEngine | None = None,
     config: AnalyseConfig | None = None,
-) -> Analysis:
+) -> FileAnalysis:
     analyser = PoolAnalyser(engine or LabEngine(), config or AnalyseConfig(max_pass_s=30))
-    return await analyser(path, granularity, lambda progress: None)
+    options = AnalysisOptions(granularity, embeddings=True)
+    return await analyser(path, options, lambda progress: None)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -89,7 +92,7 @@ async def test_the_engine_is_given_back_and_forgets(call: Path):
 async def test_progress_grows(call: Path):
     told: list[float] = []
     analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
-    await analyser(call, "stream", told.append)
+    await analyser(call, AnalysisOptions("stream"), told.append)
     assert told == sorted(told)
     assert 0 < told[-1] < 1
 
@@ -154,6 +157,52 @@ class StuckEngine(LabEngine):
         self.asked.set()
         await asyncio.Event().wait()
         raise WindowError("not reached")
+
+
+class HoldingEngine(LabEngine):
+    """Holds its answers back until a test lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.in_flight = self.most_in_flight = 0
+
+    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.asked.set()
+        try:
+            await self.gate.wait()
+            return await super().submit(window, priority)
+        finally:
+            self.in_flight -= 1
+
+
+async def test_few_windows_are_in_flight_and_no_thread_waits_for_them(call: Path):
+    """The only thread there is has time for others while the engine holds its answers."""
+    engine = HoldingEngine()
+    with ThreadPoolExecutor(max_workers=1) as one_thread:
+        asyncio.get_running_loop().set_default_executor(one_thread)
+        task = asyncio.create_task(analyse(call, engine=engine, config=AnalyseConfig(max_pass_s=1)))
+        await engine.asked.wait()
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: 1) == 1
+        engine.gate.set()
+        analysis = await task
+    assert engine.most_in_flight == MAX_IN_FLIGHT
+    assert len(analysis.channels[0].segments) > MAX_IN_FLIGHT
+
+
+async def test_a_file_that_is_stopped_is_left_and_its_windows_withdrawn(call: Path):
+    engine = HoldingEngine()
+    task = asyncio.create_task(analyse(call, engine=engine))
+    await engine.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.in_flight == 0
+    assert engine.released == 1
 
 
 async def test_it_can_be_stopped_while_it_waits_for_the_engine(call: Path):

@@ -184,7 +184,6 @@ def test_noise_of_times_moves_nothing() -> None:
         for c in range(2)
     ]
     pieces = put_all(aligner, packets)
-    _first, _second = channels(pieces)
     for channel in (0, 1):
         assert sum(end - start for start, end in lost(pieces, channel)) <= 120
         assert aligner.stats.channels[channel].lost == 0

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.config import VadConfig
+from ser_engine.quality import QualityMonitor
 from ser_engine.resample import Resampler
 from ser_engine.streaming import EverythingIsSpeech, make_detector
 from ser_engine.types import FloatArray
-from stream_server.audio.quality import QualityMonitor
 from tests.support.fake_engine import LevelDetector
 
 if TYPE_CHECKING:

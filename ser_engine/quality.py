@@ -28,6 +28,8 @@ MEMORY_S = 10
 """Audio that a judgement rests on: long enough for a few words of everybody who pauses."""
 MIN_SPEECH_CELLS = 100
 """Speech a judgement of its level or spectrum takes: 2 s."""
+MIN_SPEECH_CELLS_OF_A_FILE = 25
+"""The same where no more will come: 0.5 s."""
 
 CLIP_LEVEL = 0.975
 """Samples from here on count as clipped: just below what mu-law can say at most, 0.980."""
@@ -80,6 +82,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Second:
+    samples: int
     clipped: int
     powers: npt.NDArray[np.float64]
     speech: npt.NDArray[np.bool_]
@@ -107,6 +110,7 @@ class QualityMonitor:
         self._wrong: set[QualityCode] = {"narrow_band"} if self._is_telephone else set()
         self._band_changes: deque[tuple[int, bool]] = deque([(0, self._is_telephone)])
         self._findings: list[Finding] = []
+        self._has_judged_speech = False
         if self._is_telephone:
             self._tell("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
 
@@ -123,8 +127,18 @@ class QualityMonitor:
             if self._filled == SAMPLE_RATE_HZ:
                 self._filled = 0
                 flags_of_second, self._flags = self._flags[:_CELLS], self._flags[_CELLS:]
-                self._judge(flags_of_second)
+                self._judge(_measure(self._audio, flags_of_second))
         return flags
+
+    def finish(self) -> None:
+        """Judge what is left: a recording may be too short for a verdict otherwise."""
+        cells = self._filled // HOP_SAMPLES
+        if cells:
+            rest, self._filled = self._audio[: cells * HOP_SAMPLES], 0
+            enough = MIN_SPEECH_CELLS if self._has_judged_speech else MIN_SPEECH_CELLS_OF_A_FILE
+            self._judge(_measure(rest, self._flags[:cells]), enough)
+        elif self._seconds and not self._has_judged_speech:
+            self._judge(self._seconds.pop(), MIN_SPEECH_CELLS_OF_A_FILE)
 
     def reset(self) -> None:
         """Begin a new cell with the next sample; a second that is not whole is left out."""
@@ -150,16 +164,17 @@ class QualityMonitor:
             changes.popleft()
         return changes[0][1]
 
-    def _judge(self, flags: list[bool]) -> None:
-        self._seconds.append(_measure(self._audio, flags))
+    def _judge(self, newest: _Second, min_speech_cells: int = MIN_SPEECH_CELLS) -> None:
+        self._seconds.append(newest)
         seconds = self._seconds
-        clipped = sum(each.clipped for each in seconds) / (len(seconds) * SAMPLE_RATE_HZ)
+        clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
         if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
             self._tell("clipping", f"{clipped:.1%} of the samples reach full scale")
         powers = np.concatenate([each.powers for each in seconds])
         speech = np.concatenate([each.speech for each in seconds])
-        if int(np.count_nonzero(speech)) < MIN_SPEECH_CELLS:
+        if int(np.count_nonzero(speech)) < min_speech_cells:
             return
+        self._has_judged_speech = True
         level = _dbfs(float(powers[speech].mean()))
         if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
             self._tell("too_quiet", f"speech has a level of {level:.0f} dBFS")
@@ -204,20 +219,21 @@ _REMEDIES: dict[QualityCode, str] = {
 
 
 def _measure(audio: FloatArray, flags: list[bool]) -> _Second:
-    cells = audio.reshape(_CELLS, HOP_SAMPLES)
+    """Measure whole cells, a second of them or less."""
+    cells = audio.reshape(-1, HOP_SAMPLES)
     powers = np.einsum("ij,ij->i", cells, cells).astype(np.float64) / HOP_SAMPLES
-    speech = np.zeros(_CELLS, dtype=np.bool_)
+    speech = np.zeros(len(cells), dtype=np.bool_)
     speech[: len(flags)] = flags
     high_energy = energy = 0.0
     if speech.any():
-        starts = np.arange(0, SAMPLE_RATE_HZ - _FFT + 1, _FFT * _FFT_STRIDE)
+        starts = np.arange(0, len(audio) - _FFT + 1, _FFT * _FFT_STRIDE)
         starts = starts[speech[starts // HOP_SAMPLES]]
         pieces = audio[starts[:, None] + np.arange(_FFT)] * _WINDOW
         spectrum = np.square(np.abs(np.fft.rfft(pieces, axis=1)))
         high_energy = float(spectrum[:, _HIGH_BIN:].sum())
         energy = float(spectrum.sum())
     clipped = int(np.count_nonzero(np.abs(audio) >= CLIP_LEVEL))
-    return _Second(clipped, powers, speech, high_energy, energy)
+    return _Second(len(audio), clipped, powers, speech, high_energy, energy)
 
 
 def _dbfs(power: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ser_engine.config import EngineConfig, OfflineConfig, TimelineConfig, VadConfig
-from ser_engine.errors import AudioError, WindowError
+from ser_engine.errors import AudioError, ConfigError, WindowError
 from ser_engine.offline import (
     FrameResult,
     Granularity,
@@ -130,7 +130,7 @@ def test_an_error_of_the_engine_is_a_gap_of_the_stream() -> None:
 
 
 def test_an_unknown_granularity_is_refused() -> None:
-    with pytest.raises(ValueError, match="got granularity 'word'"):
+    with pytest.raises(ConfigError, match="got granularity 'word'"):
         analyze_channel(FakeEngine(), AUDIO, "word", CONFIG)  # type: ignore[arg-type]
 
 

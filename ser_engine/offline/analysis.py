@@ -1,0 +1,214 @@
+"""What the analysis of a file gives: channels, segments, warnings; as arrays, JSON and tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.offline.listener import QualityWarning
+from ser_engine.offline.options import AnalysisOptions
+from ser_engine.offline.results import (
+    FrameResult,
+    Result,
+    StreamResult,
+    UtteranceResult,
+    rounded,
+    scores_of,
+)
+from ser_engine.offline.segment_scores import UtteranceSegment
+from ser_engine.speakers.diariser import Turn
+from ser_engine.types import ModelInfo
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["ChannelAnalysis", "FileAnalysis", "SpeakerResult"]
+
+_SMALL_BYTES = 16_384
+_EVENT_BYTES = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeakerResult:
+    """One speaker of a channel.
+
+    Attributes:
+        speaker: a name, unique in the channel.
+        turns: when they spoke, in order.
+        speech_s: how long, all turns together.
+        emotion: the strongest class over all of it.
+        confidence: its posterior, 0 to 1.
+        posteriors: float64 ``(classes,)``, sum 1.
+    """
+
+    speaker: str
+    turns: tuple[Turn, ...]
+    speech_s: float
+    emotion: str
+    confidence: float
+    posteriors: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelAnalysis:
+    """One channel of a file.
+
+    Attributes:
+        result: of the granularity asked for.
+        overall: of the whole channel; the same object where that is what was asked for. None
+            (``stream`` only): there is no speech, or the engine could score nothing of it.
+        segments: pieces that tile the channel; a recording that fits into one pass is one.
+        warnings: about its audio, each kind once.
+        speakers: who spoke, where that was asked for.
+    """
+
+    result: Result
+    overall: UtteranceResult | None
+    segments: tuple[UtteranceSegment, ...] = ()
+    warnings: tuple[QualityWarning, ...] = ()
+    speakers: tuple[SpeakerResult, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory it takes."""
+        size = _SMALL_BYTES
+        for segment in self.segments:
+            size += _EVENT_BYTES
+            size += 0 if segment.embedding is None else segment.embedding.nbytes
+        match self.result:
+            case FrameResult(logits=logits, posteriors=posteriors, embeddings=embeddings):
+                size += logits.nbytes + posteriors.nbytes
+                size += 0 if embeddings is None else embeddings.nbytes
+            case StreamResult(points=points, segments=segments, gaps=gaps):
+                size += _EVENT_BYTES * (len(points) + len(segments) + len(gaps))
+        return size
+
+    def to_json(self, *, scores: bool = False) -> dict[str, Any]:
+        """Return everything, times in s."""
+        overall = None if self.overall is None else self.overall.to_json(scores=scores)
+        if overall is not None and self.overall is not None:
+            level = self.overall.level_dbfs
+            overall["level_dbfs"] = round(level, 1) if math.isfinite(level) else None
+        return {
+            "result": self.result.to_json(scores=scores),
+            "overall": overall,
+            "segments": [_segment(each, scores=scores) for each in self.segments],
+            "warnings": [asdict(warning) for warning in self.warnings],
+            "speakers": [self._speaker(each, scores=scores) for each in self.speakers],
+        }
+
+    def _speaker(self, each: SpeakerResult, *, scores: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "speaker": each.speaker,
+            "turns": [{"start": turn.start_s, "end": turn.end_s} for turn in each.turns],
+            "speech_s": round(each.speech_s, 3),
+            "emotion": each.emotion,
+            "confidence": rounded(each.confidence),
+        }
+        if scores:
+            body["scores"] = scores_of(self.result.labels, each.posteriors)
+        return body
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileAnalysis:
+    """A whole file.
+
+    Attributes:
+        name: of the file, as whoever asked calls it.
+        model: that scored it.
+        options: what was asked for, as far as it makes a difference.
+        duration_s: of the recording.
+        rate_hz: sample rate of the file.
+        channels: in their order; never mixed.
+    """
+
+    name: str
+    model: ModelInfo
+    options: AnalysisOptions
+    duration_s: float
+    rate_hz: int
+    channels: tuple[ChannelAnalysis, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory it takes."""
+        return sum(channel.num_bytes for channel in self.channels)
+
+    def to_json(self, *, scores: bool = False, details: bool = False) -> Any:
+        """Return what JSON can hold.
+
+        Without flags, a file with one channel is its bare result: ``emotion``, ``confidence``,
+        ``granularity`` of an utterance, a list of ``time``, ``emotion``, ``score`` of frames. One
+        with several is a list of such results, each with its ``channel``, from 1.
+
+        Args:
+            scores: tell of every class.
+            details: return a document instead, always of one form: file, model, options, and of
+                each channel its ``result``, ``overall``, ``segments``, ``warnings``, ``speakers``.
+        """
+        if details:
+            return self._document(scores=scores)
+        results = [channel.result.to_json(scores=scores) for channel in self.channels]
+        if len(results) == 1:
+            return results[0]
+        return [
+            {"channel": number, **_named(result)} for number, result in enumerate(results, start=1)
+        ]
+
+    def to_dataframe(self, *, segments: bool = False) -> pandas.DataFrame:
+        """Return a table: a row an utterance, frame or point, and a column a class.
+
+        Args:
+            segments: a row a segment instead, whatever the granularity.
+
+        Raises:
+            RuntimeUnavailableError: pandas is not installed.
+        """
+        from ser_engine.offline.tables import frame_of_results, frame_of_segments
+
+        return frame_of_segments(self) if segments else frame_of_results(self)
+
+    def _document(self, *, scores: bool) -> dict[str, Any]:
+        return {
+            "file": self.name,
+            "model": {
+                "name": self.model.name,
+                "licence": self.model.licence,
+                "sha256": self.model.sha256,
+                "notice": self.model.notice,
+            },
+            "options": asdict(self.options),
+            "duration_s": round(self.duration_s, 3),
+            "rate_hz": self.rate_hz,
+            "channels": [
+                {"channel": number, **channel.to_json(scores=scores)}
+                for number, channel in enumerate(self.channels, start=1)
+            ],
+        }
+
+
+def _named(result: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+    if isinstance(result, list):
+        return {"granularity": "frame", "frames": result}
+    return result
+
+
+def _segment(segment: UtteranceSegment, *, scores: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "start": segment.start_s,
+        "end": segment.end_s,
+        "emotion": segment.emotion,
+        "confidence": None if segment.confidence is None else rounded(segment.confidence),
+        "speech": segment.has_speech,
+    }
+    if segment.speaker is not None:
+        body["speaker"] = segment.speaker
+    if scores:
+        posteriors = segment.posteriors
+        body["scores"] = None if posteriors is None else scores_of(segment.labels, posteriors)
+    return body

@@ -1,0 +1,107 @@
+"""Results as pandas data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ser_engine.errors import RuntimeUnavailableError
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.offline.results import FrameResult, Result, StreamResult
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ser_engine.offline.analysis import FileAnalysis
+
+__all__ = ["frame_of_results", "frame_of_segments"]
+
+
+def frame_of_results(analysis: FileAnalysis) -> pandas.DataFrame:
+    """Return a row an utterance, frame or point of every channel, from 1.
+
+    Columns: ``file``, ``channel``, ``start_s``, ``end_s``, ``emotion``, ``confidence`` (of a
+    frame: its score), ``speech_share`` (of a point), and one a class.
+
+    Raises:
+        RuntimeUnavailableError: pandas is not installed.
+    """
+    return _joined(
+        analysis, [_columns(channel.result, analysis.duration_s) for channel in analysis.channels]
+    )
+
+
+def frame_of_segments(analysis: FileAnalysis) -> pandas.DataFrame:
+    """Return a row a segment; ``emotion`` is None where there is no speech. Raises as above."""
+    tables: list[dict[str, Any]] = []
+    for channel in analysis.channels:
+        labels, rows = channel.result.labels, channel.segments
+        nothing = np.full(len(labels), np.nan)
+        posteriors = [nothing if row.posteriors is None else row.posteriors for row in rows]
+        tables.append(
+            {
+                "start_s": [row.start_s for row in rows],
+                "end_s": [row.end_s for row in rows],
+                "emotion": [row.emotion for row in rows],
+                "confidence": [
+                    np.nan if row.confidence is None else row.confidence for row in rows
+                ],
+                "speech": [row.has_speech for row in rows],
+                "speaker": [row.speaker for row in rows],
+                **_classes(labels, posteriors),
+            }
+        )
+    return _joined(analysis, tables)
+
+
+def _columns(result: Result, duration_s: float) -> dict[str, Any]:
+    match result:
+        case FrameResult():
+            winners = result.posteriors.argmax(axis=1)
+            return {
+                "start_s": result.times_s,
+                "end_s": result.times_s + result.hop_samples / SAMPLE_RATE_HZ,
+                "emotion": np.array(result.labels, dtype=object)[winners],
+                "confidence": result.posteriors.max(axis=1),
+                **_classes(result.labels, result.posteriors),
+            }
+        case StreamResult(points=points):
+            return {
+                "start_s": [point.start_s for point in points],
+                "end_s": [point.end_s for point in points],
+                "emotion": [point.label for point in points],
+                "confidence": [point.confidence for point in points],
+                "speech_share": [point.speech_share for point in points],
+                **_classes(result.labels, [point.posteriors for point in points]),
+            }
+    return {
+        "start_s": [0.0],
+        "end_s": [result.num_samples / SAMPLE_RATE_HZ],
+        "emotion": [result.emotion],
+        "confidence": [result.confidence],
+        **_classes(result.labels, [result.posteriors]),
+    }
+
+
+def _classes(labels: Sequence[str], rows: Any) -> dict[str, Any]:
+    posteriors = np.asarray(rows, dtype=np.float64).reshape(-1, len(labels))
+    return {label: posteriors[:, place] for place, label in enumerate(labels)}
+
+
+def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+    try:
+        import pandas
+    except ImportError:
+        raise RuntimeUnavailableError(
+            "got no package pandas, expected it for a data frame; pip install"
+            " 'emotion-monitor[tables]'"
+        ) from None
+    frames = []
+    for number, columns in enumerate(tables, start=1):
+        table = pandas.DataFrame(columns)
+        table.insert(0, "channel", number)
+        table.insert(0, "file", analysis.name)
+        frames.append(table)
+    return pandas.concat(frames, ignore_index=True)

@@ -1,0 +1,85 @@
+"""What docs/files.md says is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_engine import factory
+from ser_engine.config import EngineConfig
+from ser_engine.offline import job, one_call, voices
+from ser_engine.offline.listener import WarningCode
+from ser_engine.types import FloatArray
+from tests.requirements import REPOSITORY
+from tests.support.fake_engine import FakeEngine, LevelDetector
+
+PAGE = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
+
+
+def rows(title: str) -> list[list[str]]:
+    """Return the cells of the table of a section, its head left out."""
+    section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_of_presets():
+    told = {
+        name.strip("`"): (granularity, embeddings == "yes", hop or "20 ms")
+        for name, granularity, embeddings, hop, _ in rows("Presets")
+    }
+    presets = EngineConfig().offline.presets
+    assert told == {
+        name: (preset.granularity, preset.embeddings, f"{preset.frame_hop_ms} ms")
+        for name, preset in presets.items()
+    }
+
+
+def test_the_table_of_warnings():
+    told = {row[0].strip("`") for row in rows("What is wrong with the audio")}
+    assert told == set(get_args(WarningCode))
+
+
+@pytest.mark.needs("pandas")
+def test_the_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
+    monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
+    soundfile.write("call.wav", np.full(32_000, 0.1), 16_000, subtype="FLOAT")
+    names: dict[str, object] = {"paths": ["call.wav", "missing.wav"]}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.split("\n## Python\n")[1], re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, names)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "angry"
+    assert others[0].startswith("call.wav {'emotion': 'angry'")
+    assert others[1] == "missing.wav: there is no such file"
+
+
+def test_the_code_that_tells_speakers_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class OneVoice:
+        name = "one"
+
+        def embed(self, pieces: list[FloatArray]) -> list[FloatArray]:
+            return [np.array([1.0, 0.0], dtype=np.float32) for _ in pieces]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
+    monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
+    monkeypatch.setattr(job, "embedder_for", lambda config: OneVoice())
+    monkeypatch.setattr(voices, "make_detector", lambda config: LevelDetector())
+    soundfile.write("call.wav", np.full(48_000, 0.1), 16_000, subtype="FLOAT")
+    section = PAGE.split("\n## Several speakers\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out == "speaker 1 3.0 angry 1\n"
