@@ -16,6 +16,7 @@ from stream_server.protocol.dialect import AudioData, Dialect, HoldsAudio, Inbou
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.media_platform import BOTH_TRACKS
 from stream_server.protocol.media_stream import MediaStreamDialect
+from stream_server.protocol.plivo import extra_headers
 from stream_server.protocol.stream_spec import StreamSpec
 from tests.support.platform_calls import PLATFORMS, TABLES, Platform, audio_bytes
 from tests.support.protocol_lab import ready
@@ -227,6 +228,12 @@ def test_extra_headers_of_plivo(headers: str):
     assert isinstance(spec, StreamSpec)
     assert (spec.metadata["a"], spec.metadata["b"]) == ("1", "x y")
     assert "c" not in spec.metadata and "" not in spec.metadata
+
+
+def test_of_endless_extra_headers_the_first_are_read():
+    # Other calls wait meanwhile.
+    many = ";".join(f"n{number}=%41" for number in range(100_000))
+    assert 100 < len(extra_headers(many)) < 1000
 
 
 @pytest.mark.parametrize("headers", [None, 3, "{", '{"a"', '["a"]', "[" * 100_000])
