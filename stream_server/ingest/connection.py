@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
+import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
@@ -28,6 +29,8 @@ from stream_server.protocol.stream_spec import StreamSpec
 from stream_server.protocol.tracks.stats import ReportsTracks, TrackStats
 
 __all__ = ["Connection"]
+
+_log = structlog.get_logger(__name__)
 
 _COUNTED_TOGETHER = 16
 """Messages after which their rate is looked at: there are fifty a second of every client."""
@@ -50,6 +53,7 @@ class Connection:
         close_frame: takes the error that ends the connection, returns close code and reason.
         refusal_delay_s: time before a client is told that it may not connect, however the check
             failed.
+        entrance: first part of the path it came in at, for the log.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Connection:
         on_refused: Callable[[ErrorCode], None],
         close_frame: Callable[[ProtocolError], tuple[int, str]],
         refusal_delay_s: float = 0.0,
+        entrance: str = "/",
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self._websocket = websocket
@@ -74,6 +79,8 @@ class Connection:
         self._on_refused = on_refused
         self._close_frame = close_frame
         self._refusal_delay_s = refusal_delay_s
+        self._entrance = entrance
+        self._has_logged_bad = False
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -155,7 +162,7 @@ class Connection:
                         # What is merely ignored in a stream is so before it, too.
                         if error.ends_stream:
                             raise
-                        await self._send(error_message(error))
+                        await self._tell(error)
                         continue
                     for number, request in enumerate(requests, start=1):
                         match request:
@@ -169,7 +176,8 @@ class Connection:
                                 return None
         except TimeoutError:
             raise ProtocolError(
-                ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"
+                ErrorCode.NOT_STARTED,
+                f"got no {self._dialect.begins_with} within {self._limits.start_timeout_s:g} s",
             ) from None
 
     # -- running ----------------------------------------------------------------------------------
@@ -248,7 +256,7 @@ class Connection:
             except ProtocolError as error:
                 if error.ends_stream:
                     return error
-                await self._send(error_message(error))
+                await self._tell(error)
             except ConnectionClosed:
                 raise
             except Exception:
@@ -314,6 +322,23 @@ class Connection:
     async def _send(self, message: ServerMessage) -> None:
         await self._say(self._dialect.send(message))
 
+    async def _tell(self, error: ProtocolError) -> None:
+        """Tell the client of an error, or the operator where the client has no ear for it."""
+        texts = self._dialect.send(error_message(error))
+        if not texts:
+            self._log_untold(error)
+        await self._say(texts)
+
+    def _log_untold(self, error: ProtocolError) -> None:
+        if error.code is ErrorCode.SHUTTING_DOWN:
+            return
+        if not error.ends_stream:
+            if self._has_logged_bad:
+                return  # Too many of them end the connection, and that is said.
+            self._has_logged_bad = True
+        event = "connection_ended" if error.ends_stream else "message_ignored"
+        _log.warning(event, entrance=self._entrance, code=error.code.value, reason=str(error))
+
     async def _say(self, texts: Iterable[str | bytes]) -> None:
         for text in texts:
             try:
@@ -358,7 +383,7 @@ class Connection:
         """Tell the client why, and close."""
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * _GOODBYE_S):
-                await self._send(error_message(error))
+                await self._tell(error)
                 await self._close(*self._close_frame(error))
 
     async def _close(self, code: int, reason: str = "") -> None:

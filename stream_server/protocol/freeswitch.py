@@ -90,6 +90,7 @@ class FreeSwitchDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "audio"
 
     def __init__(
         self,

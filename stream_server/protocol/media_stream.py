@@ -53,6 +53,7 @@ class MediaStreamDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "'start'"
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class AudioHookEntrance:
             is_authorized=name is not None,
             event_interval_ms=self._event_interval_ms,
         )
-        return Admission(dialect, lambda _: _known(name))
+        return Admission(dialect, lambda _: _known(name), is_known=name is not None)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON: there is no session to end yet."""

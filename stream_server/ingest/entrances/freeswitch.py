@@ -46,7 +46,7 @@ class FreeSwitchEntrance:
             wrapped=any(name.strip() in SUBPROTOCOLS for name in offered.split(",")),
         )
         self._check_capacity(token_name)
-        return Admission(dialect, lambda _: token_name)
+        return Admission(dialect, lambda _: token_name, is_known=True)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""
