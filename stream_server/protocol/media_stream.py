@@ -161,7 +161,9 @@ class MediaStreamDialect:
 
     def _encoding(self, stream_format: dict[str, Any]) -> tuple[WireEncoding, int]:
         platform = self._platform
-        named = stream_format.get("encoding", platform.default_encoding)
+        named = stream_format.get("encoding")
+        if named is None:
+            named = platform.default_encoding
         if not isinstance(named, str):
             raise bad_message(f"an encoding that is {kind_of(named)}", "a name")
         name, _, parameters = named.lower().partition(";")
@@ -214,8 +216,8 @@ class MediaStreamDialect:
         """Return the track that media are of: perhaps one that nobody has asked for."""
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
-        if isinstance(track, str) and track in BOTH_TRACKS:
-            return track
+        if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
+            return name
         got = shown(track) if isinstance(track, str) else kind_of(track)
         raise bad_message(f"media of a track that is {got}", " or ".join(BOTH_TRACKS))
 
@@ -234,6 +236,8 @@ def _payload(value: object, bytes_per_sample: int) -> bytes:
     if not isinstance(value, str):
         raise bad_message(f"a payload that is {kind_of(value)}", "Base64")
     try:
+        if "\n" in value:
+            value = "".join(value.split())  # MIME breaks lines.
         payload = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise bad_message("a payload that is no Base64", "Base64") from None
@@ -242,11 +246,18 @@ def _payload(value: object, bytes_per_sample: int) -> bytes:
     return payload
 
 
+def _track_name(track: str) -> str:
+    """Return the name without the ending Twilio gives it in the messages of pressed keys."""
+    return track.lower().removesuffix("_track")
+
+
 def _listed_tracks(tracks: object) -> tuple[str, ...]:
-    """Return the tracks of a list, inbound first; () where it lists none that is known."""
+    """Return the tracks of a list or name, inbound first; () where it says none that is known."""
+    if isinstance(tracks, str):
+        tracks = [tracks]
     if not isinstance(tracks, list):
         return ()
-    names = {name.removesuffix("_track") for name in tracks if isinstance(name, str)}
+    names = {_track_name(name) for name in tracks if isinstance(name, str)}
     if names & {"both", "both_tracks"}:
         return BOTH_TRACKS
     return tuple(track for track in BOTH_TRACKS if track in names)
