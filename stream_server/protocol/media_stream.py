@@ -31,7 +31,7 @@ from stream_server.protocol.loose_json import (
 from stream_server.protocol.media_platform import BOTH_TRACKS, MediaPlatform, WireEncoding
 from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.protocol.tracks import TrackAligner
+from stream_server.protocol.tracks import TrackAligner, TrackStats
 
 __all__ = ["MediaStreamDialect"]
 
@@ -95,6 +95,11 @@ class MediaStreamDialect:
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return nothing: the platform has no words for what this server says."""
         return []
+
+    @property
+    def tracks(self) -> TrackStats | None:
+        """What became of the packets so far; None: there is no stream yet."""
+        return None if self._aligner is None else self._aligner.stats
 
     def release(self) -> list[Inbound]:
         """Return the audio that waits for a packet of before, or of the other track."""
