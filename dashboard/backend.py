@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import msgspec
 
 from dashboard.status import StreamStatus
-from ser_engine.offline import AnalysisOptions, FileAnalysis
 from stream_server.bus import Bus
 from stream_server.feed.source import FeedSource
 from stream_server.live_streams import LiveStreams
@@ -23,7 +22,9 @@ from stream_server.store import Store
 
 __all__ = [
     "Analyse",
+    "Analysed",
     "AnalysisError",
+    "AnalysisRequest",
     "Backend",
     "BusyError",
     "EngineView",
@@ -106,24 +107,74 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnalysisError(Exception):
-    """A file cannot be analysed; the message is for whoever gave it, and names no path."""
+    """A file cannot be analysed; the message is for whoever gave it, and names no path.
+
+    Args:
+        message: what was got and what was expected.
+        code: one of :data:`~dashboard.errors.API_ERRORS`.
+    """
+
+    def __init__(self, message: str, *, code: str = "bad_audio") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BusyError(Exception):
     """There is as much of it as may be at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """A file to analyse.
+
+    Attributes:
+        path: where it is.
+        name: what its owner calls it, to be told in results.
+        options: what is asked for, see :class:`~dashboard.api.options.Options`.
+        folder: empty; the result's files go there.
+        content_sha256: of the file's bytes, hex.
+    """
+
+    path: Path
+    name: str
+    options: Mapping[str, Any]
+    folder: Path
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """A file that has been analysed.
+
+    Attributes:
+        duration_s: of the recording.
+        summary: of the result, for lists.
+        cache_key: of the file's bytes, the model that was used and the settings.
+    """
+
+    duration_s: float
+    summary: dict[str, Any]
+    cache_key: str
+
+
 class Analyse(Protocol):
     """Analyses a file; live streams go first. Cancelled, it stops soon."""
 
+    def key(self, request: AnalysisRequest) -> str:
+        """Return the key that a result of the file would have now.
+
+        Raises:
+            AnalysisError: nothing can be scored.
+        """
+        ...
+
     async def __call__(
-        self, path: Path, options: AnalysisOptions, progress: Callable[[float], None]
-    ) -> FileAnalysis:
-        """Return what is heard.
+        self, request: AnalysisRequest, progress: Callable[[float], None]
+    ) -> Analysed:
+        """Write a result's files, see :mod:`dashboard.results.files`.
 
         Args:
-            path: the file.
-            options: what to give.
+            request: what is asked for.
             progress: told how much is done, 0 to 1; in any thread.
 
         Raises:
@@ -150,6 +201,7 @@ class Backend:
         config: returns every setting in effect.
         stream_status: returns how a stream is doing; None: it is not live here.
         analyse: analyses files.
+        presets: options of files by the name of their preset.
         sample_audio: returns the sample call as a WAV file.
         play_sample_call: streams the sample call to this server and returns the stream's id;
             BusyError where too many are being played.
@@ -168,5 +220,6 @@ class Backend:
     config: Callable[[], Mapping[str, Any]]
     stream_status: Callable[[str], StreamStatus | None]
     analyse: Analyse
+    presets: Mapping[str, Mapping[str, Any]]
     sample_audio: Callable[[], Awaitable[bytes]]
     play_sample_call: Callable[[], Awaitable[str]]

@@ -44,27 +44,36 @@ class WallConfig:
 class AnalyseConfig:
     """Files that are analysed on request."""
 
+    dir: str = ""
+    """Folder of files that wait and of results, each store's in a folder of its own; "": analyses
+    beside the store's file, or ~/.local/share/emotion-monitor/analyses where it has none. Without a
+    store it is a temporary folder."""
     max_file_mb: int = 512
     """Largest file; 1 to 65536 MiB."""
-    max_duration_s: float = 7200.0
+    max_duration_s: float = 14_400.0
     """Longest recording; 1 to 86400 s."""
-    max_waiting: int = 16
-    """Files that wait while another one is analysed, more are refused; 1 to 1000."""
+    max_running: int = 1
+    """Files that are analysed at a time; 1 to 16."""
+    max_waiting: int = 100
+    """Files that wait meanwhile, more are refused; 1 to 10000."""
+    max_waiting_mb: int = 4096
+    """Disk for files that wait or are analysed, more are refused; 1 to 1048576 MiB."""
+    max_kept_mb: int = 4096
+    """Disk for results, the oldest go first; 16 to 1048576 MiB."""
     max_pass_s: float = 10.0
     """Longest audio scored in one forward pass: so long live streams may have to wait for it; 1 to
     120 s."""
-    keep_s: float = 3600.0
-    """How long a result can be had; 10 to 604800 s."""
-    max_kept_mb: int = 256
-    """Memory for results, the oldest go first; 16 to 65536 MiB."""
+    keep_audio: bool = False
+    """True: keep the audio with the result, as 16 kHz. True or false."""
 
     def __post_init__(self) -> None:
         check_range("analyse.max_file_mb", self.max_file_mb, 1, 65_536)
         check_range("analyse.max_duration_s", self.max_duration_s, 1, 86_400)
-        check_range("analyse.max_waiting", self.max_waiting, 1, 1000)
+        check_range("analyse.max_running", self.max_running, 1, 16)
+        check_range("analyse.max_waiting", self.max_waiting, 1, 10_000)
+        check_range("analyse.max_waiting_mb", self.max_waiting_mb, 1, 1 << 20)
+        check_range("analyse.max_kept_mb", self.max_kept_mb, 16, 1 << 20)
         check_range("analyse.max_pass_s", self.max_pass_s, 1, 120)
-        check_range("analyse.keep_s", self.keep_s, 10, 604_800)
-        check_range("analyse.max_kept_mb", self.max_kept_mb, 16, 65_536)
 
 
 @dataclass(frozen=True, slots=True)

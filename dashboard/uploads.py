@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 
 from dashboard.errors import ApiError
-from dashboard.jobs import Jobs
+from dashboard.jobs import Jobs, Place
 
 __all__ = ["Form", "Upload", "clean_name", "read_form"]
 
@@ -20,6 +21,8 @@ _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
 _STALLED_S = 30.0
 """Longest wait for more of a file: an upload that stalls holds a place others wait for."""
+_MAX_FIELDS = 32
+_MAX_FILES = 100
 _MAX_FIELD_BYTES = 64
 _MAX_NAME = 120
 
@@ -29,11 +32,11 @@ class Upload:
     """A file that was sent.
 
     Attributes:
-        path: where it is, under a name of this server's own.
+        place: where it is, under a name of this server's own.
         name: what its owner calls it, for showing only.
     """
 
-    path: Path
+    place: Place
     name: str
 
 
@@ -76,11 +79,23 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
                 if not isinstance(part, BodyPartReader):
                     raise ApiError("bad_request", "got a form within a form, expected files")
                 if part.filename is None:
+                    if len(fields) == _MAX_FIELDS:
+                        raise ApiError("bad_request", f"got more than {_MAX_FIELDS} fields")
                     fields[str(part.name)[:_MAX_FIELD_BYTES]] = await _field(part)
                     continue
-                path = places.enter_context(jobs.place())
-                await _save(part, path, max_file_bytes)
-                files.append(Upload(path, clean_name(part.filename)))
+                if len(files) == _MAX_FILES:
+                    raise ApiError(
+                        "bad_request", f"got more than {_MAX_FILES} files, expected several forms"
+                    )
+                place = places.enter_context(jobs.place())
+                await _save(part, place, max_file_bytes)
+                files.append(Upload(place, clean_name(part.filename)))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ApiError(
+                "no_room", "got a file that the server's disk has no room for", retry_after_s=60.0
+            ) from error
         except (ValueError, LookupError, RuntimeError) as error:
             raise ApiError("bad_request", "got a form that is damaged") from error
         if not files:
@@ -97,25 +112,24 @@ async def _field(part: BodyPartReader) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-async def _save(part: BodyPartReader, path: Path, max_bytes: int) -> None:
+async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
     if part.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise ApiError("bad_request", "got a compressed part of a form, expected the file itself")
-    num_bytes = 0
     waiting = bytearray()
-    with path.open("wb") as file:
+    with place.path.open("xb") as file:
         while chunk := await _more(part):
-            num_bytes += len(chunk)
-            if num_bytes > max_bytes:
+            if place.num_bytes + len(chunk) > max_bytes:
                 raise ApiError(
                     "file_too_big",
                     f"got a file of more than {max_bytes >> 20} MiB, expected a smaller one",
                 )
+            place.grow(len(chunk))
             waiting += chunk
             if len(waiting) >= _WRITE_BYTES:
                 await asyncio.to_thread(file.write, bytes(waiting))
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting))
-    if not num_bytes:
+    if not place.num_bytes:
         raise ApiError("bad_request", "got an empty file, expected audio")
 
 

@@ -280,12 +280,20 @@ class OfflineConfig:
     """Audio of all the windows of one batch together, 1 to 3600 s; one window may be more."""
     presets: dict[str, PresetConfig] = field(default_factory=_presets)
     """Named options for a purpose."""
+    cache_mb: int = 256
+    """Results that are kept for when the same is asked again, 0 to 1000000 MiB; 0: none."""
+    cache_dir: str = "~/.cache/emotion-monitor/results"
+    """Their folder."""
+    cache_days: float = 30.0
+    """Age at which they are forgotten, 0 to 36500 days; 0: never."""
 
     def __post_init__(self) -> None:
         check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
         check_range("offline.segment_min_s", self.segment_min_s, 1, 60)
         check_range("offline.segment_max_s", self.segment_max_s, 2, 120)
         check_range("offline.max_batch_s", self.max_batch_s, 1, 3600)
+        check_range("offline.cache_mb", self.cache_mb, 0, 1_000_000)
+        check_range("offline.cache_days", self.cache_days, 0, 36_500)
         if self.segment_min_s > self.segment_max_s:
             raise ConfigError(
                 f"got offline.segment_min_s {self.segment_min_s} with offline.segment_max_s"

@@ -8,6 +8,7 @@
     ├── HubUnavailableError    a model hub did not answer in time, or refused
     ├── RuntimeUnavailableError  a runtime needs a package or a device that is not there
     ├── AudioError             an audio file or array cannot be scored
+    ├── EmbeddingError         embeddings cannot be compared
     ├── WindowError            one window cannot be scored; others in the batch can (recoverable)
     ├── StreamBusyError        a stream already has a window waiting (recoverable)
     ├── EngineOverloadedError  the queue of windows is full (recoverable)
@@ -22,6 +23,7 @@ __all__ = [
     "AudioError",
     "CheckpointError",
     "ConfigError",
+    "EmbeddingError",
     "EngineDeadError",
     "EngineOverloadedError",
     "HubUnavailableError",
@@ -54,6 +56,10 @@ class RuntimeUnavailableError(SerEngineError):
 
 class AudioError(SerEngineError):
     """An audio file or array cannot be read or scored."""
+
+
+class EmbeddingError(SerEngineError):
+    """Embeddings cannot be compared: they are of several models, or are none."""
 
 
 class WindowError(SerEngineError):

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.frames import samples_to_s
+from ser_engine.span import SampleSpan
 
 __all__ = ["Event", "FrameDetail", "Gap", "GapReason", "Point", "Segment"]
 
@@ -30,23 +30,6 @@ interruptions. ``overload``: windows were skipped until no window held the audio
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the caller says which.
 """
-
-
-class _Span:
-    __slots__ = ()
-
-    start_sample: int
-    end_sample: int
-
-    @property
-    def start_s(self) -> float:
-        """Start in seconds of stream time."""
-        return samples_to_s(self.start_sample)
-
-    @property
-    def end_s(self) -> float:
-        """End in seconds of stream time, not included."""
-        return samples_to_s(self.end_sample)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +52,7 @@ class FrameDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class Point(_Span):
+class Point(SampleSpan):
     """The state of one channel, published for every boundary whose zone holds speech.
 
     Attributes:
@@ -99,7 +82,7 @@ class Point(_Span):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment(_Span):
+class Segment(SampleSpan):
     """Consecutive scored time with one stable label.
 
     Attributes:
@@ -119,7 +102,7 @@ class Segment(_Span):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap(_Span):
+class Gap(SampleSpan):
     """Consecutive time without a result.
 
     Attributes:

@@ -1,33 +1,38 @@
-"""Files: sent, analysed one after another, asked about, fetched."""
+"""Files: sent, listed, asked about, cancelled, deleted. Their results: ``analyse_results``."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Iterator
 from typing import Any, get_args
-from urllib.parse import quote
 
-import numpy as np
-from aiohttp import hdrs, web
+import msgspec
+from aiohttp import web
 
-from dashboard.api.job_types import Accepted, JobRef, JobView, SampleRequest
+from dashboard.api.job_types import (
+    Accepted,
+    JobItem,
+    JobList,
+    JobRef,
+    JobSummary,
+    JobView,
+    SampleRequest,
+)
+from dashboard.api.options import FORM_FIELDS, Options, options_of
 from dashboard.api.params import Param
-from dashboard.api.result_types import AnalysisResult
-from dashboard.api.results import csv_chunks, json_chunks, result_of
 from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig
-from dashboard.errors import ApiError
-from dashboard.jobs import Job, Jobs
+from dashboard.errors import API_ERRORS, ApiError
+from dashboard.jobs import Jobs
 from dashboard.uploads import read_form
-from ser_engine.offline import FileAnalysis, FrameResult, Granularity, UtteranceResult
+from stream_server.store import JobRecord, JobState
 
-__all__ = ["AnalyseRoutes"]
+__all__ = ["AnalyseRoutes", "error_of", "unknown_job"]
 
-_GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+_STATES: tuple[JobState, ...] = get_args(JobState)
 _SAMPLE_NAME = "Sample call.wav"
 _POLL_S = 1.0
+_ONE = "/analyse/{job_id}"
 
 
 class AnalyseRoutes:
@@ -46,8 +51,12 @@ class AnalyseRoutes:
 
     def routes(self) -> list[Route]:
         """Return the routes of this module."""
-        one = "/analyse/{job_id}"
-        errors = ("not_found", "not_finished", "bad_audio", "failed")
+        refused = ("too_many_jobs", "no_room", "not_ready", "store_away")
+        file = {
+            "type": "string",
+            "format": "binary",
+            "description": "a recording; may occur several times",
+        }
         return [
             Route(
                 "POST",
@@ -56,22 +65,11 @@ class AnalyseRoutes:
                 self.send,
                 response=Accepted,
                 status=202,
-                errors=("file_too_big", "too_many_jobs", "not_ready"),
+                errors=("file_too_big", *refused),
                 form={
                     "type": "object",
                     "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "WAV, FLAC, Ogg or MP3; may occur several times",
-                        },
-                        "granularity": {
-                            "type": "string",
-                            "enum": list(_GRANULARITIES),
-                            "default": "utterance",
-                        },
-                    },
+                    "properties": {"file": file, **FORM_FIELDS},
                 },
             ),
             Route(
@@ -82,49 +80,44 @@ class AnalyseRoutes:
                 body=SampleRequest,
                 response=Accepted,
                 status=202,
-                errors=("too_many_jobs", "not_ready"),
+                errors=refused,
             ),
             Route(
                 "GET",
-                one,
+                "/analyse",
+                "Files, the newest first.",
+                self.list,
+                params=(
+                    Param("state", "list", "only those; default: all", choices=_STATES),
+                    Param("limit", "integer", "how many at most", 100, 1, 1000),
+                    Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
+                ),
+                response=JobList,
+                errors=("store_away",),
+            ),
+            Route(
+                "GET",
+                _ONE,
                 "How far a file is, and its result.",
                 self.view,
                 response=JobView,
-                errors=("not_found",),
+                errors=("not_found", "store_away"),
+            ),
+            Route(
+                "POST",
+                _ONE + "/cancel",
+                "Stop an analysis; one that has ended stays as it is.",
+                self.cancel,
+                response=JobItem,
+                errors=("not_found", "store_away"),
             ),
             Route(
                 "DELETE",
-                one,
-                "Stop an analysis, or forget its result.",
+                _ONE,
+                "Stop an analysis, and forget it with its result.",
                 self.delete,
                 status=204,
-                errors=("not_found",),
-            ),
-            Route(
-                "GET",
-                one + "/result.json",
-                "The whole result, every frame of it.",
-                self.json,
-                response=AnalysisResult,
-                errors=errors,
-            ),
-            Route(
-                "GET",
-                one + "/result.csv",
-                "The result as a table, a column a class.",
-                self.csv,
-                content="text/csv",
-                errors=errors,
-            ),
-            Route(
-                "GET",
-                one + "/embedding.npy",
-                "What the network heard, float32: (dim,) for an utterance, (frames, dim) for"
-                " frames; of several channels one more axis in front, unless one is named.",
-                self.embedding,
-                params=(Param("channel", "integer", "only this one, from 0", None, 0, 31),),
-                content="application/octet-stream",
-                errors=errors,
+                errors=("not_found", "store_away"),
             ),
         ]
 
@@ -132,71 +125,58 @@ class AnalyseRoutes:
         """Answer ``POST /analyse``."""
         self._check_ready()
         async with read_form(call.request, self._jobs, self._max_file_bytes) as form:
-            granularity = form.fields.get("granularity", "utterance")
-            if granularity not in _GRANULARITIES:
-                expected = ", ".join(_GRANULARITIES)
-                raise ApiError(
-                    "bad_request", f"got granularity '{granularity}', expected one of {expected}"
-                )
-            jobs = [self._jobs.add(file.path, file.name, granularity) for file in form.files]
+            options = options_of(form.fields, self._backend.presets)
+            jobs = await self._jobs.add([(file.place, file.name, options) for file in form.files])
         return _accepted(jobs)
 
     async def sample(self, call: Call) -> web.StreamResponse:
         """Answer ``POST /analyse/sample``."""
         self._check_ready()
-        with self._jobs.place() as path:
+        given = msgspec.structs.asdict(call.body)
+        if not given["preset"] and given["granularity"] is None:
+            given["granularity"] = "stream"
+        options = options_of(given, self._backend.presets)
+        with self._jobs.place() as place:
             audio = await self._backend.sample_audio()
-            await asyncio.to_thread(path.write_bytes, audio)
-            job = self._jobs.add(path, _SAMPLE_NAME, call.body.granularity)
-        return _accepted([job])
+            place.grow(len(audio))
+            await asyncio.to_thread(place.path.write_bytes, audio)
+            jobs = await self._jobs.add([(place, _SAMPLE_NAME, options)])
+        return _accepted(jobs)
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        """Answer ``GET /analyse``."""
+        query = call.query
+        records = await self._jobs.page(
+            states=query["state"] or None, limit=query["limit"], offset=query["offset"]
+        )
+        waiting, running = self._jobs.counts
+        items = [JobItem(**self._fields(record)) for record in records]
+        return reply(JobList(jobs=items, waiting=waiting, running=running))
 
     async def view(self, call: Call) -> web.StreamResponse:
         """Answer ``GET /analyse/{job}``."""
-        job = self._job(call)
-        result = None
-        if job.result is not None:
-            result = await asyncio.to_thread(result_of, job.result, job.name, job.granularity)
-        return reply(
-            JobView(
-                job_id=job.job_id,
-                name=job.name,
-                granularity=job.granularity,
-                state=job.state,
-                progress=round(job.progress, 3),
-                before=self._jobs.position(job),
-                error=None if job.error is None else job.error.body,
-                result=result,
-            )
-        )
+        record = await self._record(call)
+        result: Any = None
+        folder = self._jobs.folder(record)
+        if record.state == "done" and folder is not None:
+            try:
+                result = msgspec.Raw(await asyncio.to_thread((folder / "view.json").read_bytes))
+            except OSError:
+                raise unknown_job() from None
+        return reply({**self._fields(record), "result": result})
+
+    async def cancel(self, call: Call) -> web.StreamResponse:
+        """Answer ``POST /analyse/{job}/cancel``."""
+        record = await self._jobs.cancel(call.part("job_id"))
+        if record is None:
+            raise unknown_job()
+        return reply(JobItem(**self._fields(record)))
 
     async def delete(self, call: Call) -> web.StreamResponse:
         """Answer ``DELETE /analyse/{job}``."""
-        if not self._jobs.remove(call.part("job_id")):
-            raise _unknown()
+        if not await self._jobs.delete(call.part("job_id")):
+            raise unknown_job()
         return web.Response(status=204)
-
-    async def json(self, call: Call) -> web.StreamResponse:
-        """Answer ``/analyse/{job}/result.json``."""
-        job, analysis = self._done(call)
-        chunks = json_chunks(analysis, job.name, job.granularity)
-        return await _download(call.request, chunks, "application/json", _attachment(job, ".json"))
-
-    async def csv(self, call: Call) -> web.StreamResponse:
-        """Answer ``/analyse/{job}/result.csv``."""
-        job, analysis = self._done(call)
-        chunks = csv_chunks(analysis)
-        named = _attachment(job, ".csv")
-        return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
-
-    async def embedding(self, call: Call) -> web.StreamResponse:
-        """Answer ``/analyse/{job}/embedding.npy``."""
-        job, analysis = self._done(call)
-        data = await asyncio.to_thread(_npy, analysis, call.query["channel"])
-        return web.Response(
-            body=data,
-            content_type="application/octet-stream",
-            headers={hdrs.CONTENT_DISPOSITION: _attachment(job, ".npy")},
-        )
 
     def _check_ready(self) -> None:
         if not self._backend.models().is_ready:
@@ -204,75 +184,46 @@ class AnalyseRoutes:
                 "not_ready", "got a file while the model is loaded", retry_after_s=_POLL_S
             )
 
-    def _job(self, call: Call) -> Job:
-        job = self._jobs.get(call.part("job_id"))
-        if job is None:
-            raise _unknown()
-        return job
+    async def _record(self, call: Call) -> JobRecord:
+        record = await self._jobs.get(call.part("job_id"))
+        if record is None:
+            raise unknown_job()
+        return record
 
-    def _done(self, call: Call) -> tuple[Job, FileAnalysis]:
-        job = self._job(call)
-        if job.error is not None:
-            raise job.error
-        if job.result is None:
-            raise ApiError(
-                "not_finished",
-                f"got a job that is {job.state}, expected one that is done",
-                retry_after_s=_POLL_S,
-            )
-        return job, job.result
+    def _fields(self, record: JobRecord) -> dict[str, Any]:
+        error = error_of(record)
+        summary = record.summary
+        return {
+            "job_id": record.job_id,
+            "name": record.name,
+            "granularity": record.options.get("granularity", "utterance"),
+            "options": msgspec.convert(record.options, type=Options),
+            "state": record.state,
+            "progress": round(record.progress, 3),
+            "before": self._jobs.before(record.job_id),
+            "size_bytes": record.size_bytes,
+            "created_at": record.created_at,
+            "started_at": record.started_at,
+            "finished_at": record.finished_at,
+            "duration_s": record.duration_s,
+            "error": None if error is None else error.body,
+            "summary": None if summary is None else msgspec.convert(summary, type=JobSummary),
+        }
 
 
-def _accepted(jobs: list[Job]) -> web.Response:
+def error_of(record: JobRecord) -> ApiError | None:
+    """Return why a job failed; None: it has not."""
+    if record.state != "failed":
+        return None
+    code = record.error_code if record.error_code in API_ERRORS else "failed"
+    return ApiError(code or "failed", record.error or "the analysis broke off")
+
+
+def unknown_job() -> ApiError:
+    """Return what is answered where there is no such job."""
+    return ApiError("not_found", "got a job that is not known, expected one that is")
+
+
+def _accepted(jobs: list[JobRecord]) -> web.Response:
     refs = [JobRef(job_id=job.job_id, name=job.name) for job in jobs]
     return reply(Accepted(job_id=jobs[0].job_id, jobs=refs), status=202)
-
-
-async def _download(
-    request: web.Request, chunks: Iterator[bytes], content_type: str, disposition: str
-) -> web.StreamResponse:
-    """Send what is made piece by piece; large results never are in memory as a whole."""
-    response = web.StreamResponse(
-        headers={
-            hdrs.CONTENT_TYPE: content_type,
-            hdrs.CONTENT_DISPOSITION: disposition,
-        }
-    )
-    await response.prepare(request)
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        await response.write(chunk)
-    await response.write_eof()
-    return response
-
-
-def _attachment(job: Job, suffix: str) -> str:
-    """Return the header that saves a result under the recording's name, whatever is in that."""
-    stem = job.name.rpartition(".")[0] or job.name
-    return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
-
-
-def _npy(analysis: FileAnalysis, channel: int | None) -> bytes:
-    arrays: list[Any] = []
-    for one in analysis.channels:
-        match one.result:
-            case UtteranceResult(embedding=array):
-                arrays.append(array)
-            case FrameResult(embeddings=array) if array is not None:
-                arrays.append(array)
-            case _:
-                raise ApiError(
-                    "not_found",
-                    "got a result without embeddings, expected an utterance, or frames of some"
-                    " minutes",
-                )
-    if channel is not None:
-        if channel >= len(arrays):
-            raise ApiError("not_found", f"got channel {channel}, expected 0 to {len(arrays) - 1}")
-        arrays = [arrays[channel]]
-    file = io.BytesIO()
-    np.save(file, arrays[0] if len(arrays) == 1 else np.stack(arrays))
-    return file.getvalue()
-
-
-def _unknown() -> ApiError:
-    return ApiError("not_found", "got a job that is not known, expected one that is")

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from dashboard.api.masking import masked
+from dashboard.api.options import Options, options_of
 from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, BusyError, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
@@ -43,6 +44,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         recording: whether audio is kept.
         store: whether timelines are kept.
         max_file_mb: largest file that is analysed, MiB.
+        presets: what files can be analysed for, by name.
     """
 
     version: str
@@ -55,6 +57,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     recording: bool
     store: bool
     max_file_mb: int
+    presets: dict[str, Options]
 
 
 class Models(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +132,12 @@ class InfoRoutes:
                 recording=backend.recordings is not None,
                 store=backend.store is not None,
                 max_file_mb=self._config.analyse.max_file_mb,
+                presets={
+                    name: msgspec.convert(
+                        options_of({"preset": name}, backend.presets), type=Options
+                    )
+                    for name in backend.presets
+                },
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class SoundDecoder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = soundfile.SoundFile(str(path))
+            self._file = soundfile.SoundFile(os.fsencode(path))
         except soundfile.LibsndfileError as error:
             raise UnknownFormatError(_reason(error)) from None
         self.channels: int = self._file.channels

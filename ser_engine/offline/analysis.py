@@ -169,9 +169,9 @@ class FileAnalysis:
         Raises:
             RuntimeUnavailableError: pandas is not installed.
         """
-        from ser_engine.offline.tables import frame_of_results, frame_of_segments
+        from ser_engine.offline.tables import columns_of_results, columns_of_segments, data_frame
 
-        return frame_of_segments(self) if segments else frame_of_results(self)
+        return data_frame(columns_of_segments(self) if segments else columns_of_results(self))
 
     def _document(self, *, scores: bool) -> dict[str, Any]:
         return {

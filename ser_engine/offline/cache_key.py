@@ -51,6 +51,8 @@ def analysis_key(
         },
         "vad": asdict(config.vad),
     }
+    if effective.speakers:
+        parts["speakers"] = asdict(config.speakers)
     if effective.granularity == "stream":
         parts |= {"timeline": asdict(config.timeline), "smoothing": asdict(config.smoothing)}
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.frames import HOP_SAMPLES, samples_to_s
+from ser_engine.frames import HOP_SAMPLES
 from ser_engine.offline.cutting import Span
 from ser_engine.offline.results import UtteranceResult
 from ser_engine.pooling import softmax
+from ser_engine.span import SampleSpan
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
 
 __all__ = ["Scores", "SegmentScores", "UtteranceSegment", "native_rows"]
@@ -25,7 +26,7 @@ Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UtteranceSegment:
+class UtteranceSegment(SampleSpan):
     """A piece of a recording, cut in pauses, with a result of its own.
 
     Attributes:
@@ -47,16 +48,6 @@ class UtteranceSegment:
     posteriors: Float64Array | None
     embedding: FloatArray | None
     speaker: str | None = None
-
-    @property
-    def start_s(self) -> float:
-        """Start in seconds."""
-        return samples_to_s(self.start_sample)
-
-    @property
-    def end_s(self) -> float:
-        """End in seconds, not included."""
-        return samples_to_s(self.end_sample)
 
     @property
     def emotion(self) -> str | None:

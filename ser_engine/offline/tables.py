@@ -1,4 +1,4 @@
-"""Results as pandas data frames."""
+"""Results as columns by name, and as pandas data frames."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.frames import SAMPLE_RATE_HZ
@@ -16,25 +17,24 @@ if TYPE_CHECKING:
 
     from ser_engine.offline.analysis import FileAnalysis
 
-__all__ = ["frame_of_results", "frame_of_segments"]
+__all__ = ["columns_of_results", "columns_of_segments", "data_frame"]
+
+Columns = dict[str, npt.NDArray[Any]]
 
 
-def frame_of_results(analysis: FileAnalysis) -> pandas.DataFrame:
+def columns_of_results(analysis: FileAnalysis) -> Columns:
     """Return a row an utterance, frame or point of every channel, from 1.
 
     Columns: ``file``, ``channel``, ``start_s``, ``end_s``, ``emotion``, ``confidence`` (of a
     frame: its score), ``speech_share`` (of a point), and one a class.
-
-    Raises:
-        RuntimeUnavailableError: pandas is not installed.
     """
     return _joined(
         analysis, [_columns(channel.result, analysis.duration_s) for channel in analysis.channels]
     )
 
 
-def frame_of_segments(analysis: FileAnalysis) -> pandas.DataFrame:
-    """Return a row a segment; ``emotion`` is None where there is no speech. Raises as above."""
+def columns_of_segments(analysis: FileAnalysis) -> Columns:
+    """Return a row a segment; ``emotion`` is None where there is no speech."""
     tables: list[dict[str, Any]] = []
     for channel in analysis.channels:
         labels, rows = channel.result.labels, channel.segments
@@ -90,7 +90,12 @@ def _classes(labels: Sequence[str], rows: Any) -> dict[str, Any]:
     return {label: posteriors[:, place] for place, label in enumerate(labels)}
 
 
-def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> pandas.DataFrame:
+def data_frame(columns: Columns) -> pandas.DataFrame:
+    """Return columns as a data frame.
+
+    Raises:
+        RuntimeUnavailableError: pandas is not installed.
+    """
     try:
         import pandas
     except ImportError:
@@ -98,10 +103,23 @@ def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> pandas.
             "got no package pandas, expected it for a data frame; pip install"
             " 'emotion-monitor[tables]'"
         ) from None
-    frames = []
-    for number, columns in enumerate(tables, start=1):
-        table = pandas.DataFrame(columns)
-        table.insert(0, "channel", number)
-        table.insert(0, "file", analysis.name)
-        frames.append(table)
-    return pandas.concat(frames, ignore_index=True)
+    return pandas.DataFrame(columns)
+
+
+def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> Columns:
+    """Return the tables of the channels as one, with the file's name and the channel's number."""
+    lengths = [len(table["start_s"]) for table in tables]
+    joined: Columns = {
+        "file": np.full(sum(lengths), analysis.name, dtype=object),
+        "channel": np.repeat(np.arange(1, len(tables) + 1), lengths),
+    }
+    for name in tables[0]:
+        columns = [table[name] for table in tables]
+        joined[name] = np.concatenate([_array(column) for column in columns])
+    return joined
+
+
+def _array(column: Any) -> npt.NDArray[Any]:
+    """Return a column as an array: words as objects, or they would all be as long as one."""
+    array = np.asarray(column)
+    return array if array.dtype.kind in "bif" and array.size else np.asarray(column, dtype=object)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.span import SampleSpan
 from ser_engine.speakers.clustering import OnlineClustering
 from ser_engine.streaming.vad import SpeechDetector
 from ser_engine.types import FloatArray
@@ -39,7 +40,7 @@ _MIN_PIECES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(SampleSpan):
     """Somebody speaks.
 
     Attributes:
@@ -51,16 +52,6 @@ class Turn:
     start_sample: int
     end_sample: int
     speaker: int
-
-    @property
-    def start_s(self) -> float:
-        """Start in seconds."""
-        return samples_to_s(self.start_sample)
-
-    @property
-    def end_s(self) -> float:
-        """End in seconds, not included."""
-        return samples_to_s(self.end_sample)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,31 +1,26 @@
 """``emotion-monitor analyze``: what is heard in recordings.
 
-Results go to standard output; the model in use, its notice and whatever went wrong go to
-standard error. A file that cannot be analysed costs one line there and the exit status 1; the
-others are analysed all the same.
+Results go to standard output, or with ``--out`` or ``--dated`` into a folder; the model in use, its
+notice and whatever went wrong go to standard error. A file that cannot be analysed costs one line
+there and the exit status 1; the others are analysed all the same.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_engine.errors import SerEngineError
-from stream_server.cli.context import GlobalOptions
+from stream_server.cli.engine import engine_config, load_engine
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
-    from ser_engine.models.hub import FetchProgress
-    from ser_engine.offline import Engine, Result
-    from stream_server.cli.analyze_view import Analysis
+    from ser_engine.offline import AnalysisOptions
+    from stream_server.cli.batch.outputs import Format
 
-__all__ = ["GranularityName", "analyze", "build_engine"]
+__all__ = ["GranularityName", "analyze"]
 
 
 class GranularityName(StrEnum):
@@ -38,20 +33,67 @@ class GranularityName(StrEnum):
 
 def analyze(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings.")],
+    names: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Recordings, and folders of them.")
+    ],
     granularity: Annotated[
-        GranularityName,
+        GranularityName | None,
         typer.Option(
             "--granularity",
             "-g",
             help="utterance: one result for all; frame: one every 20 ms;"
-            " stream: the timeline a live stream gives.",
+            " stream: the timeline a live stream gives.  [default: the preset's, or utterance]",
         ),
-    ] = GranularityName.UTTERANCE,
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
     ] = False,
     scores: Annotated[bool, typer.Option("--scores", help="Tell of every class.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into folders in folders.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write the results of all recordings into this folder. The same command again"
+            " goes on where it was stopped.",
+        ),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="What --out writes: json, csv, parquet, npy (embeddings).  [default: json,csv]",
+        ),
+    ] = None,
+    dated: Annotated[
+        bool,
+        typer.Option(
+            "--dated",
+            help="Write each recording's results and its 16 kHz audio into a folder of its own,"
+            " outputs_DATE_TIME, in --out or here.",
+        ),
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Options for a purpose, of the settings."),
+    ] = None,
+    frame_hop_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--frame-hop-ms", metavar="10|20", help="Time between frames; 10 takes twice the time."
+        ),
+    ] = None,
+    speakers: Annotated[
+        bool, typer.Option("--speakers", help="Tell the speakers of each channel apart.")
+    ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Analyse anew what was analysed before; keep nothing."),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -73,133 +115,121 @@ def analyze(
     ] = None,
 ) -> None:
     """Say what is heard in recordings."""
+    _refuse_contradictions(granularity, out, formats, dated, embeddings)
+    config = engine_config(context, assignments, model)
+    options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
+    if dated:
+        from stream_server.cli.analyze_dated import analyze_dated
+
+        options = _with_embeddings(options, has_embeddings or options.granularity == "frame")
+        engine = load_engine(config)
+        is_fine = analyze_dated(
+            engine, config, options, names, recursive, out or Path(), use_cache=not no_cache
+        )
+    elif out is not None:
+        from stream_server.cli.batch.command import analyze_batch
+
+        wanted = _formats(formats, has_embeddings)
+        options = _with_embeddings(options, "npy" in wanted)
+        is_fine = analyze_batch(
+            lambda: load_engine(config),
+            config,
+            options,
+            names,
+            out,
+            wanted,
+            recursive=recursive,
+            scores=scores,
+            use_cache=not no_cache,
+        )
+    else:
+        from stream_server.cli.analyze_print import analyze_print
+
+        options = _with_embeddings(options, embeddings is not None)
+        is_fine = analyze_print(
+            load_engine(config),
+            config,
+            options,
+            names,
+            recursive=recursive,
+            as_json=as_json,
+            scores=scores,
+            embeddings=embeddings,
+            use_cache=not no_cache,
+        )
+    if not is_fine:
+        raise typer.Exit(1)
+
+
+def _refuse_contradictions(
+    granularity: GranularityName | None,
+    out: Path | None,
+    formats: str | None,
+    dated: bool,
+    embeddings: Path | None,
+) -> None:
     if embeddings is not None and granularity is GranularityName.STREAM:
         raise typer.BadParameter(
             "a stream has none; use -g utterance or frame", param_hint="--embeddings"
         )
-    config = _config(context, assignments or [], model)
-    engine = _load_engine(config)
-    analyses, failed = _analyze_all(engine, config, files, granularity, embeddings is not None)
-    if as_json:
-        # A failed file must not change the form that programs read.
-        if len(files) > 1 or analyses:
-            print(json.dumps(_document(analyses, len(files), scores=scores), ensure_ascii=False))
-    elif analyses:
-        from rich.console import Console
-
-        from stream_server.cli.analyze_view import view
-
-        Console().print(view(analyses, scores=scores))
-    if embeddings is not None:
-        failed |= not _save_embeddings(embeddings, [each.result for each in analyses])
-    if failed:
-        raise typer.Exit(1)
+    if embeddings is not None and (dated or out is not None):
+        raise typer.BadParameter(
+            "is for results on standard output; a folder has them with --format npy, a dated one"
+            " always",
+            param_hint="--embeddings",
+        )
+    if formats is not None and (dated or out is None):
+        raise typer.BadParameter("says what --out DIR writes", param_hint="--format")
 
 
-def _config(context: typer.Context, assignments: list[str], model: str | None) -> EngineConfig:
-    from stream_server.settings import load_settings
-
-    options = context.find_object(GlobalOptions)
-    assert options is not None, "the app's callback runs before every command"
-    settings = load_settings(options.config_file, (*options.assignments, *assignments))
-    config = settings.ser_engine
-    return config if model is None else replace(config, model=replace(config.model, name=model))
-
-
-def build_engine(config: EngineConfig) -> Engine:
-    """Return the engine the settings ask for. Imported late: torch takes seconds."""
-    from rich.console import Console
-
-    from ser_engine.factory import build_engine as build
-
-    with Console(stderr=True).status("loading the model") as status:
-        return build(config, progress=lambda fetched: status.update(_progress(fetched)))
-
-
-def _progress(fetched: FetchProgress) -> str:
-    total = "" if fetched.total_bytes is None else f" of {fetched.total_bytes >> 20}"
-    return f"fetching {fetched.model} from {fetched.hub}: {fetched.done_bytes >> 20}{total} MiB"
-
-
-def _load_engine(config: EngineConfig) -> Engine:
-    engine = build_engine(config)
-    _note(f"model: {engine.info.name} ({engine.info.licence})")
-    if engine.info.notice:
-        _note(engine.info.notice)
-    return engine
-
-
-def _analyze_all(
-    engine: Engine,
+def _options(
     config: EngineConfig,
-    files: list[Path],
-    granularity: GranularityName,
-    embeddings: bool,
-) -> tuple[list[Analysis], bool]:
-    from rich.console import Console
+    granularity: GranularityName | None,
+    preset: str | None,
+    frame_hop_ms: int | None,
+    speakers: bool,
+) -> tuple[AnalysisOptions, bool]:
+    """Return the options, and whether the preset wants embeddings."""
+    from ser_engine.errors import ConfigError
+    from ser_engine.offline.options import AnalysisOptions, options_of_preset
 
-    from ser_engine.offline import analyze
-    from stream_server.cli.analyze_view import Analysis
-
-    console = Console(stderr=True)
-    analyses: list[Analysis] = []
-    failed = False
-    for path in files:
-        try:
-            with console.status(f"analysing {path.name}"):
-                found = analyze(
-                    path, granularity.value, engine=engine, config=config, embeddings=embeddings
-                )
-        except SerEngineError as error:
-            _note(str(error))
-            failed = True
-            continue
-        for number, channel in enumerate(found.channels, start=1):
-            analysis = Analysis(path, number, len(found.channels), channel.result)
-            analyses.append(analysis)
-            for warning in channel.warnings:
-                _note(f"{analysis.title}: {warning.code}: {warning.message}")
-    return analyses, failed
+    try:
+        chosen = AnalysisOptions() if preset is None else options_of_preset(preset, config)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--preset") from None
+    if frame_hop_ms not in (None, 10, 20):
+        raise typer.BadParameter(
+            f"got {frame_hop_ms}, expected 10 or 20", param_hint="--frame-hop-ms"
+        )
+    options = AnalysisOptions(
+        granularity=chosen.granularity if granularity is None else granularity.value,
+        frame_hop_ms=chosen.frame_hop_ms if frame_hop_ms is None else frame_hop_ms,
+        speakers=speakers,
+    )
+    return options, chosen.embeddings
 
 
-def _document(analyses: list[Analysis], num_files: int, *, scores: bool) -> Any:
-    """Return the bare result of a single file with a single channel, otherwise a list."""
-    if num_files == 1 and len(analyses) == 1:
-        return analyses[0].result.to_json(scores=scores)
-    return [_entry(each, scores=scores) for each in analyses]
+def _with_embeddings(options: AnalysisOptions, wanted: bool) -> AnalysisOptions:
+    from dataclasses import replace
+
+    return replace(options, embeddings=wanted)
 
 
-def _entry(analysis: Analysis, *, scores: bool) -> dict[str, Any]:
-    body = analysis.result.to_json(scores=scores)
-    if isinstance(body, list):
-        body = {"granularity": "frame", "frames": body}
-    return {"file": str(analysis.path), "channel": analysis.channel, **body}
+def _formats(text: str | None, has_embeddings: bool) -> tuple[Format, ...]:
+    """Return what is to be written, each once, in the order of the table of formats."""
+    from stream_server.cli.batch.outputs import FORMATS
 
+    names = {name.strip() for name in (text or "json,csv").split(",")}
+    unknown = sorted(names - set(FORMATS))
+    if unknown:
+        raise typer.BadParameter(
+            f"got '{unknown[0]}', expected some of {', '.join(FORMATS)}, with commas between them",
+            param_hint="--format",
+        )
+    if has_embeddings:
+        names.add("npy")
+    if "parquet" in names:
+        from ser_engine.offline.table_files import check_parquet
 
-def _save_embeddings(path: Path, results: list[Result]) -> bool:
-    """Write one file a result; return whether that worked."""
-    import numpy as np
-
-    from ser_engine.offline import FrameResult, UtteranceResult
-
-    for number, result in enumerate(results, start=1):
-        target = path if len(results) == 1 else path.with_suffix(f".{number}{path.suffix}")
-        match result:
-            case UtteranceResult(embedding=array):
-                pass
-            case FrameResult(embeddings=array) if array is not None:
-                pass
-            case _:
-                continue
-        try:
-            with target.open("wb") as file:
-                np.save(file, array)
-        except OSError as error:
-            _note(f"{target}: cannot be written: {error.strerror}")
-            return False
-        _note(f"{target}: embeddings {array.shape}")
-    return True
-
-
-def _note(message: str) -> None:
-    print(f"emotion-monitor: {message}", file=sys.stderr)
+        check_parquet()
+    return tuple(name for name in FORMATS if name in names)

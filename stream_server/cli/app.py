@@ -17,7 +17,17 @@ from typing import Annotated
 import typer
 
 from ser_engine.errors import ConfigError, SerEngineError
-from stream_server.cli import alerts, analyze, config, export, models, serve, stream
+from stream_server.cli import (
+    alerts,
+    analyze,
+    compare,
+    config,
+    embeddings,
+    export,
+    models,
+    serve,
+    stream,
+)
 from stream_server.cli.context import GlobalOptions
 
 __all__ = ["app", "main"]
@@ -45,7 +55,9 @@ app = typer.Typer(
 
 app.command("analyze")(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
+app.command("compare")(compare.compare)
 app.command("config")(config.config)
+app.add_typer(embeddings.app, name="embeddings")
 app.command("export")(export.export)
 app.add_typer(models.models, name="models")
 app.command("serve")(serve.serve)

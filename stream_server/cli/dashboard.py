@@ -85,6 +85,9 @@ def make_backend(
         config=config,
         stream_status=stream_status,
         analyse=PoolAnalyser(server.engines, settings.dashboard.analyse),
+        presets={
+            name: asdict(preset) for name, preset in settings.ser_engine.offline.presets.items()
+        },
         sample_audio=sample_call_wav,
         play_sample_call=calls.play,
     )

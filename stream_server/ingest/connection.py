@@ -10,33 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from stream_server.config import LimitsConfig
 from stream_server.ingest.endings import failure, reason_of
-from stream_server.ingest.message_rate import MessageRate
+from stream_server.ingest.wire import GOODBYE_S, Wire
 from stream_server.live.registry import RunningStream, StreamRegistry
 from stream_server.live.track_report import TrackReport
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
-from stream_server.protocol.server_messages import ServerMessage, error_message
 from stream_server.protocol.stream_spec import StreamSpec
 from stream_server.protocol.tracks.stats import ReportsTracks, TrackStats
 
 __all__ = ["Connection"]
-
-_log = structlog.get_logger(__name__)
-
-_COUNTED_TOGETHER = 16
-"""Messages after which their rate is looked at: there are fifty a second of every client."""
-
-_GOODBYE_S = 5.0
-"""Longest wait for a client to take the error it is closed with, or to close by itself."""
 
 
 class Connection:
@@ -69,9 +59,7 @@ class Connection:
         refusal_delay_s: float = 0.0,
         entrance: str = "/",
     ) -> None:
-        now_s = asyncio.get_running_loop().time()
-        self._websocket = websocket
-        self._dialect = dialect
+        self._wire = Wire(websocket, dialect, limits, entrance)
         self._registry = registry
         self._limits = limits
         self._heartbeat_s = heartbeat_s
@@ -79,15 +67,7 @@ class Connection:
         self._on_refused = on_refused
         self._close_frame = close_frame
         self._refusal_delay_s = refusal_delay_s
-        self._entrance = entrance
-        self._has_logged_bad = False
-        self._rate = MessageRate(limits.max_messages_per_s, now_s)
-        self._num_messages = 0
-        self._heard_of = (0, now_s)  # messages by then, when they last became more
-        self._task = asyncio.current_task()
-        self._is_receiving = False
         self._unread: list[Inbound] = []  # came with the request that began the stream
-        self._end: ProtocolError | None = None
         self._released = asyncio.Event()
 
     async def run(self) -> None:
@@ -101,7 +81,7 @@ class Connection:
                     await asyncio.sleep(self._refusal_delay_s)
                 raise
             if begun is None:
-                await self._close(CLOSE_NORMAL)
+                await self._wire.close(CLOSE_NORMAL)
             else:
                 await self._serve(*begun)
         except ProtocolError as error:
@@ -110,11 +90,11 @@ class Connection:
         except ConnectionClosed:
             pass
         except asyncio.CancelledError:
-            if self._end is None or self._task is None:
+            if not self._wire.was_interrupted():
                 raise
-            self._task.uncancel()
             self._released.set()
-            await self._refuse(self._end)
+            assert self._wire.end is not None, "there is no interruption without a reason"
+            await self._refuse(self._wire.end)
         finally:
             self._released.set()
 
@@ -123,20 +103,19 @@ class Connection:
 
         A message that is being dealt with gets ``drain_timeout_s``, as the last results do.
         """
-        self._interrupt(error)
+        self._wire.interrupt(error)
         try:
             async with asyncio.timeout(2 * self._limits.drain_timeout_s):
                 await self._released.wait()
         except TimeoutError:
-            if self._task is not None:
-                self._task.cancel()
+            self._wire.cancel()
             await self._released.wait()
 
     # -- beginning --------------------------------------------------------------------------------
 
     async def _begin(self) -> tuple[RunningStream, int] | None:
         """Return the stream the client asks for, and the first result to send; None: it goes."""
-        spec = self._dialect.start or await self._first_request()
+        spec = self._wire.dialect.start or await self._first_request()
         if spec is None:
             return None
         token_name = self._authorize(spec.token)
@@ -145,7 +124,7 @@ class Connection:
         if stream is None:
             stream = self._registry.open(spec, token_name, self)
         try:
-            await self._send(stream.ready(self._limits, resumed=resumed))
+            await self._wire.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:
             await self._leave(stream)
             raise
@@ -157,12 +136,12 @@ class Connection:
             async with asyncio.timeout(self._limits.start_timeout_s):
                 while True:
                     try:
-                        requests = self._dialect.receive(await self._next_message())
+                        requests = await self._wire.receive()
                     except ProtocolError as error:
                         # What is merely ignored in a stream is so before it, too.
                         if error.ends_stream:
                             raise
-                        await self._tell(error)
+                        await self._wire.tell(error)
                         continue
                     for number, request in enumerate(requests, start=1):
                         match request:
@@ -170,14 +149,15 @@ class Connection:
                                 self._unread = requests[number:]
                                 return request
                             case Say(messages=messages):
-                                await self._say(messages)
+                                await self._wire.say(messages)
                             case _:
                                 assert isinstance(request, Stop), "a stream begins with its spec"
                                 return None
         except TimeoutError:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED,
-                f"got no {self._dialect.begins_with} within {self._limits.start_timeout_s:g} s",
+                f"got no {self._wire.dialect.begins_with} within"
+                f" {self._limits.start_timeout_s:g} s",
             ) from None
 
     # -- running ----------------------------------------------------------------------------------
@@ -198,9 +178,9 @@ class Connection:
             is_delivered = await sender
             if error is not None:
                 raise error
-            await self._close(CLOSE_NORMAL)
-            is_lost = not is_delivered or self._websocket.close_code == CLOSE_ABNORMAL
-            if is_lost and self._dialect.can_resume:
+            await self._wire.close(CLOSE_NORMAL)
+            is_lost = not is_delivered or self._wire.close_code == CLOSE_ABNORMAL
+            if is_lost and self._wire.dialect.can_resume:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
             # A client that says goodbye does not come back.
@@ -218,7 +198,7 @@ class Connection:
 
     async def _leave(self, stream: RunningStream) -> None:
         """Keep a stream whose connection is gone for a client that may come back; else end it."""
-        if self._dialect.can_resume:
+        if self._wire.dialect.can_resume:
             self._registry.detach(stream, self)
         else:
             await self._take_held(stream)
@@ -226,11 +206,11 @@ class Connection:
 
     async def _take_held(self, stream: RunningStream) -> None:
         """Hand over what the dialect held back for audio that does not come any more."""
-        if not isinstance(self._dialect, HoldsAudio) or stream.runner.has_ended():
+        if not isinstance(self._wire.dialect, HoldsAudio) or stream.runner.has_ended():
             return
         try:
             async with asyncio.timeout(self._limits.drain_timeout_s):
-                for request in self._dialect.release():
+                for request in self._wire.dialect.release():
                     await stream.runner.handle(request)
         except (ProtocolError, TimeoutError):
             pass  # The stream ends anyway.
@@ -243,47 +223,25 @@ class Connection:
         Raises:
             ConnectionClosed: the client is gone.
         """
-        while self._end is None:
+        while self._wire.end is None:
             try:
                 requests, self._unread = self._unread, []
-                for request in requests or self._dialect.receive(await self._next_message()):
+                for request in requests or await self._wire.receive():
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):
-                        await self._say(request.messages)
+                        await self._wire.say(request.messages)
                     else:
                         await stream.runner.handle(request)
             except ProtocolError as error:
                 if error.ends_stream:
                     return error
-                await self._tell(error)
+                await self._wire.tell(error)
             except ConnectionClosed:
                 raise
             except Exception:
                 return failure(stream.stream_id)
-        return self._end
-
-    async def _next_message(self) -> str | bytes:
-        self._is_receiving = True
-        try:
-            message = await self._websocket.recv()
-        except asyncio.CancelledError:
-            if self._end is None or self._task is None:
-                raise
-            self._task.uncancel()
-            raise self._end from None
-        finally:
-            self._is_receiving = False
-        self._num_messages += 1
-        if self._num_messages % _COUNTED_TOGETHER == 0:
-            self._rate.take(_COUNTED_TOGETHER, asyncio.get_running_loop().time())
-        if len(message) > self._limits.max_message_bytes:
-            raise ProtocolError(
-                ErrorCode.MESSAGE_TOO_BIG,
-                f"got a message of {len(message)} bytes, expected at most"
-                f" {self._limits.max_message_bytes}",
-            )
-        return message
+        return self._wire.end
 
     async def _send_results(
         self, stream: RunningStream, from_seq: int, report: TrackReport
@@ -294,8 +252,8 @@ class Connection:
         try:
             while True:
                 if loop.time() >= beat_s:
-                    self._check_idle()
-                    await self._send(stream.runner.heartbeat())
+                    self._wire.check_idle()
+                    await self._wire.send(stream.runner.heartbeat())
                     if tracks := self._tracks():
                         report.check(tracks)
                     beat_s = loop.time() + self._heartbeat_s
@@ -309,90 +267,26 @@ class Connection:
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
                 for result in unread.results:
-                    await self._send(result)
+                    await self._wire.send(result)
                 from_seq = unread.results[-1].seq + 1
         except ConnectionClosed:
             pass  # The reader hears of it too.
         except ProtocolError as error:
-            self._interrupt(error)
+            self._wire.interrupt(error)
         except Exception:
-            self._interrupt(failure(stream.stream_id))
+            self._wire.interrupt(failure(stream.stream_id))
         return False
 
-    async def _send(self, message: ServerMessage) -> None:
-        await self._say(self._dialect.send(message))
-
-    async def _tell(self, error: ProtocolError) -> None:
-        """Tell the client of an error, or the operator where the client has no ear for it."""
-        texts = self._dialect.send(error_message(error))
-        if not texts:
-            self._log_untold(error)
-        await self._say(texts)
-
-    def _log_untold(self, error: ProtocolError) -> None:
-        if error.code is ErrorCode.SHUTTING_DOWN:
-            return
-        if not error.ends_stream:
-            if self._has_logged_bad:
-                return  # Too many of them end the connection, and that is said.
-            self._has_logged_bad = True
-        event = "connection_ended" if error.ends_stream else "message_ignored"
-        _log.warning(event, entrance=self._entrance, code=error.code.value, reason=str(error))
-
-    async def _say(self, texts: Iterable[str | bytes]) -> None:
-        for text in texts:
-            try:
-                async with asyncio.timeout(self._limits.idle_timeout_s):
-                    await self._websocket.send(text)
-            except TimeoutError:
-                raise ProtocolError(
-                    ErrorCode.SLOW_CONSUMER,
-                    f"results were not read for {self._limits.idle_timeout_s:g} s",
-                ) from None
-
     def _tracks(self) -> TrackStats | None:
-        """What became of packets, where audio comes in such."""
-        return self._dialect.tracks if isinstance(self._dialect, ReportsTracks) else None
+        """Return what became of the packets of the call's tracks, where the dialect has them."""
+        dialect = self._wire.dialect
+        return dialect.tracks if isinstance(dialect, ReportsTracks) else None
 
     # -- ending -----------------------------------------------------------------------------------
-
-    def _check_idle(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        num_messages, since_s = self._heard_of
-        if self._num_messages > num_messages or not self._is_receiving:
-            self._heard_of = (self._num_messages, now_s)
-            return
-        silent_s = now_s - since_s
-        if silent_s > self._limits.idle_timeout_s:
-            self._interrupt(
-                ProtocolError(
-                    ErrorCode.IDLE,
-                    f"got no message for {silent_s:.0f} s, expected one within"
-                    f" {self._limits.idle_timeout_s:g} s",
-                )
-            )
-
-    def _interrupt(self, error: ProtocolError) -> None:
-        """Let the reader end with ``error``, after the message it is at."""
-        if self._end is None:
-            self._end = error
-            if self._is_receiving and self._task is not None:
-                self._task.cancel()
 
     async def _refuse(self, error: ProtocolError) -> None:
         """Tell the client why, and close."""
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
-            async with asyncio.timeout(2 * _GOODBYE_S):
-                await self._tell(error)
-                await self._close(*self._close_frame(error))
-
-    async def _close(self, code: int, reason: str = "") -> None:
-        """Close the WebSocket, or let the client do it where that is the custom."""
-        if self._dialect.client_closes:
-            with contextlib.suppress(TimeoutError, ProtocolError):
-                async with asyncio.timeout(_GOODBYE_S):
-                    while True:
-                        for request in self._dialect.receive(await self._websocket.recv()):
-                            if isinstance(request, Say):
-                                await self._say(request.messages)
-        await self._websocket.close(code, reason)
+            async with asyncio.timeout(2 * GOODBYE_S):
+                await self._wire.tell(error)
+                await self._wire.close(*self._close_frame(error))

@@ -4,9 +4,12 @@
 """
 
 from stream_server.store.errors import StoreError, StoreUnavailableError, StoreVersionError
+from stream_server.store.job_table import JobTable
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
+    JobRecord,
+    JobState,
     ResultKind,
     StoredResults,
     StoreStats,
@@ -19,6 +22,9 @@ from stream_server.store.writer import StoreWriter
 __all__ = [
     "AlertFilter",
     "AlertRecord",
+    "JobRecord",
+    "JobState",
+    "JobTable",
     "ResultKind",
     "Store",
     "StoreError",

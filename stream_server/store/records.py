@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,6 +12,8 @@ from stream_server.protocol.results import CloseReason, Result, Severity, Summar
 __all__ = [
     "AlertFilter",
     "AlertRecord",
+    "JobRecord",
+    "JobState",
     "ResultKind",
     "StoreStats",
     "StoredResults",
@@ -33,6 +35,9 @@ ResultKind = Literal[
 
 AlertFilter = Literal["raised", "cleared", "unacknowledged", "acknowledged"]
 """``raised``: holds still. ``unacknowledged``: nobody has dealt with it, holding or not."""
+
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+"""How far a file is that is analysed on request; the last three are final."""
 
 
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +120,50 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     cleared_at: float | None
     acknowledged_at: float | None
     acknowledged_note: str | None
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is analysed on request.
+
+    Attributes:
+        job_id: names it; nobody guesses it.
+        name: of the file, as its owner calls it; never a path.
+        options: what was asked for.
+        state: how far it is.
+        progress: 0 to 1; behind by a second where it runs.
+        attempts: how often it was begun.
+        size_bytes: of the file.
+        created_at, started_at, finished_at: seconds since 1970, UTC; None: not yet.
+        duration_s: of the recording, once known.
+        error_code, error: why it failed, for programs and for people.
+        folder: of its result, below the server's own; None: there is none.
+        kept_bytes: what that folder takes.
+        summary: of the result, for lists.
+        cache_key: of the same bytes, model and settings.
+    """
+
+    job_id: str
+    name: str
+    options: dict[str, Any]
+    state: JobState = "waiting"
+    progress: float = 0.0
+    attempts: int = 0
+    size_bytes: int
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    duration_s: float | None = None
+    error_code: str | None = None
+    error: str | None = None
+    folder: str | None = None
+    kept_bytes: int = 0
+    summary: dict[str, Any] | None = None
+    cache_key: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.state not in ("waiting", "running")
 
 
 class StoreStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """The tables. ``migrations/`` makes them; a test holds the two against each other.
 
 A stream is known by a small ``key`` in all tables but its own. Its results keep their ``seq``, so
-that what is stored and what is live can be joined. Times are seconds since 1970, UTC; positions
-are samples of the stream's 16 kHz clock.
+that what is stored and what is live can be joined. Files that are analysed on request are ``jobs``,
+which belong to no stream. Times are seconds since 1970, UTC; positions are samples of the stream's
+16 kHz clock.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "WIDENED",
     "alerts",
     "gaps",
+    "jobs",
     "marks",
     "metadata",
     "points",
@@ -185,4 +187,32 @@ warnings = Table(
     Column("channel", SmallInteger),
     Column("message", Text, nullable=False),
     Column("at_s", Double, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),  # the order they came in
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),  # the folder that has the file
+    Column("name", Text, nullable=False),
+    Column("options", _JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),  # NULL: it waits or runs
+    Column("duration_s", Double),
+    Column("error_code", Text),
+    Column("error", Text),
+    Column("folder", Text),  # of its result, below the server's own
+    Column("kept_bytes", BigInteger, nullable=False),
+    Column("summary", _JSON),
+    Column("cache_key", Text),
+    Index(None, "owner", "state"),
+    Index(None, "finished_at"),
+    Index(None, "cache_key"),
+    sqlite_autoincrement=True,
 )

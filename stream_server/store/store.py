@@ -7,11 +7,13 @@ event loop. All methods belong to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
@@ -21,6 +23,7 @@ from stream_server.store import queries, upkeep
 from stream_server.store.claim import Claim
 from stream_server.store.database import describe, is_away, make_engine
 from stream_server.store.errors import StoreError, StoreUnavailableError
+from stream_server.store.job_table import JobTable
 from stream_server.store.migrate import upgrade_schema
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import StoreStats
@@ -48,6 +51,12 @@ class Store(StoreReader):
         owner: name of this server.
         on_deleted: told of each stream that was deleted, in a thread.
         now: the time, seconds since 1970.
+
+    Attributes:
+        fingerprint: eight letters that tell this database from others, the same whenever it is
+            opened.
+        file: of a SQLite database; None: it is a database server's.
+        retention_s: age at which what is kept is deleted, s; 0: never.
     """
 
     def __init__(
@@ -61,7 +70,10 @@ class Store(StoreReader):
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
-        self._retention_s = config.retention_days * _DAY_S
+        self.retention_s = config.retention_days * _DAY_S
+        self.fingerprint = _fingerprint(engine.url)
+        is_file = engine.url.get_backend_name() == "sqlite"
+        self.file = Path(str(engine.url.database)) if is_file else None
         super().__init__(readers)
         self._engine = engine
         self._claim = claim
@@ -139,6 +151,14 @@ class Store(StoreReader):
         """Whether the database answered last time."""
         return self.writer.is_ready
 
+    def jobs(self, owner: str) -> JobTable:
+        """Return the files that are analysed on request, of the server that has them.
+
+        Args:
+            owner: names the folder they are in; who keeps the files deletes the rows.
+        """
+        return JobTable(self.writer, self, owner)
+
     # In.
 
     def write(self, result: Result) -> None:
@@ -210,9 +230,9 @@ class Store(StoreReader):
 
     async def expire(self) -> int:
         """Delete the streams that ended more than ``retention_days`` ago; return how many."""
-        if not self._retention_s:
+        if not self.retention_s:
             return 0
-        before, num_deleted = self._now() - self._retention_s, 0
+        before, num_deleted = self._now() - self.retention_s, 0
         while expired := await self.writer.submit(
             lambda connection: upkeep.ended_before(connection, before, _STREAMS_AT_A_TIME)
         ):
@@ -239,3 +259,8 @@ class Store(StoreReader):
         await self.writer.submit(upkeep.give_space_back)
         if self._on_deleted is not None:
             await asyncio.to_thread(self._on_deleted, stream_id)
+
+
+def _fingerprint(url: URL) -> str:
+    place = f"{url.get_backend_name()}://{url.host or ''}:{url.port or ''}/{url.database}"
+    return hashlib.sha256(place.encode()).hexdigest()[:8]

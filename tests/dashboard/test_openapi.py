@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,13 @@ async def self_check_jobs(check: Checker) -> None:
     lab.analyse.gate.set()
     while (await check.ask("GET", f"/analyse/{job_id}", 200, one))["state"] != "done":
         pass
-    for name in ("result.json", "result.csv", "embedding.npy"):
+    names = ("result.json", "result.csv", "embedding.npy", "log.txt", "result.zip")
+    for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
+    parquet = 200 if find_spec("pyarrow") else 501
+    await check.ask("GET", f"/analyse/{job_id}/result.parquet", parquet, f"{one}/result.parquet")
+    await check.ask("GET", "/analyse?state=done,failed", 200)
+    await check.ask("POST", f"/analyse/{sample['job_id']}/cancel", 200, f"{one}/cancel")
     await check.ask("DELETE", f"/analyse/{sample['job_id']}", 204, one)
     await check.ask("DELETE", f"/analyse/{sample['job_id']}", 404, one)
 

@@ -16,7 +16,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from dashboard.app import Dashboard
 from dashboard.backend import (
+    Analyse,
+    Analysed,
     AnalysisError,
+    AnalysisRequest,
     Backend,
     BusyError,
     EngineView,
@@ -25,6 +28,7 @@ from dashboard.backend import (
     UpgradeView,
 )
 from dashboard.config import DashboardConfig
+from dashboard.results.files import summary_of, write_result
 from dashboard.status import StreamStatus
 from ser_engine.labels import LabelSet
 from ser_engine.offline import (
@@ -54,10 +58,14 @@ from tests.support.timeline import LABELS
 
 __all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashboard"]
 
+PRESETS = {"research": {"granularity": "frame", "embeddings": True, "frame_hop_ms": 10}}
+
 Client = TestClient[web.Request, web.Application]
 
 
-def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -> FileAnalysis:
+def make_analysis(
+    granularity: Granularity = "utterance", num_frames: int = 4, name: str = "fake.wav"
+) -> FileAnalysis:
     """Return what a file with two channels gave."""
     logits = np.zeros((num_frames, len(LABELS)), dtype=np.float32)
     logits[:, 2] = 3.0
@@ -85,7 +93,7 @@ def make_analysis(granularity: Granularity = "utterance", num_frames: int = 4) -
     channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
     labels = LabelSet.from_tokens(LABELS)
     return FileAnalysis(
-        name="fake.wav",
+        name=name,
         model=ModelInfo("fake", "nowhere", "none", "", labels, 3, notice="A fake model."),
         options=AnalysisOptions(granularity, embeddings=granularity == "frame"),
         duration_s=num_frames * 0.02,
@@ -113,11 +121,14 @@ class FakeAnalyse:
     most: int = 0
     cancelled: int = 0
 
+    def key(self, request: AnalysisRequest) -> str:
+        return f"{request.content_sha256} {sorted(request.options.items())}"
+
     async def __call__(
-        self, path: Path, options: AnalysisOptions, progress: Callable[[float], None]
-    ) -> FileAnalysis:
-        self.seen.append(path.read_bytes())  # noqa: ASYNC240 - a few bytes
-        self.paths.append(path)
+        self, request: AnalysisRequest, progress: Callable[[float], None]
+    ) -> Analysed:
+        self.seen.append(request.path.read_bytes())
+        self.paths.append(request.path)
         self.running += 1
         self.most = max(self.most, self.running)
         progress(0.5)
@@ -132,7 +143,13 @@ class FakeAnalyse:
             raise AnalysisError("got text, expected audio")
         if self.seen[-1].startswith(b"bug"):
             raise ZeroDivisionError
-        return make_analysis(options.granularity)
+        analysis = make_analysis(request.options["granularity"], name=request.name)
+        write_result(request.folder, analysis, ["did it"], lambda: None)
+        return Analysed(
+            duration_s=analysis.duration_s,
+            summary=summary_of(analysis),
+            cache_key=self.key(request),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +213,7 @@ async def serve_dashboard(
     listen: ListenConfig | None = None,
     access: AccessConfig | None = None,
     mailbox_size: int = 1024,
+    analyser: Analyse | None = None,
 ) -> AsyncIterator[DashboardLab]:
     """Serve a dashboard on 127.0.0.1.
 
@@ -210,6 +228,7 @@ async def serve_dashboard(
         listen: where the server says it listens.
         access: who may connect.
         mailbox_size: of a page that shows one stream.
+        analyser: analyses files, in place of the fake.
     """
     bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
     live = LiveStreams(bus)
@@ -285,7 +304,8 @@ async def serve_dashboard(
             known_models=known_models,
             config=lambda: settings or {},
             stream_status=status,
-            analyse=analyse,
+            analyse=analyser or analyse,
+            presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,
         )

@@ -99,13 +99,24 @@ class DashboardServer:
         await self.stop()
         await self.start()
 
+    async def kill(self) -> None:
+        """End it as a power failure would."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        await process.wait()
+
     async def get(self, path: str) -> Any:
         """Return the JSON of a page of the API."""
+        return await self.ask("GET", path)
+
+    async def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Return the JSON of an answer, None where there is none."""
         async with (
             ClientSession(timeout=ClientTimeout(total=30), raise_for_status=True) as session,
-            session.get(self.url + path) as response,
+            session.request(method, self.url + path, **options) as response,
         ):
-            return await response.json()
+            return await response.json() if response.status != 204 else None
 
     async def _until_ready(self) -> None:
         assert self._process is not None

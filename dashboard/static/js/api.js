@@ -99,15 +99,16 @@ export const api = {
   /** @param {string} id @param {string} note */
   acknowledge: (id, note) => request("POST", `/alerts/${part(id)}/acknowledge`, { body: { note } }),
   sampleCall: () => request("POST", "/sample-call", { body: {} }),
-  /** @param {FormData} form */
-  analyse: (form) => request("POST", "/analyse", { form }),
-  analyseSample: () => request("POST", "/analyse/sample", { body: {} }),
+  /** @param {Record<string, any>} [query] */
+  jobs: (query) => request("GET", "/analyse", { query }),
   /** @param {string} id */
   job: (id) => request("GET", `/analyse/${part(id)}`),
   /** @param {string} id */
+  cancelJob: (id) => request("POST", `/analyse/${part(id)}/cancel`),
+  /** @param {string} id */
   deleteJob: (id) => request("DELETE", `/analyse/${part(id)}`),
-  /** @param {string} id @param {"result.json" | "result.csv" | "embedding.npy"} file */
-  jobFileUrl: (id, file) => urlOf(`/analyse/${part(id)}/${file}`),
+  /** @param {string} id @param {string} file of the result @param {Record<string, any>} [query] */
+  jobFileUrl: (id, file, query) => urlOf(`/analyse/${part(id)}/${file}`, query),
 };
 
 /** @typedef {typeof api} Api */

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -280,3 +281,92 @@ async def test_unknown_jobs():
         for path in ("", "/result.json", "/result.csv", "/embedding.npy"):
             assert (await lab.get(f"/analyse/nobody{path}", 404))["code"] == "not_found"
         await lab.ask("DELETE", "/analyse/nobody", 404)
+
+
+async def test_the_list_has_the_newest_first_by_pages():
+    async with serve_dashboard() as lab:
+        lab.analyse.gate.set()
+        first, second, bad = await send(lab, ("a", b"1"), ("b", b"2"), ("c", b"bad"))
+        await until_done(lab, bad)
+        lab.analyse.gate.clear()
+        (waits,) = await send(lab, ("d", b"4"), granularity="stream")
+        page = await lab.get("/analyse")
+        assert [job["job_id"] for job in page["jobs"]] == [waits, bad, second, first]
+        assert (page["waiting"], page["running"]) in ((1, 0), (0, 1))
+        newest, failed, _, oldest = page["jobs"]
+        assert newest["options"]["granularity"] == "stream"
+        assert failed["error"]["code"] == "bad_audio"
+        assert oldest["summary"]["channels"][1]["emotion"] == "neutral"
+        assert oldest["summary"]["warnings"] == ["clipping"]
+        assert (oldest["size_bytes"], oldest["duration_s"]) == (1, 0.08)
+        assert oldest["created_at"] <= oldest["started_at"] <= oldest["finished_at"]
+        page = await lab.get("/analyse?limit=2&offset=1")
+        assert [job["job_id"] for job in page["jobs"]] == [bad, second]
+        page = await lab.get("/analyse?state=done,failed&limit=1")
+        assert [job["job_id"] for job in page["jobs"]] == [bad]
+        assert (await lab.get("/analyse?state=lost", 400))["code"] == "bad_request"
+        lab.analyse.gate.set()
+
+
+async def test_jobs_are_stopped():
+    async with serve_dashboard() as lab:
+        running, waiting = await send(lab, ("a", b"a"), ("b", b"b"))
+        await until_running(lab, 1)
+        for job_id in (waiting, running, running):
+            job = await lab.ask("POST", f"/analyse/{job_id}/cancel")
+            assert (job["state"], job["job_id"]) == ("cancelled", job_id)
+        assert lab.analyse.cancelled == 1
+        error = await lab.get(f"/analyse/{running}/result.csv", 409)
+        assert error["code"] == "was_cancelled"
+        await lab.ask("POST", "/analyse/nobody/cancel", 404)
+
+
+async def test_options_come_from_the_form_then_from_the_preset():
+    async with serve_dashboard() as lab:
+        lab.analyse.gate.set()
+        data = form(("a", b"x"))
+        data.add_field("preset", "research")
+        data.add_field("frame_hop_ms", "20")
+        job_id = (await lab.ask("POST", "/analyse", 202, data=data))["job_id"]
+        assert (await until_done(lab, job_id))["options"] == {
+            "granularity": "frame",
+            "frame_hop_ms": 20,
+            "embeddings": True,
+            "speakers": False,
+            "preset": "research",
+        }
+        body = await lab.ask("POST", "/analyse/sample", 202, json={"preset": "research"})
+        assert (await lab.get(f"/analyse/{body['job_id']}"))["options"]["frame_hop_ms"] == 10
+        assert (await lab.get("/info"))["presets"]["research"]["embeddings"] is True
+
+
+async def test_the_form_of_the_web_demo():
+    async with serve_dashboard() as lab:
+        lab.analyse.gate.set()
+        whole, frames = [
+            (await send(lab, ("a", b"x"), granularity=one))[0] for one in ("utterance", "frame")
+        ]
+        (stream,) = await send(lab, ("a", b"x"), granularity="stream")
+        await until_done(lab, stream)
+        path = f"/analyse/{whole}/result.json?form=demo"
+        assert set(await lab.get(f"{path}&channel=0")) == {"emotion", "confidence", "granularity"}
+        assert [one["channel"] for one in await lab.get(path)] == [1, 2]
+        assert (await lab.get(f"{path}&channel=2", 404))["code"] == "not_found"
+        found = await lab.get(f"/analyse/{frames}/result.json?form=demo&channel=1&scores=true")
+        assert set(found[0]) == {"time", "emotion", "score", "scores"}
+        error = await lab.get(f"/analyse/{stream}/result.json?form=demo", 404)
+        assert "expected an utterance or frames" in error["message"]
+
+
+async def test_results_outlive_the_server_where_there_is_a_store(tmp_path: Path):
+    async with serve_dashboard(database=tmp_path / "x.db") as lab:
+        lab.analyse.gate.set()
+        (job_id,) = await send(lab, ("call.wav", b"RIFF"), granularity="frame")
+        before = await until_done(lab, job_id)
+    async with serve_dashboard(database=tmp_path / "x.db") as lab:
+        assert await lab.get(f"/analyse/{job_id}") == before
+        assert await lab.get(f"/analyse/{job_id}/result.json") == before["result"]
+        names = await lab.client.get(f"/api/v1/analyse/{job_id}/result.zip")
+        assert names.headers["Content-Disposition"] == "attachment; filename*=UTF-8''call.zip"
+        await lab.ask("DELETE", f"/analyse/{job_id}", 204)
+        await lab.get(f"/analyse/{job_id}/log.txt", 404)

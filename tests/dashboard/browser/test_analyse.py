@@ -4,13 +4,17 @@ import asyncio
 import csv
 import io
 import json
+import math
 import re
+import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import pytest_asyncio
+import soundfile
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.factory import build_engine
@@ -23,6 +27,7 @@ from ser_engine.offline import (
 )
 from tests.conftest import SpeechClip
 from tests.support.browser import BROWSER_TEST
+from tests.support.dashboard_server import DashboardServer
 
 if TYPE_CHECKING:
     from playwright.async_api import Download, Locator, Page
@@ -38,10 +43,22 @@ def engine() -> Engine:
     return build_engine(EngineConfig(model=ModelConfig(name="compact", offline=True)))
 
 
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def no_jobs(server: DashboardServer) -> None:
+    """Every test begins with an empty list."""
+    for job in (await server.get("/api/v1/analyse?limit=1000"))["jobs"]:
+        await server.ask("DELETE", f"/api/v1/analyse/{job['job_id']}")
+
+
 async def choose(page: Page, *paths: Path) -> Locator:
-    """Give files to the page and return their places in its list."""
+    """Give files to the page and return their places in its list, the newest first."""
     await page.get_by_test_id("files").set_input_files([str(path) for path in paths])
     return page.get_by_test_id("job")
+
+
+def named(page: Page, path: Path) -> Locator:
+    """Return the place of one file in the list."""
+    return page.locator(f'[data-testid="job"][data-name="{path.name}"]')
 
 
 async def is_done(job: Locator) -> None:
@@ -136,9 +153,11 @@ async def test_a_timeline_with_segments_and_frames(
 
     # The same recording again, every 20 ms.
     await page.get_by_test_id("granularity-frame").click()
+    await page.get_by_test_id("embeddings").check()
     await page.get_by_role("button", name="Analyse again").click()
-    await expect(page.locator(".analyse-result .badge")).to_have_text("Every 20 ms")
-    await is_done(jobs)
+    await expect(page.locator(".analyse-result .badge")).to_have_text("Every 20\u202fms")
+    await expect(jobs).to_have_count(2)
+    await is_done(jobs.first)
     (frames,) = analyze_file(engine, clip.path, granularity="frame")
     assert isinstance(frames, FrameResult)
     table = list(csv.DictReader(io.StringIO((await saved(await download(page, "CSV"))).decode())))
@@ -157,12 +176,13 @@ async def test_several_at_once_and_one_that_is_no_recording(
     page = await open_page("/analyse")
     jobs = await choose(page, speech_clips[0].path, broken, speech_clips[3].path)
     await expect(jobs).to_have_count(3)
-    await is_done(jobs.nth(0))
-    await is_done(jobs.nth(2))
-    await expect(jobs.nth(1)).to_have_attribute("data-state", "failed")
-    await expect(jobs.nth(1).locator(".job-error")).not_to_be_empty()
+    first = named(page, speech_clips[0].path)
+    await is_done(first)
+    await is_done(named(page, speech_clips[3].path))
+    await expect(named(page, broken)).to_have_attribute("data-state", "failed")
+    await expect(named(page, broken).locator(".job-error")).not_to_be_empty()
     # What is chosen is shown, also after a look at another page.
-    await jobs.nth(0).get_by_role("button", name=speech_clips[0].path.name).first.click()
+    await first.get_by_role("button", name=speech_clips[0].path.name).first.click()
     await expect(page.get_by_test_id("result")).to_have_attribute(
         "aria-label", speech_clips[0].path.name
     )
@@ -201,3 +221,104 @@ async def test_the_built_in_sample(open_page: OpenPage):
     await is_done(page.get_by_test_id("job"))
     await expect(page.get_by_test_id("channel")).to_have_count(2)
     await expect(page.get_by_test_id("chart").nth(1)).to_have_attribute("data-drawn", "true")
+
+
+async def test_the_list_survives_a_reload_and_can_be_cleared(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...], server: DashboardServer
+):
+    from playwright.async_api import expect
+
+    first, second = speech_clips[0].path, speech_clips[1].path
+    page = await open_page("/analyse")
+    await choose(page, first, second)
+    await is_done(named(page, first))
+    await is_done(named(page, second))
+    await named(page, first).locator(".job-select").click()
+    await expect(page.get_by_test_id("result")).to_have_attribute("aria-label", first.name)
+    await page.reload()
+    await expect(page.get_by_test_id("job")).to_have_count(2)
+    await expect(page.get_by_test_id("result")).to_have_attribute("aria-label", first.name)
+    # It was given in another life of the page, which still had the file.
+    await expect(page.get_by_role("button", name="Analyse again")).to_be_hidden()
+
+    # Another browser sees the same, and what is removed there goes from here.
+    other = await open_page("/analyse")
+    await named(other, first).get_by_role("button", name=f"Remove {first.name}").click()
+    await other.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(other.get_by_test_id("job")).to_have_count(1)
+    await expect(page.get_by_test_id("job")).to_have_count(1, timeout=15_000)
+    assert len((await server.get("/api/v1/analyse"))["jobs"]) == 1
+
+
+async def test_the_form_of_the_web_demo_and_all_files(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...]
+):
+    page = await open_page("/analyse")
+    await page.get_by_test_id("granularity-frame").click()
+    await page.get_by_test_id("frame-hop").select_option("10")
+    await is_done((await choose(page, speech_clips[0].path)).first)
+    more = page.get_by_text("More", exact=True)
+    await more.click()
+    frames = json.loads(await saved(await download(page, "web demo")))
+    assert [frame["time"] for frame in frames[:3]] == [0.0, 0.01, 0.02]
+    assert set(frames[0]) == {"time", "emotion", "score"}
+    names = await download(page, "ZIP")
+    assert names.suggested_filename == f"{speech_clips[0].path.stem}.zip"
+    with zipfile.ZipFile(io.BytesIO(await saved(names))) as archive:
+        assert archive.namelist() == ["result.json", "result.csv", "log.txt"]
+    log = (await saved(await download(page, "Log"))).decode()
+    assert speech_clips[0].path.name in log
+
+
+async def test_a_long_recording_is_stopped_and_another_survives_a_restart(
+    open_page: OpenPage,
+    speech_clips: tuple[SpeechClip, ...],
+    server: DashboardServer,
+    tmp_path: Path,
+):
+    from playwright.async_api import expect
+
+    speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
+    long = np.tile(speech, math.ceil(16_000 * 400 / len(speech)))
+    paths = [tmp_path / "stopped.wav", tmp_path / "survives.wav", tmp_path / "waits.wav"]
+    for path, seconds in zip(paths, (400, 60, 5), strict=True):
+        soundfile.write(path, long[: 16_000 * seconds], 16_000)
+    page = await open_page("/analyse", server_may_be_away=True)
+    await page.get_by_test_id("granularity-frame").click()
+    await page.get_by_test_id("frame-hop").select_option("10")
+    await choose(page, *paths)
+    stopped, survives, waits = (named(page, path) for path in paths)
+    await expect(stopped).to_have_attribute("data-state", "running")
+    await expect(survives).to_have_attribute("data-state", "waiting")
+    await expect(survives).to_contain_text("After 1 other")
+    await expect(waits).to_contain_text("After 2 others")
+    await stopped.get_by_role("button", name="Stop stopped.wav").click()
+    await expect(stopped).to_have_attribute("data-state", "cancelled")
+    await server.restart()
+    await is_done(survives)
+    await is_done(waits)
+    await waits.locator(".job-select").click()
+    await expect(page.get_by_test_id("result")).to_have_attribute("aria-label", "waits.wav")
+    await expect(stopped).to_have_attribute("data-state", "cancelled")
+    # Longer than one pass: pieces between pauses, and the whole of them.
+    await survives.locator(".job-select").click()
+    pieces = page.get_by_test_id("pieces").locator("tbody tr")
+    await expect(pieces.nth(2)).to_be_attached()
+
+
+async def test_a_purpose_sets_the_options(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...]
+):
+    from playwright.async_api import expect
+
+    page = await open_page("/analyse", locale="zh-CN")
+    await page.get_by_test_id("preset").select_option("research")
+    await expect(page.get_by_test_id("frame-hop")).to_have_value("10")
+    await expect(page.get_by_test_id("embeddings")).to_be_checked()
+    job = (await choose(page, speech_clips[0].path)).first
+    await is_done(job)
+    await expect(page.locator(".analyse-result .badge").nth(1)).to_have_text("研究")
+    # One's own choice is no longer that purpose.
+    await page.get_by_test_id("granularity-utterance").click()
+    await expect(page.get_by_test_id("preset")).to_have_value("")
+    await expect(page.get_by_test_id("embeddings")).to_be_hidden()

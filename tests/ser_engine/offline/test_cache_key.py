@@ -12,6 +12,7 @@ from ser_engine.config import (
     ModelConfig,
     OfflineConfig,
     SmoothingConfig,
+    SpeakersConfig,
     TimelineConfig,
     VadConfig,
 )
@@ -72,6 +73,13 @@ def test_the_timeline_decides_about_a_stream_only():
     stream = AnalysisOptions("stream")
     assert key(config=config) == key()
     assert key(options=stream, config=config) != key(options=stream)
+
+
+def test_how_speakers_are_told_apart_decides_where_they_are():
+    config = replace(CONFIG, speakers=SpeakersConfig(threshold=0.7))
+    speakers = AnalysisOptions(speakers=True)
+    assert key(config=config) == key()
+    assert key(options=speakers, config=config) != key(options=speakers) != key()
 
 
 def test_the_hash_of_a_file(tmp_path: Path):

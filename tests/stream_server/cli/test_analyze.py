@@ -9,7 +9,7 @@ import soundfile
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError
-from stream_server.cli import analyze as analyze_module
+from stream_server.cli import engine as engine_module
 from stream_server.cli import main
 from tests.ser_engine.streaming.streams import make_audio
 from tests.support.fake_engine import FakeEngine
@@ -26,7 +26,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[EngineConfig]:
         seen.append(config)
         return FakeEngine(hop_samples=config.timeline.hop_samples)
 
-    monkeypatch.setattr(analyze_module, "build_engine", build)
+    monkeypatch.setattr(engine_module, "build_engine", build)
     return seen
 
 
@@ -191,6 +191,6 @@ def test_a_model_that_cannot_be_had_is_status_1(
     def fail(config: EngineConfig) -> FakeEngine:
         raise CheckpointError("there is no model")
 
-    monkeypatch.setattr(analyze_module, "build_engine", fail)
+    monkeypatch.setattr(engine_module, "build_engine", fail)
     assert run(angry) == 1
     assert capsys.readouterr().err == "emotion-monitor: there is no model\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dashboard.backend import AnalysisError
+from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from ser_engine.batching import Priority
 from ser_engine.errors import EngineDeadError, WindowError
@@ -22,8 +23,10 @@ from ser_engine.offline import (
     StreamResult,
     UtteranceResult,
     analyze_file,
+    file_sha256,
 )
 from ser_engine.types import Window
+from stream_server.cli import dashboard_analysis
 from stream_server.cli.dashboard_analysis import MAX_IN_FLIGHT, PoolAnalyser
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
@@ -48,7 +51,7 @@ async def analyse(
 ) -> FileAnalysis:
     analyser = PoolAnalyser(engine or LabEngine(), config or AnalyseConfig(max_pass_s=30))
     options = AnalysisOptions(granularity, embeddings=True)
-    return await analyser(path, options, lambda progress: None)
+    return await analyser.analyse(path, options, lambda progress: None)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -92,7 +95,7 @@ async def test_the_engine_is_given_back_and_forgets(call: Path):
 async def test_progress_grows(call: Path):
     told: list[float] = []
     analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
-    await analyser(call, AnalysisOptions("stream"), told.append)
+    await analyser.analyse(call, AnalysisOptions("stream"), told.append)
     assert told == sorted(told)
     assert 0 < told[-1] < 1
 
@@ -214,3 +217,57 @@ async def test_it_can_be_stopped_while_it_waits_for_the_engine(call: Path):
         with pytest.raises(asyncio.CancelledError):
             await task
     assert engine.released == 1
+
+
+def request_of(call: Path, folder: Path, **options: object) -> AnalysisRequest:
+    folder.mkdir()
+    given = {"granularity": "frame", "frame_hop_ms": 20, "embeddings": True, "speakers": False}
+    return AnalysisRequest(call, "call.wav", given | options, folder, file_sha256(call))
+
+
+async def test_a_result_is_written_as_files(call: Path, tmp_path: Path):
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig(keep_audio=True))
+    request = request_of(call, tmp_path / "out")
+    analysed = await analyser(request, lambda progress: None)
+    assert analysed.duration_s == 12.0
+    assert analysed.cache_key == analyser.key(request)
+    assert [one["emotion"] for one in analysed.summary["channels"]][1] == "neutral"
+    names = sorted(path.name for path in request.folder.iterdir())
+    assert names == [
+        *("audio.flac", "embedding.npy", "log.txt", "result.csv", "result.json", "view.json")
+    ]
+    document = json.loads((request.folder / "result.json").read_bytes())
+    assert (document["name"], document["has_embedding"]) == ("call.wav", True)
+    assert len(document["channels"][0]["frames"]) == 599
+    log = (request.folder / "log.txt").read_text()
+    assert str(tmp_path) not in log
+    assert "took call.wav" in log
+
+
+async def test_the_key_tells_what_makes_a_difference(call: Path, tmp_path: Path):
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    differing: list[dict[str, object]] = [
+        {},
+        {"embeddings": False},
+        {"frame_hop_ms": 10},
+        {"granularity": "utterance"},
+    ]
+    keys = {
+        analyser.key(request_of(call, tmp_path / str(number), **options))
+        for number, options in enumerate(differing)
+    }
+    assert len(keys) == 4
+    other = PoolAnalyser(LabEngine(), AnalyseConfig(max_pass_s=2))
+    assert other.key(request_of(call, tmp_path / "x")) not in keys
+
+
+async def test_a_result_that_would_take_too_much_memory_is_refused(
+    call: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dashboard_analysis, "_MAX_RESULT_BYTES", 10_000)
+    analyser = PoolAnalyser(LabEngine(), AnalyseConfig())
+    request = request_of(call, tmp_path / "out")
+    with pytest.raises(AnalysisError, match="ask for embeddings=false, or granularity=utterance"):
+        await analyser(request, lambda progress: None)
+    whole = request_of(call, tmp_path / "whole", granularity="utterance")
+    assert (await analyser(whole, lambda progress: None)).duration_s == 12.0

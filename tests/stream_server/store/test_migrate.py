@@ -4,16 +4,20 @@ import warnings
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from stream_server.config import StoreConfig
-from stream_server.store import Store, StoreVersionError
+from stream_server.store import Store, StoreVersionError, migrations
 from stream_server.store.database import make_engine
 from stream_server.store.migrate import newest_revision, upgrade_schema
 from stream_server.store.schema import metadata
 from stream_server.store.url import parse_store_url
+
+MIGRATIONS = Path(migrations.__file__).parent
 
 
 def test_an_empty_database_gets_the_tables_of_the_schema(store_url: str):
@@ -43,6 +47,19 @@ def test_rows_go_with_their_stream_by_the_keys_of_the_schema(store_url: str):
     engine.dispose()
 
 
+def test_a_database_of_the_first_version_gets_what_is_missing(store_url: str):
+    engine = make_engine(parse_store_url(store_url), read_only=False)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        assert "jobs" not in inspect(connection).get_table_names()
+        upgrade_schema(connection)
+        assert "jobs" in inspect(connection).get_table_names()
+    engine.dispose()
+
+
 async def test_opening_again_changes_nothing(store_url: str):
     for _ in range(2):
         store = await Store.open(StoreConfig(url=store_url))
@@ -57,7 +74,7 @@ async def test_a_database_of_a_newer_version_is_refused(store_url: str):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(StoreVersionError, match="version '9999', expected '0001' or older"):
+    with pytest.raises(StoreVersionError, match="version '9999', expected '0002' or older"):
         await Store.open(StoreConfig(url=store_url))
 
 

@@ -41,7 +41,8 @@ function timeFigure(app, channel, title) {
     y: values[label],
     stackgroup: "emotions",
     connectgaps: false,
-    line: { width: 0, color: colourOf(label) },
+    // A piece has one result from its start to its end.
+    line: { width: 0, color: colourOf(label), shape: channel.isPieces ? "vh" : "linear" },
     fillcolor: colourOf(label),
     hovertemplate: "%{y:.0%}",
   }));

@@ -5,6 +5,8 @@ import { emotion } from "../palette.js";
 import { loadPlotly } from "../plotly.js";
 import { toast } from "../states.js";
 import { figureOf } from "./chart.js";
+import { warningTitle } from "./jobs_view.js";
+import { optionsText } from "./options.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false };
 const PNG = { format: "png", width: 1200, height: 520, scale: 2 };
@@ -19,7 +21,9 @@ const SHOWN_ROWS = 200;
 export function makeResultView(app, job, result) {
   const { t } = app;
   const charts = result.channels.map(() => h("div", { class: "analyse-chart", "data-testid": "chart" }));
-  const audio = job.audioUrl && h("audio", { controls: true, preload: "metadata", src: job.audioUrl, "aria-label": t("analyse.listen") });
+  // Only the tab that gave the file still has it.
+  const audioUrl = job.file ? URL.createObjectURL(job.file) : "";
+  const audio = audioUrl && h("audio", { controls: true, preload: "metadata", src: audioUrl, "aria-label": t("analyse.listen") });
   const element = h(
     "article",
     { class: "analyse-result", "data-testid": "result", "aria-label": job.name },
@@ -27,7 +31,8 @@ export function makeResultView(app, job, result) {
       "div",
       { class: "page-head" },
       h("h2", {}, job.name),
-      h("span", { class: "badge" }, t(`analyse.granularity.${result.granularity}`)),
+      h("span", { class: "badge" }, optionsText(app, { ...job.options, granularity: result.granularity, frame_hop_ms: result.frameHopMs, speakers: false, preset: "" })),
+      job.options.preset && h("span", { class: "badge" }, optionsText(app, job.options)),
       h("span", { class: "muted number" }, facts()),
       h("span", { class: "grow" }),
       downloads(),
@@ -42,8 +47,24 @@ export function makeResultView(app, job, result) {
   }
 
   function downloads() {
-    const link = (file, text) =>
-      h("a", { class: "button", href: app.api.jobFileUrl(/** @type {string} */ (job.id), file), download: fileName(job.name, file) }, icon("download"), text);
+    const link = (file, text, query = {}) =>
+      h("a", { class: "button", href: app.api.jobFileUrl(/** @type {string} */ (job.id), file, query), download: fileName(job.name, file) }, icon("download"), text);
+    const more = h(
+      "details",
+      { class: "analyse-more" },
+      h("summary", { class: "button" }, t("analyse.downloads.more")),
+      h(
+        "div",
+        { class: "menu-list card" },
+        link("result.zip", t("analyse.downloads.zip")),
+        result.granularity !== "stream" && link("result.json", t("analyse.downloads.demo"), { form: "demo" }),
+        link("result.parquet", "Parquet"),
+        link("log.txt", t("analyse.downloads.log")),
+      ),
+    );
+    more.addEventListener("focusout", (event) => {
+      if (!more.contains(event.relatedTarget)) more.open = false;
+    });
     return h(
       "div",
       { class: "analyse-downloads", role: "group", "aria-label": t("analyse.downloads") },
@@ -51,6 +72,7 @@ export function makeResultView(app, job, result) {
       link("result.csv", "CSV"),
       result.hasEmbedding && link("embedding.npy", "NPY"),
       h("button", { class: "button", type: "button", onclick: () => void savePng() }, icon("download"), "PNG"),
+      more,
     );
   }
 
@@ -62,7 +84,9 @@ export function makeResultView(app, job, result) {
       channel.overall && h("div", { class: "analyse-overall" }, word(channel), bars(channel)),
       channel.warnings.map(warning),
       channel.series && chart,
-      spanTable(channel),
+      speakerList(channel),
+      spanTable(channel.spans, t("analyse.segments", { n: channel.spans.length }), "segments", true),
+      spanTable(channel.pieces, t("analyse.pieces", { n: channel.pieces.length }), "pieces", channel.spans.length === 0),
     );
   }
 
@@ -85,17 +109,21 @@ export function makeResultView(app, job, result) {
   }
 
   function warning(each) {
-    const key = `analyse.warning.${each.code}`;
-    const title = t(key);
-    return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, title === key ? each.code : title), h("p", {}, each.message)));
+    return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, warningTitle(app, each.code)), h("p", {}, each.message)));
   }
 
-  function spanTable(channel) {
-    const spans = channel.spans;
+  function speakerList(channel) {
+    if (channel.speakers.length === 0) return false;
+    const row = (each) =>
+      h("li", {}, h("strong", {}, each.speaker), emotion(app, each.emotion, app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
+    return h("div", { class: "analyse-speakers" }, h("h3", {}, t("analyse.speakers")), h("ul", { "data-testid": "speakers" }, channel.speakers.map(row)));
+  }
+
+  function spanTable(spans, title, testid, open) {
     if (spans.length === 0) return false;
     const cells = (span) => [
       h("td", { class: "number" }, `${app.format.moment(span.start_s)} – ${app.format.moment(span.end_s)}`),
-      h("td", {}, span.label ? emotion(app, span.label) : h("span", { class: "muted" }, t(`mic.gap.${span.reason}`))),
+      h("td", {}, span.label ? emotion(app, span.label) : h("span", { class: "muted" }, t(`mic.gap.${span.reason}`)), span.speaker && h("span", { class: "muted" }, ` ${span.speaker}`)),
       h("td", { class: "number" }, span.label ? app.format.percent(span.confidence) : ""),
     ];
     const row = (span) =>
@@ -104,14 +132,14 @@ export function makeResultView(app, job, result) {
         : h("tr", {}, cells(span));
     return h(
       "details",
-      { open: true },
-      h("summary", {}, t("analyse.segments", { n: spans.length })),
+      { open },
+      h("summary", {}, title),
       h(
         "div",
         { class: "analyse-table" },
         h(
           "table",
-          { "data-testid": "segments" },
+          { "data-testid": testid },
           h("thead", {}, h("tr", {}, ["time", "emotion", "confidence"].map((key) => h("th", { scope: "col" }, t(`analyse.column.${key}`))))),
           h("tbody", {}, spans.slice(0, SHOWN_ROWS).map(row)),
         ),
@@ -133,7 +161,7 @@ export function makeResultView(app, job, result) {
         const figure = figureOf(app, channel, title);
         const url = await plotly.toImage({ data: figure.data, layout: { ...figure.layout, width: PNG.width, height: PNG.height } }, PNG);
         const suffix = result.channels.length > 1 ? `.${channel.index + 1}.png` : ".png";
-        h("a", { href: url, download: fileName(job.name, "") + suffix }).click();
+        h("a", { href: url, download: fileName(job.name, suffix) }).click();
       }
     } catch (error) {
       toast(t("analyse.png_failed", { reason: error.message }), "error");
@@ -154,14 +182,15 @@ export function makeResultView(app, job, result) {
     },
     close() {
       audio && audio.pause();
+      URL.revokeObjectURL(audioUrl);
       const plotly = /** @type {any} */ (window).Plotly;
       for (const chart of charts) if (chart.dataset.drawn) plotly.purge(chart);
     },
   };
 }
 
-/** `call.wav` and `result.json` make `call.json`. */
+/** `call.wav` and `result.json` make `call.json`; a log stays one by its name. */
 function fileName(name, file) {
   const stem = name.replace(/\.[^.]+$/, "") || name;
-  return file ? stem + file.slice(file.lastIndexOf(".")) : stem;
+  return stem + (file === "log.txt" ? ".log.txt" : file.slice(file.indexOf(".")));
 }

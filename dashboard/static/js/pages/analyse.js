@@ -1,12 +1,13 @@
 /** Recordings: given by drag and drop or by choice, analysed by the server, shown and saved. */
 import { fill, h, icon } from "../dom.js";
-import { isBusy, makeJobsView } from "../analyse/jobs_view.js";
+import { isBusy, makeJobsView, stateText } from "../analyse/jobs_view.js";
 import { jobs } from "../analyse/jobs.js";
+import { makeOptionsView, optionsText } from "../analyse/options.js";
 import { readResult } from "../analyse/result.js";
 import { makeResultView } from "../analyse/result_view.js";
+import { describeError, emptyState, errorState, loadingState } from "../states.js";
 
-const GRANULARITIES = ["stream", "frame", "utterance"];
-const ACCEPT = "audio/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm";
+const ACCEPT = "audio/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm,.amr";
 
 /**
  * @param {HTMLElement} root @param {import("../types.js").Params} params @param {import("../types.js").App} app
@@ -29,62 +30,76 @@ export async function mount(root, params, app) {
     ),
   );
   const again = h("button", { class: "button", type: "button", hidden: true, onclick: () => jobs.again(selected()) });
-  const place = h("div", { class: "analyse-place", "aria-live": "polite" });
+  const place = h("div", { class: "analyse-place" });
   root.append(
-    h("div", { class: "page-head" }, h("h1", {}, t("analyse.title")), h("span", { class: "grow" }), again, granularitySwitch()),
+    h("div", { class: "page-head" }, h("h1", {}, t("analyse.title")), h("span", { class: "grow" }), again, makeOptionsView(app, jobs.options, app.info.presets ?? {}, showAgain)),
     drop,
-    list.element,
-    place,
+    h("div", { class: "analyse-columns" }, list.element, place),
   );
 
   /** @type {ReturnType<typeof makeResultView> | null} */
   let shown = null;
   let shownKey = "";
+  const asked = params.query.get("job");
+  if (asked) jobs.selected = asked;
+  jobs.maxBytes = app.info.max_file_mb * 2 ** 20;
 
   function selected() {
     return jobs.all.find((job) => job.key === jobs.selected) ?? null;
   }
 
-  function granularitySwitch() {
-    const buttons = GRANULARITIES.map((name) =>
-      h("button", { type: "button", title: t(`analyse.granularity.${name}.help`), dataset: { testid: `granularity-${name}` }, onclick: () => choose(name) }, t(`analyse.granularity.${name}`)),
-    );
-    const choose = (name) => {
-      jobs.granularity = name;
-      buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(GRANULARITIES[at] === name)));
-      showAgain();
-    };
-    const group = h("div", { class: "switch", role: "group", "aria-label": t("analyse.granularity") }, buttons);
-    buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(GRANULARITIES[at] === jobs.granularity)));
-    return group;
-  }
-
-  /** Another granularity does not change what is shown until it is asked for. */
+  /** Other options do not change what is shown until it is asked for. */
   function showAgain() {
     const job = selected();
-    again.hidden = !job || isBusy(job) || (job.state === "done" && job.granularity === jobs.granularity);
-    fill(again, t("analyse.again", { granularity: t(`analyse.granularity.${jobs.granularity}`) }));
+    const isSame = job !== null && optionsText(app, job.options) === optionsText(app, jobs.options) && job.options.embeddings === jobs.options.embeddings;
+    again.hidden = !job || job.file === undefined || isBusy(job) || (job.state === "done" && isSame);
+    fill(again, t("analyse.again", { granularity: optionsText(app, jobs.options) }));
   }
 
-  function showResult() {
+  async function showResult() {
     const job = selected();
-    const key = job?.state === "done" ? `${job.key}` : "";
+    const key = job === null ? "" : job.state === "done" ? job.key : `${job.key} ${job.state} ${stateText(app, job)}`;
     if (key === shownKey) return;
     shown?.close();
     shown = null;
     shownKey = key;
-    if (job?.state !== "done") return fill(place);
-    const view = makeResultView(app, job, readResult(job.result));
-    shown = view;
-    fill(place, view.element);
-    void view.draw();
+    if (job === null) return fill(place);
+    if (job.state !== "done") return fill(place, jobState(job));
+    fill(place, loadingState([48, 240, 160], t("analyse.loading")));
+    try {
+      const result = readResult(await jobs.result(job));
+      if (shownKey !== key) return;
+      shown = makeResultView(app, job, result);
+      fill(place, shown.element);
+      void shown.draw();
+    } catch (error) {
+      if (shownKey === key) fill(place, errorState(app, error, () => ((shownKey = ""), void showResult())));
+    }
+  }
+
+  /** One that has no result, or none yet. */
+  function jobState(job) {
+    if (job.state === "failed") return emptyState("warning", job.name, describeError(app, job.error));
+    const state = emptyState("file", job.name, stateText(app, job));
+    if (isBusy(job)) state.append(h("progress", { max: 1, value: job.state === "waiting" ? 0 : job.progress, "aria-label": stateText(app, job) }));
+    return state;
   }
 
   function show() {
+    // The first of what there is, so that a page that is opened again has something to show.
+    if (!selected() && jobs.isLoaded && jobs.all.length > 0) jobs.selected = jobs.all[0].key;
     list.show();
     drop.classList.toggle("small", jobs.all.length > 0);
     showAgain();
-    showResult();
+    void showResult();
+    remember();
+  }
+
+  /** A reload, or a link that is passed on, shows the same recording. */
+  function remember() {
+    const id = selected()?.id;
+    const path = id ? `/analyse?job=${id}` : "/analyse";
+    if (location.pathname + location.search !== path) history.replaceState(history.state, "", path);
   }
 
   const take = (event) => {
@@ -109,9 +124,11 @@ export async function mount(root, params, app) {
   window.addEventListener("drop", take);
   jobs.addEventListener("change", show);
   const undoTheme = app.on("theme", () => void shown?.draw());
+  jobs.start();
   show();
 
   return () => {
+    jobs.stop();
     window.removeEventListener("dragover", over);
     window.removeEventListener("dragleave", leave);
     window.removeEventListener("drop", take);

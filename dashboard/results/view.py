@@ -1,4 +1,4 @@
-"""Results of files as JSON and as tables; names and units are those of ``emotion-monitor analyze``.
+"""Results of files as JSON; names and units are those of ``emotion-monitor analyze``.
 
 A page is given no more than :data:`MAX_ROWS` frames of a channel: neighbours are averaged. The
 downloads hold every one.
@@ -6,8 +6,6 @@ downloads hold every one.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,32 +14,43 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dashboard.api.result_types import (
+from dashboard.results.types import (
     AnalysisResult,
     ChannelResult,
     FrameRow,
     GapRow,
     Overall,
+    PieceRow,
     PointRow,
-    QualityWarning,
     SegmentRow,
+    SpeakerRow,
+    TurnRow,
+    WarningRow,
 )
 from ser_engine.offline import (
     ChannelAnalysis,
     FileAnalysis,
     FrameResult,
-    Granularity,
+    SpeakerResult,
     StreamResult,
-    UtteranceResult,
+    UtteranceSegment,
 )
 from stream_server.protocol.message_base import ModelNotice
 from stream_server.protocol.server_messages import LabelName
 
-__all__ = ["MAX_ROWS", "csv_chunks", "json_chunks", "result_of"]
+__all__ = [
+    "DIGITS",
+    "MAX_ROWS",
+    "frame_chunks",
+    "has_embedding",
+    "json_chunks",
+    "point_rows",
+    "result_of",
+]
 
 MAX_ROWS = 6000
 _RATE_HZ = 16_000
-_DIGITS = 6
+DIGITS = 6
 _CHUNK = 2000
 _SMOOTHING_S = 1.5
 """Frames are averaged over so long before they become segments, as in a live stream."""
@@ -51,37 +60,34 @@ Matrix = npt.NDArray[np.float64]
 _encode = msgspec.json.Encoder().encode
 
 
-def result_of(
-    analysis: FileAnalysis, name: str, granularity: Granularity, *, max_rows: int | None = MAX_ROWS
-) -> AnalysisResult:
+def result_of(analysis: FileAnalysis, *, max_rows: int | None = MAX_ROWS) -> AnalysisResult:
     """Return a result as JSON has it.
 
     Args:
         analysis: what was found.
-        name: of the file.
-        granularity: what was asked for.
         max_rows: of frames; None: all, 0: none.
     """
     model = analysis.model
     return AnalysisResult(
-        name=name,
-        granularity=granularity,
+        name=analysis.name,
+        granularity=analysis.options.granularity,
         model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
         labels=tuple(
             LabelName(name=label.name, name_zh=label.name_zh) for label in model.labels.labels
         ),
         duration_s=round(analysis.duration_s, 3),
         sample_rate=analysis.rate_hz,
-        has_embedding=all(_embedding_size(one) for one in analysis.channels),
+        frame_hop_ms=analysis.options.frame_hop_ms,
+        has_embedding=all(has_embedding(one) for one in analysis.channels),
         channels=[
             _channel(index, channel, max_rows) for index, channel in enumerate(analysis.channels)
         ],
     )
 
 
-def json_chunks(analysis: FileAnalysis, name: str, granularity: Granularity) -> Iterator[bytes]:
+def json_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
     """Yield the whole result as JSON, every frame of it, without holding all of it at once."""
-    head = result_of(analysis, name, granularity, max_rows=0)
+    head = result_of(analysis, max_rows=0)
     channels = head.channels
     text = _encode(msgspec.structs.replace(head, channels=[]))
     assert text.endswith(b'"channels":[]}'), "channels is the last field"
@@ -94,89 +100,48 @@ def json_chunks(analysis: FileAnalysis, name: str, granularity: Granularity) -> 
         body = _encode(channels[index])
         place = body.index(b'"frames":[]') + len(b'"frames":[')
         yield before + body[:place]
-        for number, rows in enumerate(_frame_chunks(channel.result)):
+        for number, rows in enumerate(frame_chunks(channel.result)):
             yield (b"," if number else b"") + _encode(rows)[1:-1]
         yield body[place:]
     yield b"]}"
 
 
-def csv_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
-    """Yield the result as a table: a row an utterance, frame or point, a column a class."""
-    labels = analysis.model.labels.names
-    heads = {
-        UtteranceResult: ("channel", "emotion", "confidence"),
-        FrameResult: ("channel", "start_s", "end_s", "emotion", "score"),
-        StreamResult: (
-            "channel",
-            "start_s",
-            "end_s",
-            "emotion",
-            "confidence",
-            "speech_share",
-            "provisional",
-        ),
-    }
-    yield _csv([(*heads[type(analysis.channels[0].result)], *labels)])
-    for index, channel in enumerate(analysis.channels):
-        match channel.result:
-            case UtteranceResult() as result:
-                scores = (round(float(value), _DIGITS) for value in result.posteriors)
-                confidence = round(result.confidence, _DIGITS)
-                yield _csv([(index, result.emotion, confidence, *scores)])
-            case FrameResult() as result:
-                for rows in _frame_chunks(result):
-                    yield _csv(
-                        [
-                            (index, row.time, row.end, row.emotion, row.score, *row.scores.values())
-                            for row in rows
-                        ]
-                    )
-            case StreamResult() as stream:
-                yield _csv(
-                    [
-                        (
-                            index,
-                            row.start,
-                            row.end,
-                            row.emotion,
-                            row.confidence,
-                            row.speech_share,
-                            row.provisional,
-                            *row.scores.values(),
-                        )
-                        for row in _points(stream)
-                    ]
-                )
+def has_embedding(channel: ChannelAnalysis) -> bool:
+    """Return whether a channel has embeddings: an utterance, or frames if they were asked for."""
+    match channel.result:
+        case FrameResult(embeddings=embeddings):
+            return embeddings is not None
+        case StreamResult():
+            return False
+        case _:
+            return True
 
 
 def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> ChannelResult:
-    overall = _overall(channel)
-    warnings = tuple(
-        QualityWarning(code=one.code, message=one.message, at_s=one.at_s)
-        for one in channel.warnings
+    whole = ChannelResult(
+        channel=index,
+        overall=_overall(channel),
+        warnings=[
+            WarningRow(code=one.code, message=one.message, at_s=round(one.at_s, 3))
+            for one in channel.warnings
+        ],
+        pieces=[_piece(one) for one in channel.segments],
+        speakers=[_speaker(one, channel.result.labels) for one in channel.speakers],
     )
     match channel.result:
         case FrameResult() as frames:
             rows = [] if max_rows == 0 else _frames(frames, max_rows)
-            return ChannelResult(
-                channel=index,
-                overall=overall,
-                warnings=warnings,
-                frames=rows,
-                segments=_segments(frames),
-            )
+            return msgspec.structs.replace(whole, frames=rows, segments=_segments(frames))
         case StreamResult() as stream:
-            return ChannelResult(
-                channel=index,
-                overall=overall,
-                warnings=warnings,
-                points=_points(stream),
+            return msgspec.structs.replace(
+                whole,
+                points=point_rows(stream),
                 segments=[
                     SegmentRow(
                         start=one.start_s,
                         end=one.end_s,
                         emotion=one.label,
-                        confidence=round(one.confidence, _DIGITS),
+                        confidence=round(one.confidence, DIGITS),
                     )
                     for one in stream.segments
                 ],
@@ -186,22 +151,46 @@ def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> Chan
                 ],
             )
         case _:
-            return ChannelResult(channel=index, overall=overall, warnings=warnings)
+            return whole
+
+
+def _piece(one: UtteranceSegment) -> PieceRow:
+    confidence = None if one.confidence is None else round(one.confidence, DIGITS)
+    return PieceRow(
+        start=round(one.start_s, 3),
+        end=round(one.end_s, 3),
+        speech=one.has_speech,
+        emotion=one.emotion,
+        confidence=confidence,
+        scores=None if one.posteriors is None else _scores(one.labels, one.posteriors),
+        speaker=one.speaker,
+    )
+
+
+def _speaker(one: SpeakerResult, labels: Sequence[str]) -> SpeakerRow:
+    return SpeakerRow(
+        speaker=one.speaker,
+        turns=[TurnRow(start=turn.start_s, end=turn.end_s) for turn in one.turns],
+        speech_s=round(one.speech_s, 3),
+        emotion=one.emotion,
+        confidence=round(one.confidence, DIGITS),
+        scores=_scores(labels, one.posteriors),
+    )
 
 
 def _overall(channel: ChannelAnalysis) -> Overall | None:
-    if channel.overall is not None:
-        one = channel.overall
-        level = round(one.level_dbfs, 1) if math.isfinite(one.level_dbfs) else None
-        return _strongest(one.labels, one.posteriors, level)
-    return None
+    one = channel.overall
+    if one is None:
+        return None
+    level = round(one.level_dbfs, 1) if math.isfinite(one.level_dbfs) else None
+    return _strongest(one.labels, one.posteriors, level)
 
 
 def _strongest(labels: Sequence[str], posteriors: Matrix, level_dbfs: float | None) -> Overall:
     best = int(posteriors.argmax())
     return Overall(
         emotion=labels[best],
-        confidence=round(float(posteriors[best]), _DIGITS),
+        confidence=round(float(posteriors[best]), DIGITS),
         scores=_scores(labels, posteriors),
         level_dbfs=level_dbfs,
     )
@@ -217,7 +206,8 @@ def _frames(result: FrameResult, max_rows: int | None) -> list[FrameRow]:
     return _rows(result, means, 0, size)
 
 
-def _frame_chunks(result: FrameResult) -> Iterator[list[FrameRow]]:
+def frame_chunks(result: FrameResult) -> Iterator[list[FrameRow]]:
+    """Yield every frame, some at a time."""
     for start in range(0, len(result.posteriors), _CHUNK):
         yield _rows(result, result.posteriors[start : start + _CHUNK], start, 1)
 
@@ -235,9 +225,9 @@ def _rows(result: FrameResult, posteriors: Matrix, first: int, size: int) -> lis
                 time=round(start * hop_s, 3),
                 end=round(min(start + size, num_frames) * hop_s, 3),
                 emotion=result.labels[winner],
-                score=round(row[winner], _DIGITS),
+                score=round(row[winner], DIGITS),
                 scores={
-                    label: round(value, _DIGITS)
+                    label: round(value, DIGITS)
                     for label, value in zip(result.labels, row, strict=True)
                 },
             )
@@ -245,14 +235,15 @@ def _rows(result: FrameResult, posteriors: Matrix, first: int, size: int) -> lis
     return rows
 
 
-def _points(result: StreamResult) -> list[PointRow]:
+def point_rows(result: StreamResult) -> list[PointRow]:
+    """Return every point."""
     return [
         PointRow(
             start=one.start_s,
             end=one.end_s,
             emotion=one.label,
-            confidence=round(one.confidence, _DIGITS),
-            speech_share=round(one.speech_share, _DIGITS),
+            confidence=round(one.confidence, DIGITS),
+            speech_share=round(one.speech_share, DIGITS),
             provisional=one.provisional,
             widened=one.widened,
             scores=_scores(result.labels, np.array(one.posteriors)),
@@ -284,30 +275,14 @@ def _segments(result: FrameResult) -> list[SegmentRow]:
             start=round(begin * hop_s, 3),
             end=round(end * hop_s, 3),
             emotion=result.labels[label],
-            confidence=round(float(result.posteriors[begin:end, label].mean()), _DIGITS),
+            confidence=round(float(result.posteriors[begin:end, label].mean()), DIGITS),
         )
         for label, begin, end in runs
     ]
 
 
-def _embedding_size(channel: ChannelAnalysis) -> int:
-    match channel.result:
-        case UtteranceResult(embedding=embedding):
-            return embedding.size
-        case FrameResult(embeddings=embeddings):
-            return 0 if embeddings is None else embeddings.size
-        case _:
-            return 0
-
-
 def _scores(labels: Sequence[str], posteriors: Matrix) -> dict[str, float]:
     return {
-        label: round(value, _DIGITS)
+        label: round(value, DIGITS)
         for label, value in zip(labels, posteriors.tolist(), strict=True)
     }
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()

@@ -14,9 +14,12 @@ __all__ = [
     "FrameRow",
     "GapRow",
     "Overall",
+    "PieceRow",
     "PointRow",
-    "QualityWarning",
     "SegmentRow",
+    "SpeakerRow",
+    "TurnRow",
+    "WarningRow",
 ]
 
 
@@ -83,8 +86,54 @@ class GapRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class QualityWarning(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the audio of a channel.
+class PieceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a recording, cut in a pause, with a result of its own; times in s.
+
+    Attributes:
+        start, end: it lies there.
+        speech: whether there is any in it; if not, the rest is None.
+        emotion: the strongest class.
+        confidence: its posterior, 0 to 1.
+        scores: posteriors of all classes.
+        speaker: who speaks, where that was asked for.
+    """
+
+    start: float
+    end: float
+    speech: bool
+    emotion: str | None
+    confidence: float | None
+    scores: dict[str, float] | None
+    speaker: str | None
+
+
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody speaks; times in s."""
+
+    start: float
+    end: float
+
+
+class SpeakerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One speaker of a channel.
+
+    Attributes:
+        speaker: a name, unique in the channel.
+        turns: when they spoke, in order.
+        speech_s: how long, all turns together.
+        emotion, confidence, scores: of all they said.
+    """
+
+    speaker: str
+    turns: list[TurnRow]
+    speech_s: float
+    emotion: str
+    confidence: float
+    scores: dict[str, float]
+
+
+class WarningRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the audio.
 
     Attributes:
         code: what.
@@ -102,16 +151,21 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         channel: its index, from 0.
-        overall: of all of it; None: there was no speech.
+        overall: of all of it, its pieces with speech weighted by their length; None: nothing of it
+            could be scored.
+        warnings: about its audio.
+        pieces: no longer than a forward pass; one where the recording is shorter.
+        speakers: where they were asked for.
         frames: with ``frame``.
         points: with ``stream``.
         segments, gaps: with ``frame`` and ``stream``; ``frame`` knows no gaps.
-        warnings: about its audio.
     """
 
     channel: int
     overall: Overall | None
-    warnings: tuple[QualityWarning, ...]
+    warnings: list[WarningRow]
+    pieces: list[PieceRow] = []
+    speakers: list[SpeakerRow] = []
     frames: list[FrameRow] = []
     points: list[PointRow] = []
     segments: list[SegmentRow] = []
@@ -127,6 +181,7 @@ class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
         model, labels: what scored it, and the classes it knows.
         duration_s: of the recording.
         sample_rate: of the file, Hz.
+        frame_hop_ms: from frame to frame.
         has_embedding: whether ``embedding.npy`` can be had.
         channels: in their order.
     """
@@ -137,5 +192,6 @@ class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[LabelName, ...]
     duration_s: float
     sample_rate: int
+    frame_hop_ms: int
     has_embedding: bool
     channels: list[ChannelResult]

@@ -1,0 +1,302 @@
+"""All jobs: taken in, given their turn, asked about, cancelled, deleted, expired."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dashboard.backend import Analyse
+from dashboard.config import AnalyseConfig
+from dashboard.jobs.places import Place, reserve
+from dashboard.jobs.queue import JobQueue
+from dashboard.jobs.restore import take_up
+from dashboard.jobs.rows import JobRows
+from dashboard.jobs.spool import Spool
+from dashboard.jobs.work import ActiveJob, JobWorker
+from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
+
+__all__ = ["Jobs"]
+
+_log = structlog.get_logger(__name__)
+_MAX_FINISHED = 10_000
+_AT_A_TIME = 50
+_UPKEEP_INTERVAL_S = 600.0
+_READY_POLL_S = 0.25
+_PATIENCE_S = 15.0
+"""Longest wait for a job that is cancelled: its forward pass ends first, and the store answers."""
+
+
+class Jobs:
+    """All of them. Belongs to one event loop.
+
+    Args:
+        analyse: does the work.
+        config: how many, and how large.
+        root: folder of the files; None: a temporary one.
+        rows_of: returns the rows of a folder.
+        retention_s: age at which a job is deleted; 0: never.
+        is_ready: returns whether anything can be analysed now.
+        now: the time, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        analyse: Analyse,
+        config: AnalyseConfig,
+        *,
+        root: Path | None,
+        rows_of: Callable[[str], JobRows],
+        retention_s: float = 0.0,
+        is_ready: Callable[[], bool] = lambda: True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._analyse = analyse
+        self._max_kept_bytes = config.max_kept_mb << 20
+        self._root = root
+        self._rows_of = rows_of
+        self._retention_s = retention_s
+        self._is_ready = is_ready
+        self._now = now
+        self._queue = JobQueue(
+            max_running=config.max_running,
+            max_waiting=config.max_waiting,
+            max_bytes=config.max_waiting_mb << 20,
+        )
+        self._active: dict[str, ActiveJob] = {}
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spool: Spool
+        self._rows: JobRows
+        self._worker: JobWorker
+
+    async def open(self) -> None:
+        """Take the folder, and what a former server left in it.
+
+        Raises:
+            ConfigError: the folder cannot be used.
+            StoreError: the store does not answer.
+        """
+        self._spool = await asyncio.to_thread(Spool, self._root)
+        try:
+            self._rows = self._rows_of(self._spool.owner)
+            self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now)
+            for record in await take_up(self._rows, self._spool, self._now()):
+                self._active[record.job_id] = ActiveJob(record)
+                self._queue.restore(record.job_id, record.size_bytes, was_begun=record.attempts > 0)
+        except BaseException:
+            self._spool.close()
+            raise
+
+    async def run(self) -> None:
+        """Analyse what waits and what comes, for ever. Cancelled, it closes the folder."""
+        upkeep = asyncio.create_task(self._run_upkeep())
+        try:
+            while True:
+                self._changed.clear()
+                if self._queue.num_waiting and not self._is_ready():
+                    # At a start what waits is known before the model is loaded.
+                    await asyncio.sleep(_READY_POLL_S)
+                    continue
+                while (job_id := self._queue.next()) is not None:
+                    self._start(self._work(self._active[job_id]))
+                await self._changed.wait()
+        finally:
+            upkeep.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(upkeep, *self._tasks, return_exceptions=True)
+            await asyncio.to_thread(self._spool.close)
+
+    # In.
+
+    def place(self) -> contextlib.AbstractContextManager[Place]:
+        """Reserve a place for an upload; the file is deleted unless :meth:`add` took it.
+
+        Raises:
+            ApiError: as many wait as may.
+        """
+        return reserve(self._queue, self._spool)
+
+    async def add(self, uploads: Sequence[tuple[Place, str, dict[str, Any]]]) -> list[JobRecord]:
+        """Let files be analysed, all or none.
+
+        Args:
+            uploads: place, name and options of each.
+
+        Raises:
+            StoreError: they could not be noted, and are deleted.
+        """
+        records = [
+            JobRecord(
+                job_id=place.job_id,
+                name=name,
+                options=options,
+                size_bytes=place.num_bytes,
+                created_at=self._now(),
+            )
+            for place, name, options in uploads
+        ]
+        places = [place for place, _, _ in uploads]
+        for place in places:
+            place.is_taken = True
+        # Whoever sends may leave now; what is noted then stays, and is analysed.
+        adding = asyncio.create_task(self._add(places, records))
+        await asyncio.shield(adding)
+        return records
+
+    async def _add(self, places: Sequence[Place], records: Sequence[JobRecord]) -> None:
+        try:
+            await self._rows.add(*records)
+        except BaseException:
+            for place in places:
+                self._queue.release(place.reservation)
+                place.path.unlink(missing_ok=True)
+            raise
+        for place, record in zip(places, records, strict=True):
+            self._active[record.job_id] = ActiveJob(record)
+            self._queue.put(record.job_id, place.reservation)
+        self._changed.set()
+
+    # Out.
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return a job; None: there is none of that name."""
+        active = self._active.get(job_id)
+        return active.view if active is not None else await self._rows.get(job_id)
+
+    async def page(
+        self, *, states: Collection[JobState] | None, limit: int, offset: int
+    ) -> list[JobRecord]:
+        """Return jobs, the newest first; see :class:`~stream_server.store.JobTable`."""
+        records = await self._rows.page(states=states, limit=limit, offset=offset)
+        return [
+            active.view if (active := self._active.get(record.job_id)) else record
+            for record in records
+        ]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many wait, and how many run."""
+        return self._queue.num_waiting, self._queue.num_running
+
+    def before(self, job_id: str) -> int:
+        """Return how many go before a job that waits."""
+        return self._queue.before(job_id)
+
+    def folder(self, record: JobRecord) -> Path | None:
+        """Return where the result of a job is; None: it has none."""
+        return None if record.folder is None else self._spool.folder(record.folder)
+
+    # Changes.
+
+    async def cancel(self, job_id: str) -> JobRecord | None:
+        """Stop a job and delete its file; None: there is none of that name.
+
+        One that has ended stays as it is.
+
+        Raises:
+            StoreUnavailableError: it cannot be noted now; it will be.
+        """
+        job = self._active.get(job_id)
+        if job is None:
+            return await self._rows.get(job_id)
+        job.cancel()
+        if self._queue.is_waiting(job_id):
+            self._queue.leave(job_id)
+            self._start(self._drop(job))
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await job.ended.wait()
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"got a job that did not end within {_PATIENCE_S:.0f} s, expected it to"
+            ) from None
+        return job.record
+
+    async def delete(self, job_id: str) -> bool:
+        """Stop a job and forget all of it; return False if there is none of that name."""
+        record = await self.cancel(job_id)
+        if record is None:
+            return False
+        await self._delete(record)
+        return True
+
+    async def _delete(self, record: JobRecord) -> None:
+        # The row first: what is left if the server ends in between is cleaned up at its next start.
+        await self._rows.delete(record.job_id)
+        if record.folder is not None:
+            await asyncio.to_thread(self._spool.remove_folder, record.folder)
+
+    # Work.
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, job: ActiveJob) -> None:
+        try:
+            await self._worker.work(job)
+        except Exception as error:
+            # Its place must not be lost with it; the next start cleans up after it.
+            _log.error("analysis_not_ended", error=type(error).__name__, exc_info=error)
+        self._leave(job)
+        with contextlib.suppress(StoreError):
+            await self._make_room(job.record.job_id)
+
+    async def _drop(self, job: ActiveJob) -> None:
+        await self._worker.settle(job, state="cancelled")
+        self._leave(job)
+
+    def _leave(self, job: ActiveJob) -> None:
+        job_id = job.record.job_id
+        self._queue.leave(job_id)
+        del self._active[job_id]
+        job.ended.set()
+        self._changed.set()
+
+    # Upkeep.
+
+    async def _run_upkeep(self) -> None:
+        while True:
+            try:
+                await self.expire()
+                await self._make_room("")
+            except StoreError as error:
+                _log.warning("analyses_upkeep_failed", error=str(error))
+            await asyncio.sleep(_UPKEEP_INTERVAL_S)
+
+    async def expire(self) -> int:
+        """Delete the jobs that ended more than ``retention_s`` ago; return how many."""
+        if not self._retention_s:
+            return 0
+        before, num_deleted = self._now() - self._retention_s, 0
+        while expired := await self._rows.finished(before=before, limit=_AT_A_TIME):
+            for record in expired:
+                await self._delete(record)
+            num_deleted += len(expired)
+        if num_deleted:
+            _log.info("analyses_expired", jobs=num_deleted)
+        return num_deleted
+
+    async def _make_room(self, newest: str) -> None:
+        """Delete the oldest results while they take too much disk; the newest one stays."""
+        num_finished, kept_bytes = await self._rows.usage()
+        while num_finished > _MAX_FINISHED or kept_bytes > self._max_kept_bytes:
+            oldest = await self._rows.finished(limit=_AT_A_TIME)
+            for record in oldest:
+                if record.job_id == newest or (
+                    num_finished <= _MAX_FINISHED and kept_bytes <= self._max_kept_bytes
+                ):
+                    return
+                await self._delete(record)
+                num_finished -= 1
+                kept_bytes -= record.kept_bytes
+            if not oldest:
+                return

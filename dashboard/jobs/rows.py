@@ -1,0 +1,122 @@
+"""What the jobs need of a store, and what stands for it where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+
+from stream_server.store import JobRecord, JobState
+
+__all__ = ["JobRows", "MemoryRows"]
+
+
+class JobRows(Protocol):
+    """Rows of jobs; :class:`~stream_server.store.JobTable` says what each method does."""
+
+    async def add(self, *records: JobRecord) -> None:
+        """Add jobs, all or none."""
+        ...
+
+    async def change(self, job_id: str, **values: Any) -> bool:
+        """Change fields of a job."""
+        ...
+
+    async def delete(self, job_id: str) -> bool:
+        """Delete a job."""
+        ...
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return a job."""
+        ...
+
+    async def page(
+        self, *, states: Collection[JobState] | None = None, limit: int = 100, offset: int = 0
+    ) -> list[JobRecord]:
+        """Return jobs, the newest first."""
+        ...
+
+    async def open_jobs(self) -> list[JobRecord]:
+        """Return the jobs that wait or run, in the order they came."""
+        ...
+
+    async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
+        """Return the jobs that were finished first."""
+        ...
+
+    async def cached(self, cache_key: str) -> JobRecord | None:
+        """Return the newest job that has the result of a key."""
+        ...
+
+    async def usage(self) -> tuple[int, int]:
+        """Return how many jobs are finished, and the bytes of all results."""
+        ...
+
+    async def known(self, job_ids: Sequence[str]) -> set[str]:
+        """Return which of some names are those of jobs."""
+        ...
+
+
+class MemoryRows:
+    """The same, for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, JobRecord] = {}
+
+    async def add(self, *records: JobRecord) -> None:
+        """Add jobs, all or none."""
+        self._rows |= {record.job_id: record for record in records}
+
+    async def change(self, job_id: str, **values: Any) -> bool:
+        """Change fields of a job; return False if there is none of that name."""
+        record = self._rows.get(job_id)
+        if record is None:
+            return False
+        self._rows[job_id] = msgspec.structs.replace(record, **values)
+        return True
+
+    async def delete(self, job_id: str) -> bool:
+        """Delete a job; return False if there is none of that name."""
+        return self._rows.pop(job_id, None) is not None
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """Return a job; None: there is none of that name."""
+        return self._rows.get(job_id)
+
+    async def page(
+        self, *, states: Collection[JobState] | None = None, limit: int = 100, offset: int = 0
+    ) -> list[JobRecord]:
+        """Return jobs, the newest first."""
+        newest = reversed(self._rows.values())
+        wanted = (row for row in newest if states is None or row.state in states)
+        return list(islice(wanted, offset, offset + limit))
+
+    async def open_jobs(self) -> list[JobRecord]:
+        """Return the jobs that wait or run, in the order they came."""
+        return [row for row in self._rows.values() if not row.is_final]
+
+    async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
+        """Return the jobs that were finished first."""
+        ended: Iterable[tuple[float, JobRecord]] = (
+            (row.finished_at, row) for row in self._rows.values() if row.finished_at is not None
+        )
+        wanted = [(at, row) for at, row in ended if before is None or at < before]
+        return [row for _, row in sorted(wanted, key=lambda pair: pair[0])[:limit]]
+
+    async def cached(self, cache_key: str) -> JobRecord | None:
+        """Return the newest job that is done and has the result of a key."""
+        for row in reversed(self._rows.values()):
+            if row.cache_key == cache_key and row.state == "done":
+                return row
+        return None
+
+    async def usage(self) -> tuple[int, int]:
+        """Return how many jobs are finished, and what all results take, in bytes."""
+        rows = self._rows.values()
+        return sum(row.is_final for row in rows), sum(row.kept_bytes for row in rows)
+
+    async def known(self, job_ids: Sequence[str]) -> set[str]:
+        """Return which of some names are those of jobs."""
+        return {job_id for job_id in job_ids if job_id in self._rows}

@@ -1,0 +1,1 @@
+"""``emotion-monitor analyze … --out``: many recordings, one folder of results."""

@@ -1,0 +1,60 @@
+"""Pages that are one file: style, script, data and the chart library, and no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["report_page"]
+
+_HERE = Path(__file__).parent
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+
+
+def report_page(*, title: str, body: str, data: Any, script: str) -> str:
+    """Return a page.
+
+    Args:
+        title: text.
+        body: HTML, what is not ours in it escaped.
+        data: what the script draws: ``JSON.parse`` of the element ``data``.
+        script: name of a file of this package.
+
+    Raises:
+        RuntimeUnavailableError: the chart library is not installed.
+    """
+    from dashboard.pages import STATIC_DIR, plotly_bundle
+    from ser_engine.errors import RuntimeUnavailableError
+
+    bundle = plotly_bundle()
+    if bundle is None:
+        raise RuntimeUnavailableError(
+            "got no plotly, which draws charts; pip install 'emotion-monitor[server]'"
+        )
+    style = [STATIC_DIR / "css" / name for name in ("tokens.css", "base.css")]
+    styles = "\n".join(path.read_text("utf-8") for path in (*style, _HERE / "report.css"))
+    # "<" would end the element, wherever it stands.
+    document = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{html.escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>{styles}</style>
+</head>
+<body>
+<main>{body}</main>
+<script type="application/json" id="data">{document}</script>
+<script>{bundle[0].read_text("utf-8")}</script>
+<script>{(_HERE / "report.js").read_text("utf-8")}</script>
+<script>{(_HERE / script).read_text("utf-8")}</script>
+</body>
+</html>
+"""
