@@ -92,6 +92,8 @@ async def test_a_pause_is_a_gap_and_the_stream_goes_on(
     await page.get_by_test_id("mic-mark").click()
     await page.get_by_test_id("mic-pause").click()
     await state_is(page, "paused")
+    # A pause is as long as what the microphone gives meanwhile, which comes in blocks of 100 ms.
+    await page.evaluate("new Promise((done) => setTimeout(done, 1000))")
     await page.get_by_test_id("mic-resume").click()
     await state_is(page, "live")
     await timeline_has(page, 2)
