@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+import yaml
 
 from stream_server.cli.context import settings_of
 
@@ -17,6 +18,13 @@ def config(
         bool, typer.Option("--check", help="Print nothing but whether the settings are valid.")
     ] = False,
 ) -> None:
-    """Print the settings in effect, as YAML."""
+    """Print the settings in effect, as YAML; of secrets only that there are any."""
+    from dashboard.api.masking import masked
+
     settings = settings_of(context)
-    print("the settings are valid" if check else settings.to_yaml().rstrip())
+    if check:
+        print("the settings are valid")
+        return
+    # What is printed ends up in tickets and chats.
+    shown = masked(yaml.safe_load(settings.to_yaml()))
+    print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())

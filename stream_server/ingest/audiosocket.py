@@ -17,6 +17,7 @@ from stream_server.config import ServerConfig
 from stream_server.ingest.audiosocket_call import AudioSocketCall
 from stream_server.ingest.endings import reason_of
 from stream_server.ingest.message_rate import MessageRate
+from stream_server.ingest.sparse_log import SparseLog
 from stream_server.live.registry import StreamRegistry
 from stream_server.protocol.audiosocket import (
     HANGUP,
@@ -71,6 +72,7 @@ class AudioSocketServer:
         self._calls: dict[str, AudioSocketCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._refusals = SparseLog()
 
     @property
     def port(self) -> int:
@@ -112,7 +114,7 @@ class AudioSocketServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection in a task of its own."""
-        connection = _Connection(reader, writer, self._config, self._on_refused, self._join)
+        connection = _Connection(reader, writer, self._config, self._refused, self._join)
         try:
             self._admit(writer)
         except ProtocolError as error:
@@ -154,6 +156,18 @@ class AudioSocketServer:
             self._calls[call_id] = call
         return call, call.join(connection)
 
+    def _refused(self, error: ProtocolError) -> None:
+        """Tell the operator why a connection is refused: the client cannot be told."""
+        self._on_refused(error.code)
+        left_out = self._refusals.take(error.code)
+        if left_out is not None:
+            _log.warning(
+                "audiosocket_refused",
+                code=error.code.value,
+                reason=str(error),
+                left_out=left_out,
+            )
+
     def _forget(self, call: AudioSocketCall) -> None:
         if self._calls.get(call.call_id) is call:
             del self._calls[call.call_id]
@@ -167,7 +181,7 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         config: ServerConfig,
-        on_refused: Callable[[ErrorCode], None],
+        on_refused: Callable[[ProtocolError], None],
         join: Callable[[str, _Connection], tuple[AudioSocketCall, int]],
     ) -> None:
         self._reader = reader
@@ -204,7 +218,7 @@ class _Connection:
 
     def refuse(self, error: ProtocolError) -> None:
         """Hang up at once."""
-        self._tell(error)
+        self._on_refused(error)
         self._writer.write(HANGUP)
         self._writer.close()
 
@@ -275,7 +289,7 @@ class _Connection:
         """End the connection for a reason of its own; the call goes on without it at once."""
         self._reason = reason_of(error)
         if not self._has_audio:
-            self._tell(error)
+            self._on_refused(error)
         else:
             _log.warning("audiosocket_ended", code=error.code.value, reason=str(error))
         self.hang_up(error)
@@ -285,11 +299,6 @@ class _Connection:
         call, self._call = self._call, None
         if call is not None:
             await call.leave(self._channel, self._reason)
-
-    def _tell(self, error: ProtocolError) -> None:
-        """Tell the operator why a connection is refused: the client cannot be told."""
-        self._on_refused(error.code)
-        _log.warning("audiosocket_refused", code=error.code.value, reason=str(error))
 
 
 def _peer(

@@ -23,7 +23,6 @@ from stream_server.live.track_report import TrackReport
 from stream_server.protocol.client_messages import Stop
 from stream_server.protocol.dialect import Dialect, HoldsAudio, Inbound, Say
 from stream_server.protocol.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
-from stream_server.protocol.server_messages import error_message
 from stream_server.protocol.stream_spec import StreamSpec
 from stream_server.protocol.tracks.stats import ReportsTracks, TrackStats
 
@@ -44,6 +43,7 @@ class Connection:
         close_frame: takes the error that ends the connection, returns close code and reason.
         refusal_delay_s: time before a client is told that it may not connect, however the check
             failed.
+        entrance: first part of the path it came in at, for the log.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Connection:
         on_refused: Callable[[ErrorCode], None],
         close_frame: Callable[[ProtocolError], tuple[int, str]],
         refusal_delay_s: float = 0.0,
+        entrance: str = "/",
     ) -> None:
-        self._wire = Wire(websocket, dialect, limits)
+        self._wire = Wire(websocket, dialect, limits, entrance)
         self._registry = registry
         self._limits = limits
         self._heartbeat_s = heartbeat_s
@@ -140,7 +141,7 @@ class Connection:
                         # What is merely ignored in a stream is so before it, too.
                         if error.ends_stream:
                             raise
-                        await self._wire.send(error_message(error))
+                        await self._wire.tell(error)
                         continue
                     for number, request in enumerate(requests, start=1):
                         match request:
@@ -154,7 +155,9 @@ class Connection:
                                 return None
         except TimeoutError:
             raise ProtocolError(
-                ErrorCode.NOT_STARTED, f"got no 'start' within {self._limits.start_timeout_s:g} s"
+                ErrorCode.NOT_STARTED,
+                f"got no {self._wire.dialect.begins_with} within"
+                f" {self._limits.start_timeout_s:g} s",
             ) from None
 
     # -- running ----------------------------------------------------------------------------------
@@ -233,7 +236,7 @@ class Connection:
             except ProtocolError as error:
                 if error.ends_stream:
                     return error
-                await self._wire.send(error_message(error))
+                await self._wire.tell(error)
             except ConnectionClosed:
                 raise
             except Exception:
@@ -285,5 +288,5 @@ class Connection:
         """Tell the client why, and close."""
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * GOODBYE_S):
-                await self._wire.send(error_message(error))
+                await self._wire.tell(error)
                 await self._wire.close(*self._close_frame(error))

@@ -27,7 +27,8 @@ __all__ = ["Gateway"]
 _log = structlog.get_logger(__name__)
 
 _MAX_UNSTARTED = 256
-"""Connections that may be open beside the streams: those that have not begun one yet."""
+"""Connections that may be open beside the streams: those that have not begun one yet. As many more
+may be where the client has proved who it is: nobody else takes their places."""
 _HARD_LIMIT = 4
 """A message this many times too long is not even read to its end, and gets no error message."""
 _PING_INTERVAL_S = 20.0
@@ -63,7 +64,9 @@ class Gateway:
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # A client may go between the two halves of the handshake, and nobody says so.
-        self._admitted: WeakKeyDictionary[ServerConnection, Admission] = WeakKeyDictionary()
+        self._admitted: WeakKeyDictionary[ServerConnection, tuple[str, Admission]] = (
+            WeakKeyDictionary()
+        )
         self._native = NativeEntrance(access, registry.check_capacity)
         self._entrances: dict[str, Entrance] = {"/": self._native, **(entrances or {})}
         self._subprotocols = {
@@ -119,7 +122,9 @@ class Gateway:
             handshake = Handshake.of(request, _peer(connection))
             entrance = self._entrance(handshake)
             self._check(handshake)
-            self._admitted[connection] = entrance.admit(handshake)
+            admission = entrance.admit(handshake)
+            self._check_room(admission)
+            self._admitted[connection] = handshake.root, admission
         except ProtocolError as error:
             self._on_refused(error.code)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -130,9 +135,9 @@ class Gateway:
 
     def _greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
         """Add what the entrance wants to say to the answer that opens the WebSocket."""
-        admission = self._admitted.get(connection)
-        if admission is not None:
-            response.headers.update(admission.headers)
+        admitted = self._admitted.get(connection)
+        if admitted is not None:
+            response.headers.update(admitted[1].headers)
 
     def _entrance(self, handshake: Handshake) -> Entrance:
         entrance = self._entrances.get(handshake.root)
@@ -140,7 +145,8 @@ class Gateway:
             paths = "', '".join(sorted(self._entrances))
             raise ProtocolError(
                 ErrorCode.UNKNOWN_PATH,
-                f"got the path {shown(handshake.path)}, expected one of '{paths}'",
+                # What follows may be a token meant for another path.
+                f"got the path {shown(handshake.root)}, expected one of '{paths}'",
             )
         return entrance
 
@@ -151,10 +157,14 @@ class Gateway:
             raise _goodbye()
         if not self._is_ready():
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded", retry_after_s=2.0)
-        if len(self._connections) >= len(self._registry) + _MAX_UNSTARTED:
+
+    def _check_room(self, admission: Admission) -> None:
+        """Refuse a connection where too many have not begun a stream."""
+        room = _MAX_UNSTARTED * (2 if admission.is_known else 1)
+        if len(self._connections) >= len(self._registry) + room:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
-                f"{_MAX_UNSTARTED} connections have not begun a stream",
+                f"{room} connections have not begun a stream",
                 retry_after_s=self._config.limits.start_timeout_s,
             )
 
@@ -163,7 +173,7 @@ class Gateway:
             # Admitted just before, so it was not among those that were told.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
-        admission = self._admitted.pop(websocket)
+        root, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket,
             admission.dialect,
@@ -174,6 +184,7 @@ class Gateway:
             self._on_refused,
             admission.close_frame,
             self._config.access.refusal_delay_ms / 1000,
+            root,
         )
         self._connections[websocket] = connection
         try:

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
+import structlog
 from websockets.asyncio.server import ServerConnection
 
 from stream_server.config import LimitsConfig
 from stream_server.ingest.message_rate import MessageRate
 from stream_server.protocol.dialect import Dialect, Inbound, Say
 from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.server_messages import ServerMessage
+from stream_server.protocol.server_messages import ServerMessage, error_message
 
 __all__ = ["GOODBYE_S", "Wire"]
+
+_log = structlog.get_logger(__name__)
 
 GOODBYE_S = 5.0
 """Longest wait for a client to take the error it is closed with, or to close by itself."""
@@ -30,18 +33,27 @@ class Wire:
         websocket: the connection.
         dialect: what it speaks.
         limits: what the client may do.
+        entrance: first part of the path the client came in at, for the log.
 
     Attributes:
         dialect: the same.
         end: why the connection is to end; None: for no reason outside of it.
     """
 
-    def __init__(self, websocket: ServerConnection, dialect: Dialect, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        websocket: ServerConnection,
+        dialect: Dialect,
+        limits: LimitsConfig,
+        entrance: str = "/",
+    ) -> None:
         now_s = asyncio.get_running_loop().time()
         self.dialect = dialect
         self.end: ProtocolError | None = None
         self._websocket = websocket
         self._limits = limits
+        self._entrance = entrance
+        self._has_logged_bad = False
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._heard_of = (0, now_s)  # messages by then, when they last became more
@@ -65,6 +77,16 @@ class Wire:
     async def send(self, message: ServerMessage) -> None:
         """Tell the client something, in its words. Raises as :meth:`say`."""
         await self.say(self.dialect.send(message))
+
+    async def tell(self, error: ProtocolError) -> None:
+        """Tell the client of an error, or the operator where the client has no ear for it.
+
+        Raises as :meth:`say`.
+        """
+        texts = self.dialect.send(error_message(error))
+        if not texts:
+            self._log_untold(error)
+        await self.say(texts)
 
     async def say(self, texts: Iterable[str | bytes]) -> None:
         """Send messages.
@@ -129,6 +151,16 @@ class Wire:
                     f" {self._limits.idle_timeout_s:g} s",
                 )
             )
+
+    def _log_untold(self, error: ProtocolError) -> None:
+        if error.code is ErrorCode.SHUTTING_DOWN:
+            return
+        if not error.ends_stream:
+            if self._has_logged_bad:
+                return  # Too many of them end the connection, and that is said.
+            self._has_logged_bad = True
+        event = "connection_ended" if error.ends_stream else "message_ignored"
+        _log.warning(event, entrance=self._entrance, code=error.code.value, reason=str(error))
 
     async def _next_message(self) -> str | bytes:
         self._is_receiving = True

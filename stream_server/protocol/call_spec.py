@@ -42,9 +42,8 @@ def roles_of(parameters: Mapping[str, object], default: Sequence[str]) -> tuple[
         parameters: custom parameters of the call; see :data:`ROLES_PARAMETER`.
         default: roles of the settings.
     """
-    named = [
-        role for role in _BETWEEN_ROLES.split(str(parameters.get(ROLES_PARAMETER, ""))) if role
-    ]
+    said = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
+    named = [role for role in _BETWEEN_ROLES.split(said) if role]
     inbound, outbound = [*named, *(role for role in default if role not in named)][:2]
     return inbound, outbound
 

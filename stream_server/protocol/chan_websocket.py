@@ -74,6 +74,7 @@ class ChanWebSocketDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "MEDIA_START"
 
     def __init__(self, role: str, query: Mapping[str, str] | None = None) -> None:
         query = query or {}

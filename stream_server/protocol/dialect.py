@@ -75,10 +75,12 @@ class Dialect(Protocol):
         can_resume: a client that is lost may come back and go on, so its stream is kept a while.
         client_closes: the client closes the WebSocket when it has been told the last there is; the
             server does so only if that takes too long.
+        begins_with: what has to come first, as messages call it.
     """
 
     can_resume: bool
     client_closes: bool
+    begins_with: str
 
     @property
     def start(self) -> StreamSpec | None:

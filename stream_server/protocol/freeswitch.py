@@ -29,10 +29,10 @@ from stream_server.protocol.server_messages import Heartbeat, Ready, ServerMessa
 from stream_server.protocol.start_check import check_start, start_from_query
 from stream_server.protocol.stream_spec import StreamSpec
 
-__all__ = ["MIXED_ROLE", "PLATFORM", "SUBPROTOCOL", "FreeSwitchDialect"]
+__all__ = ["MIXED_ROLE", "PLATFORM", "SUBPROTOCOLS", "FreeSwitchDialect"]
 
-SUBPROTOCOL = "audio.drachtio.org"
-"""What mod_audio_fork asks for; mod_audio_stream asks for none."""
+SUBPROTOCOLS = ("audio.drachtio.org", "audio.jambonz.org")
+"""What mod_audio_fork asks for, by itself and in jambonz; mod_audio_stream asks for none."""
 
 PLATFORM = "freeswitch"
 """What the stream's metadata calls it."""
@@ -47,6 +47,10 @@ _RATE_NAMES = ("sampleRate", "sample_rate", "samplingRate", "sampling_rate", "ra
 _MIX_NAMES = ("mixType", "mix_type", "mix-type", "mix")
 _CALL_NAMES = ("uuid", "call_id", "callId", "callid", "callSid", "call_sid")
 """What metadata calls the same; jambonz says sampleRate, mixType and callSid."""
+
+_PEOPLE = frozenset(("from", "to", "callerid", "callername", "calledname", "callednumber"))
+"""Metadata that says who talks to whom, in lower case without underscores: jambonz sends it with
+every call, asked or not. It is not kept; ``meta.X`` of the query is the operator's own word."""
 
 _MAX_EARLY_MESSAGES = 25
 """Audio messages that wait for the metadata: half a second of them, as they usually are."""
@@ -86,6 +90,7 @@ class FreeSwitchDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "audio"
 
     def __init__(
         self,
@@ -172,7 +177,8 @@ class FreeSwitchDialect:
         if "roles" not in self._query:
             start = msgspec.structs.replace(start, channels=self._with_roles(start.channels, mix))
         name = start.name or fitting_text(_first(metadata, _CALL_NAMES) or "")
-        said = fitting_metadata({"platform": PLATFORM, **start.metadata, **metadata})
+        kept = {key: value for key, value in metadata.items() if not _is_of_people(key)}
+        said = fitting_metadata({"platform": PLATFORM, **start.metadata, **kept})
         return check_start(msgspec.structs.replace(start, name=name, metadata=said))
 
     def _with_roles(
@@ -188,6 +194,10 @@ class FreeSwitchDialect:
             msgspec.structs.replace(channel, role=role)
             for channel, role in zip(channels, roles, strict=False)
         )
+
+
+def _is_of_people(key: str) -> bool:
+    return key.replace("_", "").lower() in _PEOPLE
 
 
 def _channels_of(mix: str) -> int:

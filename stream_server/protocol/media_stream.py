@@ -31,7 +31,7 @@ from stream_server.protocol.loose_json import (
 from stream_server.protocol.media_platform import BOTH_TRACKS, MediaPlatform, WireEncoding
 from stream_server.protocol.server_messages import ServerMessage
 from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.protocol.tracks import TrackAligner
+from stream_server.protocol.tracks import TrackAligner, TrackStats
 
 __all__ = ["MediaStreamDialect"]
 
@@ -53,6 +53,7 @@ class MediaStreamDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "'start'"
 
     def __init__(
         self,
@@ -94,6 +95,11 @@ class MediaStreamDialect:
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return nothing: the platform has no words for what this server says."""
         return []
+
+    @property
+    def tracks(self) -> TrackStats | None:
+        """What became of the packets so far; None: there is no stream yet."""
+        return None if self._aligner is None else self._aligner.stats
 
     def release(self) -> list[Inbound]:
         """Return the audio that waits for a packet of before, or of the other track."""
@@ -160,7 +166,9 @@ class MediaStreamDialect:
 
     def _encoding(self, stream_format: dict[str, Any]) -> tuple[WireEncoding, int]:
         platform = self._platform
-        named = stream_format.get("encoding", platform.default_encoding)
+        named = stream_format.get("encoding")
+        if named is None:
+            named = platform.default_encoding
         if not isinstance(named, str):
             raise bad_message(f"an encoding that is {kind_of(named)}", "a name")
         name, _, parameters = named.lower().partition(";")
@@ -213,8 +221,8 @@ class MediaStreamDialect:
         """Return the track that media are of: perhaps one that nobody has asked for."""
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
-        if isinstance(track, str) and track in BOTH_TRACKS:
-            return track
+        if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
+            return name
         got = shown(track) if isinstance(track, str) else kind_of(track)
         raise bad_message(f"media of a track that is {got}", " or ".join(BOTH_TRACKS))
 
@@ -233,6 +241,8 @@ def _payload(value: object, bytes_per_sample: int) -> bytes:
     if not isinstance(value, str):
         raise bad_message(f"a payload that is {kind_of(value)}", "Base64")
     try:
+        if "\n" in value:
+            value = "".join(value.split())  # MIME breaks lines.
         payload = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise bad_message("a payload that is no Base64", "Base64") from None
@@ -241,11 +251,18 @@ def _payload(value: object, bytes_per_sample: int) -> bytes:
     return payload
 
 
+def _track_name(track: str) -> str:
+    """Return the name without the ending Twilio gives it in the messages of pressed keys."""
+    return track.lower().removesuffix("_track")
+
+
 def _listed_tracks(tracks: object) -> tuple[str, ...]:
-    """Return the tracks of a list, inbound first; () where it lists none that is known."""
+    """Return the tracks of a list or name, inbound first; () where it says none that is known."""
+    if isinstance(tracks, str):
+        tracks = [tracks]
     if not isinstance(tracks, list):
         return ()
-    names = {name.removesuffix("_track") for name in tracks if isinstance(name, str)}
+    names = {_track_name(name) for name in tracks if isinstance(name, str)}
     if names & {"both", "both_tracks"}:
         return BOTH_TRACKS
     return tuple(track for track in BOTH_TRACKS if track in names)

@@ -74,6 +74,7 @@ class NativeDialect:
 
     can_resume = True
     client_closes = False
+    begins_with = "'start'"
 
     def __init__(
         self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None

@@ -16,6 +16,8 @@ from stream_server.protocol.media_platform import INBOUND, MediaPlatform, WireEn
 
 __all__ = ["PLIVO", "extra_headers"]
 
+_MAX_HEADERS_CHARACTERS = 4096
+"""Of ``extra_headers`` that are looked at; Plivo sends 512 at most."""
 _BETWEEN_HEADERS = re.compile(r"[;,]")
 
 
@@ -28,7 +30,7 @@ def extra_headers(text: object) -> dict[str, object]:
             return msgspec.json.decode(text, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return {}
-    pairs = (part.partition("=") for part in _BETWEEN_HEADERS.split(text))
+    pairs = (part.partition("=") for part in _BETWEEN_HEADERS.split(text[:_MAX_HEADERS_CHARACTERS]))
     return {
         name.strip(): unquote(value.strip()) for name, equals, value in pairs if equals and name
     }

@@ -50,6 +50,7 @@ class VonageDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "'websocket:connected'"
 
     def __init__(self, *, roles: Sequence[str]) -> None:
         self.start: StreamSpec | None = None

@@ -36,7 +36,7 @@ class AsteriskEntrance:
         token_name = self._token.check(handshake)
         dialect = ChanWebSocketDialect(self._role, handshake.query)
         self._check_capacity(token_name)
-        return Admission(dialect, lambda _: token_name)
+        return Admission(dialect, lambda _: token_name, is_known=True)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""

@@ -11,6 +11,7 @@ import structlog
 from stream_server.access import Access
 from stream_server.ingest.entrances.entrance import Admission, Refusal, plain_refusal
 from stream_server.ingest.handshake import Handshake
+from stream_server.ingest.sparse_log import SparseLog
 from stream_server.protocol.audiohook.dialect import AudioHookDialect
 from stream_server.protocol.audiohook.messages import is_uuid
 from stream_server.protocol.audiohook.signature import SignatureVerifier, authority_of
@@ -42,6 +43,7 @@ class AudioHookEntrance:
         self._roles = config.roles
         self._access = access
         self._now = now
+        self._refusals = SparseLog()
         hook = config.audiohook
         self._event_interval_ms = hook.event_interval_ms if hook.events else None
         self._verifier: SignatureVerifier | None = None
@@ -59,7 +61,9 @@ class AudioHookEntrance:
         try:
             name = self._authorize(handshake)
         except ProtocolError as error:
-            _log.warning("audiohook_unauthorized", reason=str(error))
+            left_out = self._refusals.take(str(error))
+            if left_out is not None:
+                _log.warning("audiohook_unauthorized", reason=str(error), left_out=left_out)
         session_id = headers.get("audiohook-session-id", "")
         dialect = AudioHookDialect(
             self._roles,
@@ -72,7 +76,7 @@ class AudioHookEntrance:
             is_authorized=name is not None,
             event_interval_ms=self._event_interval_ms,
         )
-        return Admission(dialect, lambda _: _known(name))
+        return Admission(dialect, lambda _: _known(name), is_known=name is not None)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON: there is no session to end yet."""

@@ -79,6 +79,7 @@ class DeepgramEntrance:
             partial(_already_known, name),
             headers={"dg-request-id": request_id},
             close_frame=close_frame,
+            is_known=True,
         )
 
     def refuse(self, error: ProtocolError) -> Refusal:

@@ -33,12 +33,14 @@ class Admission:
             connects, "" for nobody in particular. Raises ProtocolError.
         headers: of the answer that opens the WebSocket, beside those of every such answer.
         close_frame: takes the error that ends the connection, returns close code and reason.
+        is_known: it has proved who it is, as far as it has to; False: it may do so yet.
     """
 
     dialect: Dialect
     authorize: Callable[[str], str]
     headers: dict[str, str] = field(default_factory=dict)
     close_frame: Callable[[ProtocolError], tuple[int, str]] = native_close_frame
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

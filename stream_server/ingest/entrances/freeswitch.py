@@ -10,7 +10,7 @@ from stream_server.ingest.entrances.proofs import Token
 from stream_server.ingest.handshake import Handshake
 from stream_server.protocol.encoding import ResultEncoder
 from stream_server.protocol.errors import ProtocolError
-from stream_server.protocol.freeswitch import SUBPROTOCOL, FreeSwitchDialect
+from stream_server.protocol.freeswitch import SUBPROTOCOLS, FreeSwitchDialect
 
 __all__ = ["FreeSwitchEntrance"]
 
@@ -25,7 +25,7 @@ class FreeSwitchEntrance:
             stream of it.
     """
 
-    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
+    subprotocols: tuple[str, ...] = SUBPROTOCOLS
 
     def __init__(
         self, roles: tuple[str, str], access: Access, check_capacity: Callable[[str], None]
@@ -43,10 +43,10 @@ class FreeSwitchEntrance:
             self._roles,
             handshake.query,
             encoder=self._encoder,
-            wrapped=SUBPROTOCOL in [name.strip() for name in offered.split(",")],
+            wrapped=any(name.strip() in SUBPROTOCOLS for name in offered.split(",")),
         )
         self._check_capacity(token_name)
-        return Admission(dialect, lambda _: token_name)
+        return Admission(dialect, lambda _: token_name, is_known=True)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""

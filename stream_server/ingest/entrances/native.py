@@ -44,7 +44,8 @@ class NativeEntrance:
             self._check_capacity(authorize(""))
         elif header is not None:
             authorize("")
-        return Admission(dialect, authorize)
+        is_known = dialect.start is not None or header is not None
+        return Admission(dialect, authorize, is_known=is_known)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""

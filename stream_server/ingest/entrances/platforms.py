@@ -58,7 +58,7 @@ class PlatformEntrance:
         """Let a client in that proves who it is, if there is room for its call."""
         name = self._proof.check(handshake)
         self._check_capacity(name)
-        return Admission(self._make_dialect(handshake), lambda _: name)
+        return Admission(self._make_dialect(handshake), lambda _: name, is_known=True)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error as text: platforms show it to their users, if anything."""

@@ -71,7 +71,14 @@ class Token:
         in_path = (handshake.path_token or "").rstrip("/") or None
         token = handshake.header_token or handshake.headers.get(TELNYX_TOKEN) or in_path
         is_local = self._access.is_local(handshake.peer, handshake.headers.get("host"))
-        return self._access.authorize(token, is_local) or ""
+        try:
+            return self._access.authorize(token, is_local) or ""
+        except ProtocolError as error:
+            raise ProtocolError(
+                error.code,
+                f"{error}, in Authorization (Bearer, or as the password of Basic) or as the rest"
+                " of the path",
+            ) from None
 
 
 class TwilioSignature:

@@ -70,6 +70,7 @@ class AudioHookDialect:
 
     can_resume = False
     client_closes = True
+    begins_with = "'open'"
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ class DeepgramDialect:
 
     can_resume = False
     client_closes = False
+    begins_with = "WAV header"
 
     def __init__(
         self,

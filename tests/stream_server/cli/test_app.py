@@ -56,6 +56,26 @@ def test_config_prints_what_is_in_effect(capsys: pytest.CaptureFixture[str]):
     assert printed["ser_engine"]["timeline"]["window_ms"] == 3000
 
 
+def test_config_shows_no_secrets(capsys: pytest.CaptureFixture[str]):
+    # In Base64 "hidden" is aGlkZGVu.
+    secrets = {
+        "access.tokens": "{pbx: hidden-0123456789}",
+        "telephony.twilio_auth_token": "hidden",
+        "telephony.plivo_auth_token": "hidden",
+        "telephony.vonage_signature_secret": "hidden",
+        "telephony.audiohook.keys": "{genesys: aGlkZGVu}",
+        "feeds.mqtt_url": "mqtt://user:hidden@broker:1883",
+        "store.url": "postgresql+psycopg://user:hidden@db/timelines",
+    }
+    values = [f"stream_server.{name}={value}" for name, value in secrets.items()]
+    assert run(*(word for value in values for word in ("--set", value)), "config") == 0
+    printed = capsys.readouterr().out
+    assert "hidden" not in printed and "aGlkZGVu" not in printed
+    groups = yaml.safe_load(printed)["stream_server"]
+    assert groups["access"]["tokens"] == {"pbx": "•••"}
+    assert groups["telephony"]["audiohook"]["keys"] == {"genesys": "•••"}
+
+
 def test_config_reads_the_named_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "mine.yaml"
     file.write_text("ser_engine: {timeline: {window_ms: 2000}}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_server.config import AccessConfig, ServerConfig
@@ -31,6 +33,7 @@ class ParrotDialect:
 
     start = None
     can_resume = False
+    begins_with = "go"
 
     def __init__(self, *, client_closes: bool = True) -> None:
         self.client_closes = client_closes
@@ -174,6 +177,84 @@ async def test_an_unknown_path_is_refused_and_those_there_are_named():
             body = json.loads(caught.value.response.body or b"")
             assert (body["code"], caught.value.response.status_code) == ("unknown_path", 404)
             assert "'/parrot'" in body["message"]
+
+
+@virtual_time
+async def test_what_may_be_a_token_for_another_path_is_not_repeated():
+    async with parrots() as lab:
+        with pytest.raises(InvalidStatus) as caught:
+            await lab.connect("/parot/0123456789abcdef?a=0123456789abcdef")
+    body = json.loads(caught.value.response.body or b"")
+    assert body["code"] == "unknown_path"
+    assert "'/parot'" in body["message"] and "0123456789abcdef" not in body["message"]
+
+
+@virtual_time
+async def test_the_operator_is_told_what_a_client_cannot_be():
+    start = {"event": "start", "start": {"callSid": "CA1"}}
+    bad = json.dumps({"event": "media", "media": {"track": "inbound", "payload": "%"}})
+    foreign = {"event": "start", "start": {"mediaFormat": {"encoding": "opus"}}}
+    with capture_logs() as logs:
+        async with live_lab() as lab:
+            async with lab.connect("/twilio/0123456789abcdef") as socket:
+                await socket.send(json.dumps(foreign))
+                await socket.wait_closed()
+            async with lab.connect("/twilio/0123456789abcdef") as socket:
+                await socket.send(json.dumps(start))
+                for _ in range(5):
+                    await socket.send(bad)
+                await socket.send(json.dumps({"event": "stop"}))
+                await socket.wait_closed()
+            # Who is told itself is no matter for the log.
+            async with lab.connect() as socket:
+                await socket.send("{")
+                await socket.recv()
+    told = [entry for entry in logs if "entrance" in entry]
+    assert [(each["event"], each["entrance"], each["code"]) for each in told] == [
+        ("connection_ended", "/twilio", "bad_format"),
+        ("message_ignored", "/twilio", "bad_message"),
+    ]
+    assert "opus" in told[0]["reason"] and "Base64" in told[1]["reason"]
+    assert not any("0123456789abcdef" in str(entry) for entry in logs)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", "'start'"),
+        ("/twilio", "'start'"),
+        ("/vonage", "'websocket:connected'"),
+        ("/asterisk", "MEDIA_START"),
+        ("/freeswitch", "audio"),
+        ("/audiohook", "'open'"),
+        ("/v1/listen", "WAV header"),
+    ],
+)
+@virtual_time
+async def test_who_says_nothing_is_told_what_was_expected_of_it(path: str, expected: str):
+    said: list[Any] = []
+    with capture_logs() as logs:
+        async with live_lab() as lab, lab.connect(path) as socket:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    said.append(await socket.recv())
+    assert lab.refused == ["not_started"]
+    # Where the protocol has no words for it, the log has.
+    told = said or [entry["reason"] for entry in logs if entry["event"] == "connection_ended"]
+    assert f"got no {expected} within 10 s" in str(told[0])
+
+
+@virtual_time
+async def test_whoever_proves_who_it_is_finds_room_beside_those_who_do_not():
+    config = ServerConfig(access=AccessConfig(tokens={"pbx": "0123456789abcdef"}))
+    async with live_lab(config=config) as lab, contextlib.AsyncExitStack() as sockets:
+        lab.gateway._access._listens_on_loopback = False
+        for _ in range(256):
+            await sockets.enter_async_context(lab.connect("/"))
+        with pytest.raises(InvalidStatus) as caught:
+            await lab.connect("/")
+        assert caught.value.response.status_code == 503
+        await sockets.enter_async_context(lab.connect("/twilio/0123456789abcdef"))
 
 
 @virtual_time

@@ -77,14 +77,16 @@ async def test_a_stereo_call_of_mod_audio_stream_is_one_of_our_own():
     assert [label for _, _, label in tiles(told, 1)] == ["neutral", "angry"]
 
 
+@pytest.mark.parametrize("name", ["audio.drachtio.org", "audio.jambonz.org"])
 @virtual_time
-async def test_mod_audio_fork_is_let_in_with_its_subprotocol_and_origin():
+async def test_mod_audio_fork_is_let_in_with_its_subprotocol_and_origin(name: str):
     metadata = json.dumps({"callSid": "c1", "sampleRate": 8000, "mixType": "stereo"})
     async with live_lab(config=BOTH_ANALYSED) as lab:
         # libwebsockets says where it connects to as the origin.
-        connecting = lab.connect("/freeswitch", subprotocols=DRACHTIO, origin="http://127.0.0.1")
+        options = {"subprotocols": [name], "origin": "http://127.0.0.1"}
+        connecting = lab.connect("/freeswitch", **options)
         async with connecting as socket:
-            assert socket.subprotocol == "audio.drachtio.org"
+            assert socket.subprotocol == name
             await socket.send(metadata)
             await speak(socket, STEREO)
             await socket.send(b"")  # Its graceful shutdown.

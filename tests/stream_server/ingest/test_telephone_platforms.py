@@ -18,11 +18,11 @@ from stream_server.audio.g711 import MULAW
 from stream_server.config import AccessConfig, ServerConfig, StreamsConfig
 from stream_server.protocol.audio_format import Encoding
 from stream_server.protocol.bad_messages import MAX_BAD_MESSAGES
-from stream_server.protocol.results import Gap, Marked, StreamClosed, StreamOpened
+from stream_server.protocol.results import Gap, Marked, StreamClosed, StreamOpened, Warning
 from stream_server.telephony_config import TelephonyConfig
 from tests.stream_server.ingest.timelines import gaps, points, tiles, timeline
 from tests.support.live_lab import Lab, live_lab, stream
-from tests.support.platform_calls import PLATFORMS
+from tests.support.platform_calls import PLATFORMS, audio_bytes
 from tests.support.telephony_lab import (
     assert_same_timeline,
     load_call,
@@ -74,6 +74,28 @@ async def call(lab: Lab, path: str, messages: Iterable[str | bytes], **options: 
         await send_all(socket, messages)
     await until(lambda: is_closed(lab.published[before:]))
     return lab.published[before:]
+
+
+@virtual_time
+async def test_loss_of_a_platforms_packets_is_told_of():
+    packets = [
+        {"track": track, "chunk": str(number), "timestamp": str(number * 20)}
+        for number in range(1, 400)
+        for track in ("inbound", "outbound")
+        if not (track == "inbound" and number % 20 == 5)
+    ]
+    payload = audio_bytes(b"\x7f" * 160)
+    messages = [
+        {"event": "start", "start": {"callSid": "CA1", "tracks": ["inbound", "outbound"]}},
+        *({"event": "media", "media": {**packet, "payload": payload}} for packet in packets),
+        {"event": "stop"},
+    ]
+    async with live_lab(config=BOTH) as lab:
+        published = await call(lab, "/twilio", map(json.dumps, messages))
+        value = lab.metrics.registry.get_sample_value
+        assert value("emotion_monitor_packets_total", {"outcome": "lost"}) == 20
+    warnings = [each for each in published if isinstance(each, Warning) and "packet" in each.code]
+    assert [(each.code, each.channel) for each in warnings] == [("packet_loss", 0)]
 
 
 def is_closed(published: list[Any]) -> bool:

@@ -23,7 +23,6 @@ FRAME = bytes(320)
 JAMBONZ = {
     "callSid": "f1d2c3b4",
     "direction": "inbound",
-    "from": "15083084809",
     "sampleRate": 8000,
     "mixType": "stereo",
     "customerData": {"nested": True},
@@ -135,6 +134,24 @@ def test_rate_and_channels(
 ) -> None:
     spec = begun(metadata, **query)
     assert (spec.format.sample_rate_hz, roles(spec)) == (rate, channels)
+
+
+def test_who_talks_to_whom_is_not_kept_unless_the_query_says_so():
+    # What jambonz sends by itself.
+    call = {
+        "callSid": "9fb35c28",
+        "direction": "inbound",
+        "from": "+15550001111",
+        "to": "+15550002222",
+        "caller_id": "+15550001111",
+        "callerName": "A Person",
+        "sampleRate": 8000,
+        "mixType": "stereo",
+    }
+    spec = begun(call, **{"meta.to": "the sales line"})
+    assert spec.metadata["direction"] == "inbound"
+    assert spec.metadata["to"] == "the sales line"
+    assert not any("+1555" in text or "Person" in text for text in spec.metadata.values())
 
 
 def test_plain_metadata_is_kept_as_it_is():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from stream_server.protocol.dialect import AudioData, Dialect, HoldsAudio, Inbou
 from stream_server.protocol.errors import ErrorCode, ProtocolError
 from stream_server.protocol.media_platform import BOTH_TRACKS
 from stream_server.protocol.media_stream import MediaStreamDialect
+from stream_server.protocol.plivo import extra_headers
 from stream_server.protocol.stream_spec import StreamSpec
 from tests.support.platform_calls import PLATFORMS, TABLES, Platform, audio_bytes
 from tests.support.protocol_lab import ready
@@ -227,6 +229,12 @@ def test_extra_headers_of_plivo(headers: str):
     assert isinstance(spec, StreamSpec)
     assert (spec.metadata["a"], spec.metadata["b"]) == ("1", "x y")
     assert "c" not in spec.metadata and "" not in spec.metadata
+
+
+def test_of_endless_extra_headers_the_first_are_read():
+    # Other calls wait meanwhile.
+    many = ";".join(f"n{number}=%41" for number in range(100_000))
+    assert 100 < len(extra_headers(many)) < 1000
 
 
 @pytest.mark.parametrize("headers", [None, 3, "{", '{"a"', '["a"]', "[" * 100_000])
@@ -538,3 +546,26 @@ def test_whatever_comes_is_understood_or_refused(name: str, data: st.DataObject)
                     assert 0 <= span.start_tick < span.end_tick <= len(each.data) // num_bytes
     # What comes out is bounded by what went in, whatever timestamps say.
     assert ticks < 24 * 3600 * 8000
+
+
+@pytest.mark.parametrize(
+    ("in_start", "in_media"),
+    [
+        ({"mediaFormat": {"encoding": None, "sampleRate": None, "channels": None}}, {}),
+        ({"tracks": "both_tracks"}, {}),
+        ({}, {"track": "inbound_track"}),
+        ({}, {"track": "Inbound"}),
+        ({}, {"payload": base64.encodebytes(b"\x7f" * 160).decode()}),
+        ({}, {"timestamp": None, "chunk": None}),
+    ],
+)
+def test_what_can_be_understood_is(in_start: dict[str, Any], in_media: dict[str, Any]):
+    start = {"event": "start", "start": {"callSid": "CA1", **in_start}}
+    media = {"track": "inbound", "payload": audio_bytes(b"\x7f" * 160), **in_media}
+    dialect = dialect_of("twilio")
+    spec, *audio = receive_all(dialect, [start, {"event": "media", "media": media}])
+    assert isinstance(spec, StreamSpec) and spec.format.encoding == "mulaw"
+    num_channels = 2 if "tracks" in in_start else 1
+    assert spec.format.num_channels == num_channels
+    heard = [each.data for each in [*audio, *dialect.release()] if isinstance(each, AudioData)]
+    assert len(b"".join(heard)) == 160 * num_channels

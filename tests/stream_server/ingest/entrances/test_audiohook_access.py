@@ -120,8 +120,9 @@ async def test_every_refusal_looks_and_takes_the_same():
             seen = [each async for each in refuse_all(lab)]
     expected = [why for why in (*FAILURES.values(), "it was used before") if why is not None]
     reasons = [each["reason"] for each in logs if each["event"] == "audiohook_unauthorized"]
-    assert len(reasons) == len(expected)
-    assert all(why in reason for why, reason in zip(expected, reasons, strict=True))
+    # Each reason once: a flood of refusals is none of the log.
+    assert len(reasons) == len(set(reasons))
+    assert all(any(why in reason for reason in reasons) for why in expected)
     assert seen == [({"reason": "unauthorized"}, 0.7)] * (len(FAILURES) + 1)
     assert lab.refused == ["unauthorized"] * len(seen)
     assert sum(isinstance(each, StreamOpened) for each in lab.published) == 1
