@@ -26,8 +26,8 @@ _TOLERANCE_S = 0.5
 are rounded to packets."""
 
 _WITHOUT_LENGTH = frozenset({"aac", "amr"})
-"""Bare frames without a header that tells of all: FFmpeg estimates a length from the first ones, and
-may be wrong by any factor."""
+"""Bare frames without a header that tells of all: FFmpeg estimates a length from the first ones,
+and may be wrong by any factor."""
 
 
 class MediaDecoder:

@@ -13,6 +13,7 @@ from rich.console import Console
 from ser_engine.config import EngineConfig
 from ser_engine.offline import AnalysisOptions, Engine, FileAnalysis, FrameResult, UtteranceResult
 from ser_engine.offline.file_search import find_recordings
+from ser_engine.offline.whole_files import whole_file
 from stream_server.cli.analyze_view import Analysis, view
 from stream_server.cli.engine import note
 from stream_server.cli.file_analyser import Answer, FileAnalyser, Wanted
@@ -110,10 +111,10 @@ def _save_embeddings(path: Path, analyses: Sequence[Analysis]) -> bool:
             case _:
                 continue
         try:
-            with target.open("wb") as file:
-                np.save(file, array)
+            with whole_file(target) as partial, partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
         except OSError as error:
-            note(f"{target}: cannot be written: {error.strerror}")
+            note(f"{target}: cannot be written: {error.strerror or error}")
             return False
         note(f"{target}: embeddings {array.shape}")
     return True
