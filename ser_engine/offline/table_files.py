@@ -19,7 +19,7 @@ from ser_engine.offline.whole_files import whole_file
 __all__ = ["Table", "check_parquet", "table_of_rows", "write_csv", "write_parquet"]
 
 _FORMULAS = frozenset("=+-@\t\r")
-"""What a formula begins with, or what a spreadsheet drops in front of one (OWASP, CSV injection)."""
+"""What a formula begins with, or what is dropped in front of one (OWASP, CSV injection)."""
 
 Table = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
