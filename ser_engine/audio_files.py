@@ -8,6 +8,7 @@ block by block: neither its length nor what its header claims decides how much m
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from ser_engine.types import FloatArray
 __all__ = [
     "AUDIO_SUFFIXES",
     "MAX_CHANNELS",
+    "MAX_LEVEL",
     "MAX_RATE_HZ",
     "MIN_RATE_HZ",
     "AudioFile",
@@ -43,6 +45,10 @@ MAX_CHANNELS = 32
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """Range of sample rates that are not taken for a damaged header."""
+
+MAX_LEVEL = 2.0**32
+"""Largest sample of a file, full scale is 1: floating point samples on the scale of 32 bit integers
+are clipped audio, what is beyond is damage, and no model's arithmetic bears it."""
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
 _INSTALL = "pip install 'emotion-monitor[media]'"
@@ -120,17 +126,13 @@ class AudioFile:
         point samples may lie beyond.
 
         Raises:
-            AudioError: the file is damaged, cut off or too long, or a sample is NaN or infinite.
+            AudioError: the file is damaged, cut off or too long, or a sample is NaN, infinite or
+                beyond :data:`MAX_LEVEL`.
         """
         resample, finish = self._make_resampler()
         frames_read = 0
         while len(block := self._read()):
-            if not np.isfinite(block).all():
-                bad = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0]) + frames_read
-                raise self._error(
-                    f"got a sample that is not a number at {bad / self.rate_hz:.3f} s,"
-                    " expected finite ones"
-                )
+            self._check_samples(block, frames_read)
             frames_read += len(block)
             self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
@@ -165,6 +167,18 @@ class AudioFile:
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
         self._check_duration(self._decoder.num_frames)
+
+    def _check_samples(self, block: FloatArray, frames_read: int) -> None:
+        # NaN is not less than anything.
+        is_fine = (np.abs(block) <= MAX_LEVEL).all(axis=1)
+        if is_fine.all():
+            return
+        place = int(np.flatnonzero(~is_fine)[0])
+        at = f"at {(place + frames_read) / self.rate_hz:.3f} s"
+        if not np.isfinite(block[place]).all():
+            raise self._error(f"got a sample that is not a number {at}, expected finite ones")
+        level = float(np.abs(block[place]).max())
+        raise self._error(f"got a sample of {level:.3g} {at}, expected full scale to be 1")
 
     def _check_duration(self, num_frames: int) -> None:
         if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
@@ -203,6 +217,9 @@ def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
 def _open(path: Path) -> Decoder:
     """Open a file with the library that reads its kind."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # Whoever opens a pipe waits for somebody who writes to it.
+            raise DecodeError("cannot be read: got a folder, a pipe or a device, expected a file")
         with path.open("rb") as file:
             start = file.read(16)
     except FileNotFoundError:

@@ -25,6 +25,10 @@ _TOLERANCE_S = 0.5
 """By how much a container's length may be wrong: encoders add silence before and after, and lengths
 are rounded to packets."""
 
+_WITHOUT_LENGTH = frozenset({"aac", "amr"})
+"""Bare frames without a header that tells of all: FFmpeg estimates a length from the first ones,
+and may be wrong by any factor."""
+
 
 class MediaDecoder:
     """See :class:`~ser_engine.decoders.decoder.Decoder`. Only the first audio track is read.
@@ -59,6 +63,8 @@ class MediaDecoder:
         self.channels = int(self._stream.channels or 0)
         self.num_frames = self._length()
         self.tolerance_frames = int(_TOLERANCE_S * self.rate_hz)
+        if container in _WITHOUT_LENGTH:
+            self.tolerance_frames = self.num_frames
         self._blocks: Iterator[FloatArray] = self._decoded()
         self._num_read = 0
 

@@ -17,8 +17,18 @@ _LENGTH_UNKNOWN = 0xFFFF_FFFF
 """Size of a WAV data chunk that was written to a pipe."""
 
 _MP3_TOLERANCE = 0.05
-"""Share of an MP3 file's length that its header may be wrong by: without an index the length is
-an estimate."""
+"""Share of an MP3 file's length that its index may be wrong by."""
+
+_MP3_INDEXES = (b"Xing", b"Info", b"VBRI")
+"""What the first frame of an MP3 file holds where it tells of the length."""
+_INDEX_SEARCH_BYTES = 1 << 16
+_ID3_HEADER_BYTES = 10
+
+_UNCLEAR = {
+    "internal error : sf_info struct incomplete": "its header tells of 0 Hz or of no channels",
+    "file does not exist or is not a regular file (possibly a pipe?)": "it is damaged",
+}
+"""What libsndfile says of some damage, and what it is."""
 
 
 class SoundDecoder:
@@ -40,8 +50,11 @@ class SoundDecoder:
         self.channels: int = self._file.channels
         self.rate_hz: int = self._file.samplerate
         self.num_frames: int = self._file.frames
-        is_mp3 = self._file.format in ("MP3", "MPEG")
-        self.tolerance_frames = int(self.num_frames * _MP3_TOLERANCE) if is_mp3 else 0
+        self.tolerance_frames = 0
+        if self._file.format in ("MP3", "MPEG"):
+            # Without an index the length is guessed from the bit rate of the first frame.
+            share = _MP3_TOLERANCE if _has_mp3_index(path) else 1.0
+            self.tolerance_frames = int(self.num_frames * share)
         try:
             self._check_length(path)
         except DecodeError:
@@ -88,6 +101,22 @@ def _missing_wav_bytes(path: Path) -> int:
     return 0
 
 
+def _has_mp3_index(path: Path) -> bool:
+    """Return whether an MP3 file tells how long it is."""
+    with path.open("rb") as file:
+        start = file.read(_ID3_HEADER_BYTES)
+        if start.startswith(b"ID3") and len(start) == _ID3_HEADER_BYTES:
+            # The tag's length: four bytes of seven bits.
+            size = 0
+            for byte in start[6:]:
+                size = size << 7 | byte & 0x7F
+            file.seek(size, os.SEEK_CUR)
+            start = b""
+        start += file.read(_INDEX_SEARCH_BYTES)
+    return any(mark in start for mark in _MP3_INDEXES)
+
+
 def _reason(error: soundfile.LibsndfileError) -> str:
     text: str = error.error_string
-    return text.removeprefix("Error : ").rstrip(".").lower()
+    text = text.removeprefix("Error : ").rstrip(".").lower()
+    return _UNCLEAR.get(text, text)

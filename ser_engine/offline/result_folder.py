@@ -17,6 +17,7 @@ made in one second the later one gets ``_2``.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -162,5 +163,13 @@ def _write_audio(target: Path, source: Path) -> int:
                 num_samples += block.shape[1]
                 if not is_large and num_samples * file.channels * 2 > _MOST_WAV_BYTES:
                     raise AudioError(f"{source}: it is longer than its header says")
-                wav.write(block.T)
+                _write_block(wav, block)
     return num_samples
+
+
+def _write_block(wav: soundfile.SoundFile, block: FloatArray) -> None:
+    try:
+        wav.write(block.T)
+    except soundfile.LibsndfileError:
+        # What the system said libsndfile does not tell.
+        raise OSError(errno.EIO, "the audio could not be written; is the disk full?") from None

@@ -8,14 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ser_engine.audio_files import MAX_CHANNELS, MAX_LEVEL
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
 __all__ = ["ArraySource", "AudioSource", "UnreadableSource"]
-
-_MAX_CHANNELS = 32
-"""As in files."""
 
 
 class AudioSource(Protocol):
@@ -73,7 +71,8 @@ class ArraySource:
         """Yield the audio as ``(channels, samples)``.
 
         Raises:
-            AudioError: an array has another form, or holds NaN or infinity.
+            AudioError: an array has another form, or holds NaN, infinity or what is beyond
+                :data:`~ser_engine.audio_files.MAX_LEVEL`.
         """
         for block in self._blocks:
             self._check_form(block, max_axes=2 if self.channels > 1 else 1)
@@ -81,6 +80,8 @@ class ArraySource:
                 samples = np.atleast_2d(block.astype(np.float32, copy=False))
             if not np.isfinite(samples).all():
                 raise AudioError("got NaN or infinite samples, expected finite ones")
+            if (level := float(np.abs(samples).max(initial=0))) > MAX_LEVEL:
+                raise AudioError(f"got a sample of {level:.3g}, expected full scale to be 1")
             yield samples
 
     @staticmethod
@@ -88,9 +89,9 @@ class ArraySource:
         has_axes = 1 <= audio.ndim <= max_axes
         # More is (samples, channels), turned round.
         if audio.ndim == 2:
-            has_axes = has_axes and 1 <= len(audio) <= _MAX_CHANNELS
+            has_axes = has_axes and 1 <= len(audio) <= MAX_CHANNELS
         if not has_axes or not np.issubdtype(audio.dtype, np.floating):
-            more = f" or (channels, samples) of at most {_MAX_CHANNELS}" if max_axes == 2 else ""
+            more = f" or (channels, samples) of at most {MAX_CHANNELS}" if max_axes == 2 else ""
             raise AudioError(
                 f"got {audio.dtype} samples of shape {audio.shape}, expected floating point"
                 f" (samples,){more}, 16 kHz, full scale ±1"

@@ -7,7 +7,7 @@ pyarrow, which the extra ``tables`` brings.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.offline.whole_files import whole_file
 
 __all__ = ["Table", "check_parquet", "table_of_rows", "write_csv", "write_parquet"]
+
+_FORMULAS = frozenset("=+-@\t\r")
+"""What a formula begins with, or what is dropped in front of one (OWASP, CSV injection)."""
 
 Table = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
@@ -28,13 +31,23 @@ def table_of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def write_csv(path: Path, table: Table) -> None:
-    """Write a table in the place of the file, whole or not at all. Nothing is an empty field."""
+    """Write a table in the place of the file, whole or not at all. Nothing is an empty field.
+
+    Words that a spreadsheet would take for a formula get an apostrophe in front, which it takes for
+    "this is text": names of files come from outside.
+    """
     with whole_file(path) as partial:
         # Half surrogates of file names that are no UTF-8 must not end the run.
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(table)
-            writer.writerows(zip(*table.values(), strict=True))
+            columns = [_as_text(column) for column in table.values()]
+            writer.writerows(zip(*columns, strict=True))
+
+
+def _as_text(column: Iterable[Any]) -> Iterator[Any]:
+    for value in column:
+        yield f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
 
 
 def check_parquet() -> None:

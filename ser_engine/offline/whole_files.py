@@ -18,8 +18,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write a file to, which takes the place of ``path`` in the end.
 
     Where the block raises nothing is left, and what ``path`` was before stays. A process that is
-    killed leaves a hidden file ``.<name>.….new``.
+    killed leaves a hidden file ``.<name>.….new``. What is there and is no file, such as
+    ``/dev/stdout``, is given itself.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
     partial = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex[:12]}.new")
     try:
         yield partial

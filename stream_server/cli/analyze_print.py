@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from ser_engine.config import EngineConfig
 from ser_engine.offline import AnalysisOptions, Engine, FileAnalysis, FrameResult, UtteranceResult
 from ser_engine.offline.file_search import find_recordings
+from ser_engine.offline.job import AnalysisJob
+from ser_engine.offline.whole_files import whole_file
 from stream_server.cli.analyze_view import Analysis, view
-from stream_server.cli.engine import note
+from stream_server.cli.engine import note, printable
 from stream_server.cli.file_analyser import Answer, FileAnalyser, Wanted
 
 __all__ = ["analyze_print"]
@@ -42,8 +45,13 @@ def analyze_print(
     wanted = [Wanted(each.path, str(each.path), about=number) for number, each in enumerate(found)]
     answers: list[Answer] = []
     analyser = FileAnalyser(engine, config, options, use_cache=use_cache)
-    with Console(stderr=True).status(_status(wanted)):
-        analyser.run(wanted, answers.append)
+    with Console(stderr=True).status(_status(wanted, 0.0)) as status:
+
+        def show(job: AnalysisJob) -> None:
+            share = job.progress if len(wanted) == 1 else len(answers) / len(wanted)
+            status.update(_status(wanted, share))
+
+        analyser.run(wanted, answers.append, on_progress=show)
     answers.sort(key=lambda answer: answer.wanted.about)
     for line in unreadable:
         note(line)
@@ -62,8 +70,10 @@ def analyze_print(
     return (embeddings is None or _save_embeddings(embeddings, analyses)) and is_fine
 
 
-def _status(wanted: Sequence[Wanted]) -> str:
-    return f"analysing {wanted[0].path.name if len(wanted) == 1 else f'{len(wanted)} recordings'}"
+def _status(wanted: Sequence[Wanted], share: float) -> Text:
+    what = printable(wanted[0].path.name) if len(wanted) == 1 else f"{len(wanted)} recordings"
+    # A file's name is no markup.
+    return Text(f"analysing {what}: {share:.0%}")
 
 
 def _hint(recursive: bool) -> str:
@@ -110,10 +120,10 @@ def _save_embeddings(path: Path, analyses: Sequence[Analysis]) -> bool:
             case _:
                 continue
         try:
-            with target.open("wb") as file:
-                np.save(file, array)
+            with whole_file(target) as partial, partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
         except OSError as error:
-            note(f"{target}: cannot be written: {error.strerror}")
+            note(f"{target}: cannot be written: {error.strerror or error}")
             return False
         note(f"{target}: embeddings {array.shape}")
     return True

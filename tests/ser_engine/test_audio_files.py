@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import tracemalloc
@@ -168,6 +169,48 @@ def test_samples_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -
     samples[4000, 1] = value
     soundfile.write(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
     assert "not a number at 0.500 s" in refusal(tmp_path / "a.wav")
+
+
+def test_a_sample_that_no_arithmetic_bears_is_refused(tmp_path: Path) -> None:
+    samples = tone(8000, 2)
+    samples[4000, 1] = -1e30
+    soundfile.write(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
+    message = refusal(tmp_path / "a.wav")
+    assert "got a sample of 1e+30 at 0.500 s, expected full scale to be 1" in message
+
+
+def test_samples_on_the_scale_of_integers_are_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16_000) * 2.0**31, 16_000, subtype="FLOAT")
+    assert read_audio(tmp_path / "a.wav").max() == pytest.approx(2.0**30, rel=1e-3)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert "a pipe or a device, expected a file" in refusal(tmp_path / "a.wav")
+
+
+def test_no_rate_is_told_in_plain_words(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav_header(1, 0, 3200) + bytes(3200))
+    assert "its header tells of 0 Hz" in refusal(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("tag_bytes", [0, 200_000])
+def test_an_mp3_file_whose_length_is_a_guess_is_read_to_its_end(
+    tag_bytes: int, tmp_path: Path
+) -> None:
+    """Quiet frames first, so that a length guessed from their bit rate is far too long."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 64_000)
+    audio = np.concatenate([np.zeros(16_000), noise])
+    soundfile.write(tmp_path / "a.mp3", audio, 16_000, bitrate_mode="VARIABLE")
+    content = (tmp_path / "a.mp3").read_bytes()
+    # Whatever was cut out of a longer file has lost the frame with the index.
+    second = content.index(content[:2], content.index(b"Xing"))
+    size = bytes((tag_bytes >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    tag = b"ID3\x04\x00\x00" + size + bytes(tag_bytes) if tag_bytes else b""
+    (tmp_path / "a.mp3").write_bytes(tag + content[second:])
+    with AudioFile(tmp_path / "a.mp3") as file:
+        assert file.header_s > 6
+        assert sum(block.shape[1] for block in file.blocks()) == pytest.approx(80_000, abs=4_000)
 
 
 @pytest.mark.needs("shared-data")

@@ -67,6 +67,15 @@ def test_narrow_band_amr_is_read(tmp_path: Path) -> None:
     assert audio.any()
 
 
+def test_frames_without_a_header_are_read_whatever_length_is_guessed(tmp_path: Path) -> None:
+    """Silence takes few bits, and what follows is taken for as cheap."""
+    samples = np.concatenate([np.zeros((32_000, 2), np.float32), tones(16_000, 4)])
+    path = write_media(tmp_path / "a.aac", samples, 16_000, "aac")
+    with AudioFile(path) as file:
+        assert file.header_s > 7
+        assert sum(block.shape[1] for block in file.blocks()) == pytest.approx(96_000, abs=4_000)
+
+
 def test_the_name_does_not_decide(tmp_path: Path) -> None:
     path = write_media(tmp_path / "a.m4a", tones(16_000, 1), 16_000, "aac")
     assert read_audio(path.rename(tmp_path / "a.wav")).shape[0] == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from datetime import datetime
 from pathlib import Path
 
@@ -87,6 +88,19 @@ def test_a_recording_that_is_gone_leaves_nothing(recording: Path, tmp_path: Path
     recording.unlink()
     with pytest.raises(AudioError, match="no such file"):
         write_result_folder(tmp_path / "outputs", recording, found, now=lambda: NOW)
+    assert os.listdir(tmp_path / "outputs") == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(recording: Path, tmp_path: Path):
+    analysis = analysed(recording)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal, so that writing fails as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(OSError, match="is the disk full"):
+            write_result_folder(tmp_path / "outputs", recording, analysis, now=lambda: NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir(tmp_path / "outputs") == []
 
 

@@ -35,6 +35,13 @@ def test_csv(tmp_path: Path):
     assert os.listdir(tmp_path) == ["t.csv"]
 
 
+@pytest.mark.parametrize("name", ["=1+1.wav", "+1.wav", "-1.wav", "@SUM(A1).wav", "\t=1.wav"])
+def test_a_name_is_no_formula_in_a_spreadsheet(name: str, tmp_path: Path):
+    write_csv(tmp_path / "t.csv", {"file": [name, ""], "score": [-1.5, None]})
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1:] == [[f"'{name}", "-1.5"], ["", ""]]
+
+
 def test_columns_of_different_lengths_are_a_mistake_and_leave_nothing(tmp_path: Path):
     with pytest.raises(ValueError, match="argument"):
         write_csv(tmp_path / "t.csv", {"a": [1, 2], "b": [1]})

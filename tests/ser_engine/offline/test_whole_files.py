@@ -72,3 +72,10 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
     with pytest.raises(RuntimeError):
         new_folder(tmp_path, "run", fill)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_file_is_not_put_away(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with whole_file(tmp_path / "pipe") as partial:
+        assert partial == tmp_path / "pipe"
+    assert (tmp_path / "pipe").is_fifo()

@@ -158,6 +158,17 @@ def test_the_model_can_be_named(angry: Path, configs: list[EngineConfig], tmp_pa
     assert configs[0].model.offline
 
 
+def test_progress_tells_the_name_as_it_is_and_a_share(
+    angry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+    monkeypatch.setattr("rich.status.Status.update", lambda self, text: told.append(str(text)))
+    path = tmp_path / "a[bold].wav"
+    path.write_bytes(angry.read_bytes())
+    assert run(path, "--no-cache") == 0
+    assert "analysing a[bold].wav: 100%" in told
+
+
 def test_embeddings_of_an_utterance(angry: Path, tmp_path: Path):
     assert run(angry, "--json", "--embeddings", tmp_path / "out.npy") == 0
     assert np.load(tmp_path / "out.npy").shape == (2,)
