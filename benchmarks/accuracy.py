@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made = argument_parser(__doc__ or "")
     made.add_argument("--model", default=COMPACT_NAME, help="as model.name of config.yaml")
     made.add_argument("--runtime", default="auto", help="as model.runtime of config.yaml")
+    made.add_argument("--models-dir", default=ModelConfig().models_dir, help="as model.models_dir")
     made.add_argument("--data", type=Path, default=data_dir(), help="folder of recordings")
     return made
 
@@ -71,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser().parse_args(argv)
     torch.set_num_threads(1)
     config = EngineConfig(
-        model=ModelConfig(name=given.model, runtime=given.runtime, offline=True, threads=1),
+        model=ModelConfig(
+            name=given.model,
+            models_dir=given.models_dir,
+            runtime=given.runtime,
+            offline=True,
+            threads=1,
+        ),
         batching=BatchingConfig(max_batch_size=1),
     )
     engine = build_engine(config)

@@ -33,6 +33,7 @@ def test_any_model_is_measured_alike(
         [
             *("--model", name, "--runtime", "torch", "--quick"),
             *("--json", str(report), "--data", str(shared_data)),
+            *("--models-dir", str(tmp_path / "models")),
         ]
     )
     found = json.loads(report.read_text())

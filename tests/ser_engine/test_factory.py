@@ -103,7 +103,8 @@ def test_only_torch_runs_on_a_gpu(
 
 
 def test_the_reference_has_no_10_ms_timeline(tiny_checkpoint_dir: Path) -> None:
-    model = ModelConfig(name=str(tiny_checkpoint_dir), runtime="funasr")
+    models_dir = str(tiny_checkpoint_dir.parent)
+    model = ModelConfig(name=str(tiny_checkpoint_dir), models_dir=models_dir, runtime="funasr")
 
     with pytest.raises(
         ConfigError, match=r"got timeline\.frame_hop_ms 10 with model\.runtime funasr"
