@@ -259,8 +259,15 @@ def _funasr(model: str, threads: int) -> Callable[[Sequence[str]], float]:
 
 
 def _peak_memory_mb() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Unlike ru_maxrss, which a process inherits from the one that started it.
+        (peak_kb,) = (
+            line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")
+        )
+        return round(int(peak_kb) / 1024, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
+    # macOS counts in bytes, others in KiB.
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
