@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from stream_server.protocol.dialect import Inbound
 from stream_server.protocol.errors import ErrorCode, ProtocolError
+
+M = TypeVar("M")
 
 __all__ = ["GOOD_MESSAGES_PER_BAD", "MAX_BAD_MESSAGES", "BadMessages"]
 
@@ -18,6 +24,22 @@ class BadMessages:
 
     def __init__(self) -> None:
         self._badness = 0
+
+    def counted(self, understand: Callable[[M], list[Inbound]], message: M) -> list[Inbound]:
+        """Return what ``understand`` makes of a message, and count it as good or bad.
+
+        Raises:
+            ProtocolError: what ``understand`` raises, or ``TOO_MANY_ERRORS`` for one more that
+                would have left the stream as it was.
+        """
+        try:
+            inbound = understand(message)
+        except ProtocolError as error:
+            if not error.ends_stream:
+                self.count_bad(error)
+            raise
+        self.count_good()
+        return inbound
 
     def count_good(self) -> None:
         """Count a message that was understood."""

@@ -83,14 +83,7 @@ class MediaStreamDialect:
                 ``TOO_MANY_ERRORS``. A ``start`` that cannot be served is ``BAD_START`` or
                 ``BAD_FORMAT``.
         """
-        try:
-            inbound = self._text(message)
-        except ProtocolError as error:
-            if not error.ends_stream:
-                self._bad.count_bad(error)
-            raise
-        self._bad.count_good()
-        return inbound
+        return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return nothing: the platform has no words for what this server says."""

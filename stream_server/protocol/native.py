@@ -95,14 +95,9 @@ class NativeDialect:
                 ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
                 of them are ``TOO_MANY_ERRORS``.
         """
-        try:
-            inbound = self._audio(message) if isinstance(message, bytes) else self._text(message)
-        except ProtocolError as error:
-            if not error.ends_stream:
-                self._bad.count_bad(error)
-            raise
-        self._bad.count_good()
-        return inbound
+        if isinstance(message, bytes):
+            return self._bad.counted(self._audio, message)
+        return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return the text that says ``message``; nothing where the client did not ask for it."""

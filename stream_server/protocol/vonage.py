@@ -66,14 +66,9 @@ class VonageDialect:
                 ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
                 ``BAD_FORMAT``.
         """
-        try:
-            inbound = self._audio(message) if isinstance(message, bytes) else self._text(message)
-        except ProtocolError as error:
-            if not error.ends_stream:
-                self._bad.count_bad(error)
-            raise
-        self._bad.count_good()
-        return inbound
+        if isinstance(message, bytes):
+            return self._bad.counted(self._audio, message)
+        return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return nothing: Vonage would play bytes to the caller, and knows no such text."""
