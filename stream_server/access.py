@@ -105,6 +105,19 @@ class Access:
             ErrorCode.UNAUTHORIZED, f"got {got}, expected one of the setting access.tokens"
         )
 
+    def authorize_client(self, token: str | None, peer: str, host: str | None) -> str | None:
+        """Return the name of who connects, as :meth:`authorize` does.
+
+        Args:
+            token: what the client gave.
+            peer: the client's address.
+            host: the ``Host`` header.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED.
+        """
+        return self.authorize(token, self.is_local(peer, host))
+
     def check_origin(self, origin: str | None, host: str | None) -> None:
         """Refuse pages of other sites, and names that are not this server's.
 

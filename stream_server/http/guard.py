@@ -61,8 +61,8 @@ def _check(request: web.Request) -> None:
         return
     token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
     token = token or cookie_token(request.headers.get(hdrs.COOKIE))
-    is_local = access.is_local(request.remote or "", request.headers.get(hdrs.HOST))
-    name = access.authorize(token, is_local)
+    host = request.headers.get(hdrs.HOST)
+    name = access.authorize_client(token, request.remote or "", host)
     if name is not None:
         request[TOKEN_NAME] = name
 

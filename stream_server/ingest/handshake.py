@@ -68,6 +68,11 @@ class Handshake:
         return query
 
     @property
+    def host(self) -> str | None:
+        """The name the client knows the server by; None: it does not say."""
+        return self.headers.get("host")
+
+    @property
     def root(self) -> str:
         """The first part of the path, with its slash: what kind of client this is."""
         return "/" + self.path.lstrip("/").partition("/")[0]

@@ -90,8 +90,7 @@ class AudioHookEntrance:
             return ""
         # The platform sends an API key in any case.
         token = handshake.header_token or handshake.path_token or headers.get("x-api-key")
-        is_local = self._access.is_local(handshake.peer, headers.get("host"))
-        return self._access.authorize(token, is_local) or ""
+        return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
 
 
 def _known(name: str | None) -> str:

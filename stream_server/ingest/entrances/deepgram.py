@@ -58,7 +58,6 @@ class DeepgramEntrance:
                 ErrorCode.UNKNOWN_PATH,
                 f"got the path {shown(handshake.path)}, expected '{_PATH}'",
             )
-        is_local = self._access.is_local(handshake.peer, handshake.headers.get("host"))
         given = handshake.header_token or _subprotocol_token(handshake)
         query: ListenQuery | ProtocolError
         try:
@@ -68,7 +67,8 @@ class DeepgramEntrance:
         if not given:
             given = dict(handshake.query_pairs).get("token")
         # Whether a query is right is nobody's business who may not connect.
-        name = self._access.authorize(given or handshake.cookie_token, is_local) or ""
+        token = given or handshake.cookie_token
+        name = self._access.authorize_client(token, handshake.peer, handshake.host) or ""
         if isinstance(query, ProtocolError):
             raise query
         request_id = str(uuid.uuid4())

@@ -37,8 +37,8 @@ class NativeEntrance:
         other = handshake.cookie_token
 
         def authorize(first: str) -> str:
-            is_local = self._access.is_local(handshake.peer, handshake.headers.get("host"))
-            return self._access.authorize(header or first or other, is_local) or ""
+            token = header or first or other
+            return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
 
         if dialect.start is not None:
             self._check_capacity(authorize(""))

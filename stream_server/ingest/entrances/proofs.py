@@ -70,9 +70,8 @@ class Token:
         """Return the token's name."""
         in_path = (handshake.path_token or "").rstrip("/") or None
         token = handshake.header_token or handshake.headers.get(TELNYX_TOKEN) or in_path
-        is_local = self._access.is_local(handshake.peer, handshake.headers.get("host"))
         try:
-            return self._access.authorize(token, is_local) or ""
+            return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
         except ProtocolError as error:
             raise ProtocolError(
                 error.code,
