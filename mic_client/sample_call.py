@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mic_client.synthesis import Prosody, Voice, say
 
-__all__ = ["SAMPLE_CALL_ROLES", "make_sample_call"]
+__all__ = ["ANGRY", "SAMPLE_CALL_ROLES", "make_sample_call"]
 
 SAMPLE_CALL_ROLES = ("agent", "customer")
 """Roles of the channels, left and right."""
@@ -36,7 +36,7 @@ _UNEASY = Prosody(
     tilt_db_per_octave=8.0,
     shake=0.25,
 )
-_ANGRY = Prosody(
+ANGRY = Prosody(
     pitch_semitones=4.0,
     range_semitones=2.7,
     fall_semitones=0.8,
@@ -46,6 +46,7 @@ _ANGRY = Prosody(
     breath=0.38,
     shake=0.95,
 )
+"""How the customer speaks at the height of the call."""
 _TIRED = Prosody(
     pitch_semitones=-1.0,
     range_semitones=1.0,
@@ -73,9 +74,9 @@ _SCRIPT = (
     _Phrase(_CUSTOMER, 11.8, 2.4, _UNEASY),
     _Phrase(_CUSTOMER, 14.5, 1.8, _UNEASY),
     _Phrase(_AGENT, 16.6, 1.6, _FRIENDLY),
-    _Phrase(_CUSTOMER, 18.4, 3.0, _ANGRY),
-    _Phrase(_CUSTOMER, 21.7, 2.8, _ANGRY),
-    _Phrase(_CUSTOMER, 24.8, 2.6, _ANGRY),
+    _Phrase(_CUSTOMER, 18.4, 3.0, ANGRY),
+    _Phrase(_CUSTOMER, 21.7, 2.8, ANGRY),
+    _Phrase(_CUSTOMER, 24.8, 2.6, ANGRY),
     _Phrase(_AGENT, 27.2, 2.8, _FRIENDLY),
     _Phrase(_AGENT, 30.3, 1.8, _FRIENDLY),
     _Phrase(_CUSTOMER, 32.4, 2.6, _TIRED),

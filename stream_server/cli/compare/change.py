@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mic_client.sample_call import ANGRY
 from mic_client.synthesis import Prosody, Voice, say
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.offline import Result
@@ -27,23 +28,13 @@ SEEN_DIFFERENCE = 0.1
 _DURATION_S = 8.0
 _VOICE = Voice(pitch_hz=190.0, tract=0.87)
 _CALM = Prosody(pitch_semitones=-1.0, range_semitones=1.5, syllables_per_s=3.6)
-_ANGRY = Prosody(
-    pitch_semitones=4.0,
-    range_semitones=2.7,
-    fall_semitones=0.8,
-    syllables_per_s=5.0,
-    level_dbfs=-15.0,
-    tilt_db_per_octave=2.6,
-    breath=0.38,
-    shake=0.95,
-)
 
 
 def changed_speech(change_ms: int) -> FloatArray:
     """Return calm speech, ``(samples,)``, with so much angry speech in its middle."""
     rng = np.random.default_rng(7)
     calm = say(_VOICE, _CALM, _DURATION_S, rng, SAMPLE_RATE_HZ)
-    angry = say(_VOICE, _ANGRY, _DURATION_S, rng, SAMPLE_RATE_HZ)
+    angry = say(_VOICE, ANGRY, _DURATION_S, rng, SAMPLE_RATE_HZ)
     length = change_ms * SAMPLE_RATE_HZ // 1000
     start = (len(calm) - length) // 2
     calm[start : start + length] = angry[start : start + length]
