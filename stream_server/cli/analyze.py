@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_server.cli.engine import engine_config, load_engine
+from stream_server.cli.options import AssignmentsOption, ModelOption, NoCacheOption
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
@@ -90,16 +91,8 @@ def analyze(
     speakers: Annotated[
         bool, typer.Option("--speakers", help="Tell the speakers of each channel apart.")
     ] = False,
-    no_cache: Annotated[
-        bool,
-        typer.Option("--no-cache", help="Analyse anew what was analysed before; keep nothing."),
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
-        ),
-    ] = None,
+    no_cache: NoCacheOption = False,
+    model: ModelOption = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(
@@ -109,10 +102,7 @@ def analyze(
             " several results the files are numbered: FILE.1.npy, FILE.2.npy, …",
         ),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="As in front of the command."),
-    ] = None,
+    assignments: AssignmentsOption = None,
 ) -> None:
     """Say what is heard in recordings."""
     _refuse_contradictions(granularity, out, formats, dated, embeddings)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stream_server.cli.context import settings_of
+from stream_server.cli.options import ModelOption
 
 __all__ = ["export"]
 
@@ -17,12 +18,7 @@ __all__ = ["export"]
 def export(
     context: typer.Context,
     target: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
-        ),
-    ] = None,
+    model: ModelOption = None,
 ) -> None:
     """Write a model as one ONNX file: 16 kHz samples in, frame embeddings and logits out."""
     from ser_engine.errors import RuntimeUnavailableError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_server.cli.engine import engine_config, note
+from stream_server.cli.options import AssignmentsOption, ModelOption
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
@@ -25,16 +26,8 @@ def compare(
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, max=1000, help="How often each is analysed again.")
     ] = 5,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
-        ),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="As in front of the command."),
-    ] = None,
+    model: ModelOption = None,
+    assignments: AssignmentsOption = None,
 ) -> None:
     """Hold utterance, frame and stream against each other: time, memory, what they see."""
     from ser_engine.offline.result_folder import write_json

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_server.cli.engine import engine_config, load_engine, note
+from stream_server.cli.options import NoCacheOption
 
 if TYPE_CHECKING:
     from ser_engine.embeddings import Embedding
@@ -33,9 +34,6 @@ _Model = Annotated[
         "--model", metavar="NAME", help="Analyses recordings, instead of the settings' model."
     ),
 ]
-_NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Analyse anew what was analysed before; keep nothing.")
-]
 _SOURCES = "Recordings, .npy files, or folders of results or recordings."
 
 
@@ -45,7 +43,7 @@ def similarity(
     paths: Annotated[list[Path], typer.Argument(metavar="A B…", help=_SOURCES)],
     as_json: _Json = False,
     model: _Model = None,
-    no_cache: _NoCache = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Say how alike recordings are: cosine similarity, 1 is the same, 0 nothing in common."""
     from ser_engine.embeddings import cosine_matrix, stack
@@ -80,7 +78,7 @@ def search(
     count: Annotated[int, typer.Option("-n", min=1, help="How many of the nearest.")] = 10,
     as_json: _Json = False,
     model: _Model = None,
-    no_cache: _NoCache = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Find the recordings that are most like one."""
     from ser_engine.embeddings import nearest, stack
@@ -111,7 +109,7 @@ def cluster(
     ] = Path("clusters.html"),
     as_json: _Json = False,
     model: _Model = None,
-    no_cache: _NoCache = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Sort recordings into groups, and draw them in a plane."""
     from ser_engine.embeddings import cluster, project, stack
