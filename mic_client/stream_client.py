@@ -104,9 +104,10 @@ class StreamClient:
 
     Iteration yields the messages of the server and
     :class:`ConnectionLost`, and ends after the summary. When the connection is lost it is opened
-    again, after a growing delay, and the stream goes on without a missing or doubled result as long as the server waited. Audio
-    of a live source is kept meanwhile, 30 s of it; another source waits. Reading slowly slows the
-    server's sending down, and a server drops clients that are too slow.
+    again, after a growing delay, and the stream goes on without a missing or doubled result as
+    long as the server waited. Audio of a live source is kept meanwhile, 30 s of it; another source
+    waits. Reading slowly slows the server's sending down, and a server drops clients that are
+    too slow.
 
     Args:
         source: iterated over and closed by the client.
