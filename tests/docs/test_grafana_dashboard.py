@@ -42,6 +42,14 @@ def test_every_metric_is_shown():
     assert ours - shown == {"emotion_monitor_points"}
 
 
+def test_every_metric_is_documented():
+    page = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    ours = {name for name in series() if name.startswith("emotion_monitor_")}
+    histograms = re.compile(r"_(bucket|sum|count)$")
+    assert listed == {histograms.sub("", name).removeprefix("emotion_monitor_") for name in ours}
+
+
 def test_panels_do_not_overlap():
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
