@@ -1,4 +1,4 @@
-"""A wheel holds the four packages and the defaults, and works without the checkout."""
+"""A wheel holds the five packages and the defaults, and works without the checkout."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ def output_of(command: Path, *arguments: str) -> str:
 def test_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        defaults = archive.read("stream_server/config.yaml")
+        defaults = archive.read("emotion_monitor/config.yaml")
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
         "ser_engine",
         "stream_server",
         "mic_client",
         "dashboard",
+        "emotion_monitor",
     }
     assert defaults == (REPOSITORY / "config.yaml").read_bytes()
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
