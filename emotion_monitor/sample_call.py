@@ -11,7 +11,7 @@ import structlog
 from dashboard.backend import BusyError
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from mic_client.audio_file import SAMPLE_CALL_ROLES
-from stream_server.config import AccessConfig
+from stream_server.access import AccessConfig
 from stream_server.wire.messages import ChannelSpec, Ready
 
 _log = structlog.get_logger(__name__)

@@ -32,15 +32,16 @@ from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
-from stream_server.config import AudioSocketConfig, ServerConfig
+from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http.app import make_app
 from stream_server.metrics import Metrics
-from stream_server.platforms.audiosocket.server import AudioSocketServer
-from stream_server.platforms.routes import make_entrances
+from stream_server.platforms import make_routes
+from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
+from stream_server.platforms.asterisk.server import AudioSocketServer
 from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.gateway import Gateway
@@ -127,10 +128,10 @@ class Server:
             config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
-            entrances=make_entrances(config, self._access, self._registry.check_capacity),
+            routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
         )
         self._audiosocket: AudioSocketServer | None = None
-        if config.telephony.audiosocket.port >= 0:
+        if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
             self._audiosocket = AudioSocketServer(
                 self._registry,
                 config,
@@ -272,7 +273,10 @@ class Server:
     async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
         # Calls end before the streams they fill do.
         self._stack.push_async_callback(audiosocket.aclose)
-        host, port = self._config.listen.host, self._config.telephony.audiosocket.port
+        host, port = (
+            self._config.listen.host,
+            self._config.telephony.of(AsteriskSettings).audiosocket.port,
+        )
         try:
             with saying_which("telephony.audiosocket.port", host, port):
                 await audiosocket.start()

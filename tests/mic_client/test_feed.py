@@ -14,7 +14,7 @@ from mic_client import emotion_feed
 from mic_client import feed as feed_module
 from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
 from mic_client.feed import MAX_STREAMS, EmotionFeed, FeedPosition
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import AccessConfig, ListenConfig
 from stream_server.wire.feed_messages import Dropped, Snapshot
 from stream_server.wire.results import Result
 from tests.requirements import REPOSITORY

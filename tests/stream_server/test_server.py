@@ -27,17 +27,12 @@ from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
 from stream_server import server as server_module
+from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertRule, AlertsConfig
-from stream_server.config import (
-    AccessConfig,
-    AudioSocketConfig,
-    ListenConfig,
-    RecordingConfig,
-    ServerConfig,
-    StoreConfig,
-    TelephonyConfig,
-)
-from stream_server.platforms.audiosocket.protocol import HANGUP, encode_audio, encode_uuid
+from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
+from stream_server.platforms import TelephonyConfig
+from stream_server.platforms.asterisk import AudioSocketConfig
+from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.server import Server
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec

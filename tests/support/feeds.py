@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from stream_server.access import Access
+from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
-from stream_server.config import AccessConfig, ListenConfig
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.source import FeedSource, History
 from stream_server.http.app import make_app
