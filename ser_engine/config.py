@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, get_args
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
+from ser_engine.schema import Granularity
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
@@ -50,7 +51,6 @@ RuntimeName = Literal[
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["auto", "cached", "exact"]
-Granularity = Literal["utterance", "frame", "stream"]
 
 _FRAME_MS = 20
 

@@ -19,9 +19,9 @@ from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig
 from dashboard.errors import API_ERRORS, ApiError
 from dashboard.jobs import Jobs
-from dashboard.results.types import AnalysisResult
+from dashboard.results.files import read_view
 from dashboard.uploads import read_form
-from ser_engine.files import Granularity
+from ser_engine.schema import FileResult, Granularity
 from stream_server.store import JobRecord, JobState
 from stream_server.wire.messages import Error
 
@@ -59,11 +59,11 @@ class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
     """A channel in a list.
 
     Attributes:
-        emotion: the strongest class.
+        label: the strongest class.
         confidence: its posterior, 0 to 1.
     """
 
-    emotion: str
+    label: str
     confidence: float
 
 
@@ -118,7 +118,7 @@ class JobView(JobItem, frozen=True, kw_only=True):
         result: once it is done; frames beyond 6000 a channel are averaged.
     """
 
-    result: AnalysisResult | None
+    result: FileResult | None
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,9 +348,12 @@ class AnalyseRoutes:
         folder = self._jobs.folder(record)
         if record.state == "done" and folder is not None:
             try:
-                result = msgspec.Raw(await asyncio.to_thread((folder / "view.json").read_bytes))
+                view = await asyncio.to_thread(read_view, folder)
             except OSError:
                 raise unknown_job() from None
+            if view is None:
+                raise old_result()
+            result = msgspec.Raw(view)
         return reply({**self._fields(record), "result": result})
 
     async def cancel(self, call: Call) -> web.StreamResponse:
@@ -395,7 +398,7 @@ class AnalyseRoutes:
             "finished_at": record.finished_at,
             "duration_s": record.duration_s,
             "error": None if error is None else error.body,
-            "summary": None if summary is None else msgspec.convert(summary, type=JobSummary),
+            "summary": None if summary is None else _summary(summary),
         }
 
 
@@ -405,6 +408,22 @@ def error_of(record: JobRecord) -> ApiError | None:
         return None
     code = record.error_code if record.error_code in API_ERRORS else "failed"
     return ApiError(code or "failed", record.error or "the analysis broke off")
+
+
+def _summary(kept: dict[str, Any]) -> JobSummary:
+    """Return the summary of a result; of one that an earlier version kept, what is still valid."""
+    try:
+        return msgspec.convert(kept, type=JobSummary)
+    except msgspec.ValidationError:
+        return JobSummary(warnings=[str(code) for code in kept.get("warnings", ())])
+
+
+def old_result() -> ApiError:
+    """Return the answer for a result that an earlier version of the server wrote."""
+    return ApiError(
+        "not_found",
+        "this result was written by an earlier version, in another form; analyse the file again",
+    )
 
 
 def unknown_job() -> ApiError:

@@ -124,7 +124,6 @@ def analyze_batch(
     formats: Sequence[Format],
     *,
     recursive: bool,
-    scores: bool,
     use_cache: bool,
 ) -> bool:
     """Analyse recordings into a folder; return whether all could be analysed.
@@ -156,7 +155,6 @@ def analyze_batch(
                 FileAnalyser(engine, config, options, use_cache=use_cache),
                 engine.info.sha256,
                 formats,
-                scores=scores,
                 report=report,
             )
             is_interrupted = False

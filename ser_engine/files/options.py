@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from ser_engine.config import EngineConfig, Granularity, check_choice, check_frame_hop
+from ser_engine.config import EngineConfig, check_choice, check_frame_hop
 from ser_engine.errors import ConfigError
+from ser_engine.schema import Granularity
 
 
 @dataclass(frozen=True, slots=True)

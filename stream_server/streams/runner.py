@@ -21,7 +21,7 @@ import structlog
 from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import CloseReason
+from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.engines.local import EngineLease
@@ -35,7 +35,7 @@ from stream_server.tracks.stats import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import Alert, Point, Result, Warning, WarningCode, in_envelope
+from stream_server.wire.results import Alert, Point, Result, Warning, in_envelope
 
 _AHEAD_S = 1.0
 """Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
@@ -125,7 +125,7 @@ class TrackReport:
 
     def __init__(self, runner: StreamRunner) -> None:
         self._runner = runner
-        self._told: set[tuple[WarningCode, int]] = set()
+        self._told: set[tuple[StreamWarningCode, int]] = set()
         self._has_ended = False
 
     def check(self, stats: TrackStats) -> None:
@@ -165,7 +165,7 @@ class TrackReport:
                 drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
             )
 
-    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
+    def _warn(self, code: StreamWarningCode, channel: int, message: str) -> None:
         if (code, channel) not in self._told:
             self._told.add((code, channel))
             self._runner.warn(code, message, channel)
@@ -337,7 +337,7 @@ class StreamRunner:
         """Say that the client reads too slowly."""
         self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
 
-    def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         """Say that something is not as it should be. After the last result nothing is said."""
         if self.results.is_closed:
             return
@@ -414,7 +414,7 @@ class StreamRunner:
         stream_id = self.session.stream_id
         self.session.publish(lambda seq: in_envelope(Alert, alert, stream_id=stream_id, seq=seq))
 
-    def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def _warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         self.session.publish(
             lambda seq: Warning(
                 stream_id=self.session.stream_id,
