@@ -35,7 +35,7 @@ __all__ = [
 
 def without_envelope(result: Any) -> Any:
     """Return what a message says, whatever stream it is of: the engine's own struct."""
-    kind = type(result).__mro__[1]
+    kind: Any = type(result).__mro__[1]
     return kind(**{name: getattr(result, name) for name in kind.__struct_fields__})
 
 

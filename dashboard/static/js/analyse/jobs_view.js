@@ -38,7 +38,7 @@ export function makeJobsView(app, jobs) {
     const known = channels.filter((channel) => channel !== null);
     return [
       h("span", { class: "muted number" }, durationText(app, job.durationS ?? 0)),
-      ...known.slice(0, 3).map((channel) => emotion(app, channel.emotion, app.format.percent(channel.confidence))),
+      ...known.slice(0, 3).map((channel) => emotion(app, channel.label, app.format.percent(channel.confidence))),
       known.length > 3 && h("span", { class: "muted" }, t("analyse.more_channels", { n: known.length - 3 })),
       job.summary?.warnings?.length > 0 && h("span", { class: "job-warning", title: job.summary.warnings.map((code) => warningTitle(app, code)).join(", ") }, icon("warning")),
       h("span", { class: "muted" }, `${optionsText(app, job.options)} · ${app.format.dateTime(job.createdAt)}`),
