@@ -456,5 +456,5 @@ def test_roles_must_fit_the_channels():
     "url", ["http://localhost:8765", "localhost:8765", "ws://", "ws://a:99999", "ws://[1"]
 )
 def test_a_url_of_another_kind_is_refused(url: str):
-    with pytest.raises(ValueError, match="expected ws://HOST:PORT"):
+    with pytest.raises(ValueError, match="must be ws://HOST:PORT"):
         StreamClient(ArraySource(noise(1), RATE_HZ), url)
