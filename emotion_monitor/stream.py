@@ -189,7 +189,7 @@ async def _stream(
     import signal
     from contextlib import suppress
 
-    from mic_client.microphone import MeteredSource
+    from mic_client.sources import MeteredSource
     from mic_client.stream_client import StreamClient
 
     try:

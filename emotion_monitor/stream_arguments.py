@@ -130,6 +130,6 @@ def source_of(
             return ArraySource(*load_sample_call(), speed=speed, loop=loop)
         from mic_client.microphone import MicrophoneSource
 
-        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
+        return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
     except ProtocolError as error:
         raise typer.BadParameter(str(error)) from error

@@ -6,7 +6,7 @@
     caller ◀── _run ◀─────────────── _converse ◀── _receive ◀──────────────────────────┘
 
 ``_pump`` runs once for the life of the client, ``_send`` and ``_receive`` once a connection: a live
-source goes on being recorded while there is no connection. What the messages mean is in the sans-I/O
+source goes on being recorded while there is no connection. The protocol itself is the sans-I/O
 :class:`~stream_server.wire.native_client.NativeClient`.
 """
 

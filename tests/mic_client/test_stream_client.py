@@ -446,7 +446,7 @@ async def test_leaving_closes_connection_and_source_at_once():
 
 
 def test_roles_must_fit_the_channels():
-    with pytest.raises(ValueError, match="got 2 roles for a source of 1 channels"):
+    with pytest.raises(ValueError, match="2 roles for a source of 1 channels"):
         StreamClient(
             ArraySource(noise(1), RATE_HZ), options=StreamOptions(channels=(ChannelSpec(),) * 2)
         )
