@@ -21,7 +21,7 @@ from tests.ser_engine.timeline.streams import (
     make_audio,
     make_stream,
     points,
-    scored_cells,
+    scored_slots,
     segments,
 )
 from tests.support.fake_engine import FakeEngine, logits_of_audio, logits_of_position
@@ -64,7 +64,7 @@ def test_every_sample_is_accounted_for_once(length: int, start: int) -> None:
     assert_tiles(events, length)
     assert stream.accounted_samples == stream.clock_samples == length
     speech = [c * 320 for c in range(num_frames(length)) if audio[c * 320 : c * 320 + 320].any()]
-    assert scored_cells(events) == speech
+    assert scored_slots(events) == speech
 
 
 @pytest.mark.parametrize("hop", [160, 320])
@@ -75,7 +75,7 @@ def test_joined_frames_equal_those_of_one_long_window(hop: int) -> None:
     frames = np.lib.stride_tricks.sliding_window_view(audio, 400)[::hop]
     joined = np.concatenate([point.frames.logits for point in points(events) if point.frames])
     np.testing.assert_array_equal(joined, logits_of_audio(frames, None))  # type: ignore[arg-type]
-    assert scored_cells(events) == list(range(0, len(frames) * hop, hop))
+    assert scored_slots(events) == list(range(0, len(frames) * hop, hop))
 
 
 @pytest.mark.parametrize(
@@ -241,23 +241,12 @@ def test_bad_audio_is_refused_whole(bad: FloatArray) -> None:
     assert stream.clock_samples == 0
 
 
-def test_reset_begins_anew() -> None:
-    stream = make_stream()
-    first = drive(stream, [AUDIO])
-    with pytest.raises(RuntimeError):
-        stream.push(AUDIO)
-    stream.reset()
-    stream.push(AUDIO[:7777])
-    stream.reset()
-    assert drive(stream, [AUDIO]) == first
-
-
 def test_close_is_final_and_may_be_repeated() -> None:
     stream = make_stream()
     stream.push(AUDIO[4000:8000])
     events = stream.close("discarded")
     assert gap_spans(events) == [(0, 4000, "discarded")]
     assert stream.close() == []
-    for call in (stream.flush, stream.finish):
-        with pytest.raises(RuntimeError):
+    for call in (stream.flush, stream.finish, lambda: stream.push(AUDIO)):
+        with pytest.raises(RuntimeError, match="already finished"):
             call()
