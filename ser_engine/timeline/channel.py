@@ -33,7 +33,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import LabelSet
-from ser_engine.schema import Event, FrameDetail, GapReason, Point
+from ser_engine.schema import Event, Frames, GapReason, Point, rounded, rounded_all
 from ser_engine.timeline.audio import LostSpans, RingBuffer, check_audio
 from ser_engine.timeline.segments import SegmentBuilder
 from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
@@ -275,22 +275,26 @@ class ChannelStream:
             labels.append(decision.label)
         if not scored:
             return
-        detail = None
+        frames = None
         if self._details:
-            indices = np.array(labels, dtype=np.int64)
-            detail = FrameDetail(starts, hop, logits, posteriors, indices)
+            frames = Frames(
+                start_samples=tuple(starts.tolist()),
+                hop_samples=hop,
+                posteriors=tuple(map(rounded_all, values)),
+                labels=tuple([self._labels[label] for label in labels]),
+            )
         first_of_point = max(first if widened else due.previous, first_of_window)
         self._events.append(
             Point(
                 start_sample=run.origin + first_of_point * hop,
                 end_sample=run.origin + due.limit * hop,
-                posteriors=tuple(values[-1]),
+                posteriors=rounded_all(values[-1]),
                 label=self._labels[labels[-1]],
-                confidence=values[-1][labels[-1]],
-                speech_share=len(scored) / (due.limit - first_of_point),
+                confidence=rounded(values[-1][labels[-1]]),
+                speech_share=rounded(len(scored) / (due.limit - first_of_point)),
                 provisional=due.end - due.start < self._provisional_below,
                 widened=widened,
-                frames=detail,
+                frames=frames,
             )
         )
 

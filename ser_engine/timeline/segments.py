@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Gap, GapReason, Segment
+from ser_engine.schema import Gap, GapReason, Segment, rounded
 from ser_engine.timeline.smoothing import Decision
 
 ANNOUNCE_AFTER_SAMPLES = SAMPLE_RATE_HZ
@@ -67,6 +67,14 @@ class _OpenGap:
     start_sample: int
     end_sample: int
     reason: GapReason
+
+    def event(self, *, final: bool) -> Gap:
+        return Gap(
+            start_sample=self.start_sample,
+            end_sample=self.end_sample,
+            reason=self.reason,
+            final=final,
+        )
 
 
 class SegmentBuilder:
@@ -151,8 +159,7 @@ class SegmentBuilder:
             self._open.settle_doubt()
             self._publish(self._open.label, self._open.sure, final=True)
         elif self._open is not None:
-            gap = self._open
-            self._events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=True))
+            self._events.append(self._open.event(final=True))
         self._open = None
         self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
 
@@ -164,7 +171,7 @@ class SegmentBuilder:
         elif self._open is not None:
             gap = self._open
             if self._is_announcement_due(gap.end_sample - gap.start_sample):
-                self._events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=False))
+                self._events.append(gap.event(final=False))
 
     def _is_announcement_due(self, length_samples: int) -> bool:
         if length_samples < self._announce_at_samples:
@@ -176,8 +183,15 @@ class SegmentBuilder:
 
     def _publish(self, label: int, sums: _Sums, *, final: bool) -> None:
         confidence = float(sums.posterior_sum[label]) / sums.frames
-        start, end = sums.start_sample, sums.end_sample
-        self._events.append(Segment(start, end, self._names[label], confidence, final))
+        self._events.append(
+            Segment(
+                start_sample=sums.start_sample,
+                end_sample=sums.end_sample,
+                label=self._names[label],
+                confidence=rounded(confidence),
+                final=final,
+            )
+        )
 
     def _sums_from(self, start_sample: int) -> _Sums:
         return _Sums(start_sample, start_sample, np.zeros(len(self._names)))

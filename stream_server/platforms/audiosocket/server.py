@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
 from stream_server.platforms.audiosocket.call import AudioSocketCall
 from stream_server.platforms.audiosocket.protocol import (
@@ -29,7 +30,6 @@ from stream_server.streams.gateway import SparseLog
 from stream_server.streams.registry import StreamRegistry
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import CloseReason
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from tests.ser_engine.timeline.streams import (
 )
 from tests.support.fake_engine import FakeEngine
 
-SPEECH = make_audio((56_000, 0.1))
+SPEECH = make_audio((56_100, 0.1))
 STEP = TIMELINE.step_samples
 Span = tuple[int, int]
 
