@@ -112,7 +112,8 @@ class LostSpans:
 
     def until_change(self, clock: int, most: int) -> int:
         """Return the samples from ``clock`` to where the next span begins, leaves its bridge or
-        ends, ``most`` at most."""
+        ends, ``most`` at most.
+        """
         if not self._spans:
             return most
         start, end = self._spans[0]

@@ -14,7 +14,6 @@ from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.types import FloatArray
 
-
 _FULL_SCALE = 32_767
 _SLOT_BYTES = 2 * HOP_SAMPLES
 
