@@ -1,4 +1,4 @@
-"""What docs/telephony/audiohook.md shows is what happens."""
+"""What the page of AudioHook shows is what happens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream_server.wire.results import Alert, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import point, ready, results
 
-PAGE = (REPOSITORY / "docs" / "telephony" / "audiohook.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "stream_server/platforms/audiohook/README.md").read_text(encoding="utf-8")
 
 
 def test_the_session_is_one():

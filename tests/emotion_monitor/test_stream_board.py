@@ -86,10 +86,8 @@ def alert(state: Any) -> Alert:
         role="customer",
         labels=("angry",),
         posterior=0.9,
-        since_sample=0,
-        at_sample=0,
-        since_s=62.5,
-        at_s=70,
+        since_sample=1_000_000,  # 62.5 s
+        at_sample=1_120_000,
     )
 
 

@@ -43,9 +43,9 @@ from ser_engine.files import (
 from ser_engine.labels import LabelSet
 from ser_engine.schema import LabelName
 from ser_engine.types import ModelInfo
-from stream_server.access import Access
+from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
-from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
+from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http.app import make_app
 from stream_server.metrics import Metrics
