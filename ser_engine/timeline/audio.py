@@ -111,9 +111,7 @@ class LostSpans:
         return clock - self._spans[0][0] < BRIDGED_SAMPLES
 
     def until_change(self, clock: int, most: int) -> int:
-        """Return the samples from ``clock`` to where the next span begins, leaves its bridge or
-        ends, ``most`` at most.
-        """
+        """Return how far it is from ``clock`` to where a span begins, ends or leaves its bridge."""
         if not self._spans:
             return most
         start, end = self._spans[0]

@@ -152,7 +152,7 @@ class QualityMonitor:
         return findings
 
     def narrow_band_at(self, sample: int) -> bool:
-        """Return whether the audio was narrow at ``sample``, which must not decrease between calls."""
+        """Return whether the audio was narrow at ``sample``, not before that of an earlier call."""
         changes = self._band_changes
         while len(changes) > 1 and changes[1][0] <= sample:
             changes.popleft()
