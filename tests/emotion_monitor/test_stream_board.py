@@ -4,7 +4,14 @@ from typing import Any
 
 from rich.console import Console
 
-from emotion_monitor.stream_view import ChannelBoard, Span, StreamBoard, level_bar, strip, view
+from emotion_monitor.commands.stream_view import (
+    ChannelBoard,
+    Span,
+    StreamBoard,
+    level_bar,
+    strip,
+    view,
+)
 from mic_client.stream_client import ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Limits, Ready
 from stream_server.wire.results import (
