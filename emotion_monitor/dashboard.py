@@ -26,11 +26,12 @@ from emotion_monitor.settings import Settings
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from mic_client.audio_file import SAMPLE_CALL_ROLES
 from ser_engine.models.find import inventory
+from ser_engine.schema import LabelName
 from stream_server.access import AccessConfig
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
 from stream_server.server import Server
-from stream_server.wire.messages import ChannelSpec, LabelName, Ready
+from stream_server.wire.messages import ChannelSpec, Ready
 
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
