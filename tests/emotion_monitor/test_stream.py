@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from emotion_monitor import main
-from emotion_monitor.stream_output import JsonOutput
+from emotion_monitor.commands.stream_view import JsonOutput
 from mic_client import devices
 from stream_server.wire.results import Marked
 from tests.requirements import REPOSITORY
