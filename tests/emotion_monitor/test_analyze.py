@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion_monitor import engine as engine_module
 from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.schema import FileResult

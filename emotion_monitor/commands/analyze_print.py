@@ -16,8 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emotion_monitor.engine import note, printable
-from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
+from emotion_monitor.commands.options import note, printable
 from emotion_monitor.palette import COLOURS
 from ser_engine.config import EngineConfig
 from ser_engine.files import (
@@ -29,6 +28,7 @@ from ser_engine.files import (
     StreamResult,
     UtteranceResult,
 )
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.documents import demo_channel, demo_of, named_demo
 from ser_engine.files.folders import save_embedding
 from ser_engine.files.job import AnalysisJob
