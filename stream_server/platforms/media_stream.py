@@ -32,9 +32,8 @@ from stream_server.wire.dialect import (
     BadMessages,
     Inbound,
     bad_message,
+    json_field,
     json_number,
-    json_object,
-    kind_of,
     parse_json_object,
     unexpected_message,
 )
@@ -235,9 +234,7 @@ class MediaStreamDialect:
 
     def _text(self, text: str | bytes) -> list[Inbound]:
         message = parse_json_object(text)
-        event = message.get("event")
-        if not isinstance(event, str):
-            raise bad_message(f"a message whose event is {kind_of(event)}", "a name")
+        event = json_field(message, "event", str)
         if event == "start":
             return [self._start(message)]
         if event not in ("media", "dtmf", "mark", "stop"):
@@ -245,7 +242,7 @@ class MediaStreamDialect:
         self._check_expected(event, message)
         match event:
             case "media":
-                return self._media(json_object(message, "media"))
+                return self._media(json_field(message, "media", dict))
             case "dtmf":
                 return [Mark(name=DTMF_MARK)]
             case "mark":
@@ -255,13 +252,11 @@ class MediaStreamDialect:
 
     def _start(self, message: dict[str, Any]) -> StreamSpec:
         if self.start is not None:
-            raise unexpected_message("start", "it once")
-        platform, start = self._platform, json_object(message, "start")
-        stream_format = start.get(platform.format)
-        if stream_format is None:
-            stream_format = {}
-        elif not isinstance(stream_format, dict):
-            raise bad_message(f"{platform.format} that is {kind_of(stream_format)}", "an object")
+            raise unexpected_message("stream already started: got a second 'start'")
+        platform, start = self._platform, json_field(message, "start", dict)
+        stream_format: dict[str, Any] = {}
+        if start.get(platform.format) is not None:
+            stream_format = json_field(start, platform.format, dict)
         encoding, rate_hz = self._encoding(stream_format)
         tracks = _listed_tracks(start.get("tracks")) or self._tracks
         parameters = platform.parameters(message)
@@ -294,11 +289,9 @@ class MediaStreamDialect:
 
     def _encoding(self, stream_format: dict[str, Any]) -> tuple[WireEncoding, int]:
         platform = self._platform
-        named = stream_format.get("encoding")
-        if named is None:
-            named = platform.default_encoding
-        if not isinstance(named, str):
-            raise bad_message(f"an encoding that is {kind_of(named)}", "a name")
+        named = platform.default_encoding
+        if stream_format.get("encoding") is not None:
+            named = json_field(stream_format, "encoding", str)
         name, _, parameters = named.lower().partition(";")
         encoding = platform.encodings.get(name.strip())
         if encoding is None:
@@ -319,12 +312,14 @@ class MediaStreamDialect:
 
     def _check_expected(self, event: str, message: dict[str, Any]) -> None:
         if self._stopped:
-            raise unexpected_message(event, "nothing after 'stop'")
+            raise unexpected_message(f"got '{event}' after 'stop', which ends the stream")
+        # A 'stop' without a 'start' is a call that ended before its audio began.
         if self.start is None and event != "stop":
-            raise unexpected_message(event, "'start' first")
+            raise unexpected_message(f"got '{event}' before 'start'")
         stream_id = message.get(self._platform.stream_id)
         if None not in (stream_id, self._stream_id) and stream_id != self._stream_id:
-            raise unexpected_message(event, f"the {self._platform.stream_id} of 'start'")
+            name = self._platform.stream_id
+            raise unexpected_message(f"got '{event}' with another {name} than 'start'")
 
     def _media(self, media: dict[str, Any]) -> list[Inbound]:
         assert self.start is not None and self._aligner is not None
@@ -333,7 +328,7 @@ class MediaStreamDialect:
             return []
         number = json_number(media, "chunk")
         timestamp_ms = json_number(media, "timestamp")
-        payload = _payload(media.get("payload"), self.start.format.bytes_per_sample)
+        payload = _payload(media, self.start.format.bytes_per_sample)
         if not payload:
             return []
         linear16 = self._linear16.get(track)
@@ -346,18 +341,16 @@ class MediaStreamDialect:
         return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
 
     def _track(self, track: object) -> str:
-        """Return the track that media are of: perhaps one that nobody has asked for."""
+        """Return the track of a message, perhaps one that is not analysed."""
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
         if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
             return name
-        got = shown(track) if isinstance(track, str) else kind_of(track)
-        raise bad_message(f"media of a track that is {got}", " or ".join(BOTH_TRACKS))
+        got = f"got track {shown(track)}" if isinstance(track, str) else "got media without a track"
+        raise bad_message(f"{got}, expected {' or '.join(BOTH_TRACKS)}")
 
     def _mark(self, message: dict[str, Any]) -> list[Inbound]:
-        name = json_object(message, "mark").get("name")
-        if not isinstance(name, str):
-            raise bad_message(f"a mark whose name is {kind_of(name)}", "text")
+        name = json_field(json_field(message, "mark", dict), "name", str)
         return [Mark(name=fitting_text(name))]
 
     def _stop(self) -> list[Inbound]:
@@ -365,17 +358,18 @@ class MediaStreamDialect:
         return [*self.release(), Stop()]
 
 
-def _payload(value: object, bytes_per_sample: int) -> bytes:
-    if not isinstance(value, str):
-        raise bad_message(f"a payload that is {kind_of(value)}", "Base64")
+def _payload(media: Mapping[str, Any], bytes_per_sample: int) -> bytes:
+    text = json_field(media, "payload", str)
     try:
-        if "\n" in value:
-            value = "".join(value.split())  # MIME breaks lines.
-        payload = base64.b64decode(value, validate=True)
+        if "\n" in text:
+            text = "".join(text.split())  # MIME breaks lines (RFC 2045, section 6.8).
+        payload = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise bad_message("a payload that is no Base64", "Base64") from None
+        raise bad_message("invalid 'payload': it is not Base64") from None
     if len(payload) % bytes_per_sample:
-        raise bad_message(f"{len(payload)} bytes of audio", f"samples of {bytes_per_sample} bytes")
+        raise bad_message(
+            f"got {len(payload)} bytes of audio, expected whole samples of {bytes_per_sample} bytes"
+        )
     return payload
 
 
