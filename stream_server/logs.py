@@ -36,7 +36,7 @@ _LEVELS = {
 }
 """What libraries log at least; they tell of every connection, request or migration otherwise."""
 
-_OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard")
+_OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
     ord("\r"): "\\r",

@@ -27,6 +27,7 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
@@ -115,9 +116,16 @@ class Server:
         self.engines = engines if engines is not None else self._make_pool(engine_config)
         self._engine_config = engine_config
         self._config = config
+        self.metrics.bus_from(self.bus.figures)
+        self.metrics.engines_from(lambda: self.engines.status().engines)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        if (recordings := self.recordings) is not None:
+            self.metrics.recordings_from(
+                dropped_s=lambda: samples_to_s(recordings.dropped_samples),
+                num_failed=lambda: recordings.num_failed,
+            )
         factory = StreamFactory(
             self.engines, config, self.metrics, self._publish, recordings=self.recordings
         )
@@ -211,9 +219,7 @@ class Server:
         source = FeedSource(
             self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
         )
-        FeedEndpoint(source, self.metrics, max_subscribers=config.feeds.max_subscribers).add_to(
-            self.app
-        )
+        FeedEndpoint(source, max_subscribers=config.feeds.max_subscribers).add_to(self.app)
         if self._serve_more is not None:
             self._serve_more(self, source)
         await self._listen()

@@ -149,7 +149,7 @@ class MqttPublisher:
         url: of the broker, see :func:`parse_mqtt_url`.
         topic: first part of the topics.
         bus: where results are published.
-        metrics: counts what the broker did not get.
+        metrics: told whether the broker is there.
         mailbox_size: results that wait for the broker.
         rng: spreads connections in time.
 
@@ -184,14 +184,12 @@ class MqttPublisher:
                 " pip install 'emotion-monitor[mqtt]'"
             ) from None
         self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
-        self._dropped = 0
         self._states: dict[str, StreamState] = {}
         self._unsent: list[Result] = []
         self._is_done = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._metrics.subscribed("mqtt")
         self._task = asyncio.create_task(self._run(), name="mqtt")
         return self
 
@@ -209,7 +207,6 @@ class MqttPublisher:
         for task in late:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._metrics.unsubscribed("mqtt")
 
     async def _run(self) -> None:
         while not self._is_done:
@@ -272,10 +269,6 @@ class MqttPublisher:
 
     async def _next(self) -> bool:
         self._unsent += await self._subscription.batch(_BATCH)
-        dropped = self._subscription.dropped
-        if dropped > self._dropped:
-            self._metrics.results_dropped("mqtt", dropped - self._dropped)
-            self._dropped = dropped
         return bool(self._unsent)
 
     async def _publish(self, client: Any, result: Result) -> None:

@@ -16,6 +16,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
+from ser_engine.schema import CloseReason
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
 from stream_server.streams.registry import RunningStream, StreamRegistry
@@ -25,7 +26,6 @@ from stream_server.tracks.stats import ReportsTracks, TrackStats
 from stream_server.wire.dialect import HoldsAudio, Inbound, Say
 from stream_server.wire.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.wire.messages import Stop
-from stream_server.wire.results import CloseReason
 from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from ser_engine.schema import LabelName
 from stream_server.platforms.audiohook.dialect import (
     ALERT_TYPE,
     POINT_TYPE,
@@ -12,7 +13,7 @@ from stream_server.platforms.audiohook.dialect import (
     AudioHookDialect,
 )
 from stream_server.wire.dialect import Say
-from stream_server.wire.messages import LabelName, ServerMessage
+from stream_server.wire.messages import ServerMessage
 from stream_server.wire.results import Alert, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import point, ready, results

@@ -101,6 +101,7 @@ async def serve_feed(
 ) -> AsyncIterator[FeedServer]:
     """Serve ``/feed`` on 127.0.0.1."""
     bus, metrics = LocalBus(), Metrics()
+    metrics.bus_from(bus.figures)
     live = LiveStreams(bus)
     source = FeedSource(bus, live, history, mailbox_size=mailbox_size)
     app = make_app(
@@ -108,7 +109,7 @@ async def serve_feed(
         metrics=metrics,
         readiness=list,
     )
-    FeedEndpoint(source, metrics, max_subscribers=max_subscribers).add_to(app)
+    FeedEndpoint(source, max_subscribers=max_subscribers).add_to(app)
     following = asyncio.create_task(live.run())
     async with TestClient(TestServer(app)) as client:
         try:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
 from stream_server.platforms.asterisk import AsteriskSettings
 from stream_server.streams.connection import failure, reason_of
@@ -23,7 +24,6 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import ChannelSpec, Mark
-from stream_server.wire.results import CloseReason
 from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
 from stream_server.logs import SparseLog
 from stream_server.platforms.asterisk import AsteriskSettings
@@ -30,7 +31,6 @@ from stream_server.streams.connection import reason_of
 from stream_server.streams.registry import StreamRegistry
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import CloseReason
 
 _log = structlog.get_logger(__name__)
 
