@@ -45,8 +45,8 @@ DTMF_MARK = "dtmf"
 """Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
 
 ROLES_PARAMETER = "roles"
-"""Custom parameter that says who speaks on the inbound and on the outbound track, e.g.
-``agent customer`` where the stream is of the agent's leg."""
+"""Custom parameter with the roles of the inbound and the outbound track, e.g. ``agent customer``
+where the stream is of the agent's leg."""
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _BETWEEN_ROLES = re.compile(r"[^A-Za-z0-9_-]+")
@@ -59,8 +59,9 @@ def roles_of(parameters: Mapping[str, object], default: Sequence[str]) -> tuple[
         parameters: custom parameters of the call; see :data:`ROLES_PARAMETER`.
         default: roles of the settings.
     """
-    said = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
-    named = [role for role in _BETWEEN_ROLES.split(said) if role]
+    text = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
+    named = [role for role in _BETWEEN_ROLES.split(text) if role]
+    # One named role takes the place of one default, and the other default stays.
     inbound, outbound = [*named, *(role for role in default if role not in named)][:2]
     return inbound, outbound
 
@@ -72,17 +73,16 @@ def call_spec(
     name: str,
     details: Mapping[str, object],
 ) -> StreamSpec:
-    """Return the stream of a call, which is sent no results.
+    """Return the specification of a call's stream, whose client is sent no results.
 
     Args:
-        audio_format: of the audio as the dialect hands it on.
+        audio_format: of the audio as the dialect passes it on.
         roles: one a channel.
         name: of the stream; the platform's id of the call.
-        details: kept with the stream, the most important first; what is no text, number or truth
-            value is left out.
+        details: kept with the stream, the most important first; only texts, numbers and booleans.
 
     Raises:
-        ProtocolError: ``BAD_START``: a role is none.
+        ProtocolError: ``BAD_START``: a role is invalid.
     """
     return check_start(
         Start(
@@ -102,9 +102,10 @@ def fitting_text(text: str) -> str:
 
 
 def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts, numbers and truth values of ``details``, as many as a stream may have."""
+    """Return the texts, numbers and booleans of ``details``, as many as a stream may have."""
     metadata: dict[str, str] = {}
     for key, value in details.items():
+        # Before numbers: bool is an int in Python.
         if isinstance(value, bool):
             text = "true" if value else "false"
         elif isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
@@ -119,7 +120,7 @@ def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
 
 
 INBOUND = "inbound"
-"""Track: what the platform hears from the leg of the call that the stream was begun on."""
+"""Track: what the platform receives from the leg of the call that is streamed."""
 OUTBOUND = "outbound"
 """Track: what the platform plays to that leg."""
 BOTH_TRACKS = (INBOUND, OUTBOUND)
@@ -129,11 +130,12 @@ _TRACKS = {"inbound": (INBOUND,), "outbound": (OUTBOUND,), "both": BOTH_TRACKS}
 
 @dataclass(frozen=True, slots=True)
 class WireEncoding:
-    """How samples come.
+    """The encoding of a payload.
 
     Attributes:
-        encoding: what they are, once in order.
-        byte_order: of 16-bit samples where the platform does not tell; None: as ``encoding`` says.
+        encoding: of the samples, in little-endian order.
+        byte_order: to assume for 16-bit samples until their first second shows it; None: always
+            little-endian.
     """
 
     encoding: Encoding
@@ -176,13 +178,13 @@ class MediaStreamDialect:
     """One connection of a platform.
 
     Args:
-        platform: whose words to understand.
+        platform: its table.
         roles: of the settings, for the inbound and the outbound track.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-        tracks: those that come, where ``start`` does not say; None: the platform's usual ones.
+        tracks: where ``start`` does not list them; None: those of the table.
 
     Attributes:
-        start: what the stream is, as soon as that is known.
+        start: the stream's specification, once ``start`` came.
     """
 
     can_resume = False
@@ -220,16 +222,16 @@ class MediaStreamDialect:
         return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: the platform has no words for what this server says."""
+        """Return nothing: the platforms have no message for results."""
         return []
 
     @property
     def tracks(self) -> TrackStats | None:
-        """What became of the packets so far; None: there is no stream yet."""
+        """Packet counts so far; None before ``start``."""
         return None if self._aligner is None else self._aligner.stats
 
     def release(self) -> list[Inbound]:
-        """Return the audio that waits for a packet of before, or of the other track."""
+        """Return the audio that waits for an earlier packet, or for the other track."""
         return [] if self._aligner is None else [*self._aligner.flush()]
 
     def _text(self, text: str | bytes) -> list[Inbound]:
@@ -275,10 +277,11 @@ class MediaStreamDialect:
             audio_format,
             [roles[track] for track in tracks],
             name=call_id if isinstance(call_id, str) else "",
-            # No parameter takes the place of what is known; that comes first if all is too much.
+            # Known fields come first, so that they survive the limit on metadata, and last, so that
+            # no custom parameter of the same name replaces them.
             details={**known, **parameters, **known},
         )
-        # Nothing that follows fails: what was wrong left the dialect as it was.
+        # Nothing below raises: after a refused message the dialect is as it was.
         self._tracks = tracks
         self._stream_id = stream_id if isinstance(stream_id, str) else None
         if encoding.byte_order is not None:
@@ -299,11 +302,11 @@ class MediaStreamDialect:
                 ErrorCode.BAD_FORMAT,
                 f"got encoding {shown(named)}, expected one of {', '.join(platform.encodings)}",
             )
-        # "audio/x-l16;rate=16000" says the rate as well.
+        # The rate may also be a parameter of the encoding: "audio/x-l16;rate=16000".
         rate_hz = json_number(stream_format, platform.rate)
         if rate_hz is None:
-            said = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
-            rate_hz = json_number(said, "rate") or 0
+            parameter = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
+            rate_hz = json_number(parameter, "rate") or 0
         if json_number(stream_format, "channels") not in (None, 1):
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT, "got a track of several channels, expected one"
@@ -324,6 +327,7 @@ class MediaStreamDialect:
     def _media(self, media: dict[str, Any]) -> list[Inbound]:
         assert self.start is not None and self._aligner is not None
         track = self._track(media.get("track"))
+        # The other track of a call of which one was asked for.
         if track not in self._tracks:
             return []
         number = json_number(media, "chunk")
@@ -374,12 +378,12 @@ def _payload(media: Mapping[str, Any], bytes_per_sample: int) -> bytes:
 
 
 def _track_name(track: str) -> str:
-    """Return the name without the ending Twilio gives it in the messages of pressed keys."""
+    """Return the name without the ending that Twilio adds in TwiML and ``dtmf``: inbound_track."""
     return track.lower().removesuffix("_track")
 
 
 def _listed_tracks(tracks: object) -> tuple[str, ...]:
-    """Return the tracks of a list or name, inbound first; () where it says none that is known."""
+    """Return the known tracks of a list or name, inbound first."""
     if isinstance(tracks, str):
         tracks = [tracks]
     if not isinstance(tracks, list):

@@ -128,14 +128,14 @@ def test_a_header_that_is_covered_has_to_be_there():
     ("changes", "why"),
     [
         ({"secret": b"wrong"}, "not that of its secret"),
-        ({"parameters": {"keyid": "unknown"}, "x_api_key": "unknown"}, "the key is not known"),
+        ({"parameters": {"keyid": "unknown"}, "x_api_key": "unknown"}, "the key is unknown"),
         ({"x_api_key": "another"}, "keyid differs"),
         ({"parameters": {"alg": "rsa-pss-sha512"}}, "algorithm is not hmac-sha256"),
         ({"parameters": {"nonce": "VGhpc0lzQVVuaXF1ZU5vb"}}, "nonce is shorter"),
         ({"without": "nonce"}, "nonce is shorter"),
         ({"without": "created"}, "created is missing"),
-        ({"parameters": {"created": "now"}}, "created is no number"),
-        ({"parameters": {"nonce": 1}}, "nonce is no string"),
+        ({"parameters": {"created": "now"}}, "created is not a number"),
+        ({"parameters": {"nonce": 1}}, "nonce is not a string"),
         ({"components": (*REQUIRED_COMPONENTS, "x-api-key")}, "covered twice"),
         ({"parameters": {"created": CREATED_S + 5}}, "in the future"),
         ({"parameters": {"created": CREATED_S - 9}}, "older than 10 s"),
@@ -192,7 +192,7 @@ def test_a_signature_is_taken_once():
     one = verifier()
     one.check(signed(), TARGET, CREATED_S)
     for now_s in (CREATED_S, CREATED_S + 9.9):
-        with pytest.raises(ProtocolError, match="used before"):
+        with pytest.raises(ProtocolError, match="used already"):
             one.check(signed(), TARGET, now_s)
     one.check(signed(parameters={"nonce": "n" * 22}), TARGET, CREATED_S)
 
