@@ -81,11 +81,11 @@ def of_another_organization(platform: Genesys) -> None:
 
 
 FAILURES = {
-    tampered: "not that of its secret",
+    tampered: "made with another secret",
     unsigned: "Signature-Input is missing",
     expired: "older than 300 s",
     unknown: "the key is unknown",
-    with_another_secret: "not that of its secret",
+    with_another_secret: "made with another secret",
     with_a_token_instead: "Signature-Input is missing",
     of_another_organization: None,
 }
