@@ -17,8 +17,8 @@ _PAGES_AT_A_TIME = 1000
 def close_abandoned(connection: Connection, owner: str) -> int:
     """Close the streams that this server left open when it died; return how many.
 
-    They end where their last result does, with the reason ``server_stopped``. The ``seq`` of what is
-    added goes on from the last one that was stored.
+    They end where their last result does, with the reason ``server_stopped``. What is added takes
+    the numbers (``seq``) after the last one stored.
     """
     left = select(streams.c.key, streams.c.opened_at).where(
         streams.c.closed_at.is_(None), streams.c.owner == owner
