@@ -19,7 +19,7 @@ from dashboard.live.tiles import StreamStatus
 from emotion_monitor.pool_analyser import PoolAnalyser
 from emotion_monitor.sample_call import SampleCalls, sample_call_wav
 from emotion_monitor.settings import Settings
-from ser_engine.models.find import inventory
+from ser_engine.models.registry import inventory
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
 from stream_server.server import Server
