@@ -378,8 +378,8 @@ def fetch(
         _log.info("%s not fetched from %s: %s", model.name, name, problem)
         failures.append(f"{name}: {problem}")
     raise HubUnavailableError(
-        f"got no {model.name} from a hub ({'; '.join(failures)}); check the network and proxy, or copy"
-        f" the model's folder to {target}"
+        f"got no {model.name} from a hub ({'; '.join(failures)}); check the network and proxy, or"
+        f" copy the model's folder to {target}"
     )
 
 
