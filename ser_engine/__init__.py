@@ -5,7 +5,7 @@
     from ser_engine import analyze
 
     result = analyze("call.wav")
-    print(result.channels[0].overall.emotion)
+    print(result.channels[0].overall.label)
 """
 
 from __future__ import annotations

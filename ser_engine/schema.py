@@ -416,9 +416,12 @@ def schema_document() -> dict[str, Any]:
     """Return the JSON Schema of results: of a file, and of the events of a stream."""
     kinds = (FileResult, Point, Segment, Gap, Alert, Warning, Summary)
     _, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
-    return {
+    document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Results of Emotion Monitor",
         "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
         "$defs": components,
     }
+    # Through JSON, which has no tuples: msgspec gives defaults as they are.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    return plain
