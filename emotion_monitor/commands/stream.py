@@ -137,7 +137,7 @@ def source_of(
             return ArraySource(*load_sample_call(), speed=speed, loop=loop)
         from mic_client.microphone import MicrophoneSource
 
-        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
+        return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
     except ProtocolError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -306,7 +306,7 @@ async def _stream(
     import signal
     from contextlib import suppress
 
-    from mic_client.microphone import MeteredSource
+    from mic_client.sources import MeteredSource
     from mic_client.stream_client import StreamClient
 
     try:

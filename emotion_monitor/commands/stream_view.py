@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emotion_monitor.palette import COLOURS
-from mic_client.microphone import SILENT_DBFS
+from mic_client.sources import SILENT_DBFS
 from mic_client.stream_client import ClientEvent, ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Alert, Gap, Point, Segment, Summary, Warning
