@@ -22,7 +22,7 @@ from stream_server.platforms.route import Admission
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import GOODBYE_S, ClientSocket
-from stream_server.tracks.stats import ReportsTracks, TrackStats
+from stream_server.tracks.track import ReportsTracks, TrackStats
 from stream_server.wire.dialect import HoldsAudio, Inbound, Say
 from stream_server.wire.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.wire.messages import Stop
