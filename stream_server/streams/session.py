@@ -62,13 +62,13 @@ BLOCK_MS = 500
 """Audio that is decoded at once, where nothing falls due before: many short messages then cost
 little more than few long ones."""
 
+# Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
+# between.
 _MAX_BLOCKS = 10
-"""Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
-between."""
 
+# Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that the
+# boundary's audio comes out.
 _RESAMPLER_LAG_SAMPLES = 980
-"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
-the boundary's audio comes out."""
 
 _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 
@@ -260,6 +260,7 @@ class Session:
             if self._items:
                 is_due = self._process_item(windows)
             self._set_wake()
+            # Windows are to be answered before more is advanced through: results keep their order.
             if is_due:
                 break
         return self._with_markers(windows)
@@ -271,6 +272,7 @@ class Session:
             ProtocolError: too many marks and flushes wait.
         """
         self._check_running()
+        # Noted before it is processed: a flush of silence is due at once.
         self._log.mark(self._intake.end_sample, None)
         return self._flush(ChannelStream.flush)
 
@@ -497,7 +499,7 @@ class Session:
         self._check_running()
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
-            return []
+            return []  # Not even a flush: nothing interrupts the audio.
         return self._with_markers(self._drain(self._intake.gap(reason, num_source_samples)))
 
     def _with_markers(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
