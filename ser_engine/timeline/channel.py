@@ -106,8 +106,12 @@ class ChannelStream:
         If all channels of a stream take no more than the least of theirs at a time, the order of
         their events does not depend on how the audio came.
         """
-        clock = self.clock_samples
-        return self._lost.until_change(clock, self._boundary - clock)
+        return self._lost.until_change(self.clock_samples, self.until_boundary)
+
+    @property
+    def until_boundary(self) -> int:
+        """Samples to the next boundary; it is the same for all channels of a stream."""
+        return self._boundary - self.clock_samples
 
     def lose(self, start_sample: int, end_sample: int) -> None:
         """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.

@@ -232,9 +232,6 @@ class Session:
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
                 self._channels[index].stream.lose(start, end)
-        if lost:
-            # Something may fall due earlier now, where a loss begins or ends.
-            self._set_wake()
 
     @property
     def has_backlog(self) -> bool:
@@ -254,7 +251,7 @@ class Session:
                 # What is resampled comes out late and in other portions: it is cut afterwards.
                 ticks = self._block_ticks
                 if not self._intake.is_resampling:
-                    ticks = min(ticks, self._until_due())
+                    ticks = min(ticks, self._until_boundary())
                 self._items += self._intake.read(ticks)
             is_due = False
             if self._items:
@@ -436,13 +433,17 @@ class Session:
         """Return the samples until something may fall due on any channel."""
         return min(each.stream.until_due for each in self._channels.values())
 
+    def _until_boundary(self) -> int:
+        return self._channels[self.analysed[0]].stream.until_boundary
+
     def _set_wake(self) -> None:
         """Compute how much has to be buffered until there is something to do."""
         # Cached, for every message of 20 ms is compared with it and most of them only wait.
         lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
-        due_sample = self.clock_samples + self._until_due()
-        to_due = self._intake.to_source(due_sample + lag) - self._intake.read_ticks
-        self._wake_ticks = max(1, min(self._block_ticks, to_due))
+        # Not where a loss ends: it may go on with the next message.
+        boundary = self.clock_samples + self._until_boundary()
+        to_boundary = self._intake.to_source(boundary + lag) - self._intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
 
     def _process_item(self, windows: list[ChannelWindow]) -> bool:
         """Let the channels take the next item, audio only until something may fall due.
