@@ -191,7 +191,7 @@ async def test_a_full_disk_is_one_line(recording: Path):
 async def test_without_an_output_it_streams_all_the_same(recording: Path):
     async with FakeStreamServer().running() as server:
         process = await asyncio.create_subprocess_shell(
-            f"{sys.executable} -m stream_server stream --url {server.url} --file {recording}"
+            f"{sys.executable} -m emotion_monitor stream --url {server.url} --file {recording}"
             " --speed max >&-",
             cwd=REPOSITORY,
             stderr=asyncio.subprocess.PIPE,

@@ -1,0 +1,17 @@
+export default {
+  "alerts.nav": "Alerts",
+  "alerts.title": "Alerts",
+  "alerts.tabs": "Which alerts",
+  "alerts.unacknowledged": "Open",
+  "alerts.acknowledged": "Acknowledged",
+  "alerts.all": "History",
+  "alerts.none_unacknowledged": "No open alerts",
+  "alerts.none_unacknowledged_text": "When a rule of the settings holds for long enough, its alert stands here until somebody has dealt with it.",
+  "alerts.none_acknowledged": "Nothing acknowledged yet",
+  "alerts.none_acknowledged_text": "Alerts that somebody has dealt with are kept here, with the note that was made.",
+  "alerts.none_all": "No alerts yet",
+  "alerts.none_all_text": "No rule has held for long enough so far.",
+  "alerts.lasted": "lasted {length}",
+  "alerts.acknowledged_at": "Acknowledged {when}",
+  "alerts.jump": "Go to the moment",
+};
