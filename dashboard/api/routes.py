@@ -1,7 +1,8 @@
-"""Routes of the JSON interface, declared once: for the router, the check of a request, and OpenAPI.
+"""Routes of the JSON interface, declared once: for the router, the check of a query, and OpenAPI.
 
-A module with routes has a table of them, ``ROUTES``. A handler gets a :class:`Call`, whose query and
-body have been checked against its entry in the table, and answers or raises :class:`ApiError`::
+A module with routes has a table of them, ``ROUTES``. A handler gets a :class:`Call`, whose query
+and body have been checked against its entry in the table, and answers or raises
+:class:`ApiError`::
 
     ROUTES = (
         Route("GET", "/streams", "Streams, newest first.", list_streams, params=..., response=...),

@@ -41,11 +41,9 @@ class LiveEndpoint:
     async def handle(
         self, request: web.Request, stream_id: str | None, after_seq: int | None
     ) -> web.StreamResponse:
-        """Serve one page until it leaves.
+        """Serve one page until it leaves: a stream, or the wall if ``stream_id`` is None.
 
-        Args:
-            stream_id: the stream to show; None: the wall.
-            after_seq: what the page has of the stream already; None: nothing.
+        What the page has of the stream, up to ``after_seq``, is not sent again.
 
         Raises:
             ApiError: the stream is unknown, there are too many pages, or it is no handshake.

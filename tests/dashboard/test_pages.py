@@ -41,7 +41,8 @@ def test_every_folder_is_a_page():
 def test_a_page_imports_from_its_own_folder_and_the_shell_only():
     for page in PAGES:
         for script in sorted((PAGES_DIR / page.name).glob("*.js")):
-            for name in re.findall(r'(?:from|import)\s*\(?"([^"]+)"', script.read_text("utf-8")):
+            source = script.read_text("utf-8")
+            for name in re.findall(r'(?:^import [^"]*|\bimport\()"([^"]+)"', source, re.M):
                 target = (script.parent / name).resolve()
                 assert target.is_file(), f"{page.name}/{script.name}: {name}"
                 assert target.parent in (script.parent, SHELL_DIR), f"{page.name}: {name}"
