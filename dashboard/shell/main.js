@@ -8,7 +8,7 @@ import * as palette from "./palette.js";
 import { routeOf, takeLinks } from "./router.js";
 import { describeError, errorState, loadingState, toast } from "./states.js";
 import { onSystemTheme, remember } from "./theme.js";
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 /** @type {Map<string, Set<(detail: any) => void>>} */
@@ -98,18 +98,18 @@ async function show() {
     else unmount = undo ?? (() => {});
     root.querySelector("h1")?.setAttribute("tabindex", "-1");
   } catch (error) {
-    if (ticket === shown) root.replaceChildren(errorState(app, error, () => void show()));
+    if (ticket === shown) fill(root, errorState(app, error, () => void show()));
   }
 }
 
 /** Ask the server who it is; again and again until it answers. */
 async function start() {
   useLang(currentLang());
-  main.replaceChildren(loadingState([56, 160, 160], app.t("state.loading")));
+  fill(main, loadingState([56, 160, 160], app.t("state.loading")));
   try {
     [app.info] = await Promise.all([api.info(), loadTexts(currentLang())]);
   } catch (error) {
-    main.replaceChildren(errorState(app, error, () => void start()));
+    fill(main, errorState(app, error, () => void start()));
     return;
   }
   app.labels = app.info.labels;

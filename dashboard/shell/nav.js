@@ -1,6 +1,7 @@
 /** The header: where one is, open alerts, connection, language, theme. */
 import { PAGES } from "../pages.js";
-import { fill, h, icon, logo, setText, whileVisible } from "./dom.js";
+import { fill, h, setText, whileVisible } from "./dom.js";
+import { icon } from "./icons.js";
 import { chooseTheme, chosenTheme } from "./theme.js";
 
 const THEMES = /** @type {const} */ (["system", "light", "dark"]);
@@ -23,7 +24,7 @@ export function makeHeader(root, app, { onLang, onTheme }) {
   function render() {
     fill(
       root,
-      h("a", { class: "brand", href: "/", "aria-label": "Emotion Monitor" }, logo(), h("span", {}, "Emotion Monitor")),
+      h("a", { class: "brand", href: "/", "aria-label": "Emotion Monitor" }, h("img", { src: "/static/shell/favicon.svg", width: 24, height: 24, alt: "" }), h("span", {}, "Emotion Monitor")),
       h(
         "nav",
         { class: "nav", "aria-label": app.t("nav.label") },

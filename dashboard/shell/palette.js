@@ -2,7 +2,7 @@
  * Emotions by colour and word, everywhere the same. Okabe-Ito, safe for colour-blind people; the
  * colour never stands without the word. Confidence is shown by strength, silence by absence.
  */
-import { h } from "./dom.js";
+import { h } from "./preact.js";
 
 /** @type {Readonly<Record<string, string>>} */
 export const COLOURS = Object.freeze({

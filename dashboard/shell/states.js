@@ -1,10 +1,10 @@
 /** What a page shows while there is nothing else to show; dialogs and passing messages. */
-import { fill, h, icon } from "./dom.js";
+import { fill, h as make } from "./dom.js";
+import { icon } from "./icons.js";
+import { Component, h } from "./preact.js";
 
-/**
- * @param {string} iconName @param {string} title @param {string} text @param {Node[]} [actions]
- */
-export function emptyState(iconName, title, text, actions = []) {
+/** @param {string} iconName @param {string} title @param {string} text @param {...any} actions below it */
+export function emptyState(iconName, title, text, ...actions) {
   return h(
     "div",
     { class: "state card" },
@@ -15,14 +15,10 @@ export function emptyState(iconName, title, text, actions = []) {
   );
 }
 
-/**
- * @param {import("./types.js").App} app @param {any} error @param {() => void} [retry]
- */
+/** @param {import("./types.js").App} app @param {any} error @param {() => void} [retry] */
 export function errorState(app, error, retry) {
-  const actions = retry ? [h("button", { class: "button", type: "button", onclick: retry }, app.t("action.retry"))] : [];
-  const state = emptyState("warning", app.t("error.title"), describeError(app, error), actions);
-  state.setAttribute("role", "alert");
-  return state;
+  const button = retry && h("button", { class: "button", type: "button", onclick: retry }, app.t("action.retry"));
+  return h("div", { role: "alert" }, emptyState("warning", app.t("error.title"), describeError(app, error), button));
 }
 
 /** @param {import("./types.js").App} app @param {any} error @returns {string} */
@@ -43,7 +39,7 @@ export function loadingState(heights_px, label) {
 
 /** Say something in passing. @param {string} text @param {"info" | "error"} [kind] */
 export function toast(text, kind = "info") {
-  const element = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : null }, text);
+  const element = make("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : null }, text);
   document.getElementById("toasts")?.append(element);
   setTimeout(() => element.remove(), kind === "error" ? 8000 : 4000);
 }
@@ -56,19 +52,19 @@ export function toast(text, kind = "info") {
  */
 export function ask(app, { title, text, action, danger = false, field }) {
   return new Promise((resolve) => {
-    const input = field && h("textarea", { class: "field", rows: 3, maxlength: 1000, placeholder: field.placeholder, "aria-label": field.label });
-    const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
-    const form = h(
+    const input = field && make("textarea", { class: "field", rows: 3, maxlength: 1000, placeholder: field.placeholder, "aria-label": field.label });
+    const dialog = make("dialog", { "aria-labelledby": "dialog-title" });
+    const form = make(
       "form",
       { method: "dialog" },
-      h("h2", { id: "dialog-title" }, title),
-      text && h("p", {}, text),
+      make("h2", { id: "dialog-title" }, title),
+      text && make("p", {}, text),
       input,
-      h(
+      make(
         "div",
         { class: "actions" },
-        h("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel")),
-        h("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes" }, action),
+        make("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel")),
+        make("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes" }, action),
       ),
     );
     fill(dialog, form);
@@ -83,13 +79,16 @@ export function ask(app, { title, text, action, danger = false, field }) {
   });
 }
 
-/** A command with a button that copies it. @param {import("./types.js").App} app @param {string} text */
-export function command(app, text) {
-  const button = h("button", { class: "button quiet icon-only", type: "button", "aria-label": app.t("action.copy") }, icon("copy"));
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    fill(button, icon("check"));
-    setTimeout(() => fill(button, icon("copy")), 1500);
-  });
-  return h("div", { class: "command" }, h("code", {}, text), button);
+/** A command with a button that copies it. */
+export class Command extends Component {
+  async copy() {
+    await navigator.clipboard.writeText(this.props.text);
+    this.setState({ copied: true });
+    setTimeout(() => this.setState({ copied: false }), 1500);
+  }
+
+  render({ app, text }, { copied }) {
+    const button = { class: "button quiet icon-only", type: "button", "aria-label": app.t("action.copy"), onclick: () => void this.copy() };
+    return h("div", { class: "command" }, h("code", {}, text), h("button", button, icon(copied ? "check" : "copy")));
+  }
 }

@@ -1,6 +1,7 @@
 /** Alerts: open ones, acknowledged ones, all that there were. */
 import { acknowledge } from "../../shell/acknowledge.js";
-import { fill, h, icon, whileVisible } from "../../shell/dom.js";
+import { fill, h, whileVisible } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { roleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { emptyState, errorState, loadingState } from "../../shell/states.js";

@@ -1,5 +1,6 @@
 /** The list of recordings: what each is doing, and its emotion when it is done. */
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { emotion } from "../../shell/palette.js";
 import { ask, describeError, toast } from "../../shell/states.js";
 import { optionsText } from "./options.js";

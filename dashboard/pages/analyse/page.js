@@ -1,5 +1,6 @@
 /** Recordings: given by drag and drop or by choice, analysed by the server, shown and saved. */
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { isBusy, makeJobsView, stateText } from "./jobs_view.js";
 import { jobs } from "./jobs.js";
 import { makeOptionsView, optionsText } from "./options.js";

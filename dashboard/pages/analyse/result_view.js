@@ -1,5 +1,6 @@
 /** The result of one recording: scores, time series, segments, warnings, downloads. */
-import { h, icon } from "../../shell/dom.js";
+import { h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { channelTitle } from "./result.js";
 import { emotion } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";

@@ -1,5 +1,6 @@
 /** What of the history is looked for, kept in the address. */
-import { h, icon } from "../../shell/dom.js";
+import { h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 
 const DAY_S = 86_400;
 const SPANS = { any: 0, day: DAY_S, week: 7 * DAY_S, month: 30 * DAY_S, range: 0 };

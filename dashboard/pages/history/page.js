@@ -1,5 +1,6 @@
 /** Past streams, the newest first; each opens as a timeline. */
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { makeFilters } from "./filters.js";
 import { streamTable } from "./table.js";
 import { emptyState, errorState, loadingState } from "../../shell/states.js";

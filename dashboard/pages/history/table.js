@@ -1,5 +1,6 @@
 /** Past streams as a table; on a narrow screen each row is a card. */
-import { h, icon } from "../../shell/dom.js";
+import { h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { inOrder, roleName, streamName } from "../../shell/names.js";
 import { colourOf, emotion, STACK_ORDER } from "../../shell/palette.js";
 

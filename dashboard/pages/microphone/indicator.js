@@ -2,7 +2,8 @@
  * Says on every other page that the microphone is on, with a way back and a way to stop: nobody
  * shall be listened to without seeing it.
  */
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { currentLang, makeTexts } from "../../shell/i18n.js";
 import { microphone } from "./session.js";
 

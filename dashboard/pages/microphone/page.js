@@ -1,5 +1,6 @@
 /** The microphone of this browser: one click, then its live timeline. */
-import { fill, h, icon, onFrame, setText } from "../../shell/dom.js";
+import { fill, h, onFrame, setText } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
 import { hideIndicator, showIndicator } from "./indicator.js";
 import { makeLevelMeter } from "./level_meter.js";

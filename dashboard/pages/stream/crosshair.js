@@ -111,7 +111,7 @@ export class Crosshair {
           .map((value, index) => ({ value, name: timeline.labels[index] }))
           .sort((a, b) => b.value - a.value)
           .slice(0, TOP);
-        for (const { name, value } of best) box.append(emotion(app, name, app.format.percent(value)));
+        fill(box, ...box.childNodes, best.map(({ name, value }) => emotion(app, name, app.format.percent(value))));
       } else {
         const reason = span?.type === "gap" ? span.reason : undefined;
         box.append(h("span", {}, reason ? app.t(`gap.${reason}`) : app.t("stream.nothing_here")));

@@ -1,5 +1,6 @@
 /** Alerts, marks and warnings, and the segments as a table; each leads to its moment. */
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { channelName, roleName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 

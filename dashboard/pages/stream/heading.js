@@ -1,5 +1,6 @@
 /** What a stream is: name, state, times, where it comes from; lag and model. */
-import { fill, h, icon, setText } from "../../shell/dom.js";
+import { fill, h, setText } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { serverNow } from "../../shell/api.js";
 import { noticeOf } from "../../shell/model.js";
 import { streamName } from "../../shell/names.js";

@@ -1,6 +1,7 @@
 /** Alerts of a stream that nobody has dealt with, above its timeline. */
 import { acknowledge } from "../../shell/acknowledge.js";
-import { fill, h, icon } from "../../shell/dom.js";
+import { fill, h } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
 
 const SAMPLES_A_S = 16_000;

@@ -1,7 +1,9 @@
 /** One stream, live or ended: its timeline, how it sounds now, what happened. */
-import { h, icon, onFrame } from "../../shell/dom.js";
+import { fill, h, onFrame } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { removeStream } from "../../shell/remove_stream.js";
 import { connectLive } from "../../shell/live.js";
+import { h as describe } from "../../shell/preact.js";
 import { inOrder, streamName } from "../../shell/names.js";
 import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 import { Chart } from "./chart.js";
@@ -22,16 +24,15 @@ const SEEN_WHOLE_S = 900;
  */
 export async function mount(root, params, app) {
   const id = params.id ?? "";
-  root.append(loadingState([56, 420, 160], app.t("state.loading")));
+  fill(root, loadingState([56, 420, 160], app.t("state.loading")));
   let stream;
   try {
     stream = await app.api.stream(id);
   } catch (error) {
     const missing = /** @type {any} */ (error).status === 404;
-    const back = h("a", { class: "button primary", href: "/history" }, app.t("stream.to_history"));
-    root.replaceChildren(
-      missing ? emptyState("search", app.t("stream.missing"), app.t("stream.missing_text"), [back]) : errorState(app, error, () => app.navigate(location.pathname + location.search, { replace: true })),
-    );
+    const back = describe("a", { class: "button primary", href: "/history" }, app.t("stream.to_history"));
+    const retry = () => app.navigate(location.pathname + location.search, { replace: true });
+    fill(root, missing ? emptyState("search", app.t("stream.missing"), app.t("stream.missing_text"), back) : errorState(app, error, retry));
     return () => {};
   }
   document.title = `${streamName(app, stream.name, id)} · Emotion Monitor`;

@@ -1,5 +1,6 @@
 /** Playback of what was recorded, with a cursor on the timeline. */
-import { fill, h, icon, setText } from "../../shell/dom.js";
+import { fill, h, setText } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { channelName } from "../../shell/names.js";
 
 const SPEEDS = [1, 1.5, 2];

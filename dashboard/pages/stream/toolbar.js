@@ -1,5 +1,6 @@
 /** How the chart is seen: kind, follow, zoom; and what can be taken along. */
-import { h, icon } from "../../shell/dom.js";
+import { h, placeBelow } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
 import { describeError, toast } from "../../shell/states.js";
 import { saveImage, saveJson } from "./exports.js";
 
@@ -34,11 +35,7 @@ export class Toolbar {
       item("JSON", app.t("stream.export.json"), guarded(() => saveJson(app, stream, timeline))),
     );
     const opener = h("button", { class: "button export", type: "button", popovertarget: "export-menu", "aria-haspopup": "menu" }, icon("download"), app.t("stream.export.label"));
-    menu.addEventListener("toggle", () => {
-      const box = opener.getBoundingClientRect();
-      menu.style.top = `${box.bottom + 4}px`;
-      menu.style.left = `${Math.max(8, Math.min(box.left, innerWidth - menu.offsetWidth - 12))}px`;
-    });
+    menu.addEventListener("toggle", () => placeBelow(menu, opener));
     this.element = h(
       "div",
       { class: "toolbar", role: "toolbar", "aria-label": app.t("stream.toolbar") },

@@ -1,97 +1,88 @@
 /**
- * The tiles in their order. Only tiles that changed are touched, only visible ones drawn, and
- * elements move only where the order differs.
+ * The tiles in their order. Only visible tiles that changed are compared and drawn, and the order
+ * does not change under the pointer.
  */
-import { h } from "../../shell/dom.js";
+import { Component, createRef, h } from "../../shell/preact.js";
 import { TileView } from "./tile.js";
 
 const ORDER_INTERVAL_MS = 2_000;
 /** Nobody wants to click on a tile that moves away under the pointer. */
 const HOLD_MS = 4_000;
 
-export class Grid {
-  /** @param {import("../../shell/types.js").App} app */
-  constructor(app) {
-    this.app = app;
-    /** @type {Map<string, TileView>} */
-    this.views = new Map();
-    this.list = h("ul", { class: "tiles", "aria-label": app.t("wall.tiles") });
-    this.ordered_at = -Infinity;
-    this.pointed_at = -Infinity;
-    this.trend_px = 0;
-    this.resizes = new ResizeObserver(() => this.#measure());
-    this.resizes.observe(this.list);
-    this.observer = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "200px" });
-    this.list.addEventListener("pointermove", () => (this.pointed_at = performance.now()));
-    this.list.addEventListener("keydown", (event) => this.#move(event));
+export class Grid extends Component {
+  list = createRef();
+  /** @type {string[]} */
+  order = [];
+  ordered_at = -Infinity;
+  pointed_at = -Infinity;
+  /** @type {Map<Element, TileView>} by the element that is observed */
+  views = new Map();
+  observer = new IntersectionObserver((entries) => this.seen(entries), { rootMargin: "200px" });
+  resizes = new ResizeObserver(() => this.measure());
+
+  componentDidMount() {
+    this.resizes.observe(this.list.current);
   }
 
-  /**
-   * @param {import("./tiles.js").Tile[]} tiles that match, in order
-   * @param {Set<string>} changed
-   * @param {boolean} now whether the order must not wait
-   */
-  draw(tiles, changed, now) {
-    const time = performance.now();
-    const held = time - this.pointed_at < HOLD_MS || this.list.contains(document.activeElement);
-    const reorder = now || (!held && time - this.ordered_at >= ORDER_INTERVAL_MS);
-    const wanted = new Set(tiles.map((tile) => tile.stream_id));
-    for (const [id, view] of this.views) if (!wanted.has(id)) this.#remove(id, view);
-    for (const tile of tiles) {
-      let view = this.views.get(tile.stream_id);
-      if (!view) {
-        view = new TileView(this.app, tile, () => this.trend_px);
-        this.views.set(tile.stream_id, view);
-        this.list.append(view.item);
-        this.observer.observe(view.item);
-        view.draw(tile);
-      } else if (changed.has(tile.stream_id)) view.draw(tile);
-    }
-    if (reorder) this.#order(tiles, time);
+  // A browser takes the focus from what is moved.
+  getSnapshotBeforeUpdate() {
+    return this.list.current.contains(document.activeElement) ? document.activeElement : null;
   }
 
-  /** @param {import("./tiles.js").Tile[]} tiles @param {number} time */
-  #order(tiles, time) {
-    this.ordered_at = time;
-    const focused = this.list.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null;
-    let next = this.list.firstElementChild;
-    for (const tile of tiles) {
-      const item = /** @type {TileView} */ (this.views.get(tile.stream_id)).item;
-      if (item === next) next = next.nextElementSibling;
-      else this.list.insertBefore(item, next);
-    }
+  componentDidUpdate(props, state, focused) {
     if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
   }
 
-  /** All tiles are of one width, so one of them is asked, once. */
-  #measure() {
-    const canvas = [...this.views.values()].find((view) => view.visible)?.item.querySelector("canvas");
-    if (!canvas || canvas.clientWidth === this.trend_px) return;
-    this.trend_px = canvas.clientWidth;
-    for (const view of this.views.values()) if (view.tile) view.draw(view.tile);
+  componentWillUnmount() {
+    this.observer.disconnect();
+    this.resizes.disconnect();
   }
 
-  /** @param {string} id @param {TileView} view */
-  #remove(id, view) {
-    this.observer.unobserve(view.item);
-    view.item.remove();
-    this.views.delete(id);
+  /** @param {TileView} view @param {Element} element */
+  watch(view, element) {
+    this.views.set(element, view);
+    this.observer.observe(element);
+  }
+
+  /** @param {Element} element */
+  unwatch(element) {
+    this.views.delete(element);
+    this.observer.unobserve(element);
   }
 
   /** @param {IntersectionObserverEntry[]} entries */
-  #seen(entries) {
-    for (const entry of entries) {
-      const id = /** @type {HTMLElement} */ (entry.target).dataset.id ?? "";
-      this.views.get(id)?.show(entry.isIntersecting);
+  seen(entries) {
+    for (const { target, isIntersecting } of entries) this.views.get(target)?.show(isIntersecting);
+    if (!this.state.trend_px) this.measure();
+  }
+
+  /** All tiles are of one width, so one of them is measured: each would lay out the page anew. */
+  measure() {
+    const canvas = [...this.views].find(([, view]) => view.visible)?.[0].querySelector("canvas");
+    if (canvas && canvas.clientWidth !== this.state.trend_px) this.setState({ trend_px: canvas.clientWidth });
+  }
+
+  /** Tiles in the order they are shown in. @param {import("./tiles.js").Tile[]} sorted @param {boolean} urgent */
+  arrange(sorted, urgent) {
+    const time = performance.now();
+    const isHeld = time - this.pointed_at < HOLD_MS || this.list.current?.contains(document.activeElement);
+    if (urgent || (!isHeld && time - this.ordered_at >= ORDER_INTERVAL_MS)) {
+      this.ordered_at = time;
+      this.order = sorted.map((tile) => tile.stream_id);
+      return sorted;
     }
-    if (this.trend_px === 0) this.#measure();
+    const byId = new Map(sorted.map((tile) => [tile.stream_id, tile]));
+    // Where they were, and those that are new at the end.
+    this.order = [...new Set([...this.order.filter((id) => byId.has(id)), ...byId.keys()])];
+    return this.order.map((id) => byId.get(id));
   }
 
   /** Arrow keys go from tile to tile. @param {KeyboardEvent} event */
-  #move(event) {
-    const items = [...this.list.children];
+  move(event) {
+    const list = this.list.current;
+    const items = [...list.children];
     const at = items.findIndex((item) => item.contains(document.activeElement));
-    const columns = getComputedStyle(this.list).gridTemplateColumns.split(" ").length;
+    const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
     const step = steps[/** @type {keyof typeof steps} */ (event.key)];
     const next = step && at >= 0 ? items[at + step] : undefined;
@@ -100,8 +91,11 @@ export class Grid {
     next.querySelector("a")?.focus();
   }
 
-  destroy() {
-    this.observer.disconnect();
-    this.resizes.disconnect();
+  render({ app, tiles, urgent }, { trend_px = 0 }) {
+    return h(
+      "ul",
+      { ref: this.list, class: "tiles", "aria-label": app.t("wall.tiles"), hidden: tiles.length === 0, onpointermove: () => (this.pointed_at = performance.now()), onkeydown: (event) => this.move(event) },
+      this.arrange(tiles, urgent).map((tile) => h(TileView, { key: tile.stream_id, app, tile, trend_px, grid: this })),
+    );
   }
 }

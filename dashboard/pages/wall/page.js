@@ -1,11 +1,12 @@
 /** The live wall: every live stream a tile, the worst first. */
-import { h, onFrame } from "../../shell/dom.js";
+import { onFrame } from "../../shell/dom.js";
 import { connectLive } from "../../shell/live.js";
-import { modelBadge } from "../../shell/model.js";
+import { ModelBadge } from "../../shell/model.js";
 import { streamName } from "../../shell/names.js";
+import { h, render } from "../../shell/preact.js";
 import { emptyState } from "../../shell/states.js";
-import { emptyWall, sampleButton } from "./empty.js";
-import { makeFilters } from "./filters.js";
+import { EmptyWall, SampleButton } from "./empty.js";
+import { Filters, filterOf, remember } from "./filters.js";
 import { Grid } from "./grid.js";
 import { Summary } from "./summary.js";
 import { Tiles } from "./tiles.js";
@@ -14,45 +15,44 @@ import { Tiles } from "./tiles.js";
 const INTERVAL_MS = 500;
 
 /**
- * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
+ * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params
+ * @param {import("../../shell/types.js").App} app
  */
 export async function mount(root, params, app) {
+  const { t } = app;
   const tiles = new Tiles();
+  let filter = filterOf(params.query);
   let loaded = false;
   let urgent = true;
+  let news = "";
   const frame = onFrame(draw, INTERVAL_MS);
-  const filters = makeFilters(app, params.query, () => {
+
+  /** @param {Partial<import("./tiles.js").Filter>} change */
+  function setFilter(change) {
+    filter = { ...filter, ...change };
+    remember(filter);
     urgent = true;
     frame.request(true);
-  });
-  const grid = new Grid(app);
-  const summary = new Summary(app, (emotion) => filters.toggleEmotion(emotion));
-  const empty = emptyWall(app);
-  const clear = h("button", { class: "button", type: "button", onclick: () => filters.clear() }, app.t("wall.clear"));
-  const nothing = emptyState("search", app.t("wall.no_match"), app.t("wall.no_match_text"), [clear]);
-  const loading = h("div", { class: "tiles", role: "status", "aria-label": app.t("state.loading") });
-  for (let index = 0; index < 8; index += 1) loading.append(h("div", { class: "skeleton tile-skeleton" }));
-  const news = h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" });
-  const model = modelBadge(app);
-  const tools = h("div", { class: "wall-tools" }, filters.element, sampleButton(app, "quiet"));
-  const head = h("div", { class: "page-head" }, h("h1", {}, app.t("wall.title")), model.element, h("div", { class: "grow" }), tools);
-  root.append(head, summary.element, loading, grid.list, empty, nothing, news);
-  for (const element of [grid.list, empty, nothing]) element.hidden = true;
+  }
+  const clear = () => setFilter({ text: "", emotion: "", role: "", alerts: false });
 
   function draw() {
-    if (!loaded) return;
-    const changed = tiles.takeChanged();
-    const shown = tiles.sorted(filters.filter);
-    loading.hidden = true;
-    const isEmpty = tiles.all.size === 0;
-    summary.element.hidden = isEmpty;
-    tools.hidden = isEmpty;
-    empty.hidden = !isEmpty;
-    nothing.hidden = isEmpty || shown.length > 0;
-    grid.list.hidden = shown.length === 0;
-    filters.offer(tiles.all.values());
-    summary.draw(tiles.all.values(), filters.filter.emotion);
-    grid.draw(shown, changed, urgent);
+    const all = [...tiles.all.values()];
+    const shown = tiles.sorted(filter);
+    render([
+      h("div", { class: "page-head" },
+        h("h1", {}, t("wall.title")),
+        h(ModelBadge, { app }),
+        h("div", { class: "grow" }),
+        all.length > 0 && h("div", { class: "wall-tools" }, h(Filters, { app, filter, tiles: all, onChange: setFilter }), h(SampleButton, { app, kind: "quiet" })),
+      ),
+      all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
+      !loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
+      h(Grid, { app, tiles: shown, urgent }),
+      loaded && all.length === 0 && h(EmptyWall, { app }),
+      all.length > 0 && shown.length === 0 && emptyState("search", t("wall.no_match"), t("wall.no_match_text"), h("button", { class: "button", type: "button", onclick: clear }, t("wall.clear"))),
+      h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" }, news),
+    ], root);
     urgent = false;
   }
 
@@ -63,30 +63,28 @@ export async function mount(root, params, app) {
       root.dataset.stale = String(state === "waiting");
     },
     onMessage(message) {
-      const first = !loaded;
-      urgent ||= message.type === "snapshot";
       const raised = tiles.take(message);
-      loaded ||= message.type === "snapshot";
+      urgent ||= message.type === "snapshot" || raised.length > 0;
       if (raised.length > 0) {
-        urgent = true;
         app.emit("alerts");
-        if (!first) news.textContent = raised.map((alert) => announce(tiles, alert)).join(". ");
+        // Those that were there when the page was opened are no news.
+        if (loaded) news = raised.map((alert) => announce(alert)).join(". ");
       }
+      loaded ||= message.type === "snapshot";
       frame.request(urgent);
     },
   });
 
-  /** @param {Tiles} all @param {import("./tiles.js").TileAlert} alert */
-  function announce(all, alert) {
-    const tile = [...all.all.values()].find((candidate) => candidate.alerts.includes(alert));
-    return app.t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
+  /** @param {import("./tiles.js").TileAlert} alert */
+  function announce(alert) {
+    const tile = [...tiles.all.values()].find((candidate) => candidate.alerts.includes(alert));
+    return t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
   }
 
+  draw();
   return () => {
     live.close();
     frame.cancel();
-    grid.destroy();
-    filters.destroy();
-    model.destroy();
+    render(null, root);
   };
 }

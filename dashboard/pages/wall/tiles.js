@@ -34,54 +34,29 @@
  */
 
 export class Tiles {
-  constructor() {
-    /** @type {Map<string, Tile>} */
-    this.all = new Map();
-    /** @type {Set<string>} changed since {@link takeChanged} */
-    this.changed = new Set();
-  }
+  /** @type {Map<string, Tile>} a tile that changed is a new object, one that did not the same */
+  all = new Map();
 
   /** @param {any} message of the wall's feed @returns {TileAlert[]} alerts that are new */
   take(message) {
-    if (message.type === "snapshot") {
-      const known = new Set([...this.all.values()].flatMap((tile) => tile.alerts.map((alert) => alert.alert_id)));
-      for (const id of this.all.keys()) this.changed.add(id);
-      this.all = new Map(message.tiles.map((/** @type {Tile} */ tile) => [tile.stream_id, tile]));
-      for (const id of this.all.keys()) this.changed.add(id);
-      return message.tiles.flatMap((/** @type {Tile} */ tile) => tile.alerts).filter((alert) => !known.has(alert.alert_id));
+    const known = new Set([...this.all.values()].flatMap((tile) => tile.alerts.map((alert) => alert.alert_id)));
+    if (message.type === "snapshot") this.all = new Map(message.tiles.map((/** @type {Tile} */ tile) => [tile.stream_id, tile]));
+    if (message.type === "changes") {
+      for (const tile of message.opened) this.all.set(tile.stream_id, tile);
+      for (const id of message.removed) this.all.delete(id);
+      for (const change of message.changed) this.#change(change);
     }
-    if (message.type !== "changes") return [];
-    const raised = [];
-    for (const tile of message.opened) this.#set(tile);
-    for (const id of message.removed) {
-      this.all.delete(id);
-      this.changed.add(id);
-    }
-    for (const change of message.changed) {
-      const tile = this.all.get(change.stream_id);
-      if (!tile) continue;
-      const known = new Set(tile.alerts.map((alert) => alert.alert_id));
-      raised.push(...change.alerts.filter((alert) => !known.has(alert.alert_id)));
-      const channels = tile.channels.map((channel) => ({
-        ...channel,
-        ...change.channels.find((other) => other.channel === channel.channel),
-      }));
-      this.#set({ ...tile, ...change, channels });
-    }
-    return raised;
+    return [...this.all.values()].flatMap((tile) => tile.alerts).filter((alert) => !known.has(alert.alert_id));
   }
 
-  /** @param {Tile} tile */
-  #set(tile) {
-    this.all.set(tile.stream_id, tile);
-    this.changed.add(tile.stream_id);
-  }
-
-  /** @returns {Set<string>} streams to draw anew */
-  takeChanged() {
-    const { changed } = this;
-    this.changed = new Set();
-    return changed;
+  #change(change) {
+    const tile = this.all.get(change.stream_id);
+    if (!tile) return;
+    const channels = tile.channels.map((channel) => ({
+      ...channel,
+      ...change.channels.find((other) => other.channel === channel.channel),
+    }));
+    this.all.set(tile.stream_id, { ...tile, ...change, channels });
   }
 
   /** @param {Filter} filter @returns {Tile[]} those that match, the worst first */
