@@ -20,10 +20,10 @@ from emotion_monitor.pool_analyser import PoolAnalyser
 from emotion_monitor.sample_call import SampleCalls, sample_call_wav
 from emotion_monitor.settings import Settings
 from ser_engine.models.find import inventory
+from ser_engine.schema import LabelName
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
 from stream_server.server import Server
-from stream_server.wire.messages import LabelName
 
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:

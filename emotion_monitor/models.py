@@ -1,11 +1,4 @@
-"""``emotion-monitor export``: a model as one ONNX file, for programs of other kinds.
-
-Whether a model can be relied on: read, made ready, and asked once.
-
-How ``emotion-monitor models`` shows models and downloads to people.
-
-``emotion-monitor models``: which models there are, fetching them, and whether they are sound.
-"""
+"""``emotion-monitor models`` and ``export``: list, fetch and check models, write one as ONNX."""
 
 from __future__ import annotations
 
@@ -16,26 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from emotion_monitor.context import ModelOption, settings_of
-from ser_engine.config import EngineConfig
-from ser_engine.core.factory import engine_from_checkpoint
-from ser_engine.errors import CheckpointError
-from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.models.compact.shipped import CompactCheckpoint
-from ser_engine.models.find import ModelOnDisk, check_model
-from ser_engine.models.hub import FetchProgress
-from ser_engine.types import Window, WindowResult
-from stream_server.engines.fetching import fetch_in_child
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from ser_engine.config import EngineConfig
     from ser_engine.models.find import ModelOnDisk
+    from ser_engine.models.hub import FetchProgress
 
 _NOISE_LEVEL = 0.1
 
@@ -66,6 +50,15 @@ def run_check(model: ModelOnDisk, config: EngineConfig) -> CheckResult:
         CheckpointError: it is damaged.
         SerEngineError: the settings' runtime cannot execute it.
     """
+    import numpy as np
+
+    from ser_engine.core.factory import engine_from_checkpoint
+    from ser_engine.errors import CheckpointError
+    from ser_engine.frames import SAMPLE_RATE_HZ
+    from ser_engine.models.compact.shipped import CompactCheckpoint
+    from ser_engine.models.find import check_model
+    from ser_engine.types import Window, WindowResult
+
     began_s = time.monotonic()
     checkpoint = check_model(model, config.model)
     read_s = time.monotonic()
@@ -94,6 +87,8 @@ def run_check(model: ModelOnDisk, config: EngineConfig) -> CheckResult:
 
 def table(models: Sequence[ModelOnDisk], *, taken: ModelOnDisk | None) -> Table:
     """Return a table of models; ``taken`` is marked."""
+    from rich.table import Table
+
     shown = Table(box=None)
     for column in ("", "model", "kept as", "size", "sha256", "licence", "place"):
         shown.add_column(
@@ -126,6 +121,10 @@ async def fetch_with_bar(name: str, config: EngineConfig, console: Console) -> N
     Raises:
         SerEngineError: as :func:`stream_server.engines.fetching.fetch_in_child`.
     """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from stream_server.engines.fetching import fetch_in_child
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -156,7 +155,6 @@ def list_models(context: typer.Context) -> None:
     """Show the models on this machine, and which one the settings take."""
     from rich.console import Console
 
-    from emotion_monitor.models import table
     from ser_engine.models.find import inventory
 
     config = settings_of(context).ser_engine
@@ -183,7 +181,6 @@ def pull(
 
     from rich.console import Console
 
-    from emotion_monitor.models import fetch_with_bar
     from ser_engine.errors import CheckpointError
     from ser_engine.models.emotion2vec.folder import FUNASR_LICENCE
     from ser_engine.models.find import find_model, known_model, model_places
@@ -221,7 +218,6 @@ def check(
     """Read models whole, score a second of noise with each, and say whether they are sound."""
     from rich.console import Console
 
-    from emotion_monitor.models import run_check
     from ser_engine.errors import CheckpointError, SerEngineError
 
     config = settings_of(context).ser_engine

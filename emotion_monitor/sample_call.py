@@ -9,9 +9,9 @@ from collections.abc import Callable
 import structlog
 
 from dashboard.backend import BusyError
-from mic_client import ArraySource, StreamClient, StreamOptions, make_sample_call
-from mic_client.sample_call import SAMPLE_CALL_ROLES
-from stream_server.config import AccessConfig
+from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
+from mic_client.audio_file import SAMPLE_CALL_ROLES
+from stream_server.access import AccessConfig
 from stream_server.wire.messages import ChannelSpec, Ready
 
 _log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class SampleCalls:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _run(self, begun: asyncio.Future[str]) -> None:
-        samples, rate_hz = await asyncio.to_thread(make_sample_call)
+        samples, rate_hz = await asyncio.to_thread(load_sample_call)
         options = StreamOptions(
             channels=tuple(ChannelSpec(role=role) for role in SAMPLE_CALL_ROLES),
             name="Sample call",
@@ -88,7 +88,7 @@ class SampleCalls:
 def _wav() -> bytes:
     import soundfile
 
-    samples, rate_hz = make_sample_call()
+    samples, rate_hz = load_sample_call()
     file = io.BytesIO()
     soundfile.write(file, samples, rate_hz, format="WAV", subtype="PCM_16")
     return file.getvalue()

@@ -155,8 +155,10 @@ def _announce(server: Server, has_dashboard: bool) -> None:
 
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
-    arguments = ("-m", "emotion_monitor", "stream", "--sample-call", "--url", server.ingest_url)
-    client = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    arguments = ("stream", "--sample-call", "--url", server.ingest_url)
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "emotion_monitor", *arguments
+    )
     ended: asyncio.Future[Any] = asyncio.ensure_future(client.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():

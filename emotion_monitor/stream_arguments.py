@@ -124,10 +124,10 @@ def source_of(
             audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
             return StdinSource(audio_format, live=live)
         if sample_call:
-            from mic_client.sample_call import make_sample_call
+            from mic_client.audio_file import load_sample_call
             from mic_client.sources import ArraySource
 
-            return ArraySource(*make_sample_call(), speed=speed, loop=loop)
+            return ArraySource(*load_sample_call(), speed=speed, loop=loop)
         from mic_client.microphone import MicrophoneSource
 
         return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)

@@ -14,7 +14,7 @@ from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
-from stream_server.wire.messages import LabelName
+from ser_engine.schema import LabelName
 
 MASK = "•••"
 """Stands for a secret."""

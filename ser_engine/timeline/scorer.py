@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import ms_to_samples
 from ser_engine.labels import LabelSet
-from ser_engine.schema import Event, FrameDetail, GapReason, Point
+from ser_engine.schema import Event, Frames, GapReason, Point, rounded, rounded_all
 from ser_engine.timeline.segments import SegmentBuilder
 from ser_engine.timeline.smoothing import LabelTracker, LogitPool, softmax
 
@@ -92,21 +92,25 @@ class Scorer:
             events += self._segments.frame(start, end, posteriors[frame], decision)
         if not scored:
             return events
-        detail = None
+        frames = None
         if self._details:
-            indices = np.array(labels, dtype=np.int64)
-            detail = FrameDetail(starts, hop, zone.logits, posteriors, indices)
+            frames = Frames(
+                start_samples=tuple(starts.tolist()),
+                hop_samples=hop,
+                posteriors=tuple(map(rounded_all, rows)),
+                labels=tuple([self._names[label] for label in labels]),
+            )
         events.append(
             Point(
                 start_sample=zone.start_sample + zone.point_first * hop,
                 end_sample=zone.start_sample + len(zone.verdicts) * hop,
-                posteriors=tuple(rows[-1]),
+                posteriors=rounded_all(rows[-1]),
                 label=self._names[labels[-1]],
-                confidence=rows[-1][labels[-1]],
-                speech_share=len(scored) / (len(zone.verdicts) - zone.point_first),
+                confidence=rounded(rows[-1][labels[-1]]),
+                speech_share=rounded(len(scored) / (len(zone.verdicts) - zone.point_first)),
                 provisional=zone.provisional,
                 widened=zone.widened,
-                frames=detail,
+                frames=frames,
             )
         )
         return events

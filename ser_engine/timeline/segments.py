@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Gap, GapReason, Segment
+from ser_engine.schema import Gap, GapReason, Segment, rounded
 from ser_engine.timeline.smoothing import Decision
 
 ANNOUNCE_AFTER_SAMPLES = SAMPLE_RATE_HZ
@@ -68,6 +68,14 @@ class _OpenGap:
     start_sample: int
     end_sample: int
     reason: GapReason
+
+    def event(self, *, final: bool) -> Gap:
+        return Gap(
+            start_sample=self.start_sample,
+            end_sample=self.end_sample,
+            reason=self.reason,
+            final=final,
+        )
 
 
 @dataclass(slots=True)
@@ -164,7 +172,7 @@ class SegmentBuilder:
             self._publish(state.open.label, state.open.sure, final=True)
         elif state.open is not None:
             gap = state.open
-            state.events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=True))
+            state.events.append(gap.event(final=True))
         state.open = None
         state.announce_at_samples = ANNOUNCE_AFTER_SAMPLES
 
@@ -177,7 +185,7 @@ class SegmentBuilder:
         elif state.open is not None:
             gap = state.open
             if self._announcement_due(gap.end_sample - gap.start_sample):
-                state.events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=False))
+                state.events.append(gap.event(final=False))
 
     def _announcement_due(self, length_samples: int) -> bool:
         state = self._state
@@ -189,8 +197,15 @@ class SegmentBuilder:
 
     def _publish(self, label: int, tally: _Tally, *, final: bool) -> None:
         confidence = float(tally.posterior_sum[label]) / tally.frames
-        start, end = tally.start_sample, tally.end_sample
-        self._state.events.append(Segment(start, end, self._names[label], confidence, final))
+        self._state.events.append(
+            Segment(
+                start_sample=tally.start_sample,
+                end_sample=tally.end_sample,
+                label=self._names[label],
+                confidence=rounded(confidence),
+                final=final,
+            )
+        )
 
     def _tally(self, start_sample: int) -> _Tally:
         return _Tally(start_sample, start_sample, np.zeros(len(self._names)))

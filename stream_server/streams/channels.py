@@ -24,7 +24,7 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.schema import Event, GapReason, Point
+from ser_engine.schema import ChannelSummary, Event, GapReason, Point
 from ser_engine.timeline import ChannelStream, make_detector
 from ser_engine.timeline.quality import Finding, QualityMonitor
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
@@ -32,7 +32,7 @@ from stream_server.streams.intake import AudioBlock, Intake, NoAudio
 from stream_server.streams.session_results import ResultLog, Tally
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import LostSpan
-from stream_server.wire.results import ChannelSummary, Warning
+from stream_server.wire.results import Warning
 
 
 def stream_key(stream_id: str, channel: int) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ser_engine.errors import EngineDeadError, SerEngineError
+from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.engines.local import EngineSource
@@ -22,8 +23,8 @@ from stream_server.recording import Recordings
 from stream_server.streams.runner import StreamRunner
 from stream_server.streams.session import Session
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.messages import PROTOCOL_VERSION, LabelName, Limits, Ready
-from stream_server.wire.results import CloseReason, ModelNotice, Result
+from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
+from stream_server.wire.results import Result
 from stream_server.wire.start import StreamSpec
 
 

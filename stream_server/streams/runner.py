@@ -15,13 +15,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
 
 import structlog
 
+from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, to_result
+from ser_engine.schema import CloseReason
+from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.engines.local import EngineLease
 from stream_server.metrics import Metrics
@@ -34,7 +35,7 @@ from stream_server.tracks.stats import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import CloseReason, Point, Result, Warning, WarningCode
+from stream_server.wire.results import Alert, Point, Result, Warning, WarningCode, in_envelope
 
 _AHEAD_S = 1.0
 """Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
@@ -405,9 +406,13 @@ class StreamRunner:
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
 
-    def _alert(self, changes: Iterable[AlertChange]) -> None:
+    def _alert(self, changes: Iterable[schema.Alert]) -> None:
         for change in changes:
-            self.session.publish(partial(to_result, change, self.session.stream_id))
+            self._publish_alert(change)
+
+    def _publish_alert(self, alert: schema.Alert) -> None:
+        stream_id = self.session.stream_id
+        self.session.publish(lambda seq: in_envelope(Alert, alert, stream_id=stream_id, seq=seq))
 
     def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
         self.session.publish(

@@ -38,13 +38,13 @@ from typing import TypeVar
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import samples_to_s
-from ser_engine.schema import GapReason
+from ser_engine.schema import CloseReason, GapReason
 from ser_engine.types import ModelInfo, WindowResult
 from stream_server.streams.channels import AlignedChannels, AnalysedChannel, ChannelWindow, Tap
 from stream_server.streams.session_results import Framing, Note, Notes, ResultLog, stream_channels
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import CloseReason, Result
+from stream_server.wire.results import Result
 from stream_server.wire.start import StreamSpec
 
 
@@ -83,7 +83,7 @@ class SessionState:
         self.channels = stream_channels(spec, analyse_roles)
         self.analysed = tuple(each.index for each in self.channels if each.analysed)
         self._step_ms = engine_config.timeline.step_ms
-        self._log = ResultLog(stream_id, model.name, model.labels.names)
+        self._log = ResultLog(stream_id, model.name)
         self._framing = Framing(stream_id, self._log)
         self._lanes = tuple(
             AnalysedChannel(

@@ -14,27 +14,24 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from ser_engine.frames import samples_to_s
-from ser_engine.schema import Event, FrameDetail, Gap, Point, Segment
+from ser_engine.schema import ChannelSummary, CloseReason, Event, Gap, ModelNotice, Point, Segment
 from ser_engine.types import ModelInfo
 from stream_server.wire import results
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (
-    ChannelSummary,
-    CloseReason,
     Flushed,
     Marked,
-    ModelNotice,
     Result,
     StreamChannel,
     StreamClosed,
     StreamOpened,
     Summary,
+    in_envelope,
 )
 from stream_server.wire.start import StreamSpec
-
-POSTERIOR_DECIMALS = 6
-"""Digits posteriors are published with: a hundredth of what int8 or cached features change."""
 
 R = TypeVar("R", bound=Result)
 
@@ -45,13 +42,11 @@ class ResultLog:
     Args:
         stream_id: of the stream.
         model: name of the model, told by every point.
-        labels: names of the classes.
     """
 
-    def __init__(self, stream_id: str, model: str, labels: tuple[str, ...]) -> None:
+    def __init__(self, stream_id: str, model: str) -> None:
         self._stream_id = stream_id
         self._model = model
-        self._labels = labels
         self._next_seq = 0
         self._results: list[Result] = []
 
@@ -74,81 +69,19 @@ class ResultLog:
 
     def event(self, channel: int, role: str, event: Event, *, narrow_band: bool) -> None:
         """Publish what the engine's streaming core says of a channel."""
+        about = {"stream_id": self._stream_id, "channel": channel, "role": role}
         match event:
             case Point():
-                self._point(channel, role, event, narrow_band=narrow_band)
+                point = replace(event, narrow_band=narrow_band)
+                self.publish(
+                    lambda seq: in_envelope(
+                        results.Point, point, seq=seq, model=self._model, **about
+                    )
+                )
             case Segment():
-                self._segment(channel, role, event)
+                self.publish(lambda seq: in_envelope(results.Segment, event, seq=seq, **about))
             case Gap():
-                self._gap(channel, role, event)
-
-    def _point(self, channel: int, role: str, event: Point, *, narrow_band: bool) -> None:
-        self.publish(
-            lambda seq: results.Point(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                posteriors=_rounded(event.posteriors),
-                label=event.label,
-                confidence=round(event.confidence, POSTERIOR_DECIMALS),
-                speech_share=round(event.speech_share, POSTERIOR_DECIMALS),
-                provisional=event.provisional,
-                widened=event.widened,
-                narrow_band=narrow_band,
-                model=self._model,
-                frames=None if event.frames is None else self._frames(event.frames),
-            )
-        )
-
-    def _segment(self, channel: int, role: str, event: Segment) -> None:
-        self.publish(
-            lambda seq: results.Segment(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                label=event.label,
-                confidence=round(event.confidence, POSTERIOR_DECIMALS),
-                final=event.final,
-            )
-        )
-
-    def _gap(self, channel: int, role: str, event: Gap) -> None:
-        self.publish(
-            lambda seq: results.Gap(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                reason=event.reason,
-                final=event.final,
-            )
-        )
-
-    def _frames(self, frames: FrameDetail) -> results.Frames:
-        return results.Frames(
-            start_samples=tuple(frames.start_samples.tolist()),
-            hop_samples=frames.hop_samples,
-            posteriors=tuple(_rounded(row) for row in frames.posteriors.tolist()),
-            labels=tuple(self._labels[label] for label in frames.labels.tolist()),
-        )
-
-
-def _rounded(posteriors: list[float] | tuple[float, ...]) -> tuple[float, ...]:
-    return tuple([round(posterior, POSTERIOR_DECIMALS) for posterior in posteriors])
+                self.publish(lambda seq: in_envelope(results.Gap, event, seq=seq, **about))
 
 
 def stream_channels(spec: StreamSpec, analyse_roles: Collection[str]) -> tuple[StreamChannel, ...]:

@@ -92,5 +92,5 @@ def scored_cells(events: Iterable[Event]) -> list[int]:
     starts: list[int] = []
     for point in points(events):
         assert point.frames is not None
-        starts += point.frames.start_samples.tolist()
+        starts += point.frames.start_samples
     return starts

@@ -11,7 +11,8 @@ from ser_engine.config import SmoothingConfig, TimelineConfig
 from ser_engine.errors import AudioError
 from ser_engine.frames import num_frames
 from ser_engine.schema import Point
-from ser_engine.types import FloatArray, WindowResult
+from ser_engine.timeline.smoothing import softmax
+from ser_engine.types import FloatArray, Window, WindowResult
 from tests.ser_engine.timeline.streams import (
     TIMELINE,
     answer,
@@ -71,11 +72,26 @@ def test_every_sample_is_accounted_for_once(length: int, start: int) -> None:
 def test_joined_frames_equal_those_of_one_long_window(hop: int) -> None:
     timeline = TimelineConfig(500, 100, 40, hop // 16, 300)
     audio = AUDIO[4160:12800]
-    events = drive(make_stream(timeline, details=True), [audio], FakeEngine(hop_samples=hop))
+    stream = make_stream(timeline, SmoothingConfig(span_ms=20, min_dwell_ms=60), details=True)
+    events = drive(stream, [audio], FakeEngine(hop_samples=hop))
     frames = np.lib.stride_tricks.sliding_window_view(audio, 400)[::hop]
-    joined = np.concatenate([point.frames.logits for point in points(events) if point.frames])
-    np.testing.assert_array_equal(joined, logits_of_audio(frames, None))  # type: ignore[arg-type]
+    joined = np.concatenate([point.frames.posteriors for point in points(events) if point.frames])
+    logits = logits_of_audio(frames, None).astype(np.float64)  # type: ignore[arg-type]
+    if hop == 160:  # 20 ms hold two frames
+        logits[1:] = (logits[:-1] + logits[1:]) / 2
+    np.testing.assert_allclose(joined, softmax(logits), rtol=0, atol=5.1e-7)
     assert scored_cells(events) == list(range(0, len(frames) * hop, hop))
+
+
+_WHOLE = 100_000
+
+
+def _shares_of_position(frames: FloatArray, window: Window) -> FloatArray:
+    shares = logits_of_position(frames, window)
+    shares[:, 3] = _WHOLE - shares.sum(axis=1)
+    with np.errstate(divide="ignore"):
+        logits: FloatArray = np.log(shares / _WHOLE)
+    return logits
 
 
 @pytest.mark.parametrize(
@@ -90,13 +106,14 @@ def test_joined_frames_equal_those_of_one_long_window(hop: int) -> None:
 def test_a_frame_comes_from_the_first_window_with_its_look_ahead(timeline: TimelineConfig) -> None:
     length = 21_111
     audio = make_audio((length, 0.1))
-    events = drive(make_stream(timeline, details=True), [audio], FakeEngine(logits_of_position))
+    # One frame a pool, and logits whose softmax names the window: its start, its end, the row.
+    stream = make_stream(timeline, SmoothingConfig(span_ms=20, min_dwell_ms=60), details=True)
+    events = drive(stream, [audio], FakeEngine(_shares_of_position))
     step, ahead = timeline.step_samples, timeline.look_ahead_samples
     for point in points(events):
         assert point.frames is not None
-        for start, (first, end, row, _) in zip(
-            point.frames.start_samples, point.frames.logits, strict=True
-        ):
+        for start, shares in zip(point.frames.start_samples, point.frames.posteriors, strict=True):
+            first, end, row, _ = (round(share * _WHOLE) for share in shares)
             boundaries = range(step, length + 1, step)
             ripe = [t for t in boundaries if start + 320 <= t - ahead and start + 400 <= t]
             assert end == (ripe[0] if ripe else length)
@@ -211,7 +228,7 @@ def test_a_class_that_was_never_learned_is_harmless() -> None:
 
     for point in points(drive(make_stream(), [AUDIO], FakeEngine(with_unlearned))):
         assert point.posteriors[3] == 0
-        assert sum(point.posteriors) == pytest.approx(1)
+        assert sum(point.posteriors) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_result_of_another_shape_is_refused() -> None:

@@ -112,7 +112,7 @@ def test_skipped_speech_no_window_can_hold_is_told_without_an_answer() -> None:
     for step in range(40):
         for window in stream.push(make_audio((1600, 0.1), seed=step)):
             events += stream.skip(window)
-    assert events == [Gap(0, 16_000, "overload", final=False)]
+    assert events == [Gap(start_sample=0, end_sample=16_000, reason="overload", final=False)]
     assert gap_spans(stream.close()) == [(0, 64_000, "overload")]
 
 

@@ -13,7 +13,9 @@ from typing import Protocol
 
 import structlog
 
+from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
+from stream_server.platforms.asterisk import AsteriskSettings
 from stream_server.streams.connection import failure, reason_of
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.tracks import TrackAligner
@@ -22,7 +24,6 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import ChannelSpec, Mark
-from stream_server.wire.results import CloseReason
 from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)
@@ -57,7 +58,9 @@ class AudioSocketCall:
         self._registry = registry
         self._config = config
         self._on_end = on_end
-        self._roles = config.telephony.roles[: config.telephony.audiosocket.channels]
+        self._roles = config.telephony.roles[
+            : config.telephony.of(AsteriskSettings).audiosocket.channels
+        ]
         self._legs: dict[int, CallLeg] = {}
         self._num_joined = 0
         self._stream: RunningStream | None = None

@@ -1,7 +1,7 @@
 """The TCP server that Asterisk's AudioSocket connects to.
 
 AudioSocket has no way to prove who connects, so the settings say which addresses may. Nothing but a
-hangup frame is ever sent: ``stream_server/platforms/audiosocket/protocol.py`` says why.
+hangup frame is ever sent: ``stream_server/platforms/asterisk/audiosocket.py`` says why.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 import structlog
 
+from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
-from stream_server.platforms.audiosocket.call import AudioSocketCall
-from stream_server.platforms.audiosocket.protocol import (
+from stream_server.logs import SparseLog
+from stream_server.platforms.asterisk import AsteriskSettings
+from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     AudioSocketLeg,
     CallerAudio,
@@ -23,13 +25,12 @@ from stream_server.platforms.audiosocket.protocol import (
     KeyPressed,
     LegOver,
 )
+from stream_server.platforms.asterisk.call import AudioSocketCall
 from stream_server.platforms.media_stream import DTMF_MARK
 from stream_server.streams.connection import reason_of
-from stream_server.streams.gateway import SparseLog
 from stream_server.streams.registry import StreamRegistry
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import CloseReason
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class AudioSocketServer:
         self._config = config
         self._is_ready = is_ready
         self._on_refused = on_refused
-        allow = config.telephony.audiosocket.allow
+        allow = config.telephony.of(AsteriskSettings).audiosocket.allow
         self._networks = [ipaddress.ip_network(network, strict=False) for network in allow]
         self._server: asyncio.Server | None = None
         self._calls: dict[str, AudioSocketCall] = {}
@@ -88,7 +89,7 @@ class AudioSocketServer:
         self._server = await asyncio.start_server(
             self._accept,
             self._config.listen.host,
-            self._config.telephony.audiosocket.port,
+            self._config.telephony.of(AsteriskSettings).audiosocket.port,
             limit=_READ_BYTES,
         )
 
