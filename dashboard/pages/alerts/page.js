@@ -1,16 +1,17 @@
 /** Alerts: open ones, acknowledged ones, all that there were. */
 import { acknowledge } from "../../shell/acknowledge.js";
-import { fill, h, whileVisible } from "../../shell/dom.js";
+import { whileVisible } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
+import { Component, h, render } from "../../shell/preact.js";
 import { emptyState, errorState, loadingState } from "../../shell/states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
 const PAGE = 50;
 const INTERVAL_MS = 5_000;
 const SAMPLES_A_S = 16_000;
-/** A moment is seen better with what led to it. */
+/** A moment is easier to judge with what led to it. */
 const LEAD_S = 2;
 
 /**
@@ -18,77 +19,81 @@ const LEAD_S = 2;
  */
 export async function mount(root, params, app) {
   const wanted = params.query.get("state") ?? "";
-  let state = STATES.includes(wanted) ? wanted : STATES[0];
-  let limit = PAGE;
-  let shown = "";
-  let asked = 0;
-  const buttons = new Map(STATES.map((name) => [name, h("button", { type: "button", onclick: () => choose(name) }, app.t(`alerts.${name}`))]));
-  const list = h("div", { class: "alert-list", "aria-live": "polite" });
-  root.append(
-    h("div", { class: "page-head" }, h("h1", {}, app.t("alerts.title")), h("div", { class: "grow" }), h("div", { class: "switch", role: "group", "aria-label": app.t("alerts.tabs") }, [...buttons.values()])),
-    list,
-  );
+  render(h(Alerts, { app, wanted: STATES.includes(wanted) ? wanted : STATES[0] }), root);
+  return () => render(null, root);
+}
 
-  /** @param {string} name */
-  function choose(name) {
-    state = name;
-    limit = PAGE;
-    shown = "";
-    history.replaceState(null, "", name === STATES[0] ? "/alerts" : `/alerts?state=${name}`);
-    fill(list, loadingState([92, 92, 92], app.t("state.loading")));
-    void load();
+class Alerts extends Component {
+  asked = 0;
+  limit = PAGE;
+  state = { shown: this.props.wanted, alerts: null, error: null };
+
+  componentDidMount() {
+    this.end = whileVisible(() => void this.load(), INTERVAL_MS);
   }
 
-  async function load() {
-    for (const [name, button] of buttons) button.setAttribute("aria-pressed", String(name === state));
-    const ticket = ++asked;
+  componentWillUnmount() {
+    this.end();
+    this.asked += 1; // an answer on its way comes too late
+  }
+
+  choose(shown) {
+    this.limit = PAGE;
+    history.replaceState(null, "", shown === STATES[0] ? "/alerts" : `/alerts?state=${shown}`);
+    this.setState({ shown, alerts: null, error: null }, () => void this.load());
+  }
+
+  async load() {
+    const ticket = ++this.asked;
     try {
-      const { alerts } = await app.api.alerts({ state, limit: limit + 1 });
-      if (ticket === asked) draw(alerts);
+      const { alerts } = await this.props.app.api.alerts({ state: this.state.shown, limit: this.limit + 1 });
+      if (ticket === this.asked) this.setState({ alerts, error: null });
     } catch (error) {
-      if (ticket !== asked) return;
-      shown = "";
-      fill(list, errorState(app, error, () => void load()));
+      if (ticket === this.asked) this.setState({ error });
     }
   }
 
-  /** @param {import("../../shell/types.js").AlertRecord[]} alerts */
-  function draw(alerts) {
-    const key = JSON.stringify(alerts);
-    if (key === shown) return;
-    shown = key;
-    if (alerts.length === 0) return fill(list, emptyState("bell", app.t(`alerts.none_${state}`), app.t(`alerts.none_${state}_text`)));
-    const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.closest?.("[data-alert-id]");
-    const id = focused instanceof HTMLElement ? focused.dataset.alertId : undefined;
-    const more = h("button", { class: "button", type: "button", onclick: () => ((limit += PAGE), void load()) }, app.t("action.more"));
-    fill(list, h("ul", { class: "card rows" }, alerts.slice(0, limit).map((alert) => row(app, alert, press))), alerts.length > limit && more);
-    if (id) /** @type {HTMLElement | null} */ (list.querySelector(`[data-alert-id="${CSS.escape(id)}"] .button`))?.focus();
+  render({ app }, { shown }) {
+    const { t } = app;
+    const tabs = STATES.map((name) => h("button", { type: "button", "aria-pressed": name === shown, onclick: () => this.choose(name) }, t(`alerts.${name}`)));
+    return [
+      h("div", { class: "page-head" }, h("h1", {}, t("alerts.title")), h("div", { class: "grow" }), h("div", { class: "switch", role: "group", "aria-label": t("alerts.tabs") }, tabs)),
+      h("div", { class: "alert-list", "aria-live": "polite" }, this.list()),
+    ];
   }
 
-  /** @param {import("../../shell/types.js").AlertRecord} alert */
-  async function press(alert) {
-    if (await acknowledge(app, alert)) void load();
+  list() {
+    const { app } = this.props;
+    const { shown, alerts, error } = this.state;
+    if (error) return errorState(app, error, () => void this.load());
+    if (alerts === null) return loadingState([92, 92, 92], app.t("state.loading"));
+    if (alerts.length === 0) return emptyState("bell", app.t(`alerts.none_${shown}`), app.t(`alerts.none_${shown}_text`));
+    const press = async (alert) => {
+      if (await acknowledge(app, alert)) void this.load();
+    };
+    const more = () => {
+      this.limit += PAGE;
+      void this.load();
+    };
+    return [
+      h("ul", { class: "card rows" }, alerts.slice(0, this.limit).map((alert) => h(Row, { key: alert.alert_id, app, alert, press }))),
+      alerts.length > this.limit && h("button", { class: "button", type: "button", onclick: more }, app.t("action.more")),
+    ];
   }
-
-  fill(list, loadingState([92, 92, 92], app.t("state.loading")));
-  return whileVisible(() => void load(), INTERVAL_MS);
 }
 
-/**
- * @param {import("../../shell/types.js").App} app @param {import("../../shell/types.js").AlertRecord} alert
- * @param {(alert: import("../../shell/types.js").AlertRecord) => void} press
- */
-function row(app, alert, press) {
+/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (alert: any) => void}} props */
+function Row({ app, alert, press }) {
   const { format, t } = app;
-  const kind = alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
-  const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
+  const isOpen = alert.acknowledged_at === null;
+  const kind = !isOpen ? "" : alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
   const stream = `/streams/${encodeURIComponent(alert.stream_id)}`;
-  const end_s = alert.cleared_sample === null ? null : (alert.cleared_sample - alert.since_sample) / SAMPLES_A_S;
-  const open = alert.acknowledged_at === null;
+  const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
+  const length_s = alert.cleared_sample === null ? null : (alert.cleared_sample - alert.since_sample) / SAMPLES_A_S;
   return h(
     "li",
-    { class: `alert-row ${open ? kind : ""}`, "data-alert-id": alert.alert_id },
-    h("span", { class: `badge ${open ? kind : ""}` }, icon(open ? "warning" : "check"), t(`severity.${alert.severity}`)),
+    { class: `alert-row ${kind}`, "data-alert-id": alert.alert_id },
+    h("span", { class: `badge ${kind}` }, icon(isOpen ? "warning" : "check"), t(`severity.${alert.severity}`)),
     h(
       "div",
       { class: "alert-what" },
@@ -101,19 +106,19 @@ function row(app, alert, press) {
         alert.labels.map((name) => emotion(app, name)),
         h("span", { class: "number" }, format.percent(alert.posterior)),
       ),
-      alert.acknowledged_at !== null && h("p", { class: "alert-note" }, h("span", { class: "muted", title: format.fullTime(alert.acknowledged_at) }, t("alerts.acknowledged_at", { when: format.dateTime(alert.acknowledged_at) })), alert.acknowledged_note && h("q", {}, alert.acknowledged_note)),
+      !isOpen && h("p", { class: "alert-note" }, h("span", { class: "muted", title: format.fullTime(alert.acknowledged_at) }, t("alerts.acknowledged_at", { when: format.dateTime(alert.acknowledged_at) })), alert.acknowledged_note && h("q", {}, alert.acknowledged_note)),
     ),
     h(
       "div",
       { class: "alert-when number" },
       h("span", { title: format.fullTime(alert.raised_at) }, format.dateTime(alert.raised_at)),
       h("span", { class: "muted" }, format.ago(alert.raised_at)),
-      h("span", { class: end_s === null ? "alert-holds" : "muted" }, end_s === null ? t("common.holds") : t("alerts.lasted", { length: format.clock(end_s) })),
+      h("span", { class: length_s === null ? "alert-active" : "muted" }, length_s === null ? t("common.active") : t("alerts.lasted", { length: format.clock(length_s) })),
     ),
     h(
       "div",
       { class: "alert-actions" },
-      open && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
+      isOpen && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
       h("a", { class: "button", href: `${stream}?t=${moment_s.toFixed(1)}` }, t("alerts.jump"), icon("arrow")),
     ),
   );

@@ -1,64 +1,62 @@
 /** What recordings are analysed for: a preset, or the single options. */
-import { h } from "../../shell/dom.js";
+import { h } from "../../shell/preact.js";
 
 const GRANULARITIES = ["stream", "frame", "utterance"];
 const HOPS_MS = [20, 10];
 
 /**
- * @param {import("../../shell/types.js").App} app
- * @param {import("./jobs.js").Options} options changed in place
- * @param {Record<string, any>} presets  of the server
- * @param {() => void} onChange
+ * @param {object} props
+ * @param {import("../../shell/types.js").App} props.app
+ * @param {import("./jobs.js").Options} props.options changed in place
+ * @param {Record<string, any>} props.presets of the server
+ * @param {() => void} props.onChange
  */
-export function makeOptionsView(app, options, presets, onChange) {
+export function Options({ app, options, presets, onChange }) {
   const { t } = app;
-  const buttons = GRANULARITIES.map((name) =>
-    h("button", { type: "button", title: t(`analyse.granularity.${name}.help`), dataset: { testid: `granularity-${name}` }, onclick: () => set({ granularity: name, preset: "" }) }, t(`analyse.granularity.${name}`)),
-  );
-  const hop = h(
-    "select",
-    { class: "field", "data-testid": "frame-hop", onchange: () => set({ frame_hop_ms: Number(hop.value), preset: "" }) },
-    HOPS_MS.map((ms) => h("option", { value: String(ms) }, app.format.milliseconds(ms))),
-  );
-  const embeddings = h("input", { type: "checkbox", "data-testid": "embeddings", onchange: () => set({ embeddings: embeddings.checked, preset: "" }) });
-  const speakers = h("input", { type: "checkbox", "data-testid": "tell-speakers", onchange: () => set({ speakers: speakers.checked }) });
-  const preset = h(
-    "select",
-    { class: "field", "data-testid": "preset", onchange: () => set(preset.value ? { ...presets[preset.value], speakers: options.speakers, preset: preset.value } : { preset: "" }) },
-    h("option", { value: "" }, t("analyse.preset.none")),
-    Object.keys(presets).map((name) => h("option", { value: name }, presetText(app, name))),
-  );
-  const hopLabel = h("label", { class: "analyse-option" }, h("span", {}, t("analyse.hop")), hop);
-  const embeddingsLabel = h("label", { class: "analyse-option" }, embeddings, h("span", {}, t("analyse.embeddings")));
-  const element = h(
+  const set = (change) => {
+    Object.assign(options, change);
+    onChange();
+  };
+  const choose = (name) => set(name ? { ...presets[name], speakers: options.speakers, preset: name } : { preset: "" });
+  const check = (key, testid, text, change) =>
+    h("label", { class: "analyse-option" }, h("input", { type: "checkbox", "data-testid": testid, checked: options[key], onchange: (event) => set({ [key]: event.target.checked, ...change }) }), h("span", {}, text));
+  return h(
     "div",
     { class: "analyse-options" },
-    Object.keys(presets).length > 0 && h("label", { class: "analyse-option" }, h("span", {}, t("analyse.preset")), preset),
-    h("div", { class: "switch", role: "group", "aria-label": t("analyse.granularity") }, buttons),
-    hopLabel,
-    embeddingsLabel,
-    h("label", { class: "analyse-option" }, speakers, h("span", {}, t("analyse.tell_speakers"))),
-  );
-
-  function set(change) {
-    Object.assign(options, change);
-    show();
-    onChange();
-  }
-
-  function show() {
-    buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(GRANULARITIES[at] === options.granularity)));
-    hop.value = String(options.frame_hop_ms);
-    embeddings.checked = options.embeddings;
-    speakers.checked = options.speakers;
-    preset.value = options.preset;
+    Object.keys(presets).length > 0 &&
+      h(
+        "label",
+        { class: "analyse-option" },
+        h("span", {}, t("analyse.preset")),
+        h(
+          "select",
+          { class: "field", "data-testid": "preset", value: options.preset, onchange: (event) => choose(event.target.value) },
+          h("option", { value: "" }, t("analyse.preset.none")),
+          Object.keys(presets).map((name) => h("option", { value: name }, presetText(app, name))),
+        ),
+      ),
+    h(
+      "div",
+      { class: "switch", role: "group", "aria-label": t("analyse.granularity") },
+      GRANULARITIES.map((name) =>
+        h("button", { type: "button", title: t(`analyse.granularity.${name}.help`), "data-testid": `granularity-${name}`, "aria-pressed": name === options.granularity, onclick: () => set({ granularity: name, preset: "" }) }, t(`analyse.granularity.${name}`)),
+      ),
+    ),
     // An utterance has one embedding in any case, and no frames.
-    hopLabel.hidden = options.granularity === "utterance";
-    embeddingsLabel.hidden = options.granularity !== "frame";
-  }
-
-  show();
-  return element;
+    options.granularity !== "utterance" &&
+      h(
+        "label",
+        { class: "analyse-option" },
+        h("span", {}, t("analyse.hop")),
+        h(
+          "select",
+          { class: "field", "data-testid": "frame-hop", value: String(options.frame_hop_ms), onchange: (event) => set({ frame_hop_ms: Number(event.target.value), preset: "" }) },
+          HOPS_MS.map((ms) => h("option", { value: String(ms) }, app.format.milliseconds(ms))),
+        ),
+      ),
+    options.granularity === "frame" && check("embeddings", "embeddings", t("analyse.embeddings"), { preset: "" }),
+    check("speakers", "tell-speakers", t("analyse.tell_speakers")),
+  );
 }
 
 /** In a few words. @param {import("../../shell/types.js").App} app @param {import("./jobs.js").Options} options */

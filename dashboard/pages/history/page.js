@@ -1,10 +1,10 @@
-/** Past streams, the newest first; each opens as a timeline. */
-import { fill, h } from "../../shell/dom.js";
+/** Past streams, newest first; each opens as a timeline. */
 import { icon } from "../../shell/icons.js";
-import { makeFilters } from "./filters.js";
-import { streamTable } from "./table.js";
-import { emptyState, errorState, loadingState } from "../../shell/states.js";
+import { Component, h, render } from "../../shell/preact.js";
 import { removeStream } from "../../shell/remove_stream.js";
+import { emptyState, errorState, loadingState } from "../../shell/states.js";
+import { Filters, filterOf, isActive, NO_FILTER, queryOf, remember } from "./filters.js";
+import { StreamTable } from "./table.js";
 
 const PAGE = 50;
 
@@ -12,51 +12,68 @@ const PAGE = 50;
  * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
  */
 export async function mount(root, params, app) {
-  /** @type {any[]} */
-  let streams = [];
-  let asked = 0;
-  const filters = makeFilters(app, params.query, () => void load(false));
-  const list = h("div", { class: "history-list" });
-  root.append(
-    h("div", { class: "page-head" }, h("h1", {}, app.t("history.title")), h("div", { class: "grow" }), filters.element),
-    app.info.store ? "" : h("p", { class: "notice" }, icon("info"), h("span", {}, app.t("history.no_store"))),
-    list,
-  );
+  render(h(History, { app, filter: filterOf(params.query) }), root);
+  return () => render(null, root);
+}
 
-  /** @param {boolean} more go on where the list ends */
-  async function load(more) {
-    const ticket = ++asked;
-    if (!more && streams.length === 0) fill(list, loadingState([360], app.t("state.loading")));
+class History extends Component {
+  asked = 0;
+  state = { filter: this.props.filter, streams: null, hasMore: false, error: null };
+
+  componentDidMount() {
+    void this.load();
+  }
+
+  componentWillUnmount() {
+    this.asked += 1; // an answer on its way comes too late
+  }
+
+  change(change) {
+    const filter = { ...this.state.filter, ...change };
+    remember(filter);
+    this.setState({ filter }, () => void this.load());
+  }
+
+  /** @param {any[]} [before] go on after these */
+  async load(before = []) {
+    const ticket = ++this.asked;
     try {
-      const answer = await app.api.streams({ ...filters.query(), limit: PAGE, offset: more ? streams.length : 0 });
-      if (ticket !== asked) return;
-      streams = more ? [...streams, ...answer.streams] : answer.streams;
-      draw(answer.more ?? answer.streams.length === PAGE);
+      const { streams, more } = await this.props.app.api.streams({ ...queryOf(this.state.filter), limit: PAGE, offset: before.length });
+      if (ticket === this.asked) this.setState({ streams: [...before, ...streams], hasMore: more, error: null });
     } catch (error) {
-      if (ticket === asked) fill(list, errorState(app, error, () => void load(more)));
+      if (ticket === this.asked) this.setState({ error });
     }
   }
 
-  /** @param {boolean} more whether there are more */
-  function draw(more) {
-    if (streams.length > 0) {
-      const button = h("button", { class: "button", type: "button", onclick: () => void load(true) }, app.t("action.more"));
-      return fill(list, streamTable(app, streams, remove), more && button);
-    }
-    const clear = h("button", { class: "button", type: "button", onclick: () => filters.clear() }, app.t("history.clear"));
-    if (filters.active()) fill(list, emptyState("search", app.t("history.no_match"), app.t("history.no_match_text"), [clear]));
-    else fill(list, emptyState("history", app.t("history.none"), app.t("history.none_text")));
-  }
-
-  /** @param {any} stream */
-  async function remove(stream) {
+  async remove(stream) {
+    const { app } = this.props;
     if (!(await removeStream(app, stream))) return;
-    streams = streams.filter((other) => other !== stream);
-    draw(false);
+    this.setState(({ streams }) => ({ streams: streams.filter((other) => other !== stream) }));
     app.emit("alerts");
-    void load(false);
+    void this.load();
   }
 
-  await load(false);
-  return () => filters.destroy();
+  render({ app }, { filter }) {
+    const { t } = app;
+    return [
+      h("div", { class: "page-head" }, h("h1", {}, t("history.title")), h("div", { class: "grow" }), h(Filters, { app, filter, onChange: (change) => this.change(change) })),
+      !app.info.store && h("p", { class: "notice" }, icon("info"), h("span", {}, t("history.no_store"))),
+      h("div", { class: "history-list" }, this.list()),
+    ];
+  }
+
+  list() {
+    const { app } = this.props;
+    const { t } = app;
+    const { filter, streams, hasMore, error } = this.state;
+    if (error) return errorState(app, error, () => void this.load());
+    if (streams === null) return loadingState([360], t("state.loading"));
+    if (streams.length > 0) {
+      const more = h("button", { class: "button", type: "button", onclick: () => void this.load(streams) }, t("action.more"));
+      return [h(StreamTable, { app, streams, remove: (stream) => void this.remove(stream) }), hasMore && more];
+    }
+    if (!isActive(filter)) return emptyState("history", t("history.none"), t("history.none_text"));
+    const clear = h("button", { class: "button", type: "button", onclick: () => this.change(NO_FILTER) }, t("history.clear"));
+    return emptyState("search", t("history.no_match"), t("history.no_match_text"), clear);
+  }
 }

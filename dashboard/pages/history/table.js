@@ -1,23 +1,19 @@
 /** Past streams as a table; on a narrow screen each row is a card. */
-import { h } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { inOrder, roleName, streamName } from "../../shell/names.js";
+import { h } from "../../shell/preact.js";
 import { colourOf, emotion, STACK_ORDER } from "../../shell/palette.js";
 
 const COLUMNS = ["name", "began", "length", "roles", "share", "alerts", "model", "actions"];
 const NAMED = 2;
 
-/**
- * @param {import("../../shell/types.js").App} app @param {any[]} streams
- * @param {(stream: any) => void} remove
- */
-export function streamTable(app, streams, remove) {
+/** @param {{app: import("../../shell/types.js").App, streams: any[], remove: (stream: any) => void}} props */
+export function StreamTable({ app, streams, remove }) {
   const heads = COLUMNS.map((name) => h("th", { scope: "col", class: `col-${name}` }, name === "actions" ? h("span", { class: "visually-hidden" }, app.t("history.actions")) : app.t(`history.${name}`)));
-  return h("div", { class: "card table-box" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, streams.map((stream) => streamRow(app, stream, remove)))));
+  return h("div", { class: "card table-box" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, streams.map((stream) => h(Row, { key: stream.stream_id, app, stream, remove })))));
 }
 
-/** @param {import("../../shell/types.js").App} app @param {any} stream @param {(stream: any) => void} remove */
-function streamRow(app, stream, remove) {
+function Row({ app, stream, remove }) {
   const { format, t } = app;
   const name = streamName(app, stream.name, stream.stream_id);
   const live = stream.closed_at === null;
@@ -44,7 +40,7 @@ function streamRow(app, stream, remove) {
 }
 
 /** A bar of the shares, and the largest in words. @param {import("../../shell/types.js").App} app @param {Record<string, number>} share */
-export function shareBar(app, share) {
+function shareBar(app, share) {
   const { percent } = app.format;
   const names = STACK_ORDER.filter((name) => share[name] > 0).concat(Object.keys(share).filter((name) => !STACK_ORDER.includes(name)));
   if (names.length === 0) return h("span", { class: "muted" }, app.t("history.nothing_scored"));

@@ -60,7 +60,7 @@ export class Events {
   #alert(alert) {
     const { app, timeline } = this;
     const role = timeline.channels.get(alert.channel)?.spec.role ?? "";
-    const state = alert.cleared_s === null ? app.t("common.holds") : app.t("stream.events.cleared", { when: app.format.clock(alert.cleared_s) });
+    const state = alert.cleared_s === null ? app.t("common.active") : app.t("stream.events.cleared", { when: app.format.clock(alert.cleared_s) });
     return this.#row(alert.at_s, "warning", alert.rule, `${roleName(app, role)} · ${app.format.percent(alert.posterior)} · ${state}`, alert.severity === "critical" ? "alert" : "warning");
   }
 

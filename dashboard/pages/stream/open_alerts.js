@@ -51,7 +51,7 @@ export class OpenAlerts {
       "div",
       { class: `notice ${alert.severity === "critical" ? "error" : ""}` },
       icon("warning"),
-      h("span", { class: "open-alert-text" }, h("strong", {}, alert.rule), ` · ${roleName(app, alert.role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(raised_s) }, app.format.clock(raised_s)), alert.cleared_at === null && ` · ${app.t("common.holds")}`),
+      h("span", { class: "open-alert-text" }, h("strong", {}, alert.rule), ` · ${roleName(app, alert.role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(raised_s) }, app.format.clock(raised_s)), alert.cleared_at === null && ` · ${app.t("common.active")}`),
       h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
     );
   }

@@ -20,7 +20,6 @@ export default {
   "wall.empty_text": "一有音频传入，情绪就会显示在这里：每个音频流一个卡片，最需要关注的排在前面。",
   "wall.use_microphone": "使用本机麦克风",
   "wall.play_sample": "播放示例通话",
-  "wall.sample_started": "示例通话已开始。",
   "wall.or_command": "或在终端中运行",
   "wall.announce": "警报：{rule}，{name}",
 };
