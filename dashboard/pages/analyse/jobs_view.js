@@ -23,7 +23,10 @@ export function JobList({ app, jobs }) {
 function JobRow({ app, jobs, job }) {
   const { t } = app;
   const isSelected = job.key === jobs.selected;
-  const [key, iconName, end] = isBusy(job) ? ["analyse.cancel", "close", () => jobs.cancel(job)] : ["analyse.remove", "trash", () => remove(app, jobs, job)];
+  const { name } = job;
+  const [label, title, iconName, end] = isBusy(job)
+    ? [t("analyse.cancel", { name }), t("analyse.cancel.short"), "close", () => jobs.cancel(job)]
+    : [t("analyse.remove", { name }), t("analyse.remove.short"), "trash", () => remove(app, jobs, job)];
   return h(
     "li",
     { class: `job card ${isSelected ? "selected" : ""}`, "data-state": job.state, "data-testid": "job", "data-name": job.name, "data-id": job.id ?? "" },
@@ -34,7 +37,7 @@ function JobRow({ app, jobs, job }) {
       h("span", { class: "job-detail" }, detail(app, job)),
       isBusy(job) && h("progress", { max: 1, value: job.state === "running" || job.state === "uploading" ? job.progress : 0, "aria-label": t(`analyse.state.${job.state}`) }),
     ),
-    h("button", { class: "button quiet icon-only", type: "button", "aria-label": t(key, { name: job.name }), title: t(`${key}.short`), onclick: () => void trying(app, end) }, icon(iconName)),
+    h("button", { class: "button quiet icon-only", type: "button", "aria-label": label, title, onclick: () => void trying(app, end) }, icon(iconName)),
   );
 }
 
