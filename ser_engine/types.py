@@ -39,6 +39,11 @@ class Window:
     start_sample: int = 0
     stream_key: str | None = None
 
+    @property
+    def end_sample(self) -> int:
+        """End on its stream's clock, not included."""
+        return self.start_sample + len(self.samples)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowResult:

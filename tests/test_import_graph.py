@@ -221,7 +221,10 @@ def test_a_wrong_direction_is_found(module: str, source: str):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("emotion_monitor.serve", "import dashboard, mic_client, ser_engine, stream_server"),
+        (
+            "emotion_monitor.serve",
+            "import dashboard, mic_client, ser_engine, stream_server",
+        ),
         ("mic_client.sender", "from stream_server.wire import native"),
         ("mic_client.sender", "from ser_engine.schema import Point"),
         ("stream_server.wire.native", "from ser_engine import schema"),

@@ -1,7 +1,4 @@
-"""Every stream that runs: how many there may be, who may take one up again, and until when.
-
-How a stream begins: an engine is lent, the session is made, the runner begins.
-"""
+"""Every stream that runs: how it begins, how many there may be, who may resume it, until when."""
 
 from __future__ import annotations
 
@@ -84,12 +81,12 @@ class StreamFactory:
                 self._config.alerts.rules, stream_id, engine.info.labels.names
             )
             return StreamRunner(
-                session,
-                lease,
-                evaluator,
-                self._metrics,
-                self._publish,
-                self._config.limits,
+                session=session,
+                lease=lease,
+                evaluator=evaluator,
+                metrics=self._metrics,
+                publish=self._publish,
+                limits=self._config.limits,
                 recording=recording,
                 now=self._now,
             )

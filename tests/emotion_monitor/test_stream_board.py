@@ -4,7 +4,14 @@ from typing import Any
 
 from rich.console import Console
 
-from emotion_monitor.stream_view import ChannelBoard, Span, StreamBoard, level_bar, strip, view
+from emotion_monitor.commands.stream_view import (
+    ChannelBoard,
+    Span,
+    StreamBoard,
+    level_bar,
+    strip,
+    view,
+)
 from mic_client.stream_client import ConnectionLost
 from ser_engine.schema import ChannelSummary, GapReason, ModelNotice
 from stream_server.wire.messages import Error, Heartbeat, Limits, Ready

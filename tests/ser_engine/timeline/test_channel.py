@@ -22,7 +22,7 @@ from tests.ser_engine.timeline.streams import (
     make_audio,
     make_stream,
     points,
-    scored_cells,
+    scored_slots,
     segments,
 )
 from tests.support.fake_engine import FakeEngine, logits_of_audio, logits_of_position
@@ -65,7 +65,7 @@ def test_every_sample_is_accounted_for_once(length: int, start: int) -> None:
     assert_tiles(events, length)
     assert stream.accounted_samples == stream.clock_samples == length
     speech = [c * 320 for c in range(num_frames(length)) if audio[c * 320 : c * 320 + 320].any()]
-    assert scored_cells(events) == speech
+    assert scored_slots(events) == speech
 
 
 @pytest.mark.parametrize("hop", [160, 320])
@@ -80,7 +80,7 @@ def test_joined_frames_equal_those_of_one_long_window(hop: int) -> None:
     if hop == 160:  # 20 ms hold two frames
         logits[1:] = (logits[:-1] + logits[1:]) / 2
     np.testing.assert_allclose(joined, softmax(logits), rtol=0, atol=5.1e-7)
-    assert scored_cells(events) == list(range(0, len(frames) * hop, hop))
+    assert scored_slots(events) == list(range(0, len(frames) * hop, hop))
 
 
 _WHOLE = 100_000
@@ -258,23 +258,12 @@ def test_bad_audio_is_refused_whole(bad: FloatArray) -> None:
     assert stream.clock_samples == 0
 
 
-def test_reset_begins_anew() -> None:
-    stream = make_stream()
-    first = drive(stream, [AUDIO])
-    with pytest.raises(RuntimeError):
-        stream.push(AUDIO)
-    stream.reset()
-    stream.push(AUDIO[:7777])
-    stream.reset()
-    assert drive(stream, [AUDIO]) == first
-
-
 def test_close_is_final_and_may_be_repeated() -> None:
     stream = make_stream()
     stream.push(AUDIO[4000:8000])
     events = stream.close("discarded")
     assert gap_spans(events) == [(0, 4000, "discarded")]
     assert stream.close() == []
-    for call in (stream.flush, stream.finish):
-        with pytest.raises(RuntimeError):
+    for call in (stream.flush, stream.finish, lambda: stream.push(AUDIO)):
+        with pytest.raises(RuntimeError, match="already finished"):
             call()

@@ -129,13 +129,6 @@ def test_extend_moves_the_end_of_what_is_open() -> None:
     assert builder.finish() == []
 
 
-def test_reset_forgets_what_is_open() -> None:
-    builder = SegmentBuilder(NAMES)
-    builder.gap(0, HOP, "silence")
-    builder.reset()
-    assert builder.finish() == []
-
-
 @given(st.text("ab.!", max_size=200), st.integers(0, 5))
 def test_final_events_tile_and_announcements_come_true(cells: str, dwell_cells: int) -> None:
     # Doubled so that announcements, due at 50 cells, occur.

@@ -60,10 +60,10 @@ def test_a_stereo_file(
     for start in range(0, len(data), message_bytes):
         session.receive(data[start : start + message_bytes])
         while session.has_backlog:
-            for each in session.advance():
-                session.answer(each, engine.step([each.window])[0])
-    for each in session.finish():
-        session.answer(each, engine.step([each.window])[0])
+            for channel, window in session.advance():
+                session.answer(channel, window, engine.step([window])[0])
+    for channel, window in session.finish():
+        session.answer(channel, window, engine.step([window])[0])
     session.close("stopped", at=0.0)
     results = session.take_results()
 

@@ -1,20 +1,29 @@
-"""How ``emotion-monitor stream`` shows a running stream to people.
+"""What ``emotion-monitor stream`` prints: a live view on a terminal, else lines of text, or JSON.
 
-What is known of a running stream: state for the live view, without a terminal.
+:class:`StreamBoard` is the state, without a terminal; :func:`view` draws it; an :class:`Output`
+decides what is written when.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import itertools
+import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
 
-from rich.console import Group, RenderableType
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from emotion_monitor.palette import COLOURS
-from mic_client.microphone import SILENT_DBFS
+from mic_client.sources import SILENT_DBFS
 from mic_client.stream_client import ClientEvent, ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Alert, Gap, Point, Segment, Summary, Warning
@@ -185,7 +194,7 @@ _GAP_CELLS = {
     "lost": "╌",
 }
 _QUIET_GAPS = ("silence", "too_short")
-"""Gaps that are how speech is; the others are worth a word."""
+"""Ordinary pauses in speech: dimmed, and given no line of text. The other gaps mean a loss."""
 
 
 def view(board: StreamBoard) -> RenderableType:
@@ -344,3 +353,159 @@ def _foot(board: StreamBoard) -> Text:
     if beat.effective_step_ms > 1.5 * step_ms > 0:
         text += f"   the server is overloaded: a step of {beat.effective_step_ms / 1000:.1f} s"
     return Text(text, style="dim")
+
+
+_REFRESH_S = 0.125
+
+
+class Output(Protocol):
+    """Says what the client yields. The board has taken it already."""
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End."""
+        ...
+
+    def say(self, event: ClientEvent) -> None:
+        """Say one message."""
+        ...
+
+    def say_stopping(self) -> None:
+        """Say that the stream is being ended."""
+        ...
+
+
+class _Plain:
+    """An output with nothing to begin or end."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    def say_stopping(self) -> None:
+        """On standard error, where it is in nobody's way."""
+        print("emotion-monitor: stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+
+class JsonOutput(_Plain):
+    """One JSON object a line, as the server sent it."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+        # JSON is UTF-8, whatever the locale says.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+
+    def say(self, event: ClientEvent) -> None:
+        """Print it at once, whole."""
+        print(self._encoder.encode(event).decode(), flush=True)
+
+
+class LineOutput(_Plain):
+    """A line for each segment that is over, each gap that is no silence, and each alert."""
+
+    def __init__(self, board: StreamBoard) -> None:
+        self._board = board
+
+    def say(self, event: ClientEvent) -> None:
+        """Print it, if it is worth a line."""
+        line = self._line(event)
+        if line is not None:
+            print(line, flush=True)
+        note = self._note(event)
+        if note is not None:
+            print(f"emotion-monitor: {note}", file=sys.stderr, flush=True)
+
+    def _line(self, event: ClientEvent) -> str | None:
+        match event:
+            case Segment(final=True):
+                return f"{self._span(event)}  {event.label:<10}{event.confidence:>4.0%}"
+            case Gap(final=True) if event.reason not in _QUIET_GAPS:
+                return f"{self._span(event)}  gap: {event.reason}"
+            case Alert():
+                at = clock(event.at_s + self._board.start_s)
+                return (
+                    f"{at:>8}  {event.role}  alert {event.state}: {event.rule} ({event.severity})"
+                )
+            case Summary():
+                heard = clock(event.duration_s + self._board.start_s)
+                return f"{heard:>8}  end of stream: {event.reason}, {event.alerts} alerts"
+            case _:
+                return None
+
+    def _note(self, event: ClientEvent) -> str | None:
+        match event:
+            case Ready(resumed=True):
+                return "connected again, the stream goes on"
+            case Ready():
+                model = event.model
+                return f"model: {model.name}; {model.notice or model.licence}"
+            case ConnectionLost():
+                return f"{event.reason}; trying again in {event.retry_in_s:.1f} s"
+            case Warning():
+                return event.message
+            case Error(close_code=None):
+                return f"{event.message}. {event.remedy}"
+            case _:
+                return None
+
+    def _span(self, event: Segment | Gap) -> str:
+        start_s = self._board.start_s
+        start, end = clock(event.start_s + start_s), clock(event.end_s + start_s)
+        return f"{start:>8} {end:>8}  {event.role}"
+
+
+class LiveOutput:
+    """The board, drawn again eight times a second."""
+
+    def __init__(self, board: StreamBoard) -> None:
+        self._board = board
+        # Drawn by the event loop: a thread of its own would read a board that changes.
+        self._live = Live(console=Console(), auto_refresh=False, transient=False)
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to draw."""
+        self._live.start()
+        self._refreshing = asyncio.create_task(self._refresh())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the last picture and give the terminal back."""
+        assert self._refreshing is not None
+        self._refreshing.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._refreshing
+        self._live.update(view(self._board))
+        self._live.stop()
+
+    def say(self, event: ClientEvent) -> None:
+        """Nothing: the board shows it."""
+
+    def say_stopping(self) -> None:
+        """Nothing: the board shows it."""
+
+    async def _refresh(self) -> None:
+        while True:
+            self._live.update(view(self._board), refresh=True)
+            await asyncio.sleep(_REFRESH_S)

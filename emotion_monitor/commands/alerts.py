@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from emotion_monitor.context import settings_of
+from emotion_monitor.commands.options import settings_of
 from emotion_monitor.settings import Settings, load_settings, read_config_file
 from ser_engine.errors import ConfigError
 from stream_server.alerts.rules import AlertRule

@@ -17,8 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from emotion_monitor.engine import note, printable
-from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
+from emotion_monitor.commands.options import note, printable
 from emotion_monitor.palette import COLOURS
 from ser_engine.config import EngineConfig
 from ser_engine.files import (
@@ -30,6 +29,7 @@ from ser_engine.files import (
     StreamResult,
     UtteranceResult,
 )
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.folders import whole_file
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.search import find_recordings

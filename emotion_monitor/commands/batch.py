@@ -1,7 +1,4 @@
-"""``emotion-monitor analyze … --out``.
-
-How a batch shows how far it is.
-"""
+"""``emotion-monitor analyze … --out``: many recordings, one folder of results."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emotion_monitor.batch.manifest import Manifest
 from emotion_monitor.batch.run import Batch, Format, Tally, place_all, write_tables
-from emotion_monitor.engine import note, printable
-from emotion_monitor.file_analyser import FileAnalyser
+from emotion_monitor.commands.options import note, printable
 from ser_engine.config import EngineConfig
 from ser_engine.files import AnalysisOptions, Engine
+from ser_engine.files.analyser import FileAnalyser
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.search import find_recordings
 

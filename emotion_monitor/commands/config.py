@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from emotion_monitor.context import settings_of
+from emotion_monitor.commands.options import settings_of
 
 
 def config(

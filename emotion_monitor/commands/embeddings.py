@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_monitor.context import NoCacheOption
-from emotion_monitor.engine import engine_config, load_engine, note
+from emotion_monitor.commands.options import NoCacheOption, engine_config, load_engine, note
 
 if TYPE_CHECKING:
     from ser_engine.files.embeddings import Embedding

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion_monitor.bounded_file import BoundedFile
 from ser_engine.errors import AudioError
 from ser_engine.files.audio import AudioFile, read_audio
+from ser_engine.files.bounded_file import BoundedFile
 
 
 def write(path: Path, seconds: float = 40.0, channels: int = 2) -> Path:

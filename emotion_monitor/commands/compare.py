@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_monitor.context import AssignmentsOption, ModelOption
-from emotion_monitor.engine import engine_config, note
+from emotion_monitor.commands.options import AssignmentsOption, ModelOption, engine_config, note
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotion_monitor.context import AssignmentsOption, ModelOption, NoCacheOption
-from emotion_monitor.engine import engine_config, load_engine
+from emotion_monitor.commands.options import (
+    AssignmentsOption,
+    ModelOption,
+    NoCacheOption,
+    engine_config,
+    load_engine,
+)
 
 if TYPE_CHECKING:
     from emotion_monitor.batch.run import Format
@@ -107,7 +112,7 @@ def analyze(
     config = engine_config(context, assignments, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     if dated:
-        from emotion_monitor.analyze_dated import analyze_dated
+        from emotion_monitor.commands.analyze_dated import analyze_dated
 
         options = _with_embeddings(options, has_embeddings or options.granularity == "frame")
         engine = load_engine(config)
@@ -115,7 +120,7 @@ def analyze(
             engine, config, options, names, recursive, out or Path(), use_cache=not no_cache
         )
     elif out is not None:
-        from emotion_monitor.batch.command import analyze_batch
+        from emotion_monitor.commands.batch import analyze_batch
 
         wanted = _formats(formats, has_embeddings)
         options = _with_embeddings(options, "npy" in wanted)
@@ -131,7 +136,7 @@ def analyze(
             use_cache=not no_cache,
         )
     else:
-        from emotion_monitor.analyze_print import analyze_print
+        from emotion_monitor.commands.analyze_print import analyze_print
 
         options = _with_embeddings(options, embeddings is not None)
         is_fine = analyze_print(

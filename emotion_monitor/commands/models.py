@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotion_monitor.context import ModelOption, settings_of
+from emotion_monitor.commands.options import ModelOption, settings_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from emotion_monitor.engine import note
-from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
+from emotion_monitor.commands.options import note
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
 from ser_engine.files import AnalysisOptions, Engine, FileAnalysis
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.folders import write_result_folder
 from ser_engine.files.search import find_recordings
 
