@@ -1,4 +1,4 @@
-"""What became of a call's packets."""
+"""Counts of a call's packets: received, lost, late, reordered; drift and slips."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class ChannelTrack:
     @property
     def lost_share(self) -> float:
         """Share of the packets sent that never came or came too late, 0 to 1."""
+        # Sent are those that came once and those that never came; late ones are among the former.
         return (self.lost + self.late) / max(self.packets - self.duplicate + self.lost, 1)
 
 

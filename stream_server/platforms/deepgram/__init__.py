@@ -79,14 +79,14 @@ class DeepgramRoute:
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error in Deepgram's form."""
-        told = f"{error}. {remedy_of(error.code, error.kind.remedy)}"
+        text = f"{error}. {remedy_of(error.code, error.kind.remedy)}"
         request_id = str(uuid.uuid4())
         status = error.kind.http_status
-        body = {"err_code": http_error_code(status), "err_msg": told, "request_id": request_id}
+        body = {"err_code": http_error_code(status), "err_msg": text, "request_id": request_id}
         headers = {
             "Content-Type": "application/json",
             # A header takes one line of ASCII.
-            "dg-error": told.encode("ascii", "backslashreplace").decode(),
+            "dg-error": text.encode("ascii", "backslashreplace").decode(),
             "dg-request-id": request_id,
             **retry_after(error),
         }

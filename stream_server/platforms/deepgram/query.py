@@ -1,4 +1,4 @@
-"""What a client asks for in the query of ``/v1/listen``."""
+"""The query of ``/v1/listen``, checked."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _MAX_UTTERANCE_END_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class ListenQuery:
-    """A query that holds together.
+    """A checked query.
 
     Attributes:
         encoding: as the native protocol calls it; None: a WAV header begins the audio and says
             what it is.
         sample_rate_hz: of the audio; None with ``encoding``.
         num_channels: None: not said, or the WAV header says it.
-        interim_results: tell of a stretch while it goes on, too.
-        vad_events: tell where speech begins.
-        utterance_end_ms: silence after which the end of an utterance is told; 0: it is not.
-        gaps: tell of final gaps, too: ours, not Deepgram's.
+        interim_results: also report a span while it lasts.
+        vad_events: report where speech begins.
+        utterance_end_ms: silence after which the end of an utterance is reported; 0: never.
+        gaps: also report final gaps: ours, not Deepgram's.
         transcript: put the label into the transcript: ours, for clients that show nothing else.
         live: False: a recording, sent as fast as it is taken: ours.
         roles: one a channel; empty: not said.
@@ -118,7 +118,8 @@ class ListenQuery:
     ) -> StreamSpec:
         """Return the stream this asks for.
 
-        Channels are always analysed apart: the emotion of a mixture of two people is nobody's.
+        Channels are always analysed apart, whatever ``multichannel`` says: a mixture of two people
+        has no emotion.
 
         Args:
             default_roles: of a call's two sides, where the query names none.
@@ -175,7 +176,7 @@ def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _encoding(values: dict[str, str]) -> tuple[str | None, int | None]:
     asked = values.get("encoding")
     if asked is None:
-        # Deepgram's rule: whoever sends a container names neither.
+        # Deepgram's rule: a client that sends a container names neither.
         return None, None
     encoding = _ENCODINGS.get(asked)
     if encoding is None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.authenticators import signed_urls
+from stream_server.platforms.authenticators import SeenNonces, signed_urls
 
 PUBLIC = "wss://monitor.example.org"
 
@@ -44,3 +44,14 @@ def test_only_schemes_that_are_as_secure_as_the_public_url(public: str, schemes:
 @given(st.text(), st.text())
 def test_whatever_a_client_says_it_stays_a_few(host: str, target: str):
     assert 1 <= len(signed_urls("", host, target, ["wss", "https", "ws", "http"])) <= 24
+
+
+def test_a_nonce_is_new_once():
+    seen = SeenNonces()
+    assert [seen.is_new(nonce) for nonce in "abab"] == [True, True, False, False]
+
+
+def test_the_oldest_nonces_are_forgotten():
+    seen = SeenNonces(capacity=2)
+    assert all(seen.is_new(nonce) for nonce in "abc")
+    assert [seen.is_new(nonce) for nonce in "bca"] == [False, False, True]

@@ -228,7 +228,7 @@ async def test_cuts_neither_leave_speech_out_nor_tell_it_twice(shared_data: Path
         assert all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(told))
         segments = [(s.start_s, s.end_s) for s in timeline.segments if s.channel == channel]
         missing = speech_of(segments) - speech_of(told)
-        # What is left of a stretch after a cut is not told of when it is shorter than 45 ms.
+        # The rest of a span after a cut is not reported if it is shorter than 45 ms.
         assert len(missing) <= 4 * len(segments)
         assert speech_of(told) <= speech_of(segments)
 

@@ -140,7 +140,7 @@ def test_a_start_without_a_format_is_refused(text: str):
 
 
 def test_audio_does_not_come_first():
-    with pytest.raises(ProtocolError, match="expected MEDIA_START first") as caught:
+    with pytest.raises(ProtocolError, match="before MEDIA_START") as caught:
         ChanWebSocketDialect("customer").receive(b"\xff" * 160)
     assert caught.value.code is ErrorCode.NOT_STARTED
 
