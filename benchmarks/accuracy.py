@@ -39,9 +39,9 @@ from benchmarks.accuracy_metrics import (
 from benchmarks.report import Report, argument_parser
 from benchmarks.transitions import draw_transitions, play
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
-from ser_engine.models.compact.shipped import COMPACT_NAME
+from ser_engine.models.compact.model import COMPACT
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 from training.augment import telephone
@@ -60,7 +60,7 @@ Logits = npt.NDArray[np.float64]
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argument_parser(__doc__ or "")
-    made.add_argument("--model", default=COMPACT_NAME, help="as model.name of config.yaml")
+    made.add_argument("--model", default=COMPACT.name, help="as model.name of config.yaml")
     made.add_argument("--runtime", default="auto", help="as model.runtime of config.yaml")
     made.add_argument("--models-dir", default=ModelConfig().models_dir, help="as model.models_dir")
     made.add_argument("--data", type=Path, default=data_dir(), help="folder of recordings")
@@ -105,11 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows.append(row)
         heard, phoned = summary[f"uar_{corpus}"], summary[f"uar_{corpus}_mulaw8k"]
         summary[f"telephone_cost_{corpus}"] = heard - phoned
-        if engine.info.name != COMPACT_NAME:
+        if engine.info.name != COMPACT.name:
             summary[f"uar4_{corpus}_left_out"] = four_class_recall(
                 logits, truth, engine.info.labels.names
             )
-    if engine.info.name == COMPACT_NAME:
+    if engine.info.name == COMPACT.name:
         left_out = json.loads(LEFT_OUT_FILE.read_text(encoding="utf-8"))
         rows.append({"name": "left_out", "of": "networks trained for this", **left_out})
         summary |= {f"uar4_{corpus}_left_out": left_out["uar4"][corpus] for corpus in CORPORA}
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report.finish(given.json)
 
 
-def score(engine: Engine, audio: Sequence[FloatArray]) -> Logits:
+def score(engine: Core, audio: Sequence[FloatArray]) -> Logits:
     """Return the pooled logits (clips, classes) of whole clips, each a window of its own."""
     pooled = []
     for samples in audio:
@@ -154,7 +154,7 @@ def _of_corpus(clips: Sequence[Clip], corpus: str, quick: bool) -> list[Clip]:
 
 
 def _windows_of_2_s(
-    engine: Engine, audio: Sequence[FloatArray], truth: Sequence[str]
+    engine: Core, audio: Sequence[FloatArray], truth: Sequence[str]
 ) -> tuple[Logits, list[str]]:
     """Score windows of 2 s, one a second; a shorter clip is one window."""
     windows, of_window = [], []
@@ -184,7 +184,7 @@ def _row(name: str, logits: Logits, truth: Sequence[str], names: Sequence[str]) 
 
 
 def _transitions(
-    engine: Engine,
+    engine: Core,
     clips: Sequence[Clip],
     count: int,
     config: EngineConfig,
@@ -213,7 +213,7 @@ def _transitions(
     return rows
 
 
-def _window_ms(engine: Engine, count: int) -> float:
+def _window_ms(engine: Core, count: int) -> float:
     """Return the median processor time: with one thread, the time on a core of one's own."""
     rng = np.random.default_rng(0)
     samples = (rng.standard_normal(4 * _SECOND) * 0.05).astype(np.float32)

@@ -25,7 +25,7 @@ from emotion_monitor.pool_analyser import PoolAnalyser
 from emotion_monitor.settings import Settings
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from mic_client.audio_file import SAMPLE_CALL_ROLES
-from ser_engine.models.find import inventory
+from ser_engine.models.registry import inventory
 from ser_engine.schema import LabelName
 from stream_server.access import AccessConfig
 from stream_server.engines.status import EngineStatus, PoolStatus

@@ -127,7 +127,11 @@ class Server:
                 num_failed=lambda: recordings.num_failed,
             )
         factory = StreamFactory(
-            self.engines, config, self.metrics, self._publish, recordings=self.recordings
+            engines=self.engines,
+            config=config,
+            metrics=self.metrics,
+            publish=self._publish,
+            recordings=self.recordings,
         )
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(

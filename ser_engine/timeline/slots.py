@@ -160,6 +160,7 @@ class Run:
 
     def account(self, limit: int) -> bytes:
         """Account for the slots before ``limit``; return their states."""
+        # The bytearray holds only what is open, so a stream of hours takes no more memory.
         count = limit - self.accounted
         states = bytes(self.slots[:count])
         del self.slots[:count]
@@ -170,6 +171,7 @@ class Run:
         """Make the slots before ``limit`` due; return the window they need, if any."""
         previous = self.horizon
         if limit <= previous:
+            # A flush went as far already, or the run is shorter than a frame.
             return None
         self.horizon = limit
         # Speech of a window that was given up is asked for again with the next one.
@@ -231,6 +233,7 @@ class Slots:
             before.gap_samples += gap_samples
             run.origin += gap_samples
             return
+        # It stays until its windows are answered: what follows the gap waits for that.
         run.closed, run.gap_reason, run.gap_samples = True, reason, gap_samples
         self._runs.append(self._run_from(run.end_sample + gap_samples))
 
@@ -250,6 +253,7 @@ class Slots:
             if run is holder:
                 break
             run.pending.clear()
+        # The same span may be pending twice: find() returns the older one, which is kept.
         due = holder.find(window)
         while holder.pending[0] is not due:
             holder.pending.popleft()
@@ -285,10 +289,12 @@ class Slots:
             # Speech that lies before any window to come will not be scored for certain.
             out_of_reach = run.horizon if run.closed else run.window_start // self._hop
             yield from self._unscored(run, min(out_of_reach, run.horizon), of_speech)
+            # With speech, silence waits too: the window that scores the speech accounts for both.
             if not run.has_speech(run.accounted, run.horizon):
                 yield from self._unscored(run, run.horizon, of_speech)
             if not run.closed:
                 return
+            # Up to 399 samples are left: the last frame read them, or there is no frame at all.
             if run.complete_slots:
                 yield run.accounted_sample, run.end_sample, None
             elif run.heard:
@@ -361,6 +367,7 @@ def join(
         if reason is not None:
             reasons.append(reason)
         elif row < 0:
+            # Windows were given up until none reached back to this slot.
             reasons.append("overload")
         elif not (row - skipped < len(usable) and usable[row - skipped]):
             reasons.append("error")

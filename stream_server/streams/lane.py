@@ -76,7 +76,7 @@ class LaneStats:
 @dataclass(slots=True)
 class _Waiting:
     window: Window
-    priority: Priority
+    priority: Priority  # as of when it was put: audio that has caught up with time is live again
     since_s: float
 
 
@@ -129,6 +129,7 @@ class Lane:
             window: the next one of this channel.
             patient: give no window up, however long that takes: the audio is ahead of time.
         """
+        # Waiting here is what holds the reader back, and with it the client, by TCP.
         while not self._make_room(window, patient=patient):
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -146,7 +147,7 @@ class Lane:
             await self._moved.wait()
 
     async def aclose(self) -> None:
-        """Drop what waits and what runs."""
+        """Drop the windows that wait or run; the session gives them up when it is closed."""
         self._waiting.clear()
         if self._running is not None:
             self._running.cancel()
@@ -157,6 +158,7 @@ class Lane:
             return True
         last = self._waiting[-1].window
         if not supersedes(window, last):
+            # A gap is between them, so the new one cannot score what the last one was for.
             return len(self._waiting) < _MAX_WAITING
         # Only the last one: the ones before it did not give way to it, so a gap follows them.
         gives_way_at_s = self._gives_way_at_s(window, patient=patient)
@@ -169,6 +171,7 @@ class Lane:
     def _gives_way_at_s(self, window: Window, *, patient: bool) -> float | None:
         """Return from when on the last waiting window may be given up; None: never."""
         last = self._waiting[-1]
+        # A recording can wait: every window of it is scored.
         if patient or not supersedes(window, last.window):
             return None
         return last.since_s + self._patience_s
@@ -184,6 +187,7 @@ class Lane:
         try:
             outcome = await self._score(window, priority)
         except EngineDeadError as error:
+            # No window of this stream will be answered: the session makes gaps of them.
             self._waiting.clear()
             self._on_dead(error)
             return
@@ -221,6 +225,7 @@ class Lane:
         except WindowError as error:
             return error
         except (EngineOverloadedError, StreamBusyError):
+            # Not an error of the window: its audio is scored with the next one, or is an overload.
             return None
         except EngineDeadError:
             raise

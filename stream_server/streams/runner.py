@@ -204,6 +204,7 @@ class StreamRunner:
         if self.close_reason is not None:
             return
         self.close_reason = reason
+        # The client's 'stop' is a control message too; it ends the stream instead of being handled.
         self.received_controls += reason == "stopped"
         try:
             # What is not answered in time becomes a gap.
@@ -247,7 +248,7 @@ class StreamRunner:
     def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
         """Warn the client. After the last result nothing can be published."""
         if self.results.is_closed:
-            return
+            return  # The sender may be slow still when the stream has ended.
         self._warn(code, message, channel)
         self._publish()
 
@@ -262,13 +263,14 @@ class StreamRunner:
             # A message may hold minutes: other streams have their turn in between.
             await asyncio.sleep(0)
         if self.session.clock_samples == clock:
-            return
+            return  # It waits for more: nothing can have gone wrong with it yet.
         self._count_audio()
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
             raise ProtocolError(
                 ErrorCode.TOO_LONG,
                 f"got more than {self._limits.max_stream_s:g} s of audio, the limit of a stream",
             )
+        # One of them is enough for a client: the others are of the same message.
         if errors := self.session.take_errors():
             raise errors[0]
 
@@ -280,6 +282,7 @@ class StreamRunner:
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
         if not windows:
             return
+        # Asked once for all windows, or channels of one boundary could be treated differently.
         received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
         patient = self._pace.can_wait(received_s, now_s)
         for channel, window in windows:
@@ -306,6 +309,7 @@ class StreamRunner:
 
     def _publish(self) -> None:
         """Publish what is due, and the alerts it raises."""
+        # A loop, for the alerts that points raise are results themselves.
         while results := self.session.take_results():
             for result in results:
                 self.results.append(result)
@@ -329,6 +333,7 @@ class StreamRunner:
             self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
             self._publish()
         finally:
+            # Whatever failed above: the client must not wait, and the engine must be given back.
             self.results.close()
             for channel in self._lanes:
                 self._lease.engine.forget(stream_key(self.session.stream_id, channel))
@@ -337,6 +342,7 @@ class StreamRunner:
                 self._recording.close()
 
     def _engine_died(self, error: EngineDeadError) -> None:
+        # Called in a lane's task: the client's next request raises it, where it can be answered.
         self._dead = error
 
     def _check_engine(self) -> None:

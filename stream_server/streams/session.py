@@ -111,6 +111,7 @@ class _Channel:
 
     def is_accounted(self, sample: int) -> bool:
         """Whether all frames before ``sample`` are published that were complete there."""
+        # A frame reads 400 samples: the last slots before a mark are complete only after it.
         return self.stream.accounted_samples + RECEPTIVE_FIELD_SAMPLES > sample
 
     def close(self, reason: GapReason) -> ChannelSummary:
@@ -199,6 +200,7 @@ class Session:
     @property
     def clock_samples(self) -> int:
         """Stream time up to which audio was processed."""
+        # All channels take the same time.
         return self._channels[self.analysed[0]].stream.clock_samples
 
     @property
@@ -224,12 +226,14 @@ class Session:
             ProtocolError: the stream is paused; nothing is taken.
         """
         self._check_running()
+        # Without its length the pause has no place on the clock, nor has the audio after it.
         if self.is_paused:
             raise _unexpected("got audio while paused, expected 'resume' first")
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
                 self._channels[index].stream.lose(start, end)
         if lost:
+            # Something may fall due earlier now, where a loss begins or ends.
             self._set_wake()
 
     @property
@@ -297,6 +301,7 @@ class Session:
         if not self.is_paused:
             raise _unexpected("got 'resume' without a pause, expected 'pause' first")
         windows = self._gap("paused", num_source_samples)
+        # The client of a measured pause counts on as if there had been none, the clock does not.
         if not is_counted:
             self._uncounted_ticks += num_source_samples
         self.is_paused = False
@@ -408,6 +413,7 @@ class Session:
             return
         if not self._is_finished:
             self.finish()
+        # From here on marks and flushes are due wherever they are: nothing more comes before them.
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
         summaries = tuple([each.close(gap) for each in self._channels.values()])
@@ -430,6 +436,7 @@ class Session:
 
     def _set_wake(self) -> None:
         """Compute how much has to be buffered until there is something to do."""
+        # Cached, for every message of 20 ms is compared with it and most of them only wait.
         lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
         due_sample = self.clock_samples + self._until_due()
         to_due = self._intake.to_source(due_sample + lag) - self._intake.read_ticks
@@ -444,6 +451,8 @@ class Session:
         if isinstance(item, NoAudio):
             windows += self._pass_time(item)
             return True
+        # All channels up to the same sample, the least that makes one of them due: so results come
+        # in the same order however the audio was split.
         until_due = self._until_due()
         if item.shape[1] > until_due:
             self._items.appendleft(item[:, until_due:])

@@ -63,10 +63,10 @@ def test_an_event_is_one_line() -> None:
 
 def test_what_libraries_log_looks_the_same() -> None:
     stream = configured()
-    logging.getLogger("ser_engine.models.find").warning("model %s is passed over", "x")
+    logging.getLogger("ser_engine.models.registry").warning("model %s is passed over", "x")
     (line,) = lines(stream)
     assert (line["event"], line["level"]) == ("model x is passed over", "warning")
-    assert line["logger"] == "ser_engine.models.find"
+    assert line["logger"] == "ser_engine.models.registry"
 
 
 def test_loggers_made_before_are_configured_too() -> None:

@@ -114,7 +114,9 @@ class Lab:
         self.metrics = Metrics()
         self.published: list[Result] = []
         self.refused: list[str] = []
-        factory = StreamFactory(engine, config, self.metrics, self.published.append)
+        factory = StreamFactory(
+            engines=engine, config=config, metrics=self.metrics, publish=self.published.append
+        )
         self.registry = StreamRegistry(config.limits, factory)
         access = Access(config.access, config.listen, config.telephony.public_url)
         known = make_routes(config.telephony, access, self.registry.check_capacity)

@@ -24,15 +24,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ser_engine.models.emotion2vec.network import NORM_EPS, Emotion2vec, StridedConv
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
+
+NORM_EPS = 1e-5
+"""Epsilon of the window's normalisation, and of the LayerNorm behind the first convolution."""
 
 _FLOOR = NORM_EPS**0.5
 """Size of an activation that the next LayerNorm's epsilon hides; relative changes of less than
 this do not count."""
-
-_POSITIONS_A_FRAME = 64
-_POSITIONS_A_FIELD = 79
-"""First-layer outputs between frames, and within the 400 samples of one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,32 +66,39 @@ class FirstLayer:
     stride: int
     quadratic: Tensor
 
+    @classmethod
+    def of_taps(cls, taps: Tensor, stride: int) -> FirstLayer:
+        """Read it off the convolution's weights (kernel, channels)."""
+        wide = taps.double()
+        centred = wide - wide.mean(dim=1, keepdim=True)
+        return cls(taps.shape[0], stride, centred @ centred.T / taps.shape[1])
+
+    @property
+    def outputs_a_hop(self) -> int:
+        """Outputs from the first of one frame to the first of the next."""
+        return HOP_SAMPLES // self.stride
+
+    @property
+    def outputs_a_frame(self) -> int:
+        """Outputs that the 400 samples of one frame have."""
+        return (RECEPTIVE_FIELD_SAMPLES - self.kernel) // self.stride + 1
+
     def to(self, device: torch.device) -> FirstLayer:
         """Return the same on another device."""
         return FirstLayer(self.kernel, self.stride, self.quadratic.to(device))
 
 
-def first_layer(model: Emotion2vec) -> FirstLayer:
-    """Read :class:`FirstLayer` off a network."""
-    conv = model.local.convs[0]
-    assert isinstance(conv, StridedConv)
-    taps = torch.cat([conv.inner, conv.outer]).double()  # (kernel, channels)
-    centred = taps - taps.mean(dim=1, keepdim=True)
-    return FirstLayer(taps.shape[0], conv.stride, centred @ centred.T / taps.shape[1])
-
-
-def normalisation_of(samples: Tensor, normalize: bool = True) -> Normalisation:
-    """Return the normalisation the network expects for windows (..., samples): (...,).
-
-    Args:
-        samples: the windows, raw.
-        normalize: False for a network that takes samples as they are.
-    """
-    if not normalize:
-        one = torch.ones(samples.shape[:-1], dtype=torch.float64, device=samples.device)
-        return Normalisation(torch.zeros_like(one), one)
+def normalisation_of(samples: Tensor) -> Normalisation:
+    """Return the normalisation emotion2vec expects for windows (..., samples): (...,)."""
+    # In double precision: float32 sums over a window are off by more than the parity of 1e-4.
     variance, mean = torch.var_mean(samples.double(), dim=-1, correction=0)
     return Normalisation(mean, torch.rsqrt(variance + NORM_EPS))
+
+
+def as_they_are(samples: Tensor) -> Normalisation:
+    """Return the normalisation that changes nothing, for windows (..., samples)."""
+    scale = torch.ones(samples.shape[:-1], dtype=torch.float64, device=samples.device)
+    return Normalisation(torch.zeros_like(scale), scale)
 
 
 def deviation(
@@ -111,13 +117,15 @@ def deviation(
     """
     frames = used.mean.shape[0]
     fields = samples.double().unfold(0, layer.kernel, layer.stride)
-    fields = fields[: (frames - 1) * _POSITIONS_A_FRAME + _POSITIONS_A_FIELD]
+    size, step = layer.outputs_a_frame, layer.outputs_a_hop
+    fields = fields[: (frames - 1) * step + size]
     weighted = fields @ layer.quadratic
-    xqx = (weighted * fields).sum(dim=1).unfold(0, _POSITIONS_A_FIELD, _POSITIONS_A_FRAME)
-    xq1 = weighted.sum(dim=1).unfold(0, _POSITIONS_A_FIELD, _POSITIONS_A_FRAME)
+    xqx = (weighted * fields).sum(dim=1).unfold(0, size, step)
+    xq1 = weighted.sum(dim=1).unfold(0, size, step)
     q11 = layer.quadratic.sum()
 
     mean, scale = used.mean[:, None], used.scale[:, None]
+    # Both are squares; rounding may leave them a little below zero.
     v_used = (xqx - 2 * mean * xq1 + mean**2 * q11).clamp_min(0)
     v_wanted = (xqx - 2 * wanted.mean * xq1 + wanted.mean**2 * q11).clamp_min(0)
     product = xqx - (mean + wanted.mean) * xq1 + mean * wanted.mean * q11
@@ -125,6 +133,6 @@ def deviation(
     gain_wanted = wanted.scale * torch.rsqrt(wanted.scale**2 * v_wanted + NORM_EPS)
     squared = gain_used**2 * v_used + gain_wanted**2 * v_wanted
     distance = (squared - 2 * gain_used * gain_wanted * product).clamp_min(0).sqrt()
-    size = torch.maximum(gain_used * v_used.sqrt(), gain_wanted * v_wanted.sqrt())
-    relative: Tensor = (distance / (size + _FLOOR)).amax(dim=1)
+    strength = torch.maximum(gain_used * v_used.sqrt(), gain_wanted * v_wanted.sqrt())
+    relative: Tensor = (distance / (strength + _FLOOR)).amax(dim=1)
     return relative

@@ -7,14 +7,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser_engine.core.normalisation import Normalisation, deviation, first_layer, normalisation_of
 from ser_engine.models.emotion2vec.network import Emotion2vec, StridedConv
+from ser_engine.models.normalisation import (
+    FirstLayer,
+    Normalisation,
+    as_they_are,
+    deviation,
+    normalisation_of,
+)
 from tests.support.networks import network, noise
 
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint_dir: Path) -> Emotion2vec:
     return network(tiny_checkpoint_dir)
+
+
+def layer_of(model: Emotion2vec) -> FirstLayer:
+    layer = model.first_layer()
+    assert layer is not None
+    return layer
 
 
 def normalisation(mean: float, scale: float, frames: int | None = None) -> Normalisation:
@@ -41,7 +53,7 @@ def test_a_window_is_normalised_as_funasr_does() -> None:
 
 
 def test_a_network_without_normalisation_takes_samples_as_they_are() -> None:
-    wanted = normalisation_of(torch.from_numpy(noise(8_000)) + 0.3, normalize=False)
+    wanted = as_they_are(torch.from_numpy(noise(8_000)) + 0.3)
 
     assert (float(wanted.mean), float(wanted.scale)) == (0, 1)
 
@@ -53,7 +65,7 @@ def test_deviation_is_the_largest_relative_change_behind_the_first_layer_norm(
     samples = torch.from_numpy(noise(400 + 2 * 320, level=level))
 
     found = deviation(
-        first_layer(model), samples, normalisation(0.01, 3.0, 3), normalisation(0.012, 5.0)
+        layer_of(model), samples, normalisation(0.01, 3.0, 3), normalisation(0.012, 5.0)
     )
 
     before = activations(model, samples, 0.01, 3.0)
@@ -69,7 +81,7 @@ def test_deviation_is_the_largest_relative_change_behind_the_first_layer_norm(
 def test_loud_audio_does_not_show_a_change_of_scale_and_quiet_audio_does(
     model: Emotion2vec,
 ) -> None:
-    layer = first_layer(model)
+    layer = layer_of(model)
     used, wanted = normalisation(0.0, 8.0, 49), normalisation(0.0, 10.0)
 
     loud = deviation(layer, torch.from_numpy(noise(16_000, level=0.1)), used, wanted)
@@ -82,8 +94,6 @@ def test_loud_audio_does_not_show_a_change_of_scale_and_quiet_audio_does(
 def test_nothing_moved_is_no_deviation(model: Emotion2vec) -> None:
     samples = torch.from_numpy(noise(16_000))
 
-    same = deviation(
-        first_layer(model), samples, normalisation(0.1, 7.0, 49), normalisation(0.1, 7.0)
-    )
+    same = deviation(layer_of(model), samples, normalisation(0.1, 7.0, 49), normalisation(0.1, 7.0))
 
     assert same.max() < 1e-6

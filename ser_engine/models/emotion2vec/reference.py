@@ -57,11 +57,11 @@ class FunasrEngine:
         self._bias = head.bias.detach().cpu().numpy()[rows]
 
     def warm_up(self) -> None:
-        """See :meth:`Engine.warm_up`."""
+        """See :meth:`Core.warm_up`."""
         self.step([Window(np.zeros(16_000, dtype=np.float32))])
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """See :meth:`Engine.step`."""
+        """See :meth:`Core.step`."""
         return [window_fault(window) or self._score(window) for window in windows]
 
     def _score(self, window: Window) -> WindowResult:
