@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Annotated
 
-from ser_engine.config import check_choice, check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from ser_engine.schema import Severity
 
@@ -20,14 +20,14 @@ class AlertRule:
     """Emotions to watch; their posteriors are added."""
     roles: tuple[str, ...] = ()
     """Roles to watch; none: every analysed one."""
-    threshold: float = 0.6
-    """Sum of the smoothed posteriors from which on the condition holds, 0 to 1."""
+    threshold: Annotated[float, Range(0, 1)] = 0.6
+    """Sum of the smoothed posteriors from which on the condition holds."""
     clear_threshold: float | None = None
-    """Below this it no longer holds; None: 0.1 less than ``threshold``."""
-    hold_s: float = 6.0
-    """Speech time for which it has to hold before the alert is raised, 0 to 3600 s."""
-    cooldown_s: float = 60.0
-    """Time after the alert was cleared in which it is not raised again, 0 to 86400 s."""
+    """Below this it holds no more; None: 0.1 less than ``threshold``."""
+    hold_s: Annotated[float, Range(0, 3600)] = 6.0
+    """Speech time for which it has to hold before the alert is raised."""
+    cooldown_s: Annotated[float, Range(0, 86_400)] = 60.0
+    """Time after the alert was cleared in which it is not raised again."""
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     webhook: str = ""
@@ -41,15 +41,12 @@ class AlertRule:
             raise ConfigError("a rule of alerts.rules has no name")
         if not self.labels:
             raise ConfigError(f"{where} has no labels; it needs at least one")
-        check_range(f"{where}: threshold", self.threshold, 0, 1)
+        check_fields(self, where)
         if self.clear_threshold is not None and not 0 <= self.clear_threshold <= self.threshold:
             raise ConfigError(
                 f"{where}: clear_threshold {self.clear_threshold} with threshold {self.threshold};"
                 " it must be 0 to the threshold"
             )
-        check_range(f"{where}: hold_s", self.hold_s, 0, 3600)
-        check_range(f"{where}: cooldown_s", self.cooldown_s, 0, 86_400)
-        check_choice(f"{where}: severity", self.severity, get_args(Severity))
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ConfigError(f"{where}: webhook '{self.webhook}' is not an http or https URL")
 
@@ -87,7 +84,11 @@ class AlertsConfig:
     """The rules by which alerts are raised."""
 
     rules: tuple[AlertRule, ...] = field(default_factory=lambda: DEFAULT_RULES)
-    """The rules; an empty list: none."""
+    """The rules. Of each: name; labels, whose posteriors are added; roles (none: every analysed
+    one); threshold from which on it holds, 0 to 1; clear_threshold below which it holds no more
+    (null: 0.1 less); hold_s, seconds of speech it has to hold, 0 to 3600; cooldown_s, seconds after
+    it was cleared, 0 to 86400; severity info, warning or critical; webhook, a URL that alerts are
+    posted to; webhook_secret, which signs what is posted."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]

@@ -54,7 +54,7 @@ else:
         (),
         bases=(*_bases, TelephonySettings),
         frozen=True,
-        namespace={"__doc__": "The whole ``telephony`` group.", "__module__": __name__},
+        namespace={"__doc__": "Telephone platforms that send calls here.", "__module__": __name__},
     )
 
 
