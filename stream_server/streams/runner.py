@@ -24,7 +24,7 @@ from stream_server.recording import Recording
 from stream_server.streams.kept_results import KeptResults
 from stream_server.streams.lane import Lane
 from stream_server.streams.session import ChannelWindow, Session, stream_key
-from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
