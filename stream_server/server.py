@@ -230,10 +230,10 @@ class Server:
     def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
         return MqttPublisher(
-            feeds.mqtt_url,
-            feeds.mqtt_topic,
-            self.bus,
-            self.metrics,
+            url=feeds.mqtt_url,
+            topic=feeds.mqtt_topic,
+            bus=self.bus,
+            metrics=self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
 
