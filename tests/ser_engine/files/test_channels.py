@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def frame_logits(audio: FloatArray, hop: int = 320) -> FloatArray:
 def analyze(
     audio: FloatArray, granularity: Granularity, hop: int = 320, config: EngineConfig = CONFIG
 ) -> Result:
+    config = replace(config, timeline=replace(config.timeline, frame_hop_ms=hop // 16))
     return analyze_channel(FakeEngine(), audio, granularity, config, embeddings=True)
 
 

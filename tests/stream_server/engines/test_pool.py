@@ -19,6 +19,7 @@ from ser_engine.errors import (
     HubUnavailableError,
     RuntimeUnavailableError,
 )
+from ser_engine.models.emotion2vec.model import Emotion2vecModel
 from ser_engine.models.hub import FetchProgress, ProgressCallback
 from stream_server.engines.loading import EngineMaker
 from stream_server.engines.opening import local_engine
@@ -140,7 +141,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def models_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A named model is also looked for where the hubs' clients keep theirs.
-    monkeypatch.setattr("ser_engine.models.registry._places", lambda name, config, clients: [])
+    monkeypatch.setattr(Emotion2vecModel, "places", lambda self, config, clients=(): ())
     return tmp_path
 
 
