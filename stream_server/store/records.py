@@ -9,17 +9,6 @@ import msgspec
 from ser_engine.schema import CloseReason, ModelNotice, Severity
 from stream_server.wire.results import Result, StreamChannel, Summary
 
-__all__ = [
-    "AlertFilter",
-    "AlertRecord",
-    "JobRecord",
-    "JobState",
-    "ResultKind",
-    "StoreStats",
-    "StoredResults",
-    "StreamRecord",
-]
-
 ResultKind = Literal[
     "stream_opened",
     "point",

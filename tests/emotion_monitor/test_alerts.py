@@ -189,7 +189,7 @@ def test_rules_in_a_larger_file(text: str, tmp_path: Path, capsys: Captured):
         ("rules: []\nother: 1", "expected 'rules:'"),
         ("", "got nothing"),
         ("rules:\n  - name: a\n    labels: [angry]\n    holds: 1", "rules.0.holds"),
-        ("rules:\n  - name: a\n    labels: [angry]\n    hold_s: -1", "hold_s -1"),
+        ("rules:\n  - name: a\n    labels: [angry]\n    hold_s: -1", "got -1, expected 0 to 3600"),
         ("rules:\n  - name: a\n    labels: [bored]", "bored in 'a'"),
     ],
 )

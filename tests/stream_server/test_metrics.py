@@ -10,7 +10,7 @@ from ser_engine.core.batcher import BatchingStats
 from stream_server.bus import SubscriberFigures
 from stream_server.engines.status import EngineStatus
 from stream_server.metrics import Metrics
-from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.track import ChannelTrack, TrackStats
 from tests.support.fake_engine import FakeEngine
 
 

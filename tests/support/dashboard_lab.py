@@ -206,7 +206,7 @@ async def serve_dashboard(
     history: History | None = None,
     database: Path | None = None,
     recordings: Path | None = None,
-    static_dir: Path | None = None,
+    root: Path | None = None,
     is_ready: bool = True,
     settings: dict[str, Any] | None = None,
     listen: ListenConfig | None = None,
@@ -221,7 +221,7 @@ async def serve_dashboard(
         history: stands for what is stored, in feeds only.
         database: where a real store is made.
         recordings: where a real recorder writes.
-        static_dir: the pages' files.
+        root: holds the pages' files.
         is_ready: whether there is an engine.
         settings: what ``/config`` shows.
         listen: where the server says it listens.
@@ -313,7 +313,7 @@ async def serve_dashboard(
             metrics=metrics,
             readiness=list,
         )
-        options = {} if static_dir is None else {"static_dir": static_dir}
+        options = {} if root is None else {"root": root}
         dashboard = Dashboard(backend, config or DashboardConfig(), **options)
         if history is not None and store is None:
             dashboard.live.keeps = True
