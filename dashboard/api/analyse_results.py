@@ -11,10 +11,10 @@ from urllib.parse import quote
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.analyse import error_of, old_result, unknown_job
 from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
+from dashboard.pages.analyse.routes import error_of, old_result, unknown_job
 from dashboard.results.files import read_view, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
 from ser_engine.schema import FileResult

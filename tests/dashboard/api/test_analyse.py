@@ -255,7 +255,7 @@ async def test_a_form_without_a_file():
         part = data.append("frame")
         part.set_content_disposition("form-data", name="granularity")
         error = await lab.ask("POST", "/analyse", 400, data=data)
-        assert error["message"] == "got a form without a file, expected one or more"
+        assert error["message"] == "the form has no file, expected one or more"
 
 
 async def test_the_sample_is_analysed():

@@ -206,7 +206,7 @@ async def test_wrong_queries_get_one_clear_error(lab: DashboardLab, query: str):
 
 async def test_a_wrong_type_of_result(lab: DashboardLab):
     error = await lab.get("/streams/s1/results?types=points", 400)
-    assert "expected some of stream_opened, point" in error["message"]
+    assert "expected one of stream_opened, point" in error["message"]
 
 
 async def test_without_a_store_live_streams_are_listed():

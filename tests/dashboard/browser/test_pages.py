@@ -23,7 +23,7 @@ OpenPage = Callable[..., Awaitable["Page"]]
 
 PAGES = ("/", "/streams/{id}", "/microphone", "/analyse", "/alerts", "/history")
 _KEY = re.compile(
-    r"\b(?:mic|analyse|wall|stream|alerts|history|nav|shell|state|common|action|emotion|role)"
+    r"\b(?:microphone|missing|gap|warning|acknowledge|delete|analyse|wall|stream|alerts|history|nav|shell|state|common|action|emotion|role)"
     r"\.[a-z][a-z_.]+\b"
 )
 _PHONE = {"width": 390, "height": 844}
