@@ -250,7 +250,8 @@ class ChannelStream:
         if due is None:
             return []
         samples = self._ring.newest(due.end - due.start)
-        return [Window(samples, run.origin + due.start, self._stream_key)]
+        start, hop = run.origin + due.start, self._timeline.hop_samples
+        return [Window(samples, start, self._stream_key, hop)]
 
     def _end_lost(self) -> list[Window]:
         num_samples, self._lost.unbridged = self._lost.unbridged, 0

@@ -19,7 +19,7 @@ from typing import Literal
 
 import structlog
 
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
     EngineOverloadedError,
@@ -29,7 +29,7 @@ from ser_engine.errors import (
 )
 from ser_engine.frames import samples_to_s
 from ser_engine.types import Window, WindowResult
-from stream_server.engines.local import EngineHandle
+from stream_server.engines.engine import Engine
 from stream_server.metrics import Metrics
 from stream_server.streams.session import Session
 
@@ -92,7 +92,7 @@ class Lane:
         *,
         session: Session,
         channel: int,
-        engine: EngineHandle,
+        engine: Engine,
         metrics: Metrics,
         patience_s: float,
         on_answer: Callable[[], None],
@@ -217,7 +217,7 @@ class Lane:
     async def _score(self, window: Window, priority: Priority) -> WindowResult | WindowError | None:
         """Return the answer; None: the engine had no room for the window."""
         try:
-            return await self._engine.submit(window, priority)
+            return await self._engine.score(window, priority)
         except WindowError as error:
             return error
         except (EngineOverloadedError, StreamBusyError):

@@ -14,7 +14,7 @@ from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
-from stream_server.engines.local import EngineSource
+from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.streams.runner import StreamRunner

@@ -18,7 +18,7 @@ from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
-from stream_server.engines.local import EngineLease
+from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.streams.kept_results import KeptResults
