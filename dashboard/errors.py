@@ -9,8 +9,6 @@ from aiohttp import hdrs, web
 
 from stream_server.wire.messages import Error
 
-__all__ = ["API_ERRORS", "ApiError"]
-
 API_ERRORS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),

@@ -13,8 +13,6 @@ from dashboard.errors import API_ERRORS
 from dashboard.live.tiles import LiveResults, LiveSnapshot, WallChanges, WallSnapshot
 from stream_server.wire.messages import Error
 
-__all__ = ["LIVE_MESSAGES", "openapi"]
-
 LIVE_MESSAGES = (WallSnapshot, WallChanges, LiveSnapshot, LiveResults)
 """What is sent over ``/live``; OpenAPI 3.1 cannot describe WebSockets."""
 

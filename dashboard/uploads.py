@@ -15,8 +15,6 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs, Place
 
-__all__ = ["Form", "Upload", "clean_name", "read_form"]
-
 _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
 _STALLED_S = 30.0

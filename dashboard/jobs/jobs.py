@@ -19,8 +19,6 @@ from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
 from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 
-__all__ = ["Jobs"]
-
 _log = structlog.get_logger(__name__)
 _MAX_FINISHED = 10_000
 _AT_A_TIME = 50

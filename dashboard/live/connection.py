@@ -20,8 +20,6 @@ from dashboard.errors import ApiError
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.messages import Error, error_message
 
-__all__ = ["INTERVAL_S", "KEEPALIVE_S", "SEND_TIMEOUT_S", "LiveConnection", "Show"]
-
 INTERVAL_S = 0.25
 """Shortest time between two messages to a page."""
 KEEPALIVE_S = 15.0

@@ -25,8 +25,6 @@ from stream_server.wire.results import (
     StreamOpened,
 )
 
-__all__ = ["Wall", "WallViewer"]
-
 _CAPACITY = 65_536
 _SHOWN = (StreamOpened, Point, Segment, Gap, Alert, StreamClosed)
 
