@@ -104,6 +104,7 @@ def is_loopback(host: str | None) -> bool:
     if not host:
         return False
     name = host.rstrip(".").lower()
+    # RFC 6761, section 6.3: every name under .localhost is loopback.
     if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
         return True
     try:
@@ -170,6 +171,7 @@ class Access:
             ProtocolError: FORBIDDEN_ORIGIN.
         """
         self.check_host(host)
+        # Only browsers send Origin, and always with a WebSocket handshake (RFC 6455, section 4.1).
         if origin is None or _normal(origin) in self._origins:
             return
         page = _host_of(origin)
@@ -192,6 +194,7 @@ class Access:
         if not self._listens_on_loopback or host is None:
             return
         name = _host_of(f"//{host}")
+        # Behind a proxy Host is the public name, whose DNS the operator controls.
         if is_loopback(name) or (name and name in (*self._origin_hosts, self._public_host)):
             return
         raise ProtocolError(

@@ -21,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from stream_server.bus import SubscriberFigures
-from stream_server.tracks.stats import TrackStats
+from stream_server.tracks.track import TrackStats
 
 if TYPE_CHECKING:
     from stream_server.engines.status import EngineStatus

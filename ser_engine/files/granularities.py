@@ -37,7 +37,6 @@ from ser_engine.files.passes import (
     PassCutter,
     SegmentCutter,
     Span,
-    ask_twice,
 )
 from ser_engine.files.results import (
     Float64Array,
@@ -48,7 +47,7 @@ from ser_engine.files.results import (
     UtteranceSegment,
 )
 from ser_engine.files.voices import Voices
-from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
 from ser_engine.timeline.smoothing import softmax
@@ -255,8 +254,8 @@ class FrameWork:
         self._segments = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
         self._scores = SegmentScores(info)
         self._wants_embeddings = options.embeddings
-        self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
-        self._hop = HOP_SAMPLES
+        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
+        self._hop = ms_to_samples(hop_ms)
         self._early: dict[int, tuple[FloatArray, FloatArray]] = {}
         self._num_asked = self._num_joined = 0
         self._logits: list[FloatArray] = []
@@ -297,13 +296,12 @@ class FrameWork:
 
     def _ask(self, each: Pass) -> None:
         number, self._num_asked = self._num_asked, self._num_asked + 1
-        ask = Ask(each.window, lambda outcome: self._take(number, each, outcome))
-        self.asks += ask_twice(ask) if self._wants_twice else [ask]
+        window = replace(each.window, hop_samples=self._hop)
+        self.asks.append(Ask(window, lambda outcome: self._take(number, each, outcome)))
 
     def _take(self, number: int, each: Pass, outcome: Outcome) -> None:
         if isinstance(outcome, WindowError):
             raise outcome
-        self._hop = outcome.hop_samples
         rows = each.rows(outcome)
         # Copies: a view would keep the arrays of the whole pass.
         self._early[number] = (outcome.logits[rows].copy(), outcome.embeddings[rows].copy())
@@ -377,8 +375,7 @@ class StreamWork:
         self.listener = listener
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
-        self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
-        hop_ms = 10 if self._wants_twice else config.timeline.frame_hop_ms
+        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
         self._ears = _Ears(listener)
         self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
         self._stream = ChannelStream(
@@ -431,8 +428,7 @@ class StreamWork:
             self._keep(self._stream.take_events())
             return
         window = self._due.popleft()
-        ask = Ask(window, lambda outcome: self._take(window, outcome))
-        self.asks += ask_twice(ask) if self._wants_twice else [ask]
+        self.asks.append(Ask(window, lambda outcome: self._take(window, outcome)))
 
     def _take(self, window: Window, outcome: Outcome) -> None:
         self._keep(self._stream.accept(window, outcome))

@@ -106,8 +106,12 @@ class ChannelStream:
         If all channels of a stream take no more than the least of theirs at a time, the order of
         their events does not depend on how the audio came.
         """
-        clock = self.clock_samples
-        return self._lost.until_change(clock, self._boundary - clock)
+        return self._lost.until_change(self.clock_samples, self.until_boundary)
+
+    @property
+    def until_boundary(self) -> int:
+        """Samples to the next boundary; it is the same for all channels of a stream."""
+        return self._boundary - self.clock_samples
 
     def lose(self, start_sample: int, end_sample: int) -> None:
         """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
@@ -127,8 +131,10 @@ class ChannelStream:
         check_audio(samples)
         windows: list[Window] = []
         while len(samples):
-            part, samples = samples[: self.until_due], samples[self.until_due :]
-            windows += self._take(part)
+            # Cut at boundaries, so that a window never depends on where a chunk ended.
+            until_due = self.until_due
+            windows += self._take(samples[:until_due])
+            samples = samples[until_due:]
         # Silence is published without a window, as soon as nothing before it waits for an answer.
         self._settle()
         while self._slots.open_samples > MAX_UNANSWERED_SAMPLES and self.pending_windows:
@@ -165,6 +171,7 @@ class ChannelStream:
     def finish(self) -> list[Window]:
         """End the audio. Answer what is pending, then call :meth:`close`."""
         windows = self.flush()
+        # What is too short for a frame is accounted for with the end of its run.
         self._slots.end_run()
         self._settle()
         self._is_finished = True
@@ -189,7 +196,7 @@ class ChannelStream:
         return self.take_events()
 
     def skip(self, window: Window) -> list[Event]:
-        """Give a window up. Do so at once: the next boundary then asks for its speech again."""
+        """Give a window up. Do so at once: its speech then falls to the next boundary."""
         self._slots.give_up(window)
         self._settle()
         return self.take_events()
@@ -204,6 +211,7 @@ class ChannelStream:
         if not self._is_closed:
             if not self._is_finished:
                 self.finish()
+            # No answer is waited for any more; what has one already is published as it is.
             self._slots.give_up_all()
             self._settle(reason)
             self._events += self._segments.finish()
@@ -242,7 +250,8 @@ class ChannelStream:
         if due is None:
             return []
         samples = self._ring.newest(due.end - due.start)
-        return [Window(samples, run.origin + due.start, self._stream_key)]
+        start, hop = run.origin + due.start, self._timeline.hop_samples
+        return [Window(samples, start, self._stream_key, hop)]
 
     def _end_lost(self) -> list[Window]:
         num_samples, self._lost.unbridged = self._lost.unbridged, 0
@@ -252,6 +261,7 @@ class ChannelStream:
         # No window reaches across the end of a run: what is complete is due now.
         windows = self._issue(self._slots.current.complete_slots)
         self._slots.end_run(reason, gap_samples)
+        # Windows after a gap begin with its end: the model must not hear two places as one.
         self._ring.clear()
         self._detector.skip(gap_samples)
         return windows
@@ -268,6 +278,7 @@ class ChannelStream:
         first_of_window = due.start // hop
         reasons, rows = join(run.account(due.limit), first - first_of_window, outcome)
         scored = [slot for slot, reason in enumerate(reasons) if reason is None]
+        # Only speech is pooled: the mean of a pause and a word would be the label of neither.
         starts = start + hop * np.array(scored, dtype=np.int64)
         logits = outcome.logits[rows] if isinstance(outcome, WindowResult) else _NOTHING
         # Pool, then softmax, not the other way round: the head was trained on means of logits.

@@ -49,11 +49,11 @@ DYNAMIC_FLOOR_DBFS = -100.0
 _BAND_EDGE_HZ = 4_000
 _SLOTS = SAMPLE_RATE_HZ // HOP_SAMPLES
 _FFT = 512
+# Spectra are taken of one in so many pieces of 32 ms: eight a second are enough.
 _FFT_STRIDE = 4
-"""Spectra are taken of one in so many pieces of 32 ms: eight a second are enough."""
 _WINDOW = np.hanning(_FFT).astype(np.float32)
+# First bin that counts as above the edge: a resampler's slope lies below it.
 _HIGH_BIN = _BAND_EDGE_HZ * _FFT // SAMPLE_RATE_HZ + 4
-"""First bin that counts as above the edge: a resampler's slope lies below it."""
 
 
 @dataclass(frozen=True, slots=True)

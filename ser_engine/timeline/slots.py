@@ -26,62 +26,38 @@ from ser_engine.types import Window, WindowResult
 SILENCE, SPEECH, LOST = 0, 1, 2
 """State of a slot. LOST: its audio never came, and silence stands in its place."""
 
+# Slots since the last speech where there was none: longer than any silence.
 _NO_SPEECH_YET = 1 << 62
-"""Slots since the last speech where there was none: longer than any silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueWindow:
-    """A window that was handed out.
+    """A window that was handed out; samples and slots count from the start of its run."""
 
-    Attributes:
-        start: its first sample in the run.
-        end: end, not included.
-        previous: horizon before it was due: its own slots begin here.
-        limit: horizon it was issued for: its own slots end here.
-    """
-
-    start: int
-    end: int
-    previous: int
-    limit: int
+    start: int  # first sample
+    end: int  # end, not included
+    previous: int  # horizon before it was due: its own slots begin here
+    limit: int  # horizon it was issued for: its own slots end here
 
 
 @dataclass(slots=True)
 class Run:
-    """State of one contiguous run.
+    """State of one contiguous run."""
 
-    Attributes:
-        origin: its first sample on the stream's clock.
-        hop: samples of a slot, 320 or 160.
-        window_samples: longest window.
-        min_silence: silences of fewer slots between speech count as speech.
-        heard: samples so far.
-        accounted: slots before this one are published.
-        horizon: slots before this one are due.
-        silent: slots since the last speech.
-        slots: state of each slot from ``accounted`` on, a byte each.
-        lost: the 320-sample slots to come whose audio is lost.
-        pending: windows without an answer, oldest first.
-        closed: no more audio comes.
-        gap_reason: with ``gap_samples``, the time without audio that follows.
-        gap_samples: its length.
-    """
-
-    origin: int
-    hop: int
-    window_samples: int
-    min_silence: int = 0
-    heard: int = 0
-    accounted: int = 0
-    horizon: int = 0
-    silent: int = _NO_SPEECH_YET
-    slots: bytearray = field(default_factory=bytearray)
-    lost: deque[int] = field(default_factory=deque)
-    pending: deque[DueWindow] = field(default_factory=deque)
-    closed: bool = False
-    gap_reason: GapReason | None = None
-    gap_samples: int = 0
+    origin: int  # its first sample on the stream's clock
+    hop: int  # samples of a slot, 320 or 160
+    window_samples: int  # longest window
+    min_silence: int = 0  # silences of fewer slots between speech count as speech
+    heard: int = 0  # samples so far
+    accounted: int = 0  # slots before this one are published
+    horizon: int = 0  # slots before this one are due
+    silent: int = _NO_SPEECH_YET  # slots since the last speech
+    slots: bytearray = field(default_factory=bytearray)  # a state each, from ``accounted`` on
+    lost: deque[int] = field(default_factory=deque)  # 320-sample slots to come that are lost
+    pending: deque[DueWindow] = field(default_factory=deque)  # without an answer, oldest first
+    closed: bool = False  # no more audio comes
+    gap_reason: GapReason | None = None  # of the time without audio that follows
+    gap_samples: int = 0  # its length
 
     @property
     def end_sample(self) -> int:
@@ -174,7 +150,7 @@ class Run:
             # A flush went as far already, or the run is shorter than a frame.
             return None
         self.horizon = limit
-        # Speech of a window that was given up is asked for again with the next one.
+        # Speech of a window that was given up needs another one.
         unclaimed = self.pending[-1].limit if self.pending else self.accounted
         if not self.has_speech(unclaimed, limit):
             return None

@@ -1,6 +1,7 @@
-"""What rules would have raised on recorded timelines.
+"""Try rules on recorded timelines: what alerts would have been raised, and how many an hour.
 
-Recorded timelines that rules can be tried on, and the files they are read from.
+A timeline is read from what ``emotion-monitor analyze`` prints, from results as a client or a feed
+got them, or from the store.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _ANALYZE = "`emotion-monitor analyze -g stream --scores --json`"
 
 
 class TimelineError(SerEngineError):
-    """A file holds no timeline that rules can be tried on."""
+    """A file has no timeline that rules can be tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Timeline:
         labels: names of the classes, in the order of posteriors.
         points: in order.
         duration_s: length of the stream's clock.
-        has_roles: False: nobody said who speaks, so every rule is tried.
+        has_roles: False: it is not known who speaks, so every rule is tried.
     """
 
     name: str
@@ -185,7 +186,7 @@ def _point(index: int, point: dict[str, Any], labels: tuple[str, ...], role: str
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaisedAlert:
     """One alert that would have been raised.
 

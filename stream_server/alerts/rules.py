@@ -10,9 +10,9 @@ from ser_engine.errors import ConfigError
 from ser_engine.schema import Severity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """When an alert is raised, and what then happens."""
+    """When an alert is raised, and which webhook is called."""
 
     name: str
     """For people; each once."""
@@ -31,28 +31,28 @@ class AlertRule:
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     webhook: str = ""
-    """URL that is told of it by POST; "": none."""
+    """URL that is called with each alert by POST; "": none."""
     webhook_secret: str = ""
     """Signs what is posted (HMAC-SHA256); "": not signed."""
 
     def __post_init__(self) -> None:
         where = f"alerts.rules '{self.name}'"
         if not self.name:
-            raise ConfigError("got a rule without a name in alerts.rules, expected one")
+            raise ConfigError("a rule of alerts.rules has no name")
         if not self.labels:
-            raise ConfigError(f"got no labels in {where}, expected at least one")
+            raise ConfigError(f"{where} has no labels; it needs at least one")
         check_fields(self, where)
         if self.clear_threshold is not None and not 0 <= self.clear_threshold <= self.threshold:
             raise ConfigError(
-                f"got {where}: clear_threshold {self.clear_threshold} with threshold"
-                f" {self.threshold}, expected 0 to the threshold"
+                f"{where}: clear_threshold {self.clear_threshold} with threshold {self.threshold};"
+                " it must be 0 to the threshold"
             )
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ConfigError(f"got {where}: webhook '{self.webhook}', expected an http(s) URL")
+            raise ConfigError(f"{where}: webhook '{self.webhook}' is not an http or https URL")
 
     @property
     def clear_below(self) -> float:
-        """The threshold below which the condition holds no more."""
+        """The sum of posteriors below which the condition no longer holds."""
         if self.clear_threshold is not None:
             return self.clear_threshold
         return max(self.threshold - 0.1, 0.0)
@@ -81,7 +81,7 @@ DEFAULT_RULES = (
 
 @dataclass(frozen=True, slots=True)
 class AlertsConfig:
-    """What people are alerted to."""
+    """The rules by which alerts are raised."""
 
     rules: tuple[AlertRule, ...] = field(default_factory=lambda: DEFAULT_RULES)
     """The rules. Of each: name; labels, whose posteriors are added; roles (none: every analysed
@@ -93,4 +93,4 @@ class AlertsConfig:
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
-            raise ConfigError(f"got the names {names} in alerts.rules, expected each once")
+            raise ConfigError(f"alerts.rules has the names {names}; each may occur once")

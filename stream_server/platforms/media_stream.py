@@ -295,6 +295,7 @@ class MediaStreamDialect:
         named = platform.default_encoding
         if stream_format.get("encoding") is not None:
             named = json_field(stream_format, "encoding", str)
+        # MIME types are case-insensitive, and may have parameters (RFC 2045, section 5.1).
         name, _, parameters = named.lower().partition(";")
         encoding = platform.encodings.get(name.strip())
         if encoding is None:
@@ -306,7 +307,9 @@ class MediaStreamDialect:
         rate_hz = json_number(stream_format, platform.rate)
         if rate_hz is None:
             parameter = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
+            # 0 Hz is refused by AudioFormat with the allowed range.
             rate_hz = json_number(parameter, "rate") or 0
+        # A track is one direction of a call; two directions in one payload would share one role.
         if json_number(stream_format, "channels") not in (None, 1):
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT, "got a track of several channels, expected one"
@@ -320,6 +323,7 @@ class MediaStreamDialect:
         if self.start is None and event != "stop":
             raise unexpected_message(f"got '{event}' before 'start'")
         stream_id = message.get(self._platform.stream_id)
+        # Some versions leave the id out of later messages; only a different one is an error.
         if None not in (stream_id, self._stream_id) and stream_id != self._stream_id:
             name = self._platform.stream_id
             raise unexpected_message(f"got '{event}' with another {name} than 'start'")
@@ -333,19 +337,23 @@ class MediaStreamDialect:
         number = json_number(media, "chunk")
         timestamp_ms = json_number(media, "timestamp")
         payload = _payload(media, self.start.format.bytes_per_sample)
+        # An empty packet has no place in the count of samples.
         if not payload:
             return []
         linear16 = self._linear16.get(track)
+        # Each track decides by itself: silence on one says nothing of the other.
         if linear16 is not None:
             payload = linear16.decode(payload)
         at_tick = None
         if timestamp_ms is not None:
+            # Milliseconds are coarser than samples: the aligner takes times for noisy anyway.
             at_tick = timestamp_ms * self.start.format.sample_rate_hz // 1000
         channel = self._tracks.index(track)
         return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
 
     def _track(self, track: object) -> str:
         """Return the track of a message, perhaps one that is not analysed."""
+        # A single track need not be named: Exotel does not.
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
         if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
@@ -389,6 +397,7 @@ def _listed_tracks(tracks: object) -> tuple[str, ...]:
     if not isinstance(tracks, list):
         return ()
     names = {_track_name(name) for name in tracks if isinstance(name, str)}
+    # The spelling of TwiML's ``track``.
     if names & {"both", "both_tracks"}:
         return BOTH_TRACKS
     return tuple(track for track in BOTH_TRACKS if track in names)

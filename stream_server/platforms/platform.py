@@ -107,6 +107,7 @@ class PlatformRoute:
 
     def admit(self, handshake: Handshake) -> Admission:
         """Authenticate a client and reserve nothing: the stream is opened by its first message."""
+        # In this order, so that strangers learn nothing of the query and the load.
         name = self._authenticator.authenticate(handshake)
         dialect = self._make_dialect(handshake)
         self._check_capacity(name)

@@ -39,11 +39,11 @@ HOLD_OFF_MS = 100
 # values are those of the 16-bit form in common use: mu-law ±32124 (14 bit, shifted by 2), A-law
 # ±32256 (13 bit, shifted by 3). Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
 
+# As libsndfile scales 16-bit files: a stream and its file are the same samples.
 _SCALE = np.float32(1 / 32_768)
-"""As libsndfile scales 16-bit files: a stream and its file are the same samples."""
 
+# The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last.
 _MULAW_BIAS = 33 << 2
-"""The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last."""
 
 
 def _mulaw_pcm16() -> npt.NDArray[np.int16]:
@@ -103,8 +103,8 @@ class NoAudio:
     num_samples: int  # on the 16 kHz clock
 
 
+# Column of the channel, start and end.
 _Spans = deque[tuple[int, int, int]]
-"""Column of the channel, start and end."""
 
 
 class Intake:
@@ -123,7 +123,7 @@ class Intake:
         self._columns = list(channels)
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
-        self._bytes = bytearray()
+        self._bytes = bytearray()  # not read yet; may end within a tick
         self._lost: _Spans = deque()  # in ticks
         self._lost_output: _Spans = deque()  # in samples of the clock, where resampled
         self._read = 0  # ticks taken from the buffer or given up
@@ -204,12 +204,14 @@ class Intake:
         if self._lost:
             # Before the check for bad audio: lost bytes may be anything.
             _silence(samples, self._read, self._lost)
+        # Integers and G.711 cannot be NaN, or beyond full scale.
         if self._format.encoding != "pcm_f32le":
             return self._audio(samples)
         return self._checked(samples)
 
     def flush(self) -> list[FloatArray | NoAudio]:
         """Read everything, and let what the resampler holds back come out."""
+        # A partial tick stays: the next message may bring the rest of it.
         items = self.read(self.buffered_ticks)
         return items + self._block(self._resampler.finish())
 
@@ -218,7 +220,7 @@ class Intake:
         return self.flush() + self._no_audio(reason, num_ticks)
 
     def take_errors(self) -> list[ProtocolError]:
-        """Return what the client has to be told of since the last call."""
+        """Return the errors since the last call; none of them ends the stream."""
         errors, self._errors = self._errors, []
         return errors
 
@@ -251,6 +253,7 @@ class Intake:
                 self._errors.append(self._error())
             at = min(end, len(samples))
             items += self._no_audio("error", at - start)
+            # The rest of the hold-off is left out of the next read.
             self._hold_off = end - at
         if at < len(samples):
             items += self._audio(samples[at:])

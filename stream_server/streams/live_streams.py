@@ -20,8 +20,8 @@ from stream_server.wire.results import (
     StreamOpened,
 )
 
+# Results that may wait. Falling behind would lose streams, so it is far above a busy second's.
 _CAPACITY = 65_536
-"""Results that may wait. Falling behind would lose streams, so it is far above a busy second's."""
 
 
 class LiveChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +94,7 @@ class LiveStreams:
 
         Everything published so far is taken into account.
         """
+        # run() may be behind: a snapshot must hold everything published before it.
         for result in self._subscription.take_waiting():
             self._feed(result)
         if stream_id is not None:
@@ -124,6 +125,7 @@ class LiveStreams:
                 stream.points[result.channel] = result
             case Segment() | Gap():
                 stream.spans[result.channel] = result
+            # By channel one of each, and alerts by id: a stream of hours takes no more memory.
             case Alert(state="raised"):
                 stream.alerts[result.alert_id] = result
             case Alert():

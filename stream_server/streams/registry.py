@@ -14,7 +14,7 @@ from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
-from stream_server.engines.local import EngineSource
+from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.streams.runner import StreamRunner
@@ -91,7 +91,7 @@ class StreamFactory:
                 now=self._now,
             )
         except BaseException as error:
-            # No runner took them over, so nobody else would give them back.
+            # No runner owns them yet, which would give them back.
             lease.release()
             if recording is not None:
                 recording.close()
@@ -100,8 +100,8 @@ class StreamFactory:
             raise
 
 
+# Hint for clients of a full server: when to try again.
 _RETRY_AFTER_S = 5.0
-"""When clients of a full server are told to try again."""
 
 
 class Holder(Protocol):
@@ -114,21 +114,13 @@ class Holder(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RunningStream:
-    """A stream and the connection that holds it.
-
-    Attributes:
-        runner: the stream itself.
-        token_name: name of the access token it was begun with, "" where none was needed.
-        resume_token: secret that resumes it.
-        holder: the connection that holds it; None: it is without.
-        expiry: ends it where it is not resumed in time.
-    """
+    """A stream and the connection that holds it."""
 
     runner: StreamRunner
-    token_name: str
-    resume_token: str
-    holder: Holder | None = None
-    expiry: asyncio.Task[None] | None = field(default=None, repr=False)
+    token_name: str  # of the access token it was begun with, "" where none was needed
+    resume_token: str  # secret that resumes it
+    holder: Holder | None = None  # None: its connection is gone
+    expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
 
     @property
     def stream_id(self) -> str:
@@ -181,9 +173,9 @@ class StreamRegistry:
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
-        self._streams: dict[str, RunningStream] = {}
-        self._undelivered: dict[str, RunningStream] = {}
-        self._of_token: Counter[str] = Counter()
+        self._streams: dict[str, RunningStream] = {}  # by resume token
+        self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
+        self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
 
     def __len__(self) -> int:
         """Return how many streams run, those without a connection included."""
@@ -207,6 +199,7 @@ class StreamRegistry:
                 f"stream limit of this server ({limits.max_streams}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        # Without a name no token was needed: clients cannot be told apart, so none has a share.
         if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
@@ -223,6 +216,7 @@ class StreamRegistry:
         self.check_capacity(token_name)
         runner = self._make_runner(secrets.token_hex(8), spec)
         stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder)
+        # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
         self._of_token[token_name] += 1
         return stream

@@ -18,13 +18,13 @@ from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
-from stream_server.engines.local import EngineLease
+from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.streams.kept_results import KeptResults
 from stream_server.streams.lane import Lane
 from stream_server.streams.session import ChannelWindow, Session, stream_key
-from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
@@ -32,14 +32,14 @@ from stream_server.wire.results import Alert, Point, Result, Warning, WarningCod
 
 _log = structlog.get_logger(__name__)
 
+# Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
+# up, and live audio goes before it.
 _AHEAD_S = 1.0
-"""Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
-up, and live audio goes before it."""
+# Audio this far ahead makes a warning for the client.
 _WARN_AHEAD_S = 5.0
-"""Audio this far ahead makes a warning for the client."""
 
+# Share of a step a window waits before it gives way: less than one, for clients are not exact.
 _PATIENCE = 0.8
-"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
 
 LOST_SHARE = 0.03
 """Share of a channel's packets whose loss makes a warning: more harms every sentence."""
@@ -126,9 +126,9 @@ class StreamRunner:
         self._now = now
         started_s = asyncio.get_running_loop().time()
         self._pace = Pace(is_live=session.spec.live, started_s=started_s)
-        self._paused_at_s: float | None = None
-        self._counted_samples = 0
-        self._dead: EngineDeadError | None = None
+        self._paused_at_s: float | None = None  # on the loop's clock
+        self._counted_samples = 0  # of the stream's clock, in the metrics
+        self._dead: EngineDeadError | None = None  # why the engine answers no more
         self.timeline = lease.engine.config.timeline
         self._step_s = self.timeline.step_ms / 1000
         self._lanes = {
@@ -165,6 +165,7 @@ class StreamRunner:
             case Pause():
                 self._paused_at_s = asyncio.get_running_loop().time()
                 await self._put(self.session.pause())
+            # The length is checked first: a pause of years must not become a gap of the timeline.
             case Resume(paused_samples=None):
                 length = self._checked_length(self._measured_pause_samples())
                 await self._put(self.session.resume(length, is_counted=False))
@@ -175,7 +176,7 @@ class StreamRunner:
             case Mark(name=name):
                 self.session.mark(name)
             case KeepAlive():
-                pass
+                pass  # That a message came has been noticed where it was received.
             case _:
                 raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
         self._publish()
@@ -214,15 +215,16 @@ class StreamRunner:
                     await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
         finally:
             try:
+                # No answer may come after the session is closed.
                 for lane in self._lanes.values():
                     await lane.aclose()
             finally:
                 self._end()
 
-    # -- what the client is told ------------------------------------------------------------------
+    # -- messages for the client -------------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
-        """Return how the stream is doing, as its client is told every second."""
+        """Return the message of every second: how the stream is doing."""
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
@@ -282,7 +284,7 @@ class StreamRunner:
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
         if not windows:
             return
-        # Asked once for all windows, or channels of one boundary could be treated differently.
+        # Decided once for all windows, or channels of one boundary could be treated differently.
         received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
         patient = self._pace.can_wait(received_s, now_s)
         for channel, window in windows:
@@ -329,6 +331,7 @@ class StreamRunner:
         assert self.close_reason is not None, "_end() follows finish()"
         try:
             self._count_audio()
+            # Before the session is closed: its summary counts alerts, and comes last.
             self._alert(self._evaluator.finish())
             self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
             self._publish()

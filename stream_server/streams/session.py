@@ -62,13 +62,13 @@ BLOCK_MS = 500
 """Audio that is decoded at once, where nothing falls due before: many short messages then cost
 little more than few long ones."""
 
+# Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
+# between.
 _MAX_BLOCKS = 10
-"""Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
-between."""
 
+# Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that the
+# boundary's audio comes out.
 _RESAMPLER_LAG_SAMPLES = 980
-"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
-the boundary's audio comes out."""
 
 _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 
@@ -232,9 +232,6 @@ class Session:
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
                 self._channels[index].stream.lose(start, end)
-        if lost:
-            # Something may fall due earlier now, where a loss begins or ends.
-            self._set_wake()
 
     @property
     def has_backlog(self) -> bool:
@@ -254,12 +251,13 @@ class Session:
                 # What is resampled comes out late and in other portions: it is cut afterwards.
                 ticks = self._block_ticks
                 if not self._intake.is_resampling:
-                    ticks = min(ticks, self._until_due())
+                    ticks = min(ticks, self._until_boundary())
                 self._items += self._intake.read(ticks)
             is_due = False
             if self._items:
                 is_due = self._process_item(windows)
             self._set_wake()
+            # Windows are to be answered before more is advanced through: results keep their order.
             if is_due:
                 break
         return self._with_markers(windows)
@@ -271,6 +269,7 @@ class Session:
             ProtocolError: too many marks and flushes wait.
         """
         self._check_running()
+        # Noted before it is processed: a flush of silence is due at once.
         self._log.mark(self._intake.end_sample, None)
         return self._flush(ChannelStream.flush)
 
@@ -434,13 +433,17 @@ class Session:
         """Return the samples until something may fall due on any channel."""
         return min(each.stream.until_due for each in self._channels.values())
 
+    def _until_boundary(self) -> int:
+        return self._channels[self.analysed[0]].stream.until_boundary
+
     def _set_wake(self) -> None:
         """Compute how much has to be buffered until there is something to do."""
         # Cached, for every message of 20 ms is compared with it and most of them only wait.
         lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
-        due_sample = self.clock_samples + self._until_due()
-        to_due = self._intake.to_source(due_sample + lag) - self._intake.read_ticks
-        self._wake_ticks = max(1, min(self._block_ticks, to_due))
+        # Not where a loss ends: it may go on with the next message.
+        boundary = self.clock_samples + self._until_boundary()
+        to_boundary = self._intake.to_source(boundary + lag) - self._intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
 
     def _process_item(self, windows: list[ChannelWindow]) -> bool:
         """Let the channels take the next item, audio only until something may fall due.
@@ -497,7 +500,7 @@ class Session:
         self._check_running()
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
-            return []
+            return []  # Not even a flush: nothing interrupts the audio.
         return self._with_markers(self._drain(self._intake.gap(reason, num_source_samples)))
 
     def _with_markers(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:

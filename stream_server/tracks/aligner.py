@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stream_server.tracks.drift import TickSource
-from stream_server.tracks.stats import TrackStats
-from stream_server.tracks.track import Run, Track
+from stream_server.tracks.track import Run, Track, TrackStats
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, LostSpan
 

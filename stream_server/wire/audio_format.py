@@ -22,6 +22,7 @@ ENCODINGS: tuple[str, ...] = get_args(Encoding)
 SAMPLE_RATES_HZ = range(8_000, 48_001)
 MAX_CHANNELS = 8
 
+# ITU-T G.711 compands a sample to one byte.
 _BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 
 
@@ -106,6 +107,7 @@ class Linear16:
         self._looked_at += sum(1 for sample in array("h", data) if sample)
         self._roughness_little += _roughness(data)
         self._roughness_big += _roughness(_swapped(data))
+        # A tie is silence or a constant, and keeps the assumption.
         if self._roughness_big != self._roughness_little:
             self._is_big = self._roughness_big < self._roughness_little
 
@@ -119,6 +121,7 @@ def _swapped(data: bytes) -> bytes:
 def _roughness(data: bytes) -> int:
     """Return the sum of the jumps from each little-endian sample to the next."""
     samples = array("h", data)
+    # array() reads in the machine's order.
     if sys.byteorder == "big":
         samples.byteswap()
     return sum(abs(after - before) for before, after in pairwise(samples))

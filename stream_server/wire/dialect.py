@@ -54,6 +54,7 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
     try:
         return _decoder.decode(text)
     except RecursionError:
+        # msgspec raises RecursionError, which is not a DecodeError.
         raise bad_message("got JSON that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeError):
         raise bad_message("got text that is not a JSON object") from None
@@ -82,6 +83,7 @@ def json_number(fields: Mapping[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, str) and (matched := _NUMBER.fullmatch(value.strip())):
         return int(matched[1])
+    # True passes as 1: bool is an int in Python, and no platform sends it. NaN does not pass.
     if isinstance(value, int | float) and 0 <= value < _LARGEST_NUMBER:
         return int(value)
     got = f": got {shown(value)}" if isinstance(value, str) else ""
@@ -199,6 +201,7 @@ class BadMessages:
         try:
             inbound = understand(message)
         except ProtocolError as error:
+            # An error that ends the stream ends the count, too.
             if not error.ends_stream:
                 self.count_bad(error)
             raise
@@ -207,6 +210,7 @@ class BadMessages:
 
     def count_good(self) -> None:
         """Count a message that was understood."""
+        # Not below 0: an hour of good messages is no licence for a thousand bad ones.
         self._badness = max(0, self._badness - 1)
 
     def count_bad(self, error: ProtocolError) -> None:

@@ -15,6 +15,8 @@ from ser_engine.schema import LabelName, ModelNotice
 from stream_server.wire.errors import ERRORS, ProtocolError
 from stream_server.wire.results import Message, Result, StreamChannel
 
+# Fields may be added within a version, as both sides ignore unknown ones; anything else needs a
+# new one.
 PROTOCOL_VERSION = 1
 
 Want = Literal["points", "segments", "frames", "alerts"]
@@ -68,6 +70,7 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         version: of the protocol.
     """
 
+    # A plain str, not a Literal: check_start gives a better error than msgspec would.
     encoding: str
     sample_rate: int
     channels: tuple[ChannelSpec, ...] = (ChannelSpec(),)
@@ -179,6 +182,7 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     look_ahead_ms: int
     frame_hop_ms: int
     limits: Limits
+    # A server that leaves these out counts no controls, and cannot be paused across a resume.
     received_controls: int = 0
     paused: bool = False
 
@@ -197,6 +201,7 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
     code: str
     message: str
     remedy: str
+    # Repeats that of the close frame, which is lost if the connection breaks first.
     close_code: int | None = None
     retry_after_s: float | None = None
 

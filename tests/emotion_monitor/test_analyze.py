@@ -24,7 +24,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[EngineConfig]:
 
     def build(config: EngineConfig) -> FakeEngine:
         seen.append(config)
-        return FakeEngine(hop_samples=config.timeline.hop_samples)
+        return FakeEngine()
 
     monkeypatch.setattr(engine_module, "build_engine", build)
     return seen

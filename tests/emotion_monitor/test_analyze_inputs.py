@@ -189,7 +189,8 @@ def test_a_second_time_the_result_is_the_same_and_was_kept(
 
 _WITH_PEAK = """
 import atexit, sys
-from emotion_monitor import engine as engine_module, main
+from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from emotion_monitor.compare.child import peak_bytes
 from tests.support.fake_engine import FakeEngine
 atexit.register(lambda: print(peak_bytes(), file=sys.stderr))

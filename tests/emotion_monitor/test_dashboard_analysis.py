@@ -15,7 +15,7 @@ from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from emotion_monitor import pool_analyser as dashboard_analysis
 from emotion_monitor.pool_analyser import MAX_IN_FLIGHT, PoolAnalyser
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.files import (
     AnalysisOptions,
@@ -156,7 +156,7 @@ class StuckEngine(LabEngine):
         super().__init__()
         self.asked = asyncio.Event()
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+    async def score(self, window: Window, priority: Priority = Priority.LIVE):
         self.asked.set()
         await asyncio.Event().wait()
         raise WindowError("not reached")
@@ -171,13 +171,13 @@ class HoldingEngine(LabEngine):
         self.asked = asyncio.Event()
         self.in_flight = self.most_in_flight = 0
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+    async def score(self, window: Window, priority: Priority = Priority.LIVE):
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.asked.set()
         try:
             await self.gate.wait()
-            return await super().submit(window, priority)
+            return await super().score(window, priority)
         finally:
             self.in_flight -= 1
 

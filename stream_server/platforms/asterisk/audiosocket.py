@@ -131,6 +131,7 @@ class FrameParser:
         """Take bytes, any number; return the complete frames."""
         self._bytes += data
         frames = []
+        # One deletion at the end: one for each frame would copy the rest every time.
         at = 0
         while len(self._bytes) - at >= HEADER_BYTES:
             end = at + HEADER_BYTES + int.from_bytes(self._bytes[at + 1 : at + HEADER_BYTES], "big")
@@ -213,6 +214,7 @@ class AudioSocketLeg:
         return events
 
     def _event(self, frame: Frame) -> LegEvent | None:
+        # The UUID frame comes first; anything else means that this is not Asterisk.
         if self._call_id is None or frame.type == FrameType.UUID:
             return self._identify(frame)
         if frame.type in AUDIO_RATES_HZ:
@@ -247,6 +249,7 @@ class AudioSocketLeg:
 
 def _audio(frame: Frame) -> CallerAudio:
     rate_hz = AUDIO_RATES_HZ[frame.type]
+    # Asterisk's slin96 and slin192 hold no more speech.
     if rate_hz not in SAMPLE_RATES_HZ:
         raise ProtocolError(
             ErrorCode.BAD_FORMAT,

@@ -89,6 +89,7 @@ class AudioSocketCall:
                 f"got connection {self._num_joined + 1} of one UUID, expected"
                 f" {len(self._roles)}: the setting telephony.audiosocket.channels",
             )
+        # By order of arrival: AudioSocket has no field for a direction.
         channel = self._num_joined
         self._num_joined += 1
         self._legs[channel] = leg
@@ -116,6 +117,7 @@ class AudioSocketCall:
                     f"got audio of {rate_hz} Hz in a call of {self._rate_hz} Hz, expected one rate:"
                     " give both channels the same codec",
                 )
+            # By this machine's clock, in samples: it is what both connections share.
             placed = self._times[channel].put(data, round(now_s * rate_hz))
             await self._hand_over(stream, _aligned(aligner, channel, placed))
             if now_s >= self._beat_s:
@@ -137,6 +139,7 @@ class AudioSocketCall:
             if not self._legs:
                 await self._close(reason)
             elif self._stream is not None and self._aligner is not None and not self._is_over:
+                # Its last audio may be held as late; the other side continues without it.
                 placed = self._times[channel].flush()
                 await self._hand_over(self._stream, _aligned(self._aligner, channel, placed))
 
@@ -190,11 +193,13 @@ class AudioSocketCall:
 
     def _end_joining(self) -> None:
         if not self._is_over:
+            # Before on_end: a third connection with this UUID is a new call.
             self._is_over = True
             self._on_end(self)
 
     async def _close(self, reason: CloseReason) -> None:
         stream, aligner = self._stream, self._aligner
+        # First, so that nothing is added while the last results are awaited.
         self._stream = self._aligner = None
         if stream is None or aligner is None or stream.runner.has_ended():
             return
@@ -210,6 +215,7 @@ class AudioSocketCall:
 
     async def _hand_over_last(self, stream: RunningStream, aligner: TrackAligner) -> None:
         try:
+            # An engine that hangs must not keep the call from ending.
             async with asyncio.timeout(self._config.limits.drain_timeout_s):
                 for channel, times in enumerate(self._times):
                     for each in _aligned(aligner, channel, times.flush()):

@@ -98,6 +98,7 @@ class ChanWebSocketDialect:
         event, fields = _parse(message)
         if event == _KEY_PRESSED and self.start is not None:
             return [Mark(name=DTMF_MARK)]
+        # Events about playback come to a monitor as well, which plays nothing.
         if event != _START:
             return []
         if self.start is not None:
@@ -125,12 +126,14 @@ class ChanWebSocketDialect:
         variables = fields.get("channel_variables")
         said = {"platform": "asterisk-websocket", **{key: fields.get(key) for key in _METADATA}}
         if isinstance(variables, Mapping):
+            # The dialplan's variables must not replace what Asterisk itself says.
             said |= {key: value for key, value in variables.items() if key not in said}
         metadata = fitting_metadata(said)
         start = Start(
             encoding=encoding,
             sample_rate=rate_hz,
             channels=(ChannelSpec(role=self._role),),
+            # channel_id names the channel in all of Asterisk, connection_id in this driver only.
             name=fitting_text(self._name)
             or metadata.get("channel_id")
             or metadata.get("connection_id", ""),

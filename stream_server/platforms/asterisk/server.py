@@ -90,6 +90,7 @@ class AudioSocketServer:
             self._accept,
             self._config.listen.host,
             self._config.telephony.of(AsteriskSettings).audiosocket.port,
+            # asyncio stops reading at twice this, so TCP holds a fast client back.
             limit=_READ_BYTES,
         )
 
@@ -113,6 +114,7 @@ class AudioSocketServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection in a task of its own."""
+        # Refused without a task, so that refusals cost little.
         connection = _Connection(reader, writer, self._config, self._refused, self._join)
         try:
             self._admit(writer)
@@ -265,6 +267,7 @@ class _Connection:
         now_s = self._loop.time()
         num_frames = self._leg.num_frames
         events = self._leg.receive(data)
+        # After parsing: how many frames a read holds is known only then.
         self._rate.take(self._leg.num_frames - num_frames, now_s)
         for event in events:
             match event:
@@ -280,6 +283,7 @@ class _Connection:
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason
+        # Part of a frame is no sign of life: a client could trickle bytes for ever.
         if self._call is not None and self._leg.num_frames > num_frames:
             self._due_s = self._loop.time() + self._limits.idle_timeout_s
 
@@ -306,5 +310,6 @@ def _peer(
     name = writer.get_extra_info("peername")
     if not name:
         return None
+    # Link-local IPv6 addresses come with a zone: fe80::1%eth0 (RFC 4007).
     address = ipaddress.ip_address(str(name[0]).partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address

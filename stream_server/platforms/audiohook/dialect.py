@@ -69,6 +69,7 @@ def choose_media(offers: Sequence[MediaOffer]) -> MediaOffer:
     Raises:
         ProtocolError: BAD_FORMAT: none can be analysed.
     """
+    # The client offers several media, and the server accepts one of them.
     known = [offer for offer in offers if _is_known(offer)]
     if not known:
         raise ProtocolError(
@@ -164,6 +165,7 @@ def _metadata(parameters: OpenParameters, ids: Mapping[str, str]) -> Iterator[tu
     }
     for name, value in (parameters.custom_config or {}).items():
         entries[_CUSTOM_PREFIX + name] = _as_text(value)
+    # Clipped names may collide: the last wins, which is harmless for notes.
     clipped = ((_clip(name), _clip(value)) for name, value in entries.items())
     kept = {name: value for name, value in clipped if value}
     yield from list(kept.items())[:MAX_METADATA_ENTRIES]
@@ -177,6 +179,7 @@ def _continued(parameters: OpenParameters) -> str:
 
 
 def _as_text(value: object) -> str:
+    # customConfig is any JSON; numbers and objects are kept as their text.
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -228,6 +231,7 @@ class EventWriter:
             case Point():
                 # The latest replaces the one before: its posteriors cover the same trailing span.
                 self._points[result.channel] = self._point(result)
+            # Interim segments still change, and an entity cannot be taken back.
             case Segment(final=True):
                 self._others.append(self._segment(result))
             case Alert():
@@ -237,6 +241,7 @@ class EventWriter:
                 return self.flush()
         # Due by the audio, not by a clock: a recording that is replayed fast loses no result.
         if isinstance(result, Point | Segment | Gap) and result.end_sample >= self._due_sample:
+            # From the result, not the last due time: one message follows a long gap, not a burst.
             self._due_sample = result.end_sample + self._interval_samples
             return self.flush()
         return self.flush() if len(self._others) >= _MAX_HELD else []
@@ -383,12 +388,14 @@ class AudioHookDialect:
 
     def _handle(self, message: ClientMessage) -> list[Inbound]:
         match message.type:
+            # A second ``open`` is ignored below, like any type at a time when it means nothing.
             case "open" if self._phase is _Phase.NEW:
                 return [self._open(message)]
             case "close":
                 return self._close()
             case "ping":
                 return [self._say("pong")]
+            # The language may change; emotion does not depend on it, so it is only acknowledged.
             case "update" if self._phase is _Phase.OPEN:
                 return [self._say("updated")]
             case "discarded" if self._phase is _Phase.OPEN and not self._is_paused:
@@ -398,6 +405,7 @@ class AudioHookDialect:
                 return [Pause()]
             case "resumed" if self._phase is _Phase.OPEN:
                 ticks = self._take_gap(message)
+                # ``resumed`` without ``paused``: the client says that it dropped audio meanwhile.
                 if not self._is_paused:
                     return self._discarded(ticks)
                 self._is_paused = False
@@ -406,6 +414,7 @@ class AudioHookDialect:
 
     def _open(self, message: ClientMessage) -> Inbound:
         parameters = read_parameters(message, OpenParameters, self._code)
+        # The handshake's id is covered by the signature; that of ``open`` is not.
         if self._organization_id not in ("", parameters.organization_id):
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "not authorized")
         self._opened = {"startPaused": False}
@@ -415,6 +424,7 @@ class AudioHookDialect:
                 [parameters.language] if parameters.language else []
             )
         if is_probe(parameters):
+            # A probe checks that the answer is valid, so it names media like any other.
             self._opened["media"] = [choose_media(parameters.media)] if parameters.media else []
             self._phase = _Phase.PROBE
             return self._say("opened", self._opened)
@@ -426,6 +436,7 @@ class AudioHookDialect:
         return self.start
 
     def _close(self) -> list[Inbound]:
+        # A repeated ``close``: its answer waits for the last results.
         if self._phase is _Phase.CLOSING:
             return []
         if self.start is None:
@@ -440,6 +451,7 @@ class AudioHookDialect:
                 ErrorCode.NOT_STARTED, f"got {len(data)} bytes of audio, expected 'open' first"
             )
         # Audio may still come after ``paused``, and people pause to keep something private.
+        # Audio before ``opened``, and that of a probe, is dropped as well.
         if self._phase is not _Phase.OPEN or self._is_paused or not data:
             return []
         assert self.start is not None
@@ -472,6 +484,7 @@ class AudioHookDialect:
 
     def _receive_late(self, message: str | bytes) -> list[Inbound]:
         """Answer what comes after ``disconnect`` or ``closed``; nothing of it is an error."""
+        # Numbers may be wrong now: the client may have sent these before it read ``disconnect``.
         late = self._envelopes.read_late(message) if isinstance(message, str) else None
         if late is None or self._phase is _Phase.CLOSED:
             return []
@@ -494,6 +507,7 @@ class AudioHookDialect:
         texts: list[str | bytes] = []
         if self._events is not None and (entities := self._events.add(message)):
             texts.append(self._envelopes.write("event", {"entities": entities}))
+        # Last of all: after ``closed`` the client closes the WebSocket.
         if isinstance(message, StreamClosed) and self._phase is _Phase.CLOSING:
             self._phase = _Phase.CLOSED
             texts.append(self._envelopes.write("closed", {}))
@@ -523,6 +537,7 @@ class AudioHookDialect:
         reason = _REASONS.get(error.code, "error")
         parameters = {"reason": reason}
         if reason != "unauthorized":
+            # For the platform's operators; an unauthorized client is told no reason.
             parameters["info"] = error.message[:_MAX_INFO_CHARACTERS]
         return [self._envelopes.write("disconnect", parameters)]
 

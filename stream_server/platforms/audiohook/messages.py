@@ -260,6 +260,7 @@ class Envelopes:
             raise ProtocolError(
                 code, f"got seq {shown(message.seq)}, expected {self._client_seq + 1}"
             )
+        # Taken before the other checks, so that ``disconnect`` acknowledges this message.
         self._client_seq = message.seq
         if not 0 <= message.serverseq <= self._seq:
             raise ProtocolError(
@@ -275,6 +276,7 @@ class Envelopes:
             message = read_message(text, ErrorCode.BAD_START)
         except ProtocolError:
             return None
+        # Never backwards, and never beyond what JSON can carry.
         self._client_seq = min(max(self._client_seq, message.seq), _MAX_SEQ)
         return message
 
@@ -296,6 +298,7 @@ class Envelopes:
     def _check_id(self, session_id: str, code: ErrorCode) -> None:
         if not is_uuid(session_id):
             raise ProtocolError(code, f"got the id {shown(session_id)}, expected a UUID")
+        # A client without the header: its first message names the session.
         if not self._id:
             self._id = session_id
         if session_id != self._id:

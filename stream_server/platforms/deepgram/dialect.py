@@ -210,6 +210,7 @@ class DeepgramDialect:
         if isinstance(message, Ready):
             self._ready = message
             self._results = ListenResults(self._query, self._request_id, message)
+        # Nothing can be reported before ``ready``: it names the labels.
         if self._results is None:
             return []
         match message:
@@ -224,6 +225,7 @@ class DeepgramDialect:
         return []
 
     def _audio(self, data: bytes) -> list[Inbound]:
+        # ``Metadata`` has the SHA-256 of the audio as it was sent, header and all.
         self._hash.update(data)
         if self.start is not None:
             return self._within_length(data)
@@ -241,6 +243,7 @@ class DeepgramDialect:
         if self._left_bytes is not None:
             data = data[: self._left_bytes]
             self._left_bytes -= len(data)
+        # A message with nothing but a trailing chunk still shows that the client is alive.
         return [AudioData(data)] if data else [KeepAlive()]
 
     def _text(self, text: str) -> list[Inbound]:

@@ -233,7 +233,9 @@ _MAX_REASON_BYTES = 123
 
 def close_frame(error: ProtocolError) -> tuple[int, str]:
     """Return close code and reason."""
+    # Deepgram closes with 1008 for DATA-0000, and with 1011 for NET-0000 and NET-0001.
     code = _CLOSE_CODES.get(error.code, 1008)
+    # Cut in bytes, not characters: a split character is dropped by ``ignore`` below.
     reason = f"{_variant(error.code)}: {error}".encode()[:_MAX_REASON_BYTES]
     return code, reason.decode(errors="ignore")
 

@@ -106,6 +106,7 @@ class ListenQuery:
             metadata=_metadata(pairs),
             token=values.get("token", ""),
         )
+        # Checked, and otherwise ignored: channels are always apart.
         _flag(values, "multichannel")
         return query
 
@@ -132,6 +133,7 @@ class ListenQuery:
         if wav is None:
             assert self.encoding is not None, "without an encoding there is a header"
             assert self.sample_rate_hz is not None, "an encoding has a sample rate"
+            # Roles count channels where the query does not.
             num_channels = self.num_channels or max(1, len(self.roles))
             wav = (self.encoding, self.sample_rate_hz, num_channels)
         encoding, sample_rate_hz, num_channels = wav
@@ -241,6 +243,7 @@ def _roles(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 def _metadata(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     metadata: dict[str, str] = {}
     for name, value in pairs:
+        # Deepgram's syntax: extra=KEY:VALUE, any number of times.
         if name == "extra":
             key, _, text = value.partition(":")
             metadata[key] = text

@@ -89,6 +89,7 @@ class ListenResults:
     def of(self, result: Point | Segment | Gap) -> list[ListenMessage]:
         """Return the messages of a result."""
         channel = self._channels[result.channel]
+        # Finals before the interim that follows them: clients append finals to a transcript.
         messages = self._report(channel, channel.tracker.take(result))
         match result:
             case Point():
@@ -107,6 +108,7 @@ class ListenResults:
 
     def flushed(self, flushed: Flushed) -> list[ListenMessage]:
         """Return the answer to ``Finalize``: a result for each channel, with or without speech."""
+        # Flushes are answered in the order of the requests.
         asked = self._finalized.popleft() if self._finalized else None
         messages: list[ListenMessage] = []
         for channel in self._channels.values():
@@ -172,6 +174,7 @@ class ListenResults:
     ) -> list[ListenMessage]:
         since = channel.tracker.pause_since if pause_since is None else pause_since
         least_ms = self._query.utterance_end_ms
+        # Once a pause: Deepgram sends UtteranceEnd again only after more speech.
         if not least_ms or since is None or channel.has_reported_pause:
             return []
         if (until_sample - since) * 1000 < least_ms * _CLOCK_HZ:
@@ -203,6 +206,8 @@ class ListenResults:
             duration=(end - start) / _CLOCK_HZ,
             start=start / _CLOCK_HZ,
             is_final=is_final,
+            # Clients end a turn at speech_final, so a change of label within speech must not set
+            # it.
             speech_final=is_final and gap is None and not goes_on,
             channel=Channel(alternatives=(self._alternative(span),), role=channel.role),
             metadata=self._metadata,
@@ -214,6 +219,7 @@ class ListenResults:
     def _alternative(self, span: SpeechSpan | None) -> Alternative:
         if span is None:
             return Alternative(transcript="", confidence=0.0)
+        # Clients that index words must find none: an empty transcript has no words.
         if not self._query.transcript:
             return Alternative(transcript="", confidence=span.confidence)
         word = Word(

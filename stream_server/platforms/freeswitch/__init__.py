@@ -122,12 +122,14 @@ class FreeSwitchDialect:
         if self.start is None:
             return self._first(message)
         if isinstance(message, str):
+            # Late metadata is ignored: the stream has begun without it.
             return self._native.receive(message) if _is_control(message) else []
         return self._audio(message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return the text of ``message``; nothing if the client does not want it."""
         if isinstance(message, Ready):
+            # The native dialect must see ``ready``, which tells whether the stream is paused.
             self._native.send(message)
             return []
         if self.start is None or not self.start.wants or isinstance(message, Heartbeat):
@@ -170,6 +172,7 @@ class FreeSwitchDialect:
         if mix is not None:
             query.setdefault("channels", str(_channels_of(mix)))
         elif "channels" not in query and "roles" not in query and "names" not in query:
+            # Only where nothing else counts the channels.
             query["channels"] = _first(metadata, ("channels",)) or "1"
         query.setdefault("sample_rate", _hertz(rate or "8000"))
         query.setdefault("wants", "")

@@ -358,7 +358,8 @@ def test_a_file_that_changes_while_it_is_read_gives_no_result(
 
 _SLOW = """
 import sys, time
-from emotion_monitor import engine as engine_module, main
+from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from tests.support.fake_engine import FakeEngine
 
 class Slow(FakeEngine):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def frame_logits(audio: FloatArray, hop: int = 320) -> FloatArray:
 def analyze(
     audio: FloatArray, granularity: Granularity, hop: int = 320, config: EngineConfig = CONFIG
 ) -> Result:
-    return analyze_channel(FakeEngine(hop_samples=hop), audio, granularity, config, embeddings=True)
+    config = replace(config, timeline=replace(config.timeline, frame_hop_ms=hop // 16))
+    return analyze_channel(FakeEngine(), audio, granularity, config, embeddings=True)
 
 
 @pytest.mark.parametrize("hop", [160, 320])
@@ -80,7 +82,7 @@ def test_stream_is_what_a_live_stream_gives(hop: int) -> None:
     result = analyze(AUDIO, "stream", hop, config)
     assert isinstance(result, StreamResult)
     stream = ChannelStream(config, LABELS, "other key")
-    events = drive(stream, np.array_split(AUDIO, 77), FakeEngine(hop_samples=hop))
+    events = drive(stream, np.array_split(AUDIO, 77), FakeEngine())
     assert result.points == tuple(points(events))
     assert result.segments == tuple(segments(events))
     assert result.gaps == tuple(gaps(events)) == ()

@@ -38,7 +38,7 @@ def split(audio: FloatArray, cuts: list[int]) -> list[FloatArray]:
 @given(cuts=st.lists(st.integers(0, 10**6), max_size=40))
 def test_chunking_does_not_matter(frame_hop_ms: int, cuts: list[int]) -> None:
     timeline = TimelineConfig(500, 100, 40, frame_hop_ms, 300)
-    engine = FakeEngine(hop_samples=timeline.hop_samples)
+    engine = FakeEngine()
     whole = drive(make_stream(timeline), [AUDIO], engine)
     assert drive(make_stream(timeline), split(AUDIO, cuts), engine) == whole
 
@@ -68,7 +68,7 @@ def test_joined_frames_equal_those_of_one_long_window(hop: int) -> None:
     timeline = TimelineConfig(500, 100, 40, hop // 16, 300)
     audio = AUDIO[4160:12800]
     stream = make_stream(timeline, SmoothingConfig(span_ms=20, min_dwell_ms=60), details=True)
-    events = drive(stream, [audio], FakeEngine(hop_samples=hop))
+    events = drive(stream, [audio], FakeEngine())
     frames = np.lib.stride_tricks.sliding_window_view(audio, 400)[::hop]
     joined = np.concatenate([point.frames.posteriors for point in points(events) if point.frames])
     logits = logits_of_audio(frames, None).astype(np.float64)  # type: ignore[arg-type]

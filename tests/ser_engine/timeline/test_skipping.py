@@ -27,7 +27,7 @@ SPEECH = [slot for slot in range(SLOTS) if AUDIO[slot * 320 : slot * 320 + 320].
 
 
 def due_limit(end: int) -> int:
-    """Cells due at a boundary; at the end of the audio, all."""
+    """Slots due at a boundary; at the end of the audio, all."""
     return SLOTS if end == len(AUDIO) else (end - TIMELINE.look_ahead_samples) // 320
 
 
@@ -106,7 +106,7 @@ def test_skipping_at_once_asks_for_the_speech_again_even_in_silence() -> None:
     assert (point.start_sample, point.end_sample) == (0, 2560)
 
 
-def test_skipped_speech_no_window_can_hold_is_told_without_an_answer() -> None:
+def test_skipped_speech_that_no_window_can_hold_is_a_gap_without_an_answer() -> None:
     stream = make_stream()
     events: list[Event] = []
     for step in range(40):

@@ -13,13 +13,14 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.platforms import TelephonyConfig, make_routes
+from stream_server.platforms import NAMES, TelephonyConfig, make_routes
 from stream_server.platforms.media_stream import MediaStreamDialect
 from stream_server.platforms.platform import PlatformRoute, RouteContext
 from stream_server.platforms.route import Admission, Handshake
 from stream_server.platforms.vonage import VonageDialect, VonageToken
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.start import StreamSpec
+from tests.requirements import REPOSITORY
 from tests.support.platform_calls import PLATFORMS
 
 TOKEN = "0123456789abcdef"
@@ -63,6 +64,12 @@ def refused(route: PlatformRoute, request: Handshake) -> ErrorCode:
 
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"key:{password}".encode()).decode()
+
+
+def test_every_folder_is_in_the_table():
+    folder = REPOSITORY / "stream_server" / "platforms"
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(NAMES)
+    assert all((folder / name / "README.md").is_file() for name in NAMES)
 
 
 # -- Access tokens ---------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class TestChunking:
         assert next(gap for gap in gap_spans(whole) if gap[2] == "error")[0] == bad
         assert drive(make_session("pcm_f32le"), data, [333, 9001, 5] * 9) == whole
 
-    def test_bad_audio_is_told(self):
+    def test_bad_audio_is_an_error_for_the_client(self):
         session = make_session("pcm_f32le")
         session.receive(np.full(1600, np.nan, dtype="<f4").tobytes())
         catch_up(session, FakeEngine())
@@ -209,7 +209,7 @@ class TestAccounting:
         session.skip(*window)
         assert session.take_results() == []
 
-    def test_progress_is_told(self):
+    def test_progress_is_known(self):
         session = make_session(rate_hz=8000, roles=("customer", "driver"))
         session.receive(encode(babble(8000, rate_hz=8000, channels=2), "pcm_s16le")[:-1])
         assert session.received_samples == 7999
@@ -328,7 +328,7 @@ class TestMarks:
         assert (mark.name, mark.at_sample, mark.at_s) == ("here", 20_000, 1.25)
         before = results[: mark.seq]
         for channel in (0, 1):
-            # What follows the mark tells of audio after it, save one cell and the look-ahead.
+            # What follows the mark is about audio after it, save one slot and the look-ahead.
             following = [each for each in results[mark.seq :] if each in points(results, channel)]
             assert all(each.end_sample > 20_000 - 400 for each in following)
             assert points(before, channel)
