@@ -101,9 +101,9 @@ class Server:
         )
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
-            self._registry,
-            self._access,
-            config,
+            registry=self._registry,
+            access=self._access,
+            config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
