@@ -87,7 +87,7 @@ def listen_to_tone(
 
     if session.input.audio is None:
         raise RuntimeError("got a session without audio input, expected one that was started")
-    listener = Listener(tell, url, role=role, name=name, token=token)
+    listener = Listener(on_note=tell, url=url, role=role, name=name, token=token)
     session.input.audio = EmotionAudioInput(session.input.audio, listener)
     return listener
 

@@ -36,7 +36,7 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.http.app import make_app
+from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
@@ -101,9 +101,9 @@ class Server:
         )
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
-            self._registry,
-            self._access,
-            config,
+            registry=self._registry,
+            access=self._access,
+            config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),

@@ -142,7 +142,7 @@ class WireEncoding:
     byte_order: ByteOrder | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlatform:
     """One platform's table.
 

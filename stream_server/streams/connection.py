@@ -68,11 +68,11 @@ class Connection:
 
     def __init__(
         self,
+        *,
         websocket: ServerConnection,
         admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
-        *,
         heartbeat_s: float,
         on_refused: Callable[[ErrorCode], None],
         refusal_delay_s: float = 0.0,

@@ -31,7 +31,7 @@ from stream_server.tracks.order import MAX_HELD_PACKETS, Order, Packet
 from stream_server.wire.audio_format import AudioFormat
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTrack:
     """The packets of one channel.
 

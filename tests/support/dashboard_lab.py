@@ -47,7 +47,7 @@ from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
 from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
-from stream_server.http.app import make_app
+from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.store import Store

@@ -132,9 +132,9 @@ class Lab:
         access = Access(config.access, config.listen, config.telephony.public_url)
         known = make_routes(config.telephony, access, self.registry.check_capacity)
         self.gateway = Gateway(
-            self.registry,
-            access,
-            config,
+            registry=self.registry,
+            access=access,
+            config=config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refused.append,
             routes={**known, **(routes or {})},

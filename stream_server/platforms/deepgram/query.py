@@ -41,7 +41,7 @@ _DEFAULT_ROLE = ChannelSpec().role
 _MAX_UTTERANCE_END_MS = 60_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenQuery:
     """A checked query.
 

@@ -27,7 +27,7 @@ _LEAST_SAMPLES = 720
 """Two hops and the rest of a frame: a shorter remainder of a span is not reported."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechSpan:
     """Consecutive speech with one stable label.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream_server.access import COOKIE_NAME, cookie_token
-from tests.stream_server.http.test_app import TOKEN, serving
+from tests.stream_server.http.test_http import TOKEN, serving
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 

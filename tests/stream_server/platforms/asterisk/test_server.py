@@ -493,16 +493,3 @@ async def test_no_bytes_break_the_server():
     (last,) = [each for each in asterisk.lab.published if each.stream_id][-1:]
     assert isinstance(last, StreamClosed)
     assert last.reason == "stopped"
-
-
-@virtual_time
-async def test_frames_in_any_pieces_are_the_same_call():
-    sent = encode_uuid(CALL) + b"".join(encode_audio(each) for each in chunks(CUSTOMER[:9600], 320))
-    async with asterisk_lab() as asterisk, asterisk.call(None) as customer:
-        for at in range(0, len(sent), 7):
-            customer.writer.write(sent[at : at + 7])
-            await asyncio.sleep(0)
-        customer.writer.close()
-        await asterisk.until_ended()
-        (summary,) = [each for each in asterisk.lab.published if isinstance(each, Summary)]
-        assert summary.received_samples == pytest.approx(4800, abs=30)  # One a frame may slip.

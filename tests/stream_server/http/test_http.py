@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.http.app import TOKEN_NAME, make_app
+from stream_server.http import TOKEN_NAME, make_app
 from stream_server.metrics import Metrics
 
 TOKEN = "crm-0123456789abcdef"
