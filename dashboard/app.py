@@ -78,10 +78,12 @@ class Dashboard:
         return reply(self._openapi)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
+        # Before the first request: an upload needs the folder.
         await self._jobs.open()
         following = asyncio.create_task(self.wall.run(), name="wall")
         working = asyncio.create_task(self._jobs.run(), name="analyses")
         yield
+        # The wall ends with its subscription, and tells its pages; jobs go back into the queue.
         self.wall.close()
         working.cancel()
         await asyncio.wait([following, working])

@@ -9,8 +9,7 @@ from aiohttp import hdrs, web
 
 from stream_server.wire.messages import Error
 
-__all__ = ["API_ERRORS", "ApiError"]
-
+# HTTP status and remedy of each code.
 API_ERRORS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
@@ -38,7 +37,6 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "not_ready": (503, "Try again when /readyz says so; the model is being loaded."),
     "failed": (500, "Try again; the server's log says what went wrong."),
 }
-"""HTTP status and remedy of each code."""
 
 
 class ApiError(Exception):

@@ -13,10 +13,8 @@ from dashboard.errors import API_ERRORS
 from dashboard.live.tiles import LiveResults, LiveSnapshot, WallChanges, WallSnapshot
 from stream_server.wire.messages import Error
 
-__all__ = ["LIVE_MESSAGES", "openapi"]
-
+# What is sent over ``/live``; OpenAPI 3.1 cannot describe WebSockets.
 LIVE_MESSAGES = (WallSnapshot, WallChanges, LiveSnapshot, LiveResults)
-"""What is sent over ``/live``; OpenAPI 3.1 cannot describe WebSockets."""
 
 _PART = re.compile(r"\{(\w+)\}")
 _NOT_WORD = re.compile(r"\W+")
@@ -47,6 +45,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
+        # Either none or a token: on loopback no token is needed.
         "security": [{}, {"token": []}],
     }
 
@@ -64,6 +63,7 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     }
     if route.body is not None:
         content = {"application/json": {"schema": schema_of[id(route.body)]}}
+        # An empty body stands for the defaults.
         operation["requestBody"] = {"required": False, "content": content}
     if route.form is not None:
         content = {"multipart/form-data": {"schema": route.form}}

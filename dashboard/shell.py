@@ -20,10 +20,11 @@ SHELL_DIR = Path(__file__).parent / "shell"
 
 _PLACEHOLDER = "<!doctype html><title>Emotion Monitor</title><p>The pages are not installed."
 _STYLES = "<!-- styles of the pages -->"
+# Kept, and asked for each time whether it is still valid: scripts of two versions must not mix.
 _REVALIDATE = "no-cache"
 _FOR_EVER = "public, max-age=31536000, immutable"
 _SERVED = ("shell", "pages")
-# Page folders hold Python too.
+# The types that are served: page folders hold Python too.
 _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -76,6 +77,7 @@ class Shell:
         for page in PAGES:
             app.router.add_get(page.path, self.document)
         app.router.add_get("/favicon.ico", self.favicon)
+        # Before the pattern: neither is a file of ours.
         app.router.add_get("/static/plotly.min.js", self.plotly)
         app.router.add_get("/static/pages.js", self.page_list)
         app.router.add_get("/static/{path:.+}", self.static)

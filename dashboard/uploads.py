@@ -15,12 +15,10 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs, Place
 
-__all__ = ["Form", "Upload", "clean_name", "read_form"]
-
 _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
+# Longest wait for more of a file: a stalled upload takes a place from others.
 _STALLED_S = 30.0
-"""Longest wait for more of a file: a stalled upload takes a place from others."""
 _MAX_FIELDS = 32
 _MAX_FILES = 100
 _MAX_FIELD_BYTES = 64
@@ -63,6 +61,7 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
             async for part in reader:
                 if not isinstance(part, BodyPartReader):
                     raise ApiError("bad_request", "the form contains another form, expected files")
+                # RFC 7578, 4.2: a file's part has a filename, a field's has none.
                 if part.filename is None:
                     if len(fields) == _MAX_FIELDS:
                         raise ApiError(
@@ -82,6 +81,7 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise ApiError("no_room", "the server's disk is full", retry_after_s=60.0) from error
+        # What aiohttp's parser raises at bad boundaries, charsets and transfer encodings.
         except (ValueError, LookupError, RuntimeError) as error:
             raise ApiError("bad_request", "the form is damaged") from error
         if not files:
@@ -99,9 +99,11 @@ async def _field(part: BodyPartReader) -> str:
 
 
 async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
+    # read_chunk does not decompress: it would be saved as it was sent.
     if part.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise ApiError("bad_request", "a part of the form is compressed, expected the file itself")
     waiting = bytearray()
+    # "x": a name that exists belongs to another job.
     with place.path.open("xb") as file:
         while chunk := await _more(part):
             if place.num_bytes + len(chunk) > max_bytes:
@@ -111,6 +113,7 @@ async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
                 )
             place.grow(len(chunk))
             waiting += chunk
+            # A trip to a thread for each piece would cost more than the write.
             if len(waiting) >= _WRITE_BYTES:
                 await asyncio.to_thread(file.write, bytes(waiting))
                 waiting.clear()

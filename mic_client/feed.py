@@ -1,7 +1,7 @@
 """Read a server's results: ``async for result in emotion_feed()``.
 
-The connection is made again whenever it is lost, and the server is asked for what came meanwhile.
-Needs ``websockets`` and ``msgspec``; no torch.
+The connection is made again whenever it is lost, and what came meanwhile is requested from the
+server. Needs ``websockets`` and ``msgspec``; no torch.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class EmotionFeed:
                 finally:
                     await connection.close()
                 lost_at_s = loop.time()
-                # 1000 is the end of the one stream asked for; a feed of all streams has no end, so
+                # 1000 is the end of the one stream requested; a feed of all streams has no end, so
                 # there it is a server that stops.
                 if "stream" in self._parameters and connection.close_code == CLOSE_NORMAL:
                     return
@@ -187,7 +187,7 @@ class EmotionFeed:
             await asyncio.sleep(self._backoff.next_s())
 
     def _connect_url(self) -> str:
-        """Return the URL for the next connection: what is asked for, and what came already."""
+        """Return the URL for the next connection: the query, and what came already."""
         parameters = [*self._parameters.items()]
         after = self._position.after
         parameters += [("after", value) for value in after]

@@ -268,7 +268,7 @@ class StdinSource:
 
 
 SILENT_DBFS = -100.0
-"""The lowest level that is told; digital silence would be −∞."""
+"""The lowest level that is returned; digital silence would be −∞."""
 
 
 def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:

@@ -16,8 +16,8 @@ from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
 from ser_engine.schema import LabelName
 
+# Stands for a secret.
 MASK = "•••"
-"""Stands for a secret."""
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 # "tokens" holds names and their tokens, and is a mapping; "max_tokens_..." would be no secret.

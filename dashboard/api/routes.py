@@ -35,8 +35,8 @@ PREFIX = "/api/v1"
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _MAX_BODY_BYTES = 65_536
+# Characters of a wrong value that an error repeats.
 _SHOWN = 60
-"""Characters of a wrong value that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)

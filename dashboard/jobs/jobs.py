@@ -19,15 +19,13 @@ from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
 from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 
-__all__ = ["Jobs"]
-
 _log = structlog.get_logger(__name__)
 _MAX_FINISHED = 10_000
 _AT_A_TIME = 50
 _UPKEEP_INTERVAL_S = 600.0
 _READY_POLL_S = 0.25
+# Longest wait for a job that is cancelled: a forward pass cannot be interrupted.
 _CANCEL_TIMEOUT_S = 15.0
-"""Longest wait for a job that is cancelled: a forward pass cannot be interrupted."""
 
 
 class Jobs:
@@ -86,6 +84,7 @@ class Jobs:
             self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now)
             for record in await take_up(self._rows, self._spool, self._now()):
                 self._active[record.job_id] = ActiveJob(record)
+                # Begun and not ended: the file may be what killed the last server.
                 self._queue.restore(record.job_id, record.size_bytes, was_begun=record.attempts > 0)
         except BaseException:
             self._spool.close()
@@ -96,6 +95,7 @@ class Jobs:
         upkeep = asyncio.create_task(self._run_upkeep())
         try:
             while True:
+                # Cleared before looking: what changes from here on ends the wait below.
                 self._changed.clear()
                 if self._queue.num_waiting and not self._is_ready():
                     # Jobs of the last server are known before a model is loaded.
@@ -141,6 +141,7 @@ class Jobs:
             for place, name, options in uploads
         ]
         places = [place for place, _, _ in uploads]
+        # From here on the rows decide about the files, not the upload's context manager.
         for place in places:
             place.is_taken = True
         # A client that disconnects cancels its handler: a row without its file, or the reverse.
@@ -205,6 +206,7 @@ class Jobs:
         if job is None:
             return await self._rows.get(job_id)
         job.cancel()
+        # A running one ends by itself; one that waits has no task that could.
         if self._queue.is_waiting(job_id):
             self._queue.leave(job_id)
             self._start(self._drop(job))
@@ -289,6 +291,8 @@ class Jobs:
         while num_finished > _MAX_FINISHED or kept_bytes > self._max_kept_bytes:
             oldest = await self._rows.finished(limit=_AT_A_TIME)
             for record in oldest:
+                # The result that was just made is kept even if it alone is over the limit: else
+                # a large file could be analysed for ever without anybody seeing its result.
                 if record.job_id == newest or (
                     num_finished <= _MAX_FINISHED and kept_bytes <= self._max_kept_bytes
                 ):

@@ -15,6 +15,7 @@ _HOPS_MS = (10, 20)
 _FIELDS = ("granularity", "frame_hop_ms", "embeddings", "speakers")
 _SHOWN = 60
 
+# The fields as JSON Schema.
 FORM_FIELDS: dict[str, Any] = {
     "granularity": {"type": "string", "enum": list(_GRANULARITIES), "default": "utterance"},
     "frame_hop_ms": {
@@ -38,7 +39,6 @@ FORM_FIELDS: dict[str, Any] = {
         "description": "name of one of the settings' presets; the other fields override it",
     },
 }
-"""The fields as JSON Schema."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

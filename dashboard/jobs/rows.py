@@ -10,8 +10,6 @@ import msgspec
 
 from stream_server.store import JobRecord, JobState
 
-__all__ = ["JobRows", "MemoryRows"]
-
 
 class JobRows(Protocol):
     """Rows of jobs; :class:`~stream_server.store.JobTable` says what each method does."""

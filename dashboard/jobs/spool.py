@@ -31,8 +31,8 @@ from dashboard.jobs.rows import JobRows
 from ser_engine.errors import ConfigError
 from stream_server.store import JobRecord
 
+# How many servers may die while they analyse a file, before it is given up.
 MAX_ATTEMPTS = 3
-"""How many servers may die while they analyse a file, before it is given up."""
 
 _log = structlog.get_logger(__name__)
 _AT_A_TIME = 500
@@ -63,6 +63,7 @@ class Spool:
         self._root = Path(tempfile.mkdtemp(prefix="emotion-monitor-")) if root is None else root
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # mkdir leaves the mode of a folder that exists: recordings are private.
             self._root.chmod(0o700)
             self._uploads.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -107,6 +108,7 @@ class Spool:
     def make_folder(self, name: str) -> Path:
         """Make a result's folder, empty."""
         path = self.folder(name)
+        # An earlier attempt may have left a part of a result.
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, parents=True)
         path.parent.chmod(0o700)
@@ -120,6 +122,7 @@ class Spool:
         """Delete a result, if it exists, and the folder of its day if it was the last."""
         path = self.folder(name)
         shutil.rmtree(path, ignore_errors=True)
+        # rmdir fails while the day has other results.
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
@@ -141,6 +144,7 @@ class Spool:
 
     def _claim(self) -> None:
         try:
+            # The kernel releases it with the process, however that ends: no stale lock files.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)

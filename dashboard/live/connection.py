@@ -20,13 +20,11 @@ from dashboard.errors import ApiError
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.messages import Error, error_message
 
-__all__ = ["INTERVAL_S", "KEEPALIVE_S", "SEND_TIMEOUT_S", "LiveConnection", "Show"]
-
+# Shortest time between two messages to a page.
 INTERVAL_S = 0.25
-"""Shortest time between two messages to a page."""
 KEEPALIVE_S = 15.0
+# Longest wait for a page to take what was sent.
 SEND_TIMEOUT_S = 30.0
-"""Longest wait for a page to take what was sent."""
 
 _MAX_INBOUND_BYTES = 4096
 
@@ -62,6 +60,7 @@ class LiveConnection:
         writer = asyncio.create_task(self._write(show), name="live writer")
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            # The reader ends when the page closes; there is nobody left to close then.
             if writer.done():
                 with contextlib.suppress(TimeoutError, ConnectionError):
                     async with asyncio.timeout(SEND_TIMEOUT_S):
@@ -79,6 +78,7 @@ class LiveConnection:
             TimeoutError: the page did not take it in time.
             ConnectionError: it has gone.
         """
+        # send_str waits while the socket's buffer is full: a page that does not read is dropped.
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await self._socket.send_str(text)
         self._next_s = asyncio.get_running_loop().time() + INTERVAL_S
@@ -113,6 +113,7 @@ class LiveConnection:
         except TimeoutError:
             return ERRORS[ErrorCode.SLOW_CONSUMER].close_code or WSCloseCode.POLICY_VIOLATION
         except ConnectionError:
+            # RFC 6455, 7.4.1: 1006 is never sent; the close that follows finds no peer.
             return WSCloseCode.ABNORMAL_CLOSURE
 
     async def _refuse(self, error: ProtocolError | ApiError) -> int:

@@ -56,6 +56,7 @@ class LiveEndpoint:
                 f"viewer limit ({self._max_viewers}) reached",
                 retry_after_s=5.0,
             )
+        # Counted from here on, with nothing awaited since the check.
         self._num_viewers += 1
         try:
             if stream_id is None:
@@ -133,6 +134,7 @@ class _StreamView:
             async for page in pages:
                 # At once, not four times a second: nothing waits behind stored results.
                 await self._send(page, connection, stream)
+        # A stream without results yet: the page is to show its channels all the same.
         if self._last_seq is None:
             self._last_seq = -1
             await connection.send(_encode(LiveSnapshot(stream=stream, results=[])).decode())
@@ -140,6 +142,7 @@ class _StreamView:
             async for batch in batches:
                 await connection.until_due()
                 messages = [*batch, *feed.take_waiting()]
+                # The page was too slow for the mailbox; a new feed reads the missing ones back.
                 if self._keeps and any(isinstance(one, Dropped) for one in messages):
                     return None
                 await self._send(messages, connection, stream)

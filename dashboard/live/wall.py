@@ -25,8 +25,8 @@ from stream_server.wire.results import (
     StreamOpened,
 )
 
-__all__ = ["Wall", "WallViewer"]
-
+# About a minute of 200 streams. The wall follows without awaiting, so it never fills in practice;
+# a wall that lost results would show streams that have ended.
 _CAPACITY = 65_536
 _SHOWN = (StreamOpened, Point, Segment, Gap, Alert, StreamClosed)
 
@@ -122,6 +122,7 @@ class WallViewer:
         """Return a :class:`~dashboard.live.tiles.WallSnapshot`; later messages go on from it."""
         state = self._wall.state
         stream_ids = state.stream_ids()
+        # A page that becomes visible again starts from here; what it was sent before is void.
         self._told = {stream_id: state.trend_version(stream_id) for stream_id in stream_ids}
         self._changed.clear()
         self.wake.clear()
@@ -143,10 +144,12 @@ class WallViewer:
                     removed.append(msgspec.json.encode(stream_id))
                 continue
             self._told[stream_id] = version
+            # The trend, most of a tile's bytes, changes every 5 s: sent only if it has.
             if told is None:
                 opened.append(state.whole_text(stream_id))
             else:
                 altered.append(state.changed_text(stream_id, with_trend=told != version))
+        # All of them opened and closed since the last message.
         if not (opened or altered or removed):
             return None
         return _text(
@@ -168,5 +171,6 @@ def _is_shown(result: Result) -> bool:
 
 def _text(kind: bytes, now: float, *lists: tuple[bytes, bytes]) -> str:
     """Put a message together from lists of encoded items."""
+    # Encoding a tile again for each of 20 pages would be most of the server's work.
     fields = b"".join(b',"%s":[%s]' % (name, items) for name, items in lists)
     return (b'{"type":"%s","now":%.3f%s}' % (kind, now, fields)).decode()

@@ -77,6 +77,7 @@ class WallChannel:
         self.label_s[point.label] = self.label_s.get(point.label, 0.0) + span_s
         badness = sum(
             weight * posterior
+            # Not strict: a point of unexpected length must not stop the wall of all streams.
             for weight, posterior in zip(self._weights, point.posteriors, strict=False)
         )
         self._average(badness, point.end_s)
@@ -85,6 +86,7 @@ class WallChannel:
         if bucket != self._bucket:
             self._close_bucket(bucket)
         self._bucket_s += span_s
+        # Weighted by time: under load the step widens, and points are longer.
         for index, posterior in enumerate(point.posteriors[: len(self._sums)]):
             self._sums[index] += posterior * span_s
 
@@ -115,6 +117,7 @@ class WallChannel:
             start_s = float(self._bucket * TREND_BUCKET_S)
             self._trend.append((start_s, self._labels[best], round(mean, 2)))
             self.trend_version += 1
+        # maxlen counts entries; after a long silence old ones leave by their time.
         oldest_s = (next_bucket + 1) * TREND_BUCKET_S - TREND_S
         while self._trend and self._trend[0][0] < oldest_s:
             self._trend.popleft()
@@ -147,8 +150,8 @@ class WallChannel:
         )
 
 
+# Ended streams whose ids are kept: their last results may not be stored yet.
 _RECENT = 256
-"""Ended streams whose ids are kept: their last results may not be stored yet."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -186,7 +189,7 @@ class _Stream:
                         channel.gap(result)
             case Alert(state="raised"):
                 self.alerts[result.alert_id] = _tile_alert(result)
-            case Alert():
+            case Alert():  # cleared
                 self.alerts.pop(result.alert_id, None)
             case _:
                 pass
@@ -207,6 +210,7 @@ class _Stream:
             for alert in self.alerts.values()
             if not alert.acknowledged
         )
+        # The worst channel and the worst alert: a calm agent must not dilute an angry customer.
         return round(max(scores, default=0.0) + max(weights, default=0.0), 3)
 
     def tile(self) -> Tile:

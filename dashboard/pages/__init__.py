@@ -47,6 +47,7 @@ class Page:
         return routes
 
 
+# In the order of the navigation.
 PAGES = (
     Page("wall", "/", icon="wall"),
     Page("stream", "/streams/{id}", nav="wall"),
@@ -55,4 +56,3 @@ PAGES = (
     Page("alerts", "/alerts", icon="bell"),
     Page("history", "/history", icon="history"),
 )
-"""In the order of the navigation."""

@@ -24,6 +24,16 @@ _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
 _log = logging.getLogger(__name__)
 
 
+def open_engine(config: EngineConfig | None = None) -> Core:
+    """Return an engine that is ready to score, called by one thread at a time.
+
+    Raises as :func:`build_engine`.
+    """
+    engine = build_engine(config if config is not None else EngineConfig())
+    engine.warm_up()
+    return engine
+
+
 def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = None) -> Core:
     """Find the model the settings name and return an engine for it, not yet warmed up.
 

@@ -139,7 +139,7 @@ class FeedSource:
         """Subscribe.
 
         Args:
-            query: what is asked for.
+            query: which results.
             name: kind of subscriber, for metrics and logs.
 
         Raises:

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from stream_server.config import StoreConfig
-from stream_server.store import Store, StoreVersionError, migrations
+from stream_server.store import Store, StoreVersionError, database
 from stream_server.store.database import (
     make_engine,
     newest_revision,
@@ -20,7 +20,7 @@ from stream_server.store.database import (
 )
 from stream_server.store.schema import metadata
 
-MIGRATIONS = Path(migrations.__file__).parent
+MIGRATIONS = Path(database.__file__).parent / "migrations"
 
 
 def test_an_empty_database_gets_the_tables_of_the_schema(store_url: str):
