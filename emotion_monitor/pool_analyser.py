@@ -68,7 +68,7 @@ class AnalysisLog:
         model = analysis.model
         self._add(f"scored with {model.name} (licence {model.licence}, SHA-256 {model.sha256})")
         for number, channel in enumerate(analysis.channels):
-            self._add(f"channel {number}: {len(channel.segments)} pieces")
+            self._add(f"channel {number}: {len(channel.pieces)} pieces")
             for warning in channel.warnings:
                 self._add(f"channel {number}: {warning.code}: {warning.message}")
         self._add("wrote result.json, result.csv and log.txt, and what else there is beside them")

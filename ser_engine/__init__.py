@@ -5,7 +5,7 @@ A recording::
     from ser_engine import analyze
 
     result = analyze("call.wav")
-    print(result.channels[0].overall.emotion)
+    print(result.channels[0].overall.label)
 
 A live channel, in a program of your own: ``open_engine`` scores windows, ``ChannelStream`` says
 which, and makes points, segments and gaps of the answers; ``examples/embed_live_scoring.py`` is a

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
+from ser_engine.schema import Granularity
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,6 @@ RuntimeName = Literal[
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["auto", "cached", "exact"]
-Granularity = Literal["utterance", "frame", "stream"]
 
 FrameHop = Annotated[int, Range(10, 20, step=10)]
 """Time between frames, ms: the network's own 20, or 10 by a second pass."""

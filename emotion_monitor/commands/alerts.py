@@ -35,7 +35,7 @@ def replay(
         list[str] | None,
         typer.Argument(
             metavar="TIMELINE",
-            help="What `analyze -g stream --scores --json` prints, or `stream --json`; with"
+            help="What `analyze -g stream --json` prints, or `stream --json`; with"
             " --store, ids of streams.",
         ),
     ] = None,

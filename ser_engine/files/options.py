@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ser_engine.config import EngineConfig, FrameHop, Granularity, check_fields
+from ser_engine.config import EngineConfig, FrameHop, check_fields
 from ser_engine.errors import ConfigError
+from ser_engine.schema import Granularity
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import structlog
 from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import CloseReason
+from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.engines.engine import EngineLease
@@ -28,7 +28,7 @@ from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import Alert, Point, Result, Warning, WarningCode
+from stream_server.wire.results import Alert, Point, Result, Warning
 
 _log = structlog.get_logger(__name__)
 
@@ -247,7 +247,7 @@ class StreamRunner:
         """Warn that the client reads too slowly."""
         self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
 
-    def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         """Warn the client. After the last result nothing can be published."""
         if self.results.is_closed:
             return  # The sender may be slow still when the stream has ended.
@@ -323,7 +323,7 @@ class StreamRunner:
         for alert in alerts:
             self.session.publish(Alert, alert)
 
-    def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def _warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         at_s = self.session.received_s
         self.session.publish(Warning, code=code, channel=channel, message=message, at_s=at_s)
 
@@ -358,7 +358,7 @@ class TrackReport:
 
     def __init__(self, runner: StreamRunner) -> None:
         self._runner = runner
-        self._warned_of: set[tuple[WarningCode, int]] = set()
+        self._warned_of: set[tuple[StreamWarningCode, int]] = set()
         self._has_ended = False
 
     def check(self, stats: TrackStats) -> None:
@@ -398,7 +398,7 @@ class TrackReport:
                 drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
             )
 
-    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
+    def _warn(self, code: StreamWarningCode, channel: int, message: str) -> None:
         if (code, channel) not in self._warned_of:
             self._warned_of.add((code, channel))
             self._runner.warn(code, message, channel)

@@ -36,12 +36,11 @@ from ser_engine.files import (
     FileAnalysis,
     FrameResult,
     Granularity,
-    QualityWarning,
     StreamResult,
     UtteranceResult,
 )
 from ser_engine.labels import LabelSet
-from ser_engine.schema import LabelName
+from ser_engine.schema import LabelName, Warning
 from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
@@ -88,7 +87,7 @@ def make_analysis(
             posteriors=posteriors.astype(np.float64),
             embeddings=embeddings,
         )
-    warning = QualityWarning(code="clipping", message="loud", at_s=1.0)
+    warning = Warning(code="clipping", message="loud", at_s=1.0)
     channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
     labels = LabelSet.from_tokens(LABELS)
     return FileAnalysis(

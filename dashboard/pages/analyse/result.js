@@ -41,43 +41,48 @@ export function readResult(result) {
 
 function readChannel(channel, labels, durationS) {
   const pieces = channel.pieces.length > 1 ? channel.pieces.map(readPiece) : [];
-  const rows = channel.frames.length ? channel.frames : channel.points;
-  const scored = rows.length ? rows : channel.pieces.length > 1 ? channel.pieces.filter((piece) => piece.scores) : [];
-  const segments = channel.segments.length || rows.length ? channel.segments.map(readSegment) : pieces.filter((piece) => piece.label);
-  const gaps = channel.gaps.map((gap) => ({ start_s: gap.start, end_s: gap.end, reason: gap.reason }));
+  const rows = channel.frames ? frameRows(channel.frames, durationS) : channel.points;
+  const scored = rows.length ? rows : channel.pieces.length > 1 ? channel.pieces.filter((piece) => piece.posteriors) : [];
+  const segments = channel.segments.length || rows.length ? channel.segments : pieces.filter((piece) => piece.label);
   return {
     index: channel.channel,
     durationS,
     labels,
     overall: channel.overall && {
-      label: channel.overall.emotion,
+      label: channel.overall.label,
       confidence: channel.overall.confidence,
-      scores: channel.overall.scores,
+      scores: Object.fromEntries(labels.map((label, index) => [label, channel.overall.posteriors[index]])),
     },
     series: readSeries(scored, labels),
     isPieces: rows.length === 0,
     segments,
-    spans: rows.length ? [...segments, ...gaps].sort((one, other) => one.start_s - other.start_s) : [],
+    spans: rows.length ? [...segments, ...channel.gaps].sort((one, other) => one.start_s - other.start_s) : [],
     pieces,
     speakers: channel.speakers,
     warnings: channel.warnings,
   };
 }
 
-function readSegment(segment) {
-  return { start_s: segment.start, end_s: segment.end, label: segment.emotion, confidence: segment.confidence };
+function readPiece(piece) {
+  return { ...piece, reason: piece.has_speech ? "error" : "silence" };
 }
 
-function readPiece(piece) {
-  return { ...readSegment(piece), reason: piece.speech ? "error" : "silence", speaker: piece.speaker };
+// Frames come column by column; the last one may end after the recording.
+function frameRows(frames, durationS) {
+  const rateHz = 16000;
+  return frames.start_samples.map((start, index) => ({
+    start_s: start / rateHz,
+    end_s: Math.min((start + frames.hop_samples) / rateHz, durationS),
+    posteriors: frames.posteriors[index],
+  }));
 }
 
 function readSeries(rows, labels) {
   if (rows.length === 0) return null;
   return {
-    times: rows.map((row) => row.start ?? row.time),
-    ends: rows.map((row) => row.end),
-    values: Object.fromEntries(labels.map((label) => [label, rows.map((row) => row.scores[label])])),
+    times: rows.map((row) => row.start_s),
+    ends: rows.map((row) => row.end_s),
+    values: Object.fromEntries(labels.map((label, index) => [label, rows.map((row) => row.posteriors[index])])),
   };
 }
 

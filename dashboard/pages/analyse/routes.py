@@ -11,9 +11,9 @@ from aiohttp import web
 from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.errors import API_ERRORS, ApiError
 from dashboard.jobs.options import FORM_FIELDS, Options, options_of
-from dashboard.results.types import AnalysisResult
+from dashboard.results.files import read_view
 from dashboard.uploads import read_form
-from ser_engine.files import Granularity
+from ser_engine.schema import FileResult, Granularity
 from stream_server.store import JobRecord, JobState
 from stream_server.wire.messages import Error
 
@@ -52,9 +52,9 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
-    """The strongest emotion of a channel and its posterior, 0 to 1."""
+    """The strongest class of a channel and its posterior, 0 to 1."""
 
-    emotion: str
+    label: str
     confidence: float
 
 
@@ -101,7 +101,7 @@ class JobItem(msgspec.Struct, frozen=True, kw_only=True):
 class JobView(JobItem, frozen=True, kw_only=True):
     """A file and, once it is done, its result; frames beyond 6000 a channel are averaged."""
 
-    result: AnalysisResult | None
+    result: FileResult | None
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,9 +166,12 @@ async def show(call: Call) -> web.Response:
     if record.state == "done" and folder is not None:
         try:
             # Written as JSON when the job was done: up to a megabyte that need not be parsed.
-            result = msgspec.Raw(await asyncio.to_thread((folder / "view.json").read_bytes))
+            view = await asyncio.to_thread(read_view, folder)
         except OSError:
             raise unknown_job() from None  # deleted since the row was read
+        if view is None:
+            raise old_result()
+        result = msgspec.Raw(view)
     return reply({**_fields(call, record), "result": result})
 
 
@@ -223,8 +226,24 @@ def _fields(call: Call, record: JobRecord) -> dict[str, Any]:
         "finished_at": record.finished_at,
         "duration_s": record.duration_s,
         "error": None if error is None else error.body,
-        "summary": None if summary is None else msgspec.convert(summary, type=JobSummary),
+        "summary": None if summary is None else _summary(summary),
     }
+
+
+def _summary(kept: dict[str, Any]) -> JobSummary:
+    """Return the summary of a result; of one that an earlier version kept, what is still valid."""
+    try:
+        return msgspec.convert(kept, type=JobSummary)
+    except msgspec.ValidationError:
+        return JobSummary(warnings=[str(code) for code in kept.get("warnings", ())])
+
+
+def old_result() -> ApiError:
+    """Return the answer for a result that an earlier version of the server wrote."""
+    return ApiError(
+        "not_found",
+        "this result was written by an earlier version, in another form; analyse the file again",
+    )
 
 
 def _accepted(records: list[JobRecord]) -> web.Response:
