@@ -15,8 +15,6 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.types import Window, WindowResult
 
-__all__ = ["MoodyEngine", "load_moody"]
-
 _MOODS = 48
 _WINDOWS_A_MOOD = 12
 """Six seconds at the usual step."""

@@ -16,8 +16,6 @@ from ser_engine.frames import num_frames
 from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
 from ser_engine.types import ModelInfo, Window, WindowResult
 
-__all__ = ["NullEngine", "load_null"]
-
 _LABELS = LabelSet.from_tokens(EMOTION2VEC_TOKENS)
 _EMBEDDING_DIM = 768
 """That of emotion2vec base, so that results are of its size."""

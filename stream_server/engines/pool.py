@@ -10,13 +10,6 @@
 A stream keeps the engine it began with: labels and scores of two models are not to be mixed in
 one timeline. What is fetched never delays readiness or a stream; when it fails, streams go on
 with the model there is, and the hub is asked again every hour.
-
-How a process with engines in its threads ends.
-
-A thread inside a network's native code cannot be stopped. If the interpreter is torn down under
-it, the runtime's C++ aborts the process (``terminate called without an active exception``, status
-134); and tearing down an interpreter that has loaded torch takes seconds. So whoever runs a pool
-ends the process through :func:`end_process` once all is closed.
 """
 
 from __future__ import annotations
@@ -51,7 +44,13 @@ from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState,
 
 
 def end_process(status: int) -> NoReturn:
-    """Exit with ``status``, at once; what was printed and logged is written out before."""
+    """Exit with ``status``, at once; what was printed and logged is written out before.
+
+    A thread inside a network's native code cannot be stopped. If the interpreter is torn down
+    under it, the runtime's C++ aborts the process (``terminate called without an active
+    exception``, status 134). Tearing down an interpreter that has loaded torch takes seconds, too.
+    A process that runs a pool therefore ends here, once all is closed.
+    """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

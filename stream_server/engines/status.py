@@ -8,8 +8,6 @@ from enum import StrEnum
 from ser_engine.core.batcher import BatchingStats
 from ser_engine.types import ModelInfo
 
-__all__ = ["EngineStatus", "PoolStatus", "UpgradeState", "UpgradeStatus"]
-
 
 class UpgradeState(StrEnum):
     """How far the pool is with a model that has to be fetched."""
