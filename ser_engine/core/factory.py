@@ -9,7 +9,7 @@ import torch
 from ser_engine.config import EngineConfig
 from ser_engine.core.engine import Core, EngineCore
 from ser_engine.core.features import FeatureExtractor
-from ser_engine.core.runtimes.base import Runtime
+from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.hub import ProgressCallback

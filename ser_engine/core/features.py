@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ser_engine.core.runtimes.base import Runtime, group_by_length
+from ser_engine.core.runtimes import Runtime, group_by_length
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.normalisation import (
     FirstLayer,

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from ser_engine.config import EngineConfig, RuntimeName
-from ser_engine.core.runtimes.base import Runtime
+from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.models.model import Network
