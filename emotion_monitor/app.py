@@ -24,6 +24,7 @@ from emotion_monitor.commands import (
 from emotion_monitor.commands.options import GlobalOptions
 from ser_engine.errors import ConfigError, SerEngineError
 
+# Packages of the extra ``server``; an installation of the client lacks them.
 _SERVER_PACKAGES = (
     "aiohttp",
     "alembic",
@@ -35,7 +36,6 @@ _SERVER_PACKAGES = (
     "torch",
     "webrtcvad",
 )
-"""Packages of the extra ``server``; an installation of the client lacks them."""
 
 app = typer.Typer(
     name="emotion-monitor",

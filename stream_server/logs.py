@@ -24,6 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from stream_server.config import LoggingConfig
 
+# What libraries log at least; they tell of every connection, request or migration otherwise.
 _LEVELS = {
     "aiohttp.access": logging.WARNING,
     "alembic": logging.WARNING,
@@ -32,7 +33,6 @@ _LEVELS = {
     "sqlalchemy": logging.WARNING,
     "websockets": logging.WARNING,
 }
-"""What libraries log at least; they tell of every connection, request or migration otherwise."""
 
 _OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -124,8 +124,8 @@ def _quieten_strangers(record: logging.LogRecord) -> bool:
     return True
 
 
+# Kinds that are told apart; what more there are count as one.
 _MAX_KINDS = 64
-"""Kinds that are told apart; what more there are count as one."""
 
 
 class SparseLog:

@@ -17,8 +17,8 @@ from ser_engine.files import Result
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
 
 _MOST_COLUMNS = 600
+# Cells of a column of the areas: single frames flicker.
 _LEAST_PER_COLUMN = 10
-"""Cells of a column of the areas: single frames flicker."""
 
 
 def chart(results: Mapping[str, Result]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from ser_engine.models.normalisation import FirstLayer
 from ser_engine.models.registry import find_model
 from ser_engine.types import ModelInfo
 
+# Lengths the local stage is run with, in steps: the new audio, and more and more to refresh.
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
-"""Lengths the local stage is run with, in steps: the new audio, and more and more to refresh."""
 
 _log = logging.getLogger(__name__)
 

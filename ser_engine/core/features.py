@@ -43,8 +43,8 @@ from ser_engine.models.normalisation import (
 )
 from ser_engine.types import FloatArray
 
+# Runs of frames this close are computed as one: the frame between is as cheap as the seam.
 _MERGE_GAP_FRAMES = 1
-"""Runs of frames this close are computed as one: the frame between is as cheap as the seam."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,8 +54,8 @@ def has_int8_instructions(cpuinfo: Path = _CPUINFO) -> bool:
 
 _TORCH = ("torch", "torch-compile")
 
+# Raised when the graphs' inputs, outputs or arithmetic change, so that old files are left.
 _FORMAT = 1
-"""Raised when the graphs' inputs, outputs or arithmetic change, so that old files are left."""
 
 _log = logging.getLogger(__name__)
 
