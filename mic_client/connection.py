@@ -183,4 +183,5 @@ def _is_loopback(url: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        # RFC 6761, section 6.3: names below "localhost" are loopback, too.
+        return f".{host.rstrip('.')}".endswith(".localhost")

@@ -27,6 +27,12 @@ SEND_TIMEOUT_S = 30.0
 """Longest wait for a subscriber to take what was sent: its TCP window is full all that time."""
 
 _RECONNECT_MS = 2000
+_SSE_HEADERS = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-cache",
+    # nginx, and proxies that follow it, otherwise collect events until a buffer is full.
+    "X-Accel-Buffering": "no",
+}
 _MAX_INBOUND_BYTES = 4096
 """Subscribers send nothing but pongs and close; other messages are read and ignored."""
 
@@ -121,11 +127,12 @@ class FeedEndpoint:
             if stored is None:
                 return web.Response(status=204)
             first = first + stored
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
+        response = web.StreamResponse(headers=_SSE_HEADERS)
         await response.prepare(request)
         pending = asyncio.create_task(_next(messages))
         try:
-            retry = f"retry: {_RECONNECT_MS}\n\n".encode()
+            # A comment, so that something passes through every proxy at once.
+            retry = f": connected\nretry: {_RECONNECT_MS}\n\n".encode()
             await _in_time(response.write(retry + _events(first)))
             while True:
                 done, _ = await asyncio.wait((pending,), timeout=KEEPALIVE_S)

@@ -35,6 +35,10 @@ LARGEST_SAMPLE = 1e6
 HOLD_OFF_MS = 100
 """Good audio after bad that is left out along with it."""
 
+_MIN_EVIDENCE_BYTES, _MAX_EVIDENCE_BYTES = 64, 4096
+"""Of a message, to tell whether it begins within a sample."""
+_SMALLEST_LIKELY = 1e-10
+
 # Both laws as tables of 256 values. A code is a sign, a segment (exponent) and a step (mantissa);
 # values are those of the 16-bit form in common use: mu-law ±32124 (14 bit, shifted by 2), A-law
 # ±32256 (13 bit, shifted by 3). Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
@@ -184,8 +188,25 @@ class Intake:
                 spans.append((span.channel, self.to_clock(start), self.to_clock(end)))
                 if self.is_resampling:
                     self._lost_output.append((column, *spans[-1][1:]))
+        if self._is_shifted(data):
+            self.drop_partial_tick()
         self._bytes += data
         return spans
+
+    def _is_shifted(self, data: bytes) -> bool:
+        """Whether ``data`` begins with a sample, though one is incomplete.
+
+        Bytes that are no audio, an odd number of them, would make noise of all that follows. A
+        message that does complete the sample stays as it is, and so does one that is silent: the
+        next one with sound decides.
+        """
+        width = self._format.bytes_per_sample
+        missing = -len(self._bytes) % width
+        if not missing:
+            return False
+        whole = _wildness(data, self._format)
+        # Half: noise is as wild either way, and speech a hundred times wilder where it is shifted.
+        return whole is not None and 2 * whole < (_wildness(data[missing:], self._format) or 0.0)
 
     def drop_partial_tick(self) -> None:
         """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
@@ -274,6 +295,23 @@ class Intake:
             _silence(samples, self._returned, self._lost_output)
         self._returned += len(samples)
         return [np.ascontiguousarray(samples.T)]
+
+
+def _wildness(data: bytes, audio_format: AudioFormat) -> float | None:
+    """Return how little the bytes look like whole samples; None: too few to tell."""
+    if len(data) < _MIN_EVIDENCE_BYTES:
+        return None
+    width, count = audio_format.bytes_per_sample, audio_format.num_channels
+    data = data[: min(len(data), _MAX_EVIDENCE_BYTES) // width * width]
+    if width == 2:
+        samples = np.frombuffer(data, "<i2").astype(np.float32)
+        # The size, too: a constant does not jump, shifted or not.
+        return float(np.mean(np.abs(samples[count:] - samples[:-count])) + np.mean(np.abs(samples)))
+    # A float cut elsewhere has a random exponent: most are far too large, or too small to be heard.
+    samples = np.abs(np.frombuffer(data, "<f4"))
+    with np.errstate(invalid="ignore"):
+        is_likely = (samples == 0) | ((samples > _SMALLEST_LIKELY) & (samples < LARGEST_SAMPLE))
+    return float(1 - np.mean(is_likely))
 
 
 def _silence(samples: FloatArray, at: int, spans: _Spans) -> None:

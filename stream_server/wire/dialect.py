@@ -41,6 +41,7 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 # and refuses " 1 ". Neither signs nor the digits of other scripts, which int() takes.
 _NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{1,9})?")
 _LARGEST_NUMBER = 10**15
+_MAX_CONTROL_BYTES = 65_536
 
 
 def parse_json_object(text: str | bytes) -> dict[str, Any]:
@@ -58,6 +59,23 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
         raise bad_message("got JSON that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeError):
         raise bad_message("got text that is not a JSON object") from None
+
+
+def text_of_control(message: str | bytes) -> str | bytes:
+    """Return the text of a control message that came as a binary one; audio as it is.
+
+    Some clients send all their messages as binary ones, and JSON taken for audio would be noise,
+    and shift what follows by the rest of a sample.
+    """
+    # PCM may begin with "{", but not be an object with one of these names.
+    if isinstance(message, str) or message[:1] != b"{" or len(message) > _MAX_CONTROL_BYTES:
+        return message
+    try:
+        fields = _decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return message
+    is_control = any(isinstance(fields.get(name), str) for name in ("type", "event"))
+    return message.decode() if is_control else message
 
 
 def json_field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:

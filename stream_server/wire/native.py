@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stream_server.wire.dialect import AudioData, BadMessages, Inbound
+from stream_server.wire.dialect import AudioData, BadMessages, Inbound, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import (
@@ -97,6 +97,7 @@ class NativeDialect:
                 ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
                 of them are ``TOO_MANY_ERRORS``.
         """
+        message = text_of_control(message)
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)

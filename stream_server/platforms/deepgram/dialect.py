@@ -25,7 +25,7 @@ from stream_server.platforms.deepgram.messages import (
 )
 from stream_server.platforms.deepgram.query import ListenQuery
 from stream_server.platforms.deepgram.results import ListenResults, model_info_of, model_uuid_of
-from stream_server.wire.dialect import AudioData, Inbound, Say
+from stream_server.wire.dialect import AudioData, Inbound, Say, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
     Error,
@@ -195,6 +195,8 @@ class DeepgramDialect:
         """
         if self._is_stopped:
             return []
+        # Several client libraries send KeepAlive as bytes.
+        message = text_of_control(message)
         if isinstance(message, bytes):
             # An empty message ends the audio: older clients of Deepgram send it for CloseStream.
             return self._audio(message) if message else self._stop()

@@ -26,6 +26,7 @@ PARAMETERS = (
     "gaps",
     "interim_results",
     "live",
+    "model",
     "multichannel",
     "name",
     "sample_rate",
@@ -36,6 +37,10 @@ PARAMETERS = (
 )
 """Parameters with one value; all but those, ``tag``, ``extra``, ``role`` and ``roles`` ask for a
 transcript of some kind and are ignored, known or not."""
+
+LABEL_MODELS = ("label", "emotion-label", "transcript=label")
+"""Values of ``model`` that say ``transcript=label``: every client lets its user choose the model,
+and many no other parameter."""
 
 _DEFAULT_ROLE = ChannelSpec().role
 _MAX_UTTERANCE_END_MS = 60_000
@@ -77,11 +82,14 @@ class ListenQuery:
     token: str = field(repr=False)
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[str, str]]) -> ListenQuery:
+    def of(
+        cls, pairs: Iterable[tuple[str, str]], *, default_transcript: str = "none"
+    ) -> ListenQuery:
         """Return what a query asks for.
 
         Args:
             pairs: names and values, percent signs decoded; a name may come several times.
+            default_transcript: of the settings, where the query says nothing of it.
 
         Raises:
             ProtocolError: BAD_FORMAT or BAD_START.
@@ -99,7 +107,7 @@ class ListenQuery:
             vad_events=_flag(values, "vad_events"),
             utterance_end_ms=_utterance_end_ms(values),
             gaps=_flag(values, "gaps"),
-            transcript=_transcript(values),
+            transcript=_transcript(values, default_transcript),
             live=_flag(values, "live", default=True),
             roles=_roles(pairs),
             name=values.get("name", ""),
@@ -214,8 +222,10 @@ def _utterance_end_ms(values: dict[str, str]) -> int:
     return length_ms
 
 
-def _transcript(values: dict[str, str]) -> bool:
-    asked = values.get("transcript", "none")
+def _transcript(values: dict[str, str], default: str) -> bool:
+    if values.get("model", "").lower() in LABEL_MODELS:
+        default = "label"
+    asked = values.get("transcript", default)
     if asked not in ("none", "label"):
         raise _bad(f"transcript={shown(asked)}", "label or none")
     return asked == "label"

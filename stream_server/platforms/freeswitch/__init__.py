@@ -27,7 +27,7 @@ from stream_server.platforms.platform import (
     TelephonySettings,
 )
 from stream_server.platforms.route import Handshake, Route, json_refusal
-from stream_server.wire.dialect import Inbound
+from stream_server.wire.dialect import Inbound, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder
 from stream_server.wire.messages import ChannelSpec, Heartbeat, Ready, ServerMessage, Stop
@@ -119,6 +119,7 @@ class FreeSwitchDialect:
         Raises:
             ProtocolError: the metadata names a rate or mix that is none, or a control is wrong.
         """
+        message = text_of_control(message)
         if self.start is None:
             return self._first(message)
         if isinstance(message, str):

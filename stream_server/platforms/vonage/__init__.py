@@ -33,6 +33,7 @@ from stream_server.wire.dialect import (
     Inbound,
     json_field,
     parse_json_object,
+    text_of_control,
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
@@ -164,6 +165,7 @@ class VonageDialect:
                 ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
                 ``BAD_FORMAT``.
         """
+        message = text_of_control(message)
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)

@@ -186,3 +186,45 @@ def test_g711_is_decoded_as_files_are(encoding: Encoding, subtype: str):
 
 def test_no_bytes_are_no_samples():
     assert decode(b"", AudioFormat("mulaw", 8000, 2)).shape == (0, 2)
+
+
+def tone(samples: int) -> FloatArray:
+    return (0.3 * np.sin(np.arange(samples) / 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("encoding", ["pcm_s16le", "pcm_f32le"])
+@pytest.mark.parametrize("stray", [b"x", b"xyz", b'{"type":"KeepAlive"]'[:21] + b"!"])
+@pytest.mark.parametrize("is_first_silent", [False, True])
+def test_bytes_that_are_no_audio_do_not_shift_what_follows(
+    encoding: Encoding, stray: bytes, is_first_silent: bool
+):
+    audio = tone(8000)
+    audio[: 4000 * is_first_silent] = 0
+    samples = audio if encoding == "pcm_f32le" else (audio * 32_767).astype("<i2")
+    data = samples.tobytes()
+    intake = Intake(AudioFormat(encoding, 16_000), [0])
+    middle = len(data) // 2
+    intake.receive(data[:middle])
+    intake.receive(stray)
+    intake.receive(data[middle:])
+    (last,) = intake.flush()[-1:]
+    assert not isinstance(last, NoAudio)
+    np.testing.assert_allclose(last[0, -1000:], audio[-1000:], atol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["pcm_s16le", "pcm_f32le"])
+@given(size=st.integers(1, 700), num_channels=st.integers(1, 3), is_noise=st.booleans())
+def test_samples_that_are_cut_by_messages_are_put_together(
+    encoding: Encoding, size: int, num_channels: int, is_noise: bool
+):
+    rng = np.random.default_rng(1)
+    audio = 0.3 * rng.standard_normal(2400) if is_noise else tone(2400)
+    samples = (audio if encoding == "pcm_f32le" else audio * 20_000).astype(
+        "<f4" if encoding == "pcm_f32le" else "<i2"
+    )
+    data = samples.tobytes()
+    intake = Intake(AudioFormat(encoding, 16_000, num_channels), [*range(num_channels)])
+    for start in range(0, len(data), size):
+        intake.receive(data[start : start + size])
+    whole = decode(data, AudioFormat(encoding, 16_000, num_channels))
+    np.testing.assert_array_equal(audio_of(intake.flush()), whole.T)

@@ -233,6 +233,29 @@ async def test_cuts_neither_leave_speech_out_nor_tell_it_twice(shared_data: Path
         assert speech_of(told) <= speech_of(segments)
 
 
+@pytest.mark.parametrize(
+    "extra", [b'{"type":"KeepAlive"}', b'{"type": "KeepAlive"}', b'{"type": "Finalise"}', b"x"]
+)
+@virtual_time
+async def test_what_is_no_audio_does_not_shift_the_samples_after_it(extra: bytes):
+    before, after = chunks(pcm(ANGRY_THEN_HAPPY), 160_000)
+    async with live_lab() as lab:
+        seen = await listen(lab, [before, extra, after])
+    assert [label for *_, label in spans([m for m in seen if m["type"] != "Error"])] == [
+        "angry",
+        "happy",
+    ]
+
+
+@virtual_time
+async def test_a_path_may_end_with_a_slash_and_the_setting_fills_the_transcript():
+    config = ServerConfig(telephony=TelephonyConfig(deepgram_transcript="label"))
+    async with live_lab(config=config) as lab:
+        seen = await listen(lab, [pcm(ANGRY_THEN_HAPPY)], LISTEN.replace("?", "/?"))
+    finals = [m["channel"]["alternatives"][0]["transcript"] for m in seen[:-1]]
+    assert finals == ["angry", "happy"]
+
+
 # -- Who may connect -------------------------------------------------------------------------------
 
 

@@ -126,3 +126,23 @@ def test_every_parameter_is_described():
     page = (REPOSITORY / "stream_server/platforms/deepgram/README.md").read_text(encoding="utf-8")
     for name in (*PARAMETERS, "tag", "extra", "role", "roles"):
         assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "default", "has_label"),
+    [
+        ("", "none", False),
+        ("", "label", True),
+        ("&transcript=none", "label", False),
+        ("&transcript=label", "none", True),
+        ("&model=label", "none", True),
+        ("&model=Emotion-Label", "none", True),
+        ("&model=nova-3", "none", False),
+        ("&model=label&transcript=none", "none", False),
+    ],
+)
+def test_every_client_can_say_that_it_wants_the_label_as_its_transcript(
+    query: str, default: str, has_label: bool
+):
+    pairs = parse_qsl("encoding=linear16&sample_rate=16000" + query)
+    assert ListenQuery.of(pairs, default_transcript=default).transcript == has_label
