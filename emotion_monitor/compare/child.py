@@ -142,10 +142,6 @@ def _analyse(request: Request, engine: Engine, source: Path | FloatArray) -> Fil
     )
 
 
-if __name__ == "__main__":
-    main()
-
-
 def changed_speech(change_ms: int) -> FloatArray:
     """Return calm speech, ``(samples,)``, with so much angry speech in its middle."""
     calm, angry = _speech(_CALM_S), _speech(_ANGRY_S)
@@ -172,3 +168,7 @@ def smallest_change_ms(analyse: Callable[[FloatArray], Result]) -> int | None:
         if difference(calm, analyse(changed_speech(change_ms))) > SEEN_DIFFERENCE:
             return change_ms
     return None
+
+
+if __name__ == "__main__":
+    main()
