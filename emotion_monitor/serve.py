@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -98,6 +99,8 @@ def _until_signal() -> asyncio.Future[Any]:
             sys.stderr.flush()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
+            # Reached by process 1 only, which the default action of a signal does not end.
+            os._exit(128 + signal.SIGTERM)
         else:
             stopped.set_result(None)
 
