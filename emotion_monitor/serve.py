@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ser_engine.masking import masked_text
 from stream_server.server import Server
 from stream_server.store import StoreError
 
@@ -67,7 +68,7 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
             return 0
         await starting
     except (OSError, StoreError) as error:
-        _say(str(error))
+        _say(masked_text(str(error)))
         return 1
     try:
         _announce(server, settings.dashboard.enabled)
