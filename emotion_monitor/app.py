@@ -25,6 +25,7 @@ from emotion_monitor.commands.options import GlobalOptions
 from ser_engine.errors import ConfigError, SerEngineError
 from ser_engine.masking import masked_text
 
+# Packages of the extra ``server``; an installation of the client lacks them.
 _SERVER_PACKAGES = (
     "aiohttp",
     "alembic",
@@ -36,7 +37,6 @@ _SERVER_PACKAGES = (
     "torch",
     "webrtcvad",
 )
-"""Packages of the extra ``server``; an installation of the client lacks them."""
 
 app = typer.Typer(
     name="emotion-monitor",

@@ -29,6 +29,7 @@ from stream_server.wire.errors import ProtocolError
 
 _log = structlog.get_logger(__name__)
 
+# What libraries log at least; they tell of every connection, request or migration otherwise.
 _LEVELS = {
     "aiohttp.access": logging.WARNING,
     "alembic": logging.WARNING,
@@ -37,7 +38,6 @@ _LEVELS = {
     "sqlalchemy": logging.WARNING,
     "websockets": logging.WARNING,
 }
-"""What libraries log at least; they tell of every connection, request or migration otherwise."""
 
 _OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -137,8 +137,8 @@ def _quieten_strangers(record: logging.LogRecord) -> bool:
     return True
 
 
+# Kinds that are told apart; what more there are count as one.
 _MAX_KINDS = 64
-"""Kinds that are told apart; what more there are count as one."""
 
 
 class SparseLog:

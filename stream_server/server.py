@@ -52,8 +52,8 @@ from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamO
 
 _log = structlog.get_logger(__name__)
 
+# Longest wait for answers in progress when the server stops.
 _HTTP_SHUTDOWN_S = 5.0
-"""Longest wait for answers in progress when the server stops."""
 
 
 class Server:

@@ -30,6 +30,7 @@ from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)
 
+# The close reason of a stream that an error ends; others are ``protocol_error``.
 _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.IDLE: "idle",
     ErrorCode.TOO_LONG: "too_long",
@@ -38,7 +39,6 @@ _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.INTERNAL: "internal",
     ErrorCode.SHUTTING_DOWN: "server_stopped",
 }
-"""The close reason of a stream that an error ends; others are ``protocol_error``."""
 
 
 def reason_of(error: ProtocolError | None) -> CloseReason:

@@ -22,11 +22,11 @@ from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 _log = structlog.get_logger(__name__)
 
+# Connections that may be open without a stream. As many more are reserved for authenticated
+# clients, so that strangers cannot take all places.
 _MAX_UNSTARTED = 256
-"""Connections that may be open without a stream. As many more are reserved for authenticated
-clients, so that strangers cannot take all places."""
+# A message this many times too long closes the connection unread, without an error message.
 _HARD_LIMIT = 4
-"""A message this many times too long closes the connection unread, without an error message."""
 _PING_INTERVAL_S = 20.0
 UNKNOWN_ROUTE = "unknown"
 """Where a client came in that asked for no known path: paths are strangers' texts."""

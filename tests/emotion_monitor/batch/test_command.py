@@ -19,6 +19,7 @@ from emotion_monitor.batch.manifest import MANIFEST_NAME, Manifest
 from emotion_monitor.commands import options as engine_module
 from ser_engine.types import Window
 from tests.ser_engine.timeline.streams import make_audio
+from tests.support.damaged_files import wav_of_codec
 from tests.support.fake_engine import FakeEngine
 
 Captured = pytest.CaptureFixture[str]
@@ -357,6 +358,7 @@ _SLOW = """
 import sys, time
 from emotion_monitor import main
 from emotion_monitor.commands import options as engine_module
+from tests.support.damaged_files import wav_of_codec
 from tests.support.fake_engine import FakeEngine
 
 class Slow(FakeEngine):
@@ -422,3 +424,23 @@ def test_two_runs_share_a_folder(calls: Path, tmp_path: Path):
         assert process.returncode == 0, errors
     assert len(rows_of(out / "results.csv")) == 7
     assert not [name for name in files_in(out) if name.endswith(".new")]
+
+
+def test_files_that_no_decoder_reads_do_not_end_the_run(
+    engine: Engine, calls: Path, tmp_path: Path, capsys: Captured
+):
+    wav_of_codec(calls / "0.wav", 0x0133)
+    (calls / "1.wav").write_bytes(bytes(range(256)) * 6)
+    out = tmp_path / "out"
+    raw = tmp_path / "any_bytes.raw"
+    raw.write_bytes(bytes(range(256)) * 6)
+    assert run("-r", calls, raw, "--out", out) == 1
+    errors = {Path(row["name"]).name: row["error"] for row in rows_of(out / "errors.csv")}
+    assert errors.keys() == {"0.wav", "1.wav", "any_bytes.raw"}
+    assert "G.729" in errors["0.wav"]
+    assert len(rows_of(out / "results.csv")) == 7
+    steps = engine.steps
+    # Again: what has its results is left alone, what failed is tried once more.
+    assert run("-r", calls, raw, "--out", out) == 1
+    assert engine.steps == steps
+    assert "Traceback" not in capsys.readouterr().err
