@@ -161,7 +161,7 @@ class AudioSocketCall:
                 metadata={"platform": "asterisk-audiosocket"},
                 wants=frozenset(),
             )
-            self._stream = self._registry.open(spec, "", self)
+            self._stream = self._registry.open(spec, "", self, route="audiosocket")
             self._aligner = TrackAligner(
                 audio_format,
                 max_jitter_ms=self._config.telephony.max_jitter_ms,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.api.info import MASK, masked
 from dashboard.config import DashboardConfig
+from ser_engine.masking import MASK, masked
 from stream_server.access import AccessConfig, ListenConfig
 from tests.support.dashboard_lab import serve_dashboard
 
