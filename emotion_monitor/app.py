@@ -23,7 +23,7 @@ from emotion_monitor.commands import (
 )
 from emotion_monitor.commands.options import GlobalOptions
 from ser_engine.errors import ConfigError, SerEngineError
-from ser_engine.masking import masked_text
+from stream_server.wire.masking import masked_text
 
 # Packages of the extra ``server``; an installation of the client lacks them.
 _SERVER_PACKAGES = (

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ser_engine.masking import masked_text
 from stream_server.server import Server
 from stream_server.store import StoreError
+from stream_server.wire.masking import masked_text
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings

@@ -43,8 +43,8 @@ from emotion_monitor.config_file import (
 )
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
-from ser_engine.masking import MASK, is_secret, masked
 from stream_server.config import ServerConfig
+from stream_server.wire.masking import MASK, is_secret, masked
 
 _PREFIX = "EMOTION_MONITOR__"
 _DELIMITER = "__"

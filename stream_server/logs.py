@@ -23,9 +23,9 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from ser_engine.masking import masked_text
 from stream_server.config import LoggingConfig
 from stream_server.wire.errors import ProtocolError
+from stream_server.wire.masking import masked_text
 
 _log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
-from ser_engine.masking import masked
 from ser_engine.schema import LabelName
+from stream_server.wire.masking import masked
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 

@@ -22,7 +22,7 @@ def config(
 ) -> None:
     """Print the settings in effect, as YAML; of secrets only that there are any."""
     from emotion_monitor.settings import Settings
-    from ser_engine.masking import masked
+    from stream_server.wire.masking import masked
 
     if defaults:
         print(Settings().to_commented_yaml(), end="")

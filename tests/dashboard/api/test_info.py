@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dashboard.config import DashboardConfig
-from ser_engine.masking import MASK, masked
 from stream_server.access import AccessConfig, ListenConfig
+from stream_server.wire.masking import MASK, masked
 from tests.support.dashboard_lab import serve_dashboard
 
 TOKEN = "crm-0123456789abcdef"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_engine.masking import MASK, masked, masked_text
+from stream_server.wire.masking import MASK, masked, masked_text
 
 # A secret is told apart from the rest of what is printed.
 SECRET = "S3cr" + "et" * 4
