@@ -21,9 +21,10 @@ from ser_engine.files.granularities import ChannelWork, make_channel_work
 from ser_engine.files.options import AnalysisOptions, options_in_effect
 from ser_engine.files.passes import Ask, Outcome
 from ser_engine.files.results import ChannelAnalysis, FileAnalysis
-from ser_engine.files.source import AudioSource
+from ser_engine.files.source import AudioSource, Warns
 from ser_engine.files.voices import Voices
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
 from ser_engine.types import FloatArray, ModelInfo, Window
 
@@ -181,7 +182,11 @@ class AnalysisJob:
             raise self._error
         if not self.is_done:
             raise RuntimeError("got a job with windows to be answered, expected one that is done")
-        channels = tuple(map(_analysis, self._channels, self._voices))
+        of_file = self._file.warnings() if isinstance(self._file, Warns) else ()
+        channels = tuple(
+            _analysis(channel, voices, of_file)
+            for channel, voices in zip(self._channels, self._voices, strict=True)
+        )
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -244,7 +249,9 @@ class AnalysisJob:
             )
 
 
-def _analysis(channel: ChannelWork, voices: Voices | None) -> ChannelAnalysis:
+def _analysis(
+    channel: ChannelWork, voices: Voices | None, of_file: tuple[Warning, ...]
+) -> ChannelAnalysis:
     result, overall, pieces = channel.result()
     if voices is not None:
         pieces = tuple(
@@ -255,6 +262,6 @@ def _analysis(channel: ChannelWork, voices: Voices | None) -> ChannelAnalysis:
         result=result,
         overall=overall,
         pieces=pieces,
-        warnings=channel.listener.warnings(),
+        warnings=channel.listener.warnings() + of_file,
         speakers=() if voices is None else voices.results(),
     )
