@@ -22,9 +22,10 @@ from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.files.options import AnalysisOptions, options_in_effect
 from ser_engine.files.passes import Outcome, WindowRequest
 from ser_engine.files.results import ChannelAnalysis, FileAnalysis
-from ser_engine.files.source import AudioSource
+from ser_engine.files.source import AudioSource, Warns
 from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
 from ser_engine.types import FloatArray, ModelInfo, Window
 
@@ -192,7 +193,11 @@ class AnalysisJob:
             raise self._error
         if not self.is_done:
             raise RuntimeError("the job is not done: windows are left to take or to answer")
-        channels = tuple(map(_channel_result, self._channels, self._speakers))
+        of_file = self._file.warnings() if isinstance(self._file, Warns) else ()
+        channels = tuple(
+            _channel_result(channel, speakers, of_file)
+            for channel, speakers in zip(self._channels, self._speakers, strict=True)
+        )
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -256,7 +261,9 @@ class AnalysisJob:
             )
 
 
-def _channel_result(channel: ChannelAnalyser, speakers: ChannelSpeakers | None) -> ChannelAnalysis:
+def _channel_result(
+    channel: ChannelAnalyser, speakers: ChannelSpeakers | None, of_file: tuple[Warning, ...]
+) -> ChannelAnalysis:
     result, overall, pieces = channel.result()
     if speakers is not None:
         pieces = tuple(
@@ -267,6 +274,6 @@ def _channel_result(channel: ChannelAnalyser, speakers: ChannelSpeakers | None) 
         result=result,
         overall=overall,
         pieces=pieces,
-        warnings=channel.monitor.warnings(),
+        warnings=channel.monitor.warnings() + of_file,
         speakers=() if speakers is None else speakers.results(),
     )
