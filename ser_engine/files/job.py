@@ -210,6 +210,7 @@ class AnalysisJob:
     def close(self) -> None:
         """Close the file, if it can be closed. May be called again."""
         self._blocks = self._block = None
+        # Arrays are sources, too, and have nothing to close.
         if isinstance(self._file, AbstractContextManager):
             self._file.__exit__(None, None, None)
 
@@ -237,6 +238,7 @@ class AnalysisJob:
             self._block = next(self._blocks, None)
         if self._block is None:
             self._blocks = None
+            # Only now: what the header says of the length may be wrong.
             self._check_length()
             for channel, speakers in zip(self._channels, self._speakers, strict=True):
                 channel.end()

@@ -1,6 +1,6 @@
 """Recordings through an engine: one in a call, or many whose windows share batches.
 
-:func:`analyze` is the short way: it makes an engine where there is none yet and analyses one file.
+:func:`analyze` is the short way: it makes an engine for its settings and analyses one file.
 :func:`run_jobs` takes any number of jobs and fills every batch with windows of as many files as it
 takes.
 """
@@ -193,6 +193,7 @@ def open_job(
         except AudioError as error:
             file = UnreadableSource(error)
         job = AnalysisJob(file, name, info, config, options)
+        # From here on the job owns the file; an error above has closed it.
         stack.pop_all()
     return job
 

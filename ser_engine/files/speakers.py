@@ -73,6 +73,7 @@ class ChannelSpeakers:
         That happens where all turns of a speaker are shorter than a frame, or lie in pieces that
         were taken for silence.
         """
+        # The diariser numbers speakers in the order they first speak.
         speakers = sorted({turn.speaker for turn in self._turns})
         return tuple(
             result for speaker in speakers if (result := self._result(speaker)) is not None
