@@ -39,10 +39,10 @@ from benchmarks.accuracy_metrics import (
 from benchmarks.report import Report, argument_parser
 from benchmarks.transitions import draw_transitions, play
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
-from ser_engine.engine import Engine
-from ser_engine.factory import build_engine
+from ser_engine.core.engine import Engine
+from ser_engine.core.factory import build_engine
 from ser_engine.models.compact.shipped import COMPACT_NAME
-from ser_engine.pooling import softmax
+from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 from training.augment import telephone
 from training.clips import CORPORA, Clip, data_dir, read_clip, read_clips

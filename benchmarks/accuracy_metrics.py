@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.events import Point, Segment
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.schema import Point, Segment
 
 __all__ = [
     "confusion_matrix",

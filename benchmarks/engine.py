@@ -29,7 +29,7 @@ from benchmarks.report import Report, alternate, argument_parser, median
 from ser_engine.config import FeatureMode, RuntimeName
 
 if TYPE_CHECKING:
-    from ser_engine.engine import Engine
+    from ser_engine.core.engine import Engine
 
 __all__ = ["main"]
 
@@ -110,7 +110,7 @@ class _Lane:
         threads: int,
     ) -> None:
         from benchmarks.speech import shared_speech_dir
-        from ser_engine.cpu import usable_cores
+        from ser_engine.core.runtimes.select import usable_cores
 
         self._report, self._size = report, size
         self._threads = threads or usable_cores()
@@ -202,8 +202,8 @@ class _Lane:
 
     def _engine(self, contestant: Contestant, folder: Path) -> Engine | None:
         from ser_engine.config import EngineConfig, ModelConfig
+        from ser_engine.core.factory import build_engine
         from ser_engine.errors import ConfigError, RuntimeUnavailableError
-        from ser_engine.factory import build_engine
 
         print(f"preparing {self._size} {contestant.runtime} {contestant.features}", file=sys.stderr)
         try:

@@ -21,14 +21,14 @@ import torch
 from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.report import Report, median, percentile
 from benchmarks.speech import stand_in_speech
-from ser_engine.engine import EngineCore
-from ser_engine.features.extractor import FeatureExtractor
-from ser_engine.features.normalisation import first_layer
+from ser_engine.core.engine import EngineCore
+from ser_engine.core.features import FeatureExtractor
+from ser_engine.core.normalisation import first_layer
+from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import num_frames
-from ser_engine.models.checkpoint import Emotion2vecSizes
-from ser_engine.models.emotion2vec import build
-from ser_engine.models.folder import load_folder
-from ser_engine.runtimes.torch_runtime import TorchRuntime
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecSizes
+from ser_engine.models.emotion2vec.folder import load_folder
+from ser_engine.models.emotion2vec.network import build
 from ser_engine.types import Window, WindowResult
 
 __all__ = ["flop_per_window", "run"]

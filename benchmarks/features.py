@@ -25,15 +25,15 @@ from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.report import Report, argument_parser
 from benchmarks.speech import CORPORA, corpus_stream, shared_speech_dir
 from ser_engine.config import ModelConfig, SmoothingConfig, TimelineConfig
-from ser_engine.engine import EngineCore
-from ser_engine.features.extractor import FeatureExtractor
-from ser_engine.features.normalisation import FirstLayer, first_layer
+from ser_engine.core.engine import EngineCore
+from ser_engine.core.features import FeatureExtractor
+from ser_engine.core.normalisation import FirstLayer, first_layer
+from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
-from ser_engine.models.checkpoint import Checkpoint
-from ser_engine.models.emotion2vec import build
-from ser_engine.models.folder import load_folder
-from ser_engine.pooling import softmax
-from ser_engine.runtimes.torch_runtime import TorchRuntime
+from ser_engine.models.emotion2vec.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec.folder import load_folder
+from ser_engine.models.emotion2vec.network import build
+from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 
 __all__ = ["main"]

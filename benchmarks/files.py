@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from benchmarks.random_checkpoint import write_random_checkpoint
     from benchmarks.speech import shared_speech_dir
-    from ser_engine.cpu import usable_cores
+    from ser_engine.core.runtimes.select import usable_cores
 
     threads = options.threads or usable_cores()
     rounds = 1 if options.quick else options.rounds
@@ -209,8 +209,8 @@ def _measure(contestant: str, model: str, threads: int, files: Sequence[str]) ->
 
 def _ours(model: str, threads: int) -> Callable[[Sequence[str]], float]:
     from ser_engine.config import EngineConfig, ModelConfig
-    from ser_engine.factory import build_engine
-    from ser_engine.offline import AnalysisOptions, FileAnalysis, open_job, run_jobs
+    from ser_engine.core.factory import build_engine
+    from ser_engine.files import AnalysisOptions, FileAnalysis, open_job, run_jobs
     from ser_engine.types import Window
 
     # What is prepared for a random model must not be found by somebody who looks for a real one.

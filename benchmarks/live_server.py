@@ -16,20 +16,21 @@ import tempfile
 
 from benchmarks.moody_engine import load_moody
 from benchmarks.null_engine import load_null
+from emotion_monitor.dashboard import serve_dashboard
+from emotion_monitor.serve import run
+from emotion_monitor.settings import Settings
 from ser_engine.config import EngineConfig, ModelConfig
-from stream_server.cli.dashboard import serve_dashboard
 from stream_server.config import (
+    AudioSocketConfig,
     LimitsConfig,
     ListenConfig,
     ServerConfig,
     StoreConfig,
+    TelephonyConfig,
 )
 from stream_server.engines.loading import Load
 from stream_server.engines.pool import EnginePool
-from stream_server.quick_loop import run
 from stream_server.server import Server
-from stream_server.settings import Settings
-from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
 
 __all__ = ["main"]
 

@@ -26,7 +26,7 @@ _EMBEDDING_DIM = 768
 
 
 class NullEngine:
-    """Answers every window with the same frames. See :class:`ser_engine.engine.Engine`.
+    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Engine`.
 
     Args:
         name: what the model is called.

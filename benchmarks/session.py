@@ -21,11 +21,12 @@ from ser_engine.config import EngineConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
-from stream_server.audio.g711 import MULAW
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import ChannelSpec
-from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.session import ChannelWindow, Session
+from stream_server.streams.channels import ChannelWindow
+from stream_server.streams.intake import MULAW
+from stream_server.streams.session import Session
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.messages import ChannelSpec
+from stream_server.wire.start import StreamSpec
 
 MESSAGE_MS = 20
 _LABELS = LabelSet.from_tokens([f"class_{number}" for number in range(9)])

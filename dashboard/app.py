@@ -13,15 +13,13 @@ from dashboard.api.alerts import AlertRoutes
 from dashboard.api.analyse import AnalyseRoutes
 from dashboard.api.analyse_results import ResultRoutes
 from dashboard.api.info import InfoRoutes, ingest_url
-from dashboard.api.listing import Listing
-from dashboard.api.live import LiveRoutes
 from dashboard.api.routes import Call, Route, add_routes, reply
-from dashboard.api.streams import StreamRoutes
+from dashboard.api.streams import Listing, StreamRoutes
 from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig, DashboardConfig
 from dashboard.jobs import Jobs
 from dashboard.jobs.rows import MemoryRows
-from dashboard.live.endpoint import LiveEndpoint
+from dashboard.live.endpoint import LiveEndpoint, LiveRoutes
 from dashboard.live.wall import Wall
 from dashboard.openapi import openapi
 from dashboard.pages import STATIC_DIR, Pages

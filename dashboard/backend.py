@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dashboard.status import StreamStatus
+from dashboard.live.tiles import StreamStatus
 from stream_server.bus import Bus
-from stream_server.feed.source import FeedSource
-from stream_server.live_streams import LiveStreams
-from stream_server.protocol.server_messages import LabelName
+from stream_server.feeds.source import FeedSource
 from stream_server.recording import Recordings
 from stream_server.store import Store
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.messages import LabelName
 
 __all__ = [
     "Analyse",
@@ -130,7 +130,7 @@ class AnalysisRequest:
     Attributes:
         path: where it is.
         name: what its owner calls it, to be told in results.
-        options: what is asked for, see :class:`~dashboard.api.options.Options`.
+        options: what is asked for, see :class:`~dashboard.api.analyse.Options`.
         folder: empty; the result's files go there.
         content_sha256: of the file's bytes, hex.
     """

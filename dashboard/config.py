@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ser_engine.config_checks import check_range
+from ser_engine.config import check_range
 from ser_engine.errors import ConfigError
 
 __all__ = ["AnalyseConfig", "DashboardConfig", "WallConfig"]

@@ -7,7 +7,7 @@ import math
 import msgspec
 from aiohttp import hdrs, web
 
-from stream_server.protocol.server_messages import Error
+from stream_server.wire.messages import Error
 
 __all__ = ["API_ERRORS", "ApiError"]
 

@@ -10,9 +10,8 @@ import msgspec
 
 from dashboard.api.routes import PREFIX, Route
 from dashboard.errors import API_ERRORS
-from dashboard.live.messages import LiveResults, LiveSnapshot
-from dashboard.live.tiles import WallChanges, WallSnapshot
-from stream_server.protocol.server_messages import Error
+from dashboard.live.tiles import LiveResults, LiveSnapshot, WallChanges, WallSnapshot
+from stream_server.wire.messages import Error
 
 __all__ = ["LIVE_MESSAGES", "openapi"]
 

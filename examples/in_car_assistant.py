@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from mic_client import emotion_feed
 from mic_client.errors import ClientError
-from stream_server.protocol.results import Point, Result, StreamClosed
+from stream_server.wire.results import Point, Result, StreamClosed
 
 STYLES = {
     "angry": "calm and brief; no questions, no advertising, no jokes",

@@ -36,7 +36,7 @@ except ImportError as error:
 
 from examples.voice_agent import NOTE_MARK, Listener, Note, recording
 from mic_client import ArraySource
-from mic_client.options import DEFAULT_URL
+from mic_client.stream_client import DEFAULT_URL
 
 
 class EmotionAudioInput(AudioInput):

@@ -50,7 +50,7 @@ except ImportError as error:
     ) from None
 
 from examples.voice_agent import NOTE_MARK, Listener, Note, recording
-from mic_client.options import DEFAULT_URL
+from mic_client.stream_client import DEFAULT_URL
 
 
 @dataclass

@@ -21,11 +21,11 @@ import soundfile
 
 from mic_client import ArraySource, StreamClient, StreamOptions, emotion_feed
 from mic_client.errors import MicClientError
-from mic_client.options import DEFAULT_URL
-from mic_client.source import Chunk, Lost, SourceItem
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import ChannelSpec
-from stream_server.protocol.results import Point, Result
+from mic_client.sources import Chunk, Lost, SourceItem
+from mic_client.stream_client import DEFAULT_URL
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.messages import ChannelSpec
+from stream_server.wire.results import Point, Result
 
 __all__ = ["NOTE_MARK", "Listener", "Note", "Notes", "PushedAudio", "follow", "recording"]
 

@@ -17,15 +17,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mic_client.array import ArraySource
     from mic_client.audio_file import FileSource
     from mic_client.devices import list_devices
     from mic_client.feed import emotion_feed
     from mic_client.microphone import MicrophoneSource
-    from mic_client.options import StreamOptions
-    from mic_client.raw_input import StdinSource
     from mic_client.sample_call import make_sample_call
-    from mic_client.stream_client import StreamClient
+    from mic_client.sources import ArraySource, StdinSource
+    from mic_client.stream_client import StreamClient, StreamOptions
 
 __all__ = [
     "ArraySource",
@@ -40,12 +38,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ArraySource": "mic_client.array",
+    "ArraySource": "mic_client.sources",
     "FileSource": "mic_client.audio_file",
     "MicrophoneSource": "mic_client.microphone",
-    "StdinSource": "mic_client.raw_input",
+    "StdinSource": "mic_client.sources",
     "StreamClient": "mic_client.stream_client",
-    "StreamOptions": "mic_client.options",
+    "StreamOptions": "mic_client.stream_client",
     "emotion_feed": "mic_client.feed",
     "list_devices": "mic_client.devices",
     "make_sample_call": "mic_client.sample_call",

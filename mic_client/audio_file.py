@@ -10,9 +10,8 @@ import numpy as np
 import soundfile
 
 from mic_client.errors import AudioFileError
-from mic_client.pacing import Pacer, chunk_samples
-from mic_client.source import Chunk
-from stream_server.protocol.audio_format import MAX_CHANNELS, SAMPLE_RATES_HZ, AudioFormat, Encoding
+from mic_client.sources import Chunk, Pacer, chunk_samples
+from stream_server.wire.audio_format import MAX_CHANNELS, SAMPLE_RATES_HZ, AudioFormat, Encoding
 
 __all__ = ["FileSource"]
 
@@ -28,7 +27,7 @@ class FileSource:
 
     Args:
         path: of the file.
-        speed: audio seconds a second; :data:`~mic_client.pacing.MAX_SPEED`: as fast as it goes.
+        speed: audio seconds a second; :data:`~mic_client.sources.MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
 
     Raises:

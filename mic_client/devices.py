@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mic_client.errors import DeviceError, NoSuchDeviceError, PortAudioMissingError
-from stream_server.protocol.audio_format import SAMPLE_RATES_HZ
+from stream_server.wire.audio_format import SAMPLE_RATES_HZ
 
 __all__ = [
     "InputDevice",

@@ -66,7 +66,7 @@ class ClientError(MicClientError):
     Args:
         message: what was got and what was expected.
         code: the server's word for it, one of
-            :class:`~stream_server.protocol.errors.ErrorCode`; "" where it said none.
+            :class:`~stream_server.wire.errors.ErrorCode`; "" where it said none.
         remedy: what to do; "" where nobody knows.
         retry_after_s: when the server says it may work.
     """

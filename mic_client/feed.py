@@ -2,6 +2,8 @@
 
 The connection is made again whenever it is lost, and the server is asked for what came meanwhile.
 Needs ``websockets`` and ``msgspec``; no torch.
+
+Where a subscriber is in a feed, over any number of connections. Without I/O.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -20,15 +23,56 @@ from websockets.exceptions import (
     InvalidStatus,
 )
 
-from mic_client.backoff import Backoff
+from mic_client.connection import Backoff
 from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
-from mic_client.feed_position import FeedPosition
-from stream_server.protocol.errors import CLOSE_NORMAL
-from stream_server.protocol.feed_messages import decode_feed_message
-from stream_server.protocol.results import Result
-from stream_server.protocol.server_messages import Error
+from stream_server.wire.errors import CLOSE_NORMAL
+from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
+from stream_server.wire.messages import Error
+from stream_server.wire.results import Result, StreamClosed
 
-__all__ = ["EmotionFeed", "emotion_feed"]
+MAX_STREAMS = 256
+"""Streams a server catches a subscriber up on; of more the one longest silent is forgotten."""
+
+
+class FeedPosition:
+    """What came so far, so that nothing comes twice and the next connection asks for the rest."""
+
+    def __init__(self) -> None:
+        self._last_seqs: OrderedDict[str, int] = OrderedDict()
+        self._missed = 0
+
+    @property
+    def missed(self) -> int:
+        """Results that did not come because they were not read in time, or are not kept."""
+        return self._missed
+
+    @property
+    def after(self) -> list[str]:
+        """The values of the parameter ``after`` for the next connection."""
+        return [f"{stream_id}:{seq}" for stream_id, seq in self._last_seqs.items()]
+
+    def take(self, message: FeedMessage) -> list[Result]:
+        """Return the results of a message that are new."""
+        match message:
+            case Snapshot():
+                return [result for result in message.results if self._is_new(result)]
+            case Dropped():
+                self._missed += message.results
+                return []
+            case _:
+                return [message] if self._is_new(message) else []
+
+    def _is_new(self, result: Result) -> bool:
+        if result.seq <= self._last_seqs.get(result.stream_id, -1):
+            return False
+        self._last_seqs[result.stream_id] = result.seq
+        self._last_seqs.move_to_end(result.stream_id)
+        if isinstance(result, StreamClosed):
+            del self._last_seqs[result.stream_id]
+        elif len(self._last_seqs) > MAX_STREAMS:
+            self._last_seqs.popitem(last=False)
+        return True
+
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0

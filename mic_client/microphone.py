@@ -1,13 +1,22 @@
-"""A microphone as a source, through PortAudio."""
+"""A microphone as a source, through PortAudio.
+
+How loud audio is, for a meter.
+
+From the thread that PortAudio calls back in to the event loop, without ever waiting.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from statistics import median
 from typing import Any
 
-from mic_client.capture import CaptureQueue
+import numpy as np
+import numpy.typing as npt
+
 from mic_client.devices import (
     InputDevice,
     choose_sample_rate,
@@ -16,10 +25,152 @@ from mic_client.devices import (
     load_sounddevice,
 )
 from mic_client.errors import DeviceError, NoSuchDeviceError
-from mic_client.source import Lost, SourceItem
-from stream_server.protocol.audio_format import AudioFormat
+from mic_client.sources import Chunk, Lost, Source, SourceItem
+from stream_server.wire.audio_format import AudioFormat
 
-__all__ = ["MicrophoneSource"]
+SILENT_DBFS = -100.0
+"""Nothing is said to be quieter."""
+
+
+def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:
+    """Return the level of each channel: its RMS relative to full scale 1.0, in dBFS."""
+    if not data:
+        return [SILENT_DBFS] * audio_format.num_channels
+    samples = _decode(data, audio_format.encoding).reshape(-1, audio_format.num_channels)
+    power = np.nan_to_num(np.mean(np.square(samples, dtype=np.float64), axis=0))
+    floor = 10 ** (SILENT_DBFS / 10)
+    return [float(each) for each in 10 * np.log10(np.maximum(power, floor))]
+
+
+class MeteredSource:
+    """A source whose chunks are measured as they pass.
+
+    Args:
+        source: what is measured.
+        heard: called with the levels of every chunk, one a channel, in dBFS.
+    """
+
+    def __init__(self, source: Source, heard: Callable[[list[float]], None]) -> None:
+        self._source = source
+        self._heard = heard
+        self.format = source.format
+        self.is_live = source.is_live
+        self.is_real_time = source.is_real_time
+
+    async def __aiter__(self) -> AsyncIterator[SourceItem]:
+        """Yield what the source yields."""
+        async for item in self._source:
+            if isinstance(item, Chunk):
+                self._heard(levels_dbfs(item.data, self.format))
+            yield item
+
+    async def aclose(self) -> None:
+        """Close the source."""
+        await self._source.aclose()
+
+
+def _decode(data: bytes, encoding: str) -> npt.NDArray[np.float32]:
+    """Return samples, −1 to 1, of all channels in a row."""
+    if encoding == "pcm_f32le":
+        return np.frombuffer(data, "<f4")
+    if encoding == "pcm_s16le":
+        return (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
+    code = np.frombuffer(data, np.uint8).astype(np.int32)
+    # ITU-T G.711: sign, three bits of exponent, four of mantissa; sent inverted.
+    code ^= 0xFF if encoding == "mulaw" else 0x55
+    exponent, mantissa = (code >> 4) & 7, code & 15
+    if encoding == "mulaw":
+        magnitude = (((mantissa << 3) + 132) << exponent) - 132
+    else:
+        lowest = (mantissa << 4) + 8
+        magnitude = np.where(exponent > 0, (lowest + 256) << np.maximum(exponent - 1, 0), lowest)
+    return (magnitude / 32_768).astype(np.float32)
+
+
+class OverflowMeter:
+    """How much audio an overflow cost.
+
+    PortAudio tells that samples were thrown away, not how many. What is missing shows in the time
+    at which each block's first sample was recorded: it runs ahead of the samples counted.
+
+    Args:
+        sample_rate_hz: of the device.
+    """
+
+    _NUM_REMEMBERED = 16
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self._rate_hz = sample_rate_hz
+        self._counted = 0
+        self._leads: deque[float] = deque(maxlen=self._NUM_REMEMBERED)
+
+    def take(self, recorded_at_s: float, num_samples: int, overflowed: bool) -> int:
+        """Take one block; return the samples a channel that are missing before it.
+
+        Args:
+            recorded_at_s: when its first sample was recorded, by any clock that runs evenly.
+            num_samples: its length a channel.
+            overflowed: whether PortAudio says that audio was thrown away before it.
+        """
+        lead = recorded_at_s * self._rate_hz - self._counted
+        lost = 0
+        if overflowed and self._leads:
+            # The median: single times are off by some milliseconds. Only recent ones: two clocks
+            # drift apart by seconds a day.
+            lost = max(0, round(lead - median(self._leads)))
+        self._counted += lost + num_samples
+        self._leads.append(lead - lost)
+        return lost
+
+
+class CaptureQueue:
+    """Blocks of audio on their way from the device's thread to the event loop.
+
+    ``put`` is called by the one and ``take`` by the other. When ``max_blocks`` wait, new ones are
+    counted and thrown away: the callback cannot wait, and memory ends.
+
+    Args:
+        max_blocks: how many blocks may wait.
+        sample_rate_hz: of the device.
+        wake: called by ``put``, in the device's thread, when there is something to take.
+    """
+
+    def __init__(self, max_blocks: int, sample_rate_hz: int, wake: Callable[[], None]) -> None:
+        self._max_blocks = max_blocks
+        self._wake = wake
+        self._meter = OverflowMeter(sample_rate_hz)
+        # Appending and popping are atomic; nothing else is shared by the two threads.
+        self._items: deque[SourceItem] = deque()
+        self._lost_samples = 0
+        self.num_overruns = 0
+
+    def put(self, data: bytes, num_samples: int, recorded_at_s: float, overflowed: bool) -> None:
+        """Take one block from the device. Never waits."""
+        if overflowed:
+            self.num_overruns += 1
+        self._lost_samples += self._meter.take(recorded_at_s, num_samples, overflowed)
+        if len(self._items) >= self._max_blocks:
+            self.num_overruns += 1
+            self._lost_samples += num_samples
+            return
+        if self._lost_samples:
+            self._items.append(Lost(self._lost_samples))
+            self._lost_samples = 0
+        self._items.append(Chunk(data))
+        self._wake()
+
+    def take(self) -> SourceItem | None:
+        """Return what comes next; None: nothing waits."""
+        try:
+            return self._items.popleft()
+        except IndexError:
+            return None
+
+    def take_rest(self) -> Lost | None:
+        """Return what was lost after the last block. Call it when nothing is put any more."""
+        lost, self._lost_samples = self._lost_samples, 0
+        return Lost(lost) if lost else None
+
 
 _FIRST_BLOCK_TIMEOUT_S = 10.0
 """A sound server may take seconds to begin."""
@@ -32,7 +183,7 @@ class MicrophoneSource:
     """A microphone.
 
     What is recorded while nobody reads waits, up to ``queue_s``; more is thrown away, counted, and
-    comes as :class:`~mic_client.source.Lost`, as does what PortAudio or the system lost. When the
+    comes as :class:`~mic_client.sources.Lost`, as does what PortAudio or the system lost. When the
     device goes away it is looked for again for ``reopen_timeout_s``; the time without it is lost.
 
     Args:

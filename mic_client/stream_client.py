@@ -1,4 +1,9 @@
-"""Streams a source to a server and yields what the server says, over any number of connections."""
+"""Streams a source to a server and yields what the server says, over any number of connections.
+
+What a client asks of a server, and how patiently.
+
+What a client says itself, among the messages of the server.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,15 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from mic_client.backoff import Backoff
 from mic_client.connection import (
+    Backoff,
     FailedTry,
     check_url,
     describe_close,
@@ -21,17 +27,65 @@ from mic_client.connection import (
     open_connection,
 )
 from mic_client.errors import ConnectionFailedError, RefusedError, StreamEndedError
-from mic_client.events import ClientEvent, ConnectionLost
-from mic_client.options import DEFAULT_URL, StreamOptions
-from mic_client.source import Chunk, Source, SourceItem
-from stream_server.protocol.client_messages import ChannelSpec
-from stream_server.protocol.errors import ProtocolError
-from stream_server.protocol.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
-from stream_server.protocol.results import Summary
-from stream_server.protocol.server_messages import Error, Ready, ServerMessage
-from stream_server.protocol.stream_spec import StreamSpec
+from mic_client.sources import Chunk, Source, SourceItem
+from stream_server.wire.errors import ProtocolError
+from stream_server.wire.messages import ChannelSpec, Error, Ready, ServerMessage, Want
+from stream_server.wire.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
+from stream_server.wire.results import Message, Summary
+from stream_server.wire.start import StreamSpec
 
-__all__ = ["StreamClient"]
+DEFAULT_URL = "ws://localhost:8765"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to ask of a server, and how patiently.
+
+    Attributes:
+        channels: one entry a channel of the source; empty: each a ``speaker``.
+        name: of the stream, for people.
+        metadata: kept with the stream: at most 32 entries of 256 characters.
+        wants: which results to get.
+        token: access token, "" where none is needed.
+        resume: connect again when the connection is lost; False: that is an error.
+        reconnect_timeout_s: how long to try, s. It also bounds how long a server that is full or
+            not ready is waited for at the beginning; one that does not answer is an error there.
+        open_timeout_s: longest wait for an open connection, and for ``ready``, s.
+        close_timeout_s: longest wait for the other side to close, s.
+        stop_timeout_s: longest silence of the server after ``stop``, s.
+        keep_alive_s: how often to say that there is no audio, s.
+    """
+
+    channels: tuple[ChannelSpec, ...] = ()
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    wants: frozenset[Want] = frozenset(("points", "segments", "alerts"))
+    token: str = field(default="", repr=False)
+    resume: bool = True
+    reconnect_timeout_s: float = 120.0
+    open_timeout_s: float = 10.0
+    close_timeout_s: float = 5.0
+    stop_timeout_s: float = 60.0
+    keep_alive_s: float = 10.0
+
+
+class ConnectionLost(Message, tag="connection_lost", frozen=True, kw_only=True):
+    """The connection is gone, or could not be had; it is tried again. ``ready`` follows then.
+
+    Attributes:
+        reason: why, for people.
+        attempt: how many tries have failed in a row, this one included.
+        retry_in_s: when the next one is made, s.
+    """
+
+    reason: str
+    attempt: int
+    retry_in_s: float
+
+
+ClientEvent = ServerMessage | ConnectionLost
+"""What iterating over a client yields."""
+
 
 _MIN_KEPT_BYTES = 1 << 23
 """Kept for a source that can wait: what is sent faster than real time is only known to have
@@ -48,11 +102,12 @@ class StreamClient:
                 ...
         print(client.summary)
 
-    Iteration yields the messages of the server and :class:`~mic_client.events.ConnectionLost`, and
-    ends after the summary. When the connection is lost it is opened again, after a growing delay,
-    and the stream goes on without a missing or doubled result as long as the server waited. Audio
-    of a live source is kept meanwhile, 30 s of it; another source waits. Reading slowly slows the
-    server's sending down, and a server drops clients that are too slow.
+    Iteration yields the messages of the server and
+    :class:`ConnectionLost`, and ends after the summary. When the connection is lost it is opened
+    again, after a growing delay, and the stream goes on without a missing or doubled result as
+    long as the server waited. Audio of a live source is kept meanwhile, 30 s of it; another source
+    waits. Reading slowly slows the server's sending down, and a server drops clients that are
+    too slow.
 
     Args:
         source: iterated over and closed by the client.

@@ -13,15 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ser_engine.offline import analyze
+    from ser_engine.files import analyze
 
 __all__ = ["analyze"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import :func:`ser_engine.offline.analyze` when it is asked for: torch takes seconds."""
+    """Import :func:`ser_engine.files.analyze` when it is asked for: torch takes seconds."""
     if name != "analyze":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ser_engine.offline import analyze
+    from ser_engine.files import analyze
 
     return analyze

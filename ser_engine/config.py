@@ -2,6 +2,8 @@
 
 Every class checks its own ranges and the combinations between its fields when it is made, so a
 value that exists is a value that works. Units are part of the names.
+
+What the settings check their values with.
 """
 
 from __future__ import annotations
@@ -9,25 +11,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from ser_engine.config_checks import check_choice, check_frame_hop, check_range
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
 
-__all__ = [
-    "BatchingConfig",
-    "EngineConfig",
-    "FeatureMode",
-    "Granularity",
-    "ModelConfig",
-    "OfflineConfig",
-    "Precision",
-    "PresetConfig",
-    "RuntimeName",
-    "SmoothingConfig",
-    "SpeakersConfig",
-    "TimelineConfig",
-    "VadConfig",
-]
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside of ``low`` to ``high``, both included.
+
+    Raises:
+        ConfigError: it is outside.
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"got {name} {value}, expected {low} to {high}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of ``choices``.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if value not in choices:
+        raise ConfigError(f"got {name} '{value}', expected one of {', '.join(choices)}")
+
+
+def check_frame_hop(name: str, value: int) -> None:
+    """Refuse a time between frames that no pass gives.
+
+    Raises:
+        ConfigError: it is neither 10 nor 20 ms.
+    """
+    if value not in (10, 20):
+        raise ConfigError(f"got {name} {value}, expected 10 or 20")
+
 
 RuntimeName = Literal[
     "auto", "torch", "torch-compile", "openvino", "openvino-int8", "onnx", "onnx-int8", "funasr"

@@ -1,4 +1,6 @@
-"""The plain data that passes between the parts of the engine.
+"""What makes a window impossible to score.
+
+The plain data that passes between the parts of the engine.
 
 Array shapes are given with axis names: ``samples`` (16 kHz mono), ``frames`` (see
 :mod:`ser_engine.frames`), ``classes`` (in the order of the model's labels) and ``dim``
@@ -12,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.frames import HOP_SAMPLES
+from ser_engine.errors import WindowError
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.labels import LabelSet
-
-__all__ = ["FloatArray", "ModelInfo", "Window", "WindowResult"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -77,3 +78,21 @@ class ModelInfo:
     labels: LabelSet
     embedding_dim: int
     notice: str = ""
+
+
+def window_fault(window: Window) -> WindowError | None:
+    """Return what is wrong with a window, or None."""
+    samples = window.samples
+    if samples.dtype != np.float32 or samples.ndim != 1:
+        return WindowError(
+            f"got samples of type {samples.dtype} and shape {samples.shape}, expected float32"
+            " (samples,): scale integers to ±1 and split channels"
+        )
+    if len(samples) < RECEPTIVE_FIELD_SAMPLES:
+        return WindowError(
+            f"got a window of {len(samples)} samples, expected at least"
+            f" {RECEPTIVE_FIELD_SAMPLES} (25 ms)"
+        )
+    if not np.isfinite(samples).all():
+        return WindowError("got a window with NaN or infinite samples, expected finite ones")
+    return None

@@ -16,7 +16,7 @@ import ipaddress
 from urllib.parse import unquote, urlsplit
 
 from stream_server.config import AccessConfig, ListenConfig
-from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.wire.errors import ErrorCode, ProtocolError
 
 __all__ = ["COOKIE_NAME", "Access", "bearer_token", "cookie_token", "is_loopback"]
 

@@ -16,7 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from stream_server.protocol.tracks.stats import TrackStats
+from stream_server.tracks.stats import TrackStats
 
 __all__ = ["Metrics", "WebhookOutcome", "WindowOutcome"]
 

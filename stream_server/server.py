@@ -9,13 +9,17 @@
 
 What is started last is stopped first: no more audio, the last results of every stream, then those
 who are told of them, then the engines.
+
+What is said of a port that cannot be had.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+import errno
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,33 +27,55 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
-from ser_engine.streaming import make_detector
+from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
-from stream_server.config import ServerConfig
+from stream_server.config import AudioSocketConfig, ServerConfig
 from stream_server.engines.pool import EnginePool
-from stream_server.feed.endpoint import FeedEndpoint
-from stream_server.feed.history import StoreHistory
-from stream_server.feed.mqtt import MqttPublisher
-from stream_server.feed.source import FeedSource
+from stream_server.feeds.endpoint import FeedEndpoint
+from stream_server.feeds.mqtt import MqttPublisher
+from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http.app import make_app
-from stream_server.ingest.audiosocket import AudioSocketServer
-from stream_server.ingest.entrances.table import make_entrances
-from stream_server.ingest.gateway import Gateway
-from stream_server.live.factory import StreamFactory
-from stream_server.live.registry import StreamRegistry
-from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
-from stream_server.port_errors import saying_which
-from stream_server.protocol.results import Gap, Point, Result, StreamClosed, StreamOpened
-from stream_server.protocol.server_messages import Heartbeat
+from stream_server.platforms.audiosocket.server import AudioSocketServer
+from stream_server.platforms.routes import make_entrances
 from stream_server.recording import Recordings
 from stream_server.store import Store
-from stream_server.telephony_config import AudioSocketConfig
+from stream_server.streams.gateway import Gateway
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.wire.messages import Heartbeat
+from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
-__all__ = ["Server"]
+
+@contextlib.contextmanager
+def saying_which(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
+    """Say of a port that cannot be had which it is, and what to do.
+
+    Args:
+        setting: that names it.
+        host: address.
+        port: number.
+        option: of the command line that names another; None: the server can do without the port.
+    """
+    try:
+        yield
+    except OSError as error:
+        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        if error.errno != errno.EADDRINUSE:
+            remedy = "expected an address of this machine and a port this user may have"
+        elif option is not None:
+            remedy = f"stop the program that has it, or choose another one with {option}"
+        else:
+            remedy = (
+                "stop the program that has it, choose another one, or set it to -1 to do without"
+            )
+        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error
+
 
 _log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stream_server.settings import Settings
+from emotion_monitor.settings import Settings
 from tests.requirements import REPOSITORY
 
 
@@ -105,7 +105,7 @@ def test_the_installed_command_has_the_defaults(command: Path):
 
 
 def test_the_installed_command_reads_the_packaged_file(command: Path):
-    code = "from stream_server.config_file import default_config_text as t; print(t(), end='')"
+    code = "from emotion_monitor.settings import default_config_text as t; print(t(), end='')"
     assert output_of(command.parent / "python", "-c", code) == (
         REPOSITORY / "config.yaml"
     ).read_text(encoding="utf-8")

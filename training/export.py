@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ser_engine.labels import LabelSet
-from ser_engine.models.compact.network import Compact
+from ser_engine.models.compact.network import Compact, CompactSizes
 from ser_engine.models.compact.shipped import COMPACT_FORMAT, COMPACT_TOKENS
-from ser_engine.models.compact.sizes import CompactSizes
 from training.clips import CLASSES
 
 __all__ = ["export", "load_run"]

@@ -11,8 +11,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.models.compact.front_end import mel_edges_hz
-from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ
+from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ, mel_edges_hz
 
 __all__ = ["paced", "revoiced"]
 

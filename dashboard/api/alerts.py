@@ -8,8 +8,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from dashboard.api.params import Param
-from dashboard.api.routes import Call, Route, reply
+from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.backend import Backend
 from dashboard.errors import ApiError
 from dashboard.live.wall import Wall

@@ -1,33 +1,221 @@
-"""Files: sent, listed, asked about, cancelled, deleted. Their results: ``analyse_results``."""
+"""Files: sent, listed, asked about, cancelled, deleted. Their results: ``analyse_results``.
+
+Files that are analysed, as JSON has them.
+
+What a file is to be analysed for, as fields of a form or as JSON spell it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import msgspec
 from aiohttp import web
 
-from dashboard.api.job_types import (
-    Accepted,
-    JobItem,
-    JobList,
-    JobRef,
-    JobSummary,
-    JobView,
-    SampleRequest,
-)
-from dashboard.api.options import FORM_FIELDS, Options, options_of
-from dashboard.api.params import Param
-from dashboard.api.routes import Call, Route, reply
+from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig
 from dashboard.errors import API_ERRORS, ApiError
 from dashboard.jobs import Jobs
+from dashboard.results.types import AnalysisResult
 from dashboard.uploads import read_form
+from ser_engine.files import Granularity
 from stream_server.store import JobRecord, JobState
+from stream_server.wire.messages import Error
 
-__all__ = ["AnalyseRoutes", "error_of", "unknown_job"]
+
+class JobRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is going to be analysed."""
+
+    job_id: str
+    name: str
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that are going to be analysed.
+
+    Attributes:
+        job_id: of the first one.
+        jobs: all of them, in the order of the form.
+    """
+
+    job_id: str
+    jobs: list[JobRef]
+
+
+class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How to analyse the sample call; fields that are left out as for files."""
+
+    granularity: Granularity | None = None
+    frame_hop_ms: int | None = None
+    embeddings: bool | None = None
+    speakers: bool | None = None
+    preset: str = ""
+
+
+class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel in a list.
+
+    Attributes:
+        emotion: the strongest class.
+        confidence: its posterior, 0 to 1.
+    """
+
+    emotion: str
+    confidence: float
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A result in a list.
+
+    Attributes:
+        channels: in their order; None: nothing of it could be scored.
+        warnings: codes of what is wrong with the audio.
+    """
+
+    channels: list[SummaryChannel | None] = []
+    warnings: list[str] = []
+
+
+class JobItem(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file is.
+
+    Attributes:
+        job_id, name: of the job.
+        granularity, options: what was asked for.
+        state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
+        progress: 0 to 1.
+        before: files that come before it.
+        size_bytes: of the file.
+        created_at, started_at, finished_at: s since 1970, UTC; None: not yet.
+        duration_s: of the recording, once it is done.
+        error: why it failed.
+        summary: of the result, once it is done.
+    """
+
+    job_id: str
+    name: str
+    granularity: Granularity
+    options: Options
+    state: JobState
+    progress: float
+    before: int
+    size_bytes: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    duration_s: float | None
+    error: Error | None
+    summary: JobSummary | None
+
+
+class JobView(JobItem, frozen=True, kw_only=True):
+    """A file and its result.
+
+    Attributes:
+        result: once it is done; frames beyond 6000 a channel are averaged.
+    """
+
+    result: AnalysisResult | None
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """Files, the newest first.
+
+    Attributes:
+        jobs: some of them.
+        waiting, running: how many of all of them wait and run.
+    """
+
+    jobs: list[JobItem]
+    waiting: int
+    running: int
+
+
+_GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+_HOPS_MS = (10, 20)
+_FIELDS = ("granularity", "frame_hop_ms", "embeddings", "speakers")
+
+FORM_FIELDS: dict[str, Any] = {
+    "granularity": {"type": "string", "enum": list(_GRANULARITIES), "default": "utterance"},
+    "frame_hop_ms": {
+        "type": "integer",
+        "enum": list(_HOPS_MS),
+        "default": 20,
+        "description": "from frame to frame; 10 takes a second pass",
+    },
+    "embeddings": {
+        "type": "boolean",
+        "default": False,
+        "description": "keep those of every frame; an utterance always has its own",
+    },
+    "speakers": {
+        "type": "boolean",
+        "default": False,
+        "description": "tell the speakers of each channel apart",
+    },
+    "preset": {
+        "type": "string",
+        "description": "name of one of the settings' presets; the other fields come before it",
+    },
+}
+"""As a schema."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for.
+
+    Attributes:
+        granularity: ``utterance``, ``frame`` or ``stream``.
+        frame_hop_ms: 20, or 10.
+        embeddings: keep those of every frame.
+        speakers: tell the speakers of each channel apart.
+        preset: where the others come from, or "".
+    """
+
+    granularity: Granularity = "utterance"
+    frame_hop_ms: int = 20
+    embeddings: bool = False
+    speakers: bool = False
+    preset: str = ""
+
+
+def options_of(
+    given: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return options: as they are given, else as the preset has them, else the defaults.
+
+    Args:
+        given: by name; text, as in a form, or values, as in JSON.
+        presets: what there is, by name.
+
+    Raises:
+        ApiError: an option or the preset is not known, or a value is none.
+    """
+    unknown = next((name for name in given if name not in (*_FIELDS, "preset")), None)
+    if unknown is not None:
+        expected = ", ".join((*_FIELDS, "preset"))
+        raise ApiError(
+            "bad_request", f"got the field '{unknown[:60]}', expected some of {expected}"
+        )
+    preset = given.get("preset", "")
+    if preset and preset not in presets:
+        expected = ", ".join(sorted(presets)) or "none: there are none"
+        raise ApiError(
+            "bad_request", f"got preset '{str(preset)[:60]}', expected one of {expected}"
+        )
+    values = {name: given[name] for name in _FIELDS if given.get(name) is not None}
+    named = {key: value for key, value in presets.get(preset, {}).items() if key in _FIELDS}
+    try:
+        options = msgspec.convert({**named, **values, "preset": preset}, type=Options, strict=False)
+    except msgspec.ValidationError as error:
+        raise ApiError("bad_request", f"got options that are wrong: {str(error)[:200]}") from None
+    if options.frame_hop_ms not in _HOPS_MS:
+        raise ApiError("bad_request", f"got frame_hop_ms {options.frame_hop_ms}, expected 10 or 20")
+    return msgspec.structs.asdict(options)
+
 
 _STATES: tuple[JobState, ...] = get_args(JobState)
 _SAMPLE_NAME = "Sample call.wav"

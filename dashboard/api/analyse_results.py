@@ -12,8 +12,7 @@ import numpy as np
 from aiohttp import hdrs, web
 
 from dashboard.api.analyse import error_of, unknown_job
-from dashboard.api.params import Param
-from dashboard.api.routes import Call, Route
+from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.results.files import zip_chunks

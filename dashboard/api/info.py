@@ -1,22 +1,24 @@
-"""What the server is: version, model, settings."""
+"""Settings as they may be shown: secrets are replaced.
+
+What the server is: version, model, settings.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
-from dashboard.api.masking import masked
-from dashboard.api.options import Options, options_of
+from dashboard.api.analyse import Options, options_of
 from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, BusyError, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
 from dashboard.errors import ApiError
-from stream_server.protocol.server_messages import LabelName
-
-__all__ = ["Info", "InfoRoutes", "ingest_url"]
+from stream_server.wire.messages import LabelName
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -183,3 +185,34 @@ def _info_model(engine: EngineView | None) -> InfoModel:
     return InfoModel(
         name=engine.name, licence=engine.licence, notice=engine.notice, runtime=engine.runtime
     )
+
+
+MASK = "•••"
+
+_SECRET = re.compile(r"secret|password|token(?!s\b)|api_?key", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)([^/@:]*)(:[^/@]*)?@")
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """Return settings without secrets: tokens, passwords, what webhooks are signed with.
+
+    Of a webhook's address the host is shown; whoever knows the rest may post there.
+
+    Args:
+        value: a tree of mappings and lists.
+        name: under which it stands in the tree.
+    """
+    if isinstance(value, Mapping):
+        # Names of tokens tell who connects, their values let them in.
+        inner = "secret" if name in ("tokens", "keys") else None
+        return {str(key): masked(one, inner or str(key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(one, name) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    if _SECRET.search(name):
+        return MASK
+    if name == "webhook":
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.hostname or ''}/{MASK}"
+    return _USER_INFO.sub(lambda found: f"{found[1]}:{MASK}@" if found[2] else found[0], value)

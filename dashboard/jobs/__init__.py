@@ -11,6 +11,6 @@
 """
 
 from dashboard.jobs.jobs import Jobs
-from dashboard.jobs.places import Place
+from dashboard.jobs.queue import Place
 
 __all__ = ["Jobs", "Place"]

@@ -13,11 +13,9 @@ import structlog
 
 from dashboard.backend import Analyse
 from dashboard.config import AnalyseConfig
-from dashboard.jobs.places import Place, reserve
-from dashboard.jobs.queue import JobQueue
-from dashboard.jobs.restore import take_up
+from dashboard.jobs.queue import JobQueue, Place, reserve
 from dashboard.jobs.rows import JobRows
-from dashboard.jobs.spool import Spool
+from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
 from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 

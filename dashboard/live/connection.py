@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from dashboard.errors import ApiError
-from stream_server.protocol.errors import ERRORS, ErrorCode, ProtocolError
-from stream_server.protocol.server_messages import Error, error_message
+from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
+from stream_server.wire.messages import Error, error_message
 
 __all__ = ["INTERVAL_S", "KEEPALIVE_S", "SEND_TIMEOUT_S", "LiveConnection", "Show"]
 

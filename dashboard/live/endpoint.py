@@ -1,4 +1,7 @@
-"""``GET /api/v1/live``: the wall, or one stream, as it happens."""
+"""The WebSocket that pages are shown live data through.
+
+``GET /api/v1/live``: the wall, or one stream, as it happens.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,15 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import WSCloseCode, web
 
+from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import ApiError
 from dashboard.live.connection import LiveConnection
-from dashboard.live.messages import LiveResults, LiveSnapshot, StreamItem
+from dashboard.live.tiles import LiveResults, LiveSnapshot, StreamItem, StreamStatus
 from dashboard.live.wall import Wall
-from dashboard.status import StreamStatus
-from stream_server.feed.query import FeedQuery
-from stream_server.feed.source import Feed, FeedSource
-from stream_server.protocol.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.protocol.results import Result
-
-__all__ = ["LiveEndpoint"]
+from stream_server.feeds.query import FeedQuery
+from stream_server.feeds.source import Feed, FeedSource
+from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
+from stream_server.wire.results import Result
 
 _encode = msgspec.json.Encoder().encode
 
@@ -201,3 +202,44 @@ class _StreamView:
             return None
         self._status_due_s = now_s + _STATUS_INTERVAL_S
         return self._status(self._stream_id)
+
+
+class LiveRoutes:
+    """Handlers.
+
+    Args:
+        endpoint: serves pages.
+    """
+
+    def __init__(self, endpoint: LiveEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this module."""
+        return [
+            Route(
+                "GET",
+                "/live",
+                "Live data for a page, over WebSocket: the wall, or one stream.",
+                self.live,
+                params=(
+                    Param("stream", "string", "show this stream; default: the wall"),
+                    Param(
+                        "after_seq",
+                        "integer",
+                        "with stream: the last seq the page has",
+                        None,
+                        -1,
+                        10**15,
+                    ),
+                ),
+                content="websocket",
+                status=101,
+                errors=("not_found", "too_many_viewers", "store_away"),
+            )
+        ]
+
+    async def live(self, call: Call) -> web.StreamResponse:
+        """Answer a handshake."""
+        query = call.query
+        return await self._endpoint.handle(call.request, query["stream"], query["after_seq"])

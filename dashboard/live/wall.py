@@ -15,7 +15,7 @@ import msgspec
 from dashboard.config import WallConfig
 from dashboard.live.wall_state import WallState
 from stream_server.bus import Bus
-from stream_server.protocol.results import (
+from stream_server.wire.results import (
     Alert,
     Gap,
     Point,

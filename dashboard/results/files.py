@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from dashboard.results.tables import csv_chunks
 from dashboard.results.view import has_embedding, json_chunks, result_of
-from ser_engine.offline import FileAnalysis, FrameResult, UtteranceResult
+from ser_engine.files import FileAnalysis, FrameResult, UtteranceResult
 
 __all__ = ["FOLDER_FILES", "rename_result", "summary_of", "write_result", "zip_chunks"]
 

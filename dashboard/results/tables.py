@@ -13,7 +13,7 @@ import msgspec
 
 from dashboard.errors import ApiError
 from dashboard.results.view import DIGITS, frame_chunks, point_rows
-from ser_engine.offline import FileAnalysis, FrameResult, StreamResult, UtteranceResult
+from ser_engine.files import FileAnalysis, FrameResult, StreamResult, UtteranceResult
 
 __all__ = ["csv_chunks", "demo_chunks", "write_parquet"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ser_engine.offline import Granularity, WarningCode
-from stream_server.protocol.message_base import ModelNotice
-from stream_server.protocol.server_messages import LabelName
+from ser_engine.files import Granularity, WarningCode
+from stream_server.wire.messages import LabelName
+from stream_server.wire.results import ModelNotice
 
 __all__ = [
     "AnalysisResult",

@@ -27,7 +27,7 @@ from dashboard.results.types import (
     TurnRow,
     WarningRow,
 )
-from ser_engine.offline import (
+from ser_engine.files import (
     ChannelAnalysis,
     FileAnalysis,
     FrameResult,
@@ -35,8 +35,8 @@ from ser_engine.offline import (
     StreamResult,
     UtteranceSegment,
 )
-from stream_server.protocol.message_base import ModelNotice
-from stream_server.protocol.server_messages import LabelName
+from stream_server.wire.messages import LabelName
+from stream_server.wire.results import ModelNotice
 
 __all__ = [
     "DIGITS",

@@ -1,4 +1,8 @@
-"""FunASR's CAM++ as the model that tells voices apart.
+"""One model that tells voices apart for the whole process, made when somebody first asks for it.
+
+What diarisation needs of a model that tells voices apart.
+
+FunASR's CAM++ as the model that tells voices apart.
 
 Source: Wang et al. 2023, CAM++: A Fast and Efficient Network for Speaker Verification Using
 Context-Aware Masking, arXiv 2303.00332.
@@ -7,16 +11,37 @@ Context-Aware Masking, arXiv 2303.00332.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
 from ser_engine.types import FloatArray
 
-__all__ = ["PUBLISHED_NAME", "CamPlusPlus"]
+
+class SpeakerEmbedder(Protocol):
+    """Turns speech into a vector of the voice.
+
+    Attributes:
+        name: of the model.
+    """
+
+    name: str
+
+    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        """Return one float32 vector ``(dim,)`` of length 1 for each piece.
+
+        Vectors of one voice have a large dot product, those of two voices a small one.
+
+        Args:
+            pieces: float32 ``(samples,)``, mono 16 kHz, 0.5 s or more.
+        """
+        ...
+
 
 PUBLISHED_NAME = "cam++"
 """The name FunASR fetches the published model by."""
@@ -37,7 +62,7 @@ def _missing_files(folder: Path) -> list[str]:
 
 
 class CamPlusPlus:
-    """See :class:`~ser_engine.speakers.embedder.SpeakerEmbedder`.
+    """See :class:`~ser_engine.speakers.campplus.SpeakerEmbedder`.
 
     Args:
         source: the model's folder, or :data:`PUBLISHED_NAME`, which FunASR fetches.
@@ -99,3 +124,38 @@ class CamPlusPlus:
         length = float(np.linalg.norm(vector))
         normal: FloatArray = vector / length if length else vector
         return normal
+
+
+_lock = threading.Lock()
+_kept: dict[tuple[str, bool], SpeakerEmbedder] = {}
+
+
+class _OneAtATime:
+    """An embedder that several threads may use."""
+
+    def __init__(self, embedder: SpeakerEmbedder) -> None:
+        self.name = embedder.name
+        self._embedder = embedder
+        self._lock = threading.Lock()
+
+    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        with self._lock:
+            return self._embedder.embed(pieces)
+
+
+def embedder_for(config: EngineConfig) -> SpeakerEmbedder:
+    """Return the model that the settings name.
+
+    Raises:
+        RuntimeUnavailableError: its package is not installed.
+        CheckpointError: there is no such model.
+    """
+    key = (config.speakers.model, config.model.offline)
+    with _lock:
+        if key not in _kept:
+            from ser_engine.speakers.campplus import CamPlusPlus
+
+            source, is_offline = key
+            _kept.clear()
+            _kept[key] = _OneAtATime(CamPlusPlus(source, offline=is_offline))
+        return _kept[key]

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from stream_server.alerts.rule import AlertRule
-from stream_server.protocol.results import Alert, AlertState, Point, Severity
+from stream_server.alerts.rules import AlertRule
+from stream_server.wire.results import Alert, AlertState, Point, Severity
 
 __all__ = ["LONGEST_PAUSE_S", "AlertChange", "AlertEvaluator", "check_rules", "to_result"]
 

@@ -1,16 +1,189 @@
-"""What rules would have raised on recorded timelines."""
+"""What rules would have raised on recorded timelines.
+
+Recorded timelines that rules can be tried on, and the files they are read from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from ser_engine.frames import samples_to_s
+import msgspec
+
+from ser_engine.errors import SerEngineError
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, check_rules
-from stream_server.alerts.rule import AlertRule
-from stream_server.alerts.timelines import Timeline
+from stream_server.alerts.rules import AlertRule
+from stream_server.wire.results import Gap, Point, Result, Segment, StreamOpened, Summary
 
-__all__ = ["RaisedAlert", "Replay", "RuleCount", "replay"]
+_ANALYZE = "`emotion-monitor analyze -g stream --scores --json`"
+
+
+class TimelineError(SerEngineError):
+    """A file holds no timeline that rules can be tried on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The points of one stream, or of one channel of a recording.
+
+    Attributes:
+        name: where it is from, for people.
+        labels: names of the classes, in the order of posteriors.
+        points: in order.
+        duration_s: length of the stream's clock.
+        has_roles: False: nobody said who speaks, so every rule is tried.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    points: tuple[Point, ...]
+    duration_s: float
+    has_roles: bool
+
+
+def read_timelines(path: Path, role: str = "") -> list[Timeline]:
+    """Read a file: what ``analyze`` prints, or results, one JSON object a line.
+
+    Args:
+        path: the file.
+        role: of the channels of a recording, which carries none.
+
+    Raises:
+        TimelineError: it cannot be read, or is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise TimelineError(f"cannot read the timeline {path}: {reason}") from None
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if document is None or (isinstance(document, dict) and "type" in document):
+        return _of_lines(path, text)
+    entries = document if isinstance(document, list) else [document]
+    return [_of_analysis(path, number, entry, role) for number, entry in enumerate(entries)]
+
+
+def timelines_of(
+    results: Iterable[Result], name: str = "", labels: Sequence[str] = ()
+) -> list[Timeline]:
+    """Return the timelines in results of any number of streams.
+
+    Args:
+        results: those of each stream in order.
+        name: put in front of the streams' ids.
+        labels: names of the classes where no ``stream_opened`` tells them.
+
+    Raises:
+        TimelineError: nothing tells the names of the classes.
+    """
+    streams: dict[str, list[Result]] = {}
+    for result in results:
+        streams.setdefault(result.stream_id, []).append(result)
+    return [
+        _of_stream(f"{name}: {stream_id}" if name else stream_id, of_stream, tuple(labels))
+        for stream_id, of_stream in streams.items()
+    ]
+
+
+def _of_stream(name: str, results: Sequence[Result], labels: tuple[str, ...]) -> Timeline:
+    points = tuple(result for result in results if isinstance(result, Point))
+    ends_s = [0.0]
+    for result in results:
+        match result:
+            case StreamOpened():
+                labels = result.labels
+            case Point() | Segment() | Gap():
+                ends_s.append(result.end_s)
+            case Summary():
+                ends_s.append(result.duration_s)
+    if points and len(labels) != len(points[0].posteriors):
+        raise TimelineError(
+            f"got {name} with {len(points[0].posteriors)} posteriors a point and"
+            f" {len(labels)} names for them, expected the stream's 'ready' or 'stream_opened'"
+            " message among the lines"
+        )
+    return Timeline(name, labels, points, max(ends_s), has_roles=True)
+
+
+def _of_lines(path: Path, text: str) -> list[Timeline]:
+    labels: tuple[str, ...] = ()
+    results: list[Result] = []
+    decoder: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+            if message["type"] == "ready":
+                labels = tuple(label["name"] for label in message["labels"])
+            elif message["type"] in _RESULT_TYPES:
+                results.append(decoder.decode(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TimelineError(
+                f"got {path}, line {number}: {' '.join(str(error).split())[:200]}; expected what"
+                f" {_ANALYZE} prints, or one result a line"
+            ) from None
+    if not results:
+        raise TimelineError(f"got {path} without a result, expected points")
+    return timelines_of(results, path.name, labels)
+
+
+_RESULT_TYPES = frozenset(("stream_opened", "point", "segment", "gap", "summary"))
+"""What a timeline is made of; other messages of a client are left out."""
+
+
+def _of_analysis(path: Path, number: int, entry: Any, role: str) -> Timeline:
+    try:
+        if entry["granularity"] != "stream":
+            raise TimelineError(
+                f"got {path} of the granularity '{entry['granularity']}', expected what"
+                f" {_ANALYZE} prints"
+            )
+        name = path.name
+        if "file" in entry:
+            name = f"{name}: {Path(entry['file']).name}, channel {entry['channel']}"
+        if entry["points"] and "scores" not in entry["points"][0]:
+            raise TimelineError(
+                f"got {path} with the strongest emotion only, expected every class: {_ANALYZE}"
+            )
+        labels = tuple(entry["points"][0]["scores"]) if entry["points"] else ()
+        points = tuple(
+            _point(index, point, labels, role) for index, point in enumerate(entry["points"])
+        )
+        ends_s = [span["end"] for span in (*entry["points"], *entry["segments"], *entry["gaps"])]
+        return Timeline(name, labels, points, max(ends_s, default=0.0), has_roles=bool(role))
+    except (KeyError, TypeError) as error:
+        raise TimelineError(
+            f"got {path}, entry {number + 1}, without {error}, expected what {_ANALYZE} prints"
+        ) from None
+
+
+def _point(index: int, point: dict[str, Any], labels: tuple[str, ...], role: str) -> Point:
+    return Point(
+        stream_id="",
+        seq=index,
+        channel=0,
+        role=role,
+        start_sample=round(point["start"] * SAMPLE_RATE_HZ),
+        end_sample=round(point["end"] * SAMPLE_RATE_HZ),
+        start_s=point["start"],
+        end_s=point["end"],
+        posteriors=tuple(point["scores"][label] for label in labels),
+        label=point["emotion"],
+        confidence=point["confidence"],
+        speech_share=point["speech_share"],
+        provisional=point["provisional"],
+        widened=point["widened"],
+        narrow_band=False,
+        model="",
+    )
 
 
 @dataclass(frozen=True, slots=True)

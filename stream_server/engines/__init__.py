@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_server.engines.handle import EngineHandle, EngineLease, EngineSource
+from stream_server.engines.local import EngineHandle, EngineLease, EngineSource
 from stream_server.engines.pool import EnginePool
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 

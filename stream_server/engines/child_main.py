@@ -2,7 +2,7 @@
 
 ``JOB`` is a JSON object. The process says on standard output how far it is, one JSON object a
 line; the last one is ``{"failed": "", "kind": ""}`` or says why and which error that is.
-:mod:`stream_server.engines.child` starts it and reads that. It ends when nobody reads any more.
+:mod:`stream_server.engines.fetching` starts it and reads that. It ends when nobody reads any more.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _fetch(name: str, config: EngineConfig, say: Say) -> None:
 
 
 def _prepare(config: EngineConfig) -> None:
+    from ser_engine.core.runtimes.select import choose_device
     from ser_engine.models.find import find_model
-    from ser_engine.runtimes.select import choose_device
     from stream_server.engines.loading import load_beside_another
 
     if choose_device(config.model.device) == "cpu":

@@ -1,19 +1,85 @@
-"""How the pool comes by a model and by an engine for it. Everything here blocks."""
+"""How the pool comes by a model and by an engine for it. Everything here blocks.
+
+How much memory this process may still take.
+
+Which published model suits this machine, and whether one is to take the place of another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from ser_engine.config import EngineConfig
-from ser_engine.engine import Engine
+from ser_engine.core.engine import Engine
+from ser_engine.core.factory import engine_from_checkpoint
+from ser_engine.core.runtimes.select import choose_device
 from ser_engine.errors import RuntimeUnavailableError
-from ser_engine.factory import engine_from_checkpoint
 from ser_engine.models.compact.shipped import CompactCheckpoint
 from ser_engine.models.find import find_model
-from stream_server.engines.memory import available_bytes
+from ser_engine.models.hub import MODEL_NAMES
 
-__all__ = ["EngineMaker", "Load", "load", "load_beside_another"]
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+    """Return the bytes that can be taken without swapping; None where the system does not tell.
+
+    That is the machine's ``MemAvailable``, or what a container's limit leaves if that is less.
+    Files in the page cache count as free: the kernel drops them first.
+
+    Args:
+        meminfo: where Linux tells of the machine.
+        cgroup: where Linux tells of the container, version 2.
+    """
+    found = [free for free in (_machine(meminfo), _container(cgroup)) if free is not None]
+    return min(found, default=None)
+
+
+def _machine(meminfo: Path) -> int | None:
+    try:
+        lines = meminfo.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def _container(cgroup: Path) -> int | None:
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):  # "max" stands for no limit.
+        return None
+
+
+def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
+    """Return the model that is to be fetched while another one is in use.
+
+    With ``model.name: auto`` that is emotion2vec+ large on CUDA and base on a CPU, unless what is
+    in use is at least as good, or ``model.offline`` is on.
+
+    Args:
+        config: the engine's settings.
+        in_use: name of the model in use.
+    """
+    model = config.model
+    if model.name != "auto" or model.offline:
+        return None
+    wanted = best_published(config)
+    better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
+    return None if in_use in better else wanted
+
+
+def best_published(config: EngineConfig) -> str:
+    """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    large, base, _ = MODEL_NAMES
+    return large if choose_device(config.model.device).startswith("cuda") else base
+
 
 EngineMaker = Callable[[], Engine]
 """Makes an engine for one model, not yet warmed up; again, when the first one is lost."""

@@ -1,18 +1,107 @@
-"""An engine in this process: a batcher over a core that is made in the batcher's thread."""
+"""An engine in this process: a batcher over a core that is made in the batcher's thread.
+
+What a stream knows of the engine that scores it, and of whoever lends it one.
+
+These are the seams at which inference can move to other machines: a window goes out and a result
+or an error comes back, both plain data (:mod:`ser_engine.types`). Whoever implements
+:class:`EngineHandle` and :class:`EngineSource` over a network, for instance with Ray Serve,
+replaces :class:`~stream_server.engines.local.LocalEngine` and
+:class:`~stream_server.engines.pool.EnginePool`, and no code of a stream changes. Features kept
+between a stream's windows live in the engine, so such an implementation sends the windows of one
+``stream_key`` to one replica, and repeats ``forget`` there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-from ser_engine.batching import Batcher, BatchingStats, Core, OnStep, Priority
-from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import EngineConfig
+from ser_engine.core import Batcher, BatchingStats, Core, OnStep, Priority
+from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.engines.loading import EngineMaker, Load
+from stream_server.engines.status import PoolStatus
 
-__all__ = ["LocalEngine"]
+
+class EngineHandle(Protocol):
+    """One engine with one model. Belongs to one event loop."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model; the same for the handle's whole life."""
+
+    @property
+    def config(self) -> EngineConfig:
+        """With which settings it scores."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether windows are accepted."""
+
+    async def submit(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
+        """Return the result of a window. A cancelled call drops it if it is not yet running.
+
+        Raises:
+            WindowError: this window cannot be scored.
+            StreamBusyError: its stream has a window waiting or running.
+            EngineOverloadedError: too many windows wait.
+            EngineDeadError: nothing is scored any more.
+        """
+        ...
+
+    def forget(self, stream_key: str) -> None:
+        """Free what is kept of a stream that has ended. Not waited for."""
+
+
+class EngineLease:
+    """An engine lent to one stream, from its first window to its last.
+
+    Also a context manager that gives the engine back.
+
+    Args:
+        engine: what is lent.
+        give_back: called once.
+    """
+
+    def __init__(self, engine: EngineHandle, give_back: Callable[[], None]) -> None:
+        self.engine = engine
+        self._give_back: Callable[[], None] | None = give_back
+
+    def release(self) -> None:
+        """Give the engine back. A second time does nothing."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def __enter__(self) -> EngineHandle:
+        return self.engine
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class EngineSource(Protocol):
+    """Lends engines to streams."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a new stream would be scored."""
+
+    def acquire(self) -> EngineLease:
+        """Lend the engine new streams use; it stays open until the lease is released.
+
+        Raises:
+            EngineDeadError: there is none.
+        """
+        ...
+
+    def status(self) -> PoolStatus:
+        """Return what people are told of the engines."""
+        ...
+
 
 _END_TIMEOUT_S = 5.0
 """Longest wait for an engine's thread to end once the engine is closed: a model's engine that is
@@ -20,7 +109,7 @@ still being made cannot be interrupted, and may take half a minute."""
 
 
 class LocalEngine:
-    """See :class:`~stream_server.engines.handle.EngineHandle`.
+    """See :class:`~stream_server.engines.local.EngineHandle`.
 
     A lost core is replaced as the batcher does it, with the model of the first one.
 
@@ -28,7 +117,7 @@ class LocalEngine:
         config: settings of model and batches.
         load: reads the model; runs in the worker, once.
         make_worker: makes what runs the core.
-        on_step: told of every forward pass, see :class:`~ser_engine.batching.Batcher`.
+        on_step: told of every forward pass, see :class:`~ser_engine.core.Batcher`.
     """
 
     def __init__(
@@ -86,7 +175,7 @@ class LocalEngine:
         return self._batcher.stats
 
     async def submit(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
-        """See :meth:`EngineHandle.submit <stream_server.engines.handle.EngineHandle.submit>`."""
+        """See :meth:`EngineHandle.submit <stream_server.engines.local.EngineHandle.submit>`."""
         return await self._batcher.submit(window, priority=priority)
 
     def forget(self, stream_key: str) -> None:
@@ -97,7 +186,7 @@ class LocalEngine:
         """Finish the step that runs, answer all others with EngineDeadError and stop.
 
         Waits for the engine's thread, too, but not for ever: see
-        :mod:`stream_server.engines.leaving`.
+        :mod:`stream_server.engines.pool`.
         """
         await self._batcher.aclose()
         if self._threads:

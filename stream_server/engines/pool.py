@@ -10,24 +10,34 @@
 A stream keeps the engine it began with: labels and scores of two models are not to be mixed in
 one timeline. What is fetched never delays readiness or a stream; when it fails, streams go on
 with the model there is, and the hub is asked again every hour.
+
+How a process with engines in its threads ends.
+
+A thread inside a network's native code cannot be stopped. If the interpreter is torn down under
+it, the runtime's C++ aborts the process (``terminate called without an active exception``, status
+134); and tearing down an interpreter that has loaded torch takes seconds. So whoever runs a pool
+ends the process through :func:`end_process` once all is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import structlog
 
-from ser_engine.batching import OnStep
-from ser_engine.batching.worker import ThreadWorker, Worker
 from ser_engine.config import EngineConfig
+from ser_engine.core import OnStep
+from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.errors import EngineDeadError, HubUnavailableError
+from ser_engine.models.emotion2vec.folder import FUNASR_LICENCE
 from ser_engine.models.find import model_to_fetch
-from ser_engine.models.folder import FUNASR_LICENCE
 from ser_engine.models.hub import FetchProgress
-from stream_server.engines.choice import model_to_upgrade_to
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -35,12 +45,18 @@ from stream_server.engines.fetching import (
     in_daemon_thread,
     prepare_in_child,
 )
-from stream_server.engines.handle import EngineLease
-from stream_server.engines.loading import Load, load, load_beside_another
-from stream_server.engines.local import LocalEngine
+from stream_server.engines.loading import Load, load, load_beside_another, model_to_upgrade_to
+from stream_server.engines.local import EngineLease, LocalEngine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
-__all__ = ["RETRY_INTERVAL_S", "EnginePool"]
+
+def end_process(status: int) -> NoReturn:
+    """Exit with ``status``, at once; what was printed and logged is written out before."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
 
 RETRY_INTERVAL_S = 3600.0
 """Time after which a hub that did not give a model is asked again."""
@@ -57,7 +73,7 @@ class _Slot:
 
 
 class EnginePool:
-    """See :class:`~stream_server.engines.handle.EngineSource`. Belongs to one event loop.
+    """See :class:`~stream_server.engines.local.EngineSource`. Belongs to one event loop.
 
     Args:
         config: the engine's settings.
@@ -66,7 +82,7 @@ class EnginePool:
         fetch: fetches a model.
         prepare: does what takes long and need not be done beside streams, before ``load_second``.
         make_worker: makes what runs an engine.
-        on_step: told of every forward pass, see :class:`~ser_engine.batching.Batcher`.
+        on_step: told of every forward pass, see :class:`~ser_engine.core.Batcher`.
         on_model: told of the name and runtime of the model that new streams get from now on.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ser_engine.batching import BatchingStats
+from ser_engine.core import BatchingStats
 from ser_engine.types import ModelInfo
 
 __all__ = ["EngineStatus", "PoolStatus", "UpgradeState", "UpgradeStatus"]

@@ -11,8 +11,8 @@ from aiohttp.typedefs import Handler
 from stream_server.access import Access, bearer_token, cookie_token
 from stream_server.http.login import LOGIN_PATH, login_page, wants_page
 from stream_server.metrics import Metrics
-from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.server_messages import error_message
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.messages import error_message
 
 __all__ = ["ACCESS", "METRICS", "OPEN_PATHS", "TOKEN_NAME", "error_response", "guard", "secure"]
 

@@ -3,8 +3,9 @@
 ``docs/store.md`` tells what is kept and for how long.
 """
 
+from stream_server.store.database import parse_store_url
 from stream_server.store.errors import StoreError, StoreUnavailableError, StoreVersionError
-from stream_server.store.job_table import JobTable
+from stream_server.store.jobs import JobTable
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
@@ -16,7 +17,6 @@ from stream_server.store.records import (
     StreamRecord,
 )
 from stream_server.store.store import Store
-from stream_server.store.url import parse_store_url
 from stream_server.store.writer import StoreWriter
 
 __all__ = [

@@ -13,7 +13,17 @@ from sqlalchemy import Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from stream_server.protocol.results import (
+from stream_server.store import schema
+from stream_server.store.rows import (
+    StreamInfo,
+    alert_row,
+    point_row,
+    span_row,
+    stream_row,
+    summary_values,
+    text,
+)
+from stream_server.wire.results import (
     Alert,
     Gap,
     Marked,
@@ -24,16 +34,6 @@ from stream_server.protocol.results import (
     StreamOpened,
     Summary,
     Warning,
-)
-from stream_server.store import schema
-from stream_server.store.alert_rows import alert_row
-from stream_server.store.rows import (
-    StreamInfo,
-    point_row,
-    span_row,
-    stream_row,
-    summary_values,
-    text,
 )
 
 __all__ = ["BatchWriter"]

@@ -1,4 +1,6 @@
-"""Every error the store raises on purpose.
+"""Changes that somebody waits for, besides writing results.
+
+Every error the store raises on purpose.
 
 ::
 
@@ -11,8 +13,6 @@ says what was got, what was expected and what to do; it never holds the password
 """
 
 from __future__ import annotations
-
-__all__ = ["StoreError", "StoreUnavailableError", "StoreVersionError"]
 
 
 class StoreError(Exception):

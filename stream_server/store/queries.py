@@ -8,9 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, func, select
 from sqlalchemy.engine import Connection, Row
 
-from stream_server.protocol.results import Result
 from stream_server.store import schema
-from stream_server.store.alert_rows import alert_of, alert_record_of
 from stream_server.store.database import size_bytes
 from stream_server.store.records import (
     AlertFilter,
@@ -22,6 +20,8 @@ from stream_server.store.records import (
 )
 from stream_server.store.rows import (
     StreamInfo,
+    alert_of,
+    alert_record_of,
     closed_of,
     gap_of,
     marked_of,
@@ -33,6 +33,7 @@ from stream_server.store.rows import (
     warning_of,
 )
 from stream_server.store.upkeep import last_seq
+from stream_server.wire.results import Result
 
 __all__ = ["alerts", "list_streams", "results", "stats", "stream"]
 

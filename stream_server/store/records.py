@@ -6,8 +6,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.results import CloseReason, Result, Severity, Summary
+from stream_server.wire.results import (
+    CloseReason,
+    ModelNotice,
+    Result,
+    Severity,
+    StreamChannel,
+    Summary,
+)
 
 __all__ = [
     "AlertFilter",
@@ -46,7 +52,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         stream_id: names it.
         name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at: as in
-            :class:`~stream_server.protocol.results.StreamOpened`.
+            :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
         reason: why it ended.
         duration_s: length of its clock, once it has ended.

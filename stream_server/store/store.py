@@ -18,18 +18,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
-from stream_server.protocol.results import Result
 from stream_server.store import queries, upkeep
-from stream_server.store.claim import Claim
-from stream_server.store.database import describe, is_away, make_engine
+from stream_server.store.database import (
+    Claim,
+    describe,
+    is_away,
+    make_engine,
+    parse_store_url,
+    upgrade_schema,
+)
 from stream_server.store.errors import StoreError, StoreUnavailableError
-from stream_server.store.job_table import JobTable
-from stream_server.store.migrate import upgrade_schema
+from stream_server.store.jobs import JobTable
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import StoreStats
 from stream_server.store.rows import text
-from stream_server.store.url import parse_store_url
 from stream_server.store.writer import StoreWriter
+from stream_server.wire.results import Result
 
 __all__ = ["Store"]
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import accuracy
 from benchmarks.accuracy import score
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.factory import build_engine
+from ser_engine.core.factory import build_engine
 from training.clips import CORPORA, read_clip, read_clips
 
 SUMMARY = {

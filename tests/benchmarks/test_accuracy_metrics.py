@@ -11,7 +11,7 @@ from benchmarks.accuracy_metrics import (
     recalls,
     unweighted_average_recall,
 )
-from ser_engine.events import Point, Segment
+from ser_engine.schema import Point, Segment
 
 TRUTH = ["angry", "angry", "angry", "sad"]
 ANSWERS = ["angry", "angry", "sad", "happy"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.cli.palette import COLOURS
+from emotion_monitor.palette import COLOURS
 
 STATIC = Path(__file__).parents[2] / "dashboard" / "static"
 SCRIPT = (STATIC / "js" / "palette.js").read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream_server.alerts.rules_file import read_rules
-from stream_server.alerts.webhook import webhook_request
-from stream_server.protocol.results import Alert
+from emotion_monitor.alerts import read_rules
+from stream_server.alerts.actions import webhook_request
+from stream_server.wire.results import Alert
 from tests.requirements import REPOSITORY
 from tests.support.timeline import make_alert
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 
-from stream_server.protocol.audiohook.dialect import AudioHookDialect
-from stream_server.protocol.audiohook.events import ALERT_TYPE, POINT_TYPE, SEGMENT_TYPE
-from stream_server.protocol.dialect import Say
-from stream_server.protocol.results import Alert, StreamClosed
-from stream_server.protocol.server_messages import LabelName, ServerMessage
+from stream_server.platforms.audiohook.dialect import (
+    ALERT_TYPE,
+    POINT_TYPE,
+    SEGMENT_TYPE,
+    AudioHookDialect,
+)
+from stream_server.wire.dialect import Say
+from stream_server.wire.messages import LabelName, ServerMessage
+from stream_server.wire.results import Alert, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import point, ready, results
 

@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 
-from stream_server.feed import endpoint, query
-from stream_server.protocol.errors import ERRORS, ErrorCode
-from stream_server.protocol.feed_messages import RESULT_TYPES
+from stream_server.feeds import endpoint, query
+from stream_server.wire.errors import ERRORS, ErrorCode
+from stream_server.wire.feed_messages import RESULT_TYPES
 from tests.requirements import REPOSITORY
 from tests.support.feeds import serve_feed
 from tests.support.timeline import make_opened, make_point

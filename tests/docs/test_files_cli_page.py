@@ -11,13 +11,13 @@ import pytest
 import soundfile
 import typer
 
+from emotion_monitor import engine as engine_module
+from emotion_monitor import main
+from emotion_monitor.app import app
 from ser_engine.config import OfflineConfig
-from ser_engine.offline.result_folder import write_result_folder
-from stream_server.cli import engine as engine_module
-from stream_server.cli import main
-from stream_server.cli.app import app
+from ser_engine.files.folders import write_result_folder
 from tests.requirements import REPOSITORY
-from tests.ser_engine.streaming.streams import make_audio
+from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
 PAGE = (REPOSITORY / "docs" / "files-cli.md").read_text(encoding="utf-8")

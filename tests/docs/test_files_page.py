@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_engine import factory
 from ser_engine.config import EngineConfig
-from ser_engine.offline import job, one_call, voices
-from ser_engine.offline.listener import WarningCode
+from ser_engine.core import factory
+from ser_engine.files import job, voices
+from ser_engine.files import run as one_call
+from ser_engine.files.listener import WarningCode
 from ser_engine.types import FloatArray
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine, LevelDetector

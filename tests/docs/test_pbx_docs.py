@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from stream_server.protocol.audiosocket import AUDIO_RATES_HZ, FrameParser, FrameType
-from stream_server.protocol.chan_websocket import FORMATS, QUERY_KEYS, ChanWebSocketDialect
-from stream_server.protocol.freeswitch import FreeSwitchDialect
-from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.platforms.asterisk.dialect import FORMATS, QUERY_KEYS, ChanWebSocketDialect
+from stream_server.platforms.audiosocket.protocol import AUDIO_RATES_HZ, FrameParser, FrameType
+from stream_server.platforms.freeswitch.dialect import FreeSwitchDialect
+from stream_server.wire.start import StreamSpec
 from tests.requirements import REPOSITORY
 
 ASTERISK = (REPOSITORY / "docs" / "telephony" / "asterisk.md").read_text(encoding="utf-8")

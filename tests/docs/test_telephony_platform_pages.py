@@ -11,14 +11,13 @@ import pytest
 import yaml
 
 from stream_server.access import Access
-from stream_server.config import ServerConfig
-from stream_server.ingest.entrances.platforms import make_platform_entrances
-from stream_server.ingest.handshake import Handshake
-from stream_server.protocol.client_messages import Mark, Stop
-from stream_server.protocol.dialect import AudioData, Dialect
-from stream_server.protocol.media_platform import MediaPlatform
-from stream_server.protocol.stream_spec import StreamSpec
-from stream_server.telephony_config import TelephonyConfig
+from stream_server.config import ServerConfig, TelephonyConfig
+from stream_server.platforms.media_stream import MediaPlatform
+from stream_server.platforms.route import Handshake
+from stream_server.platforms.routes import make_platform_entrances
+from stream_server.wire.dialect import AudioData, Dialect
+from stream_server.wire.messages import Mark, Stop
+from stream_server.wire.start import StreamSpec
 from tests.requirements import REPOSITORY
 from tests.support.platform_calls import TABLES
 

@@ -14,7 +14,7 @@ from examples.in_car_assistant import (
     main,
     say,
 )
-from stream_server.protocol.results import Result
+from stream_server.wire.results import Result
 from tests.support.feeds import serve_feed
 from tests.support.timeline import make_closed, make_gap, make_opened, make_point
 

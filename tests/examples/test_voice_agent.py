@@ -19,9 +19,9 @@ from examples.voice_agent import (
     follow,
     recording,
 )
-from mic_client.source import Chunk, Lost, SourceItem
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.results import Point, Result, StreamOpened
+from mic_client.sources import Chunk, Lost, SourceItem
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.results import Point, Result, StreamOpened
 from tests.support.feeds import serve_feed
 from tests.support.live_lab import chunks, level, live_lab, pcm
 from tests.support.timeline import make_closed, make_gap, make_opened, make_point

@@ -9,7 +9,7 @@ import asyncio
 import sys
 
 from mic_client import MicrophoneSource
-from mic_client.source import Chunk
+from mic_client.sources import Chunk
 
 
 async def main() -> None:

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mic_client.array import ArraySource
-from mic_client.pacing import MAX_SPEED
-from stream_server.protocol.errors import ProtocolError
+from mic_client.sources import MAX_SPEED, ArraySource
+from stream_server.wire.errors import ProtocolError
 from tests.support.virtual_time import current_loop, virtual_time
 
 

@@ -9,7 +9,7 @@ import soundfile
 
 from mic_client.audio_file import FileSource
 from mic_client.errors import AudioFileError
-from mic_client.pacing import MAX_SPEED
+from mic_client.sources import MAX_SPEED
 from tests.support.virtual_time import current_loop, virtual_time
 
 RATE_HZ = 16_000

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import random
 
-from mic_client.capture import CaptureQueue, OverflowMeter
-from mic_client.source import Chunk, Lost, SourceItem
+from mic_client.microphone import CaptureQueue, OverflowMeter
+from mic_client.sources import Chunk, Lost, SourceItem
 
 RATE_HZ = 16_000
 BLOCK = 640

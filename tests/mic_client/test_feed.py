@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from mic_client import emotion_feed
 from mic_client import feed as feed_module
 from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
-from mic_client.feed import EmotionFeed
-from mic_client.feed_position import MAX_STREAMS, FeedPosition
+from mic_client.feed import MAX_STREAMS, EmotionFeed, FeedPosition
 from stream_server.config import AccessConfig, ListenConfig
-from stream_server.protocol.feed_messages import Dropped, Snapshot
-from stream_server.protocol.results import Result
+from stream_server.wire.feed_messages import Dropped, Snapshot
+from stream_server.wire.results import Result
 from tests.requirements import REPOSITORY
 from tests.support.feeds import FakeHistory, FeedServer, serve_feed
 from tests.support.timeline import make_closed, make_opened, make_point, make_points

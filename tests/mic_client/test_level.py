@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mic_client.array import ArraySource
-from mic_client.level import SILENT_DBFS, MeteredSource, levels_dbfs
-from mic_client.pacing import MAX_SPEED
-from stream_server.protocol.audio_format import AudioFormat, Encoding
+from mic_client.microphone import SILENT_DBFS, MeteredSource, levels_dbfs
+from mic_client.sources import MAX_SPEED, ArraySource
+from stream_server.wire.audio_format import AudioFormat, Encoding
 from tests.support.virtual_time import virtual_time
 
 

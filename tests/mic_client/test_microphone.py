@@ -8,7 +8,7 @@ import pytest
 from mic_client import microphone as module
 from mic_client.errors import DeviceError
 from mic_client.microphone import MicrophoneSource
-from mic_client.source import Chunk, Lost
+from mic_client.sources import Chunk, Lost
 from tests.support.fake_sounddevice import FakeSounddevice, FakeStream, PortAudioError
 from tests.support.virtual_time import current_loop, virtual_time
 

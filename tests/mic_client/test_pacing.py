@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mic_client.pacing import MAX_SPEED, Pacer, chunk_samples
+from mic_client.sources import MAX_SPEED, Pacer, chunk_samples
 from tests.support.virtual_time import current_loop, virtual_time
 
 

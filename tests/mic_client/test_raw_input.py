@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mic_client.errors import SourceError
-from mic_client.raw_input import StdinSource
-from stream_server.protocol.audio_format import AudioFormat
+from mic_client.sources import StdinSource
+from stream_server.wire.audio_format import AudioFormat
 
 FORMAT = AudioFormat("pcm_s16le", 16_000, 2)
 

@@ -92,7 +92,7 @@ async def test_the_command_streams_what_is_played(
 ):
     async with FakeStreamServer().running() as server:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from stream_server.cli import main; main()", "stream"),
+            *(sys.executable, "-c", "from emotion_monitor import main; main()", "stream"),
             *("--mic", "--device", "pulse", "--role", "driver", "--url", server.url, "--json"),
             cwd=REPOSITORY,
             env=microphone.environment,

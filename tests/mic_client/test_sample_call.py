@@ -7,7 +7,7 @@ import pytest
 from mic_client.sample_call import SAMPLE_CALL_ROLES, make_sample_call
 from mic_client.synthesis import Prosody, Voice, say
 from ser_engine.config import EngineConfig, ModelConfig, VadConfig
-from ser_engine.streaming.vad import WebRtcDetector
+from ser_engine.timeline.speech import WebRtcDetector
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -58,8 +58,8 @@ def test_the_customer_gets_loud_and_quiet_again(call: FloatArray):
 def test_the_built_in_model_hears_the_change(call: FloatArray, tmp_path_factory):
     import soundfile
 
-    from ser_engine.factory import build_engine
-    from ser_engine.offline import StreamResult, analyze_file
+    from ser_engine.core.factory import build_engine
+    from ser_engine.files import StreamResult, analyze_file
 
     path = tmp_path_factory.mktemp("call") / "call.wav"
     soundfile.write(path, call[:, 1], 16_000)

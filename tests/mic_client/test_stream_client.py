@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mic_client.array import ArraySource
 from mic_client.errors import (
     AccessError,
     BusyError,
@@ -20,16 +19,12 @@ from mic_client.errors import (
     RefusedError,
     StreamEndedError,
 )
-from mic_client.events import ClientEvent, ConnectionLost
-from mic_client.options import StreamOptions
-from mic_client.pacing import MAX_SPEED
-from mic_client.source import Chunk, Lost, SourceItem
-from mic_client.stream_client import StreamClient
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import ChannelSpec
-from stream_server.protocol.errors import ErrorCode
-from stream_server.protocol.results import Flushed, Marked, Point, Summary
-from stream_server.protocol.server_messages import Error, Ready
+from mic_client.sources import MAX_SPEED, ArraySource, Chunk, Lost, SourceItem
+from mic_client.stream_client import ClientEvent, ConnectionLost, StreamClient, StreamOptions
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.errors import ErrorCode
+from stream_server.wire.messages import ChannelSpec, Error, Ready
+from stream_server.wire.results import Flushed, Marked, Point, Summary
 from tests.support.fake_stream_server import FakeStreamServer, Refusal, fingerprint
 from tests.support.virtual_time import current_loop, virtual_time
 

@@ -13,8 +13,8 @@ import soundfile
 
 import ser_engine
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.offline import FrameResult, Granularity, StreamResult, UtteranceResult
-from tests.ser_engine.streaming.streams import make_audio
+from ser_engine.files import FrameResult, Granularity, StreamResult, UtteranceResult
+from tests.ser_engine.timeline.streams import make_audio
 
 
 @pytest.fixture

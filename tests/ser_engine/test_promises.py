@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
-from ser_engine.factory import engine_from_checkpoint
-from ser_engine.runtimes.funasr_engine import FunasrEngine
+from ser_engine.core.factory import engine_from_checkpoint
+from ser_engine.core.runtimes.funasr_engine import FunasrEngine
 from ser_engine.types import Window, WindowResult
 from tests.conftest import SpeechClip
 from tests.support.networks import engine, load, posteriors

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.config import EngineConfig
-from ser_engine.engine import EngineCore
-from ser_engine.events import Event, Point, Segment
-from ser_engine.offline import StreamResult, analyze_file
-from ser_engine.streaming import ChannelStream, make_detector
+from ser_engine.core.engine import EngineCore
+from ser_engine.files import StreamResult, analyze_file
+from ser_engine.schema import Event, Point, Segment
+from ser_engine.timeline import ChannelStream, make_detector
 from ser_engine.types import FloatArray
 from tests.conftest import SpeechClip
 from tests.support.networks import engine

@@ -4,7 +4,7 @@ import pytest
 
 from stream_server.access import Access, bearer_token, is_loopback
 from stream_server.config import AccessConfig, ListenConfig
-from stream_server.protocol.errors import ErrorCode, ProtocolError
+from stream_server.wire.errors import ErrorCode, ProtocolError
 
 CRM, DESK = "crm-0123456789abcdef", "desk-0123456789abcdef"
 CONFIG = AccessConfig(tokens={"crm": CRM, "desk": DESK})

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from stream_server.bus import Bus, LocalBus, Subscription, of_stream
-from stream_server.protocol.results import Result
+from stream_server.wire.results import Result
 from tests.support.results import closed, opened, point, segment
 from tests.support.virtual_time import virtual_time
 

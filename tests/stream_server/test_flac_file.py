@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stream_server.flac_file import FlacFile
+from stream_server.recording import FlacFile
 
 BLOCK_SAMPLES = 4096
 

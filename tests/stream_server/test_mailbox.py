@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.mailbox import Mailbox
-from stream_server.protocol.results import (
+from stream_server.bus import Mailbox
+from stream_server.wire.results import (
     Alert,
     Gap,
     Point,

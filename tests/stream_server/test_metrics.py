@@ -7,7 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream_server.metrics import Metrics
-from stream_server.protocol.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.stats import ChannelTrack, TrackStats
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:

@@ -21,26 +21,27 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
 from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
-from mic_client.pacing import MAX_SPEED
+from mic_client.sources import MAX_SPEED
 from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
-from ser_engine.factory import build_engine
-from ser_engine.offline import StreamResult, analyze_file
+from ser_engine.files import StreamResult, analyze_file
 from stream_server import server as server_module
-from stream_server.alerts.rule import AlertRule, AlertsConfig
+from stream_server.alerts.rules import AlertRule, AlertsConfig
 from stream_server.config import (
     AccessConfig,
+    AudioSocketConfig,
     ListenConfig,
     RecordingConfig,
     ServerConfig,
     StoreConfig,
+    TelephonyConfig,
 )
-from stream_server.protocol.audiosocket import HANGUP, encode_audio, encode_uuid
-from stream_server.protocol.client_messages import ChannelSpec
-from stream_server.protocol.results import Alert, Gap, Point, Segment, Summary
+from stream_server.platforms.audiosocket.protocol import HANGUP, encode_audio, encode_uuid
 from stream_server.server import Server
 from stream_server.store import Store
-from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
+from stream_server.wire.messages import ChannelSpec
+from stream_server.wire.results import Alert, Gap, Point, Segment, Summary
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
 ANY_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=0))

@@ -9,11 +9,10 @@ from dataclasses import replace
 from typing import Any, Self
 from uuid import UUID
 
-from stream_server.config import ServerConfig, StreamsConfig
-from stream_server.ingest.audiosocket import AudioSocketServer
-from stream_server.protocol.audiosocket import HANGUP, encode_audio, encode_uuid
-from stream_server.protocol.results import StreamClosed
-from stream_server.telephony_config import AudioSocketConfig, TelephonyConfig
+from stream_server.config import AudioSocketConfig, ServerConfig, StreamsConfig, TelephonyConfig
+from stream_server.platforms.audiosocket.protocol import HANGUP, encode_audio, encode_uuid
+from stream_server.platforms.audiosocket.server import AudioSocketServer
+from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab, LabEngine, live_lab
 
 CALL = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")

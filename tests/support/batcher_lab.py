@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ser_engine.batching import Batcher, Priority
 from ser_engine.config import BatchingConfig
+from ser_engine.core import Batcher, Priority
 from ser_engine.types import WindowResult
 from tests.support.fake_core import FakeCore, TimedWorker, a_window
 

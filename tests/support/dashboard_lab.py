@@ -28,10 +28,9 @@ from dashboard.backend import (
     UpgradeView,
 )
 from dashboard.config import DashboardConfig
+from dashboard.live.tiles import StreamStatus
 from dashboard.results.files import summary_of, write_result
-from dashboard.status import StreamStatus
-from ser_engine.labels import LabelSet
-from ser_engine.offline import (
+from ser_engine.files import (
     AnalysisOptions,
     ChannelAnalysis,
     FileAnalysis,
@@ -41,19 +40,19 @@ from ser_engine.offline import (
     StreamResult,
     UtteranceResult,
 )
+from ser_engine.labels import LabelSet
 from ser_engine.types import ModelInfo
 from stream_server.access import Access
 from stream_server.bus import LocalBus
 from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
-from stream_server.feed.history import StoreHistory
-from stream_server.feed.source import FeedSource, History
+from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http.app import make_app
-from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
-from stream_server.protocol.results import Result
-from stream_server.protocol.server_messages import LabelName
 from stream_server.recording import Recordings
 from stream_server.store import Store
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.messages import LabelName
+from stream_server.wire.results import Result
 from tests.support.timeline import LABELS
 
 __all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashboard"]

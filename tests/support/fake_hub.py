@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ser_engine.models.hub_clients import Report
+from ser_engine.models.hub import Report
 
 __all__ = ["FakeHub"]
 

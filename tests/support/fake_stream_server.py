@@ -21,30 +21,35 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from stream_server.protocol.client_messages import Discarded, Flush, KeepAlive, Mark, Stop
-from stream_server.protocol.dialect import AudioData, Inbound
-from stream_server.protocol.errors import ErrorCode, ProtocolError
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.native import NativeDialect
-from stream_server.protocol.results import (
+from stream_server.wire.dialect import AudioData, Inbound
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.messages import (
+    Discarded,
+    Flush,
+    Heartbeat,
+    KeepAlive,
+    LabelName,
+    Limits,
+    Mark,
+    Ready,
+    ServerMessage,
+    Stop,
+    error_message,
+)
+from stream_server.wire.native import NativeDialect
+from stream_server.wire.results import (
     ChannelSummary,
     CloseReason,
     Flushed,
     Marked,
+    ModelNotice,
     Point,
     Result,
     Segment,
+    StreamChannel,
     Summary,
 )
-from stream_server.protocol.server_messages import (
-    Heartbeat,
-    LabelName,
-    Limits,
-    Ready,
-    ServerMessage,
-    error_message,
-)
-from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.wire.start import StreamSpec
 
 __all__ = ["FakeStream", "FakeStreamServer", "Refusal", "fingerprint"]
 

@@ -13,12 +13,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from stream_server.access import Access
 from stream_server.bus import LocalBus
 from stream_server.config import AccessConfig, ListenConfig
-from stream_server.feed.endpoint import FeedEndpoint
-from stream_server.feed.source import FeedSource, History
+from stream_server.feeds.endpoint import FeedEndpoint
+from stream_server.feeds.source import FeedSource, History
 from stream_server.http.app import make_app
-from stream_server.live_streams import LiveStreams
 from stream_server.metrics import Metrics
-from stream_server.protocol.results import Result, StreamOpened
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.results import Result, StreamOpened
 
 __all__ = ["FakeHistory", "FeedServer", "serve_feed"]
 

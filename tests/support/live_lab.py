@@ -17,22 +17,21 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from ser_engine.batching import Priority
 from ser_engine.config import EngineConfig, VadConfig
+from ser_engine.core import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.access import Access
 from stream_server.config import AccessConfig, ListenConfig, ServerConfig
-from stream_server.engines.handle import EngineLease
+from stream_server.engines.local import EngineLease
 from stream_server.engines.status import PoolStatus
-from stream_server.ingest.entrances.entrance import Entrance
-from stream_server.ingest.entrances.table import make_entrances
-from stream_server.ingest.gateway import Gateway
-from stream_server.live.factory import StreamFactory
-from stream_server.live.registry import StreamRegistry
 from stream_server.metrics import Metrics
-from stream_server.protocol.results import Result
-from stream_server.protocol.server_messages import ServerMessage
+from stream_server.platforms.route import Entrance
+from stream_server.platforms.routes import make_entrances
+from stream_server.streams.gateway import Gateway
+from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.wire.messages import ServerMessage
+from stream_server.wire.results import Result
 from tests.support.fake_engine import FakeEngine
 
 RATE = 16_000

@@ -5,43 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import (
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.dialect import AudioData, Inbound
+from stream_server.wire.messages import (
     ChannelSpec,
     Discarded,
+    Error,
+    Heartbeat,
     KeepAlive,
+    LabelName,
+    Limits,
     Mark,
     Pause,
+    Ready,
     Resume,
+    ServerMessage,
     Stop,
 )
-from stream_server.protocol.dialect import AudioData, Inbound
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.native import NativeDialect
-from stream_server.protocol.results import (
+from stream_server.wire.native import NativeDialect
+from stream_server.wire.results import (
     Alert,
     ChannelSummary,
     Flushed,
     Frames,
     Gap,
     Marked,
+    ModelNotice,
     Point,
     Result,
     Segment,
+    StreamChannel,
     StreamClosed,
     StreamOpened,
     Summary,
     Warning,
 )
-from stream_server.protocol.server_messages import (
-    Error,
-    Heartbeat,
-    LabelName,
-    Limits,
-    Ready,
-    ServerMessage,
-)
-from stream_server.protocol.stream_spec import StreamSpec
+from stream_server.wire.start import StreamSpec
 
 MODEL = ModelNotice(name="compact", licence="CC-BY-NC-SA-4.0", notice="weaker")
 CHANNEL = StreamChannel(index=0, role="customer", name="Ann", analysed=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.results import (
+from stream_server.wire.results import (
     Alert,
     AlertState,
     ChannelSummary,
     CloseReason,
     Gap,
     Marked,
+    ModelNotice,
     Point,
     Segment,
+    StreamChannel,
     StreamClosed,
     StreamOpened,
     Summary,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ser_engine.frames import SAMPLE_RATE_HZ
-from stream_server.protocol.message_base import ModelNotice, StreamChannel
-from stream_server.protocol.results import (
+from stream_server.wire.results import (
     Alert,
     AlertState,
     Gap,
+    ModelNotice,
     Point,
     Segment,
+    StreamChannel,
     StreamClosed,
     StreamOpened,
     Summary,

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from ser_engine.models.compact.network import CompactSizes
 from ser_engine.models.compact.shipped import build_compact, read_compact
-from ser_engine.models.compact.sizes import CompactSizes
 from training.batches import WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
 from training.evaluate import fit_temperature

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ser_engine.models.compact.front_end import FrontEnd
-from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ
+from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ, FrontEnd
 from training.voices import Features, paced, revoiced
 
 

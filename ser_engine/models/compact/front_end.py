@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, PITCH_RANGE_HZ
+
+NUM_MELS = 64
+"""Mel bands from 60 to 7,600 Hz."""
+
+
+NUM_PITCHES = 48
+"""Candidates for the pitch, evenly on a logarithmic scale."""
+
+
+PITCH_RANGE_HZ = (75.0, 500.0)
+"""The first and the last of them."""
 
 __all__ = ["FrontEnd", "mel_edges_hz"]
 

@@ -1,6 +1,7 @@
 """The compact network: a small emotion model on the frame grid of emotion2vec.
 
-Like :mod:`ser_engine.models.emotion2vec` it has two stages that a streaming engine can run apart::
+Like :mod:`ser_engine.models.emotion2vec.network` it has two stages that a streaming
+engine can run apart::
 
     samples ──▶ FrontEnd ──▶ features ──▶ ContextEncoder ──▶ embeddings, logits
     (batch, samples)  (batch, frames, 112)          (batch, frames, dim | classes)
@@ -15,22 +16,63 @@ over time by attention and short convolutions, and returns to 50 frames a second
 Layout: (batch, frames, channels) outside the convolutions. Rows of different length share a batch
 by padding: ``num_frames`` says how many frames of each row are real, padding is kept at zero
 through every convolution and masked in attention, so that a row in a batch equals that row alone.
+
+The sizes of a compact network.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ser_engine.models.compact.front_end import FrontEnd
-from ser_engine.models.compact.sizes import NUM_MELS, NUM_PITCHES, CompactSizes
-from ser_engine.models.emotion2vec import FrameOutputs
+from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, FrontEnd
+from ser_engine.models.emotion2vec.network import FrameOutputs
 
-__all__ = ["Compact", "ContextEncoder"]
+
+@dataclass(frozen=True, slots=True)
+class CompactSizes:
+    """The sizes of a compact network.
+
+    Attributes:
+        mel_channels: channels of the convolutions over mel bands.
+        pitch_channels: channels of the convolutions over pitch candidates.
+        dim: width of the blocks and size of an embedding.
+        num_heads: attention heads.
+        depth: blocks.
+        kernel: frames (at 12.5 Hz) a block's convolution reads.
+        num_classes: rows of the head.
+        dropout: share of activations left out in training.
+    """
+
+    mel_channels: tuple[int, ...] = (24, 48, 64)
+    pitch_channels: tuple[int, ...] = (8, 16)
+    dim: int = 128
+    num_heads: int = 4
+    depth: int = 2
+    kernel: int = 9
+    num_classes: int = 9
+    dropout: float = 0.1
+
+    @property
+    def embed_dim(self) -> int:
+        """Size of an embedding."""
+        return self.dim
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers a frame is described by between the two stages."""
+        return NUM_MELS + NUM_PITCHES
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the local stage wants normalised samples: no, level is taken out later."""
+        return False
+
 
 _QUIETEST_LEVEL = -10.0
 """Natural logarithm of a frame's mel power below which a window counts as silent; speech at

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ser_engine.errors import CheckpointError
 from ser_engine.labels import LabelSet
-from ser_engine.models.compact.network import Compact
-from ser_engine.models.compact.sizes import CompactSizes
+from ser_engine.models.compact.network import Compact, CompactSizes
 from ser_engine.types import ModelInfo
 
 __all__ = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.api.masking import MASK, masked
+from dashboard.api.info import MASK, masked
 from dashboard.config import DashboardConfig
 from stream_server.config import AccessConfig, ListenConfig
 from tests.support.dashboard_lab import serve_dashboard

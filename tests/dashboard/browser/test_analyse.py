@@ -17,14 +17,8 @@ import pytest_asyncio
 import soundfile
 
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.factory import build_engine
-from ser_engine.offline import (
-    Engine,
-    FrameResult,
-    StreamResult,
-    UtteranceResult,
-    analyze_file,
-)
+from ser_engine.core.factory import build_engine
+from ser_engine.files import Engine, FrameResult, StreamResult, UtteranceResult, analyze_file
 from tests.conftest import SpeechClip
 from tests.support.browser import BROWSER_TEST
 from tests.support.dashboard_server import DashboardServer

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stream_server.protocol.audio_format import AudioFormat
-from stream_server.protocol.client_messages import Discarded, Flush, Mark, Pause, Resume
-from stream_server.protocol.replay_log import ReplayLog
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.messages import Discarded, Flush, Mark, Pause, Resume
+from stream_server.wire.replay_log import ReplayLog
 from tests.support.browser import BROWSER_TEST
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from dashboard.backend import Analysed, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
-from dashboard.jobs.restore import MAX_ATTEMPTS
 from dashboard.jobs.rows import MemoryRows
+from dashboard.jobs.spool import MAX_ATTEMPTS
 from stream_server.store import JobRecord, StoreUnavailableError
 from tests.support.dashboard_lab import FakeAnalyse
 from tests.support.virtual_time import current_loop, virtual_time

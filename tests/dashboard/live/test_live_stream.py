@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from dashboard.live.messages import LiveResults, LiveSnapshot
+from dashboard.live.tiles import LiveResults, LiveSnapshot
 from tests.support.dashboard_lab import Page, serve_dashboard
 from tests.support.feeds import FakeHistory
 from tests.support.timeline import (

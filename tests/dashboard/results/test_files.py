@@ -14,7 +14,7 @@ import pytest
 
 from dashboard.results.files import rename_result, summary_of, write_result, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
-from ser_engine.offline import FrameResult, Granularity, SpeakerResult, UtteranceSegment
+from ser_engine.files import FrameResult, Granularity, SpeakerResult, UtteranceSegment
 from ser_engine.speakers.diariser import Turn
 from tests.support.dashboard_lab import make_analysis
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.engine import Engine
+from ser_engine.core.engine import Engine
+from ser_engine.core.factory import build_engine
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
-from ser_engine.factory import build_engine
 from ser_engine.frames import num_frames
 from ser_engine.models.compact.front_end import FrontEnd
 from ser_engine.models.compact.network import Compact
@@ -22,7 +22,7 @@ from ser_engine.models.compact.shipped import (
     read_compact,
 )
 from ser_engine.models.find import find_model
-from ser_engine.pooling import softmax
+from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 from tests.requirements import REPOSITORY
 
@@ -183,7 +183,7 @@ def test_loading_and_scoring_needs_nothing_of_training() -> None:
     code = (
         "import sys, numpy as np\n"
         "from ser_engine.config import EngineConfig, ModelConfig\n"
-        "from ser_engine.factory import build_engine\n"
+        "from ser_engine.core.factory import build_engine\n"
         "from ser_engine.types import Window\n"
         "engine = build_engine(EngineConfig(model=ModelConfig(name='compact')))\n"
         "engine.step([Window(np.zeros(16000, np.float32))])\n"

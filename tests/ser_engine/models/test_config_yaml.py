@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from benchmarks.random_checkpoint import model_config
 from ser_engine.errors import CheckpointError
-from ser_engine.models.config_yaml import parse_conv_layers, read_sizes, sizes_from_config
+from ser_engine.models.emotion2vec.folder import (
+    parse_conv_layers,
+    read_sizes,
+    sizes_from_config,
+)
 
 PUBLISHED_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
 

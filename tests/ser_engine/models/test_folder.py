@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.random_checkpoint import LABELS_OF_FIVE_CLASSES, write_random_checkpoint
 from ser_engine.errors import CheckpointError
-from ser_engine.models.folder import (
+from ser_engine.models.emotion2vec.folder import (
     FUNASR_LICENCE,
     is_published_folder,
     load_folder,

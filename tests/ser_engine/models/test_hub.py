@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ser_engine.errors import HubUnavailableError
-from ser_engine.models.hub import FetchProgress, fetch
-from ser_engine.models.hub_clients import Cancelled, Report
+from ser_engine.models.hub import Cancelled, FetchProgress, Report, fetch
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import hub_server, silent_server
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from ser_engine.errors import HubUnavailableError
-from ser_engine.models.hub import FetchProgress, fetch
-from ser_engine.models.hub_clients import HubClient, HuggingFace, ModelScope
+from ser_engine.models.hub import FetchProgress, HubClient, HuggingFace, ModelScope, fetch
 from tests.support.hub_server import HubServer, hub_server
 
 MODEL = "emotion2vec_plus_base"

@@ -9,9 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
-from ser_engine.models.find import find_model
-from ser_engine.models.inventory import Form, check_model, inventory, model_in_folder
-from ser_engine.models.prepared import PREPARED_FILE
+from ser_engine.models.emotion2vec.prepared import PREPARED_FILE
+from ser_engine.models.find import Form, check_model, find_model, inventory, model_in_folder
 from tests.support.fake_hub import FakeHub
 
 BASE = "emotion2vec_plus_base"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ser_engine.models.onnx_export import export_whole
+from ser_engine.models.emotion2vec.export import export_whole
 from ser_engine.types import Window, WindowResult
 from tests.support.networks import engine, load, network, noise, posteriors
 

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from benchmarks.random_checkpoint import write_random_checkpoint
 from ser_engine.errors import CheckpointError
-from ser_engine.models import prepared as module
-from ser_engine.models.checkpoint import Checkpoint
-from ser_engine.models.folder import load_folder
-from ser_engine.models.prepared import (
+from ser_engine.models.emotion2vec import prepared as module
+from ser_engine.models.emotion2vec.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec.folder import load_folder
+from ser_engine.models.emotion2vec.prepared import (
     PREPARED_FILE,
     load_model,
     load_prepared,

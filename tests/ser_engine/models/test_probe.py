@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from ser_engine.models.probe import answers
+from ser_engine.models.hub import answers
 from tests.support.hub_server import silent_server
 
 SHORT_S = 0.2

@@ -12,12 +12,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from stream_server.alerts import actions as actions_module
-from stream_server.alerts.actions import MAX_WAITING, AlertActions
-from stream_server.alerts.rule import AlertRule
-from stream_server.alerts.webhook import MAX_ATTEMPTS, sign
+from stream_server.alerts.actions import MAX_ATTEMPTS, MAX_WAITING, AlertActions, sign
+from stream_server.alerts.rules import AlertRule
 from stream_server.bus import LocalBus
 from stream_server.metrics import Metrics
-from stream_server.protocol.results import Alert
+from stream_server.wire.results import Alert
 from tests.support.timeline import make_alert, make_opened, make_point
 from tests.support.virtual_time import virtual_time
 

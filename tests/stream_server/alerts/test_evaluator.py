@@ -16,8 +16,8 @@ from stream_server.alerts.evaluator import (
     check_rules,
     to_result,
 )
-from stream_server.alerts.rule import DEFAULT_RULES, AlertRule
-from stream_server.protocol.results import Point
+from stream_server.alerts.rules import DEFAULT_RULES, AlertRule
+from stream_server.wire.results import Point
 from tests.support.timeline import LABELS, make_point, make_points
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ser_engine.errors import ConfigError
-from stream_server.alerts.replay import Replay, replay
-from stream_server.alerts.rule import AlertRule
-from stream_server.alerts.timelines import Timeline
+from stream_server.alerts.replay import Replay, Timeline, replay
+from stream_server.alerts.rules import AlertRule
 from tests.support.timeline import LABELS, make_points
 
 RULE = AlertRule(

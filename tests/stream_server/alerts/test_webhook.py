@@ -5,12 +5,7 @@ import random
 
 import pytest
 
-from stream_server.alerts.webhook import (
-    is_worth_retrying,
-    retry_delay_s,
-    sign,
-    webhook_request,
-)
+from stream_server.alerts.actions import is_worth_retrying, retry_delay_s, sign, webhook_request
 from tests.support.timeline import make_alert
 
 

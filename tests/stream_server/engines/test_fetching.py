@@ -14,7 +14,7 @@ import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.errors import CheckpointError, HubUnavailableError, RuntimeUnavailableError
-from ser_engine.models.folder import is_published_folder
+from ser_engine.models.emotion2vec.folder import is_published_folder
 from ser_engine.models.hub import FetchProgress
 from stream_server.engines.fetching import fetch_in_child, in_daemon_thread, prepare_in_child
 from tests.support.fake_hub import FakeHub
@@ -76,7 +76,7 @@ async def test_cancelled_it_leaves_no_process(
 
 
 async def test_a_child_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_server.engines.child._MODULE", "no_such_module")
+    monkeypatch.setattr("stream_server.engines.fetching._MODULE", "no_such_module")
     monkeypatch.setattr("stream_server.engines.fetching._probe", lambda *_: None)
     with pytest.raises(RuntimeUnavailableError, match="got status 1"):
         await fetch_in_child(MODEL, config(tmp_path), progress=ignore)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from stream_server.store.backlog import MAX_TRANSACTION, Backlog
+from stream_server.store.writer import MAX_TRANSACTION, Backlog
 from tests.support.results import alert, point
 
 

@@ -12,10 +12,13 @@ from sqlalchemy import inspect, text
 
 from stream_server.config import StoreConfig
 from stream_server.store import Store, StoreVersionError, migrations
-from stream_server.store.database import make_engine
-from stream_server.store.migrate import newest_revision, upgrade_schema
+from stream_server.store.database import (
+    make_engine,
+    newest_revision,
+    parse_store_url,
+    upgrade_schema,
+)
 from stream_server.store.schema import metadata
-from stream_server.store.url import parse_store_url
 
 MIGRATIONS = Path(migrations.__file__).parent
 

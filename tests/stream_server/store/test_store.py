@@ -14,8 +14,8 @@ import structlog
 from ser_engine.errors import ConfigError
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
-from stream_server.protocol.results import Flushed, Marked, Result, StreamOpened
 from stream_server.store import Store, StoreError, StoreUnavailableError
+from stream_server.wire.results import Flushed, Marked, Result, StreamOpened
 from tests.stream_server.store.conftest import OpenStore
 from tests.support.results import (
     alert,

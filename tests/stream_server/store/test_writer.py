@@ -14,8 +14,8 @@ from sqlalchemy import insert
 
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
-from stream_server.protocol.results import Marked, Point, Result, StreamClosed
 from stream_server.store import Store, StoreError, StoreUnavailableError, schema
+from stream_server.wire.results import Marked, Point, Result, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.postgresql import Cluster
 from tests.support.results import opened, point

@@ -1,0 +1,122 @@
+"""The ``emotion-monitor`` command.
+
+Every command has its own module in this package and is registered below. Its module imports what
+it needs inside the command's function, so that ``--help`` and errors in the arguments come at
+once: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotion_monitor import alerts, analyze, compare, config, embeddings, models, serve, stream
+from emotion_monitor.context import GlobalOptions
+from ser_engine.errors import ConfigError, SerEngineError
+
+_SERVER_PACKAGES = (
+    "aiohttp",
+    "alembic",
+    "plotly",
+    "prometheus_client",
+    "safetensors",
+    "sqlalchemy",
+    "structlog",
+    "torch",
+    "webrtcvad",
+)
+"""What the extra ``server`` brings; an installation of the client does without."""
+
+app = typer.Typer(
+    name="emotion-monitor",
+    help="Streaming speech-emotion recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command("analyze")(analyze.analyze)
+app.add_typer(alerts.app, name="alerts")
+app.command("compare")(compare.compare)
+app.command("config")(config.config)
+app.add_typer(embeddings.app, name="embeddings")
+app.command("export")(models.export)
+app.add_typer(models.models, name="models")
+app.command("serve")(serve.serve)
+app.command("stream")(stream.stream)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit status: 0, 1 where a command failed, 2 where the arguments or the settings are wrong, 130
+    after Ctrl-C before the command could see to it.
+
+    Args:
+        arguments: what follows the program's name; None: those of the process.
+    """
+    _make_output_safe()
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="emotion-monitor")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _SERVER_PACKAGES:
+            raise
+        print(
+            f"emotion-monitor: this command needs the engine or the server, and {error.name} is not"
+            " installed; pip install 'emotion-monitor[server]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except SerEngineError as error:
+        print(f"emotion-monitor: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _make_output_safe() -> None:
+    """Let no output be why a command fails: a closed one, or one that lacks a character."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="replace")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"emotion-monitor {version('emotion-monitor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Read this file instead of config.yaml."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change one setting, e.g. ser_engine.timeline.window_ms=3000. May be repeated.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    context.obj = GlobalOptions(config_file, tuple(assignments or ()))

@@ -1,0 +1,358 @@
+"""Many recordings into one folder of results; stopped at any time, it goes on where it was.
+
+Where the results of each recording go in the folder of results.
+
+What is written of one recording, and its rows of the table over all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Literal, Protocol
+
+from emotion_monitor.batch.manifest import Entry, Manifest
+from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
+from ser_engine.errors import SerEngineError
+from ser_engine.files.cache import Fingerprint, file_sha256
+from ser_engine.files.folders import safe_name, save_embeddings, whole_file, write_json
+from ser_engine.files.job import AnalysisJob
+from ser_engine.files.results import ChannelAnalysis, FileAnalysis
+from ser_engine.files.search import FoundFile
+from ser_engine.files.tables import (
+    columns_of_results,
+    columns_of_segments,
+    table_of_rows,
+    write_csv,
+    write_parquet,
+)
+
+_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A recording and where its results go.
+
+    Attributes:
+        found: the recording.
+        source: its absolute path. Links in it are kept: they are names, too.
+        place: where its results go, relative, with ``/``; ``.json`` and so on is appended.
+    """
+
+    found: FoundFile
+    source: str
+    place: str
+
+
+def place_all(found: Iterable[FoundFile], manifest: Manifest) -> list[PlacedFile]:
+    """Return recordings with places of their own.
+
+    A file that was dealt with before keeps its place. Places that differ in case only count as
+    one, for file systems to which they are; the later of two gets a hash of its path.
+    """
+    files = [(each, os.path.abspath(each.path)) for each in found]
+    taken = {_folded(entry.place): entry.source for entry in manifest}
+    placed: list[PlacedFile] = []
+    for each, source in files:
+        known = manifest.get(source)
+        place = known.place if known is not None and _is_sound(known.place) else _fit(each.place)
+        if taken.setdefault(_folded(place), source) != source:
+            place = _apart(place, source)
+            taken[_folded(place)] = source
+        placed.append(PlacedFile(each, source, place))
+    return placed
+
+
+def _fit(place: PurePath) -> str:
+    return "/".join(safe_name(part) for part in place.parts)
+
+
+def _is_sound(place: str) -> bool:
+    """Return whether a place that a file tells of is one of ours: it must not lead elsewhere."""
+    return bool(place) and place == _fit(PurePosixPath(place))
+
+
+def _apart(place: str, source: str) -> str:
+    path = PurePosixPath(place)
+    digits = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:_HASH_DIGITS]
+    return str(path.with_name(f"{path.stem}~{digits}{path.suffix}"))
+
+
+def _folded(place: str) -> str:
+    return place.casefold()
+
+
+Format = Literal["json", "csv", "parquet", "npy"]
+FORMATS: tuple[Format, ...] = ("json", "csv", "parquet", "npy")
+
+_DETAILS = {"utterance": "segments", "frame": "frames", "stream": "points"}
+
+
+def write_outputs(
+    folder: Path, place: str, analysis: FileAnalysis, formats: Sequence[Format], *, scores: bool
+) -> tuple[str, ...]:
+    """Write the files of one recording, each whole or not at all.
+
+    ``json`` is ``<place>.json``; ``npy`` is ``<place>.npy``, one a channel where there are
+    several; ``csv`` and ``parquet`` are ``<place>.frames.csv``, ``.points`` or, of an utterance
+    that has several, ``.segments``.
+
+    Returns:
+        their paths relative to the folder.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    base = folder / place
+    base.parent.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    if "json" in formats:
+        written.append(base.with_name(f"{base.name}.json"))
+        with whole_file(written[-1]) as partial:
+            write_json(partial, analysis.to_json(scores=scores, details=True))
+    if "npy" in formats:
+        written += save_embeddings(base.with_name(f"{base.name}.npy"), analysis)
+    if "csv" in formats or "parquet" in formats:
+        written += _write_details(base, analysis, formats)
+    return tuple(path.relative_to(folder).as_posix() for path in written)
+
+
+def remove_outputs(folder: Path, outputs: Sequence[str]) -> None:
+    """Remove files that were written before and are not any more."""
+    root = folder.resolve()
+    for name in outputs:
+        path = (folder / name).resolve()
+        # The list is read from a file that anybody may have edited.
+        if path.is_relative_to(root) and path.suffix in (".json", ".npy", ".csv", ".parquet"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
+    """Return a row a channel: what the whole of it is like."""
+    return tuple(
+        {
+            "file": analysis.name,
+            "channel": number,
+            "duration_s": round(analysis.duration_s, 3),
+            "rate_hz": analysis.rate_hz,
+            "model": analysis.model.name,
+            "granularity": analysis.options.granularity,
+            **_overall(channel),
+            **({"speakers": len(channel.speakers)} if analysis.options.speakers else {}),
+            "warnings": " ".join(dict.fromkeys(warning.code for warning in channel.warnings)),
+        }
+        for number, channel in enumerate(analysis.channels, start=1)
+    )
+
+
+def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
+    overall = channel.overall
+    if overall is None:
+        return {"emotion": None, "confidence": None}
+    scores = zip(overall.labels, overall.posteriors.tolist(), strict=True)
+    return {
+        "emotion": overall.emotion,
+        "confidence": round(overall.confidence, 6),
+        **{label: round(value, 6) for label, value in scores},
+    }
+
+
+def _write_details(base: Path, analysis: FileAnalysis, formats: Sequence[Format]) -> list[Path]:
+    granularity = analysis.options.granularity
+    if granularity == "utterance":
+        if all(len(channel.segments) < 2 for channel in analysis.channels):
+            return []
+        table = columns_of_segments(analysis)
+    else:
+        table = columns_of_results(analysis)
+    written: list[Path] = []
+    name = f"{base.name}.{_DETAILS[granularity]}"
+    if "csv" in formats:
+        written.append(base.with_name(f"{name}.csv"))
+        write_csv(written[-1], table)
+    if "parquet" in formats:
+        written.append(base.with_name(f"{name}.parquet"))
+        write_parquet(written[-1], table)
+    return written
+
+
+class Report(Protocol):
+    """Is told how a batch goes on."""
+
+    def done(self, audio_s: float) -> None:
+        """A file was analysed."""
+        ...
+
+    def skipped(self) -> None:
+        """A file has its results already."""
+        ...
+
+    def failed(self, path: Path, reason: str) -> None:
+        """A file could not be analysed."""
+        ...
+
+    def moved(self, job: AnalysisJob) -> None:
+        """A file is being analysed."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the files of a run."""
+
+    analysed: int = 0
+    kept: int = 0
+    skipped: int = 0
+    failed: int = 0
+    audio_s: float = 0.0
+
+    @property
+    def ended(self) -> int:
+        """Files that nothing is left to do about."""
+        return self.analysed + self.skipped + self.failed
+
+
+class Batch:
+    """One run.
+
+    Args:
+        folder: of the results; it must be there.
+        manifest: of that folder.
+        analyser: does the work.
+        model: sha256 of its model.
+        formats: what is written of each file.
+        scores: whether JSON tells of every class.
+        report: is told of each file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        analyser: FileAnalyser,
+        model: str,
+        formats: Sequence[Format],
+        *,
+        scores: bool,
+        report: Report,
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._analyser = analyser
+        self._model = model
+        self._formats = formats
+        # Other files are written of the same result, so they are another thing to have done.
+        self._asked = (*formats, *(("scores",) if scores else ()))
+        self._scores = scores
+        self._report = report
+        self.tally = Tally()
+
+    def run(self, files: Sequence[PlacedFile]) -> None:
+        """Analyse the files that have no results yet.
+
+        Raises:
+            ConfigError: what is asked for cannot be had.
+            EngineDeadError: nothing is scored any more.
+            OSError: the folder cannot be written.
+        """
+        self._analyser.run(self._wanted(files), self._take, on_progress=self._report.moved)
+
+    def _wanted(self, files: Sequence[PlacedFile]) -> Iterator[Wanted]:
+        for file in files:
+            path = file.found.path
+            known = self._manifest.get(file.source)
+            fingerprint = Fingerprint.of(path)
+            sha256 = ""
+            if fingerprint is not None:
+                try:
+                    is_same = known is not None and known.fingerprint == fingerprint
+                    sha256 = known.sha256 if known and is_same else file_sha256(path)
+                except SerEngineError as error:
+                    self._fail(file, str(error).removeprefix(f"{path}: "))
+                    continue
+            if known is not None and sha256 and self._is_done(known, sha256):
+                self.tally.skipped += 1
+                self._report.skipped()
+                continue
+            yield Wanted(path, file.place, fingerprint, sha256, about=file)
+
+    def _is_done(self, known: Entry, sha256: str) -> bool:
+        return (
+            not known.error
+            and known.key == self._analyser.key(sha256)
+            and set(self._asked) <= set(known.formats)
+            and all((self._folder / name).is_file() for name in known.outputs)
+        )
+
+    def _take(self, answer: Answer) -> None:
+        file: PlacedFile = answer.wanted.about
+        if not isinstance(answer.outcome, FileAnalysis):
+            self._fail(file, str(answer.outcome))
+        elif Fingerprint.of(file.found.path) != answer.wanted.fingerprint:
+            self._fail(file, "it was changed while it was read; analyse it again")
+        else:
+            self._write(file, answer.wanted, answer.outcome)
+            self.tally.analysed += 1
+            self.tally.kept += answer.is_kept
+            self.tally.audio_s += answer.outcome.duration_s
+            self._report.done(answer.outcome.duration_s)
+
+    def _write(self, file: PlacedFile, wanted: Wanted, analysis: FileAnalysis) -> None:
+        former = self._manifest.get(file.source)
+        outputs = write_outputs(
+            self._folder, file.place, analysis, self._formats, scores=self._scores
+        )
+        entry = Entry(
+            source=file.source,
+            place=file.place,
+            fingerprint=wanted.fingerprint,
+            sha256=wanted.sha256,
+            key=self._analyser.key(wanted.sha256),
+            formats=self._asked,
+            outputs=outputs,
+            rows=rows_of(analysis),
+            model=self._model,
+        )
+        self._manifest.add(entry)
+        if former is not None:
+            remove_outputs(self._folder, [each for each in former.outputs if each not in outputs])
+
+    def _fail(self, file: PlacedFile, reason: str) -> None:
+        self.tally.failed += 1
+        entry = Entry(source=file.source, place=file.place, error=reason)
+        if self._manifest.get(file.source) != entry:
+            self._manifest.add(entry)
+        self._report.failed(file.found.path, reason)
+
+
+def write_tables(folder: Path, formats: Sequence[Format]) -> tuple[str, ...]:
+    """Write the tables over all files of a folder, other runs' too; return their names.
+
+    ``results.csv`` or ``results.parquet``, and ``errors.csv`` where there are any.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    manifest = Manifest(folder)
+    written: list[str] = []
+    table = table_of_rows([row for entry in manifest for row in entry.rows])
+    if table and "csv" in formats:
+        write_csv(folder / "results.csv", table)
+        written.append("results.csv")
+    if table and "parquet" in formats:
+        write_parquet(folder / "results.parquet", table)
+        written.append("results.parquet")
+    errors = [{"file": entry.source, "error": entry.error} for entry in manifest if entry.error]
+    if errors:
+        write_csv(folder / "errors.csv", table_of_rows(errors))
+        written.append("errors.csv")
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(folder / "errors.csv")
+    return tuple(written)

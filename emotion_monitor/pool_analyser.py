@@ -1,0 +1,278 @@
+"""Files analysed with the engines of a running server; its live streams go first.
+
+::
+
+    thread:  read, decode, cut, join ──┐                ┌── answers
+    loop:                              └▶ submit(OFFLINE) ▶ a few windows in flight
+
+No thread waits for the engine. A forward pass is not interrupted, so it is short:
+``dashboard.analyse.max_pass_s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from dashboard.backend import Analysed, AnalysisError, AnalysisRequest
+from dashboard.config import AnalyseConfig
+from dashboard.results.files import summary_of, write_result
+from emotion_monitor.bounded_file import BoundedFile
+from emotion_monitor.file_analyser import AnalysisLog
+from ser_engine.config import EngineConfig
+from ser_engine.core import Priority
+from ser_engine.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineDeadError,
+    EngineOverloadedError,
+    RuntimeUnavailableError,
+    SerEngineError,
+    StreamBusyError,
+    WindowError,
+)
+from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, PendingWindow, analysis_key
+from ser_engine.files.audio import AudioFile
+from ser_engine.types import ModelInfo, Window, WindowResult
+from stream_server.engines.local import EngineHandle, EngineLease, EngineSource
+
+MAX_IN_FLIGHT = 4
+"""Windows of one file that wait for the engine, so that it is not idle while the next is read."""
+
+_MAX_READ_S = 60.0
+"""Audio that is read in one go: between two it can be told how far it is, and stopped."""
+_RETRY_S = 0.25
+_MAX_RESULT_BYTES = 512 << 20
+"""Memory for the frames or points of one file; a longer one is refused."""
+_POINT_BYTES = 2_000
+"""A second of points."""
+
+Progress = Callable[[float], None]
+T = TypeVar("T")
+_Answer = tuple[PendingWindow, WindowResult | WindowError]
+
+
+class PoolAnalyser:
+    """A :class:`~dashboard.backend.Analyse`.
+
+    Args:
+        engines: lends engines.
+        config: how long recordings and forward passes may be.
+    """
+
+    def __init__(self, engines: EngineSource, config: AnalyseConfig) -> None:
+        self._engines = engines
+        self._config = config
+
+    def key(self, request: AnalysisRequest) -> str:
+        """Return the key that a result of the file would have now.
+
+        Raises:
+            AnalysisError: there is no engine.
+        """
+        with self._acquire() as handle:
+            return self._key(request, handle.info, handle.config)
+
+    async def __call__(self, request: AnalysisRequest, progress: Progress) -> Analysed:
+        """Write a result's files.
+
+        Raises:
+            AnalysisError: it is no such file, or cannot be scored.
+        """
+        log = AnalysisLog(request)
+        keep = request.folder / "audio.flac" if self._config.keep_audio else None
+        with self._acquire() as handle:
+            key = self._key(request, handle.info, handle.config)
+            options = _options(request)
+            analysis = await self._analyse(
+                handle, request.path, request.name, options, progress, keep
+            )
+        log.analysed(analysis)
+        is_stopped = threading.Event()
+
+        def check() -> None:
+            if is_stopped.is_set():
+                raise AnalysisError("the analysis was stopped")
+
+        writing = partial(write_result, request.folder, analysis, log.lines, check)
+        await _in_thread(writing, stop=is_stopped.set)
+        return Analysed(duration_s=analysis.duration_s, summary=summary_of(analysis), cache_key=key)
+
+    async def analyse(
+        self, path: Path, options: AnalysisOptions, progress: Progress, name: str = "recording"
+    ) -> FileAnalysis:
+        """Return what is heard.
+
+        Raises:
+            AnalysisError: it is no such file, or cannot be scored.
+        """
+        with self._acquire() as handle:
+            return await self._analyse(handle, path, name, options, progress, None)
+
+    async def _analyse(
+        self,
+        handle: EngineHandle,
+        path: Path,
+        name: str,
+        options: AnalysisOptions,
+        progress: Progress,
+        keep: Path | None,
+    ) -> FileAnalysis:
+        try:
+            job = await _in_thread(
+                lambda: self._open(path, name, options, handle, keep), if_late=AnalysisJob.close
+            )
+            try:
+                return await _analyse(job, handle, progress)
+            finally:
+                job.close()
+                for key in job.stream_keys:
+                    handle.forget(key)
+        except EngineDeadError as error:
+            raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
+        except ConfigError as error:
+            raise AnalysisError(str(error), code="bad_request") from error
+        except (CheckpointError, RuntimeUnavailableError) as error:
+            raise AnalysisError(str(error), code="not_installed") from error
+        except SerEngineError as error:
+            # The path is one of the server's own; whoever gave the file knows its name.
+            message = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+            raise AnalysisError(message) from error
+
+    def _acquire(self) -> EngineLease:
+        try:
+            return self._engines.acquire()
+        except EngineDeadError as error:
+            reason = f"got no engine to score the file with: {error}"
+            raise AnalysisError(reason, code="failed") from error
+
+    def _open(
+        self,
+        path: Path,
+        name: str,
+        options: AnalysisOptions,
+        handle: EngineHandle,
+        keep: Path | None,
+    ) -> AnalysisJob:
+        config, info = self._engine_config(handle.config), handle.info
+        with ExitStack() as stack:
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=self._config.max_duration_s,
+                )
+            )
+            max_s, hint = self._limit(file.channels, info, options)
+            bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)
+            job = AnalysisJob(bounded, name, info, config, options)
+            stack.pop_all()
+        return job
+
+    def _limit(self, channels: int, info: ModelInfo, options: AnalysisOptions) -> tuple[float, str]:
+        """Return how long a recording may be, s, and what to do about a longer one."""
+        per_s = _POINT_BYTES if options.granularity == "stream" else 0.0
+        if options.granularity == "frame":
+            dim = info.embedding_dim if options.embeddings else 0
+            per_frame = 4 * dim + 12 * len(info.labels)
+            per_s = per_frame * 1000 / options.frame_hop_ms
+        memory_s = _MAX_RESULT_BYTES / (per_s * channels) if per_s else math.inf
+        if memory_s < self._config.max_duration_s:
+            what = "embeddings=false, or " if options.embeddings else ""
+            return memory_s, f"ask for {what}granularity=utterance, or send fewer channels"
+        return self._config.max_duration_s, "see dashboard.analyse.max_duration_s"
+
+    def _key(self, request: AnalysisRequest, info: ModelInfo, config: EngineConfig) -> str:
+        effective = self._engine_config(config)
+        key = analysis_key(request.content_sha256, info, _options(request), effective)
+        return f"{key}-audio" if self._config.keep_audio else key
+
+    def _engine_config(self, config: EngineConfig) -> EngineConfig:
+        pass_s = min(self._config.max_pass_s, config.offline.max_pass_s)
+        return replace(config, offline=replace(config.offline, max_pass_s=pass_s))
+
+
+def _options(request: AnalysisRequest) -> AnalysisOptions:
+    given = request.options
+    try:
+        return AnalysisOptions(
+            granularity=given["granularity"],
+            embeddings=given["embeddings"],
+            frame_hop_ms=given["frame_hop_ms"],
+            speakers=given["speakers"],
+        )
+    except ConfigError as error:
+        raise AnalysisError(str(error), code="bad_request") from error
+
+
+async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -> FileAnalysis:
+    flying: dict[asyncio.Task[WindowResult | WindowError], PendingWindow] = {}
+    answers: list[_Answer] = []
+    try:
+        while True:
+            room = MAX_IN_FLIGHT - len(flying)
+            windows = await _in_thread(partial(_go_on, job, answers, room))
+            for pending in windows:
+                task = asyncio.create_task(_submit(handle, pending.window))
+                flying[task] = pending
+            if job.is_done:
+                return await _in_thread(job.finish)
+            progress(job.progress)
+            answers = []
+            if not flying:
+                continue
+            done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+            answers = [(flying.pop(task), task.result()) for task in done]
+    finally:
+        for task in flying:
+            task.cancel()
+        await asyncio.gather(*flying, return_exceptions=True)
+
+
+def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[PendingWindow]:
+    for pending, outcome in answers:
+        job.answer(pending, outcome)
+    return job.take_windows(room, max_read_s=_MAX_READ_S)
+
+
+async def _submit(handle: EngineHandle, window: Window) -> WindowResult | WindowError:
+    while True:
+        try:
+            return await handle.submit(window, Priority.OFFLINE)
+        except WindowError as error:
+            return error
+        except (EngineOverloadedError, StreamBusyError):
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _in_thread(
+    work: Callable[[], T],
+    *,
+    stop: Callable[[], None] | None = None,
+    if_late: Callable[[T], None] | None = None,
+) -> T:
+    """Run in a thread; cancelled, wait for it all the same, since it holds the file.
+
+    Args:
+        work: what to run.
+        stop: called to end it sooner when nobody wants it any more.
+        if_late: given what comes of it when nobody wants that any more.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if stop is not None:
+            stop()
+        await asyncio.wait([running])
+        # Asking for the exception marks it as seen, or asyncio complains that it never was.
+        if running.exception() is None and if_late is not None:
+            if_late(running.result())
+        raise

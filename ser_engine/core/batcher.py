@@ -1,0 +1,340 @@
+"""The asyncio shell around a blocking core: windows of many streams share its forward passes.
+
+::
+
+    submit ─┐                 ┌──────── one task ────────┐      ┌── one thread ──┐
+    submit ─┼─▶ WindowQueue ─▶│ wait: full, or max_wait  │─────▶│ core.step(...) │
+    submit ─┘  (bounded)      │ after the first window   │◀─────│                │
+       ▲                      └──────────┬───────────────┘      └────────────────┘
+       └───── result or error ───────────┘
+
+While the thread is busy the next batch collects. Every caller is answered:
+
+- A window the core finds fault with gets its :class:`~ser_engine.errors.WindowError`.
+- If a step raises as a whole, its windows are run one by one, and only those that raise alone
+  get an error.
+- If the worker is lost (:mod:`ser_engine.core.host` says when), the windows that ran get a
+  WindowError and are not run again: one of them may be the reason, and a stream's next window
+  covers the same audio. A new worker makes a new core, and windows that waited go on waiting.
+- After ``max_restarts`` in the batcher's life every caller, present and future, gets an
+  EngineDeadError.
+
+What a batcher has done so far, as plain numbers that only grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ser_engine.config import BatchingConfig
+from ser_engine.core.host import Answers, Core, CoreHost, ThreadWorker, Worker, WorkerLostError
+from ser_engine.core.queue import Pending, Priority, WindowQueue
+from ser_engine.errors import (
+    EngineDeadError,
+    EngineOverloadedError,
+    StreamBusyError,
+    WindowError,
+)
+from ser_engine.types import Window, WindowResult
+
+
+@dataclass(slots=True)
+class BatchingStats:
+    """Counts since the batcher was made. Read from the batcher's event loop.
+
+    Attributes:
+        windows: windows accepted; each ends in one of the next three.
+        windows_scored: windows whose caller got a result.
+        windows_failed: windows whose caller got an error.
+        windows_cancelled: windows whose caller did not wait for the answer.
+        windows_refused: windows not accepted, for a busy stream or a full queue.
+        batches: forward passes with the windows of a batch.
+        retries: forward passes with one window of a batch that had failed as a whole.
+        batch_sizes: how many batches had how many windows.
+        queue_wait_s: time all windows together waited to be taken into a batch.
+        step_s: time the worker took for batches and retries.
+        workers_lost: workers given up.
+        restarts: attempts to bring a lost worker back.
+    """
+
+    windows: int = 0
+    windows_scored: int = 0
+    windows_failed: int = 0
+    windows_cancelled: int = 0
+    windows_refused: int = 0
+    batches: int = 0
+    retries: int = 0
+    batch_sizes: Counter[int] = field(default_factory=Counter)
+    queue_wait_s: float = 0.0
+    step_s: float = 0.0
+    workers_lost: int = 0
+    restarts: int = 0
+
+
+OnStep = Callable[[int, float, Sequence[float]], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Request(Pending):
+    """A window and the future its caller waits on."""
+
+    answer: asyncio.Future[WindowResult]
+
+
+class Batcher:
+    """Collects windows into batches and answers each caller. Belongs to one event loop.
+
+    Args:
+        core_factory: makes a core; runs in the worker's thread and blocks. It should warm the
+            core up, so that the first step is no slower than others.
+        config: sizes, waits and limits.
+        make_worker: makes what runs the core.
+        start_timeout_s: longest time a core may take to be made.
+        on_step: told of every forward pass: the number of its windows, its time in seconds, and how
+            long each window waited for it.
+
+    Attributes:
+        stats: what was done so far.
+    """
+
+    def __init__(
+        self,
+        core_factory: Callable[[], Core],
+        config: BatchingConfig,
+        *,
+        make_worker: Callable[[], Worker] = ThreadWorker,
+        start_timeout_s: float = 600.0,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.stats = BatchingStats()
+        self._config = config
+        self._on_step = on_step
+        self._host = CoreHost(
+            core_factory,
+            make_worker,
+            step_timeout_s=config.step_timeout_s,
+            start_timeout_s=start_timeout_s,
+        )
+        self._queue: WindowQueue[_Request] = WindowQueue(config.max_pending)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._started = False
+        self._restarting = False
+        self._dead_because: str | None = "the engine was not started"
+
+    @property
+    def num_pending(self) -> int:
+        """Windows that wait for the core."""
+        return len(self._queue)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether windows are accepted."""
+        return self._dead_because is None
+
+    async def start(self) -> None:
+        """Make the core and begin to serve. Once only.
+
+        Raises:
+            EngineDeadError: the core was not made in time.
+            Exception: whatever ``core_factory`` raised.
+        """
+        if self._started:
+            raise RuntimeError("got a second start of a batcher, expected a new batcher")
+        self._started = True
+        try:
+            await self._host.start()
+        except WorkerLostError as error:
+            raise EngineDeadError(f"the engine could not be started: {error}") from error
+        self._dead_because = None
+        self._task = asyncio.create_task(self._serve(), name="ser-engine-batcher")
+
+    async def submit(self, window: Window, *, priority: Priority = Priority.LIVE) -> WindowResult:
+        """Return the result of a window. A cancelled call drops it if it is not yet running.
+
+        Raises:
+            WindowError: this window cannot be scored.
+            StreamBusyError: its stream has a window waiting or running.
+            EngineOverloadedError: too many windows wait.
+            EngineDeadError: nothing is scored any more.
+        """
+        if self._dead_because is not None:
+            raise EngineDeadError(self._dead_because)
+        loop = asyncio.get_running_loop()
+        request = _Request(window, Priority(priority), loop.time(), loop.create_future())
+        try:
+            self._queue.add(request)
+        except (StreamBusyError, EngineOverloadedError):
+            self.stats.windows_refused += 1
+            raise
+        self.stats.windows += 1
+        self._changed.set()
+        try:
+            result = await request.answer
+        except asyncio.CancelledError:
+            self.stats.windows_cancelled += 1
+            self._queue.discard(request)
+            if request.answer.done() and not request.answer.cancelled():
+                request.answer.exception()  # Seen, or asyncio complains that it never was.
+            raise
+        except Exception:
+            self.stats.windows_failed += 1
+            raise
+        self.stats.windows_scored += 1
+        return result
+
+    def forget(self, stream_key: str) -> None:
+        """Free what the core keeps of a stream that has ended, after the step that runs."""
+        self._host.forget(stream_key)
+
+    async def aclose(self) -> None:
+        """Finish the step that runs, answer all others with EngineDeadError and stop."""
+        if self._dead_because is None:
+            self._die("the engine was closed")
+        if self._task is not None:
+            if self._restarting:
+                self._task.cancel()
+            # Otherwise the task ends with its step, which step_timeout_s bounds.
+            await asyncio.wait([self._task])
+        self._host.close()
+
+    async def _serve(self) -> None:
+        try:
+            while batch := await self._next_batch():
+                await self._run(batch)
+                del batch  # An idle batcher keeps no audio.
+        except WorkerLostError as error:
+            _log.error("the engine is dead: %s", error)
+            self._die(f"the engine is dead after {self.stats.restarts} restarts: {error}")
+        finally:
+            # Whatever ended the task, nobody is left waiting.
+            self._die(self._dead_because or "the engine's task has ended")
+            self._host.close()
+
+    async def _next_batch(self) -> list[_Request]:
+        """Return the next batch, not before it is due; nothing once the batcher is closed."""
+        size, wait_s = self._config.max_batch_size, self._config.max_wait_ms / 1000
+        loop = asyncio.get_running_loop()
+        while self._dead_because is None:
+            due_s = self._queue.due_s(size, wait_s, loop.time())
+            if due_s is not None and due_s <= loop.time():
+                return self._queue.take(size, loop.time())
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(due_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+        return []
+
+    async def _run(self, batch: list[_Request]) -> None:
+        """Answer every request of a batch, or put it back.
+
+        Raises:
+            WorkerLostError: the worker is lost and was not brought back.
+        """
+        now_s = asyncio.get_running_loop().time()
+        self.stats.queue_wait_s += sum(now_s - request.arrived_s for request in batch)
+        self.stats.batches += 1
+        self.stats.batch_sizes[len(batch)] += 1
+        running: list[_Request] = batch
+        waiting: list[_Request] = []
+        try:
+            answers = await self._step(running)
+            if isinstance(answers, Exception) and len(batch) > 1:
+                _log.warning("a batch made the core raise, it is run one by one: %r", answers)
+                waiting = batch
+            else:
+                self._answer(running, answers)
+            running = []
+            while waiting and self._dead_because is None:
+                self._host.check()
+                running, waiting = waiting[:1], waiting[1:]
+                if running[0].answer.done():
+                    self._queue.finish(running)
+                else:
+                    self.stats.retries += 1
+                    self._answer(running, await self._step(running))
+                running = []
+            # Closed in the meantime: those left are answered with the queue.
+            self._queue.put_back(waiting)
+            waiting = []
+            self._host.check()
+        except WorkerLostError as error:
+            self._queue.put_back([request for request in waiting if not request.answer.done()])
+            self._queue.finish([request for request in waiting if request.answer.done()])
+            await self._replace_core(str(error), running)
+        except BaseException:
+            self._fail([*running, *waiting], EngineDeadError, "the engine's task was ended")
+            raise
+
+    async def _step(self, requests: Sequence[_Request]) -> Answers | Exception:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            return await self._host.step([request.window for request in requests])
+        finally:
+            step_s = loop.time() - started_s
+            self.stats.step_s += step_s
+            if self._on_step is not None:
+                waits_s = [started_s - request.arrived_s for request in requests]
+                self._on_step(len(requests), step_s, waits_s)
+
+    def _answer(self, requests: Sequence[_Request], answers: Answers | Exception) -> None:
+        """Hand out the answers to a step, or what it raised with a single window."""
+        if isinstance(answers, Exception):
+            _log.warning("a window made the core raise: %r", answers)
+            error = WindowError(f"the engine raised {type(answers).__name__}: {answers}")
+            error.__cause__ = answers
+            answers = [error]
+        for request, answer in zip(requests, answers, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(answer, WindowError):
+                request.answer.set_exception(answer)
+            else:
+                request.answer.set_result(answer)
+        self._queue.finish(requests)
+
+    def _fail(self, requests: Sequence[_Request], kind: type[Exception], message: str) -> None:
+        """Answer callers that still wait with an error each of their own."""
+        for request in requests:
+            if not request.answer.done():
+                request.answer.set_exception(kind(message))
+        self._queue.finish(requests)
+
+    async def _replace_core(self, reason: str, running: Sequence[_Request]) -> None:
+        """Answer those that ran in a lost worker, and make another one.
+
+        Raises:
+            WorkerLostError: that was not possible, or was needed too often.
+        """
+        _log.error("the engine's worker is lost: %s", reason)
+        self.stats.workers_lost += 1
+        message = f"the engine's worker was lost while the window ran: {reason}"
+        self._fail(running, WindowError, message)
+        self._restarting = True
+        try:
+            while self._dead_because is None:
+                if self.stats.restarts >= self._config.max_restarts:
+                    raise WorkerLostError(reason)
+                self.stats.restarts += 1
+                try:
+                    return await self._host.start()
+                except Exception as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    _log.error("the engine's worker was not brought back: %s", reason)
+        finally:
+            self._restarting = False
+
+    def _die(self, reason: str) -> None:
+        """Answer every caller that waits, and all to come, with EngineDeadError."""
+        self._dead_because = reason
+        self._fail(self._queue.clear(), EngineDeadError, reason)
+        self._changed.set()

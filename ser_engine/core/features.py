@@ -1,0 +1,382 @@
+"""Local features of windows, computed anew only where that is needed.
+
+Successive windows of a stream share most of their audio, and a local feature depends on 400
+samples only. What is in the way of keeping it is the window's normalisation, which moves with the
+window; :mod:`ser_engine.core.normalisation` tells from the samples how much a move shows. A
+kept feature is used while that stays within a tolerance, and computed again under the present
+normalisation when it does not. The frames that need it lie in pauses.
+
+::
+
+    window    |------kept frames------------------|--new--|
+    computed        [run]          [run]          [  run  ]
+
+With tolerance 0 every frame whose normalisation moved at all is computed again, and each window
+is exact.
+
+Lay scattered runs of frames end to end, so that one pass of the local stage computes them.
+
+A frame depends on its own 400 samples, so the audio of several runs may stand in one row. Each run
+reads 80 samples beyond its last cell; one cell is left free behind it for those::
+
+    window   ......aaaa............bb..................cccccccc
+    row      aaaa_bb_cccccccc_                                   in a bucket of frames
+
+The last window of each stream, kept so that the next one need not be computed whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ser_engine.core.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
+from ser_engine.core.runtimes.base import Runtime, group_by_length
+from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
+from ser_engine.models.compact.network import CompactSizes
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecSizes
+from ser_engine.types import FloatArray
+
+_MERGE_GAP_FRAMES = 1
+"""Runs of frames this close are computed as one: the frame between is as cheap as the seam."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A run of frames in a row.
+
+    Attributes:
+        first: index of its first frame in the window.
+        stop: index behind its last frame.
+        offset: index of its first frame in the row.
+    """
+
+    first: int
+    stop: int
+    offset: int
+
+
+def runs_of(needed: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return [first, stop) of each run of True in (frames,); runs a frame apart are joined."""
+    runs: list[tuple[int, int]] = []
+    for index in np.flatnonzero(needed).tolist():
+        if runs and index - runs[-1][1] <= _MERGE_GAP_FRAMES:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs
+
+
+def pack(runs: Sequence[tuple[int, int]], capacity_frames: int) -> list[list[Placement]]:
+    """Lay runs into rows of at most ``capacity_frames``, in order; long runs are cut."""
+    rows: list[list[Placement]] = []
+    for run_first, stop in runs:
+        first = run_first
+        while first < stop:
+            offset = row_frames(rows[-1]) + 1 if rows else 0
+            if not rows or offset >= capacity_frames:
+                rows.append([])
+                offset = 0
+            end = min(stop, first + capacity_frames - offset)
+            rows[-1].append(Placement(first, end, offset))
+            first = end
+    return rows
+
+
+def row_frames(row: Sequence[Placement]) -> int:
+    """Return the frames a row takes."""
+    return row[-1].offset + row[-1].stop - row[-1].first
+
+
+def bucket_of(frames: int, buckets: Sequence[int]) -> int:
+    """Return the smallest of the ascending ``buckets`` that holds ``frames``."""
+    return next(bucket for bucket in buckets if bucket >= frames)
+
+
+StoreKey = tuple[str, int]
+"""A stream's key and the shift of the pass in samples: 0, or 160 for the second one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptWindow:
+    """A window and its local features.
+
+    Attributes:
+        samples: raw, (samples,).
+        start_sample: index of the first one on the stream's clock.
+        features: (frames, dim).
+        used: what each frame was normalised with, (frames,).
+    """
+
+    samples: Tensor
+    start_sample: int
+    features: Tensor
+    used: Normalisation
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory this holds."""
+        tensors = (self.samples, self.features, self.used.mean, self.used.scale)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class FeatureStore:
+    """Keeps one window a stream and pass; over its limit, drops the one used longest ago.
+
+    Args:
+        max_bytes: memory all windows together may hold; a single one is kept whatever it holds.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._windows: OrderedDict[StoreKey, KeptWindow] = OrderedDict()
+        self._num_bytes = 0
+
+    def get(self, key: StoreKey) -> KeptWindow | None:
+        """Return what is kept under ``key``."""
+        return self._windows.get(key)
+
+    def put(self, key: StoreKey, window: KeptWindow) -> None:
+        """Keep a window in place of the one before it."""
+        self._drop(key)
+        self._windows[key] = window
+        self._num_bytes += window.num_bytes
+        while self._num_bytes > self._max_bytes and len(self._windows) > 1:
+            self._drop(next(iter(self._windows)))
+
+    def forget(self, stream: str) -> None:
+        """Drop what is kept of a stream."""
+        for key in [key for key in self._windows if key[0] == stream]:
+            self._drop(key)
+
+    def _drop(self, key: StoreKey) -> None:
+        window = self._windows.pop(key, None)
+        if window is not None:
+            self._num_bytes -= window.num_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureRequest:
+    """One window's samples.
+
+    Attributes:
+        samples: float32 (samples,), at least 400, raw.
+        start_sample: index of the first sample on the stream's clock.
+        stream_key: names the stream whose features may be kept, or None.
+    """
+
+    samples: FloatArray
+    start_sample: int
+    stream_key: StoreKey | None
+
+
+@dataclass(slots=True)
+class FeatureStats:
+    """Frames asked for and how they were had.
+
+    Attributes:
+        computed: frames that were new.
+        refreshed: kept frames that were computed again for a normalisation that had moved.
+        reused: kept frames used as they were.
+    """
+
+    computed: int = 0
+    refreshed: int = 0
+    reused: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A window in the making.
+
+    Attributes:
+        request: the window.
+        key: what its features are kept under.
+        samples: its samples on the runtime's device.
+        wanted: its normalisation.
+        features: (frames, dim), filled in as they are had.
+        used: what each frame is normalised with, (frames,).
+        needed: bool (frames,), those still to be computed.
+    """
+
+    request: FeatureRequest
+    key: StoreKey
+    samples: Tensor
+    wanted: Normalisation
+    features: Tensor
+    used: Normalisation
+    needed: Tensor
+
+
+class FeatureExtractor:
+    """Computes local features for windows and keeps those of the streams it has seen.
+
+    Args:
+        runtime: what runs the local stage.
+        layer: the network's first convolution; None: its local features depend on samples alone,
+            so kept ones always serve.
+        sizes: of the network.
+        tolerance: largest deviation a kept feature may have, see
+            :func:`ser_engine.core.normalisation.deviation`. None: nothing is kept.
+        buckets: numbers of frames the local stage is run with: few, as runtimes prepare for each;
+            the largest bounds its memory.
+        max_bytes: memory for kept features; the stream used longest ago goes first.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        layer: FirstLayer | None,
+        sizes: Emotion2vecSizes | CompactSizes,
+        *,
+        tolerance: float | None,
+        buckets: Sequence[int],
+        max_bytes: int,
+    ) -> None:
+        self.stats = FeatureStats()
+        self._runtime = runtime
+        self._layer = layer
+        self._sizes = sizes
+        self._tolerance = tolerance
+        self._buckets = sorted({bucket for bucket in buckets if bucket > 0})
+        self._store = FeatureStore(max_bytes)
+
+    def extract(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """Return the features (frames, dim) of each window, in order, on the runtime's device."""
+        keeping = self._tolerance is not None
+        followed = [i for i, request in enumerate(requests) if keeping and request.stream_key]
+        single = sorted(set(range(len(requests))) - set(followed))
+        features = dict(
+            zip(followed, self._incremental([requests[i] for i in followed]), strict=True)
+        )
+        features.update(zip(single, self._whole([requests[i] for i in single]), strict=True))
+        return [features[i] for i in range(len(requests))]
+
+    def warm_up(self) -> None:
+        """Run the local stage once in each shape it will be asked for."""
+        for bucket in self._buckets:
+            self._runtime.local(torch.zeros(1, span_samples(bucket), device=self._runtime.device))
+
+    def forget(self, stream: str) -> None:
+        """Drop what is kept of a stream that has ended."""
+        self._store.forget(stream)
+
+    def _whole(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """Compute every frame; windows of equal length go through the runtime together."""
+        features: dict[int, Tensor] = {}
+        for group in group_by_length([request.samples for request in requests]):
+            stacked = np.stack([requests[index].samples for index in group])
+            samples = torch.from_numpy(stacked).to(self._runtime.device)
+            normalised = self._normalised(samples, normalisation_of(samples, self._sizes.normalize))
+            frames = num_frames(samples.shape[1])
+            self.stats.computed += frames * len(group)
+            rows = torch.zeros(len(group), frames, self._sizes.feature_dim, device=samples.device)
+            for placements in pack([(0, frames)], self._buckets[-1]):
+                found = self._runtime.local(self._lay_out(normalised, placements))
+                _put_back(rows, found, placements)
+            features.update(zip(group, rows, strict=True))
+        return [features[index] for index in range(len(requests))]
+
+    def _incremental(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """Compute the frames that are new or have moved, and keep the windows for the next."""
+        works = [
+            self._plan(request, request.stream_key) for request in requests if request.stream_key
+        ]
+        self._compute(works)
+        for work in works:
+            request = work.request
+            kept = KeptWindow(work.samples, request.start_sample, work.features, work.used)
+            self._store.put(work.key, kept)
+        return [work.features for work in works]
+
+    def _plan(self, request: FeatureRequest, key: StoreKey) -> _Work:
+        device = self._runtime.device
+        # A copy: the caller may go on writing into its array.
+        samples = torch.tensor(request.samples, device=device)
+        frames = num_frames(len(samples))
+        wanted = normalisation_of(samples, self._sizes.normalize)
+        work = _Work(
+            request,
+            key,
+            samples,
+            wanted,
+            torch.zeros(frames, self._sizes.feature_dim, device=device),
+            Normalisation(wanted.mean.expand(frames).clone(), wanted.scale.expand(frames).clone()),
+            torch.ones(frames, dtype=torch.bool, device=device),
+        )
+        kept = self._store.get(key)
+        if kept is None or not self._take_over(work, kept):
+            self.stats.computed += frames
+        return work
+
+    def _take_over(self, work: _Work, kept: KeptWindow) -> bool:
+        """Fill in kept frames that still serve; False where the windows share no frames."""
+        samples = work.samples
+        offset = work.request.start_sample - kept.start_sample
+        if offset < 0 or offset % HOP_SAMPLES:
+            return False
+        shared_samples = min(len(kept.samples) - offset, len(samples))
+        shared = num_frames(shared_samples)
+        if not shared or not torch.equal(
+            kept.samples[offset : offset + shared_samples], samples[:shared_samples]
+        ):
+            return False
+        first = offset // HOP_SAMPLES
+        old = slice(first, first + shared)
+        used = Normalisation(kept.used.mean[old], kept.used.scale[old])
+        serves = torch.ones_like(used.mean, dtype=torch.bool)
+        if self._layer is not None:
+            moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
+            serves = moved <= (self._tolerance or 0.0)
+        work.features[:shared] = kept.features[old]
+        work.used.mean[:shared] = torch.where(serves, used.mean, work.wanted.mean)
+        work.used.scale[:shared] = torch.where(serves, used.scale, work.wanted.scale)
+        work.needed[:shared] = ~serves
+        refreshed = shared - int(serves.sum())
+        self.stats.reused += shared - refreshed
+        self.stats.refreshed += refreshed
+        self.stats.computed += len(work.needed) - shared
+        return True
+
+    def _compute(self, works: Sequence[_Work]) -> None:
+        """Run the local stage over the needed frames of all windows, a batch a bucket."""
+        batches: dict[int, list[tuple[_Work, list[Placement], Tensor]]] = {}
+        for work in works:
+            normalised = self._normalised(work.samples, work.wanted)
+            for placements in pack(runs_of(work.needed.cpu().numpy()), self._buckets[-1]):
+                row = self._lay_out(normalised, placements)
+                batches.setdefault(len(row), []).append((work, placements, row))
+        for batch in batches.values():
+            found = self._runtime.local(torch.stack([row for _, _, row in batch]))
+            for (work, placements, _), features in zip(batch, found, strict=True):
+                _put_back(work.features, features, placements)
+                for placed in placements:
+                    work.used.mean[placed.first : placed.stop] = work.wanted.mean
+                    work.used.scale[placed.first : placed.stop] = work.wanted.scale
+
+    def _normalised(self, samples: Tensor, wanted: Normalisation) -> Tensor:
+        """Normalise windows (..., samples), for a network that wants them so."""
+        return wanted.apply(samples) if self._sizes.normalize else samples
+
+    def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
+        """Cut the samples of some runs of frames out of (..., samples), laid end to end."""
+        bucket = bucket_of(row_frames(placements), self._buckets)
+        row = normalised.new_zeros(*normalised.shape[:-1], span_samples(bucket))
+        for placed in placements:
+            length = span_samples(placed.stop - placed.first)
+            source, target = placed.first * HOP_SAMPLES, placed.offset * HOP_SAMPLES
+            row[..., target : target + length] = normalised[..., source : source + length]
+        return row
+
+
+def _put_back(features: Tensor, row: Tensor, placements: Sequence[Placement]) -> None:
+    """Copy what was computed in a row (..., frames, dim) to its place in the window."""
+    for placed in placements:
+        end = placed.offset + placed.stop - placed.first
+        features[..., placed.first : placed.stop, :] = row[..., placed.offset : end, :]

@@ -1,0 +1,213 @@
+"""Keeps a core running in a worker of its own, and tells when it will not answer any more.
+
+A core is lost when a step takes longer than ``step_timeout_s``, when it ends with
+:class:`~ser_engine.errors.EngineDeadError` or with a ``BaseException`` such as ``SystemExit``,
+and when 8 windows in a row make it raise. A thread that hangs cannot be ended: it is left behind
+with its core, and what it returns is ignored.
+
+The thread that runs a core's blocking calls, one after the other.
+
+Not a ``ThreadPoolExecutor``: its threads are waited for when the process exits, and a forward
+pass that hangs would keep the process alive for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from ser_engine.errors import EngineDeadError, WindowError
+from ser_engine.types import Window, WindowResult
+
+WORKER_THREAD_NAME = "ser-engine"
+"""Of threads that run cores."""
+
+T = TypeVar("T")
+
+
+class Worker(Protocol):
+    """Runs jobs one after the other, away from the caller."""
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Run ``job`` after those before it."""
+
+    def close(self) -> None:
+        """Take no more jobs. The one that runs is neither stopped nor waited for."""
+
+
+class ThreadWorker:
+    """A daemon thread that runs jobs in the order they come."""
+
+    def __init__(self, name: str = WORKER_THREAD_NAME) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._jobs = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Run ``job`` after those before it."""
+        future: Future[T] = Future()
+        self._jobs.put((future, job))
+        return future
+
+    def close(self) -> None:
+        """Let the thread end after the jobs it has."""
+        self._jobs.put(None)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread to end after :meth:`close`; return whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            future, job = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = job()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            # A finished job must not keep its windows alive until the next one comes.
+            del item, future, job
+
+
+_MAX_RAISES = 8
+"""Windows that make a core raise, with none scored between, before it is taken for broken: a
+lost CUDA context, for one, fails every call from then on."""
+
+
+Answers = list[WindowResult | WindowError]
+"""A core's answers to the windows of a step, in their order."""
+
+
+class Core(Protocol):
+    """What scores windows. Used by one thread at a time; it may stand for a remote one."""
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        """Return an answer for each window, in their order. Blocks.
+
+        Raises:
+            EngineDeadError: the core cannot go on; another one may.
+        """
+
+    def forget(self, stream_key: str) -> None:
+        """Free what is kept of a stream that has ended."""
+
+
+class WorkerLostError(Exception):
+    """The worker will not answer any more; the message says why."""
+
+
+class CoreHost:
+    """One core at a time, in one worker at a time. Belongs to one event loop.
+
+    Args:
+        core_factory: makes a core; runs in the worker and blocks.
+        make_worker: makes what runs the core.
+        step_timeout_s: longest time a step may take.
+        start_timeout_s: longest time a core may take to be made.
+    """
+
+    def __init__(
+        self,
+        core_factory: Callable[[], Core],
+        make_worker: Callable[[], Worker],
+        *,
+        step_timeout_s: float,
+        start_timeout_s: float,
+    ) -> None:
+        self._core_factory = core_factory
+        self._make_worker = make_worker
+        self._step_timeout_s = step_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._core: Core | None = None
+        self._worker: Worker | None = None
+        self._raises = 0
+
+    async def start(self) -> None:
+        """Make a worker and, in it, a core, in place of those there were.
+
+        Raises:
+            WorkerLostError: the core was not made in time.
+            Exception: whatever the factory raised.
+        """
+        self.close()
+        worker = self._make_worker()
+        try:
+            core = await _call(worker, self._core_factory, self._start_timeout_s)
+            if isinstance(core, Exception):
+                raise core
+        except BaseException:
+            worker.close()
+            raise
+        self._worker, self._core, self._raises = worker, core, 0
+
+    async def step(self, windows: Sequence[Window]) -> Answers | Exception:
+        """Return the core's answers, or what it raised.
+
+        Raises:
+            WorkerLostError: there will be no answer.
+        """
+        core, worker = self._core, self._worker
+        assert core is not None and worker is not None, "step before start"
+        answers = await _call(worker, lambda: core.step(windows), self._step_timeout_s)
+        if isinstance(answers, Exception):
+            # Of several windows one may be at fault; that shows when it is run alone.
+            self._raises += len(windows) == 1
+            return answers
+        self._raises = 0
+        if len(answers) != len(windows):
+            return RuntimeError(f"the core gave {len(answers)} answers to {len(windows)} windows")
+        return answers
+
+    def forget(self, stream_key: str) -> None:
+        """Have the core forget a stream after the step that runs. Not waited for."""
+        core, worker = self._core, self._worker
+        if core is not None and worker is not None:
+            worker.submit(lambda: core.forget(stream_key))
+
+    def check(self) -> None:
+        """Raise WorkerLostError if the core has raised too often to be worth another step."""
+        if self._raises >= _MAX_RAISES:
+            raise WorkerLostError(f"{self._raises} windows in a row made the core raise")
+
+    def close(self) -> None:
+        """Leave worker and core; a step that runs is not waited for."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = self._core = None
+
+
+async def _call(worker: Worker, job: Callable[[], T], timeout_s: float) -> T | Exception:
+    """Return what ``job`` returns or raises in the worker.
+
+    An exception is carried as a value, so that a TimeoutError or CancelledError of the job is
+    not taken for one of the event loop.
+
+    Raises:
+        WorkerLostError: it did not end in time, or ended with an exception that ends a worker.
+    """
+
+    def carried() -> T | BaseException:
+        try:
+            return job()
+        except BaseException as error:
+            return error
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            result = await asyncio.wrap_future(worker.submit(carried))
+    except TimeoutError:
+        raise WorkerLostError(f"no answer within {timeout_s:g} s") from None
+    if isinstance(result, EngineDeadError):
+        raise WorkerLostError(str(result))
+    if isinstance(result, Exception) or not isinstance(result, BaseException):
+        return result
+    raise WorkerLostError(f"{type(result).__name__} in the worker")

@@ -1,0 +1,1 @@
+"""How a network is executed: one file a runtime, one interface, :mod:`.base`."""

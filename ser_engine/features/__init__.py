@@ -1,1 +1,0 @@
-"""Local features: computed, kept between windows, and computed again where that shows."""

@@ -1,0 +1,235 @@
+"""Audio files as blocks of 16 kHz float32, channels kept apart.
+
+Read are WAV, FLAC, Ogg (Vorbis, Opus) and MP3 and the other formats of libsndfile, in any sample
+format; with the extra ``media`` also M4A, MP4, WebM, Matroska, AAC, AMR and WMA. A file is read
+block by block: neither its length nor what its header claims decides how much memory that takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soxr
+
+from ser_engine.errors import AudioError
+from ser_engine.files.decoders import DecodeError, Decoder, SoundDecoder, UnknownFormatError
+from ser_engine.files.media_decoder import MediaDecoder
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.resample import Resampler
+from ser_engine.types import FloatArray
+
+AUDIO_SUFFIXES = frozenset(
+    ".aac .aif .aifc .aiff .amr .au .awb .caf .flac .m4a .m4b .mka .mp3 .mp4 .oga .ogg .opus .rf64"
+    " .snd .w64 .wav .webm .wma".split()
+)
+"""Endings of names that a folder is searched for; what a file is, its content says."""
+
+MAX_CHANNELS = 32
+"""Channels of a file that are not taken for a damaged header."""
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+"""Range of sample rates that are not taken for a damaged header."""
+
+MAX_LEVEL = 2.0**32
+"""Largest sample of a file, full scale is 1: floating point samples on the scale of 32 bit integers
+are clipped audio, what is beyond is damage, and no model's arithmetic bears it."""
+
+_READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
+_INSTALL = "pip install 'emotion-monitor[media]'"
+
+_CONTAINERS = (
+    (4, b"ftyp", "mov", "M4A or MP4"),
+    (0, b"\x1aE\xdf\xa3", "matroska", "WebM or Matroska"),
+    (0, b"#!AMR", "amr", "AMR"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "asf", "WMA"),
+    *((0, bytes((0xFF, second)), "aac", "AAC") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+)
+"""Where a file of FFmpeg's says so, what it says, FFmpeg's name of the format, and people's."""
+
+_SHARED_CONTAINERS = {b"RIFF": "wav", b"RF64": "wav", b"OggS": "ogg", b"caff": "caf"}
+"""Formats of libsndfile that may hold what only FFmpeg decodes, by what they start with."""
+
+
+class AudioFile:
+    """An audio file that is open for reading. Use it in a ``with`` statement.
+
+    Args:
+        path: the file.
+        as_streamed: resample as the server does, which may not wait for a longer filter; else as
+            well as can be.
+        max_duration_s: longest audio; a file that claims more is not opened, and one that holds
+            more than it claims is not read further. None: any.
+
+    Attributes:
+        channels: number of channels.
+        rate_hz: sample rate of the file, in Hz.
+
+    Raises:
+        AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
+            too long, or its header cannot be true.
+    """
+
+    def __init__(
+        self, path: Path | str, *, as_streamed: bool = False, max_duration_s: float | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._as_streamed = as_streamed
+        self._max_duration_s = max_duration_s
+        try:
+            self._decoder = _open(self._path)
+        except DecodeError as error:
+            raise self._error(str(error)) from None
+        self.channels = self._decoder.channels
+        self.rate_hz = self._decoder.rate_hz
+        try:
+            self._check_header()
+        except AudioError:
+            self._decoder.close()
+            raise
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._decoder.close()
+
+    @property
+    def header_s(self) -> float:
+        """Length in seconds as the header has it, perhaps an estimate; 0: it does not say."""
+        return self._decoder.num_frames / self.rate_hz
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Yield the audio from where it was read to, as ``(channels, samples)`` at 16 kHz.
+
+        Blocks differ in size. Values are float32, full scale ±1; those of a file with floating
+        point samples may lie beyond.
+
+        Raises:
+            AudioError: the file is damaged, cut off or too long, or a sample is NaN, infinite or
+                beyond :data:`MAX_LEVEL`.
+        """
+        resample, finish = self._make_resampler()
+        frames_read = 0
+        while len(block := self._read()):
+            self._check_samples(block, frames_read)
+            frames_read += len(block)
+            self._check_duration(frames_read)
+            yield np.ascontiguousarray(resample(block).T)
+        self._check_length(frames_read)
+        if self.rate_hz != SAMPLE_RATE_HZ:
+            yield np.ascontiguousarray(finish().T)
+
+    def _make_resampler(
+        self,
+    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[], FloatArray]]:
+        """Return what takes a block ``(samples, channels)``, and what gives the rest."""
+        if self._as_streamed or self.rate_hz == SAMPLE_RATE_HZ:
+            streamed = Resampler(self.rate_hz, self.channels)
+            return streamed.push, streamed.finish
+        filtered = soxr.ResampleStream(
+            self.rate_hz, SAMPLE_RATE_HZ, self.channels, dtype="float32", quality="HQ"
+        )
+        nothing = np.empty((0, self.channels), dtype=np.float32)
+        return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
+
+    def _read(self) -> FloatArray:
+        try:
+            return self._decoder.read()
+        except DecodeError as error:
+            raise self._error(str(error)) from None
+
+    def _check_header(self) -> None:
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise self._error(f"got {self.channels} channels, expected 1 to {MAX_CHANNELS}")
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
+            raise self._error(
+                f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+            )
+        self._check_duration(self._decoder.num_frames)
+
+    def _check_samples(self, block: FloatArray, frames_read: int) -> None:
+        # NaN is not less than anything.
+        is_fine = (np.abs(block) <= MAX_LEVEL).all(axis=1)
+        if is_fine.all():
+            return
+        place = int(np.flatnonzero(~is_fine)[0])
+        at = f"at {(place + frames_read) / self.rate_hz:.3f} s"
+        if not np.isfinite(block[place]).all():
+            raise self._error(f"got a sample that is not a number {at}, expected finite ones")
+        level = float(np.abs(block[place]).max())
+        raise self._error(f"got a sample of {level:.3g} {at}, expected full scale to be 1")
+
+    def _check_duration(self, num_frames: int) -> None:
+        if self._max_duration_s is not None and num_frames > self._max_duration_s * self.rate_hz:
+            raise self._error(
+                f"got {num_frames / self.rate_hz:.0f} s of audio, expected"
+                f" {self._max_duration_s:g} s or less"
+            )
+
+    def _check_length(self, frames_read: int) -> None:
+        if frames_read == 0:
+            raise self._error("it holds no audio")
+        if frames_read < self._decoder.num_frames - self._decoder.tolerance_frames:
+            raise self._error(
+                f"it is cut off: got {frames_read / self.rate_hz:.2f} s of audio, expected"
+                f" {self._decoder.num_frames / self.rate_hz:.2f} s"
+            )
+
+    def _error(self, message: str) -> AudioError:
+        return AudioError(f"{self._path}: {message}")
+
+
+def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
+    """Return a whole file as float32 ``(channels, samples)`` at 16 kHz.
+
+    Args:
+        path: the file.
+        as_streamed: see :class:`AudioFile`.
+
+    Raises:
+        AudioError: see :class:`AudioFile`.
+    """
+    with AudioFile(path, as_streamed=as_streamed) as file:
+        return np.concatenate(list(file.blocks()), axis=1)
+
+
+def _open(path: Path) -> Decoder:
+    """Open a file with the library that reads its kind."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # Whoever opens a pipe waits for somebody who writes to it.
+            raise DecodeError("cannot be read: got a folder, a pipe or a device, expected a file")
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        raise DecodeError("there is no such file") from None
+    except OSError as error:
+        raise DecodeError(f"cannot be read: {error.strerror}") from None
+    if not start:
+        raise DecodeError("the file is empty")
+    for at, sign, container, kind in _CONTAINERS:
+        if start[at:].startswith(sign):
+            try:
+                return MediaDecoder(path, container)
+            except ImportError:
+                raise DecodeError(
+                    f"got {kind}, expected {_READABLE}; install what reads it with {_INSTALL}, or"
+                    " convert it, e.g. with ffmpeg -i FILE out.wav"
+                ) from None
+    try:
+        return SoundDecoder(path)
+    except UnknownFormatError as error:
+        if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
+            with contextlib.suppress(ImportError, DecodeError):
+                return MediaDecoder(path, shared)
+        raise DecodeError(f"{error}; expected {_READABLE}") from None

@@ -1,0 +1,1 @@
+"""emotion2vec and emotion2vec+, as FunASR publishes them."""

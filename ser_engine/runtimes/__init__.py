@@ -1,1 +1,0 @@
-"""How a network is executed. One file a runtime, one interface: :mod:`ser_engine.runtimes.base`."""

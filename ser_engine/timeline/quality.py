@@ -1,0 +1,238 @@
+"""What is wrong with the audio of one channel, told once for each time it goes wrong.
+
+The monitor sits between a stream and its speech detector, so that it knows which 20 ms cells hold
+speech. It judges every second, over the last :data:`MEMORY_S` seconds, with hysteresis: each
+condition has a threshold at which it is told of, and another at which it counts as gone.
+
+What it says depends on the samples alone, not on how they are split into calls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.timeline import SpeechDetector
+from ser_engine.types import FloatArray
+
+QualityCode = Literal["clipping", "too_quiet", "noisy", "narrow_band"]
+
+MEMORY_S = 10
+"""Audio that a judgement rests on: long enough for a few words of everybody who pauses."""
+MIN_SPEECH_CELLS = 100
+"""Speech a judgement of its level or spectrum takes: 2 s."""
+MIN_SPEECH_CELLS_OF_A_FILE = 25
+"""The same where no more will come: 0.5 s."""
+
+CLIP_LEVEL = 0.975
+"""Samples from here on count as clipped: just below what mu-law can say at most, 0.980."""
+CLIPPED_SHARE, NOT_CLIPPED_SHARE = 1e-3, 2e-4
+"""Share of samples. Recordings that are normalised to full scale reach it with a few peaks; an
+overdriven microphone with every loud vowel."""
+QUIET_DBFS, NOT_QUIET_DBFS = -50.0, -46.0
+"""Level of speech, 10 dB above the level that detectors take for silence by default: below, soft
+syllables begin to be lost."""
+NOISY_SNR_DB, NOT_NOISY_SNR_DB = 10.0, 13.0
+"""Speech against noise. Emotion is still heard at 10 dB; below, noise fills the pauses and covers
+the soft half of speech."""
+NARROW_DB, NOT_NARROW_DB = -50.0, -44.0
+"""Energy above 4 kHz against all of it, in speech. Recordings of three corpora and of calls have
+-10 to -31 dB there; what came through a telephone has what resampling left, -60 dB and less."""
+NOISE_PERCENTILE = 10
+"""The quietest cells tell of the noise, also where a detector takes the noise for speech."""
+DYNAMIC_FLOOR_DBFS = -100.0
+"""Level that digital silence is taken for."""
+
+_BAND_EDGE_HZ = 4_000
+_CELLS = SAMPLE_RATE_HZ // HOP_SAMPLES
+_FFT = 512
+_FFT_STRIDE = 4
+"""Spectra are taken of one in so many pieces of 32 ms: eight a second tell enough."""
+_WINDOW = np.hanning(_FFT).astype(np.float32)
+_HIGH_BIN = _BAND_EDGE_HZ * _FFT // SAMPLE_RATE_HZ + 4
+"""First bin that counts as above the edge: a resampler's slope lies below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that went wrong.
+
+    Attributes:
+        code: what.
+        message: for people, with figures and units.
+        at_sample: where it was noticed, on the stream's clock.
+    """
+
+    code: QualityCode
+    message: str
+    at_sample: int
+
+    @property
+    def at_s(self) -> float:
+        """The same in seconds."""
+        return samples_to_s(self.at_sample)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Second:
+    samples: int
+    clipped: int
+    powers: npt.NDArray[np.float64]
+    speech: npt.NDArray[np.bool_]
+    high_energy: float
+    energy: float
+
+
+class QualityMonitor:
+    """A speech detector that listens to the quality as well.
+
+    Args:
+        detector: says which cells are speech.
+        source_rate_hz: rate the audio was had at before it came to 16 kHz.
+    """
+
+    def __init__(self, detector: SpeechDetector, source_rate_hz: int) -> None:
+        self._detector = detector
+        self._source_rate_hz = source_rate_hz
+        self._is_telephone = source_rate_hz <= 2 * _BAND_EDGE_HZ
+        self._clock = 0
+        self._audio = np.empty(SAMPLE_RATE_HZ, dtype=np.float32)
+        self._filled = 0
+        self._flags: list[bool] = []
+        self._seconds: deque[_Second] = deque(maxlen=MEMORY_S)
+        self._wrong: set[QualityCode] = {"narrow_band"} if self._is_telephone else set()
+        self._band_changes: deque[tuple[int, bool]] = deque([(0, self._is_telephone)])
+        self._findings: list[Finding] = []
+        self._has_judged_speech = False
+        if self._is_telephone:
+            self._tell("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
+
+    def push(self, samples: FloatArray) -> list[bool]:
+        """Take samples ``(samples,)``; return a flag a cell that became whole."""
+        flags = self._detector.push(samples)
+        self._flags += flags
+        while len(samples):
+            part = samples[: SAMPLE_RATE_HZ - self._filled]
+            samples = samples[len(part) :]
+            self._audio[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            self._clock += len(part)
+            if self._filled == SAMPLE_RATE_HZ:
+                self._filled = 0
+                flags_of_second, self._flags = self._flags[:_CELLS], self._flags[_CELLS:]
+                self._judge(_measure(self._audio, flags_of_second))
+        return flags
+
+    def finish(self) -> None:
+        """Judge what is left: a recording may be too short for a verdict otherwise."""
+        cells = self._filled // HOP_SAMPLES
+        if cells:
+            rest, self._filled = self._audio[: cells * HOP_SAMPLES], 0
+            enough = MIN_SPEECH_CELLS if self._has_judged_speech else MIN_SPEECH_CELLS_OF_A_FILE
+            self._judge(_measure(rest, self._flags[:cells]), enough)
+        elif self._seconds and not self._has_judged_speech:
+            self._judge(self._seconds.pop(), MIN_SPEECH_CELLS_OF_A_FILE)
+
+    def reset(self) -> None:
+        """Begin a new cell with the next sample; a second that is not whole is left out."""
+        self._detector.reset()
+        self._filled = 0
+        self._flags.clear()
+
+    def skip(self, num_samples: int) -> None:
+        """Let the clock run on without audio."""
+        self._clock += num_samples
+
+    def take_findings(self) -> list[Finding]:
+        """Return what went wrong since the last call."""
+        if not self._findings:
+            return self._findings
+        findings, self._findings = self._findings, []
+        return findings
+
+    def narrow_band_at(self, sample: int) -> bool:
+        """Return whether the audio was narrow at ``sample``. Ask in order: earlier is forgotten."""
+        changes = self._band_changes
+        while len(changes) > 1 and changes[1][0] <= sample:
+            changes.popleft()
+        return changes[0][1]
+
+    def _judge(self, newest: _Second, min_speech_cells: int = MIN_SPEECH_CELLS) -> None:
+        self._seconds.append(newest)
+        seconds = self._seconds
+        clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
+        if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
+            self._tell("clipping", f"{clipped:.1%} of the samples reach full scale")
+        powers = np.concatenate([each.powers for each in seconds])
+        speech = np.concatenate([each.speech for each in seconds])
+        if int(np.count_nonzero(speech)) < min_speech_cells:
+            return
+        self._has_judged_speech = True
+        level = _dbfs(float(powers[speech].mean()))
+        if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
+            self._tell("too_quiet", f"speech has a level of {level:.0f} dBFS")
+        rank = len(powers) * NOISE_PERCENTILE // 100
+        snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
+        if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
+            self._tell("noisy", f"speech is {snr:.0f} dB above the noise")
+        if not self._is_telephone:
+            self._judge_band(sum(e.high_energy for e in seconds), sum(e.energy for e in seconds))
+
+    def _judge_band(self, high_energy: float, energy: float) -> None:
+        if energy <= 0:
+            return
+        share = 10 * float(np.log10(max(high_energy / energy, 1e-12)))
+        was_narrow = "narrow_band" in self._wrong
+        if self._goes_wrong("narrow_band", -share, -NARROW_DB, -NOT_NARROW_DB):
+            self._tell("narrow_band", f"the audio comes at {self._source_rate_hz} Hz, but")
+        if was_narrow != ("narrow_band" in self._wrong):
+            self._band_changes.append((self._clock, not was_narrow))
+
+    def _goes_wrong(self, code: QualityCode, badness: float, wrong: float, right: float) -> bool:
+        """Return whether the condition sets in."""
+        if code in self._wrong:
+            if badness <= right:
+                self._wrong.discard(code)
+            return False
+        if badness < wrong:
+            return False
+        self._wrong.add(code)
+        return True
+
+    def _tell(self, code: QualityCode, figure: str) -> None:
+        self._findings.append(Finding(code, f"{figure}{_REMEDIES[code]}", self._clock))
+
+
+_REMEDIES: dict[QualityCode, str] = {
+    "clipping": ", expected 0.1 % at most; turn the input's gain down",
+    "too_quiet": f", expected {QUIET_DBFS:.0f} dBFS or more; turn the input's gain up",
+    "noisy": f", expected {NOISY_SNR_DB:.0f} dB or more; results are less certain",
+    "narrow_band": " holds nothing above 4 kHz, as on the telephone; results are less certain",
+}
+
+
+def _measure(audio: FloatArray, flags: list[bool]) -> _Second:
+    """Measure whole cells, a second of them or less."""
+    cells = audio.reshape(-1, HOP_SAMPLES)
+    powers = np.einsum("ij,ij->i", cells, cells).astype(np.float64) / HOP_SAMPLES
+    speech = np.zeros(len(cells), dtype=np.bool_)
+    speech[: len(flags)] = flags
+    high_energy = energy = 0.0
+    if speech.any():
+        starts = np.arange(0, len(audio) - _FFT + 1, _FFT * _FFT_STRIDE)
+        starts = starts[speech[starts // HOP_SAMPLES]]
+        pieces = audio[starts[:, None] + np.arange(_FFT)] * _WINDOW
+        spectrum = np.square(np.abs(np.fft.rfft(pieces, axis=1)))
+        high_energy = float(spectrum[:, _HIGH_BIN:].sum())
+        energy = float(spectrum.sum())
+    clipped = int(np.count_nonzero(np.abs(audio) >= CLIP_LEVEL))
+    return _Second(len(audio), clipped, powers, speech, high_energy, energy)
+
+
+def _dbfs(power: float) -> float:
+    return max(DYNAMIC_FLOOR_DBFS, 10 * float(np.log10(max(power, 1e-12))))

@@ -1,0 +1,193 @@
+"""Hysteresis: from a posterior a frame to one stable label.
+
+The present label stays until another one is clearly there, for long enough. With *q* the
+posterior of a frame, *p* the present label and *c* the strongest class, the frame speaks for a
+change to *c* where *c* is not *p* and
+
+- ``q[c] >= activation_threshold`` (another one is clearly there), or
+- ``q[p] < deactivation_threshold`` (the present one is gone).
+
+The label follows when frames of speech that all speak for the same change last ``min_dwell_ms``.
+Silence between them neither adds to that time nor ends it.
+
+**Dating.** A change is dated back to its first frame, since that is when it happened; the dwell
+time is only what it took to be sure. So nothing may be called certain past the first frame of a
+change in doubt, and :attr:`Decision.doubt_since` says where that is.
+
+**First label.** With no present label the strongest class is reported at once and settles when
+it has been the strongest for ``min_dwell_ms``; it then counts from where the run began.
+
+**Memory.** The label outlives silences shorter than the smoothing span. After a longer one no
+frame before it is in the pool any more: the label is forgotten along with its evidence.
+
+Pooling of frame logits over a trailing span.
+
+The model is trained on the mean of its frames, and its head is linear: the mean of the frame
+logits is the logit of the span. So logits are averaged, and the softmax comes after.
+
+Source: ``inference`` of FunASR's emotion2vec model (mean over frames, projection, softmax).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.config import SmoothingConfig
+from ser_engine.frames import ms_to_samples
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> Float64Array:
+    """Return the posteriors ``(..., classes)`` of ``logits`` of that shape.
+
+    A class with the logit -inf, one the model never learned, gets 0. Where every class is -inf
+    all posteriors are 0.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    peak = values.max(axis=-1, keepdims=True)
+    scaled = np.exp(values - np.where(np.isneginf(peak), 0.0, peak))
+    total = scaled.sum(axis=-1, keepdims=True)
+    posteriors: Float64Array = scaled / np.where(total == 0, 1.0, total)
+    return posteriors
+
+
+class LogitPool:
+    """Mean of the logits of the frames in a trailing span of time.
+
+    Only frames that are pushed count: time without speech adds nothing and still ages what is
+    there, so the pool starts afresh after a silence as long as the span::
+
+        frames    a  b  c  .  .  d
+        pooled    a  ab abc      bcd     (span of five frames)
+
+    Every mean is taken over its own rows, not over a running sum: a result does not depend on
+    how the frames were grouped into calls, and rounding does not build up over hours.
+    """
+
+    def __init__(self, span_samples: int, num_classes: int) -> None:
+        self._span_samples = span_samples
+        self._num_classes = num_classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame."""
+        self._starts = np.empty(0, dtype=np.int64)
+        self._logits = np.empty((0, self._num_classes), dtype=np.float64)
+
+    def __len__(self) -> int:
+        """Return how many frames are held: never more than the span."""
+        return len(self._starts)
+
+    def push(
+        self, start_samples: npt.NDArray[np.int64], logits: npt.NDArray[np.floating]
+    ) -> Float64Array:
+        """Add frames and return the pooled logits at each of them.
+
+        Args:
+            start_samples: ``(frames,)``, increasing, after all earlier ones.
+            logits: ``(frames, classes)``, finite or -inf.
+
+        Returns:
+            ``(frames, classes)``: row ``i`` is the mean over the frames that start in
+            ``(start_samples[i] - span, start_samples[i]]``.
+        """
+        known = len(self._starts)
+        starts = np.concatenate([self._starts, start_samples])
+        rows = np.concatenate([self._logits, np.asarray(logits, dtype=np.float64)])
+        oldest = np.searchsorted(starts, starts[known:] - self._span_samples, side="right")
+        pooled = np.empty((len(starts) - known, self._num_classes))
+        for index, first in enumerate(oldest.tolist()):
+            np.add.reduce(rows[first : known + index + 1], axis=0, out=pooled[index])
+        pooled /= (np.arange(known + 1, len(starts) + 1) - oldest)[:, None]
+        if len(oldest):
+            self._starts = starts[oldest[-1] :].copy()
+            self._logits = rows[oldest[-1] :].copy()
+        return pooled
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is believed at one frame.
+
+    Attributes:
+        label: class index.
+        settled: False until a first label has lasted ``min_dwell_ms``.
+        changed_at: start sample the new label is dated back to, at the frame where a settled
+            label gives way to another; otherwise None.
+        doubt_since: start sample of the first frame of a change that has not lasted yet, or None.
+    """
+
+    label: int
+    settled: bool
+    changed_at: int | None = None
+    doubt_since: int | None = None
+
+
+@cache
+def _unchanged(label: int) -> Decision:
+    """Return what is believed at almost every frame; one object a label serves all streams."""
+    return Decision(label, settled=True)
+
+
+@dataclass(slots=True)
+class _State:
+    label: int | None = None
+    candidate: int | None = None
+    candidate_since: int = 0
+    candidate_samples: int = 0
+    last_end: int = 0
+
+    def doubt(self, candidate: int, start_sample: int, duration: int) -> None:
+        if candidate != self.candidate:
+            self.candidate = candidate
+            self.candidate_since = start_sample
+            self.candidate_samples = 0
+        self.candidate_samples += duration
+
+
+class LabelTracker:
+    """Follows the label of one channel, frame by frame."""
+
+    def __init__(self, config: SmoothingConfig) -> None:
+        self._activation = config.activation_threshold
+        self._deactivation = config.deactivation_threshold
+        self._dwell_samples = ms_to_samples(config.min_dwell_ms)
+        self._span_samples = ms_to_samples(config.span_ms)
+        self._state = _State()
+
+    def reset(self) -> None:
+        """Forget the label."""
+        self._state = _State()
+
+    def push(self, start_sample: int, end_sample: int, posterior: Sequence[float]) -> Decision:
+        """Take the next speech frame's cell and smoothed posterior ``(classes,)``."""
+        if start_sample - self._state.last_end >= self._span_samples:
+            self._state = _State()
+        state = self._state
+        state.last_end = end_sample
+        strongest = posterior.index(max(posterior))
+        present = state.label
+        if present is not None and (
+            strongest == present
+            or (
+                posterior[strongest] < self._activation and posterior[present] >= self._deactivation
+            )
+        ):
+            state.candidate = None
+            return _unchanged(present)
+        state.doubt(strongest, start_sample, end_sample - start_sample)
+        lasted = state.candidate_samples >= self._dwell_samples
+        if present is None:
+            if lasted:
+                state.label, state.candidate = strongest, None
+            return Decision(strongest, settled=lasted)
+        if not lasted:
+            return Decision(present, settled=True, doubt_since=state.candidate_since)
+        state.label, state.candidate = strongest, None
+        return Decision(strongest, settled=True, changed_at=state.candidate_since)

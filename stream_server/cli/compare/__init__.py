@@ -1,5 +1,0 @@
-"""``emotion-monitor compare``: the granularities held against each other, measured."""
-
-from stream_server.cli.compare.command import compare
-
-__all__ = ["compare"]

@@ -1,0 +1,307 @@
+"""Results published to an MQTT broker.
+
+::
+
+    TOPIC/status                 "online" or "offline", retained; the broker says the latter
+    TOPIC/STREAM/TYPE            each result, as in the other feeds, e.g. .../point, .../alert
+    TOPIC/STREAM/state           how the stream stands, retained; taken away when it ends
+
+A subscriber of the bus like any other: while the broker is away or slow, results wait in a bounded
+mailbox, then the oldest points are dropped and counted. Needs the extra ``mqtt``.
+
+What an MQTT broker retains of a live stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import ssl
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import structlog
+from msgspec import structs
+
+from ser_engine.errors import ConfigError
+from stream_server.bus import Bus
+from stream_server.metrics import Metrics
+from stream_server.wire.feed_messages import result_type
+from stream_server.wire.results import Alert, Point, Result, StreamClosed, StreamOpened, Summary
+
+
+class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel of a :class:`StreamState`.
+
+    Attributes:
+        label: the stable label of its last point.
+        confidence: its posterior, 0 to 1, when it became the label.
+        since_s: since when on the stream's clock.
+    """
+
+    channel: int
+    role: str
+    label: str
+    confidence: float
+    since_s: float
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is retained of a live stream.
+
+    Attributes:
+        seq: of the result that changed it last.
+        channels: those heard so far, by index.
+        alerts: names of the rules that hold.
+    """
+
+    stream_id: str
+    seq: int
+    channels: tuple[ChannelState, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+
+def next_state(state: StreamState | None, result: Result) -> StreamState | None:
+    """Return how a stream stands after a result; the same object where nothing changed."""
+    match result:
+        case StreamOpened():
+            return StreamState(stream_id=result.stream_id, seq=result.seq)
+        case Point() if state is not None:
+            before = {one.channel: one for one in state.channels}
+            known = before.get(result.channel)
+            if known is not None and known.label == result.label:
+                return state
+            before[result.channel] = ChannelState(
+                channel=result.channel,
+                role=result.role,
+                label=result.label,
+                confidence=result.confidence,
+                since_s=result.start_s,
+            )
+            channels = tuple(before[index] for index in sorted(before))
+            return structs.replace(state, seq=result.seq, channels=channels)
+        case Alert() if state is not None:
+            others = tuple(rule for rule in state.alerts if rule != result.rule)
+            alerts = (*others, result.rule) if result.state == "raised" else others
+            return structs.replace(state, seq=result.seq, alerts=alerts)
+        case _:
+            return state
+
+
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 60.0
+_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 5.0
+_BATCH = 64
+_NOT_TO_BE_LOST = (StreamOpened, Alert, Summary, StreamClosed)
+"""Sent with quality of service 1, at least once; all else with 0: the next point comes anyway."""
+
+_log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where a broker is."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def parse_mqtt_url(url: str) -> Broker:
+    """Read ``feeds.mqtt_url``.
+
+    Raises:
+        ConfigError: it names no broker.
+    """
+    try:
+        parts = urlsplit(url)
+        tls = parts.scheme == "mqtts"
+        port = parts.port or (8883 if tls else 1883)
+    except ValueError:
+        parts, tls, port = urlsplit(""), False, 0
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        # Not the URL itself: it may hold a password.
+        raise ConfigError(
+            "got a feeds.mqtt_url that names no broker, expected mqtt://USER:PASSWORD@HOST:PORT"
+        )
+    return Broker(
+        host=parts.hostname,
+        port=port,
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+    )
+
+
+class MqttPublisher:
+    """Publishes while it is entered (``async with``), whether or not the broker is there.
+
+    Args:
+        url: of the broker, see :func:`parse_mqtt_url`.
+        topic: first part of the topics.
+        bus: where results are published.
+        metrics: counts what the broker did not get.
+        mailbox_size: results that wait for the broker.
+        rng: spreads connections in time.
+
+    Raises:
+        ConfigError: URL or topic is wrong, or the package is missing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topic: str,
+        bus: Bus,
+        metrics: Metrics,
+        *,
+        mailbox_size: int,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._broker = parse_mqtt_url(url)
+        if not topic.strip("/") or set("+#") & set(topic):
+            raise ConfigError(
+                f"got feeds.mqtt_topic '{topic}', expected a topic without the wildcards + and #"
+            )
+        self._topic = topic.strip("/")
+        self._status_topic = f"{self._topic}/status"
+        self._metrics = metrics
+        self._rng = rng or random.Random()
+        try:
+            self._aiomqtt: Any = importlib.import_module("aiomqtt")
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "got feeds.mqtt_url without the package it takes; run"
+                " pip install 'emotion-monitor[mqtt]'"
+            ) from None
+        self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
+        self._dropped = 0
+        self._states: dict[str, StreamState] = {}
+        self._unsent: list[Result] = []
+        self._attempt = 0
+        self._is_done = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._metrics.subscribed("mqtt")
+        self._task = asyncio.create_task(self._run(), name="mqtt")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Publish what waits and take the states away, for 5 s at most."""
+        assert self._task is not None
+        self._unsent += self._subscription.take_waiting()
+        self._subscription.close()
+        _, late = await asyncio.wait((self._task,), timeout=_STOP_TIMEOUT_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._metrics.unsubscribed("mqtt")
+
+    async def _run(self) -> None:
+        while not self._is_done:
+            try:
+                await self._publish_all()
+            except (self._aiomqtt.MqttError, OSError) as error:
+                self._attempt += 1
+                _log.warning("mqtt_lost", error=type(error).__name__, attempt=self._attempt)
+                await asyncio.sleep(self._delay_s())
+            finally:
+                self._metrics.mqtt_connected(False)
+
+    def _delay_s(self) -> float:
+        longest_s = min(_FIRST_DELAY_S * 2.0 ** (self._attempt - 1), _LONGEST_DELAY_S)
+        return longest_s * (0.5 + self._rng.random() / 2)
+
+    async def _publish_all(self) -> None:
+        """Connect and publish what there is until the bus closes, or the broker is lost."""
+        async with self._client() as client:
+            self._attempt = 0
+            self._metrics.mqtt_connected(True)
+            _log.info("mqtt_connected")
+            publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
+            # With nothing to publish, only who listens hears that the broker is gone.
+            listening = asyncio.create_task(_listen(client), name="mqtt listener")
+            try:
+                await asyncio.wait((publishing, listening), return_when=asyncio.FIRST_COMPLETED)
+                if listening.done():
+                    listening.result()
+                await publishing
+            finally:
+                publishing.cancel()
+                listening.cancel()
+                await asyncio.gather(publishing, listening, return_exceptions=True)
+        self._is_done = True
+
+    async def _pump(self, client: Any) -> None:
+        await client.publish(self._status_topic, b"online", qos=1, retain=True)
+        for stream_id in self._states:
+            # The broker may have forgotten.
+            await self._publish_state(client, stream_id)
+        while self._unsent or await self._next():
+            # Kept until it is sent, so that a result is not lost with the connection.
+            await self._publish(client, self._unsent[0])
+            self._unsent.pop(0)
+        for stream_id in list(self._states):
+            del self._states[stream_id]
+            await self._publish_state(client, stream_id)
+        await client.publish(self._status_topic, b"offline", qos=1, retain=True)
+
+    def _client(self) -> Any:
+        broker = self._broker
+        return self._aiomqtt.Client(
+            broker.host,
+            broker.port,
+            username=broker.username,
+            password=broker.password,
+            will=self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True),
+            tls_context=ssl.create_default_context() if broker.tls else None,
+            timeout=_TIMEOUT_S,
+        )
+
+    async def _next(self) -> bool:
+        self._unsent += await self._subscription.batch(_BATCH)
+        dropped = self._subscription.dropped
+        if dropped > self._dropped:
+            self._metrics.results_dropped("mqtt", dropped - self._dropped)
+            self._dropped = dropped
+        return bool(self._unsent)
+
+    async def _publish(self, client: Any, result: Result) -> None:
+        topic = f"{self._topic}/{result.stream_id}/{result_type(result)}"
+        qos = 1 if isinstance(result, _NOT_TO_BE_LOST) else 0
+        await client.publish(topic, _encode(result), qos=qos)
+        if isinstance(result, StreamClosed):
+            self._states.pop(result.stream_id, None)
+            await self._publish_state(client, result.stream_id)
+            return
+        before = self._states.get(result.stream_id)
+        after = next_state(before, result)
+        if after is not None and after is not before:
+            self._states[result.stream_id] = after
+            await self._publish_state(client, result.stream_id)
+
+    async def _publish_state(self, client: Any, stream_id: str) -> None:
+        """Publish how a stream stands; nothing, which takes it away, where it has ended."""
+        state = self._states.get(stream_id)
+        payload = b"" if state is None else _encode(state)
+        await client.publish(f"{self._topic}/{stream_id}/state", payload, qos=1, retain=True)
+
+
+async def _listen(client: Any) -> None:
+    """Wait until the connection is lost, which raises; nothing is subscribed to."""
+    async for _ in client.messages:
+        pass

@@ -1,0 +1,308 @@
+"""Where subscribers get their results from: what is stored, then what is live, joined.
+
+A subscription is made first, then the live streams are looked at, then what is stored is read, and
+what was published meanwhile waits in the mailbox. Results that are in both are known by ``seq``::
+
+    store    ... 41 42 43 44 45 46
+    mailbox                  45 46 47 48 ...
+    told     ... 41 42 43 44 45 46 47 48 ...
+
+The store as feeds read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from stream_server.bus import Bus, Subscription
+from stream_server.feeds.query import FeedQuery, Selection
+from stream_server.store import ResultKind, Store, StoreError
+from stream_server.store.reader import StoreReader
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
+from stream_server.wire.results import Gap, Result, Segment, StreamClosed, StreamOpened
+
+_SETTLE_TIMEOUT_S = 5.0
+"""Longest wait for the store to write what was published: ten times its usual interval."""
+
+_PAGE = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class StoreHistory:
+    """A :class:`~stream_server.feeds.source.History`.
+
+    Args:
+        store: where results are written and read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def settle(self) -> None:
+        """Return when all that was published before the call can be read, or after 5 s."""
+        try:
+            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                await self._store.flush()
+        except (TimeoutError, StoreError) as error:
+            _log.warning("feed_reads_behind_the_store", error=type(error).__name__)
+
+    async def opened(self, stream_id: str) -> StreamOpened | None:
+        """Return the first result of a stream; None: the stream is not kept."""
+        kinds: list[ResultKind] = ["stream_opened"]
+        found = await self._store.results(stream_id, kinds=kinds, limit=1)
+        results = found.results if found is not None else ()
+        return next((one for one in results if isinstance(one, StreamOpened)), None)
+
+    async def results(
+        self, stream_id: str, *, from_sample: int, after_seq: int
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Yield the results of a stream in order of ``seq``, a page at a time."""
+        async for page in stored_results(
+            self._store, stream_id, from_sample=from_sample, after_seq=after_seq
+        ):
+            yield page
+
+
+async def stored_results(
+    store: StoreReader, stream_id: str, *, from_sample: int = 0, after_seq: int = -1
+) -> AsyncIterator[Sequence[Result]]:
+    """Yield the results of a stream in order of ``seq``, a page at a time; none if it is unknown.
+
+    Args:
+        store: where they are read.
+        stream_id: which stream.
+        from_sample: leave out what ends before it.
+        after_seq: leave out what is not later.
+    """
+    while True:
+        found = await store.results(
+            stream_id, from_sample=from_sample, after_seq=after_seq, limit=_PAGE
+        )
+        if found is None:
+            return
+        if found.results:
+            yield found.results
+            after_seq = found.results[-1].seq
+        if found.is_complete:
+            return
+
+
+_BATCH = 64
+
+
+class History(Protocol):
+    """What a feed needs of the store."""
+
+    async def settle(self) -> None:
+        """Return when all that was published before the call can be read.
+
+        Where the store does not keep up, after a short while all the same.
+        """
+
+    async def opened(self, stream_id: str) -> StreamOpened | None:
+        """Return the first result of a stream; None: the stream is not kept."""
+
+    def results(
+        self, stream_id: str, *, from_sample: int, after_seq: int
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Yield the results of a stream in order of ``seq``, a page at a time.
+
+        Args:
+            stream_id: which stream.
+            from_sample: leave out what ends before it; ``stream_opened`` and what is about the
+                stream as a whole is never left out.
+            after_seq: leave out what is not later.
+        """
+
+
+class FeedSource:
+    """Makes subscriptions.
+
+    Args:
+        bus: where results are published.
+        live: how the live streams stand.
+        history: what is stored; None: nothing is.
+        mailbox_size: results that wait for one subscriber.
+    """
+
+    def __init__(
+        self, bus: Bus, live: LiveStreams, history: History | None, *, mailbox_size: int
+    ) -> None:
+        self._bus = bus
+        self._live = live
+        self._history = history
+        self._mailbox_size = mailbox_size
+
+    async def open(self, query: FeedQuery, *, name: str) -> Feed:
+        """Subscribe.
+
+        Args:
+            query: what is asked for.
+            name: kind of subscriber, for metrics and logs.
+
+        Raises:
+            ProtocolError: UNKNOWN_STREAM, or BAD_QUERY where nothing is stored.
+        """
+        if query.from_sample is not None and self._history is None:
+            raise ProtocolError(
+                ErrorCode.BAD_QUERY, "got from_s, expected none: this server keeps no results"
+            )
+        selection = Selection(query)
+        subscription = self._bus.subscribe(
+            name=name, capacity=self._mailbox_size, wants=selection.wants
+        )
+        try:
+            streams = self._live.snapshot()
+            last_seqs = {stream.opened.stream_id: stream.last_seq for stream in streams}
+            snapshot = Snapshot(results=tuple(selection.begin(streams)))
+            if query.stream_id is not None and query.stream_id not in last_seqs:
+                await self._check_stored(query)
+        except BaseException:
+            subscription.close()
+            raise
+        return Feed(query, selection, subscription, snapshot, last_seqs, self._history)
+
+    async def _check_stored(self, query: FeedQuery) -> None:
+        assert query.stream_id is not None
+        known = self._history and await self._history.opened(query.stream_id)
+        if known and query.catches_up_on:
+            return
+        got = "a stream that has ended, without from_s" if known else "a stream that is not known"
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_STREAM, f"got {got}, expected a live stream, or one that was kept"
+        )
+
+
+class Feed:
+    """One subscription; made by :class:`FeedSource`. Closed by whoever opened it."""
+
+    def __init__(
+        self,
+        query: FeedQuery,
+        selection: Selection,
+        subscription: Subscription,
+        snapshot: Snapshot,
+        last_seqs: Mapping[str, int],
+        history: History | None,
+    ) -> None:
+        self._query = query
+        self._selection = selection
+        self._subscription = subscription
+        self._snapshot = snapshot
+        self._last_seqs = last_seqs
+        self._history = history
+        self._told: dict[str, _Told] = {}
+        self._dropped = 0
+        self._stream_ended = query.stream_id is not None and query.stream_id not in last_seqs
+
+    @property
+    def dropped(self) -> int:
+        """Results lost so far because they were not read in time."""
+        return self._subscription.dropped
+
+    @property
+    def stream_ended(self) -> bool:
+        """Whether the one stream asked for has ended: nothing comes beyond what is stored."""
+        return self._stream_ended
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._subscription.close()
+
+    async def messages(self) -> AsyncGenerator[list[FeedMessage]]:
+        """Yield messages as they come, several at a time; ends with the stream asked for."""
+        async for page in self.stored():
+            yield page
+        async for messages in self.live():
+            yield messages
+
+    async def stored(self) -> AsyncGenerator[list[FeedMessage]]:
+        """Yield what there is when a subscription begins: the snapshot, then what is stored."""
+        yield [self._snapshot]
+        for stream_id in sorted(self._query.catches_up_on):
+            async for page in self._stored(stream_id):
+                if page:
+                    yield page
+
+    async def live(self) -> AsyncGenerator[list[FeedMessage]]:
+        """Yield what comes after :meth:`stored`, as it comes."""
+        while not self._stream_ended and (batch := await self._subscription.batch(_BATCH)):
+            if messages := self._live(batch):
+                yield messages
+
+    def take_waiting(self) -> list[FeedMessage]:
+        """Return what has come meanwhile, for who sends several batches of :meth:`live` as one."""
+        return self._live(self._subscription.take_waiting())
+
+    async def _stored(self, stream_id: str) -> AsyncIterator[list[FeedMessage]]:
+        after_seq = self._query.after.get(stream_id, -1)
+        last_seq = self._last_seqs.get(stream_id)
+        if self._history is None:
+            missed = 0 if last_seq is None else last_seq - after_seq
+            if missed > 0:
+                yield [Dropped(results=missed)]
+            return
+        await self._history.settle()
+        if after_seq >= 0:
+            # Who comes back has had it; the selection has to know the stream all the same.
+            opened = await self._history.opened(stream_id)
+            if opened is not None:
+                self._selection.of(opened)
+        told = self._told.setdefault(stream_id, _Told(last_seq))
+        pages = self._history.results(
+            stream_id, from_sample=self._query.from_sample or 0, after_seq=after_seq
+        )
+        async for page in pages:
+            told.add(page)
+            yield [one for result in page if (one := self._selection.of(result)) is not None]
+
+    def _live(self, batch: Sequence[Result]) -> list[FeedMessage]:
+        messages: list[FeedMessage] = []
+        if self._query.stream_id is not None and not self._stream_ended:
+            self._stream_ended = any(isinstance(result, StreamClosed) for result in batch)
+        dropped = self._subscription.dropped
+        if dropped > self._dropped:
+            messages.append(Dropped(results=dropped - self._dropped))
+            self._dropped = dropped
+        for result in batch:
+            told = self._told.get(result.stream_id)
+            if told is not None and told.includes(result):
+                continue
+            one = self._selection.of(result)
+            if one is not None:
+                messages.append(one)
+        return messages
+
+
+class _Told:
+    """What a subscriber was told of a stream from the store.
+
+    Args:
+        last_seq: of the last result published when the subscription was made; None: the stream
+            had ended. Only later ones can come again.
+    """
+
+    def __init__(self, last_seq: int | None) -> None:
+        self._last_seq = last_seq
+        self._seqs: set[int] = set()
+        self._highest_seq = -1
+
+    def add(self, results: Sequence[Result]) -> None:
+        if self._last_seq is not None:
+            self._seqs.update(one.seq for one in results if one.seq > self._last_seq)
+        if results:
+            self._highest_seq = max(self._highest_seq, results[-1].seq)
+
+    def includes(self, result: Result) -> bool:
+        """Whether it was told, or is an interim version of what was."""
+        if result.seq in self._seqs:
+            return True
+        interim = isinstance(result, Segment | Gap) and not result.final
+        return interim and result.seq < self._highest_seq

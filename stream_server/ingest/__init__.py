@@ -1,1 +1,0 @@
-"""Where audio comes in: WebSocket connections, who may open one, and what they may do."""

@@ -1,1 +1,0 @@
-"""The ways in: one path for each kind of client, with its own way to prove who it is."""

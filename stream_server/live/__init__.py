@@ -1,1 +1,0 @@
-"""Streams while they run: the asyncio shell around :mod:`stream_server.session`."""

@@ -1,0 +1,1 @@
+"""Telephone and voice platforms that stream calls to the server: one folder a platform."""

@@ -1,0 +1,158 @@
+"""Asterisk's WebSocket channel driver, chan_websocket: the side an application has.
+
+Asterisk connects, says ``MEDIA_START`` in text, as words or as JSON, and then sends the audio of
+one channel in binary messages. Sources: the page WebSocket of Asterisk's channel drivers and
+``channels/chan_websocket.c``.
+
+Nothing is sent back: what Asterisk is sent it plays to the channel, and text it takes for commands.
+To close the WebSocket, as for an error, is to hang up the channel behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+
+from stream_server.platforms.media_stream import DTMF_MARK, fitting_metadata, fitting_text
+from stream_server.wire.audio_format import Encoding
+from stream_server.wire.dialect import AudioData, Inbound
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.messages import ChannelSpec, Mark, ServerMessage, Start
+from stream_server.wire.start import StreamSpec, check_start
+
+SUBPROTOCOL = "media"
+
+FORMATS: dict[str, tuple[Encoding, int]] = {
+    "ulaw": ("mulaw", 8_000),
+    "alaw": ("alaw", 8_000),
+    "slin": ("pcm_s16le", 8_000),
+    "slin12": ("pcm_s16le", 12_000),
+    "slin16": ("pcm_s16le", 16_000),
+    "slin24": ("pcm_s16le", 24_000),
+    "slin32": ("pcm_s16le", 32_000),
+    "slin44": ("pcm_s16le", 44_100),
+    "slin48": ("pcm_s16le", 48_000),
+}
+"""Asterisk's names of formats that can be analysed. It sends ``slin`` in its machine's byte order,
+which is little-endian on all that it is usually run on."""
+
+QUERY_KEYS = ("role", "name")
+"""What the URL's query may say: the channel's role, and the stream's name."""
+
+PLATFORM = "asterisk-websocket"
+"""What the stream's metadata calls it."""
+
+_START = "MEDIA_START"
+_KEY_PRESSED = "DTMF_END"
+_METADATA = ("connection_id", "channel", "channel_id")
+_MAX_WORDS = 32
+"""Fields of an event that are looked at; MEDIA_START has six."""
+
+
+class ChanWebSocketDialect:
+    """One connection: one channel.
+
+    A key that is pressed becomes a mark. The other events are dropped, those of audio that Asterisk
+    is to play and unknown ones.
+
+    Args:
+        role: of the channel, where the query names none.
+        query: of the URL, percent signs decoded.
+
+    Attributes:
+        start: what the stream is, once ``MEDIA_START`` came.
+
+    Raises:
+        ProtocolError: the query says something else.
+    """
+
+    can_resume = False
+    client_closes = False
+    begins_with = "MEDIA_START"
+
+    def __init__(self, role: str, query: Mapping[str, str] | None = None) -> None:
+        query = query or {}
+        for key in query:
+            if key not in QUERY_KEYS:
+                raise ProtocolError(
+                    ErrorCode.BAD_START,
+                    f"got {shown(key)} in the query, expected {' and '.join(QUERY_KEYS)}",
+                )
+        self._role = query.get("role", role)
+        self._name = query.get("name", "")
+        self.start: StreamSpec | None = None
+
+    def receive(self, message: str | bytes) -> list[Inbound]:
+        """Take one WebSocket message.
+
+        Raises:
+            ProtocolError: audio comes before ``MEDIA_START``, or that has a format that cannot be
+                analysed.
+        """
+        if isinstance(message, bytes):
+            if self.start is None:
+                raise ProtocolError(
+                    ErrorCode.NOT_STARTED,
+                    f"got {len(message)} bytes of audio, expected {_START} first",
+                )
+            return [AudioData(message)]
+        event, fields = _parse(message)
+        if event == _KEY_PRESSED and self.start is not None:
+            return [Mark(name=DTMF_MARK)]
+        if event != _START:
+            return []
+        if self.start is not None:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE, f"got a second {_START}, expected one"
+            )
+        self.start = self._spec(fields)
+        return [self.start]
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        """Return nothing: see the module."""
+        return []
+
+    def _spec(self, fields: Mapping[str, Any]) -> StreamSpec:
+        name = fields.get("format")
+        known = FORMATS.get(name) if isinstance(name, str) else None
+        if known is None:
+            got = shown(name) if isinstance(name, str) else "no"
+            raise ProtocolError(
+                ErrorCode.BAD_FORMAT,
+                f"got {got} format, expected one of {', '.join(FORMATS)}; give the channel a codec"
+                " of these, e.g. c(ulaw)",
+            )
+        encoding, rate_hz = known
+        variables = fields.get("channel_variables")
+        said = {"platform": PLATFORM, **{key: fields.get(key) for key in _METADATA}}
+        if isinstance(variables, Mapping):
+            said |= {key: value for key, value in variables.items() if key not in said}
+        metadata = fitting_metadata(said)
+        start = Start(
+            encoding=encoding,
+            sample_rate=rate_hz,
+            channels=(ChannelSpec(role=self._role),),
+            name=fitting_text(self._name)
+            or metadata.get("channel_id")
+            or metadata.get("connection_id", ""),
+            metadata=metadata,
+            wants=(),
+        )
+        return check_start(start)
+
+
+def _parse(text: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the event and its fields; "" for a text that is none."""
+    if text.lstrip()[:1] == "{":
+        try:
+            decoded = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return "", {}
+        fields = cast(Mapping[str, Any], decoded)
+        event = fields.get("event")
+        return (event, fields) if isinstance(event, str) else ("", {})
+    event, *words = text.split()[: 1 + _MAX_WORDS] or [""]
+    pairs = (word.partition(":") for word in words)
+    return event, {key: value for key, separator, value in pairs if separator}

@@ -1,0 +1,301 @@
+"""Ids and numbers of a session's messages, both ways.
+
+Durations of ISO 8601, e.g. ``PT1.2S``, in whole nanoseconds: AudioHook's positions.
+
+AudioHook's text messages: the envelope, and the parameters that are made use of.
+
+Of what is not listed here nothing is kept. That includes ``ani``, ``aniName`` and ``dnis``, the
+numbers and the name of people, and the digits of ``dtmf``.
+
+Source: developer.genesys.cloud/devapps/audiohook, and the types of
+github.com/purecloudlabs/audiohook-reference-implementation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+
+NS_PER_S = 10**9
+MAX_DURATION_NS = 7 * 24 * 3600 * NS_PER_S
+"""Longest duration that is taken: a week, the longest stream settings allow."""
+
+_NUMBER = r"((?:[0-9]{1,15}(?:[.,][0-9]{0,18})?|[.,][0-9]{1,18}))"
+_DURATION = re.compile(
+    rf"P(?:{_NUMBER}D)?(?:T(?=[0-9.,])(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?"
+)
+_UNITS_NS = (24 * 3600 * NS_PER_S, 3600 * NS_PER_S, 60 * NS_PER_S, NS_PER_S)
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration in nanoseconds, rounded to the nearest.
+
+    Days, hours, minutes and seconds are known; the last of them may have a fraction (ISO 8601,
+    section 5.5.2). The platform itself uses seconds only.
+
+    Raises:
+        ValueError: the text is no such duration, or it is longer than :data:`MAX_DURATION_NS`.
+    """
+    match = _DURATION.fullmatch(text)
+    parts = match.groups() if match is not None else ()
+    given = [(part, unit) for part, unit in zip(parts, _UNITS_NS, strict=False) if part]
+    if not given or any(not part.isdigit() for part, _ in given[:-1]):
+        raise ValueError(f"got a duration of {len(text)} characters, expected e.g. 'PT1.2S'")
+    duration_ns = sum(_to_ns(part, unit) for part, unit in given)
+    if duration_ns > MAX_DURATION_NS:
+        raise ValueError(f"got a duration of more than {MAX_DURATION_NS // NS_PER_S} s")
+    return duration_ns
+
+
+def format_duration(duration_ns: int) -> str:
+    """Return a duration of nanoseconds, 0 or more, in seconds and without needless digits."""
+    whole, fraction = divmod(duration_ns, NS_PER_S)
+    digits = f"{fraction:09}".rstrip("0")
+    return f"PT{whole}.{digits}S" if digits else f"PT{whole}S"
+
+
+def ticks_of(duration_ns: int, rate_hz: int) -> int:
+    """Return how many samples a channel a duration is, to the nearest."""
+    return (2 * duration_ns * rate_hz + NS_PER_S) // (2 * NS_PER_S)
+
+
+def to_duration(ticks: int, rate_hz: int) -> int:
+    """Return the duration of samples of a channel, in nanoseconds, to the nearest."""
+    return (2 * ticks * NS_PER_S + rate_hz) // (2 * rate_hz)
+
+
+def _to_ns(number: str, unit_ns: int) -> int:
+    whole, _, fraction = number.replace(",", ".").partition(".")
+    scale: int = 10 ** len(fraction)
+    digits = int(f"{whole}{fraction}")
+    return (2 * digits * unit_ns + scale) // (2 * scale)
+
+
+VERSION = "2"
+MAX_TEXT_LENGTH = 65_535
+"""Characters of a text message, both ways."""
+NULL_UUID = "00000000-0000-0000-0000-000000000000"
+"""Conversation and participant of a connection probe."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What every message of the client has.
+
+    Attributes:
+        version: of the protocol.
+        id: of the session.
+        type: which message.
+        seq: its number, from 1.
+        serverseq: number of the last message the client has.
+        position: where in the media the client is, a duration.
+        parameters: of the message's type, not read yet.
+    """
+
+    version: str
+    id: str
+    type: str
+    seq: int
+    serverseq: int
+    position: str
+    parameters: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class MediaOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """A form in which the client can send the audio.
+
+    Attributes:
+        type: ``audio``.
+        format: ``PCMU``, or ``L16``.
+        channels: ``external`` is who called or is called, ``internal`` who works there.
+        rate: Hz; 8000 as yet.
+    """
+
+    type: str
+    format: str
+    channels: tuple[str, ...]
+    rate: int
+
+
+class Participant(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose leg of the call is sent."""
+
+    id: str
+
+
+class ContinuedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that this one goes on with."""
+
+    id: str
+
+
+class OpenParameters(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Parameters of ``open``."""
+
+    organization_id: str
+    conversation_id: str
+    participant: Participant
+    media: tuple[MediaOffer, ...]
+    language: str | None = None
+    supported_languages: bool | None = None
+    continued_sessions: tuple[ContinuedSession, ...] | None = None
+    custom_config: dict[str, Any] | None = None
+
+
+class GapParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of ``discarded`` and ``resumed``: audio that is not sent.
+
+    Attributes:
+        start: position of its first sample, a duration.
+        discarded: its length.
+    """
+
+    start: str
+    discarded: str
+
+
+_message_decoder = msgspec.json.Decoder(ClientMessage)
+_P = TypeVar("_P", bound=msgspec.Struct)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether ``text`` is a UUID, of whatever version (RFC 9562, section 4)."""
+    return _UUID.fullmatch(text) is not None
+
+
+def read_message(text: str, code: ErrorCode) -> ClientMessage:
+    """Return the message that ``text`` is.
+
+    Args:
+        text: of the client.
+        code: of the error.
+
+    Raises:
+        ProtocolError: it is none, or too long.
+    """
+    if len(text) > MAX_TEXT_LENGTH:
+        raise ProtocolError(
+            code, f"got a message of {len(text)} characters, expected at most {MAX_TEXT_LENGTH}"
+        )
+    try:
+        return _message_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise ProtocolError(
+            code,
+            "got a text that is no message of an AudioHook client, expected a JSON object with"
+            " version, id, type, seq, serverseq, position and parameters",
+        ) from None
+
+
+def read_parameters(message: ClientMessage, kind: type[_P], code: ErrorCode) -> _P:
+    """Return a message's parameters; errors as for :func:`read_message`."""
+    try:
+        return msgspec.json.decode(message.parameters, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        expected = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+        raise ProtocolError(
+            code,
+            f"got wrong parameters of '{message.type}', expected those of the specification:"
+            f" {expected}",
+        ) from None
+
+
+def read_duration(what: str, text: str, code: ErrorCode) -> int:
+    """Return a duration in nanoseconds; errors as for :func:`read_message`.
+
+    Args:
+        what: which one, for the message.
+        text: of the client.
+        code: of the error.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ProtocolError(code, f"{error}, for {what}") from None
+
+
+_MAX_SEQ = 2**53 - 1
+"""Largest number that every JSON reader takes for what it is."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class Envelopes:
+    """Checks what comes, and numbers what goes.
+
+    Args:
+        session_id: of the handshake's headers; "": the first message says it.
+    """
+
+    def __init__(self, session_id: str = "") -> None:
+        self._id = session_id
+        self._seq = 0
+        self._client_seq = 0
+
+    def read(self, text: str, code: ErrorCode) -> ClientMessage:
+        """Return a message of the client.
+
+        Args:
+            text: of the client.
+            code: of the error.
+
+        Raises:
+            ProtocolError: it is none, of another version or session, or its numbers are wrong.
+        """
+        message = read_message(text, code)
+        if message.version != VERSION:
+            raise ProtocolError(
+                ErrorCode.UNSUPPORTED_VERSION,
+                f"got version {shown(message.version)}, expected '{VERSION}'",
+            )
+        if message.seq != self._client_seq + 1:
+            raise ProtocolError(
+                code, f"got seq {shown(message.seq)}, expected {self._client_seq + 1}"
+            )
+        self._client_seq = message.seq
+        if not 0 <= message.serverseq <= self._seq:
+            raise ProtocolError(
+                code, f"got serverseq {shown(message.serverseq)}, expected at most {self._seq}"
+            )
+        self._check_id(message.id, code)
+        read_duration("position", message.position, code)
+        return message
+
+    def read_late(self, text: str) -> ClientMessage | None:
+        """Return a message after an error, where numbers need not be right any more; None: none."""
+        try:
+            message = read_message(text, ErrorCode.BAD_START)
+        except ProtocolError:
+            return None
+        self._client_seq = min(max(self._client_seq, message.seq), _MAX_SEQ)
+        return message
+
+    def write(self, kind: str, parameters: Mapping[str, object]) -> str:
+        """Return the next message of the server."""
+        self._seq += 1
+        return _encoder.encode(
+            {
+                "version": VERSION,
+                "type": kind,
+                "seq": self._seq,
+                "clientseq": self._client_seq,
+                "id": self._id or NULL_UUID,
+                "parameters": parameters,
+            }
+        ).decode()
+
+    def _check_id(self, session_id: str, code: ErrorCode) -> None:
+        if not is_uuid(session_id):
+            raise ProtocolError(code, f"got the id {shown(session_id)}, expected a UUID")
+        if not self._id:
+            self._id = session_id
+        if session_id != self._id:
+            raise ProtocolError(
+                code, "got the id of another session, expected that of Audiohook-Session-Id"
+            )

@@ -1,0 +1,96 @@
+"""The way in of Genesys AudioHook: ``/audiohook``."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+
+import structlog
+
+from stream_server.access import Access
+from stream_server.config import TelephonyConfig
+from stream_server.platforms.audiohook.dialect import AudioHookDialect
+from stream_server.platforms.audiohook.messages import is_uuid
+from stream_server.platforms.audiohook.signature import SignatureVerifier, authority_of
+from stream_server.platforms.route import Admission, Handshake, Refusal, plain_refusal
+from stream_server.streams.gateway import SparseLog
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+_log = structlog.get_logger(__name__)
+
+
+class AudioHookEntrance:
+    """See :class:`~stream_server.platforms.route.Entrance`.
+
+    Who may not connect is let into the WebSocket all the same and hears of it when it opens the
+    session: the platform shows its operators that answer, and not one to the handshake.
+
+    Args:
+        config: keys, roles and public URL.
+        access: who may connect where there are no keys.
+        now: seconds since 1970.
+    """
+
+    subprotocols: tuple[str, ...] = ()
+
+    def __init__(
+        self, config: TelephonyConfig, access: Access, now: Callable[[], float] = time.time
+    ) -> None:
+        self._roles = config.roles
+        self._access = access
+        self._now = now
+        self._refusals = SparseLog()
+        hook = config.audiohook
+        self._event_interval_ms = hook.event_interval_ms if hook.events else None
+        self._verifier: SignatureVerifier | None = None
+        if hook.keys:
+            self._verifier = SignatureVerifier(
+                {key: base64.b64decode(secret) for key, secret in hook.keys.items()},
+                max_age_s=hook.max_age_s,
+                authority=authority_of(config.public_url) if config.public_url else "",
+            )
+
+    def admit(self, handshake: Handshake) -> Admission:
+        """Let a client in, as far as it may."""
+        headers = handshake.headers
+        name: str | None = None
+        try:
+            name = self._authorize(handshake)
+        except ProtocolError as error:
+            left_out = self._refusals.take(str(error))
+            if left_out is not None:
+                _log.warning("audiohook_unauthorized", reason=str(error), left_out=left_out)
+        session_id = headers.get("audiohook-session-id", "")
+        dialect = AudioHookDialect(
+            self._roles,
+            session_id=session_id if is_uuid(session_id) else "",
+            organization_id=headers.get("audiohook-organization-id", ""),
+            ids={
+                "session_id": session_id,
+                "correlation_id": headers.get("audiohook-correlation-id", ""),
+            },
+            is_authorized=name is not None,
+            event_interval_ms=self._event_interval_ms,
+        )
+        return Admission(dialect, lambda _: _known(name), is_known=name is not None)
+
+    def refuse(self, error: ProtocolError) -> Refusal:
+        """Return the error message as JSON: there is no session to end yet."""
+        return plain_refusal(error)
+
+    def _authorize(self, handshake: Handshake) -> str:
+        """Return the name of who connects, "" for nobody in particular; raises ProtocolError."""
+        headers = handshake.headers
+        if self._verifier is not None:
+            self._verifier.check(headers, handshake.target, self._now())
+            return ""
+        # The platform sends an API key in any case.
+        token = handshake.header_token or handshake.path_token or headers.get("x-api-key")
+        return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
+
+
+def _known(name: str | None) -> str:
+    if name is None:
+        raise ProtocolError(ErrorCode.UNAUTHORIZED, "not authorized")
+    return name

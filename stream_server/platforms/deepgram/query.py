@@ -1,0 +1,248 @@
+"""What a client asks for in the query of ``/v1/listen``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stream_server.wire.audio_format import MAX_CHANNELS
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.messages import ChannelSpec, Start
+from stream_server.wire.start import StreamSpec, check_start
+
+_ENCODINGS = {
+    "linear16": "pcm_s16le",
+    "linear32": "pcm_f32le",
+    "mulaw": "mulaw",
+    "alaw": "alaw",
+}
+"""Deepgram's names for what is understood here."""
+
+PARAMETERS = (
+    "callback",
+    "channels",
+    "encoding",
+    "gaps",
+    "interim_results",
+    "live",
+    "multichannel",
+    "name",
+    "sample_rate",
+    "token",
+    "transcript",
+    "utterance_end_ms",
+    "vad_events",
+)
+"""Parameters with one value; all but those, ``tag``, ``extra``, ``role`` and ``roles`` ask for a
+transcript of some kind and are ignored, known or not."""
+
+_DEFAULT_ROLE = ChannelSpec().role
+_MAX_UTTERANCE_END_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class ListenQuery:
+    """A query that holds together.
+
+    Attributes:
+        encoding: as the native protocol calls it; None: a WAV header begins the audio and says
+            what it is.
+        sample_rate_hz: of the audio; None with ``encoding``.
+        num_channels: None: not said, or the WAV header says it.
+        interim_results: tell of a stretch while it goes on, too.
+        vad_events: tell where speech begins.
+        utterance_end_ms: silence after which the end of an utterance is told; 0: it is not.
+        gaps: tell of final gaps, too: ours, not Deepgram's.
+        transcript: put the label into the transcript: ours, for clients that show nothing else.
+        live: False: a recording, sent as fast as it is taken: ours.
+        roles: one a channel; empty: not said.
+        name: of the stream.
+        metadata: from ``tag`` and ``extra``.
+        token: access token; "": a header carries it or none is needed.
+    """
+
+    encoding: str | None
+    sample_rate_hz: int | None
+    num_channels: int | None
+    interim_results: bool
+    vad_events: bool
+    utterance_end_ms: int
+    gaps: bool
+    transcript: bool
+    live: bool
+    roles: tuple[str, ...]
+    name: str
+    metadata: dict[str, str]
+    token: str = field(repr=False)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> ListenQuery:
+        """Return what a query asks for.
+
+        Args:
+            pairs: names and values, percent signs decoded; a name may come several times.
+
+        Raises:
+            ProtocolError: BAD_FORMAT or BAD_START.
+        """
+        pairs = tuple(pairs)
+        values = _values(pairs)
+        if "callback" in values:
+            raise _bad("callback", "none: results come on this WebSocket, and nowhere else")
+        encoding, sample_rate_hz = _encoding(values)
+        query = cls(
+            encoding=encoding,
+            sample_rate_hz=sample_rate_hz,
+            num_channels=_num_channels(values) if encoding is not None else None,
+            interim_results=_flag(values, "interim_results"),
+            vad_events=_flag(values, "vad_events"),
+            utterance_end_ms=_utterance_end_ms(values),
+            gaps=_flag(values, "gaps"),
+            transcript=_transcript(values),
+            live=_flag(values, "live", default=True),
+            roles=_roles(pairs),
+            name=values.get("name", ""),
+            metadata=_metadata(pairs),
+            token=values.get("token", ""),
+        )
+        _flag(values, "multichannel")
+        return query
+
+    def spec(
+        self,
+        default_roles: tuple[str, str],
+        *,
+        wav: tuple[str, int, int] | None = None,
+        more_metadata: dict[str, str] | None = None,
+    ) -> StreamSpec:
+        """Return the stream this asks for.
+
+        Channels are always analysed apart: the emotion of a mixture of two people is nobody's.
+
+        Args:
+            default_roles: of a call's two sides, where the query names none.
+            wav: encoding, sample rate and channels of the WAV header; None without one.
+            more_metadata: kept with the stream beside the client's own.
+
+        Raises:
+            ProtocolError: BAD_FORMAT or BAD_START.
+        """
+        if wav is None:
+            assert self.encoding is not None, "without an encoding there is a header"
+            assert self.sample_rate_hz is not None, "an encoding has a sample rate"
+            num_channels = self.num_channels or max(1, len(self.roles))
+            wav = (self.encoding, self.sample_rate_hz, num_channels)
+        encoding, sample_rate_hz, num_channels = wav
+        if num_channels > MAX_CHANNELS:
+            raise ProtocolError(
+                ErrorCode.BAD_FORMAT, f"got {num_channels} channels, expected 1 to {MAX_CHANNELS}"
+            )
+        roles = self.roles or (
+            default_roles if num_channels == 2 else (_DEFAULT_ROLE,) * num_channels
+        )
+        if len(roles) != num_channels:
+            raise _bad(f"{len(roles)} roles for {num_channels} channels", "one a channel")
+        return check_start(
+            Start(
+                encoding=encoding,
+                sample_rate=sample_rate_hz,
+                channels=tuple(ChannelSpec(role=role) for role in roles),
+                name=self.name,
+                metadata={**self.metadata, **(more_metadata or {})},
+                wants=("points", "segments"),
+                live=self.live,
+                token=self.token,
+            )
+        )
+
+
+def _bad(got: str, expected: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.BAD_START, f"got {got} in the query, expected {expected}")
+
+
+def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in PARAMETERS:
+            continue
+        if name in values:
+            raise _bad(f"'{name}' more than once", "it once")
+        values[name] = value
+    return values
+
+
+def _encoding(values: dict[str, str]) -> tuple[str | None, int | None]:
+    asked = values.get("encoding")
+    if asked is None:
+        # Deepgram's rule: whoever sends a container names neither.
+        return None, None
+    encoding = _ENCODINGS.get(asked)
+    if encoding is None:
+        raise ProtocolError(
+            ErrorCode.BAD_FORMAT,
+            f"got encoding {shown(asked)}, expected {', '.join(_ENCODINGS)}, or no encoding and"
+            " audio that begins with a WAV header",
+        )
+    if "sample_rate" not in values:
+        raise ProtocolError(
+            ErrorCode.BAD_FORMAT, f"got encoding '{asked}' without sample_rate, expected both"
+        )
+    return encoding, _number(values, "sample_rate")
+
+
+def _num_channels(values: dict[str, str]) -> int | None:
+    if "channels" not in values:
+        return None
+    num_channels = _number(values, "channels")
+    if not 1 <= num_channels <= MAX_CHANNELS:
+        raise ProtocolError(
+            ErrorCode.BAD_FORMAT, f"got {num_channels} channels, expected 1 to {MAX_CHANNELS}"
+        )
+    return num_channels
+
+
+def _utterance_end_ms(values: dict[str, str]) -> int:
+    if values.get("utterance_end_ms", "false").lower() == "false":
+        return 0
+    length_ms = _number(values, "utterance_end_ms")
+    if length_ms > _MAX_UTTERANCE_END_MS:
+        raise _bad(f"utterance_end_ms={length_ms}", f"0 to {_MAX_UTTERANCE_END_MS} ms")
+    return length_ms
+
+
+def _transcript(values: dict[str, str]) -> bool:
+    asked = values.get("transcript", "none")
+    if asked not in ("none", "label"):
+        raise _bad(f"transcript={shown(asked)}", "label or none")
+    return asked == "label"
+
+
+def _number(values: dict[str, str], name: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", values[name]):
+        raise _bad(f"{name}={shown(values[name])}", "a whole number")
+    return int(values[name])
+
+
+def _flag(values: dict[str, str], name: str, *, default: bool = False) -> bool:
+    # Python clients write 'True'.
+    text = values.get(name, str(default)).lower()
+    if text not in ("true", "false"):
+        raise _bad(f"{name}={shown(values[name])}", "true or false")
+    return text == "true"
+
+
+def _roles(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    listed = [value for name, value in pairs if name in ("role", "roles")]
+    return tuple(",".join(listed).split(",")) if listed else ()
+
+
+def _metadata(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    for name, value in pairs:
+        if name == "extra":
+            key, _, text = value.partition(":")
+            metadata[key] = text
+    if tags := [value for name, value in pairs if name == "tag"]:
+        metadata["tag"] = ",".join(tags)
+    return metadata

@@ -1,0 +1,1 @@
+"""Exotel's Stream and Voicebot applets."""

@@ -1,0 +1,395 @@
+"""The server's side of the JSON media streams of telephone platforms; it only listens.
+
+What a platform sends is taken as kindly as it can be: numbers may be strings, fields that are not
+needed may be missing, events nobody knows are ignored. A message that makes no sense is an error
+and changes nothing; a hundred of them end the stream. The platform is told of none of it: it takes
+audio back, or nothing.
+
+From what a telephone platform says of a call to a :class:`StreamSpec`.
+
+A call is not refused for a parameter that is too long or too many: what does not fit is cut, as
+nobody could correct it while the call runs. Roles are another matter: who is analysed is never
+guessed.
+
+What the JSON media streams of telephone platforms have in common, and where they differ.
+
+All of them are descended from Twilio's: text messages with an ``event``; ``start`` describes the
+call, ``media`` carries audio in Base64, ``stop`` ends it. They differ in the names of fields, in
+what numbers are written as, in encodings and in what they promise of order.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stream_server.tracks import TrackAligner, TrackStats
+from stream_server.wire.audio_format import AudioFormat, ByteOrder, Encoding, Linear16
+from stream_server.wire.dialect import (
+    BadMessages,
+    Inbound,
+    bad_message,
+    json_number,
+    json_object,
+    kind_of,
+    parse_json_object,
+    unexpected_message,
+)
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.messages import ChannelSpec, Mark, ServerMessage, Start, Stop
+from stream_server.wire.start import MAX_METADATA_ENTRIES, MAX_TEXT_LENGTH, StreamSpec, check_start
+
+DTMF_MARK = "dtmf"
+"""Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
+
+ROLES_PARAMETER = "roles"
+"""Custom parameter that says who speaks on the inbound and on the outbound track, e.g.
+``agent customer`` where the stream is of the agent's leg."""
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_BETWEEN_ROLES = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def roles_of(parameters: Mapping[str, object], default: Sequence[str]) -> tuple[str, str]:
+    """Return the roles of the inbound and the outbound track.
+
+    Args:
+        parameters: custom parameters of the call; see :data:`ROLES_PARAMETER`.
+        default: roles of the settings.
+    """
+    said = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
+    named = [role for role in _BETWEEN_ROLES.split(said) if role]
+    inbound, outbound = [*named, *(role for role in default if role not in named)][:2]
+    return inbound, outbound
+
+
+def call_spec(
+    audio_format: AudioFormat,
+    roles: Iterable[str],
+    *,
+    name: str,
+    details: Mapping[str, object],
+) -> StreamSpec:
+    """Return the stream of a call, which is sent no results.
+
+    Args:
+        audio_format: of the audio as the dialect hands it on.
+        roles: one a channel.
+        name: of the stream; the platform's id of the call.
+        details: kept with the stream, the most important first; what is no text, number or truth
+            value is left out.
+
+    Raises:
+        ProtocolError: ``BAD_START``: a role is none.
+    """
+    return check_start(
+        Start(
+            encoding=audio_format.encoding,
+            sample_rate=audio_format.sample_rate_hz,
+            channels=tuple(ChannelSpec(role=role) for role in roles),
+            name=fitting_text(name),
+            metadata=fitting_metadata(details),
+            wants=(),
+        )
+    )
+
+
+def fitting_text(text: str) -> str:
+    """Return ``text`` without control characters and not too long."""
+    return _UNFIT.sub(" ", text[:MAX_TEXT_LENGTH])
+
+
+def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
+    """Return the texts, numbers and truth values of ``details``, as many as a stream may have."""
+    metadata: dict[str, str] = {}
+    for key, value in details.items():
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
+            text = str(value)
+        else:
+            continue
+        if key and text:
+            metadata[fitting_text(key)] = fitting_text(text)
+        if len(metadata) == MAX_METADATA_ENTRIES:
+            break
+    return metadata
+
+
+INBOUND = "inbound"
+"""Track: what the platform hears from the leg of the call that the stream was begun on."""
+OUTBOUND = "outbound"
+"""Track: what the platform plays to that leg."""
+BOTH_TRACKS = (INBOUND, OUTBOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class WireEncoding:
+    """How samples come.
+
+    Attributes:
+        encoding: what they are, once in order.
+        byte_order: of 16-bit samples where the platform does not tell; None: as ``encoding`` says.
+    """
+
+    encoding: Encoding
+    byte_order: ByteOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlatform:
+    """One platform's words.
+
+    Attributes:
+        name: as metadata and messages give it.
+        stream_id: field of every message, and of ``start``, that tells streams apart.
+        call_id: field of ``start``: the platform's id of the call.
+        format: field of ``start`` that describes the audio.
+        rate: field of that: samples a second.
+        encodings: by their names in lower case, without parameters.
+        default_encoding: where ``start`` names none.
+        tracks: where ``start`` does not list them.
+        details: fields of ``start`` that are kept with the stream.
+        parameters: takes the whole ``start`` message and returns its custom parameters.
+    """
+
+    name: str
+    stream_id: str
+    call_id: str
+    format: str
+    rate: str
+    encodings: Mapping[str, WireEncoding]
+    default_encoding: str
+    tracks: tuple[str, ...]
+    parameters: Callable[[Mapping[str, Any]], Mapping[str, object]]
+    details: tuple[str, ...] = field(default=())
+
+
+_USUAL_RATE_HZ = 8_000
+
+
+class MediaStreamDialect:
+    """One connection of a platform.
+
+    Args:
+        platform: whose words to understand.
+        roles: of the settings, for the inbound and the outbound track.
+        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
+        tracks: those that come, where ``start`` does not say; None: the platform's usual ones.
+
+    Attributes:
+        start: what the stream is, as soon as that is known.
+    """
+
+    can_resume = False
+    client_closes = False
+    begins_with = "'start'"
+
+    def __init__(
+        self,
+        platform: MediaPlatform,
+        *,
+        roles: Sequence[str],
+        max_jitter_ms: int = 200,
+        tracks: tuple[str, ...] | None = None,
+    ) -> None:
+        self.start: StreamSpec | None = None
+        self._platform = platform
+        self._roles = roles
+        self._max_jitter_ms = max_jitter_ms
+        self._tracks = platform.tracks if tracks is None else tracks
+        self._stream_id: str | None = None
+        self._linear16: dict[str, Linear16] = {}
+        self._aligner: TrackAligner | None = None
+        self._stopped = False
+        self._bad = BadMessages()
+
+    def receive(self, message: str | bytes) -> list[Inbound]:
+        """Take one WebSocket message.
+
+        Raises:
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
+                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
+                ``TOO_MANY_ERRORS``. A ``start`` that cannot be served is ``BAD_START`` or
+                ``BAD_FORMAT``.
+        """
+        return self._bad.counted(self._text, message)
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        """Return nothing: the platform has no words for what this server says."""
+        return []
+
+    @property
+    def tracks(self) -> TrackStats | None:
+        """What became of the packets so far; None: there is no stream yet."""
+        return None if self._aligner is None else self._aligner.stats
+
+    def release(self) -> list[Inbound]:
+        """Return the audio that waits for a packet of before, or of the other track."""
+        return [] if self._aligner is None else [*self._aligner.flush()]
+
+    def _text(self, text: str | bytes) -> list[Inbound]:
+        message = parse_json_object(text)
+        event = message.get("event")
+        if not isinstance(event, str):
+            raise bad_message(f"a message whose event is {kind_of(event)}", "a name")
+        if event == "start":
+            return [self._start(message)]
+        if event not in ("media", "dtmf", "mark", "stop"):
+            return []
+        self._check_expected(event, message)
+        match event:
+            case "media":
+                return self._media(json_object(message, "media"))
+            case "dtmf":
+                return [Mark(name=DTMF_MARK)]
+            case "mark":
+                return self._mark(message)
+            case _:
+                return self._stop()
+
+    def _start(self, message: dict[str, Any]) -> StreamSpec:
+        if self.start is not None:
+            raise unexpected_message("start", "it once")
+        platform, start = self._platform, json_object(message, "start")
+        stream_format = start.get(platform.format)
+        if stream_format is None:
+            stream_format = {}
+        elif not isinstance(stream_format, dict):
+            raise bad_message(f"{platform.format} that is {kind_of(stream_format)}", "an object")
+        encoding, rate_hz = self._encoding(stream_format)
+        tracks = _listed_tracks(start.get("tracks")) or self._tracks
+        parameters = platform.parameters(message)
+        if not isinstance(parameters, dict):
+            parameters = {}
+        roles = dict(zip(BOTH_TRACKS, roles_of(parameters, self._roles), strict=True))
+        stream_id = message.get(platform.stream_id, start.get(platform.stream_id))
+        audio_format = AudioFormat(encoding.encoding, rate_hz, len(tracks))
+        call_id = start.get(platform.call_id)
+        known = {
+            "platform": platform.name,
+            platform.stream_id: stream_id,
+            **{name: start.get(name) for name in platform.details},
+        }
+        spec = call_spec(
+            audio_format,
+            [roles[track] for track in tracks],
+            name=call_id if isinstance(call_id, str) else "",
+            # No parameter takes the place of what is known; that comes first if all is too much.
+            details={**known, **parameters, **known},
+        )
+        # Nothing that follows fails: what was wrong left the dialect as it was.
+        self._tracks = tracks
+        self._stream_id = stream_id if isinstance(stream_id, str) else None
+        if encoding.byte_order is not None:
+            self._linear16 = {track: Linear16(encoding.byte_order) for track in tracks}
+        self._aligner = TrackAligner(audio_format, max_jitter_ms=self._max_jitter_ms)
+        self.start = spec
+        return spec
+
+    def _encoding(self, stream_format: dict[str, Any]) -> tuple[WireEncoding, int]:
+        platform = self._platform
+        named = stream_format.get("encoding")
+        if named is None:
+            named = platform.default_encoding
+        if not isinstance(named, str):
+            raise bad_message(f"an encoding that is {kind_of(named)}", "a name")
+        name, _, parameters = named.lower().partition(";")
+        encoding = platform.encodings.get(name.strip())
+        if encoding is None:
+            raise ProtocolError(
+                ErrorCode.BAD_FORMAT,
+                f"got encoding {shown(named)}, expected one of {', '.join(platform.encodings)}",
+            )
+        # "audio/x-l16;rate=16000" says the rate as well.
+        rate_hz = json_number(stream_format, platform.rate)
+        if rate_hz is None:
+            said = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
+            rate_hz = json_number(said, "rate") or 0
+        if json_number(stream_format, "channels") not in (None, 1):
+            raise ProtocolError(
+                ErrorCode.BAD_FORMAT, "got a track of several channels, expected one"
+            )
+        return encoding, rate_hz
+
+    def _check_expected(self, event: str, message: dict[str, Any]) -> None:
+        if self._stopped:
+            raise unexpected_message(event, "nothing after 'stop'")
+        if self.start is None and event != "stop":
+            raise unexpected_message(event, "'start' first")
+        stream_id = message.get(self._platform.stream_id)
+        if None not in (stream_id, self._stream_id) and stream_id != self._stream_id:
+            raise unexpected_message(event, f"the {self._platform.stream_id} of 'start'")
+
+    def _media(self, media: dict[str, Any]) -> list[Inbound]:
+        assert self.start is not None and self._aligner is not None
+        track = self._track(media.get("track"))
+        if track not in self._tracks:
+            return []
+        number = json_number(media, "chunk")
+        timestamp_ms = json_number(media, "timestamp")
+        payload = _payload(media.get("payload"), self.start.format.bytes_per_sample)
+        if not payload:
+            return []
+        linear16 = self._linear16.get(track)
+        if linear16 is not None:
+            payload = linear16.decode(payload)
+        at_tick = None
+        if timestamp_ms is not None:
+            at_tick = timestamp_ms * self.start.format.sample_rate_hz // 1000
+        channel = self._tracks.index(track)
+        return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
+
+    def _track(self, track: object) -> str:
+        """Return the track that media are of: perhaps one that nobody has asked for."""
+        if track is None and len(self._tracks) == 1:
+            return self._tracks[0]
+        if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
+            return name
+        got = shown(track) if isinstance(track, str) else kind_of(track)
+        raise bad_message(f"media of a track that is {got}", " or ".join(BOTH_TRACKS))
+
+    def _mark(self, message: dict[str, Any]) -> list[Inbound]:
+        name = json_object(message, "mark").get("name")
+        if not isinstance(name, str):
+            raise bad_message(f"a mark whose name is {kind_of(name)}", "text")
+        return [Mark(name=fitting_text(name))]
+
+    def _stop(self) -> list[Inbound]:
+        self._stopped = True
+        return [*self.release(), Stop()]
+
+
+def _payload(value: object, bytes_per_sample: int) -> bytes:
+    if not isinstance(value, str):
+        raise bad_message(f"a payload that is {kind_of(value)}", "Base64")
+    try:
+        if "\n" in value:
+            value = "".join(value.split())  # MIME breaks lines.
+        payload = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_message("a payload that is no Base64", "Base64") from None
+    if len(payload) % bytes_per_sample:
+        raise bad_message(f"{len(payload)} bytes of audio", f"samples of {bytes_per_sample} bytes")
+    return payload
+
+
+def _track_name(track: str) -> str:
+    """Return the name without the ending Twilio gives it in the messages of pressed keys."""
+    return track.lower().removesuffix("_track")
+
+
+def _listed_tracks(tracks: object) -> tuple[str, ...]:
+    """Return the tracks of a list or name, inbound first; () where it says none that is known."""
+    if isinstance(tracks, str):
+        tracks = [tracks]
+    if not isinstance(tracks, list):
+        return ()
+    names = {_track_name(name) for name in tracks if isinstance(name, str)}
+    if names & {"both", "both_tracks"}:
+        return BOTH_TRACKS
+    return tuple(track for track in BOTH_TRACKS if track in names)

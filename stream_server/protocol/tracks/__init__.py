@@ -1,7 +1,0 @@
-"""Audio of a call that comes in packets, track by track, put on one clock."""
-
-from stream_server.protocol.tracks.aligner import TrackAligner
-from stream_server.protocol.tracks.offset import TickSource
-from stream_server.protocol.tracks.stats import ChannelTrack, ReportsTracks, TrackStats
-
-__all__ = ["ChannelTrack", "ReportsTracks", "TickSource", "TrackAligner", "TrackStats"]

@@ -1,0 +1,1 @@
+"""Streams while they run: sockets, connections, sessions and their channels."""

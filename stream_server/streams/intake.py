@@ -1,0 +1,301 @@
+"""From messages to audio and gaps on the 16 kHz clock.
+
+How the bytes are split into messages does not matter: a sample that came in part waits for the
+rest. Samples are handled in ticks, one sample of every channel.
+
+**Bad audio.** A tick that holds NaN, infinity or what can be no sound, beyond
+±:data:`LARGEST_SAMPLE`, begins a gap, ``error``, for all channels. The gap ends with the
+:data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client that sends much
+nonsense causes few gaps. Gaps keep the clock true.
+
+**Lost audio** of single channels is silence here, whatever the bytes are; who takes the audio knows
+where it is none.
+
+The two laws of ITU-T G.711 as tables of 256 values.
+
+A code is a sign, a segment (exponent) and a step (mantissa). Values are those of the 16-bit form in
+common use: mu-law ±32124 (14 bit, shifted by 2), A-law ±32256 (13 bit, shifted by 3).
+
+Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
+
+Bytes in a stream's format as float samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.resample import Resampler, to_clock
+from ser_engine.schema import GapReason
+from ser_engine.types import FloatArray
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.dialect import LostSpan
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+_SCALE = np.float32(1 / 32_768)
+_MULAW_BIAS = 33 << 2
+"""The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last."""
+
+
+def _mulaw_pcm16() -> npt.NDArray[np.int16]:
+    codes = ~np.arange(256) & 0xFF  # all bits are inverted on the line
+    segment, step = codes >> 4 & 7, codes & 0x0F
+    size = ((step << 3) + _MULAW_BIAS << segment) - _MULAW_BIAS
+    values: npt.NDArray[np.int16] = np.where(codes & 0x80, -size, size).astype(np.int16)
+    return values
+
+
+def _alaw_pcm16() -> npt.NDArray[np.int16]:
+    codes = np.arange(256) ^ 0x55  # even bits are inverted on the line
+    segment, step = codes >> 4 & 7, codes & 0x0F
+    # The first two segments have steps of one size; each later one's are twice the last's.
+    size = np.where(segment > 0, step + 16 + 0.5, step + 0.5) * 2.0 ** np.maximum(segment + 3, 4)
+    values: npt.NDArray[np.int16] = np.where(codes & 0x80, size, -size).astype(np.int16)
+    return values
+
+
+MULAW_PCM16 = _mulaw_pcm16()
+"""int16 ``(256,)``: the 16-bit value of every mu-law code."""
+ALAW_PCM16 = _alaw_pcm16()
+"""int16 ``(256,)``: the 16-bit value of every A-law code."""
+MULAW: FloatArray = MULAW_PCM16.astype(np.float32) * _SCALE
+"""float32 ``(256,)``: the same, full scale ±1."""
+ALAW: FloatArray = ALAW_PCM16.astype(np.float32) * _SCALE
+"""float32 ``(256,)``: the same, full scale ±1."""
+
+
+_PCM16_SCALE = np.float32(1 / 32_768)
+"""What libsndfile scales 16-bit files with: a stream and its file are the same samples."""
+
+
+def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
+    """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
+
+    Floating point samples come as they are: they may lie beyond, or be NaN or infinite.
+
+    Args:
+        data: whole ticks: a multiple of ``audio_format.bytes_per_tick`` bytes.
+        audio_format: of the data.
+    """
+    samples: FloatArray
+    match audio_format.encoding:
+        case "pcm_s16le":
+            samples = np.frombuffer(data, dtype="<i2") * _PCM16_SCALE
+        case "pcm_f32le":
+            samples = np.frombuffer(data, dtype="<f4").astype(np.float32)
+        case "mulaw":
+            samples = MULAW[np.frombuffer(data, dtype=np.uint8)]
+        case "alaw":
+            samples = ALAW[np.frombuffer(data, dtype=np.uint8)]
+    return samples.reshape(-1, audio_format.num_channels)
+
+
+LARGEST_SAMPLE = 1e6
+"""Full scale is 1, and 32768 where a client forgot to scale: that is told as clipping. From 1e17 on
+powers would overflow."""
+
+HOLD_OFF_MS = 100
+"""Good audio after bad that is left out along with it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioBlock:
+    """Audio of all wanted channels.
+
+    Attributes:
+        samples: float32 ``(channels, samples)`` at 16 kHz, in the order the channels were given.
+    """
+
+    samples: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class NoAudio:
+    """Time without audio.
+
+    Attributes:
+        reason: why.
+        num_samples: how long, on the 16 kHz clock.
+    """
+
+    reason: GapReason
+    num_samples: int
+
+
+class Intake:
+    """Takes the bytes of one stream and returns audio and gaps, in order.
+
+    Args:
+        audio_format: of the bytes.
+        channels: indices of the channels that are wanted; the others are not decoded further.
+    """
+
+    def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
+        self._format = audio_format
+        self._tick_bytes = audio_format.bytes_per_tick
+        self._columns = list(channels)
+        self._takes_all = self._columns == list(range(audio_format.num_channels))
+        self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
+        self._bytes = bytearray()
+        self._lost: deque[tuple[int, int, int]] = deque()  # column, start and end in ticks
+        self._read = 0  # ticks taken from the buffer or given up
+        self._hold_off = 0  # ticks that are left out still
+        self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
+        self._errors: list[ProtocolError] = []
+
+    @property
+    def buffered_ticks(self) -> int:
+        """Whole ticks that were not read."""
+        return len(self._bytes) // self._tick_bytes
+
+    @property
+    def read_ticks(self) -> int:
+        """Position in source samples up to which audio was read, gaps included."""
+        return self._read
+
+    @property
+    def end_ticks(self) -> int:
+        """Position in source samples up to which audio came, gaps included."""
+        return self._read + self.buffered_ticks
+
+    @property
+    def end_sample(self) -> int:
+        """The same on the 16 kHz clock."""
+        return self.to_clock(self.end_ticks)
+
+    @property
+    def is_resampling(self) -> bool:
+        """Whether audio comes out later than it goes in."""
+        return not self._resampler.is_free
+
+    def to_clock(self, source_samples: int) -> int:
+        """Return the position on the 16 kHz clock of a source sample."""
+        return to_clock(source_samples, self._format.sample_rate_hz)
+
+    def to_source(self, sample: int) -> int:
+        """Return the first source position that lies at ``sample`` of the 16 kHz clock or after."""
+        return -(-sample * self._format.sample_rate_hz // SAMPLE_RATE_HZ)
+
+    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
+        """Take bytes, any number.
+
+        Args:
+            data: the next ones.
+            lost: where channels have nothing, whatever ``data`` holds there.
+        """
+        for span in lost:
+            if span.channel in self._columns:
+                column, at = self._columns.index(span.channel), self.end_ticks
+                self._lost.append((column, at + span.start_tick, at + span.end_tick))
+        self._bytes += data
+
+    def drop_partial_tick(self) -> None:
+        """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
+        del self._bytes[self.buffered_ticks * self._tick_bytes :]
+
+    def read(self, max_ticks: int) -> list[AudioBlock | NoAudio]:
+        """Return what comes of up to ``max_ticks`` buffered ticks."""
+        ticks = min(max_ticks, self.buffered_ticks)
+        if ticks <= 0:
+            return []
+        num_bytes = ticks * self._tick_bytes
+        samples = decode(bytes(self._bytes[:num_bytes]), self._format)
+        del self._bytes[:num_bytes]
+        if not self._takes_all:
+            samples = samples[:, self._columns]
+        if self._lost:
+            self._silence_lost(samples)
+        if self._format.encoding != "pcm_f32le":
+            return self._audio(samples)
+        return self._checked(samples)
+
+    def flush(self) -> list[AudioBlock | NoAudio]:
+        """Read everything, and let what the resampler holds back come out."""
+        items = self.read(self.buffered_ticks)
+        return items + self._block(self._resampler.finish())
+
+    def gap(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+        """Flush, then let ``num_ticks`` pass for which there is no audio."""
+        return self.flush() + self._no_audio(reason, num_ticks)
+
+    def take_errors(self) -> list[ProtocolError]:
+        """Return what the client has to be told of since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    def _silence_lost(self, samples: FloatArray) -> None:
+        """Silence what is lost of the next samples ``(samples, channels)``."""
+        end = self._read + len(samples)
+        # Spans come in order, but each message's channel by channel.
+        for _ in range(len(self._lost)):
+            span = column, start, stop = self._lost.popleft()
+            samples[max(start - self._read, 0) : max(stop - self._read, 0), column] = 0
+            if stop > end:
+                self._lost.append(span)
+
+    def _audio(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        self._read += len(samples)
+        return self._block(self._resampler.push(samples))
+
+    def _no_audio(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+        before = self._read
+        self._read += num_ticks
+        self._resampler.begin(self._read)
+        return [NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))]
+
+    def _checked(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        """Cut out the ticks that are no audio, and the hold-off after them."""
+        # NaN compares as False.
+        bad = np.flatnonzero(~np.all(np.abs(samples) <= LARGEST_SAMPLE, axis=1))
+        if not len(bad) and not self._hold_off:
+            return self._audio(samples)
+        items: list[AudioBlock | NoAudio] = []
+        at = 0
+        for start, end in _spans(bad, self._hold_off, self._hold_off_ticks):
+            if start > at:
+                items += self._audio(samples[at:start])
+            if start or not self._hold_off:
+                items += self._block(self._resampler.finish())
+                self._errors.append(self._error())
+            at = min(end, len(samples))
+            items += self._no_audio("error", at - start)
+            self._hold_off = end - at
+        if at < len(samples):
+            items += self._audio(samples[at:])
+        return items
+
+    def _error(self) -> ProtocolError:
+        return ProtocolError(
+            ErrorCode.BAD_AUDIO,
+            "got samples that are NaN, infinite or far beyond full scale at"
+            f" {self._read / self._format.sample_rate_hz:.3f} s, expected -1 to 1",
+        )
+
+    def _block(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+        if not len(samples):
+            return []
+        return [AudioBlock(np.ascontiguousarray(samples.T))]
+
+
+def _spans(bad: Collection[int], left: int, hold_off: int) -> list[tuple[int, int]]:
+    """Return the spans of ticks to leave out; the last may reach past the end.
+
+    Args:
+        bad: indices of the bad ticks, increasing.
+        left: ticks to leave out at the start, because of bad ones before.
+        hold_off: good ticks to leave out after a bad one.
+    """
+    spans: list[tuple[int, int]] = [(0, left)] if left else []
+    for tick in bad:
+        index = int(tick)
+        if spans and index < spans[-1][1]:
+            spans[-1] = (spans[-1][0], index + 1 + hold_off)
+        else:
+            spans.append((index, index + 1 + hold_off))
+    return spans

@@ -1,0 +1,223 @@
+"""One channel's way to the engine: one window runs, the next ones wait, the oldest give way.
+
+A channel has at most one window in the engine, so streams share it evenly. What becomes due in the
+meantime waits. A window that has waited for about a step gives way to the next one, which covers
+its audio: under overload the step widens, and nothing is lost while a window covers what was
+skipped. A window that has not waited as long is not given up; instead the reader of the audio is
+held back, which happens only when audio comes faster than real time: after a lost connection, or
+from a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from ser_engine.core import Priority
+from ser_engine.errors import (
+    EngineDeadError,
+    EngineOverloadedError,
+    SerEngineError,
+    StreamBusyError,
+    WindowError,
+)
+from ser_engine.frames import samples_to_s
+from ser_engine.types import WindowResult
+from stream_server.engines.local import EngineHandle
+from stream_server.metrics import Metrics
+from stream_server.streams.channels import ChannelWindow, supersedes
+from stream_server.streams.session import Session
+
+_log = structlog.get_logger(__name__)
+
+_MAX_WAITING = 8
+"""Windows that wait and cannot give way because a gap follows them. A client that interrupts its
+audio more often within the engine's delay is held back."""
+
+
+@dataclass(slots=True)
+class LaneStats:
+    """What a lane did lately; decaying sums, so that old windows count less and less.
+
+    Attributes:
+        engine_s: time windows spent in the engine, waiting included.
+        audio_s: audio that the answered windows moved on by.
+        windows: windows answered.
+    """
+
+    engine_s: float = 0.0
+    audio_s: float = 0.0
+    windows: float = 0.0
+
+    def answered(self, engine_s: float, audio_s: float) -> None:
+        """Book an answer."""
+        keep = 0.9
+        self.engine_s = keep * self.engine_s + engine_s
+        self.audio_s = keep * self.audio_s + audio_s
+        self.windows = keep * self.windows + 1
+
+
+@dataclass(slots=True)
+class _Waiting:
+    window: ChannelWindow
+    priority: Priority
+    since_s: float
+
+
+class Lane:
+    """Hands one channel's windows to the engine in order and the answers to the session.
+
+    Args:
+        session: whose windows these are.
+        engine: scores them.
+        metrics: told what becomes of windows.
+        patience_s: a window that has waited this long gives way to the next one.
+        on_answer: called after each answer was booked: there may be results.
+        on_dead: called with the reason when the engine is gone for good.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        engine: EngineHandle,
+        metrics: Metrics,
+        patience_s: float,
+        on_answer: Callable[[], None],
+        on_dead: Callable[[EngineDeadError], None],
+    ) -> None:
+        self.stats = LaneStats()
+        self._session = session
+        self._engine = engine
+        self._metrics = metrics
+        self._patience_s = patience_s
+        self._on_answer = on_answer
+        self._on_dead = on_dead
+        self._waiting: deque[_Waiting] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self._last_end_sample: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no window runs or waits."""
+        return self._running is None and not self._waiting
+
+    async def put(self, window: ChannelWindow, *, patient: bool) -> None:
+        """Take the next window; return when there is room for another.
+
+        Args:
+            window: the next one of this channel.
+            patient: give no window up, however long it takes: the audio is ahead of time.
+        """
+        while not self._make_room(window, patient=patient):
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._gives_way_at_s(window, patient=patient)):
+                    await self._moved.wait()
+        priority = Priority.OFFLINE if patient else Priority.LIVE
+        self._waiting.append(_Waiting(window, priority, asyncio.get_running_loop().time()))
+        if self._running is None:
+            self._start()
+
+    async def drain(self) -> None:
+        """Return when everything was answered."""
+        while not self.is_idle:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def aclose(self) -> None:
+        """Drop what waits and what runs."""
+        self._waiting.clear()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def _make_room(self, window: ChannelWindow, *, patient: bool) -> bool:
+        if not self._waiting:
+            return True
+        last = self._waiting[-1].window
+        if not supersedes(window, last):
+            return len(self._waiting) < _MAX_WAITING
+        gives_way_at_s = self._gives_way_at_s(window, patient=patient)
+        if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
+            return False
+        self._waiting.pop()
+        self._skip(last, "skipped")
+        return True
+
+    def _gives_way_at_s(self, window: ChannelWindow, *, patient: bool) -> float | None:
+        """Return from when on the last waiting window may be given up; None: never."""
+        last = self._waiting[-1]
+        if patient or not supersedes(window, last.window):
+            return None
+        return last.since_s + self._patience_s
+
+    def _start(self) -> None:
+        next_one = self._waiting.popleft()
+        running = self._run(next_one.window, next_one.priority)
+        self._running = asyncio.create_task(running, name="window")
+
+    async def _run(self, window: ChannelWindow, priority: Priority) -> None:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            outcome = await self._score(window, priority)
+        except EngineDeadError as error:
+            self._waiting.clear()
+            self._on_dead(error)
+            return
+        finally:
+            self._running = None
+            self._moved.set()
+        if outcome is None:
+            self._skip(window, "refused")
+        else:
+            self._book(window, loop.time() - started_s)
+            self._answer(window, outcome)
+        if self._waiting and self._running is None:
+            self._start()
+        self._on_answer()
+
+    def _answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
+        try:
+            self._session.answer(window, outcome)
+        except ValueError as error:
+            _log.error("window_failed", stream_id=self._session.stream_id, reason=str(error))
+            outcome = WindowError(str(error))
+            self._session.answer(window, outcome)
+        self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
+
+    def _skip(self, window: ChannelWindow, why: Literal["refused", "skipped"]) -> None:
+        self._session.skip(window)
+        self._metrics.window_answered(why)
+
+    async def _score(
+        self, window: ChannelWindow, priority: Priority
+    ) -> WindowResult | WindowError | None:
+        """Return the answer; None: the engine had no room for the window."""
+        try:
+            return await self._engine.submit(window.window, priority)
+        except WindowError as error:
+            return error
+        except (EngineOverloadedError, StreamBusyError):
+            return None
+        except EngineDeadError:
+            raise
+        except SerEngineError as error:
+            return WindowError(str(error))
+        except Exception:
+            # Of an engine elsewhere anything may come; the windows behind this one are to go on.
+            _log.exception("window_failed", stream_id=self._session.stream_id)
+            return WindowError("the engine failed on this window")
+
+    def _book(self, window: ChannelWindow, engine_s: float) -> None:
+        end = window.end_sample
+        if self._last_end_sample is not None and end > self._last_end_sample:
+            self.stats.answered(engine_s, samples_to_s(end - self._last_end_sample))
+        self._last_end_sample = end

@@ -1,0 +1,316 @@
+"""Every stream that runs: how many there may be, who may take one up again, and until when.
+
+How a stream begins: an engine is lent, the session is made, the runner begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ser_engine.errors import EngineDeadError, SerEngineError
+from stream_server.alerts.evaluator import AlertEvaluator
+from stream_server.config import LimitsConfig, ServerConfig
+from stream_server.engines.local import EngineSource
+from stream_server.metrics import Metrics
+from stream_server.recording import Recordings
+from stream_server.streams.runner import StreamRunner
+from stream_server.streams.session import Session
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.messages import PROTOCOL_VERSION, LabelName, Limits, Ready
+from stream_server.wire.results import CloseReason, ModelNotice, Result
+from stream_server.wire.start import StreamSpec
+
+
+class StreamFactory:
+    """Makes runners of streams.
+
+    Args:
+        engines: lends engines.
+        config: roles, limits, alert rules.
+        metrics: told of what streams do.
+        publish: told of every result of every stream.
+        recordings: keeps the audio of streams; None: nothing does.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engines: EngineSource,
+        config: ServerConfig,
+        metrics: Metrics,
+        publish: Callable[[Result], None],
+        *,
+        recordings: Recordings | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._engines = engines
+        self._config = config
+        self._metrics = metrics
+        self._publish = publish
+        self._recordings = recordings
+        self._now = now
+
+    def __call__(self, stream_id: str, spec: StreamSpec) -> StreamRunner:
+        """Begin a stream.
+
+        Raises:
+            ProtocolError: no engine is alive, or no channel has a role that is analysed.
+        """
+        try:
+            lease = self._engines.acquire()
+        except EngineDeadError as error:
+            raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
+        recording = None
+        try:
+            if self._recordings is not None:
+                recording = self._recordings.record(stream_id)
+            engine = lease.engine
+            session = Session(
+                stream_id=stream_id,
+                spec=spec,
+                model=engine.info,
+                engine_config=engine.config,
+                analyse_roles=self._config.streams.analyse_roles,
+                tap=recording.tap if recording else None,
+            )
+            evaluator = AlertEvaluator(
+                self._config.alerts.rules, stream_id, engine.info.labels.names
+            )
+            return StreamRunner(
+                session,
+                lease,
+                evaluator,
+                self._metrics,
+                self._publish,
+                self._config.limits,
+                recording=recording,
+                now=self._now,
+            )
+        except BaseException as error:
+            lease.release()
+            if recording is not None:
+                recording.close()
+            if isinstance(error, SerEngineError):
+                raise ProtocolError(ErrorCode.INTERNAL, str(error)) from error
+            raise
+
+
+_RETRY_AFTER_S = 5.0
+"""Hint for clients of a full server."""
+
+
+class Holder(Protocol):
+    """The connection of a stream."""
+
+    async def end(self, error: ProtocolError) -> None:
+        """End the connection; return when its stream is free."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class RunningStream:
+    """A stream and who holds it.
+
+    Attributes:
+        runner: the stream itself.
+        token_name: name of the access token it was begun with, "" where none was needed.
+        resume_token: secret that takes it up again.
+        holder: the connection that holds it; None: no connection does.
+    """
+
+    runner: StreamRunner
+    token_name: str
+    resume_token: str
+    holder: Holder | None = None
+    expiry: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def stream_id(self) -> str:
+        """Names the stream."""
+        return self.runner.session.stream_id
+
+    def ready(self, limits: LimitsConfig, *, resumed: bool) -> Ready:
+        """Return the message that says audio may come."""
+        session, timeline = self.runner.session, self.runner.timeline
+        model = session.model
+        return Ready(
+            version=PROTOCOL_VERSION,
+            stream_id=self.stream_id,
+            resume_token=self.resume_token,
+            resumed=resumed,
+            received_samples=session.received_samples,
+            received_controls=self.runner.received_controls,
+            paused=session.is_paused,
+            model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
+            labels=tuple(
+                LabelName(name=label.name, name_zh=label.name_zh) for label in model.labels.labels
+            ),
+            channels=session.channels,
+            window_ms=timeline.window_ms,
+            step_ms=timeline.step_ms,
+            look_ahead_ms=timeline.look_ahead_ms,
+            frame_hop_ms=timeline.frame_hop_ms,
+            limits=Limits(
+                max_message_bytes=limits.max_message_bytes,
+                max_messages_per_s=limits.max_messages_per_s,
+                idle_timeout_s=limits.idle_timeout_s,
+                max_stream_s=limits.max_stream_s,
+                resume_window_s=limits.resume_window_s,
+            ),
+        )
+
+
+class StreamRegistry:
+    """Admits streams, keeps them while their client is gone, and ends them.
+
+    Args:
+        limits: how many and how long.
+        make_runner: begins a stream with the given id. Raises ProtocolError where it cannot.
+    """
+
+    def __init__(
+        self,
+        limits: LimitsConfig,
+        make_runner: Callable[[str, StreamSpec], StreamRunner],
+    ) -> None:
+        self._limits = limits
+        self._make_runner = make_runner
+        self._streams: dict[str, RunningStream] = {}
+        self._undelivered: dict[str, RunningStream] = {}
+        self._of_token: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """Return how many streams run, those without a connection included."""
+        return len(self._streams)
+
+    def find(self, stream_id: str) -> RunningStream | None:
+        """Return a stream that runs; None: none of that name does."""
+        running = (one for one in self._streams.values() if one.stream_id == stream_id)
+        return next(running, None)
+
+    def check_capacity(self, token_name: str) -> None:
+        """Refuse another stream where there is no room for it.
+
+        Raises:
+            ProtocolError: SERVER_FULL or TOO_MANY_STREAMS, with a hint when to try again.
+        """
+        limits = self._limits
+        if len(self._streams) >= limits.max_streams:
+            raise ProtocolError(
+                ErrorCode.SERVER_FULL,
+                f"{limits.max_streams} streams are running, which is all this server takes",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_STREAMS,
+                f"{limits.max_streams_per_token} streams of this token are running, which is all it"
+                " may have",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def open(self, spec: StreamSpec, token_name: str, holder: Holder) -> RunningStream:
+        """Begin a stream.
+
+        Raises:
+            ProtocolError: there is no room, or it cannot be begun as asked.
+        """
+        self.check_capacity(token_name)
+        runner = self._make_runner(secrets.token_hex(8), spec)
+        stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder)
+        self._streams[stream.resume_token] = stream
+        self._of_token[token_name] += 1
+        return stream
+
+    async def resume(
+        self, spec: StreamSpec, token_name: str, holder: Holder
+    ) -> RunningStream | None:
+        """Take up the stream that ``spec.resume`` names; None: it is gone.
+
+        A connection that still holds it, because the server has not noticed its loss, is ended.
+
+        Raises:
+            ProtocolError: the stream is another one's, or had another format.
+        """
+        request = spec.resume
+        if request is None:
+            return None
+        stream = self._streams.get(request.token) or self._undelivered.get(request.token)
+        if stream is None:
+            return None
+        if stream.token_name != token_name:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED, "got another access token than the stream was begun with"
+            )
+        session = stream.runner.session
+        if (spec.format, spec.channels) != (session.spec.format, session.spec.channels):
+            raise ProtocolError(
+                ErrorCode.BAD_START,
+                "got another format or other channels than the stream was begun with",
+            )
+        while (former := stream.holder) is not None:
+            await former.end(
+                ProtocolError(ErrorCode.REPLACED, "another connection has taken the stream up")
+            )
+            self.detach(stream, former)
+        if not stream.runner.has_ended():
+            stream.holder = holder
+            self._keep(stream)
+            try:
+                await stream.runner.rejoin(request.next_sample)
+            except BaseException:
+                self.detach(stream, holder)
+                raise
+        elif request.token not in self._undelivered:
+            return None
+        return stream
+
+    def detach(self, stream: RunningStream, holder: Holder) -> None:
+        """Say that the connection is gone before all was said.
+
+        The stream ends unless it is resumed in time. One that has ended keeps its results as long,
+        for a client that was lost before it had the last of them; of no more streams than may
+        run. Does nothing for a stream that another connection holds.
+        """
+        if stream.holder is not holder:
+            return
+        stream.holder = None
+        if stream.runner.has_ended():
+            if len(self._undelivered) >= self._limits.max_streams:
+                self._keep(self._undelivered.pop(next(iter(self._undelivered))))
+            self._undelivered[stream.resume_token] = stream
+        stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
+
+    async def close(self, stream: RunningStream, reason: CloseReason) -> None:
+        """End a stream."""
+        if self._streams.pop(stream.resume_token, None) is None:
+            return
+        self._of_token[stream.token_name] -= 1
+        if stream.expiry is not asyncio.current_task():
+            self._keep(stream)
+        await stream.runner.finish(reason)
+
+    async def aclose(self) -> None:
+        """End every stream, all at a time."""
+        for stream in self._undelivered.values():
+            self._keep(stream)
+        self._undelivered.clear()
+        streams = list(self._streams.values())
+        await asyncio.gather(*(self.close(stream, "server_stopped") for stream in streams))
+
+    async def _expire(self, stream: RunningStream) -> None:
+        await asyncio.sleep(self._limits.resume_window_s)
+        self._undelivered.pop(stream.resume_token, None)
+        await self.close(stream, "client_lost")
+
+    @staticmethod
+    def _keep(stream: RunningStream) -> None:
+        if stream.expiry is not None:
+            stream.expiry.cancel()
+            stream.expiry = None

@@ -1,0 +1,446 @@
+"""One stream while it runs: what the client asks for in order, windows to the engine, results out.
+
+The runner outlives connections: a client that drops and comes back goes on with the same one.
+
+How far the audio of a stream is ahead of the time since it began. Time is an argument.
+
+How a stream is doing, as its client is told every second.
+
+What is told of a stream's packets: warnings while it runs, metrics and a log line at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+import structlog
+
+from ser_engine.errors import EngineDeadError
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, to_result
+from stream_server.config import LimitsConfig
+from stream_server.engines.local import EngineLease
+from stream_server.metrics import Metrics
+from stream_server.recording import Recording
+from stream_server.streams.channels import ChannelWindow, stream_key
+from stream_server.streams.kept_results import KeptResults
+from stream_server.streams.lane import Lane, LaneStats
+from stream_server.streams.session import Session
+from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.wire.dialect import AudioData, Inbound, LostSpan
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
+from stream_server.wire.results import CloseReason, Point, Result, Warning, WarningCode
+
+_AHEAD_S = 1.0
+"""Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
+up, and live audio goes before it."""
+_WARN_AHEAD_S = 5.0
+"""Far enough ahead for the client to be told."""
+
+
+class Pace:
+    """Of one stream.
+
+    Args:
+        is_live: the client says that its audio comes as it is spoken.
+        started_s: when the stream began.
+    """
+
+    def __init__(self, *, is_live: bool, started_s: float) -> None:
+        self._is_live = is_live
+        self._started_s = started_s
+        self._has_warned = False
+
+    def can_wait(self, received_s: float, now_s: float) -> bool:
+        """Return whether the audio is of a recording, or comes like that of one.
+
+        Args:
+            received_s: audio received so far.
+            now_s: the time.
+        """
+        return not self._is_live or self._ahead_s(received_s, now_s) > _AHEAD_S
+
+    def warning(self, received_s: float, now_s: float) -> str | None:
+        """Return what the client is to be told, once; None: nothing."""
+        ahead_s = self._ahead_s(received_s, now_s)
+        if self._has_warned or not self._is_live or ahead_s <= _WARN_AHEAD_S:
+            return None
+        self._has_warned = True
+        return f"live audio comes {ahead_s:.0f} s ahead of time; say 'live': false of a recording"
+
+    def _ahead_s(self, received_s: float, now_s: float) -> float:
+        return received_s - (now_s - self._started_s)
+
+
+def heartbeat_of(
+    session: Session, lanes: Collection[LaneStats], *, received_controls: int, step_s: float
+) -> Heartbeat:
+    """Return the heartbeat of a stream.
+
+    Args:
+        session: the stream's core.
+        lanes: what the lanes of its analysed channels did lately.
+        received_controls: requests other than audio and keep-alives that were dealt with.
+        step_s: the engine's step; told as the effective one until windows were answered.
+    """
+    engine_s = sum(each.engine_s for each in lanes)
+    audio_s = sum(each.audio_s for each in lanes)
+    windows = sum(each.windows for each in lanes)
+    lag_s = max(session.received_s - session.published_s, 0.0)
+    return Heartbeat(
+        stream_id=session.stream_id,
+        received_samples=session.received_samples,
+        received_controls=received_controls,
+        received_s=round(session.received_s, 3),
+        published_s=round(session.published_s, 3),
+        lag_ms=round(lag_s * 1000, 1),
+        real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
+        effective_step_ms=round(1000 * (audio_s / windows if windows else step_s), 1),
+    )
+
+
+_log = structlog.get_logger(__name__)
+
+LOST_SHARE = 0.03
+"""Share of a channel's packets from which on their loss is told: more harms every sentence."""
+MIN_PACKETS = 250
+"""Packets sent before a share is told: 5 s of 20 ms."""
+DRIFT_PPM = 500
+"""Drift from which on it is told. Crystals are off by 100 parts in a million at most; more is a
+rate that is not what the platform says, or times that are wrong."""
+
+
+class TrackReport:
+    """Of one stream.
+
+    Args:
+        runner: of the stream.
+    """
+
+    def __init__(self, runner: StreamRunner) -> None:
+        self._runner = runner
+        self._told: set[tuple[WarningCode, int]] = set()
+        self._has_ended = False
+
+    def check(self, stats: TrackStats) -> None:
+        """Warn of what is bad by now, once of each channel."""
+        for channel, track in enumerate(stats.channels):
+            if track.packets + track.lost >= MIN_PACKETS and track.lost_share >= LOST_SHARE:
+                self._warn("packet_loss", channel, _loss(track))
+            if track.drift_ppm is not None and abs(track.drift_ppm) >= DRIFT_PPM:
+                pace = "fast" if track.drift_ppm > 0 else "slow"
+                self._warn(
+                    "clock_drift",
+                    channel,
+                    f"audio comes {abs(track.drift_ppm):.0f} parts in a million too {pace} for its"
+                    " times; it is corrected",
+                )
+
+    def end(self, stats: TrackStats) -> None:
+        """Warn for the last time, count and log; later calls do nothing."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self.check(stats)
+        self._runner.metrics.tracks(stats)
+        for channel, track in enumerate(stats.channels):
+            _log.info(
+                "track_ended",
+                stream_id=self._runner.session.stream_id,
+                channel=channel,
+                packets=track.packets,
+                lost=track.lost,
+                late=track.late,
+                duplicate=track.duplicate,
+                reordered=track.reordered,
+                jumps=track.jumps,
+                slips=track.slips,
+                lost_ms=track.lost_ms,
+                drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
+            )
+
+    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
+        if (code, channel) not in self._told:
+            self._told.add((code, channel))
+            self._runner.warn(code, message, channel)
+
+
+def _loss(track: ChannelTrack) -> str:
+    return (
+        f"{track.lost_share:.1%} of the packets did not come or came too late"
+        f" ({track.lost} and {track.late} of {track.packets + track.lost})"
+    )
+
+
+_PATIENCE = 0.8
+"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
+
+
+class StreamRunner:
+    """Runs one session on one engine.
+
+    Args:
+        session: the stream's core, not opened yet.
+        lease: the engine the stream keeps until its end.
+        evaluator: raises alerts from the stream's points.
+        metrics: told of audio, windows and lag.
+        publish: told of every result, in order.
+        limits: how long, how much is kept, and for how long the end may take.
+        recording: of the stream's audio, if there is one; closed with the stream.
+        now: seconds since 1970.
+
+    Attributes:
+        session: the stream's core.
+        timeline: windows and steps of its engine.
+        metrics: told of audio, windows and lag.
+        results: the latest results, for the client.
+        received_controls: requests other than audio and keep-alives that were dealt with.
+        close_reason: why the stream ended or is about to; None while it runs.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        lease: EngineLease,
+        evaluator: AlertEvaluator,
+        metrics: Metrics,
+        publish: Callable[[Result], None],
+        limits: LimitsConfig,
+        *,
+        recording: Recording | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.session = session
+        self.results = KeptResults(limits.max_kept_results)
+        self.received_controls = 0
+        self.close_reason: CloseReason | None = None
+        self._lease = lease
+        self._evaluator = evaluator
+        self.metrics = metrics
+        self._publish_result = publish
+        self._limits = limits
+        self._recording = recording
+        self._now = now
+        started_s = asyncio.get_running_loop().time()
+        self._pace = Pace(is_live=session.spec.live, started_s=started_s)
+        self._paused_at_s: float | None = None
+        self._counted_samples = 0
+        self._dead: EngineDeadError | None = None
+        self.timeline = lease.engine.config.timeline
+        self._step_s = self.timeline.step_ms / 1000
+        self._lanes = {
+            channel: Lane(
+                session,
+                lease.engine,
+                metrics,
+                self._step_s * _PATIENCE,
+                self._publish,
+                self._engine_died,
+            )
+            for channel in session.analysed
+        }
+        session.opened(now())
+        self._publish()
+
+    # -- what the client asks for; one call at a time ---------------------------------------------
+
+    async def handle(self, request: Inbound) -> None:
+        """Do what a client asks for; return when there is room for more.
+
+        Raises:
+            ProtocolError: the client has to be told; the code says whether the stream ends.
+        """
+        self._check_engine()
+        if not isinstance(request, AudioData | KeepAlive):
+            self.received_controls += 1
+        match request:
+            case AudioData(data=data, lost=lost):
+                await self._receive(data, lost)
+            case Flush():
+                await self._put(self.session.flush())
+            case Pause():
+                self._paused_at_s = asyncio.get_running_loop().time()
+                await self._put(self.session.pause())
+            case Resume(paused_samples=None):
+                length = self._checked_length(self._measured_pause_samples())
+                await self._put(self.session.resume(length, is_counted=False))
+            case Resume(paused_samples=int() as samples):
+                await self._put(self.session.resume(self._checked_length(samples)))
+            case Discarded(samples=samples):
+                await self._put(self.session.discard(self._checked_length(samples)))
+            case Mark(name=name):
+                self.session.mark(name)
+            case KeepAlive():
+                pass
+            case _:
+                raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
+        self._publish()
+
+    async def rejoin(self, next_sample: int) -> None:
+        """Go on after a lost connection; what the client has no more is lost.
+
+        Args:
+            next_sample: position of the oldest audio the client can still send, at its rate.
+
+        Raises:
+            ProtocolError: the client says it is further than the stream may become.
+        """
+        self._check_engine()
+        self._checked_length(next_sample - self.session.received_samples)
+        await self._put(self.session.rejoin(next_sample))
+        self.metrics.stream_resumed()
+        self._publish()
+
+    def has_ended(self) -> bool:
+        """Whether the stream ended or is about to."""
+        return self.close_reason is not None
+
+    async def finish(self, reason: CloseReason) -> None:
+        """Answer what is left and end the stream. Ending it again does nothing."""
+        if self.close_reason is not None:
+            return
+        self.close_reason = reason
+        self.received_controls += reason == "stopped"
+        try:
+            # What is not answered in time becomes a gap.
+            with contextlib.suppress(TimeoutError, ProtocolError):
+                async with asyncio.timeout(self._limits.drain_timeout_s):
+                    await self._put(self.session.finish())
+                    await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+        finally:
+            try:
+                for lane in self._lanes.values():
+                    await lane.aclose()
+            finally:
+                self._end()
+
+    # -- what is told -----------------------------------------------------------------------------
+
+    def heartbeat(self) -> Heartbeat:
+        """Return how the stream is doing."""
+        heartbeat = heartbeat_of(
+            self.session,
+            [lane.stats for lane in self._lanes.values()],
+            received_controls=self.received_controls,
+            step_s=self._step_s,
+        )
+        self.metrics.lag(heartbeat.lag_ms / 1000)
+        return heartbeat
+
+    def warn_dropped(self, count: int) -> None:
+        """Say that the client reads too slowly."""
+        self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
+
+    def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+        """Say that something is not as it should be. After the last result nothing is said."""
+        if self.results.is_closed:
+            return
+        self._warn(code, message, channel)
+        self._publish()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    async def _receive(self, data: bytes, lost: Sequence[LostSpan]) -> None:
+        self.session.receive(data, lost)
+        clock = self.session.clock_samples
+        while self.session.has_backlog:
+            await self._put(self.session.advance())
+            self._publish()
+            # A message may hold minutes: other streams have their turn in between.
+            await asyncio.sleep(0)
+        if self.session.clock_samples == clock:
+            return
+        self._count_audio()
+        if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
+            raise ProtocolError(
+                ErrorCode.TOO_LONG,
+                f"got more than {self._limits.max_stream_s:g} s of audio, expected less",
+            )
+        if errors := self.session.take_errors():
+            raise errors[0]
+
+    def _count_audio(self) -> None:
+        clock = self.session.clock_samples
+        self.metrics.audio(samples_to_s(clock - self._counted_samples) * len(self._lanes))
+        self._counted_samples = clock
+
+    async def _put(self, windows: Sequence[ChannelWindow]) -> None:
+        if not windows:
+            return
+        received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
+        patient = self._pace.can_wait(received_s, now_s)
+        for window in windows:
+            await self._lanes[window.channel].put(window, patient=patient)
+            self._check_engine()
+        if warning := self._pace.warning(received_s, now_s):
+            self._warn("faster_than_real_time", warning)
+
+    def _measured_pause_samples(self) -> int:
+        if self._paused_at_s is None:
+            return 0  # The session says that there is no pause.
+        paused_s = asyncio.get_running_loop().time() - self._paused_at_s
+        return round(paused_s * self.session.spec.format.sample_rate_hz)
+
+    def _checked_length(self, num_samples: int) -> int:
+        length_s = num_samples / self.session.spec.format.sample_rate_hz
+        if self.session.received_s + length_s > self._limits.max_stream_s:
+            raise ProtocolError(
+                ErrorCode.TOO_LONG,
+                f"got a gap of {length_s:.0f} s at {self.session.received_s:.0f} s, expected a"
+                f" stream of at most {self._limits.max_stream_s:g} s",
+            )
+        return num_samples
+
+    def _publish(self) -> None:
+        """Publish what is due, and the alerts it raises."""
+        while results := self.session.take_results():
+            for result in results:
+                self.results.append(result)
+                self._publish_result(result)
+                if isinstance(result, Point):
+                    self._alert(self._evaluator.feed(result))
+
+    def _alert(self, changes: Iterable[AlertChange]) -> None:
+        for change in changes:
+            self.session.publish(partial(to_result, change, self.session.stream_id))
+
+    def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+        self.session.publish(
+            lambda seq: Warning(
+                stream_id=self.session.stream_id,
+                seq=seq,
+                code=code,
+                channel=channel,
+                message=message,
+                at_s=self.session.received_s,
+            )
+        )
+
+    def _end(self) -> None:
+        assert self.close_reason is not None, "only what was told to end ends"
+        try:
+            self._count_audio()
+            self._alert(self._evaluator.finish())
+            self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
+            self._publish()
+        finally:
+            self.results.close()
+            for channel in self._lanes:
+                self._lease.engine.forget(stream_key(self.session.stream_id, channel))
+            self._lease.release()
+            if self._recording is not None:
+                self._recording.close()
+
+    def _engine_died(self, error: EngineDeadError) -> None:
+        self._dead = error
+
+    def _check_engine(self) -> None:
+        if self._dead is not None:
+            raise ProtocolError(
+                ErrorCode.ENGINE_FAILED, "the engine that scored this stream is gone"
+            )

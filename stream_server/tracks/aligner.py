@@ -1,0 +1,208 @@
+"""Packets of all channels in, interleaved audio on one clock out.
+
+A stretch of one channel.
+
+Samples of several channels as one run of interleaved bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from stream_server.tracks.drift import TickSource
+from stream_server.tracks.stats import TrackStats
+from stream_server.tracks.track import Run, Track
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.dialect import AudioData, LostSpan
+
+_SILENT_BYTE = {"mulaw": b"\xff", "alaw": b"\xd5", "pcm_s16le": b"\x00", "pcm_f32le": b"\x00"}
+"""Each byte of a sample that is no sound (ITU-T G.711, tables 1a and 2a: the positive zero)."""
+_ITEM: dict[int, Literal["B", "H", "I"]] = {1: "B", 2: "H", 4: "I"}
+"""An item of a sample's size for :class:`memoryview`; what it says of bytes' order is of no
+interest, as they are only moved."""
+
+
+def silence(audio_format: AudioFormat, num_ticks: int) -> bytes:
+    """Return digital silence on all channels."""
+    return _SILENT_BYTE[audio_format.encoding] * (num_ticks * audio_format.bytes_per_tick)
+
+
+def interleave(channels: Sequence[Sequence[Run]], audio_format: AudioFormat) -> bytes:
+    """Return equally long channels as interleaved samples, silence where there is none.
+
+    Args:
+        channels: what each consists of.
+        audio_format: of the samples.
+    """
+    silent, size = _SILENT_BYTE[audio_format.encoding], audio_format.bytes_per_sample
+    whole = [
+        b"".join(
+            silent * (run.num_samples * size) if run.data is None else run.data for run in runs
+        )
+        for runs in channels
+    ]
+    if len(whole) == 1:
+        return whole[0]
+    mixed = bytearray(sum(map(len, whole)))
+    items = memoryview(mixed).cast(_ITEM[size])
+    for index, data in enumerate(whole):
+        items[index :: len(whole)] = memoryview(data).cast(_ITEM[size])
+    items.release()
+    return bytes(mixed)
+
+
+_MAX_TICK = 1 << 60
+"""Times and numbers beyond are none."""
+
+
+class TrackAligner:
+    """Puts a call's packets on one clock; how is told in :mod:`~.track` and :mod:`~.offset`.
+
+    The clock begins with the first audio of any channel and counts samples, as the packets' times
+    do. Output comes in order, all channels together, as soon as every channel has audio, or has
+    been given up: a channel is lost where another, or its own later packets, are ``max_jitter_ms``
+    of audio ahead. No clock is asked: nothing comes out while nothing comes in.
+
+    A channel without times goes by its numbers, and one without either follows its last packet.
+    Such a channel begins beside the packet that another channel was given last, and goes on there
+    when more than ``max_jitter_ms`` of it in a row came too late.
+
+    What is held is bounded by ``max_jitter_ms`` of audio a channel and one packet, and by 256
+    packets.
+
+    Args:
+        audio_format: of the packets, and of the output; every packet is of one channel.
+        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
+        ticks: what ``at_tick`` is: the platform's time of the ``media``, which errs to both sides,
+            or the time of ``arrival``, which errs to one.
+    """
+
+    def __init__(
+        self, audio_format: AudioFormat, *, max_jitter_ms: int = 200, ticks: TickSource = "media"
+    ) -> None:
+        self._format = audio_format
+        self._wait = audio_format.sample_rate_hz * max_jitter_ms // 1000
+        self._tracks = [
+            Track(audio_format, self._wait, ticks) for _ in range(audio_format.num_channels)
+        ]
+        self._at: int | None = None  # what is before it came out
+        self._silent_block = silence(audio_format, audio_format.sample_rate_hz)
+
+    def put(
+        self,
+        channel: int,
+        payload: bytes,
+        *,
+        at_tick: int | None = None,
+        number: int | None = None,
+    ) -> list[AudioData]:
+        """Take a packet; return the audio that is complete, in pieces of at most a second.
+
+        Args:
+            channel: its index.
+            payload: encoded samples of that channel; a sample that is not whole is left out.
+            at_tick: its time in samples a channel, from any origin that all channels share.
+            number: counts the packets of the channel, from any first number.
+
+        Raises:
+            ValueError: there is no such channel.
+        """
+        if not 0 <= channel < len(self._tracks):
+            raise ValueError(f"got channel {channel}, expected 0 to {len(self._tracks) - 1}")
+        payload = payload[: len(payload) - len(payload) % self._format.bytes_per_sample]
+        self._tracks[channel].put(
+            payload, _bounded(at_tick), _bounded(number), self._beside(channel)
+        )
+        self._give_up()
+        return self._take()
+
+    def flush(self) -> list[AudioData]:
+        """Return everything that is held; channels that end earlier are lost to the end."""
+        for channel, track in enumerate(self._tracks):
+            track.flush(self._beside(channel))
+        ends = [track.filled for track in self._tracks if track.filled is not None]
+        if not ends:
+            return []
+        self._begin()
+        for track in self._tracks:
+            track.fill(max(ends))
+        return self._take()
+
+    @property
+    def stats(self) -> TrackStats:
+        """What became of the packets so far."""
+        return TrackStats(tuple(track.stats for track in self._tracks))
+
+    def _beside(self, channel: int) -> int | None:
+        """Return where the other channels are; None: nowhere yet."""
+        starts = [
+            track.latest_start
+            for index, track in enumerate(self._tracks)
+            if index != channel and track.latest_start is not None
+        ]
+        return max(starts, default=None)
+
+    def _give_up(self) -> None:
+        """Let be lost what other channels are too far ahead of."""
+        limit: int | None = None
+        while True:
+            ahead = max((t.position for t in self._tracks if t.position is not None), default=None)
+            if ahead is None or ahead - self._wait == limit:
+                return
+            limit = ahead - self._wait
+            if self._at is None:
+                begun = [track.start for track in self._tracks if track.start is not None]
+                if not begun or (len(begun) < len(self._tracks) and min(begun) >= limit):
+                    return
+                self._begin()
+            for track in self._tracks:
+                track.force(limit)
+
+    def _begin(self) -> None:
+        """Let the clock begin where the earliest channel does."""
+        if self._at is None:
+            self._at = min(track.start for track in self._tracks if track.start is not None)
+            for track in self._tracks:
+                track.begin(self._at)
+
+    def _take(self) -> list[AudioData]:
+        """Return what is decided on all channels."""
+        pieces: list[AudioData] = []
+        if self._at is None:
+            return pieces
+        end = min(self._at if t.filled is None else t.filled for t in self._tracks)
+        while self._at < end:
+            length = min(end - self._at, self._format.sample_rate_hz)
+            pieces.append(self._piece(length))
+            self._at += length
+        return pieces
+
+    def _piece(self, num_ticks: int) -> AudioData:
+        runs = [track.take(num_ticks) for track in self._tracks]
+        lost = tuple(
+            span for channel, parts in enumerate(runs) for span in _lost_spans(channel, parts)
+        )
+        if all(run.data is None for parts in runs for run in parts):
+            size = num_ticks * self._format.bytes_per_tick
+            # A long hole is one block many times over, not so much memory.
+            block = self._silent_block
+            return AudioData(block if size == len(block) else block[:size], lost)
+        return AudioData(interleave(runs, self._format), lost)
+
+
+def _lost_spans(channel: int, runs: list[Run]) -> list[LostSpan]:
+    spans: list[LostSpan] = []
+    at = 0
+    for run in runs:
+        if run.data is None:
+            if spans and spans[-1].end_tick == at:
+                spans[-1] = LostSpan(channel, spans[-1].start_tick, at + run.num_samples)
+            else:
+                spans.append(LostSpan(channel, at, at + run.num_samples))
+        at += run.num_samples
+    return spans
+
+
+def _bounded(value: int | None) -> int | None:
+    return value if value is not None and -_MAX_TICK <= value <= _MAX_TICK else None

@@ -1,0 +1,172 @@
+"""The packets of one channel that are not placed yet, in the order they were sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+MAX_NUMBERS_AHEAD = 3000
+"""Numbers that may be missing in a row; a greater jump is a new count, if the next packet agrees.
+This and the next are those of RFC 3550, appendix A.1."""
+MAX_NUMBERS_BEHIND = 100
+"""Numbers a late packet may be behind; more is a new count, if the next packet agrees."""
+MAX_HELD_PACKETS = 256
+"""Packets that wait for an earlier one, however little audio they hold."""
+
+_MAX_MISSING_SPANS = 64
+
+
+@dataclass(slots=True)
+class Packet:
+    """One packet.
+
+    Attributes:
+        payload: whole samples.
+        num_samples: of them.
+        at_tick: its time, by the platform.
+        number: in its channel; 0 in a channel without numbers.
+    """
+
+    payload: bytes
+    num_samples: int
+    at_tick: int | None
+    number: int
+
+
+class Order:
+    """Orders packets by number, or by time where there are no numbers.
+
+    Whether a channel has numbers is seen from its first packet. A packet without one in a channel
+    that has them follows the last.
+
+    Args:
+        by_time: order packets without numbers by their times.
+
+    Attributes:
+        held: packets in order.
+        held_samples: audio of them.
+        next_number: number of the packet that is to come next.
+        late, duplicate, reordered, lost, restarts: counts.
+    """
+
+    def __init__(self, *, by_time: bool) -> None:
+        self.held: list[Packet] = []
+        self.held_samples = 0
+        self.next_number = 0
+        self.late = self.duplicate = self.reordered = self.lost = self.restarts = 0
+        self._by_time = by_time
+        self._is_numbered: bool | None = None
+        self._highest = 0
+        self._new_count: int | None = None  # number that would confirm one
+        self._missing: deque[range] = deque(maxlen=_MAX_MISSING_SPANS)
+
+    @property
+    def num_missing(self) -> int:
+        """Numbers missing before the first packet held."""
+        return self.held[0].number - self.next_number if self._is_numbered else 0
+
+    def put(self, packet: Packet, number: int | None) -> bool:
+        """Hold a packet; return whether its number or time began anew.
+
+        A packet that came too late or came already is counted instead.
+        """
+        if self._is_numbered is None:
+            self._is_numbered = number is not None
+            self.next_number = number or 0
+            self._highest = self.next_number - 1
+        if not self._is_numbered:
+            self._insert_by_time(packet)
+            return False
+        packet.number = self._highest + 1 if number is None else number
+        ahead = packet.number - self.next_number
+        begins_anew = False
+        if not -MAX_NUMBERS_BEHIND <= ahead <= MAX_NUMBERS_AHEAD:
+            if packet.number != self._new_count:
+                self._new_count = packet.number + 1
+                self.late += 1
+                return False
+            begins_anew, ahead = True, 0
+            self.restarts += 1
+        self._new_count = None
+        if ahead < 0:
+            self._count_old(packet.number)
+        elif begins_anew:
+            # Numbers of two counts do not compare: the caller has let go of what was held.
+            self._highest = packet.number
+            self._missing.clear()
+            return True
+        else:
+            self._insert_by_number(packet)
+        return False
+
+    def restart(self, packet: Packet) -> None:
+        """Hold the first packet of a new count; nothing else is held."""
+        self.next_number = packet.number
+        self._hold(0, packet)
+
+    def pop(self) -> Packet:
+        """Take the first packet out, whatever is missing before it."""
+        packet = self.held.pop(0)
+        self.held_samples -= packet.num_samples
+        self.next_number = packet.number + 1
+        return packet
+
+    def give_up_missing(self, *, are_lost: bool) -> None:
+        """Wait no more for the packets missing before the first one held.
+
+        Args:
+            are_lost: False: time says that nothing is missing, whatever the numbers say.
+        """
+        if not self.num_missing:
+            return
+        if are_lost:
+            self.lost += self.num_missing
+            self._missing.append(range(self.next_number, self.held[0].number))
+        self.next_number = self.held[0].number
+
+    def _count_old(self, number: int) -> None:
+        for index, span in enumerate(self._missing):
+            if number in span:
+                self.late += 1
+                self.lost -= 1
+                # It does not come late twice.
+                del self._missing[index]
+                self._missing.extend(
+                    part
+                    for part in (range(span.start, number), range(number + 1, span.stop))
+                    if part
+                )
+                return
+        self.duplicate += 1
+
+    def _insert_by_number(self, packet: Packet) -> None:
+        if packet.number > self._highest:
+            self._highest = packet.number
+            self._hold(len(self.held), packet)
+            return
+        at = len(self.held)
+        while at and self.held[at - 1].number >= packet.number:
+            at -= 1
+        if at < len(self.held) and self.held[at].number == packet.number:
+            self.duplicate += 1
+            return
+        self.reordered += 1
+        self._hold(at, packet)
+
+    def _insert_by_time(self, packet: Packet) -> None:
+        at = len(self.held)
+        if self._by_time and packet.at_tick is not None:
+            while at and (self.held[at - 1].at_tick or 0) > packet.at_tick:
+                at -= 1
+            for other in self.held[max(at - 1, 0) : at + 1]:
+                if other.at_tick is None:
+                    continue
+                if abs(other.at_tick - packet.at_tick) * 2 < packet.num_samples:
+                    self.duplicate += 1
+                    return
+            self.reordered += at < len(self.held)
+        self._hold(at, packet)
+
+    def _hold(self, at: int, packet: Packet) -> None:
+        self.held.insert(at, packet)
+        self.held_samples += packet.num_samples

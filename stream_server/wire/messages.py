@@ -1,0 +1,254 @@
+"""Text messages from the server to the client that streams: results, and what is between the two.
+
+``docs/protocol.md`` tells how messages follow one another. Positions of audio a client sent count
+samples a channel at the client's own rate; positions of results count at 16 kHz.
+
+What messages are made of: their base class, and parts that several of them carry.
+
+Text messages from the client, as types.
+
+Positions count samples a channel at the client's rate from the start of the stream, whatever
+fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost. A pause whose
+length the client does not say is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stream_server.wire.errors import ERRORS, ProtocolError
+from stream_server.wire.results import Message, ModelNotice, Result, StreamChannel
+
+PROTOCOL_VERSION = 1
+
+Want = Literal["points", "segments", "frames", "alerts"]
+"""What a client may ask for. ``frames`` gives points their frames; gaps come with either of
+``points`` and ``segments``; marks, warnings, heartbeats and errors always come."""
+
+
+class ChannelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel, in the order of the interleaved samples.
+
+    Attributes:
+        role: who speaks: ``customer``, ``agent``, ``driver``, ... The server's settings say which
+            roles are analysed.
+        name: for people; may be "".
+    """
+
+    role: str = "speaker"
+    name: str = ""
+
+
+class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Take up a stream whose connection was lost.
+
+    Attributes:
+        token: of the stream's ``ready``.
+        next_sample: position of the oldest audio the client can still send. Where the server has
+            less, what is missing becomes a gap, ``lost``. The connection goes on at
+            ``received_samples`` of ``ready``, which is never below it.
+        last_seq: ``seq`` of the last result the client has; later ones are sent again. −1: none.
+    """
+
+    token: str
+    next_sample: int
+    last_seq: int = -1
+
+
+class Start(Message, tag="start", frozen=True, kw_only=True):
+    """The first message of a connection, unless the query of the URL says the same.
+
+    Attributes:
+        encoding: ``pcm_s16le``, ``pcm_f32le``, ``mulaw`` or ``alaw``.
+        sample_rate: 8000 to 48000 Hz.
+        channels: 1 to 8.
+        name: of the stream, for people.
+        metadata: kept with the stream; at most 32 entries of 256 characters.
+        wants: which results to send; ``frames`` brings ``points`` along.
+        live: False: a recording, sent as fast as the server takes it. None of it is given up when
+            the server is overloaded; it waits instead, and live streams go first.
+        resume: where this connection goes on with an earlier stream.
+        token: access token, where no header carries it.
+        version: of the protocol.
+    """
+
+    encoding: str
+    sample_rate: int
+    channels: tuple[ChannelSpec, ...] = (ChannelSpec(),)
+    name: str = ""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    wants: tuple[Want, ...] = ("points", "segments", "alerts")
+    live: bool = True
+    resume: ResumeRequest | None = None
+    token: str = ""
+    version: int = PROTOCOL_VERSION
+
+
+class KeepAlive(Message, tag="keepalive", frozen=True, kw_only=True):
+    """There is no audio at the moment, but the client is there."""
+
+
+class Flush(Message, tag="flush", frozen=True, kw_only=True):
+    """Score what is there now, without waiting for the look-ahead; ``flushed`` follows."""
+
+
+class Pause(Message, tag="pause", frozen=True, kw_only=True):
+    """No audio comes until ``resume``; the time in between becomes a gap, ``paused``."""
+
+
+class Resume(Message, tag="resume", frozen=True, kw_only=True):
+    """Audio goes on.
+
+    Attributes:
+        paused_samples: how long the pause was, in samples a channel at the client's rate. None:
+            the time between the two messages.
+    """
+
+    paused_samples: int | None = None
+
+
+class Discarded(Message, tag="discarded", frozen=True, kw_only=True):
+    """The client had to throw audio away; it becomes a gap, ``discarded``.
+
+    Attributes:
+        samples: how much, in samples a channel at the client's rate.
+    """
+
+    samples: int
+
+
+class Mark(Message, tag="mark", frozen=True, kw_only=True):
+    """Comes back as ``marked`` with the position of the audio sent before it.
+
+    Attributes:
+        name: up to 256 characters.
+    """
+
+    name: str
+
+
+class Stop(Message, tag="stop", frozen=True, kw_only=True):
+    """No more audio. The remaining results, ``summary`` and a normal close follow."""
+
+
+ClientMessage = Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop
+
+
+class LabelName(msgspec.Struct, frozen=True, kw_only=True):
+    """One class, in the order of ``posteriors``."""
+
+    name: str
+    name_zh: str
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server puts up with.
+
+    Attributes:
+        max_message_bytes: of one message.
+        max_messages_per_s: on average; a burst of ten seconds' worth is taken.
+        idle_timeout_s: longest time without audio or ``keepalive``.
+        max_stream_s: longest audio of one stream.
+        resume_window_s: how long a lost client may come back.
+    """
+
+    max_message_bytes: int
+    max_messages_per_s: int
+    idle_timeout_s: float
+    max_stream_s: float
+    resume_window_s: float
+
+
+class Ready(Message, tag="ready", frozen=True, kw_only=True):
+    """Audio may come.
+
+    Attributes:
+        stream_id: names the stream in feeds, store and dashboard.
+        resume_token: secret that takes the stream up again.
+        resumed: this connection goes on with a stream; False although it was asked for: the stream
+            is gone and this is a new one.
+        received_samples: position at which this connection's audio goes on, in samples a channel
+            at the client's rate; 0 if new.
+        received_controls: how many ``flush``, ``pause``, ``resume``, ``discarded``, ``mark`` and
+            ``stop`` of this stream the server has acted on; a client that comes back sends the
+            later ones again. 0 if new.
+        paused: the stream is paused: ``resume`` comes before audio.
+        labels: the classes, in the order of ``posteriors``.
+        window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
+    """
+
+    version: int
+    stream_id: str
+    resume_token: str
+    resumed: bool
+    received_samples: int
+    model: ModelNotice
+    labels: tuple[LabelName, ...]
+    channels: tuple[StreamChannel, ...]
+    window_ms: int
+    step_ms: int
+    look_ahead_ms: int
+    frame_hop_ms: int
+    limits: Limits
+    received_controls: int = 0
+    paused: bool = False
+
+
+class Error(Message, tag="error", frozen=True, kw_only=True):
+    """Something went wrong.
+
+    Attributes:
+        code: for programs; :mod:`stream_server.wire.errors` lists them.
+        message: what was got and what was expected.
+        remedy: what to do.
+        close_code: of the close that follows; None: the stream goes on.
+        retry_after_s: when trying again may work.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    close_code: int | None = None
+    retry_after_s: float | None = None
+
+
+class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
+    """How the stream is doing, every ``heartbeat_ms``.
+
+    Attributes:
+        received_samples: up to which position the server has the stream, in samples a channel at
+            the client's rate; what is before it need not be kept for a resume.
+        received_controls: as in ``ready``; these need not be kept either.
+        received_s: audio received, on the stream's clock.
+        published_s: every analysed channel is scored or in a gap up to here.
+        lag_ms: received minus published. Look-ahead and up to one step are always part of it.
+        real_time_factor: time the engine takes for a second of this stream's audio, waiting
+            included; below 1 it keeps up.
+        effective_step_ms: mean audio between scored windows lately; above ``step_ms`` the server
+            is overloaded and the step was widened.
+    """
+
+    stream_id: str
+    received_samples: int
+    received_s: float
+    published_s: float
+    lag_ms: float
+    real_time_factor: float
+    effective_step_ms: float
+    received_controls: int = 0
+
+
+ServerMessage = Ready | Error | Heartbeat | Result
+
+
+def error_message(error: ProtocolError) -> Error:
+    """Return the message that tells a client of an error."""
+    return Error(
+        code=error.code.value,
+        message=str(error),
+        remedy=ERRORS[error.code].remedy,
+        close_code=ERRORS[error.code].close_code,
+        retry_after_s=error.retry_after_s,
+    )

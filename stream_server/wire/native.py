@@ -1,0 +1,224 @@
+"""The server's side of the native protocol, version 1; ``docs/protocol.md`` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from stream_server.wire.dialect import AudioData, BadMessages, Inbound
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.feed_messages import ResultEncoder, encode_message
+from stream_server.wire.messages import (
+    ClientMessage,
+    Discarded,
+    Error,
+    Flush,
+    Heartbeat,
+    KeepAlive,
+    Mark,
+    Pause,
+    Ready,
+    Resume,
+    ServerMessage,
+    Start,
+    Stop,
+)
+from stream_server.wire.results import (
+    Alert,
+    Gap,
+    Point,
+    Result,
+    Segment,
+    StreamClosed,
+    StreamOpened,
+)
+from stream_server.wire.start import (
+    StreamSpec,
+    check_span,
+    check_start,
+    check_text,
+    start_from_query,
+)
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed_decoder = msgspec.json.Decoder(_Typed)
+_decoders: dict[str, msgspec.json.Decoder[ClientMessage]] = {
+    str(message.__struct_config__.tag): msgspec.json.Decoder(message)
+    for message in (Start, KeepAlive, Flush, Pause, Resume, Discarded, Mark, Stop)
+}
+_MAX_EXPLANATION_CHARACTERS = 80
+
+
+class NativeDialect:
+    """One connection of the native protocol.
+
+    While a stream is paused its audio is dropped, not analysed: people pause to keep something
+    private. The first chunk of it is an error, the others of the same pause are silent, as a
+    client that has not noticed would be told fifty times a second.
+
+    Args:
+        query: of the URL, percent signs decoded; None or empty: ``start`` comes as a message.
+        encoder: shared by connections, so that a result is encoded once.
+
+    Attributes:
+        start: what the stream is, as soon as that is known; with a query from the beginning.
+
+    Raises:
+        ProtocolError: the query is wrong; codes as for ``start``.
+    """
+
+    can_resume = True
+    client_closes = False
+    begins_with = "'start'"
+
+    def __init__(
+        self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None
+    ) -> None:
+        self.start: StreamSpec | None = check_start(start_from_query(query)) if query else None
+        # Without others to share texts with there is nothing to keep them for.
+        self._encoder = ResultEncoder(capacity=1) if encoder is None else encoder
+        self._paused = False
+        self._stopped = False
+        self._told_of_audio = False
+        self._bad = BadMessages()
+
+    def receive(self, message: str | bytes) -> list[Inbound]:
+        """Take one WebSocket message.
+
+        Raises:
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE``,
+                ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
+                of them are ``TOO_MANY_ERRORS``.
+        """
+        if isinstance(message, bytes):
+            return self._bad.counted(self._audio, message)
+        return self._bad.counted(self._text, message)
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        """Return the text that says ``message``; nothing where the client did not ask for it."""
+        if isinstance(message, Ready):
+            self._paused = message.paused
+        if isinstance(message, Ready | Error | Heartbeat):
+            return [encode_message(message)]
+        wants = frozenset() if self.start is None else self.start.wants
+        if not _is_wanted(message, wants):
+            return []
+        return [self._encoder.encode(message, frames="frames" in wants)]
+
+    def _audio(self, data: bytes) -> list[Inbound]:
+        if self.start is None:
+            raise ProtocolError(
+                ErrorCode.NOT_STARTED, f"got {len(data)} bytes of audio, expected 'start' first"
+            )
+        if self._paused or self._stopped:
+            if self._told_of_audio:
+                return []
+            self._told_of_audio = True
+            expected = "none after 'stop'" if self._stopped else "'resume' first"
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE,
+                f"got {len(data)} bytes of audio, expected {expected}; they were dropped",
+            )
+        return [AudioData(data)]
+
+    def _text(self, text: str) -> list[Inbound]:
+        message = _decode(text, started=self.start is not None)
+        if isinstance(message, Start):
+            self.start = check_start(message)
+            return [self.start]
+        self._check_expected(message)
+        if isinstance(message, Pause | Resume):
+            self._paused = isinstance(message, Pause)
+            self._told_of_audio = False
+        elif isinstance(message, Stop):
+            self._stopped = True
+            self._told_of_audio = False
+        return [message]
+
+    def _check_expected(self, message: Inbound) -> None:
+        name = _name(message)
+        if self.start is None:
+            raise _unexpected(name, "'start' first")
+        if self._stopped and not isinstance(message, KeepAlive):
+            raise _unexpected(name, "nothing after 'stop'")
+        if self._paused and isinstance(message, Pause | Discarded):
+            raise _unexpected(name, "'resume' first: the stream is paused")
+        if not self._paused and isinstance(message, Resume):
+            raise _unexpected(name, "'pause' first: the stream is not paused")
+        if isinstance(message, Mark):
+            check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
+        elif isinstance(message, Discarded):
+            check_span("samples of 'discarded'", message.samples)
+        elif isinstance(message, Resume) and message.paused_samples is not None:
+            check_span("paused_samples of 'resume'", message.paused_samples)
+
+
+def _decode(text: str, *, started: bool) -> ClientMessage:
+    """Return the message that ``text`` is."""
+    try:
+        name = _typed_decoder.decode(text).type
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE, f"expected a JSON object with a 'type': {_explain(error)}"
+        ) from None
+    decoder = _decoders.get(name)
+    if decoder is None:
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_MESSAGE, f"got type {shown(name)}, expected {', '.join(_decoders)}"
+        )
+    if name == "start" and started:
+        raise _unexpected("start", "it once, as the first message or in the query")
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(
+            ErrorCode.BAD_START if name == "start" else ErrorCode.BAD_MESSAGE,
+            f"got a wrong '{name}': {_explain(error)}",
+        ) from None
+
+
+def _explain(error: Exception) -> str:
+    """Return what is wrong with a text, without repeating much of it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "it is not valid Unicode"
+    # msgspec repeats a value that is none of those expected, whatever its length, and then says
+    # where it is: "Invalid enum value 'x' - at `$.wants[0]`".
+    what, separator, where = str(error).rpartition(" - at ")
+    if not separator:
+        what, where = where, ""
+    if len(what) > _MAX_EXPLANATION_CHARACTERS:
+        what = what[: _MAX_EXPLANATION_CHARACTERS - 1] + "…"
+    return what + separator + where[:_MAX_EXPLANATION_CHARACTERS]
+
+
+def _name(message: Inbound) -> str:
+    assert isinstance(message, msgspec.Struct)
+    return str(message.__struct_config__.tag)
+
+
+def _unexpected(name: str, expected: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, f"got '{name}', expected {expected}")
+
+
+def _is_wanted(result: Result, wants: frozenset[str]) -> bool:
+    match result:
+        case Point():
+            return "points" in wants
+        case Segment():
+            return "segments" in wants
+        case Gap():
+            return "points" in wants or "segments" in wants
+        case Alert():
+            return "alerts" in wants
+        case StreamOpened() | StreamClosed():
+            # The client has 'ready' and 'summary'.
+            return False
+        case _:
+            return True

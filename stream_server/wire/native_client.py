@@ -1,0 +1,358 @@
+"""The client's side of the native protocol, version 1, without I/O.
+
+A shell connects, sends what :meth:`NativeClient.connect` and :meth:`NativeClient.take_outgoing`
+return, hands over what comes, and asks :meth:`NativeClient.closed` whether to connect again::
+
+    client = NativeClient(spec)
+    send(client.connect())                    # on every new connection
+    for result in client.receive(message):    # whenever a message comes
+        ...
+    client.send_audio(chunk)                  # whenever there is audio, connected or not
+    for message in client.take_outgoing():    # after either
+        send(message)
+
+Whether it is worth connecting again after a connection or its handshake failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import msgspec
+
+from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
+from stream_server.wire.feed_messages import decode_server_message
+from stream_server.wire.messages import (
+    Discarded,
+    Error,
+    Flush,
+    Heartbeat,
+    KeepAlive,
+    Mark,
+    Pause,
+    Ready,
+    Resume,
+    ResumeRequest,
+    ServerMessage,
+    Start,
+    Stop,
+)
+from stream_server.wire.replay_log import ReplayLog
+from stream_server.wire.results import Summary
+from stream_server.wire.start import StreamSpec, check_span, check_text
+
+# Of RFC 6455 and its registry. No close frame and an abnormal end are a lost connection; the
+# others say that server or proxy restart or are busy.
+_LOST_CONNECTION = (1005, 1006, 1011, 1012, 1013, 1014)
+# What proxies answer while the server behind them is away.
+_TEMPORARY_STATUSES = (408, 502, 504)
+
+
+def retry_after_close(close_code: int | None, error: Error | None = None) -> bool:
+    """Return whether connecting again may work.
+
+    Args:
+        close_code: of the close frame; None: the connection broke without one.
+        error: the last ``error`` of this connection that ends a stream. Several errors share a
+            close code, so this decides where it is there.
+    """
+    if error is not None:
+        try:
+            return ERRORS[ErrorCode(error.code)].retry
+        except ValueError:
+            pass  # An error of a later version: its close code tells what is known of it.
+    if close_code is None or close_code in _LOST_CONNECTION:
+        return True
+    return any(kind.retry for kind in ERRORS.values() if kind.close_code == close_code)
+
+
+def retry_after_refusal(http_status: int) -> bool:
+    """Return whether connecting again may work after the handshake was refused with a status."""
+    if http_status in _TEMPORARY_STATUSES:
+        return True
+    kinds = [kind for kind in ERRORS.values() if kind.http_status == http_status]
+    return bool(kinds) and all(kind.retry for kind in kinds)
+
+
+DEFAULT_KEPT_S = 30
+"""Audio kept for a lost connection: as long as a server waits for a client by default."""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+class ClientState(Enum):
+    """Where a client is."""
+
+    DISCONNECTED = auto()
+    STARTING = auto()
+    """``start`` is sent; ``ready`` has not come."""
+    STREAMING = auto()
+    FINISHED = auto()
+    """``summary`` has come, and there is nothing more to say."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The stream as the server last described it.
+
+    Attributes:
+        ready: its ``ready``; None: there is none yet.
+        start_sample: position 0 of this stream, counted from the client's first sample.
+        last_seq: of the last result that came.
+        ended: the server ended it before the client had said everything.
+        error: the last error that ends the stream, of this connection.
+    """
+
+    ready: Ready | None = None
+    start_sample: int = 0
+    last_seq: int = -1
+    ended: bool = False
+    error: Error | None = None
+
+
+class NativeClient:
+    """One stream of a client over any number of connections.
+
+    Positions are samples a channel at the client's rate. The client's own count from its first
+    sample and never go back; the server's begin at 0 with every stream, and when the server has
+    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference. What a
+    server would refuse raises at once, so that both count the same controls.
+
+    Args:
+        spec: what to ask for; its ``resume`` is not used.
+        max_kept_bytes: bound of what is kept to be sent again; by default ``DEFAULT_KEPT_S`` of
+            audio. When it is full the oldest goes, sent or not.
+    """
+
+    def __init__(self, spec: StreamSpec, *, max_kept_bytes: int | None = None) -> None:
+        self._spec = spec
+        self._max_kept_bytes = (
+            spec.format.bytes_per_s * DEFAULT_KEPT_S if max_kept_bytes is None else max_kept_bytes
+        )
+        self._log = ReplayLog(spec.format, self._max_kept_bytes)
+        self._stream = _Stream()
+        self._state = ClientState.DISCONNECTED
+        self._stopped = False
+
+    @property
+    def state(self) -> ClientState:
+        """Where the client is."""
+        return self._state
+
+    @property
+    def ready(self) -> Ready | None:
+        """The last ``ready``."""
+        return self._stream.ready
+
+    @property
+    def stream_start_sample(self) -> int:
+        """Where the server's present stream begins, counted from the client's first sample."""
+        return self._stream.start_sample
+
+    @property
+    def stream_start_s(self) -> float:
+        """The same in seconds: add it to the times of results to show continuous time."""
+        return self._stream.start_sample / self._spec.format.sample_rate_hz
+
+    @property
+    def position_samples(self) -> int:
+        """Position after everything the caller said, counted from the client's first sample."""
+        return self._log.end_sample
+
+    @property
+    def num_dropped_samples(self) -> int:
+        """Samples a channel that were dropped unsent because too much waited to be sent."""
+        return self._log.num_dropped_samples
+
+    @property
+    def room_bytes(self) -> int:
+        """How much audio can be added before the oldest is dropped.
+
+        A source that can wait, a file, waits for it; a microphone cannot.
+        """
+        return max(0, self._max_kept_bytes - self._log.num_kept_bytes)
+
+    def connect(self) -> str:
+        """Return the first message of a new connection."""
+        if self._state is ClientState.FINISHED:
+            raise RuntimeError("got connect() after the stream's summary, expected a new client")
+        self._log.disconnected()
+        stream = self._stream
+        stream.error = None
+        self._state = ClientState.STARTING
+        resume = None
+        if stream.ready is not None and not stream.ended:
+            resume = ResumeRequest(
+                token=stream.ready.resume_token,
+                next_sample=self._log.start_sample - stream.start_sample,
+                last_seq=stream.last_seq,
+            )
+        spec = self._spec
+        return _text(
+            Start(
+                encoding=spec.format.encoding,
+                sample_rate=spec.format.sample_rate_hz,
+                channels=spec.channels,
+                name=spec.name,
+                metadata=spec.metadata,
+                wants=tuple(sorted(spec.wants)),
+                live=spec.live,
+                resume=resume,
+                token=spec.token,
+            )
+        )
+
+    def receive(self, message: str | bytes) -> list[ServerMessage]:
+        """Take a message of the server and return it, decoded, where it is new.
+
+        A result that came before the connection was lost, binary messages and types of a later
+        version of the protocol are left out.
+
+        Raises:
+            ProtocolError: the message is not one of this protocol.
+        """
+        decoded = None if isinstance(message, bytes) else decode_server_message(message)
+        match decoded:
+            case None:
+                return []
+            case Ready():
+                self._begin(decoded)
+            case Heartbeat():
+                self._log.forget(
+                    decoded.received_samples + self._stream.start_sample,
+                    decoded.received_controls,
+                )
+            case Error():
+                if decoded.close_code is not None:
+                    self._stream.error = decoded
+            case _:
+                if decoded.seq <= self._stream.last_seq:
+                    return []
+                self._stream.last_seq = decoded.seq
+                if isinstance(decoded, Summary):
+                    self._end(decoded)
+        return [decoded]
+
+    def take_outgoing(self) -> list[str | bytes]:
+        """Return what to send now: nothing before ``ready``, and everything once.
+
+        After a lost connection this is first what the server does not have.
+        """
+        if self._state is not ClientState.STREAMING:
+            return []
+        return [
+            content if isinstance(content, bytes) else _text(content)
+            for content in self._log.take()
+        ]
+
+    def keep_alive(self) -> list[str]:
+        """Return what to send while there is no audio: ``keepalive``, or nothing before ready."""
+        return [_text(KeepAlive())] if self._state is ClientState.STREAMING else []
+
+    def closed(self, close_code: int | None) -> bool:
+        """The connection is gone.
+
+        Args:
+            close_code: of the close frame; None: there was none.
+
+        Returns:
+            Whether to connect again.
+        """
+        if self._state is ClientState.FINISHED:
+            return False
+        self._log.disconnected()
+        self._state = ClientState.DISCONNECTED
+        return retry_after_close(close_code, self._stream.error)
+
+    def refused(self, http_status: int) -> bool:
+        """The handshake was answered with an HTTP status; return whether to try again."""
+        return self._state is not ClientState.FINISHED and retry_after_refusal(http_status)
+
+    def retry_after_s(self) -> float | None:
+        """When the server said to come back, in seconds from then; None: it did not say."""
+        return None if self._stream.error is None else self._stream.error.retry_after_s
+
+    def send_audio(self, data: bytes) -> None:
+        """Say audio, interleaved, in the stream's format, in any split."""
+        self._check("audio", may_be_paused=False)
+        self._log.add_audio(data)
+
+    def discard(self, num_samples: int) -> None:
+        """Say that so many samples a channel were lost before they could be sent."""
+        self._check("discard()", may_be_paused=False)
+        check_span("samples of 'discarded'", num_samples)
+        if num_samples:
+            self._log.add_control(Discarded(samples=num_samples))
+
+    def pause(self) -> None:
+        """Say that no audio comes until :meth:`resume`."""
+        self._check("pause()", may_be_paused=False)
+        self._log.add_control(Pause())
+
+    def resume(self, paused_samples: int) -> None:
+        """Say that audio goes on after a pause of so many samples a channel."""
+        self._check("resume()", may_be_paused=True)
+        if not self._log.paused:
+            raise RuntimeError("got resume() without a pause, expected pause() first")
+        check_span("paused_samples of 'resume'", paused_samples)
+        self._log.add_control(Resume(paused_samples=paused_samples))
+
+    def mark(self, name: str) -> None:
+        """Ask for ``marked`` at this position."""
+        self._check("mark()", may_be_paused=True)
+        check_text("name of 'mark'", name, ErrorCode.BAD_MESSAGE)
+        self._log.add_control(Mark(name=name))
+
+    def flush(self) -> None:
+        """Ask for the results up to this position."""
+        self._check("flush()", may_be_paused=True)
+        self._log.add_control(Flush())
+
+    def stop(self) -> None:
+        """Say that there is no more audio; ``summary`` will follow."""
+        self._check("stop()", may_be_paused=True)
+        self._log.add_control(Stop())
+        self._stopped = True
+
+    def _check(self, what: str, *, may_be_paused: bool) -> None:
+        if self._stopped:
+            raise RuntimeError(f"got {what} after stop(), expected nothing")
+        if self._log.paused and not may_be_paused:
+            raise RuntimeError(f"got {what} during a pause, expected resume() first")
+
+    def _end(self, summary: Summary) -> None:
+        stream = self._stream
+        received = summary.received_samples + stream.start_sample
+        if summary.reason == "stopped" or (self._stopped and received >= self._log.end_sample):
+            self._state = ClientState.FINISHED
+            return
+        # What the server did not take any more is the beginning of a new stream.
+        self._log.skip_to(received)
+        self._state = ClientState.DISCONNECTED
+        stream.ended = True
+
+    def _begin(self, ready: Ready) -> None:
+        if self._state is not ClientState.STARTING:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED_MESSAGE, "got 'ready', expected it once, after 'start'"
+            )
+        stream = self._stream
+        if ready.resumed:
+            self._log.go_on(
+                ready.received_samples + stream.start_sample,
+                ready.received_controls,
+                paused=ready.paused,
+            )
+        else:
+            self._log.begin_stream()
+            stream.start_sample = self._log.start_sample
+            stream.last_seq = -1
+            stream.ended = False
+        stream.ready = ready
+        self._state = ClientState.STREAMING
+
+
+def _text(message: msgspec.Struct) -> str:
+    return _encoder.encode(message).decode()

@@ -1,0 +1,270 @@
+"""From what a client says at first, ``start`` or a query, to a :class:`StreamSpec` that holds.
+
+What a client wants of a stream, checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast, get_args
+
+from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat, Encoding
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.messages import PROTOCOL_VERSION, ChannelSpec, ResumeRequest, Start, Want
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A ``start`` that holds together.
+
+    Attributes:
+        format: of the audio.
+        channels: one entry a channel, in the order of the interleaved samples.
+        name: of the stream, for people.
+        metadata: kept with the stream.
+        wants: which results to send to the client.
+        live: whether the audio is of this moment; a recording can wait.
+        resume: where it goes on with an earlier stream.
+        token: access token, "" if a header carried it or none is needed.
+    """
+
+    format: AudioFormat
+    channels: tuple[ChannelSpec, ...]
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    wants: frozenset[Want] = frozenset(("points", "segments", "alerts"))
+    live: bool = True
+    resume: ResumeRequest | None = None
+    token: str = field(default="", repr=False)
+
+
+MAX_TEXT_LENGTH = 256
+"""Characters of a name, a metadata key or value, a mark."""
+MAX_METADATA_ENTRIES = 32
+MAX_TOKEN_LENGTH = 1024
+MAX_SPAN_SAMPLES = 7 * 24 * 3600 * 48_000
+"""Largest position and largest span: a week at 48 kHz, the longest stream settings allow."""
+
+_ROLE = re.compile(r"[a-z0-9_-]{1,32}")
+_WANTS: tuple[str, ...] = get_args(Want)
+_QUERY_KEYS = (
+    "encoding",
+    "sample_rate",
+    "channels",
+    "roles",
+    "names",
+    "name",
+    "wants",
+    "live",
+    "version",
+)
+_METADATA_PREFIX = "meta."
+_DEFAULT_ENCODING = "pcm_s16le"
+_DEFAULT_SAMPLE_RATE_HZ = 16_000
+
+
+def check_start(start: Start) -> StreamSpec:
+    """Return what ``start`` asks for.
+
+    Raises:
+        ProtocolError: ``UNSUPPORTED_VERSION``, ``BAD_FORMAT`` or ``BAD_START``.
+    """
+    if start.version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            ErrorCode.UNSUPPORTED_VERSION,
+            f"got version {shown(start.version)}, expected {PROTOCOL_VERSION}",
+        )
+    spec_format = AudioFormat(
+        encoding=cast(Encoding, start.encoding),
+        sample_rate_hz=start.sample_rate,
+        num_channels=len(start.channels),
+    )
+    for index, channel in enumerate(start.channels):
+        if not _ROLE.fullmatch(channel.role):
+            raise _bad(
+                f"role {shown(channel.role)} of channel {index}",
+                "1 to 32 of the characters a-z, 0-9, '_' and '-'",
+            )
+        _check_start_text(f"the name of channel {index}", channel.name)
+    _check_start_text("name", start.name)
+    _check_metadata(start.metadata)
+    if start.resume is not None:
+        _check_resume(start.resume)
+    _check_token("token", start.token)
+    return StreamSpec(
+        format=spec_format,
+        channels=start.channels,
+        name=start.name,
+        metadata=start.metadata,
+        wants=_check_wants(start.wants),
+        live=start.live,
+        resume=start.resume,
+        token=start.token,
+    )
+
+
+def start_from_query(query: Mapping[str, str]) -> Start:
+    """Return the ``start`` that the query of a URL says, not yet checked.
+
+    A name that is not known is refused here although unknown fields of messages are ignored: a
+    mistyped ``sample_rate`` would be answered with a default and with wrong results.
+
+    Args:
+        query: names and values, percent signs decoded.
+
+    Raises:
+        ProtocolError: ``BAD_START``.
+    """
+    for key in query:
+        if key not in _QUERY_KEYS and not key.startswith(_METADATA_PREFIX):
+            advice = "; an access token goes into a header or 'start'" if key == "token" else ""
+            raise _bad(
+                f"{shown(key)} in the query",
+                f"{', '.join(_QUERY_KEYS)} and {_METADATA_PREFIX}NAME{advice}",
+            )
+    return Start(
+        encoding=query.get("encoding", _DEFAULT_ENCODING),
+        sample_rate=_whole_number(query, "sample_rate", _DEFAULT_SAMPLE_RATE_HZ),
+        channels=_query_channels(query),
+        name=query.get("name", ""),
+        metadata={
+            key.removeprefix(_METADATA_PREFIX): value
+            for key, value in query.items()
+            if key.startswith(_METADATA_PREFIX)
+        },
+        wants=_query_wants(query),
+        live=_query_live(query),
+        version=_whole_number(query, "version", PROTOCOL_VERSION),
+    )
+
+
+def check_text(what: str, text: str, code: ErrorCode) -> None:
+    """Raise ``ProtocolError(code)`` unless ``text`` is short and can be kept in a database.
+
+    Args:
+        what: which text, for the message.
+        text: of the client.
+        code: of the error.
+    """
+    if len(text) > MAX_TEXT_LENGTH:
+        raise ProtocolError(
+            code,
+            f"got {len(text)} characters for {what}, expected at most {MAX_TEXT_LENGTH}",
+        )
+    for character in text:
+        number = ord(character)
+        if number < 0x20 or number == 0x7F or 0xD800 <= number <= 0xDFFF:
+            raise ProtocolError(
+                code,
+                f"got the character U+{number:04X} in {what}, expected no control characters",
+            )
+
+
+def check_span(what: str, samples: int) -> None:
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless ``samples`` can be a length.
+
+    Args:
+        what: which length, for the message.
+        samples: of the client.
+    """
+    if not 0 <= samples <= MAX_SPAN_SAMPLES:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"got {shown(samples)} for {what}, expected 0 to {MAX_SPAN_SAMPLES}",
+        )
+
+
+def _bad(got: str, expected: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.BAD_START, f"got {got}, expected {expected}")
+
+
+def _check_start_text(what: str, text: str) -> None:
+    check_text(what, text, ErrorCode.BAD_START)
+
+
+def _check_token(what: str, token: str) -> None:
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise _bad(f"{len(token)} characters for {what}", f"at most {MAX_TOKEN_LENGTH}")
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        raise _bad(f"{len(metadata)} entries of metadata", f"at most {MAX_METADATA_ENTRIES}")
+    for key, value in metadata.items():
+        if not key:
+            raise _bad("an empty name in metadata", "1 or more characters")
+        _check_start_text("a name in metadata", key)
+        _check_start_text(f"metadata {shown(key)}", value)
+
+
+def _check_wants(wants: tuple[Want, ...]) -> frozenset[Want]:
+    for index, want in enumerate(wants):
+        if want not in _WANTS:
+            raise _bad(f"{shown(want)} in wants", f"one of {', '.join(_WANTS)}")
+        if want in wants[:index]:
+            raise _bad(f"'{want}' twice in wants", "each once")
+    chosen = frozenset(wants)
+    return chosen | {"points"} if "frames" in chosen else chosen
+
+
+def _check_resume(resume: ResumeRequest) -> None:
+    if not resume.token:
+        raise _bad("an empty resume.token", "resume_token of the stream's 'ready'")
+    _check_token("resume.token", resume.token)
+    if not 0 <= resume.next_sample <= MAX_SPAN_SAMPLES:
+        raise _bad(f"resume.next_sample {shown(resume.next_sample)}", f"0 to {MAX_SPAN_SAMPLES}")
+    if resume.last_seq < -1:
+        raise _bad(f"resume.last_seq {shown(resume.last_seq)}", "-1 or more")
+
+
+def _whole_number(query: Mapping[str, str], key: str, default: int) -> int:
+    text = query.get(key)
+    if text is None:
+        return default
+    # Neither the signs, spaces, underscores and digits of other scripts that int() takes, nor
+    # more digits than any value has.
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise _bad(f"{key} {shown(text)} in the query", "a whole number")
+    return int(text)
+
+
+def _query_channels(query: Mapping[str, str]) -> tuple[ChannelSpec, ...]:
+    roles = query["roles"].split(",") if "roles" in query else None
+    names = query["names"].split(",") if "names" in query else None
+    listed = next((entries for entries in (roles, names) if entries is not None), None)
+    num_channels = _whole_number(query, "channels", 1 if listed is None else len(listed))
+    if num_channels > MAX_CHANNELS:
+        # Said before a list of that length is made.
+        raise ProtocolError(
+            ErrorCode.BAD_FORMAT, f"got {num_channels} channels, expected 1 to {MAX_CHANNELS}"
+        )
+    for key, entries in (("roles", roles), ("names", names)):
+        if entries is not None and len(entries) != num_channels:
+            raise _bad(
+                f"{len(entries)} {key} for {num_channels} channels in the query",
+                "one a channel, separated by commas",
+            )
+    default = ChannelSpec()
+    return tuple(
+        ChannelSpec(
+            role=default.role if roles is None else roles[index],
+            name=default.name if names is None else names[index],
+        )
+        for index in range(num_channels)
+    )
+
+
+def _query_live(query: Mapping[str, str]) -> bool:
+    live = query.get("live", "true")
+    if live not in ("true", "false"):
+        raise _bad(f"live={shown(live)} in the query", "true or false")
+    return live == "true"
+
+
+def _query_wants(query: Mapping[str, str]) -> tuple[Want, ...]:
+    if "wants" not in query:
+        return ("points", "segments", "alerts")
+    # check_start tells of what is no Want.
+    return cast(tuple[Want, ...], tuple(query["wants"].split(",")) if query["wants"] else ())

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from emotion_monitor import app as app_module
+from emotion_monitor import main
+from ser_engine.errors import AudioError
+from tests.requirements import REPOSITORY
+
+
+def run(*arguments: str) -> int:
+    """Run the command line in this process and return its exit status."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return int(caught.value.code or 0)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"emotion-monitor {version('emotion-monitor')}\n"
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]):
+    assert run("--help") == 0
+    assert " config " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["config", "--help"], ["config"]])
+def test_torch_is_not_imported_before_it_is_needed(arguments: list[str]):
+    code = (
+        "import sys\n"
+        "from emotion_monitor import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "finally:\n"
+        "    heavy = {'torch', 'numpy', 'asyncio'} & set(sys.modules)\n"
+        "    print('heavy:', sorted(heavy), file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "'torch'" not in result.stderr
+    assert "heavy: " in result.stderr
+    assert result.returncode == 0
+
+
+def test_config_prints_what_is_in_effect(capsys: pytest.CaptureFixture[str]):
+    assert run("--set", "ser_engine.timeline.window_ms=3000", "config") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["ser_engine"]["timeline"]["window_ms"] == 3000
+
+
+def test_config_shows_no_secrets(capsys: pytest.CaptureFixture[str]):
+    # In Base64 "hidden" is aGlkZGVu.
+    secrets = {
+        "access.tokens": "{pbx: hidden-0123456789}",
+        "telephony.twilio_auth_token": "hidden",
+        "telephony.plivo_auth_token": "hidden",
+        "telephony.vonage_signature_secret": "hidden",
+        "telephony.audiohook.keys": "{genesys: aGlkZGVu}",
+        "feeds.mqtt_url": "mqtt://user:hidden@broker:1883",
+        "store.url": "postgresql+psycopg://user:hidden@db/timelines",
+    }
+    values = [f"stream_server.{name}={value}" for name, value in secrets.items()]
+    assert run(*(word for value in values for word in ("--set", value)), "config") == 0
+    printed = capsys.readouterr().out
+    assert "hidden" not in printed and "aGlkZGVu" not in printed
+    groups = yaml.safe_load(printed)["stream_server"]
+    assert groups["access"]["tokens"] == {"pbx": "•••"}
+    assert groups["telephony"]["audiohook"]["keys"] == {"genesys": "•••"}
+
+
+def test_config_reads_the_named_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "mine.yaml"
+    file.write_text("ser_engine: {timeline: {window_ms: 2000}}")
+    assert run("--config", str(file), "config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["ser_engine"]["timeline"]["window_ms"] == 2000
+
+
+def test_config_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]):
+    assert run("config", "--check") == 0
+    assert capsys.readouterr().out == "the settings are valid\n"
+
+
+def test_a_wrong_setting_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]):
+    assert run("--set", "ser_engine.timeline.window_ms=x", "config", "--check") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "emotion-monitor: --set ser_engine.timeline.window_ms: got 'x', expected a valid integer\n"
+    )
+
+
+def test_an_error_of_the_engine_is_one_line_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(**_: object) -> None:
+        raise AudioError("got an empty file, expected speech")
+
+    monkeypatch.setattr(app_module, "app", fail)
+    assert run("anything") == 1
+    assert capsys.readouterr().err == "emotion-monitor: got an empty file, expected speech\n"
+
+
+def test_an_unknown_command_is_status_2():
+    assert run("no-such-command") == 2
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["analyze", "x.wav"], ["models", "list"]])
+def test_an_installation_of_the_client_says_what_is_missing(arguments: list[str]):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'structlog', 'aiohttp', 'sqlalchemy', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from emotion_monitor import main\n"
+        f"main({arguments!r})\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith("pip install 'emotion-monitor[server]'\n")

@@ -1,0 +1,101 @@
+"""The dashboard with a whole server: the built-in model, real sockets, a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from emotion_monitor.dashboard import serve_dashboard
+from emotion_monitor.settings import Settings, load_settings
+from stream_server.server import Server
+
+
+def settings_in(folder: Path, *assignments: str) -> Settings:
+    return load_settings(
+        None,
+        [
+            "ser_engine.model.name=compact",
+            "ser_engine.model.offline=true",
+            "stream_server.listen.port=0",
+            "stream_server.listen.http_port=0",
+            "stream_server.telephony.audiosocket.port=-1",
+            f"stream_server.store.url=sqlite:///{folder}/x.db",
+            *assignments,
+        ],
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    server = Server(
+        settings.ser_engine,
+        settings.stream_server,
+        serve_more=lambda server, source: serve_dashboard(settings, server, source),
+    )
+    async with server, aiohttp.ClientSession(server.http_url) as session:
+        yield session
+
+
+async def ask(session: aiohttp.ClientSession, method: str, path: str, **options: Any) -> Any:
+    async with session.request(method, f"/api/v1{path}", **options) as answer:
+        assert answer.status < 300, await answer.text()
+        return await answer.json()
+
+
+async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_path: Path):
+    async with serving(settings_in(tmp_path)) as session:
+        info = await ask(session, "GET", "/info")
+        assert (info["ready"], info["model"]["name"]) == (True, "compact")
+        assert info["labels"][0] == {"name": "angry", "name_zh": "生气"}
+        wall = await session.ws_connect("/api/v1/live")
+        assert (await wall.receive_json())["tiles"] == []
+        stream_id = (await ask(session, "POST", "/sample-call"))["stream_id"]
+        (tile,) = (await wall.receive_json())["opened"]
+        assert (tile["stream_id"], tile["roles"]) == (stream_id, ["agent", "customer"])
+        page = await session.ws_connect(f"/api/v1/live?stream={stream_id}")
+        message = await page.receive_json()
+        assert message["stream"]["name"] == "Sample call"
+        assert message["status"]["effective_step_ms"] > 0
+        async with asyncio.timeout(60):
+            while not any(one["type"] == "point" for one in message["results"]):
+                message = await page.receive_json()
+        (stream,) = (await ask(session, "GET", "/streams?live=true"))["streams"]
+        assert stream["stream_id"] == stream_id
+    async with serving(settings_in(tmp_path)) as session:
+        stream = await ask(session, "GET", f"/streams/{stream_id}")
+        assert (stream["live"], stream["share"]) == (False, {"neutral": 1.0})
+
+
+@pytest.mark.parametrize("granularity", ["utterance", "frame", "stream"])
+async def test_the_sample_is_analysed_by_the_server_s_own_engine(tmp_path: Path, granularity: str):
+    async with serving(settings_in(tmp_path)) as session:
+        body = {"granularity": granularity}
+        job = await ask(session, "POST", "/analyse/sample", json=body)
+        async with asyncio.timeout(120):
+            while (view := await ask(session, "GET", f"/analyse/{job['job_id']}"))[
+                "state"
+            ] != "done":
+                assert view["error"] is None
+        agent, customer = view["result"]["channels"]
+        assert view["result"]["duration_s"] == pytest.approx(42.0, abs=0.01)
+        assert agent["overall"]["emotion"] == "neutral"
+        if granularity == "stream":
+            angry = [one for one in customer["segments"] if one["emotion"] == "angry"]
+            assert any(18 < one["start"] < 28 for one in angry), customer["segments"]
+
+
+async def test_settings_are_shown_without_secrets(tmp_path: Path):
+    token = "crm-0123456789abcdef"
+    settings = settings_in(tmp_path, f"stream_server.access.tokens={{crm: {token}}}")
+    async with serving(settings) as session:
+        text = await (await session.get("/api/v1/config")).text()
+        assert token not in text
+        assert '"crm":"•••"' in text
+        models = await ask(session, "GET", "/models")
+        assert "compact" in [model["name"] for model in models["on_disk"]]

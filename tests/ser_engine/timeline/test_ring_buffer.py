@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_engine.timeline.channel import RingBuffer
+
+
+@given(capacity=st.integers(1, 50), sizes=st.lists(st.integers(0, 120), max_size=30))
+def test_holds_the_newest_samples(capacity: int, sizes: list[int]) -> None:
+    ring, heard = RingBuffer(capacity), np.empty(0, np.float32)
+    for size in sizes:
+        chunk = np.arange(len(heard), len(heard) + size, dtype=np.float32)
+        ring.append(chunk)
+        heard = np.concatenate([heard, chunk])
+        assert len(ring) == min(capacity, len(heard))
+        for count in {0, 1, len(ring) // 2, len(ring)} & set(range(len(ring) + 1)):
+            np.testing.assert_array_equal(ring.newest(count), heard[len(heard) - count :])
+
+
+def test_what_is_handed_out_does_not_change() -> None:
+    ring = RingBuffer(4)
+    ring.append(np.arange(4, dtype=np.float32))
+    kept = ring.newest(4)
+    ring.append(np.full(100, 9, dtype=np.float32))
+    np.testing.assert_array_equal(kept, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+def test_more_than_there_is_is_refused(count: int) -> None:
+    ring = RingBuffer(4)
+    ring.append(np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="expected 0 to 2"):
+        ring.newest(count)
+
+
+def test_clear_forgets() -> None:
+    ring = RingBuffer(4)
+    ring.append(np.zeros(9, np.float32))
+    ring.clear()
+    assert len(ring) == 0

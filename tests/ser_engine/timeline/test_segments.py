@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_engine.config import SmoothingConfig
+from ser_engine.schema import Gap, Segment
+from ser_engine.timeline.segments import SegmentBuilder
+from ser_engine.timeline.smoothing import Decision, LabelTracker
+
+HOP = 320
+NAMES = ("angry", "happy")
+A, B = np.array([0.8, 0.2]), np.array([0.4, 0.6])
+
+Events = list[Segment | Gap]
+
+
+class Course:
+    """A builder with a tracker before it, fed cell by cell."""
+
+    def __init__(self, config: SmoothingConfig) -> None:
+        self.builder = SegmentBuilder(NAMES)
+        self.tracker = LabelTracker(config)
+        self.at = 0
+        self.events: Events = []
+
+    def feed(self, cells: str) -> None:
+        """Take ``a`` and ``b`` for frames, ``.`` for silence, ``!`` for an error."""
+        for cell in cells:
+            start, end = self.at, self.at + HOP
+            self.at = end
+            if cell in ".!":
+                self.events += self.builder.gap(start, end, "silence" if cell == "." else "error")
+                continue
+            posterior = A if cell == "a" else B
+            decision = self.tracker.push(start, end, posterior.tolist())
+            self.events += self.builder.frame(start, end, posterior, decision)
+
+
+def course(cells: str, *, dwell_cells: int = 3, span_cells: int = 10) -> Events:
+    config = SmoothingConfig(span_ms=20 * span_cells, min_dwell_ms=20 * dwell_cells)
+    fed = Course(config)
+    fed.feed(cells)
+    return fed.events + fed.builder.finish()
+
+
+def spans(events: Events) -> list[tuple[int, int, str]]:
+    return [
+        (
+            event.start_sample // HOP,
+            event.end_sample // HOP,
+            event.label if isinstance(event, Segment) else event.reason,
+        )
+        for event in events
+        if event.final
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ("", []),
+        ("....", [(0, 4, "silence")]),
+        ("..!!.", [(0, 2, "silence"), (2, 4, "error"), (4, 5, "silence")]),
+        ("aaaa", [(0, 4, "angry")]),
+        ("aaaabbbb", [(0, 4, "angry"), (4, 8, "happy")]),
+        ("aaaabbaa", [(0, 8, "angry")]),
+        # The first label counts from where the run began.
+        ("abbb", [(0, 4, "happy")]),
+        ("ab", [(0, 2, "happy")]),
+        # A pause splits; the label holds across it.
+        ("aaa..aaa", [(0, 3, "angry"), (3, 5, "silence"), (5, 8, "angry")]),
+        # A change that ends in a gap before it lasted did not happen.
+        ("aaabb.aaa", [(0, 5, "angry"), (5, 6, "silence"), (6, 9, "angry")]),
+        # A change that began before a gap is dated back to the end of the gap.
+        ("aaabb.bb", [(0, 5, "angry"), (5, 6, "silence"), (6, 8, "happy")]),
+        ("aaab.bbaaa", [(0, 4, "angry"), (4, 5, "silence"), (5, 7, "happy"), (7, 10, "angry")]),
+    ],
+)
+def test_course(cells: str, expected: list[tuple[int, int, str]]) -> None:
+    assert spans(course(cells)) == expected
+
+
+def test_confidence_is_the_mean_posterior_of_the_label() -> None:
+    first, second = course("aaaabbbb")
+    assert isinstance(first, Segment) and isinstance(second, Segment)
+    assert first.confidence == pytest.approx(0.8)
+    assert second.confidence == pytest.approx(0.6)
+    (whole,) = course("aaaabbaa")
+    assert isinstance(whole, Segment)
+    assert whole.confidence == pytest.approx((6 * 0.8 + 2 * 0.4) / 8)
+
+
+def test_what_goes_on_is_announced_at_one_second_and_every_ten() -> None:
+    events = course("a" * 1200 + "." * 600)
+    announced = [
+        (type(event).__name__, event.start_sample // HOP, event.end_sample // HOP)
+        for event in events
+        if not event.final
+    ]
+    assert announced == [
+        ("Segment", 0, 50),
+        ("Segment", 0, 550),
+        ("Segment", 0, 1050),
+        ("Gap", 1200, 1250),
+        ("Gap", 1200, 1750),
+    ]
+
+
+def test_one_long_gap_is_announced_once() -> None:
+    builder = SegmentBuilder(NAMES)
+    assert [event.final for event in builder.gap(0, 16_000 * 3600, "paused")] == [False]
+    assert builder.gap(16_000 * 3600, 16_000 * 3600 + 8000, "paused") == []
+
+
+def test_extend_moves_the_end_of_what_is_open() -> None:
+    builder = SegmentBuilder(NAMES)
+    assert builder.extend(5) == []
+    builder.frame(0, HOP, A, Decision(0, settled=True))
+    builder.extend(HOP + 100)
+    (segment,) = builder.gap(HOP + 100, 2 * HOP, "silence")
+    assert segment.end_sample == HOP + 100
+    builder.extend(2 * HOP + 7)
+    assert builder.finish() == [Gap(HOP + 100, 2 * HOP + 7, "silence", final=True)]
+    assert builder.finish() == []
+
+
+def test_reset_forgets_what_is_open() -> None:
+    builder = SegmentBuilder(NAMES)
+    builder.gap(0, HOP, "silence")
+    builder.reset()
+    assert builder.finish() == []
+
+
+@given(st.text("ab.!", max_size=200), st.integers(0, 5))
+def test_final_events_tile_and_announcements_come_true(cells: str, dwell_cells: int) -> None:
+    # Doubled so that announcements, due at 50 cells, occur.
+    events = course(cells * 2, dwell_cells=dwell_cells)
+    at = 0
+    for event in events:
+        assert event.start_sample == at
+        if event.final:
+            assert event.end_sample > at
+            at = event.end_sample
+        else:
+            (fulfilled,) = [e for e in events if e.final and e.start_sample == event.start_sample]
+            assert fulfilled.end_sample >= event.end_sample
+            assert spans([fulfilled])[0][2] == (
+                event.label if isinstance(event, Segment) else event.reason
+            )
+    assert at == len(cells) * 2 * HOP

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_engine.config import SmoothingConfig
+from ser_engine.timeline.smoothing import Decision, LabelTracker
+
+HOP = 320
+CONFIG = SmoothingConfig(
+    span_ms=200, activation_threshold=0.5, deactivation_threshold=0.3, min_dwell_ms=60
+)
+A, B = (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)
+WEAK_B = (0.35, 0.45, 0.2)
+NOBODY = (0.25, 0.4, 0.35)
+
+
+def run(*posteriors: tuple[float, ...], config: SmoothingConfig = CONFIG) -> list[Decision]:
+    tracker = LabelTracker(config)
+    return [
+        tracker.push(index * HOP, (index + 1) * HOP, posterior)
+        for index, posterior in enumerate(posteriors)
+    ]
+
+
+def test_the_first_label_settles_when_it_has_lasted() -> None:
+    decisions = run(A, B, B, B)
+    assert [decision.label for decision in decisions] == [0, 1, 1, 1]
+    assert [decision.settled for decision in decisions] == [False, False, False, True]
+
+
+def test_a_change_that_lasts_is_dated_back_to_its_first_frame() -> None:
+    decisions = run(A, A, A, B, B, B, B)
+    assert decisions[3:] == [
+        Decision(0, settled=True, doubt_since=3 * HOP),
+        Decision(0, settled=True, doubt_since=3 * HOP),
+        Decision(1, settled=True, changed_at=3 * HOP),
+        Decision(1, settled=True),
+    ]
+
+
+def test_a_change_that_does_not_last_leaves_no_trace() -> None:
+    decisions = run(A, A, A, B, B, A, B, B)
+    assert {decision.label for decision in decisions} == {0}
+    assert decisions[5] == Decision(0, settled=True)
+    assert decisions[6].doubt_since == 6 * HOP
+
+
+def test_a_stronger_class_below_activation_does_not_take_over() -> None:
+    assert {decision.label for decision in run(A, A, A, *[WEAK_B] * 9)} == {0}
+
+
+def test_a_label_below_deactivation_gives_way_to_the_strongest() -> None:
+    assert run(A, A, A, NOBODY, NOBODY, NOBODY)[-1] == Decision(1, True, changed_at=3 * HOP)
+
+
+def test_a_label_below_deactivation_stays_while_it_is_the_strongest() -> None:
+    assert {d.label for d in run(A, A, A, *[(0.29, 0.28, 0.28)] * 9)} == {0}
+
+
+def test_the_stronger_class_wins_where_thresholds_are_low() -> None:
+    config = SmoothingConfig(activation_threshold=0.2, deactivation_threshold=0.1, min_dwell_ms=0)
+    assert {d.label for d in run(*[(0.6, 0.4, 0.0)] * 5, config=config)} == {0}
+
+
+def test_without_dwell_changes_are_immediate() -> None:
+    config = SmoothingConfig(min_dwell_ms=0)
+    decisions = run(A, B, A, config=config)
+    assert [decision.label for decision in decisions] == [0, 1, 0]
+    assert [decision.changed_at for decision in decisions] == [None, HOP, 2 * HOP]
+
+
+def test_dwell_counts_speech_and_outlives_short_silences() -> None:
+    tracker = LabelTracker(CONFIG)
+    for index in range(3):
+        tracker.push(index * HOP, (index + 1) * HOP, A)
+    tracker.push(3 * HOP, 4 * HOP, B)
+    assert tracker.push(9 * HOP, 10 * HOP, B).label == 0
+    assert tracker.push(10 * HOP, 11 * HOP, B) == Decision(1, True, changed_at=3 * HOP)
+
+
+@pytest.mark.parametrize(("silent_cells", "label"), [(9, 0), (10, 1)])
+def test_a_silence_as_long_as_the_span_ends_the_label(silent_cells: int, label: int) -> None:
+    tracker = LabelTracker(CONFIG)
+    for index in range(3):
+        tracker.push(index * HOP, (index + 1) * HOP, A)
+    start = (3 + silent_cells) * HOP
+    assert tracker.push(start, start + HOP, B).label == label
+
+
+def test_reset_forgets_the_label() -> None:
+    tracker = LabelTracker(CONFIG)
+    for index in range(3):
+        tracker.push(index * HOP, (index + 1) * HOP, A)
+    tracker.reset()
+    assert tracker.push(3 * HOP, 4 * HOP, B) == Decision(1, settled=False)
+
+
+@given(st.lists(st.sampled_from([A, B, WEAK_B, NOBODY, (0.0, 0.0, 1.0)]), max_size=60))
+def test_what_is_certain_is_never_dated_over(posteriors: list[tuple[float, ...]]) -> None:
+    certain = 0
+    for index, decision in enumerate(run(*posteriors)):
+        if decision.changed_at is not None:
+            assert decision.changed_at >= certain
+        if decision.settled and decision.doubt_since is None and decision.changed_at is None:
+            certain = (index + 1) * HOP

@@ -1,0 +1,265 @@
+"""Against a real broker: mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ser_engine.errors import ConfigError
+from stream_server.bus import LocalBus
+from stream_server.feeds import mqtt
+from stream_server.feeds.mqtt import MqttPublisher, StreamState, next_state, parse_mqtt_url
+from stream_server.metrics import Metrics
+from tests.support.timeline import (
+    make_alert,
+    make_closed,
+    make_gap,
+    make_opened,
+    make_point,
+    make_points,
+)
+from tests.support.virtual_time import current_loop, virtual_time
+
+BROKER = pytest.mark.needs("mosquitto", "aiomqtt")
+
+
+class Mosquitto:
+    """A broker on loopback that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        self._process = await asyncio.create_subprocess_exec(
+            program, "-c", self._config, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    broker = Mosquitto(tmp_path)
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+class Lab:
+    def __init__(self, broker: Mosquitto) -> None:
+        self.bus, self.metrics = LocalBus(), Metrics()
+        self.publisher = MqttPublisher(
+            f"mqtt://127.0.0.1:{broker.port}",
+            "emotions",
+            self.bus,
+            self.metrics,
+            mailbox_size=64,
+            rng=random.Random(0),
+        )
+
+    def connected(self) -> bool:
+        return self.metrics.registry.get_sample_value("emotion_monitor_mqtt_connected") == 1
+
+
+@asynccontextmanager
+async def listening(broker: Mosquitto) -> AsyncIterator[Any]:
+    """Read ``(topic, payload)`` with a call; everything below ``emotions``."""
+    import aiomqtt
+
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe("emotions/#", qos=1)
+        messages = aiter(client.messages)
+
+        async def read() -> tuple[str, Any]:
+            message = await asyncio.wait_for(anext(messages), 20)
+            payload = bytes(message.payload)
+            topic = str(message.topic).removeprefix("emotions/")
+            return topic, json.loads(payload) if payload[:1] == b"{" else payload.decode()
+
+        yield read
+
+
+async def retained(broker: Mosquitto) -> dict[str, Any]:
+    """Return what the broker tells one who comes now."""
+    import aiomqtt
+
+    found: dict[str, Any] = {}
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe("emotions/#")
+        await client.publish("emotions/end", b"")
+        async for message in client.messages:
+            if str(message.topic) == "emotions/end":
+                return found
+            found[str(message.topic)] = bytes(message.payload)
+    return found
+
+
+@BROKER
+async def test_results_states_and_status_are_published(broker: Mosquitto):
+    lab = Lab(broker)
+    async with listening(broker) as read:
+        async with lab.publisher:
+            assert await read() == ("status", "online")
+            lab.bus.publish(make_opened())
+            assert (await read())[0] == "s1/stream_opened"
+            topic, state = await read()
+            assert (topic, state["channels"]) == ("s1/state", [])
+            lab.bus.publish(make_point(seq=1, angry=0.9))
+            topic, point = await read()
+            assert (topic, point["type"], point["label"]) == ("s1/point", "point", "angry")
+            topic, state = await read()
+            assert (topic, state["channels"][0]["label"]) == ("s1/state", "angry")
+            lab.bus.publish(make_point(0.5, seq=2, angry=0.8))
+            assert (await read())[0] == "s1/point"
+            lab.bus.publish(make_alert(seq=3))
+            assert (await read())[0] == "s1/alert"
+            assert (await read())[1]["alerts"] == ["customer stays angry"]
+            assert set(await retained(broker)) == {"emotions/status", "emotions/s1/state"}
+            await read()  # the marker of retained()
+            lab.bus.publish(make_closed(seq=4))
+            assert (await read())[0] == "s1/stream_closed"
+            assert await read() == ("s1/state", "")
+            assert set(await retained(broker)) == {"emotions/status"}
+            await read()
+        assert await read() == ("status", "offline")
+
+
+@BROKER
+async def test_states_are_taken_away_when_the_server_stops(broker: Mosquitto):
+    lab = Lab(broker)
+    async with lab.publisher:
+        lab.bus.publish(make_opened())
+    assert await retained(broker) == {"emotions/status": b"offline"}
+
+
+@BROKER
+async def test_a_broker_that_was_away_gets_what_waited(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(mqtt, "_LONGEST_DELAY_S", 0.05)
+    lab = Lab(broker)
+    async with lab.publisher:
+        async with listening(broker) as read:
+            lab.bus.publish(make_opened())
+            while (await read())[0] != "s1/state":
+                pass
+        await broker.stop()
+        while lab.connected():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+        for point in make_points([0.1] * 100):
+            lab.bus.publish(point)
+        lab.bus.publish(make_alert(seq=101))
+        await broker.start()
+        async with listening(broker) as read:
+            topics = set()
+            while "s1/alert" not in topics:
+                topics.add((await read())[0])
+        assert set(await retained(broker)) >= {"emotions/status", "emotions/s1/state"}
+    dropped = lab.metrics.registry.get_sample_value(
+        "emotion_monitor_results_dropped_total", {"subscriber": "mqtt"}
+    )
+    assert dropped is not None
+    assert dropped >= 100 - 64
+
+
+@BROKER
+async def test_what_waits_at_the_end_is_published(broker: Mosquitto):
+    lab = Lab(broker)
+    async with listening(broker) as read:
+        async with lab.publisher:
+            assert await read() == ("status", "online")
+            lab.bus.publish(make_opened())
+            lab.bus.publish(make_alert(seq=1))
+        topics = [(await read())[0] for _ in range(6)]
+        assert topics == [
+            "s1/stream_opened",
+            "s1/state",
+            "s1/alert",
+            "s1/state",
+            "s1/state",
+            "status",
+        ]
+
+
+@pytest.mark.needs("aiomqtt")
+@virtual_time
+async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
+    bus, metrics = LocalBus(), Metrics()
+    url = f"mqtt://127.0.0.1:{unused_tcp_port}"
+    publisher = MqttPublisher(url, "emotions", bus, metrics, mailbox_size=16)
+    loop = current_loop()
+    async with publisher:
+        bus.publish(make_opened())
+        with loop.frozen():
+            await asyncio.to_thread(lambda: None)  # it connects in a thread
+        started_s = loop.time()
+    assert loop.time() - started_s <= 5.1
+    assert bus.subscriptions == ()
+
+
+def test_a_state_changes_with_labels_and_alerts_only():
+    state = next_state(None, make_opened())
+    assert state == StreamState(stream_id="s1", seq=0)
+    angry = next_state(state, make_point(2.0, seq=1, angry=0.9))
+    assert angry is not None
+    (channel,) = angry.channels
+    assert (channel.label, channel.role, channel.since_s) == ("angry", "customer", 2.0)
+    assert next_state(angry, make_point(2.5, seq=2, angry=0.8)) is angry
+    assert next_state(angry, make_gap(seq=3)) is angry
+    raised = next_state(angry, make_alert(seq=4))
+    assert raised is not None
+    assert raised.alerts == ("customer stays angry",)
+    cleared = next_state(raised, make_alert("cleared", seq=5))
+    assert cleared is not None
+    assert cleared.alerts == ()
+    assert next_state(None, make_point()) is None
+
+
+def test_the_url_of_a_broker():
+    broker = parse_mqtt_url("mqtt://user:p%40ss@broker.example:1884")
+    assert (broker.host, broker.port, broker.tls) == ("broker.example", 1884, False)
+    assert (broker.username, broker.password) == ("user", "p@ss")
+    assert "p@ss" not in repr(broker)
+    assert parse_mqtt_url("mqtt://broker").port == 1883
+    assert parse_mqtt_url("mqtts://broker").port == 8883
+
+
+@pytest.mark.parametrize("url", ["mqtt://", "http://broker", "mqtt://broker:none", "mqtt://:1883"])
+def test_a_url_without_a_broker_is_refused(url: str):
+    with pytest.raises(ConfigError, match=r"feeds\.mqtt_url"):
+        parse_mqtt_url(url)
+
+
+@pytest.mark.parametrize("topic", ["", "/", "emotions/#", "+/emotions"])
+def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
+    with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
+        MqttPublisher("mqtt://broker", topic, LocalBus(), Metrics(), mailbox_size=16)

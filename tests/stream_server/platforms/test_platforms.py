@@ -1,0 +1,339 @@
+"""Who is let in as a telephone platform, and what the others are told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+from stream_server.access import Access
+from stream_server.config import AccessConfig, ListenConfig, TelephonyConfig
+from stream_server.platforms.authenticators import VonageToken
+from stream_server.platforms.media_stream import MediaStreamDialect
+from stream_server.platforms.route import Admission, Handshake
+from stream_server.platforms.routes import PlatformEntrance, make_platform_entrances
+from stream_server.platforms.vonage.dialect import VonageDialect
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.start import StreamSpec
+from tests.support.platform_calls import PLATFORMS
+
+TOKEN = "0123456789abcdef"
+SECRET = "a secret of the platform, of more than 32 bytes"
+PUBLIC = "wss://monitor.example.org"
+ELSEWHERE = "203.0.113.7"
+PATHS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/vonage")
+SIGNED = {
+    "/twilio": "twilio_auth_token",
+    "/plivo": "plivo_auth_token",
+    "/vonage": "vonage_signature_secret",
+}
+
+
+def entrances(
+    *, host: str = "0.0.0.0", full: str | None = None, **telephony: Any
+) -> dict[str, PlatformEntrance]:
+    """Return the entrances of a server that other machines reach, unless ``host`` says else."""
+    config = TelephonyConfig(**telephony)
+    access = Access(AccessConfig(tokens={"calls": TOKEN}), ListenConfig(host), config.public_url)
+
+    def check_capacity(token_name: str) -> None:
+        if token_name == full:
+            raise ProtocolError(ErrorCode.SERVER_FULL, "it is full", retry_after_s=1.2)
+
+    made = make_platform_entrances(config, access, check_capacity)
+    assert tuple(made) == PATHS
+    return {path: each for path, each in made.items() if isinstance(each, PlatformEntrance)}
+
+
+def handshake(target: str, peer: str = ELSEWHERE, **headers: str) -> Handshake:
+    named = {"Host": "monitor.example.org"}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return Handshake.of(Request(target, Headers(named)), peer)
+
+
+def refused(entrance: PlatformEntrance, request: Handshake) -> ErrorCode:
+    with pytest.raises(ProtocolError) as caught:
+        entrance.admit(request)
+    return caught.value.code
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"key:{password}".encode()).decode()
+
+
+# -- Access tokens ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("", {"Authorization": f"Bearer {TOKEN}"}),
+        ("", {"Authorization": f"Token {TOKEN}"}),
+        ("", {"Authorization": basic(TOKEN)}),
+        (f"/{TOKEN}", {}),
+        (f"/{TOKEN}/?sample-rate=8000", {}),
+        ("", {"x-telnyx-streaming-auth-token": TOKEN}),
+    ],
+)
+def test_a_token_lets_in(path: str, target: str, headers: dict[str, str]):
+    admission = entrances()[path].admit(handshake(path + target, **headers))
+    assert isinstance(admission, Admission)
+    assert admission.authorize("") == "calls"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("", {}),
+        ("/", {}),
+        ("/wrong", {}),
+        ("", {"Authorization": "Bearer wrong"}),
+        ("", {"Authorization": basic("wrong")}),
+        ("", {"X-Twilio-Signature": "wrong"}),
+    ],
+)
+def test_without_one_nobody_comes_in(path: str, target: str, headers: dict[str, str]):
+    entrance = entrances()[path]
+    assert refused(entrance, handshake(path + target, **headers)) is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_this_machine_needs_none(path: str):
+    here = handshake(path, "127.0.0.1", Host="localhost:8765")
+    assert entrances(host="127.0.0.1")[path].admit(here).authorize("") == ""
+    # What comes through a proxy on this machine is not of this machine.
+    through = handshake(path, "127.0.0.1")
+    entrance = entrances(host="127.0.0.1", public_url=PUBLIC)[path]
+    assert refused(entrance, through) is ErrorCode.UNAUTHORIZED
+
+
+def test_a_refusal_asks_for_a_password():
+    entrance = entrances()["/exotel"]
+    refusal = entrance.refuse(ProtocolError(ErrorCode.UNAUTHORIZED, "got no access token"))
+    assert (refusal.status, refusal.body) == (401, "got no access token\n")
+    assert refusal.headers["WWW-Authenticate"] == "Basic"
+
+
+def test_a_full_server_refuses_before_the_upgrade():
+    entrance = entrances(full="calls")["/telnyx"]
+    with pytest.raises(ProtocolError) as caught:
+        entrance.admit(handshake(f"/telnyx/{TOKEN}"))
+    refusal = entrance.refuse(caught.value)
+    assert (refusal.status, refusal.headers["Retry-After"]) == (503, "2")
+
+
+# -- Dialects --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_path_has_its_dialect(path: str):
+    dialect = entrances()[path].admit(handshake(f"{path}/{TOKEN}")).dialect
+    if path == "/vonage":
+        assert isinstance(dialect, VonageDialect)
+        return
+    assert isinstance(dialect, MediaStreamDialect)
+    call = PLATFORMS[path.strip("/")]()
+    (spec,) = dialect.receive(json.dumps(call.start(("inbound",), {})))
+    assert isinstance(spec, StreamSpec) and spec.name == call.call_id
+
+
+@pytest.mark.parametrize(
+    ("query", "roles"),
+    [
+        ("", ["caller", "desk"]),
+        ("?tracks=both", ["caller", "desk"]),
+        ("?tracks=inbound&x=1", ["caller"]),
+        ("?tracks=outbound", ["desk"]),
+    ],
+)
+def test_the_url_says_which_tracks_come(query: str, roles: list[str]):
+    entrance = entrances(roles=("caller", "desk"))["/telnyx"]
+    dialect = entrance.admit(handshake(f"/telnyx/{TOKEN}{query}")).dialect
+    (spec,) = dialect.receive(json.dumps(PLATFORMS["telnyx"]().start((), {})))
+    assert isinstance(spec, StreamSpec)
+    assert [channel.role for channel in spec.channels] == roles
+
+
+def test_tracks_that_there_are_not():
+    request = handshake(f"/telnyx/{TOKEN}?tracks=all")
+    assert refused(entrances()["/telnyx"], request) is ErrorCode.BAD_START
+
+
+# -- Twilio ----------------------------------------------------------------------------------------
+
+
+def twilio_signature(url: str, secret: str = SECRET) -> str:
+    from twilio.request_validator import RequestValidator
+
+    signature: str = RequestValidator(secret).compute_signature(url, {})
+    return signature
+
+
+@pytest.mark.needs("twilio")
+@pytest.mark.parametrize(
+    ("public", "host", "target", "signed"),
+    [
+        (PUBLIC, "10.0.0.1:8765", "/twilio", f"{PUBLIC}/twilio"),
+        (f"{PUBLIC}/", "10.0.0.1:8765", "/twilio", f"{PUBLIC}/twilio"),
+        (PUBLIC, "10.0.0.1:8765", "/twilio", f"{PUBLIC}:443/twilio"),
+        (PUBLIC, "10.0.0.1:8765", "/twilio", f"{PUBLIC}/twilio/"),
+        (PUBLIC, "10.0.0.1:8765", "/twilio/", f"{PUBLIC}/twilio"),
+        (f"{PUBLIC}/ingest", "10.0.0.1:8765", "/twilio", f"{PUBLIC}/ingest/twilio"),
+        (f"{PUBLIC}:8443", "10.0.0.1:8765", "/twilio", f"{PUBLIC}:8443/twilio"),
+        ("", "calls.example.org", "/twilio", "wss://calls.example.org/twilio"),
+        ("", "calls.example.org:8443", "/twilio", "wss://calls.example.org:8443/twilio"),
+    ],
+)
+def test_what_twilio_signs_lets_in(public: str, host: str, target: str, signed: str):
+    entrance = entrances(public_url=public, twilio_auth_token=SECRET)["/twilio"]
+    signature = twilio_signature(signed)
+    request = handshake(target, Host=host, X_Twilio_Signature=signature)
+    assert entrance.admit(request).authorize("") == ""
+
+
+@pytest.mark.needs("twilio")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://monitor.example.org/twilio",
+        f"{PUBLIC}/plivo",
+        "wss://10.0.0.1:8765/twilio",
+        f"{PUBLIC}:444/twilio",
+        "ws://monitor.example.org/twilio",
+    ],
+)
+def test_the_signature_of_another_url_does_not(url: str):
+    entrance = entrances(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
+    request = handshake("/twilio", Host="10.0.0.1:8765", X_Twilio_Signature=twilio_signature(url))
+    assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.needs("twilio")
+def test_twilios_own_validator_agrees():
+    from twilio.request_validator import RequestValidator
+
+    entrance = entrances(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
+    for secret in (SECRET, "another"):
+        signature = twilio_signature(f"{PUBLIC}/twilio", secret)
+        is_good = RequestValidator(SECRET).validate(f"{PUBLIC}/twilio", {}, signature)
+        assert is_good is (secret == SECRET)
+        request = handshake("/twilio", X_Twilio_Signature=signature)
+        if is_good:
+            entrance.admit(request)
+        else:
+            assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("path", SIGNED)
+@pytest.mark.parametrize("peer", ["127.0.0.1", ELSEWHERE])
+@pytest.mark.parametrize("target", ["", f"/{TOKEN}"])
+def test_where_there_is_a_secret_nothing_else_helps(path: str, peer: str, target: str):
+    entrance = entrances(host="127.0.0.1", **{SIGNED[path]: SECRET})[path]
+    request = handshake(path + target, peer, Host="localhost:8765", Authorization=f"Bearer {TOKEN}")
+    with pytest.raises(ProtocolError) as caught:
+        entrance.admit(request)
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
+    refusal = entrance.refuse(caught.value)
+    assert refusal.status == 403 and "WWW-Authenticate" not in refusal.headers
+    assert SECRET not in refusal.body and TOKEN not in refusal.body
+
+
+@pytest.mark.parametrize("host", ["[", "a:b:c", "", "ü", "x" * 10_000])
+def test_a_strange_host_is_refused_like_any_other(host: str):
+    for path, setting in SIGNED.items():
+        request = Handshake(path, path, (), {"host": host, "x-twilio-signature": "x"}, ELSEWHERE)
+        entrance = entrances(**{setting: SECRET})[path]
+        assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+
+
+# -- Plivo -----------------------------------------------------------------------------------------
+
+
+def plivo_headers(url: str, nonce: str = "1", secret: str = SECRET) -> dict[str, str]:
+    mac = hmac.new(secret.encode(), f"{url}.{nonce}".encode(), hashlib.sha256)
+    return {
+        "X-Plivo-Signature-V3": base64.b64encode(mac.digest()).decode(),
+        "X-Plivo-Signature-V3-Nonce": nonce,
+    }
+
+
+@pytest.mark.parametrize("url", [f"{PUBLIC}/plivo", "https://monitor.example.org/plivo"])
+def test_what_plivo_signs_lets_in_once(url: str):
+    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    assert entrance.admit(handshake("/plivo", **plivo_headers(url))).authorize("") == ""
+    again = handshake("/plivo", **plivo_headers(url))
+    assert refused(entrance, again) is ErrorCode.UNAUTHORIZED
+    entrance.admit(handshake("/plivo", **plivo_headers(url, nonce="2")))
+
+
+def test_a_wrong_signature_does_not_use_up_the_number():
+    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    wrong = plivo_headers(f"{PUBLIC}/plivo", secret="another")
+    assert refused(entrance, handshake("/plivo", **wrong)) is ErrorCode.UNAUTHORIZED
+    entrance.admit(handshake("/plivo", **plivo_headers(f"{PUBLIC}/plivo")))
+
+
+def test_the_main_account_may_sign():
+    headers = plivo_headers(f"{PUBLIC}/plivo")
+    headers["X-Plivo-Signature-Ma-V3"] = headers.pop("X-Plivo-Signature-V3")
+    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    entrance.admit(handshake("/plivo", **headers))
+
+
+@pytest.mark.parametrize("nonce", ["", "1" * 257])
+def test_plivo_without_a_number_is_refused(nonce: str):
+    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    request = handshake("/plivo", **plivo_headers(f"{PUBLIC}/plivo", nonce))
+    assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+
+
+# -- Vonage ----------------------------------------------------------------------------------------
+
+
+NOW_S = 1_700_000_000
+
+
+def vonage_entrance() -> PlatformEntrance:
+    return PlatformEntrance(
+        lambda _: VonageDialect(roles=("customer", "agent")),
+        VonageToken(SECRET, now_s=lambda: NOW_S),
+        lambda _: None,
+    )
+
+
+def vonage_request(secret: str = SECRET, **claims: Any) -> Handshake:
+    import jwt
+
+    token = jwt.encode({"iat": NOW_S, "iss": "Vonage", **claims}, secret, algorithm="HS256")
+    return handshake("/vonage", Authorization=f"Bearer {token}")
+
+
+@pytest.mark.needs("pyjwt")
+def test_what_vonage_signs_lets_in_once():
+    entrance = vonage_entrance()
+    assert entrance.admit(vonage_request(jti="1")).authorize("") == ""
+    assert refused(entrance, vonage_request(jti="1")) is ErrorCode.UNAUTHORIZED
+    entrance.admit(vonage_request(jti="2"))
+    entrance.admit(vonage_request())
+
+
+@pytest.mark.needs("pyjwt")
+@pytest.mark.parametrize(
+    "claims", [{"secret": "another secret of more than 32 bytes"}, {"iat": 0}, {"exp": 1}]
+)
+def test_another_token_does_not(claims: dict[str, Any]):
+    assert refused(vonage_entrance(), vonage_request(**claims)) is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x.y", "Basic eDp5", "x"])
+def test_no_token_at_all_does_not(authorization: str):
+    request = handshake("/vonage", Authorization=authorization)
+    assert refused(vonage_entrance(), request) is ErrorCode.UNAUTHORIZED
