@@ -11,9 +11,8 @@ it and of the whole window::
 
     mel (2T, 80) ─ conv, conv ─▶ (T, 512) ─ halve, layers ─▶ (T/2, 512)
 
-    (T/2, 512) ─ project ─┬─────────────────────────────▶ ┐
-                          ├─ mean and deviation, near ───▶ ├─▶ GELU ─▶ (T, 256) ─ gate ─▶ head
-                          └─ mean and deviation, window ─▶ ┘
+    (T/2, 512) ─┬─ mean and deviation, near ───▶ ┬─ GELU ─ gate ─▶ embeddings (T, embed) ─▶ head
+                └─ mean and deviation, window ─▶ ┘
 
 The head is linear and applied to each frame, so that the mean of the frame logits is the head of the
 mean embedding: pooling logits over any span is what the network was trained for. Statistics are
@@ -30,11 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.emotion2vec import FrameOutputs
+from ser_engine.models.emotion2vec.network import FrameOutputs
 from ser_engine.models.standard.front_end import FrontEnd, LogMel
 from ser_engine.models.standard.sizes import NUM_MELS, StandardSizes
 
-__all__ = ["ContextEncoder", "Encoder", "Head", "Layer", "Standard", "levelled", "positions"]
+__all__ = ["ContextEncoder", "Encoder", "Head", "Layer", "Standard", "levelled", "positions", "statistics"]
 
 _SPEECH_LEVEL = 1.0
 """What the level of a window is put to: log10 of power over all bands, of speech at -23 dBFS."""
@@ -128,19 +127,18 @@ class Encoder(nn.Module):
 
 
 class Head(nn.Module):
-    """Frames of the encoder, at half the rate, to embeddings and logits at the whole."""
+    """Frames of the encoder, at half the rate, to embeddings and logits at the whole.
+
+    A frame is seen through the mean and the deviation of the frames near it, and of the window.
+    """
 
     def __init__(self, sizes: StandardSizes) -> None:
         super().__init__()
         self.span_frames = sizes.span_frames
-        self.norm = nn.LayerNorm(sizes.dim)
-        self.project = nn.Linear(sizes.dim, sizes.embed)
-        self.frame = nn.Linear(3 * sizes.embed, sizes.embed)
-        self.window = nn.Linear(2 * sizes.embed, sizes.embed, bias=False)
-        self.unfold = nn.Linear(sizes.embed, 2 * sizes.embed)
-        self.gate = nn.Linear(sizes.embed, 1)
+        self.near = nn.Linear(2 * sizes.dim, sizes.embed)
+        self.whole = nn.Linear(2 * sizes.dim, sizes.embed, bias=False)
+        self.gate = nn.Linear(sizes.embed, sizes.num_gates)
         self.head = nn.Linear(sizes.embed, sizes.num_classes)
-        self.dropout = nn.Dropout(3 * sizes.dropout)
 
     def forward(self, frames: Tensor, loudness: Tensor) -> FrameOutputs:
         """Score frames.
@@ -149,18 +147,13 @@ class Head(nn.Module):
             frames: (batch, frames / 2 rounded up, dim).
             loudness: (batch, frames), between 0 and 1; 0 where padded.
         """
-        length = loudness.shape[1]
-        loud = F.pad(loudness, (0, length % 2)).unflatten(1, (-1, 2)).sum(dim=2)
-        projected = self.project(self.norm(frames))
-        index = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
-        near = torch.exp((index[:, None] - index[None, :]).abs() * (-2 / self.span_frames))
-        local = _statistics(projected, near[None] * loud[:, None])
-        whole = _statistics(projected, loud[:, None])
-        mixed = self.frame(self.dropout(torch.cat([projected, local], dim=-1)))
-        mixed = F.gelu(mixed + self.window(self.dropout(whole)))
-        unfolded = F.gelu(self.unfold(mixed)).unflatten(2, (2, -1)).flatten(1, 2)[:, :length]
-        embeddings = unfolded * torch.sigmoid(self.gate(unfolded))
-        return FrameOutputs(embeddings, self.head(self.dropout(embeddings)))
+        near, whole = statistics(frames, loudness, self.span_frames)
+        hidden = F.gelu(self.near(near) + self.whole(whole))
+        gates = torch.sigmoid(self.gate(hidden))
+        width = hidden.shape[-1] // gates.shape[-1]
+        embeddings = hidden * gates.repeat_interleave(width, dim=-1)
+        embeddings = embeddings.repeat_interleave(2, dim=1)[:, : loudness.shape[1]]
+        return FrameOutputs(embeddings, self.head(embeddings))
 
 
 class ContextEncoder(nn.Module):
@@ -237,6 +230,28 @@ def positions(length: int, dim: int) -> Tensor:
     rates = torch.exp(-math.log(10_000) / (dim // 2 - 1) * torch.arange(dim // 2))
     angle = torch.arange(length)[:, None] * rates
     return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def statistics(
+    frames: Tensor, loudness: Tensor, span_frames: float
+) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of the frames near each frame, and of all.
+
+    Frames count as they are loud, and near ones by ``exp(-distance / span_frames)``.
+
+    Args:
+        frames: (batch, frames / 2 rounded up, dim); each is normalised first.
+        loudness: (batch, frames).
+        span_frames: at 50 frames a second.
+
+    Returns:
+        near (batch, frames / 2 rounded up, 2 dim) and whole (batch, 1, 2 dim).
+    """
+    loud = F.pad(loudness, (0, loudness.shape[1] % 2)).unflatten(1, (-1, 2)).sum(dim=2)
+    normed = F.layer_norm(frames, frames.shape[-1:])
+    index = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
+    near = torch.exp((index[:, None] - index[None, :]).abs() * (-2 / span_frames))
+    return _statistics(normed, near[None] * loud[:, None]), _statistics(normed, loud[:, None])
 
 
 def _statistics(frames: Tensor, weights: Tensor) -> Tensor:

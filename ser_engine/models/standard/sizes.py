@@ -24,6 +24,7 @@ class StandardSizes:
         hidden: width of the feed-forward layers.
         embed: size of an embedding.
         span_frames: reach of the near statistics, frames: their weight falls by ``e`` over it.
+        num_gates: of an embedding; each scales an equal part of it.
         num_classes: rows of the head.
         dropout: share of activations left out in training.
     """
@@ -35,6 +36,7 @@ class StandardSizes:
     hidden: int = 2048
     embed: int = 256
     span_frames: float = 25.0
+    num_gates: int = 1
     num_classes: int = 9
     dropout: float = 0.1
 
