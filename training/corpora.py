@@ -89,6 +89,7 @@ def read_more_clips(data: Path, corpora: Iterable[str], splits: Iterable[str]) -
                         emotion=row["emotion"],
                         split=row["split"],
                         duration_s=float(row["duration_s"]),
+                        gender=row["gender"].upper()[:1],
                     )
                 )
     return clips

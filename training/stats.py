@@ -39,8 +39,8 @@ def write_stats(path: Path, source: str = "top") -> None:
     near_rows, whole_rows, seconds = [], [], []
     with torch.inference_mode():
         for index, count in enumerate(shard.frames):
-            frames = torch.from_numpy(frames_of[uppers[index] : uppers[index + 1]]).float()[None]
-            loudness = torch.from_numpy(shard.loudness[starts[index] : starts[index + 1]]).float()
+            frames = torch.tensor(np.array(frames_of[uppers[index] : uppers[index + 1]]), dtype=torch.float32)[None]
+            loudness = torch.tensor(np.array(shard.loudness[starts[index] : starts[index + 1]])).float()
             near, whole = statistics(frames, loudness[None], span)
             speech = np.flatnonzero(shard.speech[starts[index] : starts[index + 1]])
             if not len(speech):
