@@ -135,7 +135,7 @@ class Augmenter:
             samples = _band(samples, rng)
         level = 10 ** (-rng.uniform(14, 42) / 20)
         samples = (samples * level).astype(np.float32)
-        if rng.random() < 0.3:
+        if rng.random() < 0.45:
             samples = telephone(samples, "u" if rng.random() < 0.5 else "a")
         return _quantised(samples)
 

@@ -86,6 +86,11 @@ class Teacher:
         file = np.load(path)
         self._said = {name: file[name] for name in file.files}
 
+    @property
+    def shards(self) -> frozenset[str]:
+        """Names of the shards it was asked about."""
+        return frozenset(self._said)
+
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return posteriors (batch, classes) of the first and the second parts."""
         rows = np.stack([self._said[shard][scene] for shard, scene in batch.keys])
@@ -97,7 +102,9 @@ def train(plan: DistilPlan, shards: Path, teacher: Teacher, start: Path, out: Pa
     """Train, or go on training; return the averaged network in evaluation mode."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
-    source = ShardSource(shards, dict(plan.corpus_shares), frozenset(), seed=plan.seed)
+    source = ShardSource(
+        shards, dict(plan.corpus_shares), frozenset(), seed=plan.seed, only=teacher.shards
+    )
     model = starting_network(start, plan).train()
     average = starting_network(start, plan).eval().requires_grad_(False)
     optimisers = _optimisers(model, plan)

@@ -57,10 +57,17 @@ class ShardSource:
         shares: how often each corpus is drawn; a corpus without shards is left out.
         without: speakers not to draw.
         seed: of everything drawn.
+        only: names of the shards to draw from; None: all there are.
     """
 
     def __init__(
-        self, folder: Path, shares: Mapping[str, float], without: frozenset[str], *, seed: int
+        self,
+        folder: Path,
+        shares: Mapping[str, float],
+        without: frozenset[str],
+        *,
+        seed: int,
+        only: frozenset[str] | None = None,
     ) -> None:
         self._seed = seed
         self._shards: dict[str, Shard] = {}
@@ -70,6 +77,8 @@ class ShardSource:
         for path in sorted(folder.glob("*_[0-9][0-9][0-9]")):
             corpus = path.name.rpartition("_")[0]
             if corpus not in shares or not (path / "top.npy").exists():
+                continue
+            if only is not None and path.name not in only:
                 continue
             shard = load_shard(path)
             self._shards[path.name] = shard
