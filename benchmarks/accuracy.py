@@ -44,7 +44,7 @@ from benchmarks.accuracy_streams import (
 )
 from benchmarks.report import Report, argument_parser
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
 from ser_engine.types import Window
 from training.clips import CORPORA, Clip, data_dir, read_clips
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    engine: Engine,
+    engine: Core,
     config: EngineConfig,
     data: Path,
     parts: Sequence[str],
@@ -111,7 +111,9 @@ def measure(
 ) -> None:
     """Measure some parts; figures and rows go into the report."""
     summary, rows = report.summary, report.rows
-    clips = [c for corpus in CORPORA for c in _of_corpus(read_clips(data, "val"), corpus, given.quick)]
+    clips = [
+        c for corpus in CORPORA for c in _of_corpus(read_clips(data, "val"), corpus, given.quick)
+    ]
     if "clips" in parts:
         print(f"{len(clips)} clips", flush=True)
         found, plain = clip_rows(engine, clips, data, summary, thin=given.thin)
@@ -144,7 +146,7 @@ def _of_corpus(clips: Sequence[Clip], corpus: str, quick: bool) -> list[Clip]:
     return found[:: max(1, len(found) // _QUICK_CLIPS)] if quick else found
 
 
-def _window_ms(engine: Engine, count: int) -> float:
+def _window_ms(engine: Core, count: int) -> float:
     """Return the median processor time: with one thread, the time on a core of one's own."""
     rng = np.random.default_rng(0)
     samples = (rng.standard_normal(4 * _SECOND) * 0.05).astype(np.float32)

@@ -21,7 +21,7 @@ from benchmarks.accuracy_metrics import (
     risk_coverage,
     unweighted_average_recall,
 )
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.files import UtteranceResult, analyze_channel
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
@@ -78,7 +78,9 @@ class ClipScores:
     @property
     def emotion_called_neutral(self) -> float:
         """Clips of an emotion called neutral."""
-        found = [a == "neutral" for t, a in zip(self.truth, self.answers, strict=True) if t != "neutral"]
+        found = [
+            a == "neutral" for t, a in zip(self.truth, self.answers, strict=True) if t != "neutral"
+        ]
         return sum(found) / max(1, len(found))
 
     def row(self, name: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ class ClipScores:
 
 
 def score_clips(
-    engine: Engine,
+    engine: Core,
     clips: Sequence[Clip],
     render: Callable[[FloatArray, int], FloatArray] | None = None,
 ) -> ClipScores:
@@ -113,9 +115,7 @@ def score_clips(
 def renderings(data: Path) -> dict[str, Callable[[FloatArray, int], FloatArray]]:
     """Return what may happen to a clip on its way: each a function of samples and a number."""
 
-    def mixed(
-        samples: FloatArray, other: npt.NDArray[np.floating], ratio_db: float
-    ) -> FloatArray:
+    def mixed(samples: FloatArray, other: npt.NDArray[np.floating], ratio_db: float) -> FloatArray:
         level = np.sqrt(np.mean(samples**2)) / (np.sqrt(np.mean(np.square(other))) + 1e-9)
         made: FloatArray = (samples + other * level * 10 ** (-ratio_db / 20)).astype(np.float32)
         return made
@@ -144,7 +144,7 @@ def renderings(data: Path) -> dict[str, Callable[[FloatArray, int], FloatArray]]
 
 
 def clip_rows(
-    engine: Engine,
+    engine: Core,
     clips: Sequence[Clip],
     data: Path,
     summary: dict[str, float],
@@ -222,7 +222,7 @@ def calibration_rows(scores: ClipScores, summary: dict[str, float]) -> list[dict
     return [{"name": "risk_coverage", "of": "validation clips", "curve": curve}]
 
 
-def unseen_row(engine: Engine, clips: Sequence[Clip], summary: dict[str, float]) -> dict[str, Any]:
+def unseen_row(engine: Core, clips: Sequence[Clip], summary: dict[str, float]) -> dict[str, Any]:
     """Score a corpus in a language that nothing was trained on."""
     scores = score_clips(engine, clips)
     corpus = clips[0].corpus

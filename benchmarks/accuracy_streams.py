@@ -14,7 +14,7 @@ import soxr
 
 from benchmarks.transitions import draw_transitions, play
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.files import StreamResult, analyze_channel
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Point
@@ -71,7 +71,7 @@ def natural_recordings(data: Path) -> Iterator[tuple[str, FloatArray]]:
 
 
 def natural_row(
-    engine: Engine, data: Path, config: EngineConfig, abstain_below: float, summary: dict[str, float]
+    engine: Core, data: Path, config: EngineConfig, abstain_below: float, summary: dict[str, float]
 ) -> list[dict[str, Any]]:
     """Stream natural speech: what it is called, how often that changes, false alerts."""
     rows = []
@@ -88,7 +88,8 @@ def natural_row(
             for kind in kinds:
                 counts[kind] += 1
             sure += sum(
-                p.confidence > 0.6 and p.label not in ("neutral", "unknown", "other") for p in points
+                p.confidence > 0.6 and p.label not in ("neutral", "unknown", "other")
+                for p in points
             )
             changes += sum(a != b for a, b in zip(shown, shown[1:], strict=False))
             speech_s += sum(p.speech_share * (p.end_sample - p.start_sample) for p in points) / 16e3
@@ -111,7 +112,7 @@ def natural_row(
 
 
 def sounds_row(
-    engine: Engine, config: EngineConfig, abstain_below: float, summary: dict[str, float]
+    engine: Core, config: EngineConfig, abstain_below: float, summary: dict[str, float]
 ) -> dict[str, Any]:
     """Stream sounds without speech; only what the speech detector lets through is scored."""
     emotion = total = scored_s = 0.0
@@ -136,7 +137,7 @@ def sounds_row(
 
 
 def anger_alert_row(
-    engine: Engine, clips: Sequence[Clip], config: EngineConfig, summary: dict[str, float]
+    engine: Core, clips: Sequence[Clip], config: EngineConfig, summary: dict[str, float]
 ) -> dict[str, Any]:
     """Stream 40 s of acted anger of each speaker; the default rule should be raised."""
     each = {}
@@ -156,7 +157,7 @@ def anger_alert_row(
 
 
 def transition_rows(
-    engine: Engine,
+    engine: Core,
     clips: Sequence[Clip],
     count: int,
     config: EngineConfig,
@@ -194,7 +195,7 @@ def transition_rows(
     return rows
 
 
-def _points(engine: Engine, samples: FloatArray, config: EngineConfig) -> Sequence[Point]:
+def _points(engine: Core, samples: FloatArray, config: EngineConfig) -> Sequence[Point]:
     result = analyze_channel(engine, samples, "stream", config)
     assert isinstance(result, StreamResult)
     return result.points

@@ -29,7 +29,7 @@ from benchmarks.report import Report, alternate, argument_parser, median
 from ser_engine.config import FeatureMode, RuntimeName
 
 if TYPE_CHECKING:
-    from ser_engine.core.engine import Engine
+    from ser_engine.core.engine import Core
 
 __all__ = ["main"]
 
@@ -140,7 +140,7 @@ class _Lane:
                 for index, stream in enumerate(streams)
             ]
 
-        def runner(name: str, engine: Engine) -> Callable[[int], None]:
+        def runner(name: str, engine: Core) -> Callable[[int], None]:
             def run(number: int) -> None:
                 results = engine.step(windows(number, name))
                 scores = []
@@ -200,7 +200,7 @@ class _Lane:
             return stand_in_speech(duration_s, number)
         return corpus_stream(self._speech, CORPORA[number % len(CORPORA)], duration_s, number)
 
-    def _engine(self, contestant: Contestant, folder: Path) -> Engine | None:
+    def _engine(self, contestant: Contestant, folder: Path) -> Core | None:
         from ser_engine.config import EngineConfig, ModelConfig
         from ser_engine.core.factory import build_engine
         from ser_engine.errors import ConfigError, RuntimeUnavailableError

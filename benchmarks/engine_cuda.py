@@ -23,12 +23,10 @@ from benchmarks.report import Report, median, percentile
 from benchmarks.speech import stand_in_speech
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.features import FeatureExtractor
-from ser_engine.core.normalisation import first_layer
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import num_frames
-from ser_engine.models.emotion2vec.checkpoint import Emotion2vecSizes
 from ser_engine.models.emotion2vec.folder import load_folder
-from ser_engine.models.emotion2vec.network import build
+from ser_engine.models.emotion2vec.network import Emotion2vecSizes, build
 from ser_engine.types import Window, WindowResult
 
 __all__ = ["flop_per_window", "run"]
@@ -145,13 +143,14 @@ def _engine(
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = load_folder(write_random_checkpoint(Path(folder) / name, name))
         model = build(checkpoint.sizes, checkpoint.tensors)
-    layer = first_layer(model)
+    layer = model.first_layer()
+    assert layer is not None
     runtime = TorchRuntime(model, str(device), precision)
     frames = num_frames(WINDOW)
     extractor = FeatureExtractor(
         runtime,
         layer.to(runtime.device),
-        checkpoint.sizes,
+        model.feature_dim,
         tolerance=None,
         buckets=(frames,),
         max_bytes=1 << 30,

@@ -27,12 +27,12 @@ from benchmarks.speech import CORPORA, corpus_stream, shared_speech_dir
 from ser_engine.config import ModelConfig, SmoothingConfig, TimelineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.features import FeatureExtractor
-from ser_engine.core.normalisation import FirstLayer, first_layer
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
-from ser_engine.models.emotion2vec.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
 from ser_engine.models.emotion2vec.network import build
+from ser_engine.models.normalisation import FirstLayer
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = load_folder(write_random_checkpoint(Path(folder) / size, size))
         model = build(checkpoint.sizes, checkpoint.tensors)
-    layer, runtime = first_layer(model), TorchRuntime(model)
+    layer, runtime = model.first_layer(), TorchRuntime(model)
     for corpus in CORPORA:
         audio = [corpus_stream(speech, corpus, duration_s, seed) for seed in range(streams)]
         exact = [_scored(_engine(checkpoint, runtime, layer, None), each) for each in audio]
@@ -114,14 +114,17 @@ def _scored(engine: EngineCore, audio: FloatArray) -> list[FloatArray]:
 
 
 def _engine(
-    checkpoint: Checkpoint, runtime: TorchRuntime, layer: FirstLayer, tolerance: float | None
+    checkpoint: Emotion2vecCheckpoint,
+    runtime: TorchRuntime,
+    layer: FirstLayer | None,
+    tolerance: float | None,
 ) -> EngineCore:
     step_frames = TIMELINE.step_samples * FRAME_RATE_HZ // SAMPLE_RATE_HZ
     window_frames = num_frames(TIMELINE.window_samples)
     extractor = FeatureExtractor(
         runtime,
         layer,
-        checkpoint.sizes,
+        checkpoint.sizes.embed_dim,
         tolerance=tolerance,
         buckets=(step_frames, 2 * step_frames, 4 * step_frames, window_frames),
         max_bytes=1 << 30,

@@ -20,16 +20,12 @@ from emotion_monitor.dashboard import serve_dashboard
 from emotion_monitor.serve import run
 from emotion_monitor.settings import Settings
 from ser_engine.config import EngineConfig, ModelConfig
-from stream_server.config import (
-    AudioSocketConfig,
-    LimitsConfig,
-    ListenConfig,
-    ServerConfig,
-    StoreConfig,
-    TelephonyConfig,
-)
+from stream_server.access import ListenConfig
+from stream_server.config import LimitsConfig, ServerConfig, StoreConfig
 from stream_server.engines.loading import Load
 from stream_server.engines.pool import EnginePool
+from stream_server.platforms import TelephonyConfig
+from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.server import Server
 
 __all__ = ["main"]

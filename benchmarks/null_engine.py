@@ -14,19 +14,18 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import HOP_SAMPLES, num_frames
-from ser_engine.labels import LabelSet
-from ser_engine.models.compact.shipped import COMPACT_TOKENS
+from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
 from ser_engine.types import ModelInfo, Window, WindowResult
 
 __all__ = ["NullEngine", "load_null"]
 
-_LABELS = LabelSet.from_tokens(COMPACT_TOKENS)
+_LABELS = LabelSet.from_tokens(EMOTION2VEC_TOKENS)
 _EMBEDDING_DIM = 768
 """That of emotion2vec base, so that results are of its size."""
 
 
 class NullEngine:
-    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Engine`.
+    """Answers every window with the same frames. See :class:`ser_engine.core.engine.Core`.
 
     Args:
         name: what the model is called.

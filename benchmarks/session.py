@@ -21,9 +21,8 @@ from ser_engine.config import EngineConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
-from stream_server.streams.channels import ChannelWindow
 from stream_server.streams.intake import MULAW
-from stream_server.streams.session import Session
+from stream_server.streams.session import ChannelWindow, Session
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.messages import ChannelSpec
 from stream_server.wire.start import StreamSpec
@@ -52,9 +51,10 @@ class NullEngine:
 
     def answer(self, session: Session, windows: Sequence[ChannelWindow]) -> None:
         """Answer windows at once."""
-        for each in windows:
-            frames = num_frames(len(each.window.samples))
-            session.answer(each, WindowResult(self._logits[:frames], self._embeddings[:frames]))
+        for channel, window in windows:
+            frames = num_frames(len(window.samples))
+            result = WindowResult(self._logits[:frames], self._embeddings[:frames])
+            session.answer(channel, window, result)
 
 
 def run(case: Case, config: EngineConfig) -> float:

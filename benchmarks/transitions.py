@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.accuracy_metrics import diarisation_error, label_delay_s
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.files import analyze_channel
 from ser_engine.files.results import StreamResult
 from ser_engine.types import FloatArray
@@ -66,7 +66,7 @@ def draw_transitions(
     return drawn
 
 
-def play(engine: Engine, transition: Transition, config: EngineConfig) -> TransitionResult:
+def play(engine: Core, transition: Transition, config: EngineConfig) -> TransitionResult:
     """Stream one transition through the engine, smoothing and hysteresis included."""
     pieces: list[FloatArray] = []
     truth: list[tuple[int, int, str]] = []

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import msgspec
 
 from dashboard.live.tiles import StreamStatus
+from ser_engine.schema import LabelName
 from stream_server.bus import Bus
 from stream_server.feeds.source import FeedSource
 from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import LabelName
 
 __all__ = [
     "Analyse",

@@ -1,4 +1,4 @@
-"""``python -m stream_server`` is the ``emotion-monitor`` command."""
+"""``python -m emotion_monitor`` is the ``emotion-monitor`` command."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The ``emotion-monitor`` command.
-
-Every command has its own module in this package and is registered below. Its module imports what
-it needs inside the command's function, so that ``--help`` and errors in the arguments come at
-once: torch alone takes seconds.
-"""
+"""The ``emotion-monitor`` program: its commands, global options and exit status."""
 
 from __future__ import annotations
 
@@ -16,8 +11,17 @@ from typing import Annotated
 
 import typer
 
-from emotion_monitor import alerts, analyze, compare, config, embeddings, models, serve, stream
-from emotion_monitor.context import GlobalOptions
+from emotion_monitor.commands import (
+    alerts,
+    analyze,
+    compare,
+    config,
+    embeddings,
+    models,
+    serve,
+    stream,
+)
+from emotion_monitor.commands.options import GlobalOptions
 from ser_engine.errors import ConfigError, SerEngineError
 
 _SERVER_PACKAGES = (
@@ -31,7 +35,7 @@ _SERVER_PACKAGES = (
     "torch",
     "webrtcvad",
 )
-"""What the extra ``server`` brings; an installation of the client does without."""
+"""Packages of the extra ``server``; an installation of the client lacks them."""
 
 app = typer.Typer(
     name="emotion-monitor",
@@ -81,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _make_output_safe() -> None:
-    """Let no output be why a command fails: a closed one, or one that lacks a character."""
+    """Keep a closed standard output, or one that lacks a character, from failing a command."""
+    # Python leaves it None if file descriptor 1 is closed (`emotion-monitor … >&-`).
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     for output in (sys.stdout, sys.stderr):

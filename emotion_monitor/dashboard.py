@@ -1,15 +1,20 @@
-"""The dashboard's view of the server: where the packages are put together."""
+"""The dashboard put together with a server: its backend, and the sample call it can play."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import structlog
+
 from dashboard.app import Dashboard
 from dashboard.backend import (
     Backend,
+    BusyError,
     EngineView,
     KnownModel,
     ModelsView,
@@ -17,13 +22,16 @@ from dashboard.backend import (
 )
 from dashboard.live.tiles import StreamStatus
 from emotion_monitor.pool_analyser import PoolAnalyser
-from emotion_monitor.sample_call import SampleCalls, sample_call_wav
 from emotion_monitor.settings import Settings
-from ser_engine.models.find import inventory
+from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
+from mic_client.audio_file import SAMPLE_CALL_ROLES
+from ser_engine.models.registry import inventory
+from ser_engine.schema import LabelName
+from stream_server.access import AccessConfig
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
 from stream_server.server import Server
-from stream_server.wire.messages import LabelName
+from stream_server.wire.messages import ChannelSpec, Ready
 
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
@@ -123,3 +131,83 @@ def _engine(status: EngineStatus) -> EngineView:
         pending=status.num_pending,
         is_alive=status.is_alive,
     )
+
+
+_log = structlog.get_logger(__name__)
+
+_MAX_CALLS = 3
+_READY_TIMEOUT_S = 15.0
+
+
+async def sample_call_wav() -> bytes:
+    """Return the sample call as a WAV file."""
+    return await asyncio.to_thread(_wav)
+
+
+class SampleCalls:
+    """Plays the sample call to this server, like any client would.
+
+    Args:
+        url: returns where audio comes in.
+        access: the tokens, one of which is used.
+    """
+
+    def __init__(self, url: Callable[[], str], access: AccessConfig) -> None:
+        self._url = url
+        self._token = next(iter(access.tokens.values()), "")
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def play(self) -> str:
+        """Begin a call; return its stream's id.
+
+        Raises:
+            BusyError: too many are being played, or the server does not take it.
+        """
+        if len(self._calls) >= _MAX_CALLS:
+            raise BusyError(f"got a sample call beyond {_MAX_CALLS} at a time, expected fewer")
+        begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        call = asyncio.create_task(self._run(begun), name="sample call")
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                await asyncio.wait((call, begun), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            call.cancel()
+        if not begun.done():
+            raise BusyError("got no stream for the sample call, expected one: the server is busy")
+        return begun.result()
+
+    async def aclose(self) -> None:
+        """End all calls."""
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def _run(self, begun: asyncio.Future[str]) -> None:
+        samples, rate_hz = await asyncio.to_thread(load_sample_call)
+        options = StreamOptions(
+            channels=tuple(ChannelSpec(role=role) for role in SAMPLE_CALL_ROLES),
+            name="Sample call",
+            # So that the stream's page can show single frames.
+            wants=frozenset(("points", "frames")),
+            token=self._token,
+            reconnect_timeout_s=5.0,
+        )
+        client = StreamClient(ArraySource(samples, rate_hz), self._url(), options)
+        try:
+            async with client:
+                async for message in client:
+                    if isinstance(message, Ready) and not begun.done():
+                        begun.set_result(message.stream_id)
+        except Exception as error:
+            _log.warning("sample_call_ended", error=type(error).__name__)
+
+
+def _wav() -> bytes:
+    import soundfile
+
+    samples, rate_hz = load_sample_call()
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format="WAV", subtype="PCM_16")
+    return file.getvalue()

@@ -1,7 +1,4 @@
-"""``emotion-monitor serve``: the server, in the foreground.
-
-How a server's coroutine is run: on a quick event loop, beside an engine's thread.
-"""
+"""The server process: event loop, server, dashboard, signals and the demo, put together."""
 
 from __future__ import annotations
 
@@ -10,17 +7,14 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from emotion_monitor.context import settings_of
+from stream_server.server import Server
+from stream_server.store import StoreError
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings
     from stream_server.feeds.source import FeedSource
-    from stream_server.server import Server
 
 T = TypeVar("T")
 
@@ -46,55 +40,22 @@ def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def serve(
-    context: typer.Context,
-    host: Annotated[
-        str | None, typer.Option("--host", help="Listen there instead of the settings' address.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="Take audio in there; 0: any free port.")
-    ] = None,
-    http_port: Annotated[
-        int | None, typer.Option("--http-port", help="Serve feeds there; 0: any free port.")
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Play a sample call to the server and show it.")
-    ] = False,
-) -> None:
-    """Serve: take audio in, score it live, tell programs of it."""
-    from emotion_monitor.serve import run
-    from stream_server.engines.pool import end_process
-    from stream_server.logs import configure_logging
+async def run_server(settings: Settings, *, demo: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM, with the dashboard if the settings say so.
 
-    settings = _changed(settings_of(context), host, port, http_port)
-    configure_logging(settings.stream_server.logging)
-    status = run(_serve(settings, demo))
-    end_process(status)
+    Args:
+        settings: all of them.
+        demo: also play the sample call to the server, from a process of its own.
 
+    Returns:
+        The exit status: 0, or 1 if a port or the store could not be opened.
 
-def _changed(
-    settings: Settings, host: str | None, port: int | None, http_port: int | None
-) -> Settings:
-    listen = settings.stream_server.listen
-    listen = replace(
-        listen,
-        host=listen.host if host is None else host,
-        port=listen.port if port is None else port,
-        http_port=listen.http_port if http_port is None else http_port,
-    )
-    return settings.model_copy(
-        update={"stream_server": replace(settings.stream_server, listen=listen)}
-    )
-
-
-async def _serve(settings: Settings, demo: bool) -> int:
-    from stream_server.server import Server
-    from stream_server.store import StoreError
-
+    Raises:
+        SerEngineError: a setting is wrong or the model cannot be loaded.
+    """
     stopped = _until_signal()
-    server = Server(
-        settings.ser_engine, settings.stream_server, serve_more=_more_to_serve(settings)
-    )
+    server = Server(settings.ser_engine, settings.stream_server, serve_more=_dashboard_of(settings))
+    # Loading a model can take a minute: a signal must be able to interrupt the start.
     starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
     try:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -117,16 +78,17 @@ async def _serve(settings: Settings, demo: bool) -> int:
     return 0
 
 
-def _more_to_serve(settings: Settings) -> Callable[[Server, FeedSource], None] | None:
+def _dashboard_of(settings: Settings) -> Callable[[Server, FeedSource], None] | None:
     if not settings.dashboard.enabled:
         return None
+    # The dashboard is an option: a server without it need not load its pages.
     from emotion_monitor.dashboard import serve_dashboard
 
     return lambda server, source: serve_dashboard(settings, server, source)
 
 
 def _until_signal() -> asyncio.Future[Any]:
-    """Return what is done when the process is told to stop; told again, it stops at once."""
+    """Return a future, done at the first SIGINT or SIGTERM; the second ends the process."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[Any] = loop.create_future()
 
@@ -156,11 +118,13 @@ def _announce(server: Server, has_dashboard: bool) -> None:
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
     arguments = ("stream", "--sample-call", "--url", server.ingest_url)
-    client = await asyncio.create_subprocess_exec(sys.executable, "-m", "stream_server", *arguments)
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "emotion_monitor", *arguments
+    )
     ended: asyncio.Future[Any] = asyncio.ensure_future(client.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
-        # Told by the same signal; it sends what it has and leaves.
+        # Ctrl-C reaches the whole process group, so the client is already ending its stream.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(ended), timeout=10)
     if not ended.done():

@@ -44,7 +44,7 @@ _DEFAULT_NAME = "config.yaml"
 
 def default_config_text() -> str:
     """Return the ``config.yaml`` of this installation: a checkout's own, or the package's copy."""
-    package = Path(str(resources.files("stream_server")))
+    package = Path(str(resources.files("emotion_monitor")))
     in_checkout = package.parent / _DEFAULT_NAME
     if (package.parent / "pyproject.toml").is_file() and in_checkout.is_file():
         return in_checkout.read_text(encoding="utf-8")

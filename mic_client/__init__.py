@@ -17,11 +17,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mic_client.audio_file import FileSource
+    from mic_client.audio_file import FileSource, load_sample_call
     from mic_client.devices import list_devices
     from mic_client.feed import emotion_feed
     from mic_client.microphone import MicrophoneSource
-    from mic_client.sample_call import make_sample_call
     from mic_client.sources import ArraySource, StdinSource
     from mic_client.stream_client import StreamClient, StreamOptions
 
@@ -34,7 +33,7 @@ __all__ = [
     "StreamOptions",
     "emotion_feed",
     "list_devices",
-    "make_sample_call",
+    "load_sample_call",
 ]
 
 _MODULES = {
@@ -46,7 +45,7 @@ _MODULES = {
     "StreamOptions": "mic_client.stream_client",
     "emotion_feed": "mic_client.feed",
     "list_devices": "mic_client.devices",
-    "make_sample_call": "mic_client.sample_call",
+    "load_sample_call": "mic_client.audio_file",
 }
 
 

@@ -1,4 +1,4 @@
-"""Recordings as sources: files of any format soundfile reads."""
+"""Recordings as sources: files of any format soundfile reads, and the sample call."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
 from mic_client.errors import AudioFileError
 from mic_client.sources import Chunk, Pacer, chunk_samples
 from stream_server.wire.audio_format import MAX_CHANNELS, SAMPLE_RATES_HZ, AudioFormat, Encoding
 
-__all__ = ["FileSource"]
+SAMPLE_CALL_ROLES = ("agent", "customer")
+"""Roles of the sample call's channels, left and right."""
+
+_SAMPLE_CALL = Path(__file__).parent / "sample_call.ogg"
 
 _INT16_SUBTYPES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
 """What 16 bits hold without loss; everything else is streamed as float."""
@@ -123,3 +127,17 @@ def _open(path: Path) -> Any:
         file.close()
         raise AudioFileError(f"{path}: got no audio, expected at least one sample")
     return file
+
+
+def load_sample_call() -> tuple[npt.NDArray[np.float32], int]:
+    """Return a telephone call to try the monitor with, and its sample rate, Hz.
+
+    Both voices are synthesised (``scripts/load_sample_call.py``). The agent stays calm. The
+    customer begins calm, gets angry after eighteen seconds, and calms down again.
+
+    Returns:
+        float32 ``(samples, 2)``, −1 to 1, 42 s.
+    """
+    samples, rate_hz = soundfile.read(_SAMPLE_CALL, dtype="float32")
+    # Vorbis is lossy: where the call was at full scale its decoder goes beyond it.
+    return np.clip(samples, -1.0, 1.0), rate_hz

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -23,8 +22,8 @@ from websockets.exceptions import (
     InvalidStatus,
 )
 
-from mic_client.connection import Backoff
 from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
+from stream_server.wire.backoff import Backoff
 from stream_server.wire.errors import CLOSE_NORMAL
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
 from stream_server.wire.messages import Error
@@ -159,7 +158,7 @@ class EmotionFeed:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._give_up_after_s = give_up_after_s
         self._position = FeedPosition()
-        self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, random.Random())
+        self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
 
     @property
     def missed(self) -> int:

@@ -142,15 +142,11 @@ class CaptureQueue:
         # Appending and popping are atomic; nothing else is shared by the two threads.
         self._items: deque[SourceItem] = deque()
         self._lost_samples = 0
-        self.num_overruns = 0
 
     def put(self, data: bytes, num_samples: int, recorded_at_s: float, overflowed: bool) -> None:
         """Take one block from the device. Never waits."""
-        if overflowed:
-            self.num_overruns += 1
         self._lost_samples += self._meter.take(recorded_at_s, num_samples, overflowed)
         if len(self._items) >= self._max_blocks:
-            self.num_overruns += 1
             self._lost_samples += num_samples
             return
         if self._lost_samples:
@@ -224,15 +220,9 @@ class MicrophoneSource:
         self._reopen_timeout_s = reopen_timeout_s
         self._stream: Any = None
         self._queue: CaptureQueue | None = None
-        self._num_earlier_overruns = 0
         self._changed = asyncio.Event()
         self._has_ended = False
         self._is_closed = False
-
-    @property
-    def num_overruns(self) -> int:
-        """How often audio was lost so far because somebody was too slow."""
-        return self._num_earlier_overruns + (self._queue.num_overruns if self._queue else 0)
 
     async def __aiter__(self) -> AsyncIterator[SourceItem]:
         """Record."""
@@ -287,8 +277,6 @@ class MicrophoneSource:
             with suppress(RuntimeError):  # The loop is closed; the stream soon will be.
                 loop.call_soon_threadsafe(self._changed.set)
 
-        if self._queue is not None:
-            self._num_earlier_overruns += self._queue.num_overruns
         queue = CaptureQueue(self._max_blocks, self.format.sample_rate_hz, wake)
         self._queue, self._has_ended = queue, False
 

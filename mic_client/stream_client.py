@@ -19,7 +19,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from mic_client.connection import (
-    Backoff,
     FailedTry,
     check_url,
     describe_close,
@@ -28,6 +27,7 @@ from mic_client.connection import (
 )
 from mic_client.errors import ConnectionFailedError, RefusedError, StreamEndedError
 from mic_client.sources import Chunk, Source, SourceItem
+from stream_server.wire.backoff import Backoff
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import ChannelSpec, Error, Ready, ServerMessage, Want
 from stream_server.wire.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
@@ -146,7 +146,7 @@ class StreamClient:
         if not source.is_live:
             kept_bytes = max(kept_bytes, _MIN_KEPT_BYTES)
         self._core = NativeClient(spec, max_kept_bytes=kept_bytes)
-        self._backoff = Backoff(0.5, 10.0, rng or random.Random())
+        self._backoff = Backoff(0.5, 10.0, rng)
         self._pumping: asyncio.Task[None] | None = None
         self._messages: AsyncGenerator[ClientEvent, None] | None = None
         self._has_outgoing = asyncio.Event()

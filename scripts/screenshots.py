@@ -31,7 +31,7 @@ from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 from websockets.asyncio.client import connect
 
 from benchmarks.speech import shared_speech_dir
-from mic_client.sample_call import make_sample_call
+from mic_client.audio_file import load_sample_call
 from tests.support.browser import chromium_path
 from tests.support.dashboard_server import DashboardServer
 
@@ -197,7 +197,7 @@ def samples_of(call: Call) -> bytes:
     folder = shared_speech_dir()
     seconds = PAST_S + 60
     if folder is None:
-        sample, _ = make_sample_call()
+        sample, _ = load_sample_call()
         channels = np.tile(sample[:, ::-1][:, : len(call.roles)], (seconds // 42 + 1, 1))
     else:
         turns = [acted(folder, call, seconds), acted_agent(folder, call, seconds)]
@@ -241,7 +241,7 @@ def write_call(path: Path) -> Path:
     """Write the recording that is analysed: a customer alone."""
     folder = shared_speech_dir()
     if folder is None:
-        samples = make_sample_call()[0][:, 1]
+        samples = load_sample_call()[0][:, 1]
     else:
         samples = acted(folder, CALLS[1], 45)
     soundfile.write(path, samples, RATE_HZ)

@@ -1,33 +1,21 @@
 """Sample, frame and time arithmetic, in one place.
 
 The clock of a stream is an integer sample index at 16 kHz. The encoder turns samples into
-frames: frame ``k`` reads the 400 samples ``[320 k, 320 k + 400)`` and owns the 320 samples
-``[320 k, 320 k + 320)``, its *cell*. Cells tile the stream without overlap, which makes them
+frames: frame ``k`` reads the 400 samples ``[320 k, 320 k + 400)`` and stands for the 320 samples
+``[320 k, 320 k + 320)``, its *slot*. Slots tile the stream without overlap, which makes them
 the unit in which a timeline is accounted for::
 
     samples  0        320       640       960
     frame 0  [---------400-------]
     frame 1           [---------400-------]
-    cell 0   [--320--)
-    cell 1            [--320--)
+    slot 0   [--320--)
+    slot 1            [--320--)
 
 Every model in this package uses this grid (20 ms hop, 25 ms receptive field). A 10 ms timeline
 interleaves a second pass whose audio starts 160 samples later.
 """
 
 from __future__ import annotations
-
-__all__ = [
-    "FRAME_RATE_HZ",
-    "HALF_HOP_SAMPLES",
-    "HOP_SAMPLES",
-    "RECEPTIVE_FIELD_SAMPLES",
-    "SAMPLE_RATE_HZ",
-    "ms_to_samples",
-    "num_frames",
-    "samples_to_s",
-    "span_samples",
-]
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of every waveform inside the engine, in samples per second."""

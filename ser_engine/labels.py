@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Label", "LabelSet"]
+EMOTION2VEC_TOKENS = (
+    "生气/angry",
+    "厌恶/disgusted",
+    "恐惧/fearful",
+    "开心/happy",
+    "中立/neutral",
+    "其他/other",
+    "难过/sad",
+    "吃惊/surprised",
+    "<unk>",
+)
+"""The classes of emotion2vec+, in its order, which the built-in models share. ``compact`` never
+learned ``other``: its logit is -inf."""
 
 _CHINESE_OF_UNKNOWN = "未知"
 

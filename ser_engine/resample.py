@@ -1,7 +1,7 @@
 """From a stream's rate to 16 kHz, without drift.
 
-The server resamples live audio with it, and so does whoever analyses a file as a stream: another
-filter, sounder as it may be, would give another timeline.
+The server resamples live audio with it, and so does the analysis of a file as a stream: another
+filter, better or not, would give another timeline.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import soxr
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
-__all__ = ["Resampler", "to_clock"]
-
 
 def to_clock(source_samples: int, rate_hz: int) -> int:
     """Return the position on the 16 kHz clock of a sample index at ``rate_hz``, rounded down."""
@@ -21,12 +19,11 @@ def to_clock(source_samples: int, rate_hz: int) -> int:
 
 
 class Resampler:
-    """All channels of a stream, stretch by stretch.
+    """All channels of a stream, one contiguous run of audio after the other.
 
-    A stretch is audio without interruption; within it the filter runs on, and at its end what is
-    still inside comes out. The output of a stretch of source samples ``[a, b)`` has exactly
-    ``to_clock(b) - to_clock(a)`` samples, so positions never drift, however many stretches there
-    are. 16 kHz passes through untouched.
+    The filter runs on within a run and is emptied at its end. The output of the source samples
+    ``[a, b)`` has exactly ``to_clock(b) - to_clock(a)`` samples, so positions never drift, however
+    many runs there are. 16 kHz passes through untouched.
 
     The quality is soxr's LQ: it holds audio back for up to 61 ms (from 8 kHz; 22 ms from 44.1 kHz)
     where HQ takes 115 ms, and is flat up to 80 % of the band.
@@ -46,9 +43,9 @@ class Resampler:
                 rate_hz, SAMPLE_RATE_HZ, num_channels, dtype="float32", quality="LQ"
             )
         )
-        self._start = 0  # of the stretch, in source samples
+        self._start = 0  # of the run, in source samples
         self._end = 0
-        self._given = 0  # output samples of the stretch so far
+        self._given = 0  # output samples of the run so far
 
     @property
     def is_free(self) -> bool:
@@ -56,27 +53,25 @@ class Resampler:
         return self._stream is None
 
     def begin(self, source_sample: int) -> None:
-        """Let the next audio be at ``source_sample``. Call :meth:`finish` before."""
+        """Begin a run at ``source_sample``. Call :meth:`finish` before."""
         self._start = self._end = source_sample
 
     def push(self, block: FloatArray) -> FloatArray:
-        """Take and return float32 ``(samples, channels)``; what comes out lags behind."""
+        """Take and return float32 ``(samples, channels)``; the output lags behind."""
         self._end += len(block)
-        if self._stream is None:
-            return block
-        if not len(block):
+        if self._stream is None or not len(block):
             return block
         return self._counted(self._stream.resample_chunk(block))
 
     def finish(self) -> FloatArray:
-        """End the stretch; return its last samples ``(samples, channels)``."""
+        """End the run; return its last samples ``(samples, channels)``."""
         nothing = np.empty((0, self._num_channels), dtype=np.float32)
         if self._stream is None or self._end == self._start:
             self._start = self._end
             return nothing
         tail = self._counted(self._stream.resample_chunk(nothing, last=True))
         missing = self._expected - self._given
-        # The filter's own count may differ from the clock's by the sample that rounding decides.
+        # soxr rounds the length of its output; the clock rounds down. One sample may be missing.
         if missing > 0:
             last = tail[-1:] if len(tail) else np.zeros((1, self._num_channels), dtype=np.float32)
             tail = np.concatenate([tail, np.repeat(last, missing, axis=0)])

@@ -1,45 +1,47 @@
-"""What a stream says: points, segments and gaps.
+"""What is found in audio: the one definition of every result, for all who make, send or keep it.
 
-Times are sample indices of the stream's clock; ``start_s`` and ``end_s`` are for the edges.
-Segments and gaps with ``final`` set tile the stream: they start at 0, do not overlap, leave
-nothing out and end where the stream ends::
+The engine's streaming core emits these structs; a server adds which stream they are about
+(:mod:`stream_server.wire.results`), the store keeps them as rows, and the analysis of a file is
+made of them. Field names, units and the JSON form are fixed here and nowhere else.
+
+Positions are sample indices of a stream's clock at 16 kHz, counted from 0; an end is not included.
+``*_s`` repeats a position in seconds, for readers without a clock of their own. Posteriors are 0 to
+1, in the order of the model's labels, and published with six decimals.
+
+Segments and gaps with ``final`` set tile a stream: they start at 0, do not overlap, leave nothing
+out and end where the stream ends::
 
     audio      ~~~~silence~~~~ speech speech speech ~~~~ speech speech speech speech
     windows                  ^           ^           ^           ^          ^
     points                   [--point---)[--point---)[---point--)[--point--)
     tiling     [----gap------)[----segment happy----)[gap)[-happy-)[---segment sad---
 
-What everything that lies between two samples has.
+No module of ours but :mod:`ser_engine.frames` is imported: clients and protocols use this one, and
+have no torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+import msgspec
+from msgspec.structs import force_setattr
 
 from ser_engine.frames import samples_to_s
 
+POSTERIOR_DECIMALS = 6
+"""Digits of published posteriors: a hundredth of what int8 or cached features change."""
 
-class SampleSpan:
-    """From ``start_sample`` to ``end_sample``, the end not included, at 16 kHz."""
 
-    __slots__ = ()
+def rounded(posterior: float) -> float:
+    """Return a posterior, confidence or share as it is published."""
+    return round(posterior, POSTERIOR_DECIMALS)
 
-    start_sample: int
-    end_sample: int
 
-    @property
-    def start_s(self) -> float:
-        """Start in seconds."""
-        return samples_to_s(self.start_sample)
-
-    @property
-    def end_s(self) -> float:
-        """End in seconds, not included."""
-        return samples_to_s(self.end_sample)
+def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
+    """Return posteriors as they are published."""
+    return tuple([round(posterior, POSTERIOR_DECIMALS) for posterior in posteriors])
 
 
 GapReason = Literal["silence", "too_short", "overload", "error", "paused", "discarded", "lost"]
@@ -48,94 +50,240 @@ GapReason = Literal["silence", "too_short", "overload", "error", "paused", "disc
 ``silence``: the detector heard no speech. ``too_short``: fewer than 400 samples between two
 interruptions. ``overload``: windows were skipped until no window held the audio any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
-never came; the caller says which.
+never came; the client or the network says which.
 """
 
+WarningCode = Literal[
+    "clipping",
+    "too_quiet",
+    "noisy",
+    "narrow_band",
+    "silent",
+    "short",
+    "faster_than_real_time",
+    "results_dropped",
+    "packet_loss",
+    "clock_drift",
+]
+"""What is wrong with audio or client. ``silent`` and ``short`` are said of files only; what follows
+them of streams only."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameDetail:
-    """The speech frames one point was made from. Silent frames are left out.
+Severity = Literal["info", "warning", "critical"]
+AlertState = Literal["raised", "cleared"]
+CloseReason = Literal[
+    "stopped",  # the client asked
+    "client_lost",  # it did not come back in time
+    "idle",
+    "too_long",
+    "too_many_messages",
+    "slow_consumer",
+    "protocol_error",
+    "server_stopped",
+    "engine_failed",
+    "internal",
+]
+"""Why a stream ended."""
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Audio of one channel between two samples.
 
     Attributes:
-        start_samples: int64 ``(frames,)``, where each frame's cell starts on the stream's clock.
-        hop_samples: length of a cell: 320 or 160.
-        logits: float32 ``(frames, classes)``, as the engine gave them.
-        posteriors: float64 ``(frames, classes)``, pooled over the trailing span.
-        labels: int64 ``(frames,)``, index of the label that was believed at each frame.
-    """
-
-    start_samples: npt.NDArray[np.int64]
-    hop_samples: int
-    logits: npt.NDArray[np.float32]
-    posteriors: npt.NDArray[np.float64]
-    labels: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Point(SampleSpan):
-    """The state of one channel, published for every boundary whose zone holds speech.
-
-    Attributes:
-        start_sample: start of the zone, the audio this point is the first to tell of.
-        end_sample: end of the zone; a regular point ends one look-ahead before its boundary.
-        posteriors: one value a class, 0 to 1, sum 1: the logits of the speech frames in the
-            smoothing span that ends with the zone's last speech frame, pooled, then softmax.
-        label: the stable label at the zone's last speech frame. It is never revised: a segment
-            may date a change back to before points that still carry the former label.
-        confidence: posterior of ``label``, 0 to 1. Not always the largest: hysteresis holds a
-            label until a change has lasted.
-        speech_share: speech frames over all frames of the zone, above 0, at most 1.
-        provisional: the window held less audio than ``timeline.provisional_below_ms``.
-        widened: earlier windows were skipped, so the zone is longer than one step.
-        frames: the zone's frames where they were asked for.
+        start_sample: first sample.
+        end_sample: end, not included.
+        start_s, end_s: the same in seconds; set from the samples, whatever is given.
     """
 
     start_sample: int
     end_sample: int
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Set here, so that no maker of a span can let seconds and samples disagree.
+        force_setattr(self, "start_s", samples_to_s(self.start_sample))
+        force_setattr(self, "end_s", samples_to_s(self.end_sample))
+
+
+class Frames(msgspec.Struct, frozen=True, kw_only=True):
+    """Successive frames, column by column. Frames without speech may be left out.
+
+    Attributes:
+        start_samples: where each frame's slot starts.
+        hop_samples: length of a slot: 320 (20 ms) or 160; more where frames were averaged.
+        posteriors: ``(frames, classes)``. In a point pooled over the trailing span; in a file's
+            result each frame's own, nothing is smoothed.
+        labels: the label at each frame: in a point the stable one, in a file's result the
+            strongest class.
+    """
+
+    start_samples: tuple[int, ...]
+    hop_samples: int
+    posteriors: tuple[tuple[float, ...], ...]
+    labels: tuple[str, ...]
+
+
+class Point(Span, frozen=True, kw_only=True):
+    """The state of one channel, published for every boundary whose slots hold speech.
+
+    Attributes:
+        start_sample: start of the audio this point is the first to describe.
+        end_sample: its end; a regular point ends one look-ahead before its boundary.
+        posteriors: one value a class, sum 1: the logits of the speech frames in the smoothing span
+            that ends with the point's last speech frame, pooled, then softmax.
+        label: the stable label at the last speech frame. It is never revised: a segment may date a
+            change back to before points that still carry the former label.
+        confidence: posterior of ``label``. Not always the largest: hysteresis holds a label until
+            a change has lasted.
+        speech_share: speech frames over all frames of the point, above 0, at most 1.
+        provisional: the window held less audio than ``timeline.provisional_below_ms``.
+        widened: earlier windows were skipped (overload), so the point covers more than one step.
+        narrow_band: the audio holds nothing above 4 kHz, as on the telephone.
+        frames: the speech frames, where they were asked for.
+    """
+
     posteriors: tuple[float, ...]
     label: str
     confidence: float
     speech_share: float
     provisional: bool
     widened: bool
-    frames: FrameDetail | None = None
+    narrow_band: bool = False
+    frames: Frames | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Segment(SampleSpan):
+class Segment(Span, frozen=True, kw_only=True):
     """Consecutive scored time with one stable label.
 
     Attributes:
         start_sample: where the label began to hold; a change is dated back to its first frame.
         end_sample: where it stopped to hold, or up to where it is certain while it goes on.
         label: name of the class.
-        confidence: mean over the segment's frames of the posterior of ``label``, 0 to 1.
-        final: False while the segment goes on. An event with the same ``start_sample`` and
+        confidence: mean over the segment's frames of the posterior of ``label``.
+        final: False while the segment goes on. A later event with the same ``start_sample`` and
             label and a later end replaces it; the last one is final.
     """
 
-    start_sample: int
-    end_sample: int
     label: str
     confidence: float
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Gap(SampleSpan):
+class Gap(Span, frozen=True, kw_only=True):
     """Consecutive time without a result.
 
     Attributes:
-        start_sample: first sample without a result.
-        end_sample: where results begin again, or up to where there is none while it goes on.
         reason: why, see :data:`GapReason`.
         final: False while the gap goes on, as for :class:`Segment`.
     """
 
-    start_sample: int
-    end_sample: int
     reason: GapReason
     final: bool
 
 
 Event = Point | Segment | Gap
+"""What the streaming core says of a channel."""
+
+
+class Warning(msgspec.Struct, frozen=True, kw_only=True):
+    """The audio or the client is not as it should be; results may be worse.
+
+    Attributes:
+        code: for programs.
+        message: for people, with figures and units.
+        at_s: where it was first noticed, on the stream's clock.
+    """
+
+    code: WarningCode
+    message: str
+    at_s: float
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule of the settings holds, or holds no more.
+
+    Attributes:
+        alert_id: names the alert; raised and cleared carry the same.
+        rule: name of the rule.
+        severity: of the rule.
+        channel, role: whose speech it is about.
+        labels: the labels the rule watches.
+        posterior: sum of their smoothed posteriors when it was raised or cleared.
+        since_sample: where the condition began to hold.
+        at_sample: where it was raised or cleared.
+        since_s, at_s: the same in seconds; set from the samples, whatever is given.
+    """
+
+    alert_id: str
+    rule: str
+    state: AlertState
+    severity: Severity
+    channel: int
+    role: str
+    labels: tuple[str, ...]
+    posterior: float
+    since_sample: int
+    at_sample: int
+    since_s: float = 0.0
+    at_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "since_s", samples_to_s(self.since_sample))
+        force_setattr(self, "at_s", samples_to_s(self.at_sample))
+
+
+class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One analysed channel of a stream that has ended.
+
+    Attributes:
+        scored_s: time in final segments.
+        label_s: seconds of segments by label.
+        gap_s: seconds of gaps by reason.
+        points: number of points.
+    """
+
+    channel: int
+    role: str
+    scored_s: float
+    label_s: dict[str, float]
+    gap_s: dict[str, float]
+    points: int
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that has ended, as a whole.
+
+    Attributes:
+        reason: why it ended.
+        duration_s: length of the stream's clock.
+        received_samples: samples a channel at the client's rate.
+        channels: the analysed ones.
+        alerts: number of alerts raised.
+    """
+
+    reason: CloseReason
+    duration_s: float
+    received_samples: int
+    channels: tuple[ChannelSummary, ...]
+    alerts: int
+
+
+class ModelNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that scored the audio.
+
+    Attributes:
+        name: e.g. ``emotion2vec_plus_base``.
+        licence: of its weights.
+        notice: what must be said wherever it is in use, or "".
+    """
+
+    name: str
+    licence: str
+    notice: str = ""
+
+
+class LabelName(msgspec.Struct, frozen=True, kw_only=True):
+    """One class, in the order of ``posteriors``."""
+
+    name: str
+    name_zh: str

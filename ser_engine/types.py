@@ -39,6 +39,11 @@ class Window:
     start_sample: int = 0
     stream_key: str | None = None
 
+    @property
+    def end_sample(self) -> int:
+        """End on its stream's clock, not included."""
+        return self.start_sample + len(self.samples)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowResult:
@@ -69,6 +74,8 @@ class ModelInfo:
         labels: the classes, in the order of the logits.
         embedding_dim: size of ``dim``.
         notice: one sentence users must see wherever the model is in use, or "".
+        abstain_below: confidence below which the model's label is not worth believing, as measured
+            when it was trained, 0 to 1; 0: not measured.
     """
 
     name: str
@@ -78,6 +85,7 @@ class ModelInfo:
     labels: LabelSet
     embedding_dim: int
     notice: str = ""
+    abstain_below: float = 0.0
 
 
 def window_fault(window: Window) -> WindowError | None:

@@ -1,30 +1,85 @@
 """Who may connect: tokens, the origin of pages, and the name a browser thinks it talks to.
 
-Pure functions over what a handshake or request says; the WebSocket gateway and the HTTP server ask
-the same ones. What each guards against:
+Pure functions over a handshake or request; the WebSocket gateway and the HTTP server share them.
+Each check has an attacker:
 
-- *Token*: anyone else on the network. A server that listens on loopback asks for none.
-- *Origin*: a page of another site, open in a browser that may connect.
-- *Host*: DNS rebinding, a site whose name is made to resolve to this machine, which would pass for
-  a page of the server's own. Only a server on loopback needs it: elsewhere a token is asked for.
+- *Token*: other machines on the network. A server that listens on loopback requires none.
+- *Origin*: a page of another site in a browser that may connect. Browsers send cookies with
+  WebSocket handshakes of any page, and RFC 6455, section 10.2, leaves the check to the server.
+- *Host*: DNS rebinding, a site whose name is made to resolve to this machine, so that its pages
+  pass for the server's own. Only a server on loopback needs it: others require a token.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from stream_server.config import AccessConfig, ListenConfig
+from ser_engine.config import check_range
+from ser_engine.errors import ConfigError
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
-__all__ = ["COOKIE_NAME", "Access", "bearer_token", "cookie_token", "is_loopback"]
-
 COOKIE_NAME = "emotion_monitor_token"
-"""What a browser that has logged in sends: it can set no header when it asks for a page."""
+"""Sent by a browser that has logged in: a page request cannot carry an Authorization header."""
 
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 _SCHEME = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    """Where the server listens."""
+
+    host: str = "localhost"
+    """Address of both ports; another than loopback takes ``access.tokens``."""
+    port: int = 8765
+    """Audio comes in here, over WebSocket; 0 to 65535, 0: any free one."""
+    http_port: int = 7860
+    """Feeds, health and metrics; 0 to 65535, 0: any free one."""
+
+    def __post_init__(self) -> None:
+        check_range("listen.port", self.port, 0, 65_535)
+        check_range("listen.http_port", self.http_port, 0, 65_535)
+        if self.port == self.http_port != 0:
+            raise ConfigError(
+                f"got listen.port and listen.http_port {self.port}, expected two ports"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host in _LOOPBACK_NAMES:
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Who may connect."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Names and secrets of those who may: ``{crm: 3f9c…}``; never asked for on loopback."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages
+    of this server's own and of loopback addresses always may, when the client is on loopback."""
+    refusal_delay_ms: int = 500
+    """How long a client whose token or signature is wrong waits for its refusal; 0 to 10000 ms."""
+
+    def __post_init__(self) -> None:
+        check_range("access.refusal_delay_ms", self.refusal_delay_ms, 0, 10_000)
+        for name, token in self.tokens.items():
+            if len(token) < 16:
+                raise ConfigError(
+                    f"got a token of {len(token)} characters for access.tokens.{name}, expected 16"
+                    " or more; `openssl rand -hex 24` makes one"
+                )
+        if len(set(self.tokens.values())) != len(self.tokens):
+            raise ConfigError("got one token under two names in access.tokens, expected each once")
 
 
 def bearer_token(authorization: str | None) -> str | None:
@@ -44,7 +99,7 @@ def cookie_token(cookies: str | None) -> str | None:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether an address or name is one of this machine's own, which no other can reach."""
+    """Whether an address or name is a loopback one, which no other machine can reach."""
     if not host:
         return False
     name = host.rstrip(".").lower()
@@ -54,17 +109,18 @@ def is_loopback(host: str | None) -> bool:
         address = ipaddress.ip_address(name.partition("%")[0].strip("[]"))
     except ValueError:
         return False
+    # A dual-stack socket reports IPv4 peers as ::ffff:127.0.0.1 (RFC 4291, section 2.5.5.2).
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
 
 
 class Access:
-    """The rules of one server.
+    """The access rules of one server.
 
     Args:
         config: tokens and origins.
-        listen: where the server listens.
-        public_url: what clients elsewhere know the server by, behind a proxy; "": there is none.
+        listen: the server's address.
+        public_url: the server's URL for clients behind a proxy; "" without a proxy.
     """
 
     def __init__(self, config: AccessConfig, listen: ListenConfig, public_url: str = "") -> None:
@@ -75,24 +131,17 @@ class Access:
         self._listens_on_loopback = listen.is_loopback
 
     def is_local(self, peer: str, host: str | None) -> bool:
-        """Whether a client is on this machine, and did not come through the proxy.
-
-        Args:
-            peer: the client's address.
-            host: the ``Host`` header.
-        """
+        """Whether a client is on this machine and did not come through a proxy on it."""
+        # The proxy connects from loopback too; the public name tells its clients apart.
         is_public = bool(self._public_host) and _host_of(f"//{host or ''}") == self._public_host
         return is_loopback(peer) and not is_public
 
     def authorize(self, token: str | None, peer_is_loopback: bool) -> str | None:
-        """Return the name of who connects.
+        """Return the token's name in the settings; None where no token is required or given.
 
         Args:
-            token: what the client gave, see :func:`bearer_token`.
-            peer_is_loopback: see :func:`is_loopback`, of the peer's address.
-
-        Returns:
-            The token's name in the settings; None where no token is needed and none known given.
+            token: sent by the client, see :func:`bearer_token`.
+            peer_is_loopback: see :meth:`is_local`.
 
         Raises:
             ProtocolError: UNAUTHORIZED.
@@ -106,23 +155,14 @@ class Access:
         )
 
     def authorize_client(self, token: str | None, peer: str, host: str | None) -> str | None:
-        """Return the name of who connects, as :meth:`authorize` does.
-
-        Args:
-            token: what the client gave.
-            peer: the client's address.
-            host: the ``Host`` header.
-
-        Raises:
-            ProtocolError: UNAUTHORIZED.
-        """
+        """Authorize a client by its address and ``Host`` header; see :meth:`authorize`."""
         return self.authorize(token, self.is_local(peer, host))
 
     def check_origin(self, origin: str | None, host: str | None) -> None:
         """Refuse pages of other sites, and names that are not this server's.
 
         Args:
-            origin: the ``Origin`` header; None: not a page, or one of this server's own.
+            origin: the ``Origin`` header; None for programs and for pages of this server's own.
             host: the ``Host`` header.
 
         Raises:
@@ -160,7 +200,7 @@ class Access:
         )
 
     def _name_of(self, token: str | None) -> str | None:
-        """Compare with every token in full, so that time tells nothing of how close a guess is."""
+        """Return the name of a token; every known one is compared in full, in constant time."""
         found = None
         given = (token or "").encode(errors="surrogateescape")
         for name, known in self._tokens:

@@ -1,30 +1,24 @@
 """Publish a result once, for any number of subscribers.
 
-``Bus`` and ``Subscription`` are what the rest of the server knows; ``LocalBus`` is the one inside
-the process, on one event loop. A bus between machines (NATS) can stand behind the same interface.
+::
 
-Publishing never waits and never fails because of a subscriber: each has a bounded
-:class:`~stream_server.bus.Mailbox` and loses what does not fit, alone and counted. A filter
-that raises ends its own subscription, and the subscriber gets that error where it reads.
+    publish ──▶ bus ──▶ wants? ──▶ mailbox (bounded) ──▶ reader
+                   ├──▶ wants? ──▶ mailbox (bounded) ──▶ reader
 
-What waits for one subscriber: bounded, and it knows which results can be done without.
+Publishing never waits and never fails because of a subscriber. A subscriber that reads slowly loses
+what does not fit in its own mailbox, counted; a filter that raises ends its own subscription only,
+and the error reaches the subscriber where it reads.
 
-A mailbox has neither clock nor event loop. Its policy:
-
-- Results of one stream come out in the order they went in, so in order of ``seq``.
-- A segment or gap takes the place of its own earlier, interim version where that still waits: the
-  earlier one is taken out, the later one stands where it came. That is ``merged``, not lost.
-- When it is full, the least needed result goes and is counted in ``dropped``: points first, then
-  interim segments and gaps, then what is not named here, then final segments, and only then what
-  tells of a stream's begin and end and of alerts. Among equals the oldest goes. What has just come
-  is weighed like the rest, so a point never drives out a segment.
+``Bus`` is what the rest of the server depends on; ``LocalBus`` is the one inside the process.
+Everything runs on one event loop's thread, so nothing here is locked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -42,7 +36,7 @@ from stream_server.wire.results import (
 _POINT, _INTERIM, _OTHER, _FINAL_SEGMENT, _KEPT = range(5)
 """How much a result is needed, least first."""
 
-_RANK: dict[type, int] = {
+_RANKS: dict[type, int] = {
     Point: _POINT,
     StreamOpened: _KEPT,
     Alert: _KEPT,
@@ -50,189 +44,113 @@ _RANK: dict[type, int] = {
     StreamClosed: _KEPT,
 }
 
-SpanKey = tuple[str, int, int]
-"""Stream, channel and first sample: what versions of one segment or gap have in common."""
-
 
 class Mailbox:
-    """Results on their way to one subscriber.
+    """Results that wait for one subscriber, without clock and event loop.
+
+    The policy:
+
+    - Results of one stream come out in the order they went in, so in order of ``seq``.
+    - A segment or gap replaces its own earlier, interim version if that still waits: the earlier
+      one is removed, the later one takes its place at the end. That is ``merged``, not lost.
+    - When it is full, the least needed result is dropped and counted: points first, then interim
+      segments and gaps, then everything not named here, then final segments, and last the results
+      that begin or end a stream, and alerts. Among equals the oldest goes. A result that has just
+      come is no exception, so a point never drives out a segment.
 
     Args:
         capacity: how many results wait at most; at least 1.
 
-    Raises:
-        ValueError: the capacity is below 1.
+    Attributes:
+        dropped: results lost because the mailbox was full.
+        merged: interim segments and gaps that a later version replaced.
     """
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
-            raise ValueError(f"got a mailbox for {capacity} results, expected 1 or more")
+            raise ValueError(f"a mailbox for {capacity} results; the capacity must be 1 or more")
         self.capacity = capacity
         self.dropped = 0
-        """Results that were lost because the mailbox was full."""
         self.merged = 0
-        """Interim segments and gaps that a later version took the place of."""
-        self._arrivals = 0
-        self._size = 0
-        self._interim: OrderedDict[SpanKey, tuple[int, Result]] = OrderedDict()
-        self._lanes: tuple[deque[tuple[int, Result]], ...] = tuple(deque() for _ in range(5))
+        self._num_arrived = 0
+        # A queue for each rank, so that dropping takes the first entry of the first queue that has
+        # one. Values carry the arrival number, by which take() restores the order across queues.
+        # Keys are the span (stream, channel, first sample) of an interim result, by which its next
+        # version finds it, and the arrival number of everything else.
+        self._queues: tuple[OrderedDict[Hashable, tuple[int, Result]], ...] = tuple(
+            OrderedDict() for _ in range(5)
+        )
 
     def __len__(self) -> int:
         """Return how many results wait."""
-        return self._size
+        return sum(map(len, self._queues))
 
     def put(self, result: Result) -> None:
-        """Let a result wait, and drop the least needed one if there are too many."""
-        key: SpanKey | None = None
+        """Add a result, and drop the least needed one if there are too many."""
+        self._num_arrived += 1
+        key: Hashable = self._num_arrived
+        rank = _RANKS.get(type(result), _OTHER)
         if isinstance(result, Segment | Gap):
-            key = (result.stream_id, result.channel, result.start_sample)
-            if self._interim.pop(key, None) is not None:
+            span = (result.stream_id, result.channel, result.start_sample)
+            # The final version comes here too, and waits under its arrival number from then on:
+            # nothing may replace it.
+            if self._queues[_INTERIM].pop(span, None) is not None:
                 self.merged += 1
-                self._size -= 1
-            rank = _rank_of_span(result)
-        else:
-            rank = _RANK.get(type(result), _OTHER)
-        self._arrivals += 1
-        if key is not None and rank == _INTERIM:
-            self._interim[key] = (self._arrivals, result)
-        else:
-            self._lanes[rank].append((self._arrivals, result))
-        self._size += 1
-        if self._size > self.capacity:
-            self._drop()
+            if not result.final:
+                key, rank = span, _INTERIM
+            elif isinstance(result, Segment):
+                rank = _FINAL_SEGMENT
+        self._queues[rank][key] = (self._num_arrived, result)
+        if len(self) > self.capacity:
+            least_needed = next(queue for queue in self._queues if queue)
+            least_needed.popitem(last=False)
+            self.dropped += 1
 
     def take(self) -> Result | None:
         """Remove and return the oldest result; None if nothing waits."""
-        if not self._size:
-            return None
-        oldest: deque[tuple[int, Result]] | None = None
-        arrival = self._arrivals + 1
-        for lane in self._lanes:
-            if lane and lane[0][0] < arrival:
-                oldest, arrival = lane, lane[0][0]
-        self._size -= 1
-        if self._interim:
-            key = next(iter(self._interim))
-            if self._interim[key][0] < arrival:
-                return self._interim.pop(key)[1]
-        assert oldest is not None
-        return oldest.popleft()[1]
+        oldest = min(
+            (queue for queue in self._queues if queue),
+            key=lambda queue: next(iter(queue.values()))[0],
+            default=None,
+        )
+        return None if oldest is None else oldest.popitem(last=False)[1][1]
 
     def clear(self) -> None:
-        """Throw away what waits. It counts neither as dropped nor as merged."""
-        self._interim.clear()
-        for lane in self._lanes:
-            lane.clear()
-        self._size = 0
-
-    def _drop(self) -> None:
-        self._size -= 1
-        self.dropped += 1
-        for rank, lane in enumerate(self._lanes):
-            if rank == _INTERIM and self._interim:
-                self._interim.popitem(last=False)
-                return
-            if lane:
-                lane.popleft()
-                return
-
-
-def _rank_of_span(result: Segment | Gap) -> int:
-    if not result.final:
-        return _INTERIM
-    return _FINAL_SEGMENT if isinstance(result, Segment) else _OTHER
+        """Discard what waits. It counts neither as dropped nor as merged."""
+        for queue in self._queues:
+            queue.clear()
 
 
 Wants = Callable[[Result], bool]
-"""Says which results a subscriber gets. Called for every result published, so it is to be cheap."""
+"""Tells which results a subscriber gets. It is called for every result that is published."""
 
 
-class Subscription(Protocol):
-    """What one subscriber reads from; one reader at a time.
+class Subscription:
+    """What one subscriber reads from, one reader at a time; :meth:`Bus.subscribe` makes it.
 
     ``async for result in subscription`` ends when the bus or the subscription is closed.
 
-    Attributes:
-        name: who subscribes, for metrics and logs.
+    Args:
+        name: kind of subscriber, for metrics and logs: one of a small fixed number.
         capacity: how many results wait at most.
+        wants: which results; None: all.
+        on_end: called once, when nothing more is to be delivered.
     """
 
-    name: str
-    capacity: int
-
-    @property
-    def dropped(self) -> int:
-        """Results lost so far because they were not read in time."""
-
-    @property
-    def merged(self) -> int:
-        """Interim segments and gaps so far that a later version took the place of."""
-
-    @property
-    def pending(self) -> int:
-        """Results that wait now."""
-
-    def __aiter__(self) -> AsyncIterator[Result]: ...
-
-    async def __anext__(self) -> Result: ...
-
-    async def batch(self, max_results: int) -> list[Result]:
-        """Wait for a result and return it with those behind it; an empty list at the end."""
-
-    def take_waiting(self) -> list[Result]:
-        """Remove and return all that waits now, without waiting for more."""
-
-    def close(self) -> None:
-        """End it, from whichever side; what waits is thrown away and a reader is woken."""
-
-    async def aclose(self) -> None:
-        """The same, for ``contextlib.aclosing``."""
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
+    def __init__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-
-class Bus(Protocol):
-    """Where results are published and subscribed to."""
-
-    def publish(self, result: Result) -> None:
-        """Hand a result to all who want it; returns at once and never raises."""
-
-    def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
-        """Return what reads all results published from now on.
-
-        Args:
-            name: who subscribes, for metrics and logs.
-            capacity: how many results wait at most before the least needed are dropped.
-            wants: which results; None: all.
-        """
-
-    def close(self) -> None:
-        """End all subscriptions; each reader gets what already waits for it, then the end."""
-
-
-def of_stream(stream_id: str) -> Wants:
-    """Return a filter that wants the results of one stream."""
-    return lambda result: result.stream_id == stream_id
-
-
-class LocalSubscription:
-    """A :class:`Subscription` to a :class:`LocalBus`, which makes it."""
-
-    def __init__(self, bus: LocalBus, name: str, capacity: int, wants: Wants | None) -> None:
+        name: str,
+        capacity: int,
+        wants: Wants | None,
+        on_end: Callable[[Subscription], None],
+    ) -> None:
         self.name = name
         self.capacity = capacity
-        self._bus = bus
         self._wants = wants
+        self._on_end = on_end
         self._mailbox = Mailbox(capacity)
         self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
+        self._has_ended = False
         self._error: Exception | None = None
 
     @property
@@ -242,7 +160,7 @@ class LocalSubscription:
 
     @property
     def merged(self) -> int:
-        """Interim segments and gaps so far that a later version took the place of."""
+        """Interim segments and gaps so far that a later version replaced."""
         return self._mailbox.merged
 
     @property
@@ -250,11 +168,11 @@ class LocalSubscription:
         """Results that wait now."""
         return len(self._mailbox)
 
-    def __aiter__(self) -> LocalSubscription:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Result:
-        await self._until_something_waits()
+        await self._wait_for_result()
         result = self._mailbox.take()
         if result is None:
             raise StopAsyncIteration
@@ -262,17 +180,39 @@ class LocalSubscription:
 
     async def batch(self, max_results: int) -> list[Result]:
         """Wait for a result and return it with those behind it; an empty list at the end."""
-        await self._until_something_waits()
+        await self._wait_for_result()
         return self._take(max_results)
 
     def take_waiting(self) -> list[Result]:
         """Remove and return all that waits now, without waiting for more."""
         return self._take(self.capacity)
 
+    def deliver(self, result: Result) -> None:
+        """Put a result in the mailbox, if it is wanted; for the bus."""
+        # It may have been closed by the filter of another subscription, while the bus is going
+        # through the list of them.
+        if self._has_ended:
+            return
+        try:
+            is_wanted = self._wants is None or self._wants(result)
+        except Exception as error:
+            self._error = error
+            self.end()
+            return
+        if is_wanted:
+            self._mailbox.put(result)
+            self._wake()
+
+    def end(self) -> None:
+        """Deliver nothing more; the reader gets what waits, then the end."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._on_end(self)
+            self._wake()
+
     def close(self) -> None:
-        """End it; what waits is thrown away and a reader is woken."""
+        """End it and discard what waits; a waiting reader is woken."""
         self._mailbox.clear()
-        self._bus.forget(self)
         self.end()
 
     async def aclose(self) -> None:
@@ -290,49 +230,35 @@ class LocalSubscription:
     ) -> None:
         self.close()
 
-    def deliver(self, result: Result) -> None:
-        """Take a result of the bus, if it is wanted."""
-        if self._ended:
-            return
-        if self._wants is not None:
-            try:
-                if not self._wants(result):
-                    return
-            except Exception as error:
-                self._error = error
-                self._bus.forget(self)
-                self.end()
-                return
-        self._mailbox.put(result)
-        self._wake()
-
-    def end(self) -> None:
-        """Let the reader get what waits, then the end; called by the bus when it closes."""
-        self._ended = True
-        self._wake()
-
     def _take(self, max_results: int) -> list[Result]:
-        mailbox = self._mailbox
         taken: list[Result] = []
-        while len(taken) < max_results and (result := mailbox.take()) is not None:
+        while len(taken) < max_results and (result := self._mailbox.take()) is not None:
             taken.append(result)
         return taken
 
     def _wake(self) -> None:
+        # It is done already if two results come before the reader has run.
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _until_something_waits(self) -> None:
+    async def _wait_for_result(self) -> None:
+        """Return when a result waits or none will come.
+
+        Raises:
+            Exception: what the filter raised, once what waited before has been read.
+        """
         while not len(self._mailbox):
             if self._error is not None:
                 raise self._error
-            if self._ended:
+            if self._has_ended:
                 return
             if self._waiter is not None:
                 raise RuntimeError(
-                    f"got a second reader of the subscription '{self.name}', expected one; let"
-                    " each reader subscribe for itself"
+                    f"second reader of the subscription '{self.name}'; a subscription has one"
+                    " reader, let each subscribe for itself"
                 )
+            # Results stay in the mailbox until the reader has been resumed, so a reader that is
+            # cancelled here loses nothing.
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -340,45 +266,108 @@ class LocalSubscription:
                 self._waiter = None
 
 
-class LocalBus:
-    """A :class:`Bus` inside the process. Everything happens on one event loop's thread."""
+@dataclass(slots=True)
+class SubscriberFigures:
+    """The subscriptions of one name, for metrics.
 
-    def __init__(self) -> None:
-        self._subscriptions: tuple[LocalSubscription, ...] = ()
-        self._is_closed = False
+    Attributes:
+        subscribers: how many there are now.
+        pending: results that wait for them now.
+        dropped: results they did not get because they read too slowly, ended ones included.
+        merged: interim results that a later version replaced, ended ones included.
+    """
 
-    @property
-    def subscriptions(self) -> tuple[LocalSubscription, ...]:
-        """Those who subscribe now, for metrics."""
-        return self._subscriptions
+    subscribers: int = 0
+    pending: int = 0
+    dropped: int = 0
+    merged: int = 0
+
+
+class Bus(Protocol):
+    """Where results are published and subscribed to.
+
+    A bus between machines would deliver what comes over the network to the same
+    :class:`Subscription`.
+    """
 
     def publish(self, result: Result) -> None:
-        """Hand a result to all who want it; on a closed bus there is nobody."""
-        for subscription in self._subscriptions:
-            subscription.deliver(result)
+        """Hand a result to all subscribers that want it; returns at once and never raises."""
 
-    def subscribe(
-        self, *, name: str, capacity: int, wants: Wants | None = None
-    ) -> LocalSubscription:
+    def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
         """Return what reads all results published from now on; on a closed bus it is at its end.
+
+        Args:
+            name: kind of subscriber, for metrics and logs: one of a small fixed number.
+            capacity: how many results wait at most before the least needed are dropped.
+            wants: which results; None: all.
 
         Raises:
             ValueError: the capacity is below 1.
         """
-        subscription = LocalSubscription(self, name, capacity, wants)
-        if self._is_closed:
-            subscription.end()
-        else:
-            self._subscriptions += (subscription,)
-        return subscription
-
-    def forget(self, subscription: LocalSubscription) -> None:
-        """Deliver nothing more to a subscription."""
-        self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
 
     def close(self) -> None:
         """End all subscriptions; each reader gets what already waits for it, then the end."""
-        self._is_closed = True
-        ending, self._subscriptions = self._subscriptions, ()
-        for subscription in ending:
+
+    def figures(self) -> dict[str, SubscriberFigures]:
+        """Return the figures of all subscriptions there are and were, by name."""
+        ...
+
+
+def of_stream(stream_id: str) -> Wants:
+    """Return a filter that wants the results of one stream."""
+    return lambda result: result.stream_id == stream_id
+
+
+class LocalBus:
+    """A :class:`Bus` inside the process."""
+
+    def __init__(self) -> None:
+        # Replaced, never changed: publish() may be going through it while a filter subscribes or
+        # closes.
+        self.subscriptions: tuple[Subscription, ...] = ()
+        self._ended_dropped: Counter[str] = Counter()
+        self._ended_merged: Counter[str] = Counter()
+        self._is_closed = False
+
+    def publish(self, result: Result) -> None:
+        """See :meth:`Bus.publish`."""
+        for subscription in self.subscriptions:
+            subscription.deliver(result)
+
+    def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
+        """See :meth:`Bus.subscribe`."""
+        subscription = Subscription(name, capacity, wants, self._forget)
+        if self._is_closed:
             subscription.end()
+        else:
+            self.subscriptions += (subscription,)
+        return subscription
+
+    def close(self) -> None:
+        """See :meth:`Bus.close`."""
+        self._is_closed = True
+        for subscription in self.subscriptions:
+            subscription.end()
+
+    def figures(self) -> dict[str, SubscriberFigures]:
+        """See :meth:`Bus.figures`."""
+        names: Iterable[str] = {*self._ended_dropped, *(one.name for one in self.subscriptions)}
+        found = {
+            name: SubscriberFigures(
+                dropped=self._ended_dropped[name], merged=self._ended_merged[name]
+            )
+            for name in sorted(names)
+        }
+        for subscription in self.subscriptions:
+            figures = found[subscription.name]
+            figures.subscribers += 1
+            figures.pending += subscription.pending
+            figures.dropped += subscription.dropped
+            figures.merged += subscription.merged
+        return found
+
+    def _forget(self, subscription: Subscription) -> None:
+        self.subscriptions = tuple(one for one in self.subscriptions if one is not subscription)
+        # A counter must not go down when a subscriber leaves.
+        self._ended_dropped[subscription.name] += subscription.dropped
+        self._ended_merged[subscription.name] += subscription.merged

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 import structlog
@@ -34,7 +36,7 @@ _LEVELS = {
 }
 """What libraries log at least; they tell of every connection, request or migration otherwise."""
 
-_OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard")
+_OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
     ord("\r"): "\\r",
@@ -122,3 +124,39 @@ def _quieten_strangers(record: logging.LogRecord) -> bool:
     if record.name.startswith("websockets") and record.getMessage() == "opening handshake failed":
         return False
     return True
+
+
+_MAX_KINDS = 64
+"""Kinds that are told apart; what more there are count as one."""
+
+
+class SparseLog:
+    """Says when a line of a kind may be written.
+
+    Args:
+        interval_s: least time between two lines of a kind.
+        now_s: the time, from any origin.
+    """
+
+    def __init__(
+        self, interval_s: float = 10.0, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval_s = interval_s
+        self._now_s = now_s
+        self._kinds: dict[str, tuple[float, int]] = {}  # when the next may come, left out so far
+
+    def take(self, kind: str) -> int | None:
+        """Return how many lines were left out since the last one; None: leave this out, too.
+
+        Args:
+            kind: of the line.
+        """
+        if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
+            kind = ""
+        now_s = self._now_s()
+        due_s, left_out = self._kinds.get(kind, (now_s, 0))
+        if now_s < due_s:
+            self._kinds[kind] = due_s, left_out + 1
+            return None
+        self._kinds[kind] = now_s + self._interval_s, 0
+        return left_out

@@ -1,13 +1,17 @@
 """What an operator sees of the server at ``/metrics``: one registry, one method an event.
 
 Names follow the conventions of Prometheus: base units, ``_total`` for what only grows. No label
-carries the id, name or role of a stream, or anything else of which there is no small fixed number.
+carries the id, name or role of a stream, or anything else that has no small fixed number of values.
+
+Most figures are counted here, by a method an event. What a part of the server counts itself (the
+bus, the store, recordings, engines) is read from there when ``/metrics`` is asked for: those parts
+work in threads of their own, or on a path that is taken for every result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -16,9 +20,11 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from stream_server.bus import SubscriberFigures
 from stream_server.tracks.stats import TrackStats
 
-__all__ = ["Metrics", "WebhookOutcome", "WindowOutcome"]
+if TYPE_CHECKING:
+    from stream_server.engines.status import EngineStatus
 
 WindowOutcome = Literal["scored", "error", "refused", "skipped"]
 """``error``: the engine could not score it; ``refused``: the engine's queue was full; ``skipped``:
@@ -59,6 +65,12 @@ class Metrics:
         self._reordered = self._counter(
             "packets_reordered", "Packets that came after a later one, in time."
         )
+        self._jumps = self._counter(
+            "packet_clock_jumps", "Times a call's packets had times or numbers that made no sense."
+        )
+        self._slips = self._counter(
+            "packet_slips", "Samples put in or left out to make up for a call's clock drift."
+        )
         self._drift = self._histogram(
             "clock_drift_ratio",
             "Drift of a call's channel against its times, whatever the direction, at its end.",
@@ -88,10 +100,6 @@ class Metrics:
         )
         self._alerts = self._counter("alerts", "Alerts raised.", "rule", "severity")
         self._webhooks = self._counter("webhooks", "Webhook calls, by outcome.", "outcome")
-        self._subscribers = self._gauge("subscribers", "Subscribers of results.", "subscriber")
-        self._dropped = self._counter(
-            "results_dropped", "Results a slow subscriber did not get.", "subscriber"
-        )
         self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
         self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
         self._store_write = self._histogram(
@@ -137,6 +145,8 @@ class Metrics:
             ):
                 self._packets.labels(outcome).inc(count)
             self._reordered.inc(track.reordered)
+            self._jumps.inc(track.jumps)
+            self._slips.inc(track.slips)
             if track.drift_ppm is not None:
                 self._drift.observe(abs(track.drift_ppm) / 1e6)
 
@@ -179,18 +189,6 @@ class Metrics:
 
     # Subscribers
 
-    def subscribed(self, subscriber: str) -> None:
-        """A subscriber of this kind (``websocket``, ``sse``, ``mqtt``, ...) came."""
-        self._subscribers.labels(subscriber).inc()
-
-    def unsubscribed(self, subscriber: str) -> None:
-        """It went."""
-        self._subscribers.labels(subscriber).dec()
-
-    def results_dropped(self, subscriber: str, count: int = 1) -> None:
-        """A subscriber of this kind was too slow for ``count`` results."""
-        self._dropped.labels(subscriber).inc(count)
-
     def mqtt_connected(self, connected: bool) -> None:
         """The connection to the broker came about or was lost."""
         self._mqtt.set(connected)
@@ -205,22 +203,6 @@ class Metrics:
         """A write found the store away."""
         self._store_errors.inc()
 
-    def store_from(
-        self,
-        *,
-        written: Callable[[], int],
-        dropped: Callable[[], int],
-        pending: Callable[[], int],
-    ) -> None:
-        """Ask a store for its figures whenever somebody looks.
-
-        Args:
-            written: returns the results written so far.
-            dropped: returns the results lost so far.
-            pending: returns the results that wait.
-        """
-        self.registry.register(_StoreFigures(written, dropped, pending))
-
     # Engine
 
     def model(self, name: str, runtime: str) -> None:
@@ -228,11 +210,108 @@ class Metrics:
         self._model.clear()
         self._model.labels(name, runtime).set(1)
 
+    # What others count, read when somebody looks
+
+    def bus_from(self, figures: Callable[[], Mapping[str, SubscriberFigures]]) -> None:
+        """Show the subscribers of a bus, by name."""
+
+        def collect() -> Iterator[Metric]:
+            subscribers = _gauge("subscribers", "Subscribers of results.", "subscriber")
+            pending = _gauge("results_pending", "Results that wait for subscribers.", "subscriber")
+            dropped = _counter(
+                "results_dropped", "Results a slow subscriber did not get.", "subscriber"
+            )
+            merged = _counter(
+                "results_merged",
+                "Interim segments and gaps that a later version replaced before they were read.",
+                "subscriber",
+            )
+            for name, one in figures().items():
+                subscribers.add_metric([name], one.subscribers)
+                pending.add_metric([name], one.pending)
+                dropped.add_metric([name], one.dropped)
+                merged.add_metric([name], one.merged)
+            yield from (subscribers, pending, dropped, merged)
+
+        self._collect(collect)
+
+    def store_from(
+        self,
+        *,
+        written: Callable[[], int],
+        dropped: Callable[[], int],
+        pending: Callable[[], int],
+    ) -> None:
+        """Show the results that a store has written, has lost, and has still to write."""
+
+        def collect() -> Iterator[Metric]:
+            yield _counter("store_written", "Results written to the store.", value=written())
+            yield _counter(
+                "store_dropped",
+                "Results lost because the store did not keep up, or refused them.",
+                value=dropped(),
+            )
+            yield _gauge("store_pending", "Results that wait to be written.", value=pending())
+
+        self._collect(collect)
+
+    def recordings_from(
+        self, *, dropped_s: Callable[[], float], num_failed: Callable[[], int]
+    ) -> None:
+        """Show what recordings have lost: seconds of audio, and files given up."""
+
+        def collect() -> Iterator[Metric]:
+            yield _counter(
+                "recording_dropped_seconds",
+                "Audio that is silence in recordings because the disk was too slow, in seconds.",
+                value=dropped_s(),
+            )
+            yield _counter(
+                "recording_failures",
+                "Recordings that could not be written to their end.",
+                value=num_failed(),
+            )
+
+        self._collect(collect)
+
+    def engines_from(self, engines: Callable[[], Iterable[EngineStatus]]) -> None:
+        """Show the engines that are open, by model: an engine that is closed takes its series."""
+
+        def collect() -> Iterator[Metric]:
+            pending = _gauge("engine_pending_windows", "Windows that wait for an engine.", "model")
+            cancelled = _counter(
+                "engine_windows_cancelled",
+                "Windows whose stream had gone before they were scored.",
+                "model",
+            )
+            retries = _counter(
+                "engine_retries",
+                "Forward passes with a single window of a batch that had failed.",
+                "model",
+            )
+            lost = _counter("engine_workers_lost", "Workers of an engine given up.", "model")
+            restarts = _counter(
+                "engine_restarts", "Attempts to bring an engine's worker back.", "model"
+            )
+            for engine in engines():
+                name, stats = [engine.info.name], engine.stats
+                pending.add_metric(name, engine.num_pending)
+                cancelled.add_metric(name, stats.windows_cancelled)
+                retries.add_metric(name, stats.retries)
+                lost.add_metric(name, stats.workers_lost)
+                restarts.add_metric(name, stats.restarts)
+            yield from (pending, cancelled, retries, lost, restarts)
+
+        self._collect(collect)
+
     # Exposition
 
     def exposition(self) -> bytes:
         """Return everything in the text format of Prometheus."""
         return generate_latest(_WithoutCreated(self.registry))
+
+    def _collect(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self.registry.register(_Figures(collect))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
@@ -244,31 +323,27 @@ class Metrics:
         return Histogram(f"{_PREFIX}_{name}", text, buckets=buckets, registry=self.registry)
 
 
-class _StoreFigures(Collector):
-    """What a store counts by itself, in a thread of its own."""
+def _counter(name: str, text: str, *labels: str, value: float | None = None) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value, labels=labels or None)
 
-    def __init__(
-        self, written: Callable[[], int], dropped: Callable[[], int], pending: Callable[[], int]
-    ) -> None:
-        self._written, self._dropped, self._pending = written, dropped, pending
+
+def _gauge(name: str, text: str, *labels: str, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value, labels=labels or None)
+
+
+class _Figures(Collector):
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._read = collect
 
     def collect(self) -> Iterator[Metric]:
-        """Ask."""
-        yield CounterMetricFamily(
-            f"{_PREFIX}_store_written", "Results written to the store.", value=self._written()
-        )
-        yield CounterMetricFamily(
-            f"{_PREFIX}_store_dropped",
-            "Results lost because the store did not keep up, or refused them.",
-            value=self._dropped(),
-        )
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_store_pending", "Results that wait to be written.", value=self._pending()
-        )
+        return self._read()
 
 
 class _WithoutCreated(CollectorRegistry):
-    """Leaves out the ``_created`` series, which double the output and which few people read."""
+    """Leaves out the ``_created`` series, which double the output and which few people read.
+
+    ``disable_created_metrics()`` of prometheus_client would switch them off for the whole process.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()

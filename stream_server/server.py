@@ -27,20 +27,22 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
-from stream_server.config import AudioSocketConfig, ServerConfig
+from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http.app import make_app
 from stream_server.metrics import Metrics
-from stream_server.platforms.audiosocket.server import AudioSocketServer
-from stream_server.platforms.routes import make_entrances
+from stream_server.platforms import make_routes
+from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
+from stream_server.platforms.asterisk.server import AudioSocketServer
 from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.gateway import Gateway
@@ -114,9 +116,16 @@ class Server:
         self.engines = engines if engines is not None else self._make_pool(engine_config)
         self._engine_config = engine_config
         self._config = config
+        self.metrics.bus_from(self.bus.figures)
+        self.metrics.engines_from(lambda: self.engines.status().engines)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        if (recordings := self.recordings) is not None:
+            self.metrics.recordings_from(
+                dropped_s=lambda: samples_to_s(recordings.dropped_samples),
+                num_failed=lambda: recordings.num_failed,
+            )
         factory = StreamFactory(
             self.engines, config, self.metrics, self._publish, recordings=self.recordings
         )
@@ -127,10 +136,10 @@ class Server:
             config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
-            entrances=make_entrances(config, self._access, self._registry.check_capacity),
+            routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
         )
         self._audiosocket: AudioSocketServer | None = None
-        if config.telephony.audiosocket.port >= 0:
+        if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
             self._audiosocket = AudioSocketServer(
                 self._registry,
                 config,
@@ -210,9 +219,7 @@ class Server:
         source = FeedSource(
             self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
         )
-        FeedEndpoint(source, self.metrics, max_subscribers=config.feeds.max_subscribers).add_to(
-            self.app
-        )
+        FeedEndpoint(source, max_subscribers=config.feeds.max_subscribers).add_to(self.app)
         if self._serve_more is not None:
             self._serve_more(self, source)
         await self._listen()
@@ -272,7 +279,10 @@ class Server:
     async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
         # Calls end before the streams they fill do.
         self._stack.push_async_callback(audiosocket.aclose)
-        host, port = self._config.listen.host, self._config.telephony.audiosocket.port
+        host, port = (
+            self._config.listen.host,
+            self._config.telephony.of(AsteriskSettings).audiosocket.port,
+        )
         try:
             with saying_which("telephony.audiosocket.port", host, port):
                 await audiosocket.start()

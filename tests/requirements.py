@@ -137,7 +137,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no PulseAudio server, or ALSA does not know of it",
         "apt-get install pulseaudio pulseaudio-utils libasound2-plugins",
     ),
-    "pyjwt": _package("jwt", "dev"),
+    "pyjwt": _package("jwt", "server"),
     "twilio": _package("twilio", "dev"),
     "git-checkout": Requirement(
         _is_checkout,

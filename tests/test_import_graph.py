@@ -17,21 +17,23 @@ PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_m
 MAY_IMPORT = {
     # More specific names first: the first that covers a module is the rule for it.
     "emotion_monitor": PACKAGES,
-    "stream_server.wire": ("stream_server.wire",),
-    "stream_server.tracks": ("stream_server.tracks", "stream_server.wire"),
+    "stream_server.wire": ("ser_engine.schema", "stream_server.wire"),
+    "stream_server.tracks": ("ser_engine.schema", "stream_server.tracks", "stream_server.wire"),
     "stream_server.platforms.*.dialect": (
+        "ser_engine.schema",
         "stream_server.platforms",
         "stream_server.tracks",
         "stream_server.wire",
     ),
     "stream_server": ("ser_engine", "stream_server"),
     "ser_engine": ("ser_engine",),
-    "mic_client": ("mic_client", "stream_server.wire"),
+    "mic_client": ("mic_client", "ser_engine.schema", "stream_server.wire"),
     "dashboard": (
         "dashboard",
         "ser_engine.config",
         "ser_engine.errors",
         "ser_engine.files",
+        "ser_engine.schema",
         "stream_server.bus",
         "stream_server.feeds",
         "stream_server.http",
@@ -43,7 +45,7 @@ MAY_IMPORT = {
 }
 """What a module may import of the five packages, anywhere in its code."""
 
-CORE_MAY_IMPORT = {"torch", "numpy", "ser_engine"}
+CORE_MAY_IMPORT = {"torch", "numpy", "msgspec", "ser_engine"}
 """What the engine's core may import at module level besides the standard library."""
 
 MODELS_MAY_IMPORT = CORE_MAY_IMPORT | {"safetensors", "yaml"}
@@ -63,6 +65,7 @@ NOT_CORE = (
 """Modules of the engine that exist for the sake of another package."""
 
 WITHOUT = {
+    "ser_engine.schema": {"torch", "numpy", "asyncio"},
     "stream_server.wire": {"torch", "asyncio"},
     "mic_client": {"torch"},
 }
@@ -201,8 +204,11 @@ def test_all_five_packages_are_looked_at():
         ("stream_server.gateway", "import dashboard"),
         ("stream_server.wire.native", "from emotion_monitor.settings import Settings"),
         ("stream_server.wire.native", "import ser_engine.frames"),
+        ("stream_server.wire.native", "from ser_engine.files import results"),
+        ("stream_server.platforms.twilio.dialect", "from ser_engine.types import Window"),
         ("mic_client.sender", "from stream_server import settings"),
         ("mic_client.sender", "import ser_engine"),
+        ("mic_client.sender", "import ser_engine.frames"),
         ("dashboard.app", "import stream_server.gateway"),
         ("dashboard.app", "from ser_engine.core.engine import EngineCore"),
     ],
@@ -215,8 +221,13 @@ def test_a_wrong_direction_is_found(module: str, source: str):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("emotion_monitor.serve", "import dashboard, mic_client, ser_engine, stream_server"),
+        (
+            "emotion_monitor.serve",
+            "import dashboard, mic_client, ser_engine, stream_server",
+        ),
         ("mic_client.sender", "from stream_server.wire import native"),
+        ("mic_client.sender", "from ser_engine.schema import Point"),
+        ("stream_server.wire.native", "from ser_engine import schema"),
         ("dashboard.app", "from ser_engine.files import analyse"),
         ("dashboard.app", "import stream_server.feeds"),
         (
@@ -226,7 +237,9 @@ def test_a_wrong_direction_is_found(module: str, source: str):
     ],
 )
 def test_a_right_direction_is_left_alone(module: str, source: str):
-    assert wrong_directions({module: source, "stream_server.wire": ""}) == []
+    assert (
+        wrong_directions({module: source, "ser_engine.schema": "", "stream_server.wire": ""}) == []
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A wheel holds the four packages and the defaults, and works without the checkout."""
+"""A wheel holds the five packages and the defaults, and works without the checkout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,36 @@ import yaml
 
 from emotion_monitor.settings import Settings
 from tests.requirements import REPOSITORY
+
+PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
+
+CLIENT_PROGRAM = """
+import asyncio
+
+import numpy as np
+
+from mic_client import ArraySource, StreamClient, StreamOptions, emotion_feed, load_sample_call
+from mic_client.errors import ClientError
+
+
+async def main() -> None:
+    source = ArraySource(np.zeros(16_000, np.float32), 16_000)
+    options = StreamOptions(name="a stream", wants=frozenset(("points",)))
+    try:
+        async with StreamClient(source, "ws://localhost:8765", options) as client:
+            async for message in client:
+                reveal_type(message)
+        async for result in emotion_feed(roles=["driver"]):
+            print(result.seq)
+    except ClientError as error:
+        print(error.retry_after_s)
+    call, rate_hz = load_sample_call()
+    reveal_type(client.summary)
+    reveal_type(rate_hz)
+
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +97,24 @@ def output_of(command: Path, *arguments: str) -> str:
 def test_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        defaults = archive.read("stream_server/config.yaml")
+        defaults = archive.read("emotion_monitor/config.yaml")
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {
-        "ser_engine",
-        "stream_server",
-        "mic_client",
-        "dashboard",
-    }
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert defaults == (REPOSITORY / "config.yaml").read_bytes()
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
-def test_carries_the_built_in_model_and_its_card(wheel: Path):
+def test_carries_the_built_in_model_its_card_and_the_sample_call(wheel: Path):
     folder = "ser_engine/models/compact"
     with zipfile.ZipFile(wheel) as archive:
-        for name in ("weights.safetensors", "MODEL_CARD.md", "confusion.png"):
-            packed = archive.read(f"{folder}/{name}")
-            assert packed == (REPOSITORY / folder / name).read_bytes()
+        for name in (
+            f"{folder}/weights.safetensors",
+            f"{folder}/MODEL_CARD.md",
+            f"{folder}/confusion.png",
+            "mic_client/sample_call.ogg",
+        ):
+            assert archive.read(name) == (REPOSITORY / name).read_bytes()
 
 
 def test_carries_the_licence(wheel: Path):
@@ -109,3 +139,23 @@ def test_the_installed_command_reads_the_packaged_file(command: Path):
     assert output_of(command.parent / "python", "-c", code) == (
         REPOSITORY / "config.yaml"
     ).read_text(encoding="utf-8")
+
+
+def test_a_users_program_is_checked_against_the_clients_types(command: Path, tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text(CLIENT_PROGRAM, encoding="utf-8")
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"),
+            *("--python-executable", command.parent / "python", program),
+        ],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "MYPYPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "Ready | " in result.stdout, result.stdout
+    assert 'Revealed type is "' in result.stdout
+    assert "Any" not in result.stdout

@@ -153,4 +153,3 @@ def _synthesised() -> Iterator[FloatArray]:
                 samples = _read_any(Path(file.name))
             if samples is not None:
                 yield samples
-

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.compact.network import NUM_MELS, Compact, CompactSizes
-from ser_engine.models.compact.shipped import COMPACT_WEIGHTS, read_compact
+from ser_engine.models.compact.model import COMPACT, COMPACT_WEIGHTS
+from ser_engine.models.compact.network import Compact
 from training.batches import _masked, _tilted
 from training.clips import CLASSES
 from training.muon import Muon, is_matrix
@@ -175,7 +175,7 @@ def scene_loss(
 
 def starting_network(start: Path, plan: DistilPlan) -> Compact:
     """Return a shipped network, unfused, with the classes that are learned."""
-    checkpoint = read_compact(start)
+    checkpoint = COMPACT.read(start)
     names = checkpoint.info.labels.names
     rows = [names.index(name) for name in CLASSES]
     sizes = replace(checkpoint.sizes, num_classes=len(CLASSES), dropout=plan.dropout)

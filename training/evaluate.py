@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_engine.models.compact.model import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
-from ser_engine.models.compact.shipped import COMPACT_WEIGHTS
 from training.clips import CLASSES, CORPORA, FloatArray, data_dir, read_clip, read_clips
 from training.export import export, load_run
 from training.left_out import evaluate_left_out

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ser_engine.labels import LabelSet
+from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
+from ser_engine.models.compact.model import COMPACT_FORMAT
 from ser_engine.models.compact.network import Compact, CompactSizes
-from ser_engine.models.compact.shipped import COMPACT_FORMAT, COMPACT_TOKENS
 from training.clips import CLASSES
 
 __all__ = ["export", "load_run"]
@@ -38,7 +38,7 @@ def export(model: Compact, temperature: float, path: Path, facts: dict[str, str]
         path: the file.
         facts: further metadata, such as the seed.
     """
-    names = LabelSet.from_tokens(COMPACT_TOKENS).names
+    names = LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
     state: dict[str, Tensor] = dict(model.state_dict())
     weight, bias = state["context.head.weight"], state["context.head.bias"]
     wide_weight = torch.zeros(len(names), weight.shape[1])

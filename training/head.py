@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.standard.network import Head, Standard
-from ser_engine.models.standard.sizes import StandardSizes
+from ser_engine.models.standard.network import Head, Standard, StandardSizes
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import rate_at
@@ -106,7 +105,9 @@ def load_rows(shards: Path, corpora: Sequence[str], without: frozenset[str]) -> 
         speaker = np.concatenate([file["speaker"] for file in files])
         keep = ~np.isin(speaker, sorted(without))
 
-        def part(name: str, files: list[np.lib.npyio.NpzFile] = files, keep: np.ndarray = keep) -> Tensor:  # type: ignore[type-arg]
+        def part(
+            name: str, files: list[np.lib.npyio.NpzFile] = files, keep: np.ndarray = keep
+        ) -> Tensor:  # type: ignore[type-arg]
             return torch.from_numpy(np.concatenate([file[name] for file in files])[keep])
 
         found[corpus] = Rows(
@@ -259,9 +260,7 @@ def write_teacher(heads: Sequence[_Trainee], shards: Path, path: Path) -> None:
 def network_with(heads: Sequence[_Trainee], whisper: Path) -> Standard:
     """Return the whole network, layers as published."""
     embed = heads[0].head.in_features * len(heads)
-    sizes = replace(
-        StandardSizes(), embed=embed, num_gates=len(heads), num_classes=len(CLASSES)
-    )
+    sizes = replace(StandardSizes(), embed=embed, num_gates=len(heads), num_classes=len(CLASSES))
     model = Standard(sizes)
     published = frozen_network(whisper)
     model.context.encoder.load_state_dict(published.context.encoder.state_dict())
@@ -298,7 +297,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     write_teacher(heads, given.shards, given.out / "teacher.npz")
-    torch.save({"sizes": asdict(model.sizes), "state": model.state_dict()}, given.out / "average.pt")
+    torch.save(
+        {"sizes": asdict(model.sizes), "state": model.state_dict()}, given.out / "average.pt"
+    )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.standard.network import Standard
-from ser_engine.models.standard.sizes import StandardSizes
+from ser_engine.models.standard.network import Standard, StandardSizes
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import follow, load_state, rate_at, save_state
@@ -145,9 +144,7 @@ def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
         loudness = share * loudness + (1 - share) * loudness[order]
     frames = frozen if alone else model.context.encoder.upper(frozen, None)
     logits = model.context.head(frames, loudness).logits
-    weights = torch.tensor(
-        [dict(plan.corpus_weights).get(corpus, 1.0) for corpus in batch.corpora]
-    )
+    weights = torch.tensor([dict(plan.corpus_weights).get(corpus, 1.0) for corpus in batch.corpora])
 
     def cost(rows: Tensor | slice) -> Tensor:
         inside = torch.arange(batch.frames) < batch.change[rows][:, None]

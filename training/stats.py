@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ser_engine.models.standard.network import statistics
-from ser_engine.models.standard.sizes import StandardSizes
+from ser_engine.models.standard.network import StandardSizes, statistics
 from training.progress import Progress
 from training.shards import load_shard
 
@@ -39,8 +38,12 @@ def write_stats(path: Path, source: str = "top") -> None:
     near_rows, whole_rows, seconds = [], [], []
     with torch.inference_mode():
         for index, count in enumerate(shard.frames):
-            frames = torch.tensor(np.array(frames_of[uppers[index] : uppers[index + 1]]), dtype=torch.float32)[None]
-            loudness = torch.tensor(np.array(shard.loudness[starts[index] : starts[index + 1]])).float()
+            frames = torch.tensor(
+                np.array(frames_of[uppers[index] : uppers[index + 1]]), dtype=torch.float32
+            )[None]
+            loudness = torch.tensor(
+                np.array(shard.loudness[starts[index] : starts[index + 1]])
+            ).float()
             near, whole = statistics(frames, loudness[None], span)
             speech = np.flatnonzero(shard.speech[starts[index] : starts[index + 1]])
             if not len(speech):

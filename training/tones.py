@@ -103,7 +103,9 @@ def _sines(hz: tuple[float, ...], length: int) -> FloatArray:
     return made
 
 
-def _keyed(hz: tuple[float, ...], pattern: tuple[float, ...], length: int, start_s: float) -> FloatArray:
+def _keyed(
+    hz: tuple[float, ...], pattern: tuple[float, ...], length: int, start_s: float
+) -> FloatArray:
     """Return sines that go on and off by a pattern of seconds on, off, on, off, ..."""
     edges = np.cumsum(pattern)
     place = (np.arange(length) / SAMPLE_RATE_HZ + start_s) % edges[-1]

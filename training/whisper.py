@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_engine.models.standard.network import Encoder
-from ser_engine.models.standard.sizes import StandardSizes
+from ser_engine.models.standard.network import Encoder, StandardSizes
 
 __all__ = ["load_encoder", "read_ctranslate2"]
 

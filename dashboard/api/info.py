@@ -18,7 +18,7 @@ from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, BusyError, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
 from dashboard.errors import ApiError
-from stream_server.wire.messages import LabelName
+from ser_engine.schema import LabelName
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 

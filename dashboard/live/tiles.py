@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ser_engine.schema import Severity
 from stream_server.store import StreamRecord
-from stream_server.wire.results import Result, Severity
+from stream_server.wire.results import Result
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):

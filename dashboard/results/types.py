@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ser_engine.files import Granularity, WarningCode
-from stream_server.wire.messages import LabelName
-from stream_server.wire.results import ModelNotice
+from ser_engine.schema import LabelName, ModelNotice
 
 __all__ = [
     "AnalysisResult",

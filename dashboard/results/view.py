@@ -35,8 +35,7 @@ from ser_engine.files import (
     StreamResult,
     UtteranceSegment,
 )
-from stream_server.wire.messages import LabelName
-from stream_server.wire.results import ModelNotice
+from ser_engine.schema import LabelName, ModelNotice
 
 __all__ = [
     "DIGITS",

@@ -16,8 +16,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from emotion_monitor.batch.manifest import Entry, Manifest
-from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
 from ser_engine.errors import SerEngineError
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.cache import Fingerprint, file_sha256
 from ser_engine.files.folders import safe_name, save_embeddings, whole_file, write_json
 from ser_engine.files.job import AnalysisJob

@@ -1,5 +1,1 @@
-"""``emotion-monitor compare``: the granularities held against each other, measured."""
-
-from emotion_monitor.compare.command import compare
-
-__all__ = ["compare"]
+"""Granularities compared: one recording analysed in every way, with time and memory measured."""

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from emotion_monitor.compare.grid import SEEN_DIFFERENCE, difference, labels_of
-from mic_client.sample_call import ANGRY
-from mic_client.synthesis import Prosody, Voice, say
+from mic_client.audio_file import load_sample_call
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
 from ser_engine.files import (
@@ -38,13 +37,11 @@ from ser_engine.types import FloatArray
 CHANGES_MS = (20, 40, 80, 160, 320, 640, 1280, 2560, 5120)
 
 
-_DURATION_S = 8.0
-
-
-_VOICE = Voice(pitch_hz=190.0, tract=0.87)
-
-
-_CALM = Prosody(pitch_semitones=-1.0, range_semitones=1.5, syllables_per_s=3.6)
+_DURATION_S = 8
+_CUSTOMER = 1
+_CALM_S = ((3.2, 5.8), (6.2, 8.6), (35.3, 37.7), (39.6, 41.2))
+_ANGRY_S = ((18.4, 21.4), (21.7, 24.5), (24.8, 27.4))
+"""Phrases of the sample call's customer, as ``scripts/make_sample_call.py`` arranges them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +148,21 @@ if __name__ == "__main__":
 
 def changed_speech(change_ms: int) -> FloatArray:
     """Return calm speech, ``(samples,)``, with so much angry speech in its middle."""
-    rng = np.random.default_rng(7)
-    calm = say(_VOICE, _CALM, _DURATION_S, rng, SAMPLE_RATE_HZ)
-    angry = say(_VOICE, ANGRY, _DURATION_S, rng, SAMPLE_RATE_HZ)
+    calm, angry = _speech(_CALM_S), _speech(_ANGRY_S)
     length = change_ms * SAMPLE_RATE_HZ // 1000
     start = (len(calm) - length) // 2
     calm[start : start + length] = angry[start : start + length]
     return calm
+
+
+def _speech(phrases_s: tuple[tuple[float, float], ...]) -> FloatArray:
+    """Return phrases of the sample call's customer without the pauses between, ``(samples,)``."""
+    call, rate_hz = load_sample_call()
+    assert rate_hz == SAMPLE_RATE_HZ
+    parts = [
+        call[round(start * rate_hz) : round(end * rate_hz), _CUSTOMER] for start, end in phrases_s
+    ]
+    return np.concatenate(parts)[: _DURATION_S * rate_hz]
 
 
 def smallest_change_ms(analyse: Callable[[FloatArray], Result]) -> int | None:

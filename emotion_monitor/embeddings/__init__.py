@@ -1,5 +1,1 @@
-"""``emotion-monitor embeddings``: how alike recordings are, groups of them, the nearest."""
-
-from emotion_monitor.embeddings.command import app
-
-__all__ = ["app"]
+"""Embeddings of recordings: where they come from, and the page that groups them."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_monitor.file_analyser import Answer, FileAnalyser, Wanted
 from ser_engine.config import EngineConfig
 from ser_engine.errors import EmbeddingError
 from ser_engine.files import AnalysisOptions, Engine, FileAnalysis
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.embeddings import Embedding
 from ser_engine.files.search import find_recordings
 

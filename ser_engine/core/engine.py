@@ -21,30 +21,33 @@ from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult, window_fault
 
 
-class Engine(Protocol):
-    """Anything that scores windows."""
+class Core(Protocol):
+    """Anything that scores windows, blocking, called by one thread at a time.
+
+    What a network in this process is executed by, and what a model may bring of its own: a
+    reference implementation, or a service on another machine.
+    """
 
     @property
     def info(self) -> ModelInfo:
         """The model in use."""
-        ...
 
     @property
     def runtime_name(self) -> str:
-        """How it is executed."""
-        ...
+        """How it is executed, e.g. ``openvino fp32 cpu``."""
 
     def warm_up(self) -> None:
         """Get ready, so that the first real window costs no more than later ones."""
-        ...
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """Score windows; one answer each, in order."""
-        ...
+        """Score windows of any lengths from 400 samples on; one answer each, in order.
+
+        Raises:
+            EngineDeadError: the core cannot go on; a new one may.
+        """
 
     def forget(self, stream_key: str) -> None:
         """Free what is kept of a stream that has ended."""
-        ...
 
 
 class EngineCore:
@@ -79,7 +82,7 @@ class EngineCore:
         self._max_batch_size = max_batch_size
 
     def warm_up(self) -> None:
-        """See :meth:`Engine.warm_up`."""
+        """See :meth:`Core.warm_up`."""
         self.extractor.warm_up()
         self._runtime.warm_up(self._warm_up_frames, self._max_batch_size)
 
@@ -104,7 +107,7 @@ class EngineCore:
         return [answers[index] for index in range(len(windows))]
 
     def forget(self, stream_key: str) -> None:
-        """See :meth:`Engine.forget`."""
+        """See :meth:`Core.forget`."""
         self.extractor.forget(stream_key)
 
     def _score_apart(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:

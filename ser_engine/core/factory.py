@@ -7,25 +7,16 @@ import logging
 import torch
 
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Engine, EngineCore
+from ser_engine.core.engine import Core, EngineCore
 from ser_engine.core.features import FeatureExtractor
-from ser_engine.core.normalisation import FirstLayer, first_layer
 from ser_engine.core.runtimes.base import Runtime
-from ser_engine.core.runtimes.select import (
-    choose_device,
-    choose_runtime,
-    open_compact,
-    open_runtime,
-    usable_cores,
-)
+from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
 from ser_engine.errors import ConfigError
 from ser_engine.frames import HOP_SAMPLES, num_frames
-from ser_engine.models.compact.network import CompactSizes
-from ser_engine.models.compact.shipped import CompactCheckpoint, build_compact
-from ser_engine.models.emotion2vec.checkpoint import Checkpoint, Emotion2vecSizes
-from ser_engine.models.emotion2vec.network import build
-from ser_engine.models.find import find_model
 from ser_engine.models.hub import ProgressCallback
+from ser_engine.models.model import Checkpoint
+from ser_engine.models.normalisation import FirstLayer
+from ser_engine.models.registry import find_model
 from ser_engine.types import ModelInfo
 
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
@@ -34,7 +25,7 @@ _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
 _log = logging.getLogger(__name__)
 
 
-def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = None) -> Engine:
+def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = None) -> Core:
     """Find the model the settings name and return an engine for it, not yet warmed up.
 
     Raises:
@@ -45,38 +36,38 @@ def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = No
     return engine_from_checkpoint(find_model(config.model, progress=progress), config)
 
 
-def engine_from_checkpoint(
-    checkpoint: Checkpoint | CompactCheckpoint, config: EngineConfig
-) -> Engine:
+def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Core:
     """Return an engine for a checkpoint in memory. Raises as :func:`build_engine`."""
+    info = checkpoint.info
     device = choose_device(config.model.device)
-    # Sharing the built-in model's short operations among threads costs more than it saves, many
-    # times more where the cores have other work too.
-    is_compact = isinstance(checkpoint, CompactCheckpoint)
-    threads = config.model.threads or (1 if is_compact else usable_cores())
+    threads = config.model.threads or usable_cores()
+    if info.notice:
+        _log.info("%s", info.notice)
+    own = checkpoint.open_engine(config.model.runtime, device, threads)
+    if own is not None:
+        if config.timeline.frame_hop_ms != 20:
+            raise ConfigError(
+                f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime"
+                f" {config.model.runtime}, expected 20: it has no second pass"
+            )
+        return own
+    network = checkpoint.build()
+    if config.model.threads == 0 and network.max_threads is not None:
+        threads = min(threads, network.max_threads)
     if device == "cpu":
         torch.set_num_threads(threads)
-    if checkpoint.info.notice:
-        _log.info("%s", checkpoint.info.notice)
-    if isinstance(checkpoint, CompactCheckpoint):
-        compact = build_compact(checkpoint.sizes, checkpoint.tensors)
-        runtime = open_compact(compact, device, config)
-        return _engine(checkpoint.info, runtime, None, checkpoint.sizes, config)
-    if choose_runtime(config, device) == "funasr":
-        return _reference(checkpoint.info, device, threads, config)
-    model = build(checkpoint.sizes, checkpoint.tensors)
     # Read before the runtime takes the weights: on CUDA it changes their precision.
-    layer = first_layer(model)
-    runtime = open_runtime(checkpoint, model, device, threads, config)
-    layer = layer.to(runtime.device)
-    return _engine(checkpoint.info, runtime, layer, checkpoint.sizes, config)
+    layer = network.first_layer()
+    runtime = open_runtime(network, info, device, threads, config)
+    layer = None if layer is None else layer.to(runtime.device)
+    return _engine(info, runtime, layer, network.feature_dim, config)
 
 
 def _engine(
     info: ModelInfo,
     runtime: Runtime,
     layer: FirstLayer | None,
-    sizes: Emotion2vecSizes | CompactSizes,
+    feature_dim: int,
     config: EngineConfig,
 ) -> EngineCore:
     timeline = config.timeline
@@ -89,7 +80,7 @@ def _engine(
     extractor = FeatureExtractor(
         runtime,
         layer,
-        sizes,
+        feature_dim,
         tolerance=config.model.feature_tolerance if cached else None,
         buckets=sorted(buckets | {window_frames}),
         max_bytes=config.model.feature_cache_mb << 20,
@@ -104,14 +95,3 @@ def _engine(
         warm_up_frames=[length for length in lengths if length],
         max_batch_size=config.batching.max_batch_size,
     )
-
-
-def _reference(info: ModelInfo, device: str, threads: int, config: EngineConfig) -> Engine:
-    if config.timeline.frame_hop_ms != 20:
-        raise ConfigError(
-            f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime funasr,"
-            " expected 20: the reference has no second pass"
-        )
-    from ser_engine.core.runtimes.funasr_engine import FunasrEngine
-
-    return FunasrEngine(info, device, threads)

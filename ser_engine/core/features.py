@@ -2,7 +2,7 @@
 
 Successive windows of a stream share most of their audio, and a local feature depends on 400
 samples only. What is in the way of keeping it is the window's normalisation, which moves with the
-window; :mod:`ser_engine.core.normalisation` tells from the samples how much a move shows. A
+window; :mod:`ser_engine.models.normalisation` tells from the samples how much a move shows. A
 kept feature is used while that stays within a tolerance, and computed again under the present
 normalisation when it does not. The frames that need it lie in pauses.
 
@@ -36,11 +36,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ser_engine.core.normalisation import FirstLayer, Normalisation, deviation, normalisation_of
 from ser_engine.core.runtimes.base import Runtime, group_by_length
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
-from ser_engine.models.compact.network import CompactSizes
-from ser_engine.models.emotion2vec.checkpoint import Emotion2vecSizes
+from ser_engine.models.normalisation import (
+    FirstLayer,
+    Normalisation,
+    as_they_are,
+    deviation,
+    normalisation_of,
+)
 from ser_engine.types import FloatArray
 
 _MERGE_GAP_FRAMES = 1
@@ -219,11 +223,11 @@ class FeatureExtractor:
 
     Args:
         runtime: what runs the local stage.
-        layer: the network's first convolution; None: its local features depend on samples alone,
-            so kept ones always serve.
-        sizes: of the network.
+        layer: the network's first convolution; None: it takes raw samples, so kept features
+            always serve.
+        feature_dim: size of a local feature.
         tolerance: largest deviation a kept feature may have, see
-            :func:`ser_engine.core.normalisation.deviation`. None: nothing is kept.
+            :func:`ser_engine.models.normalisation.deviation`. None: nothing is kept.
         buckets: numbers of frames the local stage is run with: few, as runtimes prepare for each;
             the largest bounds its memory.
         max_bytes: memory for kept features; the stream used longest ago goes first.
@@ -233,7 +237,7 @@ class FeatureExtractor:
         self,
         runtime: Runtime,
         layer: FirstLayer | None,
-        sizes: Emotion2vecSizes | CompactSizes,
+        feature_dim: int,
         *,
         tolerance: float | None,
         buckets: Sequence[int],
@@ -242,7 +246,7 @@ class FeatureExtractor:
         self.stats = FeatureStats()
         self._runtime = runtime
         self._layer = layer
-        self._sizes = sizes
+        self._feature_dim = feature_dim
         self._tolerance = tolerance
         self._buckets = sorted({bucket for bucket in buckets if bucket > 0})
         self._store = FeatureStore(max_bytes)
@@ -273,10 +277,10 @@ class FeatureExtractor:
         for group in group_by_length([request.samples for request in requests]):
             stacked = np.stack([requests[index].samples for index in group])
             samples = torch.from_numpy(stacked).to(self._runtime.device)
-            normalised = self._normalised(samples, normalisation_of(samples, self._sizes.normalize))
+            normalised = self._normalised(samples, self._wanted(samples))
             frames = num_frames(samples.shape[1])
             self.stats.computed += frames * len(group)
-            rows = torch.zeros(len(group), frames, self._sizes.feature_dim, device=samples.device)
+            rows = torch.zeros(len(group), frames, self._feature_dim, device=samples.device)
             for placements in pack([(0, frames)], self._buckets[-1]):
                 found = self._runtime.local(self._lay_out(normalised, placements))
                 _put_back(rows, found, placements)
@@ -300,13 +304,13 @@ class FeatureExtractor:
         # A copy: the caller may go on writing into its array.
         samples = torch.tensor(request.samples, device=device)
         frames = num_frames(len(samples))
-        wanted = normalisation_of(samples, self._sizes.normalize)
+        wanted = self._wanted(samples)
         work = _Work(
             request,
             key,
             samples,
             wanted,
-            torch.zeros(frames, self._sizes.feature_dim, device=device),
+            torch.zeros(frames, self._feature_dim, device=device),
             Normalisation(wanted.mean.expand(frames).clone(), wanted.scale.expand(frames).clone()),
             torch.ones(frames, dtype=torch.bool, device=device),
         )
@@ -360,9 +364,12 @@ class FeatureExtractor:
                     work.used.mean[placed.first : placed.stop] = work.wanted.mean
                     work.used.scale[placed.first : placed.stop] = work.wanted.scale
 
+    def _wanted(self, samples: Tensor) -> Normalisation:
+        return as_they_are(samples) if self._layer is None else normalisation_of(samples)
+
     def _normalised(self, samples: Tensor, wanted: Normalisation) -> Tensor:
         """Normalise windows (..., samples), for a network that wants them so."""
-        return wanted.apply(samples) if self._sizes.normalize else samples
+        return samples if self._layer is None else wanted.apply(samples)
 
     def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
         """Cut the samples of some runs of frames out of (..., samples), laid end to end."""

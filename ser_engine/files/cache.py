@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -49,7 +50,7 @@ from ser_engine.files.results import (
     UtteranceSegment,
 )
 from ser_engine.labels import Label, LabelSet
-from ser_engine.schema import FrameDetail, Gap, Point, Segment
+from ser_engine.schema import Frames, Gap, Point, Segment
 from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
 
@@ -125,6 +126,10 @@ def _encode(value: object, arrays: dict[str, npt.NDArray[Any]]) -> object:
             return [_encode(each, arrays) for each in value]
         case Mapping():
             return {_MAPPING: {str(key): _encode(each, arrays) for key, each in value.items()}}
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+        plain = {name: _encode(getattr(value, name), arrays) for name in names}
+        return {_CLASS: type(value).__name__, **plain}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             each.name: _encode(getattr(value, each.name), arrays)
@@ -238,7 +243,7 @@ _CLASSES: dict[str, type[Any]] = {
     each.__name__: each
     for each in (
         *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, UtteranceSegment, QualityWarning),
-        *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, FrameDetail),
+        *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, Frames),
         *(AnalysisOptions, ModelInfo, LabelSet, Label),
     )
 }

@@ -351,8 +351,8 @@ class _Ears:
         self._flags += flags
         return flags
 
-    def reset(self) -> None:
-        self._listener.reset()
+    def skip(self, num_samples: int) -> None:
+        self._listener.skip(num_samples)
 
     def take(self) -> list[bool]:
         flags, self._flags = self._flags, []
@@ -382,13 +382,11 @@ class StreamWork:
         self._ears = _Ears(listener)
         self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
         self._stream = ChannelStream(
-            replace(config.timeline, frame_hop_ms=hop_ms),
-            config.smoothing,
+            replace(config, timeline=replace(config.timeline, frame_hop_ms=hop_ms)),
             info.labels,
-            self._ears,
             f"recording/{next(_stream_numbers)}",
+            detector=self._ears,
             details=options.details,
-            min_silence_ms=config.vad.min_silence_ms,
         )
         self._due: deque[Window] = deque()
         self._is_asked = False

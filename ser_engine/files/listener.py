@@ -55,7 +55,7 @@ class Listener:
         self.heard_samples = 0
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag a cell that became whole."""
+        """Take samples ``(samples,)``; return a flag for each slot now complete."""
         self.heard_samples += len(samples)
         self._energy += float(np.square(samples, dtype=np.float64).sum())
         flags = self._monitor.push(samples)
@@ -63,9 +63,9 @@ class Listener:
         self._keep_findings()
         return flags
 
-    def reset(self) -> None:
-        """Begin a new cell with the next sample."""
-        self._monitor.reset()
+    def skip(self, num_samples: int) -> None:
+        """Go on after a gap; see :class:`~ser_engine.timeline.SpeechDetector`."""
+        self._monitor.skip(num_samples)
 
     @property
     def level_dbfs(self) -> float:

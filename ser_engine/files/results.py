@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ser_engine.files.listener import QualityWarning
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import Gap, Point, SampleSpan, Segment
+from ser_engine.schema import Gap, Point, Segment
 from ser_engine.speakers.diariser import Turn
 from ser_engine.types import FloatArray, ModelInfo
 
@@ -24,7 +24,7 @@ Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UtteranceSegment(SampleSpan):
+class UtteranceSegment:
     """A piece of a recording, cut in pauses, with a result of its own.
 
     Attributes:
@@ -46,6 +46,16 @@ class UtteranceSegment(SampleSpan):
     posteriors: Float64Array | None
     embedding: FloatArray | None
     speaker: str | None = None
+
+    @property
+    def start_s(self) -> float:
+        """Start in seconds."""
+        return samples_to_s(self.start_sample)
+
+    @property
+    def end_s(self) -> float:
+        """End in seconds, not included."""
+        return samples_to_s(self.end_sample)
 
     @property
     def emotion(self) -> str | None:

@@ -44,13 +44,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ser_engine.errors import HubUnavailableError
-from ser_engine.models.emotion2vec.folder import (
-    CONFIG_FILE,
-    HUB_FILE,
-    TOKENS_FILE,
-    WEIGHTS_FILE,
-    is_published_folder,
-)
 
 _GATEWAY_ERRORS = (502, 503, 504)
 """Sent by something in front of an endpoint that does not reach it."""
@@ -114,8 +107,26 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-MODEL_NAMES = ("emotion2vec_plus_large", "emotion2vec_plus_base", "emotion2vec_plus_seed")
-"""The published emotion2vec+ models, best first."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model as the hubs have it.
+
+    Attributes:
+        name: what its folder is called on this disk.
+        repositories: where it is, by the name of the hub, e.g. ``organisation/name``.
+        files: what is fetched and must be there, ...
+        optional_files: ... and what is fetched where there is any.
+    """
+
+    name: str
+    repositories: Mapping[str, str]
+    files: tuple[str, ...]
+    optional_files: tuple[str, ...] = ()
+
+    def is_complete(self, folder: Path) -> bool:
+        """Return whether ``folder`` has all its files."""
+        return all((folder / name).is_file() for name in self.files)
+
 
 Report = Callable[[int, int | None], None]
 """Told ``(done_bytes, total_bytes)`` of all files together; raises Cancelled to stop."""
@@ -129,9 +140,6 @@ class HubClient(Protocol):
     """One hub: where it is, what it has left on this disk, and how a model is fetched."""
 
     name: str
-
-    def repo_id(self, model: str) -> str:
-        """Return the repository of a model, e.g. ``organisation/emotion2vec_plus_base``."""
 
     def endpoint(self) -> str:
         """Return the URL the client will ask.
@@ -152,10 +160,6 @@ class ModelScope:
     """ModelScope, through ``modelscope``."""
 
     name = "modelscope"
-
-    def repo_id(self, model: str) -> str:
-        """Return the repository of a model."""
-        return f"iic/{model}"
 
     def endpoint(self) -> str:
         """Return the URL the client will ask."""
@@ -195,10 +199,6 @@ class HuggingFace:
     """Hugging Face, through ``huggingface_hub``."""
 
     name = "huggingface"
-
-    def repo_id(self, model: str) -> str:
-        """Return the repository of a model."""
-        return f"emotion2vec/{model}"
 
     def endpoint(self) -> str:
         """Return the URL the client will ask."""
@@ -289,11 +289,22 @@ def _newest_first(snapshots: Path) -> list[Path]:
         return []
 
 
+def cached_folders(model: Published, clients: Sequence[HubClient]) -> list[Path]:
+    """Return where the hubs' own clients may have left a model; none need exist."""
+    places: list[Path] = []
+    for client in clients:
+        repository = model.repositories.get(client.name)
+        if repository is None:
+            continue
+        try:
+            places += client.cached_folders(repository)
+        except ImportError:  # Its client is not installed.
+            continue
+    return places
+
+
 HUB_CLIENTS: tuple[HubClient, ...] = (ModelScope(), HuggingFace())
 """The hubs models are published on."""
-
-_FILES = (CONFIG_FILE, TOKENS_FILE, HUB_FILE, WEIGHTS_FILE)
-"""What is fetched; moved in this order, so that the weights come last."""
 
 _log = logging.getLogger(__name__)
 
@@ -320,7 +331,7 @@ ProgressCallback = Callable[[FetchProgress], None]
 
 
 def fetch(
-    model: str,
+    model: Published,
     models_dir: Path,
     *,
     hub: str = "auto",
@@ -332,7 +343,7 @@ def fetch(
     """Fetch a model into ``models_dir`` and return its folder; at once if it is there already.
 
     Args:
-        model: e.g. ``emotion2vec_plus_base``.
+        model: what to fetch.
         models_dir: where models are kept; made if needed.
         hub: ``auto``: whichever answers first, then the other; or the name of one.
         timeout_s: longest wait for a first answer of any hub.
@@ -343,60 +354,64 @@ def fetch(
     Raises:
         HubUnavailableError: no hub answered in time, or the download failed.
     """
-    target = models_dir / model
-    if is_published_folder(target):
+    target = models_dir / model.name
+    if model.is_complete(target):
         return target
-    wanted = {client.name: client for client in clients if hub in ("auto", client.name)}
+    wanted = {
+        client.name: client
+        for client in clients
+        if hub in ("auto", client.name) and client.name in model.repositories
+    }
     failures: list[str] = []
     endpoints = {name: client.endpoint for name, client in wanted.items()}
     for name, problem in answers(endpoints, timeout_s):
         if not problem:
             try:
-                with _only_one(models_dir, model):
-                    if not is_published_folder(target):
+                with _only_one(models_dir, model.name):
+                    if not model.is_complete(target):
                         _fetch_from(wanted[name], model, models_dir, stall_timeout_s, progress)
                 return target
             except HubUnavailableError as error:
                 problem = str(error)
             except OSError as error:
                 problem = f"{models_dir} cannot be written: {error}"
-        _log.info("%s not fetched from %s: %s", model, name, problem)
+        _log.info("%s not fetched from %s: %s", model.name, name, problem)
         failures.append(f"{name}: {problem}")
     raise HubUnavailableError(
-        f"got no {model} from a hub ({'; '.join(failures)}); check the network and proxy, or copy"
+        f"got no {model.name} from a hub ({'; '.join(failures)}); check the network and proxy, or copy"
         f" the model's folder to {target}"
     )
 
 
 def _fetch_from(
     client: HubClient,
-    model: str,
+    model: Published,
     models_dir: Path,
     stall_timeout_s: float,
     progress: ProgressCallback | None,
 ) -> None:
-    partial = models_dir / ".partial" / f"{model}-{client.name}"
+    partial = models_dir / ".partial" / f"{model.name}-{client.name}"
     partial.mkdir(parents=True, exist_ok=True)
     watch = _Watch(partial)
 
     def report(done_bytes: int, total_bytes: int | None) -> None:
         watch.note()
         if progress is not None:
-            progress(FetchProgress(model, client.name, done_bytes, total_bytes))
+            progress(FetchProgress(model.name, client.name, done_bytes, total_bytes))
 
-    def download() -> None:
-        client.download(client.repo_id(model), partial, list(_FILES), report)
-
-    watch.run(download, stall_timeout_s)
-    if not is_published_folder(partial):
+    repository = model.repositories[client.name]
+    # The last of the needed files comes last of all: a folder that has it is complete.
+    files = [*model.files[:-1], *model.optional_files, model.files[-1]]
+    watch.run(lambda: client.download(repository, partial, files, report), stall_timeout_s)
+    if not model.is_complete(partial):
         there = sorted(path.name for path in partial.iterdir() if path.is_file())
         raise HubUnavailableError(
-            f"the repository {client.repo_id(model)} gave {', '.join(there) or 'no files'},"
-            f" expected {CONFIG_FILE}, {TOKENS_FILE} and {WEIGHTS_FILE}"
+            f"the repository {repository} gave {', '.join(there) or 'no files'}, expected"
+            f" {', '.join(model.files)}"
         )
-    target = models_dir / model
+    target = models_dir / model.name
     target.mkdir(exist_ok=True)
-    for name in _FILES:
+    for name in files:
         if (partial / name).is_file():
             os.replace(partial / name, target / name)
     shutil.rmtree(partial, ignore_errors=True)

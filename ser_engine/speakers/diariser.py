@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.schema import SampleSpan
+from ser_engine.schema import Span
 from ser_engine.timeline.speech import SpeechDetector
 from ser_engine.types import FloatArray
 
@@ -117,18 +117,13 @@ _MIN_PIECES = 2
 """A voice that was heard in fewer pieces is taken for a slip of the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn(SampleSpan):
+class Turn(Span, frozen=True, kw_only=True):
     """Somebody speaks.
 
     Attributes:
-        start_sample: first sample, at 16 kHz.
-        end_sample: end, not included.
         speaker: 0 for the first who speaks, 1 for the second, …
     """
 
-    start_sample: int
-    end_sample: int
     speaker: int
 
 
@@ -196,9 +191,8 @@ class Diariser:
             last = last if group is None else group
             speaker = number_of.setdefault(last, len(number_of))
             if turns and turns[-1].speaker == speaker and turns[-1].end_sample == start:
-                turns[-1] = Turn(turns[-1].start_sample, end, speaker)
-            else:
-                turns.append(Turn(start, end, speaker))
+                start = turns.pop().start_sample
+            turns.append(Turn(start_sample=start, end_sample=end, speaker=speaker))
         return tuple(turns)
 
     def _cell(self, is_speech: bool) -> list[VoicePiece]:

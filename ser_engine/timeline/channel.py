@@ -1,278 +1,170 @@
-"""One channel of one stream: audio in, windows out; results in, events out.
+"""The pipeline of one channel: audio in, windows out; the engine's answers in, events out.
 
-Pure and synchronous: the engine is called by whoever holds the stream, when it likes::
+::
 
-    stream = ChannelStream(timeline, smoothing, labels, make_detector(vad), "session/0")
-    for chunk in audio:
-        for window in stream.push(chunk):
-            (outcome,) = engine.step([window])
-            publish(stream.accept(window, outcome))
-        publish(stream.take_events())
-    for window in stream.finish(): ...            # as above
-    publish(stream.close())
+    push     audio -> slots of 20 ms: speech, silence or lost            (speech, slots)
+             every step slots fall due, and a window if one holds speech (_issue)
+    accept   the window's logits -> join -> pool -> label -> segments    (_score)
 
-**Windows** fall due every ``step_samples`` of audio and nowhere else, so it does not matter how
-the audio is split into calls. A window is the last ``window_samples``, or what there is.
-
-**Zones.** At boundary *t* the frames become due whose audio is complete and whose cell ends at
-``t - look_ahead`` or before. A zone is what becomes due at one boundary. Without speech it needs
-no window: it is a gap, ``silence``::
+**Due.** Boundaries lie every ``step_samples`` of the stream's clock, counted from its start or
+from the end of the last gap of all channels: chunking does not matter, and channels share them.
+At boundary *t* the slots become due that end at ``t - look_ahead`` or before. Speech among them
+needs a window, the last ``window_samples``; without any they are a gap at once::
 
     t - window            t - step            t
-        |                     |               |
         [-------------- window ---------------]
-        ...--- earlier zones ---)[--- zone ---)[look-ahead]
+        ...-- due before ----)[-- due at t --)[look-ahead]
 
-**Join.** A frame's logits come from the first answered window that was due for it, which holds
-it with the look-ahead to its right; at :meth:`~ChannelStream.finish`, :meth:`~ChannelStream.flush`
-and before a gap, from the last window, without.
+**Join.** A frame's logits come from the first answered window that was due for it, which holds it
+with the look-ahead to its right; at a flush, before a gap and at the end, without.
 
-**Skipping.** Windows need not all be run. Each is answered with :meth:`~ChannelStream.accept` or
-given up with :meth:`~ChannelStream.skip`; accepting one gives up the earlier ones. The zones of
-windows given up are covered by the next window that is answered, whose point says ``widened``.
-Speech that lies before that window's start is a gap, ``overload``: with window *w*, step *s* and
-look-ahead *l*, ``floor((w - l) / s) - 1`` windows in a row can be given up at no loss.
+**Skipping.** The slots of a window that is given up are scored by the next one that is answered,
+whose point says ``widened``; speech that lies before that window is a gap, ``overload``. With
+window *w*, step *s*, look-ahead *l*: ``floor((w - l) / s) - 1`` in a row can be skipped at no loss.
 
-**Accounting.** Every sample from the first to the last is in exactly one final segment or gap.
-Samples at the end of a stretch that are too few for a frame belong to the cell before them.
-
-The last few seconds of a stream's audio.
-
-Which frames of a window's result are used for which cells.
+**Accounting.** Every sample is in exactly one final segment or gap.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from ser_engine.config import SmoothingConfig, TimelineConfig
-from ser_engine.errors import AudioError, WindowError
+from ser_engine.config import EngineConfig
+from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import LabelSet
-from ser_engine.schema import Event, GapReason
-from ser_engine.timeline.ledger import Ledger
-from ser_engine.timeline.scorer import Scorer
-from ser_engine.timeline.speech import SpeechDetector
+from ser_engine.schema import Event, Frames, GapReason, Point, rounded, rounded_all
+from ser_engine.timeline.audio import LostSpans, RingBuffer, check_audio
+from ser_engine.timeline.segments import SegmentBuilder
+from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
+from ser_engine.timeline.smoothing import LabelTracker, LogitPool, softmax
+from ser_engine.timeline.speech import SpeechDetector, make_detector
 from ser_engine.types import FloatArray, Window, WindowResult
 
-
-class RingBuffer:
-    """Keeps the newest ``capacity_samples`` samples; older ones are overwritten.
-
-    The store is twice as long as the capacity, so that the newest samples always lie in one
-    piece: they move to the front once in ``capacity_samples`` samples.
-    """
-
-    def __init__(self, capacity_samples: int) -> None:
-        self._capacity = capacity_samples
-        self._store = np.zeros(2 * capacity_samples, dtype=np.float32)
-        self._end = 0
-
-    def __len__(self) -> int:
-        """Return how many samples can be had: at most the capacity."""
-        return min(self._end, self._capacity)
-
-    def clear(self) -> None:
-        """Forget the audio."""
-        self._end = 0
-
-    def append(self, samples: FloatArray) -> None:
-        """Add ``(samples,)`` at the end."""
-        newest = samples[-self._capacity :]
-        if self._end + len(newest) > len(self._store):
-            keep = self._capacity - len(newest)
-            self._store[:keep] = self._store[self._end - keep : self._end]
-            self._end = keep
-        self._store[self._end : self._end + len(newest)] = newest
-        self._end += len(newest)
-
-    def newest(self, num_samples: int) -> FloatArray:
-        """Return a copy of the last ``num_samples`` samples ``(samples,)``.
-
-        Raises:
-            ValueError: there are not that many.
-        """
-        if not 0 <= num_samples <= len(self):
-            raise ValueError(f"got {num_samples} samples asked for, expected 0 to {len(self)}")
-        return self._store[self._end - num_samples : self._end].copy()
-
-
 MAX_UNANSWERED_SAMPLES = 600 * SAMPLE_RATE_HZ
-"""Audio that may wait for answers: 10 minutes. Beyond that the oldest windows are given up, so
-that a caller who never answers does not make the ledger grow without end. Push longer audio in
-pieces and answer in between."""
-
-
-@dataclass(slots=True)
-class _Phase:
-    step_offset: int = 0  # of the current stretch's first sample from a boundary
-    finished: bool = False
-    closed: bool = False
+"""Audio that may wait for answers, 10 minutes: beyond, the oldest windows are given up, so that a
+caller who never answers does not exhaust the memory. Push longer audio in pieces."""
 
 
 class ChannelStream:
-    """See the module's text. Every method that returns events returns all that are due, in order.
+    """See the module's text. Methods return all windows or events that are due, in order, once.
+
+    After :meth:`finish` those that take audio raise RuntimeError.
 
     Args:
-        timeline: windows and steps.
-        smoothing: pooling and hysteresis.
+        config: windows, smoothing and speech detection.
         labels: classes of the engine's logits.
-        detector: a speech detector for this stream alone.
         stream_key: passed on in every window.
+        detector: of this channel alone. None: as ``config.vad`` says.
         details: give points their frames.
-        min_silence_ms: shorter silences between speech count as speech. They are known to be short
-            in time only as far as the look-ahead reaches, so no more of it than that counts.
     """
 
     def __init__(
         self,
-        timeline: TimelineConfig,
-        smoothing: SmoothingConfig,
+        config: EngineConfig,
         labels: LabelSet,
-        detector: SpeechDetector,
         stream_key: str,
         *,
+        detector: SpeechDetector | None = None,
         details: bool = False,
-        min_silence_ms: int = 0,
     ) -> None:
-        self._timeline = timeline
-        self._num_classes = len(labels)
-        self._detector = detector
+        self._timeline = timeline = config.timeline
+        self._hop = hop = timeline.hop_samples
+        self._provisional_below = ms_to_samples(timeline.provisional_below_ms)
+        self._labels = labels.names
         self._stream_key = stream_key
+        self._details = details
+        self._detector = detector or make_detector(config.vad)
         self._ring = RingBuffer(timeline.window_samples)
-        self._ledger = Ledger(
-            hop_samples=timeline.hop_samples,
-            window_samples=timeline.window_samples,
-            provisional_below=ms_to_samples(timeline.provisional_below_ms),
-            num_classes=len(labels),
-            scorer=Scorer(smoothing, labels, details=details),
-            min_silence=ms_to_samples(min(min_silence_ms, timeline.look_ahead_ms))
-            // timeline.hop_samples,
-        )
-        self._phase = _Phase()
-
-    def reset(self) -> None:
-        """Begin a new stream at sample 0. Events not taken yet are lost."""
-        self._ring.clear()
-        self._detector.reset()
-        self._ledger.reset()
-        self._phase = _Phase()
-
-    @property
-    def clock_samples(self) -> int:
-        """Stream time: samples heard and marked so far."""
-        return self._ledger.current.end_sample
+        self._lost = LostSpans()
+        # A silence can be turned into speech only while it is not due.
+        min_silence_ms = min(config.vad.min_silence_ms, timeline.look_ahead_ms)
+        self._slots = Slots(hop, timeline.window_samples, ms_to_samples(min_silence_ms) // hop)
+        self._boundary = timeline.step_samples
+        self._pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(labels))
+        self._tracker = LabelTracker(config.smoothing)
+        self._segments = SegmentBuilder(labels.names)
+        self._events: list[Event] = []
+        self._is_finished = self._is_closed = False
+        self.clock_samples = 0  # stream time: samples heard, lost and passed in gaps
 
     @property
     def accounted_samples(self) -> int:
-        """Stream time up to which every cell is scored or in a gap, published or still open."""
-        return self._ledger.accounted_sample
+        """Stream time up to which every slot is scored or in a gap, published or still open."""
+        return self._slots.oldest.accounted_sample
 
     @property
     def pending_windows(self) -> int:
-        """Windows handed out that were neither answered nor given up."""
-        return self._ledger.pending_windows
+        """Windows that were neither answered nor given up."""
+        return self._slots.pending_windows
 
-    def push(self, samples: FloatArray, *, is_lost: bool = False) -> list[Window]:
-        """Take the next audio; return the windows that became due, in order.
+    @property
+    def until_due(self) -> int:
+        """Samples that can be pushed before anything can fall due.
 
-        Args:
-            samples: float32 ``(samples,)``, mono 16 kHz, full scale ±1, any number.
-            is_lost: they stand for audio that never came. Windows reach across them, which the
-                model minds less than to begin anew; the cells whose middle lies there are a gap,
-                ``lost``.
+        If all channels of a stream take no more than the least of theirs at a time, the order of
+        their events does not depend on how the audio came.
+        """
+        clock = self.clock_samples
+        return self._lost.until_change(clock, self._boundary - clock)
+
+    def lose(self, start_sample: int, end_sample: int) -> None:
+        """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
+
+        Windows reach across the first second, in whole slots. What is beyond is a gap to the
+        sample, after which windows begin anew, at the same boundaries.
+        """
+        self._lost.add(start_sample, end_sample)
+
+    def push(self, samples: FloatArray) -> list[Window]:
+        """Take the next audio, float32 ``(samples,)``, mono 16 kHz, full scale ±1, any number.
 
         Raises:
-            AudioError: the audio is not such an array, or holds NaN or infinity. Nothing of it
-                is taken.
-            RuntimeError: the stream is finished.
+            AudioError: it is no such array, or holds NaN or infinity. None of it is taken.
         """
         self._check_running()
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise AudioError(
-                f"got {samples.dtype} samples of shape {samples.shape}, expected float32 (samples,)"
-            )
-        if not np.isfinite(samples).all():
-            raise AudioError("got NaN or infinite samples, expected finite ones")
-        stretch = self._ledger.current
-        step, look_ahead = self._timeline.step_samples, self._timeline.look_ahead_samples
+        check_audio(samples)
         windows: list[Window] = []
         while len(samples):
-            to_boundary = step - (self._phase.step_offset + stretch.heard) % step
-            part, samples = samples[:to_boundary], samples[to_boundary:]
-            self._ring.append(part)
-            if is_lost:
-                stretch.lose(len(part))
-            stretch.hear(len(part), self._detector.push(part))
-            if len(part) == to_boundary:
-                windows += self._issue(stretch.ripe_cells(look_ahead))
-        self._ledger.settle()
-        while self._ledger.open_samples > MAX_UNANSWERED_SAMPLES and self._ledger.skip_oldest():
-            pass
+            part, samples = samples[: self.until_due], samples[self.until_due :]
+            windows += self._take(part)
+        self._settle()
+        while self._slots.open_samples > MAX_UNANSWERED_SAMPLES and self.pending_windows:
+            self._slots.give_up_oldest()
+            self._settle()
         return windows
 
     def flush(self) -> list[Window]:
-        """Make every complete frame due now, without look-ahead; the stream goes on.
-
-        Returns the window that takes, if any. Frames scored this way are not scored again.
-
-        Raises:
-            RuntimeError: the stream is finished.
-        """
+        """Make every complete frame due now, without look-ahead; it is not scored again."""
         self._check_running()
-        windows = self._issue(self._ledger.current.complete_cells)
-        self._ledger.settle()
+        windows = self._end_lost() + self._issue(self._slots.current.complete_slots)
+        self._settle()
         return windows
 
-    def mark_gap(
-        self, reason: GapReason, num_samples: int, *, to_boundary: int | None = None
-    ) -> list[Window]:
-        """Let the clock run on by ``num_samples`` for which there is no audio.
+    def gap(self, reason: GapReason, num_samples: int) -> list[Window]:
+        """Flush, then let time pass without audio, of 0 samples or more.
 
-        What came before is flushed; the window that takes, if any, is answered as usual. What
-        comes after has no left context, and boundaries count from there. The label and the
+        What comes after has no left context, and boundaries count from there. The label and the
         pooled frames are kept, as over a silence, for the length of the smoothing span.
-
-        Args:
-            reason: why there is none.
-            num_samples: length of the gap.
-            to_boundary: audio after the gap up to the next boundary, 1 to ``step_samples``: where
-                other channels go on meanwhile, theirs stay common. None: a step.
-
-        Raises:
-            ValueError: ``num_samples`` is negative, or ``to_boundary`` out of range.
-            RuntimeError: the stream is finished.
         """
+        self._check_running()
         if num_samples < 0:
-            raise ValueError(f"got a gap of {num_samples} samples, expected none or more")
-        step = self._timeline.step_samples
-        if to_boundary is not None and not 1 <= to_boundary <= step:
-            raise ValueError(f"got a boundary in {to_boundary} samples, expected 1 to {step}")
+            raise ValueError(f"got a gap of {num_samples} samples, expected 0 or more")
         if num_samples == 0:
-            self._check_running()
             return []
-        windows = self.flush()
-        self._phase.step_offset = 0 if to_boundary is None else step - to_boundary
-        self._ledger.end_stretch(reason, num_samples)
-        self._ledger.settle()
-        self._ring.clear()
-        self._detector.reset()
+        windows = self._end_lost() + self._end_run(reason, num_samples)
+        self.clock_samples += num_samples
+        self._lost.pass_to(self.clock_samples)
+        self._boundary = self.clock_samples + self._timeline.step_samples
+        self._settle()
         return windows
 
     def finish(self) -> list[Window]:
-        """End the stream; return the window for its tail, if any.
-
-        Answer what is pending, then call :meth:`close`.
-
-        Raises:
-            RuntimeError: the stream is finished already.
-        """
+        """End the audio. Answer what is pending, then call :meth:`close`."""
         windows = self.flush()
-        self._ledger.end_stretch()
-        self._ledger.settle()
-        self._phase.finished = True
+        self._slots.end_run()
+        self._settle()
+        self._is_finished = True
         return windows
 
     def accept(self, window: Window, outcome: WindowResult | WindowError) -> list[Event]:
@@ -283,54 +175,140 @@ class ChannelStream:
         Raises:
             ValueError: the result has another frame hop or other classes than this stream.
         """
-        self._check_outcome(outcome)
-        self._ledger.accept(_span(window), outcome)
-        return self._ledger.take_events()
+        check_answer(outcome, self._hop, len(self._labels))
+        self._slots.give_up_before(window)
+        self._settle()
+        # A flush right at a boundary issues a second window of the same span: one answer to both.
+        while due := self._slots.take(window):
+            self._score(due, outcome)
+        self._settle()
+        return self.take_events()
 
     def skip(self, window: Window) -> list[Event]:
-        """Give a window up. Tell so at once: the next boundary then asks for its speech."""
-        self._ledger.skip(_span(window))
-        return self._ledger.take_events()
+        """Give a window up. Do so at once: the next boundary then asks for its speech again."""
+        self._slots.give_up(window)
+        self._settle()
+        return self.take_events()
 
     def take_events(self) -> list[Event]:
         """Return the events due: silence needs no window, so a push can make events due."""
-        return self._ledger.take_events()
+        events, self._events = self._events, []
+        return events
 
     def close(self, reason: GapReason = "overload") -> list[Event]:
-        """End the stream for good.
-
-        Speech whose window was not answered is a gap with ``reason``. Closing again does nothing.
-        """
-        if not self._phase.closed:
-            if not self._phase.finished:
+        """End the stream, once; speech without an answer is a gap with ``reason``."""
+        if not self._is_closed:
+            if not self._is_finished:
                 self.finish()
-            self._ledger.close(reason)
-            self._phase.closed = True
-        return self._ledger.take_events()
+            self._slots.give_up_all()
+            self._settle(reason)
+            self._events += self._segments.finish()
+            self._is_closed = True
+        return self.take_events()
+
+    # -- audio -> slots -> windows -----------------------------------------------------------------
+
+    def _take(self, part: FloatArray) -> list[Window]:
+        """Take audio that is all there or all lost, up to the next boundary at most."""
+        is_lost = self._lost.covers(self.clock_samples)
+        if is_lost and not self._lost.is_bridged(self.clock_samples):
+            self._lost.unbridged += len(part)
+        else:
+            self._ring.append(part)
+            self._slots.current.hear(len(part), self._detector.push(part), is_lost=is_lost)
+        self.clock_samples += len(part)
+        self._lost.pass_to(self.clock_samples)
+        is_boundary = self.clock_samples == self._boundary
+        if is_boundary:
+            self._boundary += self._timeline.step_samples
+        # A long loss is published boundary by boundary: its end may be far away.
+        if self._lost.unbridged and (is_boundary or not self._lost.covers(self.clock_samples)):
+            return self._end_lost()
+        if is_boundary:
+            return self._issue(self._slots.current.ripe_slots(self._timeline.look_ahead_samples))
+        return []
 
     def _issue(self, limit: int) -> list[Window]:
-        due = self._ledger.issue(limit)
+        """Make the slots before ``limit`` due; return the window that takes, if any."""
+        run = self._slots.current
+        due = run.issue(limit)
         if due is None:
             return []
         samples = self._ring.newest(due.end - due.start)
-        return [Window(samples, self._ledger.current.origin + due.start, self._stream_key)]
+        return [Window(samples, run.origin + due.start, self._stream_key)]
+
+    def _end_lost(self) -> list[Window]:
+        num_samples, self._lost.unbridged = self._lost.unbridged, 0
+        return self._end_run("lost", num_samples) if num_samples else []
+
+    def _end_run(self, reason: GapReason, gap_samples: int) -> list[Window]:
+        windows = self._issue(self._slots.current.complete_slots)
+        self._slots.end_run(reason, gap_samples)
+        self._ring.clear()
+        self._detector.skip(gap_samples)
+        return windows
+
+    # -- answers -> join -> pool -> label -> segments ----------------------------------------------
+
+    def _score(self, due: DueWindow, outcome: WindowResult | WindowError) -> None:
+        """Account for every slot that is due with the answer to its window."""
+        run, hop = self._slots.oldest, self._hop
+        first, start = run.accounted, run.accounted_sample
+        # Before the window's own slots lie silent ones, or those of windows that were given up.
+        widened = run.has_speech(first, due.previous)
+        # Row k of the answer is the frame of the slot k after the window's first.
+        first_of_window = due.start // hop
+        reasons, rows = join(run.account(due.limit), first - first_of_window, outcome)
+        scored = [slot for slot, reason in enumerate(reasons) if reason is None]
+        starts = start + hop * np.array(scored, dtype=np.int64)
+        logits = outcome.logits[rows] if isinstance(outcome, WindowResult) else _NOTHING
+        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        values: list[list[float]] = posteriors.tolist()
+        labels: list[int] = []
+        for slot, reason in enumerate(reasons):
+            at = start + slot * hop
+            if reason is not None:
+                self._events += self._segments.gap(at, at + hop, reason)
+                continue
+            decision = self._tracker.push(at, at + hop, values[len(labels)])
+            self._events += self._segments.frame(at, at + hop, posteriors[len(labels)], decision)
+            labels.append(decision.label)
+        if not scored:
+            return
+        frames = None
+        if self._details:
+            frames = Frames(
+                start_samples=tuple(starts.tolist()),
+                hop_samples=hop,
+                posteriors=tuple(map(rounded_all, values)),
+                labels=tuple([self._labels[label] for label in labels]),
+            )
+        first_of_point = max(first if widened else due.previous, first_of_window)
+        self._events.append(
+            Point(
+                start_sample=run.origin + first_of_point * hop,
+                end_sample=run.origin + due.limit * hop,
+                posteriors=rounded_all(values[-1]),
+                label=self._labels[labels[-1]],
+                confidence=rounded(values[-1][labels[-1]]),
+                speech_share=rounded(len(scored) / (due.limit - first_of_point)),
+                provisional=due.end - due.start < self._provisional_below,
+                widened=widened,
+                frames=frames,
+            )
+        )
+
+    def _settle(self, of_speech: GapReason = "overload") -> None:
+        """Publish what comes next and no window will score."""
+        for start, end, reason in self._slots.settle(of_speech):
+            if reason is None:
+                self._events += self._segments.extend(end)
+            else:
+                self._events += self._segments.gap(start, end, reason)
 
     def _check_running(self) -> None:
-        if self._phase.finished:
-            raise RuntimeError("got a call on a stream that is finished, expected none")
-
-    def _check_outcome(self, outcome: WindowResult | WindowError) -> None:
-        if isinstance(outcome, WindowError):
-            return
-        hop, shape = self._timeline.hop_samples, outcome.logits.shape
-        if outcome.hop_samples != hop:
-            raise ValueError(
-                f"got frames every {outcome.hop_samples} samples, expected {hop} as"
-                f" timeline.frame_hop_ms {self._timeline.frame_hop_ms} says"
-            )
-        if len(shape) != 2 or shape[1] != self._num_classes:
-            raise ValueError(f"got logits {shape}, expected (frames, {self._num_classes})")
+        if self._is_finished:
+            raise RuntimeError("stream already finished")
 
 
-def _span(window: Window) -> tuple[int, int]:
-    return (window.start_sample, window.start_sample + len(window.samples))
+_NOTHING = np.empty((0, 0), dtype=np.float32)

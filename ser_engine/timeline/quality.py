@@ -1,10 +1,8 @@
-"""What is wrong with the audio of one channel, told once for each time it goes wrong.
+"""What is wrong with the audio of one channel, reported once each time a condition sets in.
 
-The monitor sits between a stream and its speech detector, so that it knows which 20 ms cells hold
-speech. It judges every second, over the last :data:`MEMORY_S` seconds, with hysteresis: each
-condition has a threshold at which it is told of, and another at which it counts as gone.
-
-What it says depends on the samples alone, not on how they are split into calls.
+The monitor wraps a channel's speech detector, so that it knows which 20 ms slots hold speech. It
+judges every second, over the last :data:`MEMORY_S` seconds, with hysteresis: a condition is
+reported at one threshold and counts as gone at another. Chunking does not matter.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from ser_engine.types import FloatArray
 QualityCode = Literal["clipping", "too_quiet", "noisy", "narrow_band"]
 
 MEMORY_S = 10
-"""Audio that a judgement rests on: long enough for a few words of everybody who pauses."""
-MIN_SPEECH_CELLS = 100
-"""Speech a judgement of its level or spectrum takes: 2 s."""
-MIN_SPEECH_CELLS_OF_A_FILE = 25
-"""The same where no more will come: 0.5 s."""
+"""Audio that a judgement rests on: long enough for a few words between pauses."""
+MIN_SPEECH_SLOTS = 100
+"""Speech that a judgement of its level or spectrum needs: 2 s."""
+MIN_SPEECH_SLOTS_OF_A_FILE = 25
+"""The same at the end of a recording: 0.5 s."""
 
 CLIP_LEVEL = 0.975
 """Samples from here on count as clipped: just below what mu-law can say at most, 0.980."""
@@ -44,15 +42,15 @@ NARROW_DB, NOT_NARROW_DB = -50.0, -44.0
 """Energy above 4 kHz against all of it, in speech. Recordings of three corpora and of calls have
 -10 to -31 dB there; what came through a telephone has what resampling left, -60 dB and less."""
 NOISE_PERCENTILE = 10
-"""The quietest cells tell of the noise, also where a detector takes the noise for speech."""
+"""The quietest slots show the noise, even where a detector takes the noise for speech."""
 DYNAMIC_FLOOR_DBFS = -100.0
-"""Level that digital silence is taken for."""
+"""Level that digital silence counts as."""
 
 _BAND_EDGE_HZ = 4_000
-_CELLS = SAMPLE_RATE_HZ // HOP_SAMPLES
+_SLOTS = SAMPLE_RATE_HZ // HOP_SAMPLES
 _FFT = 512
 _FFT_STRIDE = 4
-"""Spectra are taken of one in so many pieces of 32 ms: eight a second tell enough."""
+"""Spectra are taken of one in so many pieces of 32 ms: eight a second are enough."""
 _WINDOW = np.hanning(_FFT).astype(np.float32)
 _HIGH_BIN = _BAND_EDGE_HZ * _FFT // SAMPLE_RATE_HZ + 4
 """First bin that counts as above the edge: a resampler's slope lies below it."""
@@ -92,7 +90,7 @@ class QualityMonitor:
     """A speech detector that listens to the quality as well.
 
     Args:
-        detector: says which cells are speech.
+        detector: says which slots are speech.
         source_rate_hz: rate the audio was had at before it came to 16 kHz.
     """
 
@@ -110,10 +108,11 @@ class QualityMonitor:
         self._findings: list[Finding] = []
         self._has_judged_speech = False
         if self._is_telephone:
-            self._tell("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
+            # Known before any audio, and never taken back: telephone codecs end at 4 kHz.
+            self._report("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag a cell that became whole."""
+        """Take samples ``(samples,)``; return a flag for each slot now complete."""
         flags = self._detector.push(samples)
         self._flags += flags
         while len(samples):
@@ -124,28 +123,25 @@ class QualityMonitor:
             self._clock += len(part)
             if self._filled == SAMPLE_RATE_HZ:
                 self._filled = 0
-                flags_of_second, self._flags = self._flags[:_CELLS], self._flags[_CELLS:]
+                flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
                 self._judge(_measure(self._audio, flags_of_second))
         return flags
 
     def finish(self) -> None:
-        """Judge what is left: a recording may be too short for a verdict otherwise."""
-        cells = self._filled // HOP_SAMPLES
-        if cells:
-            rest, self._filled = self._audio[: cells * HOP_SAMPLES], 0
-            enough = MIN_SPEECH_CELLS if self._has_judged_speech else MIN_SPEECH_CELLS_OF_A_FILE
-            self._judge(_measure(rest, self._flags[:cells]), enough)
+        """Judge the rest: a short recording would get no judgement otherwise."""
+        slots = self._filled // HOP_SAMPLES
+        if slots:
+            rest, self._filled = self._audio[: slots * HOP_SAMPLES], 0
+            enough = MIN_SPEECH_SLOTS if self._has_judged_speech else MIN_SPEECH_SLOTS_OF_A_FILE
+            self._judge(_measure(rest, self._flags[:slots]), enough)
         elif self._seconds and not self._has_judged_speech:
-            self._judge(self._seconds.pop(), MIN_SPEECH_CELLS_OF_A_FILE)
-
-    def reset(self) -> None:
-        """Begin a new cell with the next sample; a second that is not whole is left out."""
-        self._detector.reset()
-        self._filled = 0
-        self._flags.clear()
+            self._judge(self._seconds.pop(), MIN_SPEECH_SLOTS_OF_A_FILE)
 
     def skip(self, num_samples: int) -> None:
-        """Let the clock run on without audio."""
+        """Let the clock run on over a gap; an unfinished second is not judged."""
+        self._detector.skip(num_samples)
+        self._filled = 0
+        self._flags.clear()
         self._clock += num_samples
 
     def take_findings(self) -> list[Finding]:
@@ -156,30 +152,30 @@ class QualityMonitor:
         return findings
 
     def narrow_band_at(self, sample: int) -> bool:
-        """Return whether the audio was narrow at ``sample``. Ask in order: earlier is forgotten."""
+        """Return whether the audio was narrow at ``sample``, not before that of an earlier call."""
         changes = self._band_changes
         while len(changes) > 1 and changes[1][0] <= sample:
             changes.popleft()
         return changes[0][1]
 
-    def _judge(self, newest: _Second, min_speech_cells: int = MIN_SPEECH_CELLS) -> None:
+    def _judge(self, newest: _Second, min_speech_slots: int = MIN_SPEECH_SLOTS) -> None:
         self._seconds.append(newest)
         seconds = self._seconds
         clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
         if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
-            self._tell("clipping", f"{clipped:.1%} of the samples reach full scale")
+            self._report("clipping", f"{clipped:.1%} of the samples reach full scale")
         powers = np.concatenate([each.powers for each in seconds])
         speech = np.concatenate([each.speech for each in seconds])
-        if int(np.count_nonzero(speech)) < min_speech_cells:
+        if int(np.count_nonzero(speech)) < min_speech_slots:
             return
         self._has_judged_speech = True
         level = _dbfs(float(powers[speech].mean()))
         if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
-            self._tell("too_quiet", f"speech has a level of {level:.0f} dBFS")
+            self._report("too_quiet", f"speech has a level of {level:.0f} dBFS")
         rank = len(powers) * NOISE_PERCENTILE // 100
         snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
         if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
-            self._tell("noisy", f"speech is {snr:.0f} dB above the noise")
+            self._report("noisy", f"speech is {snr:.0f} dB above the noise")
         if not self._is_telephone:
             self._judge_band(sum(e.high_energy for e in seconds), sum(e.energy for e in seconds))
 
@@ -189,7 +185,7 @@ class QualityMonitor:
         share = 10 * float(np.log10(max(high_energy / energy, 1e-12)))
         was_narrow = "narrow_band" in self._wrong
         if self._goes_wrong("narrow_band", -share, -NARROW_DB, -NOT_NARROW_DB):
-            self._tell("narrow_band", f"the audio comes at {self._source_rate_hz} Hz, but")
+            self._report("narrow_band", f"the audio comes at {self._source_rate_hz} Hz, but")
         if was_narrow != ("narrow_band" in self._wrong):
             self._band_changes.append((self._clock, not was_narrow))
 
@@ -204,7 +200,7 @@ class QualityMonitor:
         self._wrong.add(code)
         return True
 
-    def _tell(self, code: QualityCode, figure: str) -> None:
+    def _report(self, code: QualityCode, figure: str) -> None:
         self._findings.append(Finding(code, f"{figure}{_REMEDIES[code]}", self._clock))
 
 
@@ -217,10 +213,10 @@ _REMEDIES: dict[QualityCode, str] = {
 
 
 def _measure(audio: FloatArray, flags: list[bool]) -> _Second:
-    """Measure whole cells, a second of them or less."""
-    cells = audio.reshape(-1, HOP_SAMPLES)
-    powers = np.einsum("ij,ij->i", cells, cells).astype(np.float64) / HOP_SAMPLES
-    speech = np.zeros(len(cells), dtype=np.bool_)
+    """Measure whole slots, a second of them or less."""
+    slots = audio.reshape(-1, HOP_SAMPLES)
+    powers = np.einsum("ij,ij->i", slots, slots).astype(np.float64) / HOP_SAMPLES
+    speech = np.zeros(len(slots), dtype=np.bool_)
     speech[: len(flags)] = flags
     high_energy = energy = 0.0
     if speech.any():

@@ -3,23 +3,22 @@
 A segment or gap is published when it ends, with ``final`` set, and never altered afterwards.
 One that goes on is announced once it is 1 s long and again every 10 s, so that a live consumer
 knows in time and one that joins late catches up. What is announced is certain: the final event
-has the same start, label or reason and an end that is no earlier.
+has the same start and the same label or reason, and an end that is no earlier.
 
 A segment ends where another label takes over and at every gap: a pause splits it even where the
-label is the same on both sides. A change of label that began before a gap is dated back to the
-end of that gap, since what lies before is published.
+label is the same on both sides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Gap, GapReason, Segment
+from ser_engine.schema import Gap, GapReason, Segment, rounded
 from ser_engine.timeline.smoothing import Decision
 
 ANNOUNCE_AFTER_SAMPLES = SAMPLE_RATE_HZ
@@ -30,7 +29,7 @@ ANNOUNCE_EVERY_SAMPLES = 10 * SAMPLE_RATE_HZ
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Sums:
     """Posteriors of successive frames, summed by class."""
 
     start_sample: int
@@ -43,7 +42,7 @@ class _Tally:
         self.posterior_sum += posterior
         self.frames += 1
 
-    def fold(self, later: _Tally) -> None:
+    def fold(self, later: _Sums) -> None:
         self.end_sample = later.end_sample
         self.posterior_sum += later.posterior_sum
         self.frames += later.frames
@@ -52,10 +51,10 @@ class _Tally:
 @dataclass(slots=True)
 class _OpenSegment:
     label: int
-    settled: bool
-    sure: _Tally
+    settled: bool  # False: the first label, still too short to be announced
+    sure: _Sums
     doubt_since: int | None = None
-    doubtful: _Tally | None = None
+    doubtful: _Sums | None = None  # frames that may turn out to belong to the next label
 
     def settle_doubt(self) -> None:
         if self.doubtful is not None:
@@ -69,40 +68,35 @@ class _OpenGap:
     end_sample: int
     reason: GapReason
 
-
-@dataclass(slots=True)
-class _State:
-    open: _OpenSegment | _OpenGap | None = None
-    announce_at_samples: int = ANNOUNCE_AFTER_SAMPLES
-    events: list[Segment | Gap] = field(default_factory=list)
+    def event(self, *, final: bool) -> Gap:
+        return Gap(
+            start_sample=self.start_sample,
+            end_sample=self.end_sample,
+            reason=self.reason,
+            final=final,
+        )
 
 
 class SegmentBuilder:
-    """Takes the cells of a stream in order, scored or not, and says what tiles it.
-
-    Every method returns the events that became due.
-    """
+    """Takes the slots of a channel in order, scored or not; returns the events that became due."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._names = tuple(class_names)
-        self._state = _State()
-
-    def reset(self) -> None:
-        """Forget what is open, without publishing it."""
-        self._state = _State()
+        self._open: _OpenSegment | _OpenGap | None = None
+        self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
+        self._events: list[Segment | Gap] = []
 
     def gap(self, start_sample: int, end_sample: int, reason: GapReason) -> list[Segment | Gap]:
         """Take a span without a result. It merges with a gap of the same reason before it.
 
         One call announces at most once. Where announcements must not depend on how time was
-        grouped into calls, call this cell by cell.
+        grouped into calls, call this slot by slot.
         """
-        state = self._state
-        if isinstance(state.open, _OpenGap) and state.open.reason == reason:
-            state.open.end_sample = end_sample
+        if isinstance(self._open, _OpenGap) and self._open.reason == reason:
+            self._open.end_sample = end_sample
         else:
             self._close()
-            state.open = _OpenGap(start_sample, end_sample, reason)
+            self._open = _OpenGap(start_sample, end_sample, reason)
         self._announce()
         return self._take()
 
@@ -113,23 +107,24 @@ class SegmentBuilder:
         posterior: npt.NDArray[np.float64],
         decision: Decision,
     ) -> list[Segment | Gap]:
-        """Take a scored cell with its smoothed posterior ``(classes,)`` and decision."""
-        state = self._state
-        if not isinstance(state.open, _OpenSegment):
+        """Take a scored slot with its smoothed posterior ``(classes,)`` and decision."""
+        if not isinstance(self._open, _OpenSegment):
             self._close()
-            sure = self._tally(start_sample)
-            state.open = _OpenSegment(decision.label, decision.settled, sure)
-        segment = state.open
+            sure = self._sums_from(start_sample)
+            self._open = _OpenSegment(decision.label, decision.settled, sure)
+        segment = self._open
         if decision.changed_at is not None:
             segment = self._change(segment, start_sample, decision.label)
+        # A first label that has not settled may still change; the segment then changes with it.
         segment.label, segment.settled = decision.label, decision.settled
         if decision.doubt_since != segment.doubt_since:
+            # Doubt that passed, or began anew for another label: those frames keep the old label.
             segment.settle_doubt()
         if decision.doubt_since is None:
             segment.sure.add(end_sample, posterior)
         else:
             if segment.doubtful is None:
-                segment.doubtful = self._tally(start_sample)
+                segment.doubtful = self._sums_from(start_sample)
                 segment.doubt_since = decision.doubt_since
             segment.doubtful.add(end_sample, posterior)
         self._announce()
@@ -137,7 +132,7 @@ class SegmentBuilder:
 
     def extend(self, end_sample: int) -> list[Segment | Gap]:
         """Let what is open last until ``end_sample``: samples too few for a frame of their own."""
-        match self._state.open:
+        match self._open:
             case _OpenSegment(sure=sure, doubtful=doubtful):
                 (sure if doubtful is None else doubtful).end_sample = end_sample
             case _OpenGap() as gap:
@@ -150,53 +145,59 @@ class SegmentBuilder:
         return self._take()
 
     def _change(self, segment: _OpenSegment, start_sample: int, label: int) -> _OpenSegment:
-        sure = segment.doubtful or self._tally(start_sample)
+        # The doubtful frames spoke for the new label, so its segment begins with them. A change
+        # that began before a gap begins here instead, after it: what lies before is published.
+        sure = segment.doubtful or self._sums_from(start_sample)
         if segment.sure.frames:
             self._publish(segment.label, segment.sure, final=True)
-            self._state.announce_at_samples = ANNOUNCE_AFTER_SAMPLES
-        self._state.open = changed = _OpenSegment(label, True, sure)
+            self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
+        self._open = changed = _OpenSegment(label, True, sure)
         return changed
 
     def _close(self) -> None:
-        state = self._state
-        if isinstance(state.open, _OpenSegment):
-            state.open.settle_doubt()
-            self._publish(state.open.label, state.open.sure, final=True)
-        elif state.open is not None:
-            gap = state.open
-            state.events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=True))
-        state.open = None
-        state.announce_at_samples = ANNOUNCE_AFTER_SAMPLES
+        if isinstance(self._open, _OpenSegment):
+            self._open.settle_doubt()
+            self._publish(self._open.label, self._open.sure, final=True)
+        elif self._open is not None:
+            self._events.append(self._open.event(final=True))
+        self._open = None
+        self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
 
     def _announce(self) -> None:
-        state = self._state
-        if isinstance(state.open, _OpenSegment):
-            segment, sure = state.open, state.open.sure
-            if segment.settled and self._announcement_due(sure.end_sample - sure.start_sample):
+        if isinstance(self._open, _OpenSegment):
+            segment, sure = self._open, self._open.sure
+            if segment.settled and self._is_announcement_due(sure.end_sample - sure.start_sample):
                 self._publish(segment.label, sure, final=False)
-        elif state.open is not None:
-            gap = state.open
-            if self._announcement_due(gap.end_sample - gap.start_sample):
-                state.events.append(Gap(gap.start_sample, gap.end_sample, gap.reason, final=False))
+        elif self._open is not None:
+            gap = self._open
+            if self._is_announcement_due(gap.end_sample - gap.start_sample):
+                self._events.append(gap.event(final=False))
 
-    def _announcement_due(self, length_samples: int) -> bool:
-        state = self._state
-        if length_samples < state.announce_at_samples:
+    def _is_announcement_due(self, length_samples: int) -> bool:
+        if length_samples < self._announce_at_samples:
             return False
+        # A long gap may pass several times of announcement at once: it is announced once.
         periods = (length_samples - ANNOUNCE_AFTER_SAMPLES) // ANNOUNCE_EVERY_SAMPLES + 1
-        state.announce_at_samples = ANNOUNCE_AFTER_SAMPLES + periods * ANNOUNCE_EVERY_SAMPLES
+        self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES + periods * ANNOUNCE_EVERY_SAMPLES
         return True
 
-    def _publish(self, label: int, tally: _Tally, *, final: bool) -> None:
-        confidence = float(tally.posterior_sum[label]) / tally.frames
-        start, end = tally.start_sample, tally.end_sample
-        self._state.events.append(Segment(start, end, self._names[label], confidence, final))
+    def _publish(self, label: int, sums: _Sums, *, final: bool) -> None:
+        confidence = float(sums.posterior_sum[label]) / sums.frames
+        self._events.append(
+            Segment(
+                start_sample=sums.start_sample,
+                end_sample=sums.end_sample,
+                label=self._names[label],
+                confidence=rounded(confidence),
+                final=final,
+            )
+        )
 
-    def _tally(self, start_sample: int) -> _Tally:
-        return _Tally(start_sample, start_sample, np.zeros(len(self._names)))
+    def _sums_from(self, start_sample: int) -> _Sums:
+        return _Sums(start_sample, start_sample, np.zeros(len(self._names)))
 
     def _take(self) -> list[Segment | Gap]:
-        if not self._state.events:
+        if not self._events:
             return []
-        events, self._state.events = self._state.events, []
+        events, self._events = self._events, []
         return events

@@ -1,11 +1,11 @@
 """Silero's speech detector, a small recurrent network, run by ONNX Runtime.
 
 It reads 512 samples at a time, with the 64 before them, and gives the probability of speech. A
-chunk is 32 ms and a cell 20 ms: a cell takes the state after the last chunk that ends with it or
+chunk is 32 ms and a slot 20 ms: a slot takes the state after the last chunk that ends with it or
 before, so that it is known at once whatever comes next, up to 32 ms late::
 
     chunks  [-----512----)[-----512----)[-----512----)
-    cells   [-320--)[-320--)[-320--)[-320--)[-320--)
+    slots   [-320--)[-320--)[-320--)[-320--)[-320--)
     state      none    1st     1st     2nd     3rd
 
 Source: the model of the package silero-vad (6.2) and its ``OnnxWrapper``; leaving speech 0.15 below
@@ -36,7 +36,7 @@ _EXIT_BELOW_ENTRY = 0.15
 class SileroDetector:
     """Silero's detector with a floor for the level and a hangover, as WebRTC's has them.
 
-    The network is shared by all streams; what it remembers of one is here.
+    The network is shared by all streams; the state of one is here.
 
     Raises:
         RuntimeUnavailableError: silero-vad or onnxruntime is not installed.
@@ -48,27 +48,27 @@ class SileroDetector:
         self._exit = config.speech_threshold - _EXIT_BELOW_ENTRY
         self._hold = SpeechHold(config)
         self._rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
-        self.reset()
+        self.skip(0)
 
-    def reset(self) -> None:
-        """Forget the past, an unfinished cell included."""
+    def skip(self, num_samples: int) -> None:
+        """Forget the past, an unfinished slot included."""
         self._hold.reset()
         self._state: FloatArray = np.zeros(_STATE_SHAPE, dtype=np.float32)
         self._input: FloatArray = np.zeros((1, _CONTEXT_SAMPLES + _CHUNK_SAMPLES), dtype=np.float32)
         self._heard = 0
         self._is_speech = False  # after the last whole chunk
-        self._cell_rest: FloatArray = np.empty(0, dtype=np.float32)
+        self._slot_rest: FloatArray = np.empty(0, dtype=np.float32)
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag a cell that became whole."""
-        cells_before, chunks_before = self._heard // HOP_SAMPLES, self._heard // _CHUNK_SAMPLES
+        """Take samples ``(samples,)``; return a flag for each slot now complete."""
+        slots_before, chunks_before = self._heard // HOP_SAMPLES, self._heard // _CHUNK_SAMPLES
         states = [self._is_speech, *self._chunks(samples)]
-        audio = np.concatenate([self._cell_rest, samples])
-        cells = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._cell_rest = audio[cells.size :].copy()
+        audio = np.concatenate([self._slot_rest, samples])
+        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
+        self._slot_rest = audio[slots.size :].copy()
         flags = []
-        for cell, is_loud in enumerate(self._hold.loud(cells), start=cells_before):
-            chunks = (cell + 1) * HOP_SAMPLES // _CHUNK_SAMPLES
+        for slot, is_loud in enumerate(self._hold.loud(slots), start=slots_before):
+            chunks = (slot + 1) * HOP_SAMPLES // _CHUNK_SAMPLES
             flags.append(self._hold.push(states[chunks - chunks_before] and is_loud))
         return flags
 

@@ -1,8 +1,12 @@
-"""Hysteresis: from a posterior a frame to one stable label.
+"""From frame logits to one stable label: pooling over a trailing span, then hysteresis.
 
-The present label stays until another one is clearly there, for long enough. With *q* the
-posterior of a frame, *p* the present label and *c* the strongest class, the frame speaks for a
-change to *c* where *c* is not *p* and
+**Pooling.** The model is trained on the mean of its frames, and its head is linear: the mean of
+the frame logits is the logit of the span. So logits are averaged, and the softmax comes after.
+Source: ``inference`` of FunASR's emotion2vec model (mean over frames, projection, softmax).
+
+**Hysteresis.** The present label stays until another one is clearly there, for long enough. With
+*q* the posterior of a frame, *p* the present label and *c* the strongest class, the frame speaks
+for a change to *c* where *c* is not *p* and
 
 - ``q[c] >= activation_threshold`` (another one is clearly there), or
 - ``q[p] < deactivation_threshold`` (the present one is gone).
@@ -15,17 +19,7 @@ time is only what it took to be sure. So nothing may be called certain past the 
 change in doubt, and :attr:`Decision.doubt_since` says where that is.
 
 **First label.** With no present label the strongest class is reported at once and settles when
-it has been the strongest for ``min_dwell_ms``; it then counts from where the run began.
-
-**Memory.** The label outlives silences shorter than the smoothing span. After a longer one no
-frame before it is in the pool any more: the label is forgotten along with its evidence.
-
-Pooling of frame logits over a trailing span.
-
-The model is trained on the mean of its frames, and its head is linear: the mean of the frame
-logits is the logit of the span. So logits are averaged, and the softmax comes after.
-
-Source: ``inference`` of FunASR's emotion2vec model (mean over frames, projection, softmax).
+it has been the strongest for ``min_dwell_ms``; it then counts from where it began to be.
 """
 
 from __future__ import annotations
@@ -49,7 +43,9 @@ def softmax(logits: npt.NDArray[np.floating]) -> Float64Array:
     A class with the logit -inf, one the model never learned, gets 0. Where every class is -inf
     all posteriors are 0.
     """
+    # In float64: posteriors are compared and published with six decimals.
     values = np.asarray(logits, dtype=np.float64)
+    # The peak is taken out, or large logits would overflow; -inf - -inf would be NaN.
     peak = values.max(axis=-1, keepdims=True)
     scaled = np.exp(values - np.where(np.isneginf(peak), 0.0, peak))
     total = scaled.sum(axis=-1, keepdims=True)
@@ -73,10 +69,6 @@ class LogitPool:
     def __init__(self, span_samples: int, num_classes: int) -> None:
         self._span_samples = span_samples
         self._num_classes = num_classes
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every frame."""
         self._starts = np.empty(0, dtype=np.int64)
         self._logits = np.empty((0, self._num_classes), dtype=np.float64)
 
@@ -113,7 +105,7 @@ class LogitPool:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is believed at one frame.
+    """The label at one frame.
 
     Attributes:
         label: class index.
@@ -131,24 +123,8 @@ class Decision:
 
 @cache
 def _unchanged(label: int) -> Decision:
-    """Return what is believed at almost every frame; one object a label serves all streams."""
+    """Return the decision at almost every frame; one object a label serves all streams."""
     return Decision(label, settled=True)
-
-
-@dataclass(slots=True)
-class _State:
-    label: int | None = None
-    candidate: int | None = None
-    candidate_since: int = 0
-    candidate_samples: int = 0
-    last_end: int = 0
-
-    def doubt(self, candidate: int, start_sample: int, duration: int) -> None:
-        if candidate != self.candidate:
-            self.candidate = candidate
-            self.candidate_since = start_sample
-            self.candidate_samples = 0
-        self.candidate_samples += duration
 
 
 class LabelTracker:
@@ -159,35 +135,40 @@ class LabelTracker:
         self._deactivation = config.deactivation_threshold
         self._dwell_samples = ms_to_samples(config.min_dwell_ms)
         self._span_samples = ms_to_samples(config.span_ms)
-        self._state = _State()
-
-    def reset(self) -> None:
-        """Forget the label."""
-        self._state = _State()
+        self._label: int | None = None
+        self._candidate: int | None = None  # the class that frames speak for
+        self._candidate_since = 0
+        self._candidate_samples = 0
+        self._last_end = 0
 
     def push(self, start_sample: int, end_sample: int, posterior: Sequence[float]) -> Decision:
-        """Take the next speech frame's cell and smoothed posterior ``(classes,)``."""
-        if start_sample - self._state.last_end >= self._span_samples:
-            self._state = _State()
-        state = self._state
-        state.last_end = end_sample
+        """Take the slot of the next speech frame and its smoothed posterior ``(classes,)``."""
+        if start_sample - self._last_end >= self._span_samples:
+            # No frame before such a pause is in the pool any more: forget the label with them.
+            self._label = self._candidate = None
+        self._last_end = end_sample
         strongest = posterior.index(max(posterior))
-        present = state.label
+        present = self._label
         if present is not None and (
             strongest == present
             or (
                 posterior[strongest] < self._activation and posterior[present] >= self._deactivation
             )
         ):
-            state.candidate = None
+            self._candidate = None
             return _unchanged(present)
-        state.doubt(strongest, start_sample, end_sample - start_sample)
-        lasted = state.candidate_samples >= self._dwell_samples
+        if strongest != self._candidate:
+            self._candidate = strongest
+            self._candidate_since = start_sample
+            self._candidate_samples = 0
+        # Speech only: start to end would count the silence between the frames.
+        self._candidate_samples += end_sample - start_sample
+        lasted = self._candidate_samples >= self._dwell_samples
         if present is None:
             if lasted:
-                state.label, state.candidate = strongest, None
+                self._label, self._candidate = strongest, None
             return Decision(strongest, settled=lasted)
         if not lasted:
-            return Decision(present, settled=True, doubt_since=state.candidate_since)
-        state.label, state.candidate = strongest, None
-        return Decision(strongest, settled=True, changed_at=state.candidate_since)
+            return Decision(present, settled=True, doubt_since=self._candidate_since)
+        self._label, self._candidate = strongest, None
+        return Decision(strongest, settled=True, changed_at=self._candidate_since)

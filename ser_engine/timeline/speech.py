@@ -1,9 +1,7 @@
-"""Which 20 ms cells of a stream hold speech.
+"""Which 20 ms slots of a channel hold speech.
 
 The encoder normalises every window, so it hears a quiet room as clearly as a voice and finds an
 emotion in it. What is silence has to be known before.
-
-What every speech detector does with its verdicts: a floor for the level, and a hangover.
 """
 
 from __future__ import annotations
@@ -16,52 +14,25 @@ from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.types import FloatArray
 
-
-class SpeechHold:
-    """Lets speech last for ``hangover_ms`` after its last cell: short pauses belong to it."""
-
-    def __init__(self, config: VadConfig) -> None:
-        self._min_power = 10 ** (config.min_level_dbfs / 10)
-        self._hangover_cells = ms_to_samples(config.hangover_ms) // HOP_SAMPLES
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget that there was speech."""
-        self._cells_left = 0
-
-    def loud(self, cells: FloatArray) -> list[bool]:
-        """Return for each of ``(cells, 320)`` whether its RMS reaches ``min_level_dbfs``."""
-        powers = np.mean(np.square(cells, dtype=np.float64), axis=1)
-        loud: list[bool] = (powers >= self._min_power).tolist()
-        return loud
-
-    def push(self, is_speech: bool) -> bool:
-        """Take the next cell's verdict; return whether it counts as speech."""
-        if is_speech:
-            self._cells_left = self._hangover_cells
-            return True
-        if self._cells_left:
-            self._cells_left -= 1
-            return True
-        return False
-
-
 _FULL_SCALE = 32_767
-_CELL_BYTES = 2 * HOP_SAMPLES
+_SLOT_BYTES = 2 * HOP_SAMPLES
 
 
 class SpeechDetector(Protocol):
-    """Says of every 320-sample cell of one stream whether it holds speech."""
+    """Says of every 320-sample slot of one channel whether it holds speech."""
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``, any number; return a flag a cell that became whole.
+        """Take samples ``(samples,)``, any number; return a flag for each slot now complete.
 
         How the samples are grouped into calls must not matter.
         """
         ...
 
-    def reset(self) -> None:
-        """Forget the past, an unfinished cell included: the next sample begins a cell."""
+    def skip(self, num_samples: int) -> None:
+        """Go on after a gap of ``num_samples``.
+
+        The past is forgotten, an unfinished slot included: the next sample begins a slot.
+        """
         ...
 
 
@@ -72,22 +43,51 @@ class EverythingIsSpeech:
         self._samples = 0
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Return True for every cell."""
+        """Return True for every slot."""
         before = self._samples // HOP_SAMPLES
         self._samples += len(samples)
         return [True] * (self._samples // HOP_SAMPLES - before)
 
-    def reset(self) -> None:
-        """Begin a new cell with the next sample."""
+    def skip(self, num_samples: int) -> None:
+        """Begin a slot with the next sample."""
         self._samples = 0
+
+
+class SpeechHold:
+    """A floor for the level, and a hangover: short pauses belong to the speech before them."""
+
+    def __init__(self, config: VadConfig) -> None:
+        self._min_power = 10 ** (config.min_level_dbfs / 10)
+        self._hangover_slots = ms_to_samples(config.hangover_ms) // HOP_SAMPLES
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget that there was speech."""
+        self._slots_left = 0
+
+    def loud(self, slots: FloatArray) -> list[bool]:
+        """Return for each of ``(slots, 320)`` whether its RMS reaches ``min_level_dbfs``."""
+        powers = np.mean(np.square(slots, dtype=np.float64), axis=1)
+        loud: list[bool] = (powers >= self._min_power).tolist()
+        return loud
+
+    def push(self, is_speech: bool) -> bool:
+        """Take the detector's decision on the next slot; return whether it counts as speech."""
+        if is_speech:
+            self._slots_left = self._hangover_slots
+            return True
+        if self._slots_left:
+            self._slots_left -= 1
+            return True
+        return False
 
 
 class WebRtcDetector:
     """WebRTC's detector with a floor for the level and a hangover.
 
-    A cell is speech where the detector says so and its level (RMS, relative to full scale 1.0)
-    reaches ``min_level_dbfs``; and every cell that ends within ``hangover_ms`` after the last
-    such cell, whatever its level: stops and short pauses belong to speech.
+    A slot is speech where the detector says so and its level (RMS, relative to full scale 1.0)
+    reaches ``min_level_dbfs``; and so is every slot that ends within ``hangover_ms`` after the last
+    such slot, whatever its level: stops and short pauses belong to speech.
     """
 
     def __init__(self, config: VadConfig) -> None:
@@ -96,35 +96,36 @@ class WebRtcDetector:
         self._new_vad = Vad
         self._aggressiveness = config.aggressiveness
         self._hold = SpeechHold(config)
-        self.reset()
+        self.skip(0)
 
-    def reset(self) -> None:
-        """Forget the noise estimate, the hangover and an unfinished cell."""
+    def skip(self, num_samples: int) -> None:
+        """Forget the noise estimate, the hangover and an unfinished slot."""
+        # WebRTC's detector cannot be reset, only made anew.
         self._vad = self._new_vad(self._aggressiveness)
         self._hold.reset()
         self._rest: FloatArray = np.empty(0, dtype=np.float32)
 
     def push(self, samples: FloatArray) -> list[bool]:
-        """Return a flag for every cell that became whole."""
+        """Return a flag for each slot now complete."""
         audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        cells = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._rest = audio[cells.size :].copy()
-        if not len(cells):
+        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
+        self._rest = audio[slots.size :].copy()
+        if not len(slots):
             return []
-        pcm = np.rint(np.clip(cells, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
-        verdicts: list[bool] = []
+        pcm = np.rint(np.clip(slots, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
+        flags: list[bool] = []
         for start, is_loud in zip(
-            range(0, len(pcm), _CELL_BYTES), self._hold.loud(cells), strict=True
+            range(0, len(pcm), _SLOT_BYTES), self._hold.loud(slots), strict=True
         ):
-            # Asked for every cell, quiet ones too: the detector follows the noise.
-            cell = pcm[start : start + _CELL_BYTES]
-            heard = self._vad.is_speech(cell, SAMPLE_RATE_HZ, HOP_SAMPLES)
-            verdicts.append(self._hold.push(heard and is_loud))
-        return verdicts
+            # Quiet slots go through the detector too: it follows the noise.
+            slot = pcm[start : start + _SLOT_BYTES]
+            is_voice = self._vad.is_speech(slot, SAMPLE_RATE_HZ, HOP_SAMPLES)
+            flags.append(self._hold.push(is_voice and is_loud))
+        return flags
 
 
 def make_detector(config: VadConfig) -> SpeechDetector:
-    """Return a new detector for one stream.
+    """Return a new detector for one channel.
 
     Raises:
         RuntimeUnavailableError: it needs a package that is not installed.

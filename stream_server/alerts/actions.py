@@ -37,6 +37,7 @@ import structlog
 from stream_server.alerts.rules import AlertRule
 from stream_server.bus import Bus
 from stream_server.metrics import Metrics
+from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
 MAX_ATTEMPTS = 8
@@ -86,20 +87,12 @@ def is_worth_retrying(status: int) -> bool:
     return status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS) or status >= 500
 
 
-def retry_delay_s(attempt: int, rng: random.Random, retry_after_s: float | None = None) -> float:
-    """Return how long to wait after a call that failed.
-
-    Doubles with every attempt; half of it is chance, so that many receivers' failures do not
-    become one crowd of repetitions.
-
-    Args:
-        attempt: number of the call that failed, from 1.
-        rng: where chance comes from.
-        retry_after_s: what the receiver asked for.
-    """
-    longest_s = min(_FIRST_DELAY_S * 2.0 ** (attempt - 1), _LONGEST_DELAY_S)
-    delay_s = longest_s * (0.5 + rng.random() / 2)
-    return max(delay_s, min(retry_after_s or 0.0, _LONGEST_DELAY_S))
+def retry_after_s(header: str) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, at most a minute; else None."""
+    # RFC 9110, 10.2.3 also allows a date, which would take the receiver's clock for ours.
+    if not (header.isascii() and header.isdigit()):
+        return None
+    return min(float(header), _LONGEST_DELAY_S)
 
 
 MAX_WAITING = 256
@@ -251,6 +244,7 @@ class _Receiver:
             await self._awake.wait()
 
     async def _deliver(self, alert: Alert, secret: str) -> None:
+        backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, self._rng)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             status, retry_after_s = await self._call(alert, secret)
             if 200 <= status < 300:
@@ -259,7 +253,7 @@ class _Receiver:
             last = attempt == MAX_ATTEMPTS or self._stopping.is_set()
             if last or not is_worth_retrying(status):
                 break
-            await self._pause(retry_delay_s(attempt, self._rng, retry_after_s))
+            await self._pause(backoff.next_s(retry_after_s))
         self._metrics.webhook("failed")
         # The URL may hold a secret; the rule says which it is.
         _log.warning(
@@ -277,7 +271,7 @@ class _Receiver:
             async with self._session.post(
                 self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                return response.status, _retry_after_s(response)
+                return response.status, retry_after_s(response.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return _NO_ANSWER, None
 
@@ -289,9 +283,3 @@ class _Receiver:
 
 def _is_alert(result: Result) -> bool:
     return isinstance(result, Alert)
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    """Return the seconds a receiver asks for; a date is not looked at."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else None

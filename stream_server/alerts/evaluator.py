@@ -17,61 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
-from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import Alert, AlertState
 from stream_server.alerts.rules import AlertRule
-from stream_server.wire.results import Alert, AlertState, Point, Severity
+from stream_server.wire.results import Point
 
-__all__ = ["LONGEST_PAUSE_S", "AlertChange", "AlertEvaluator", "check_rules", "to_result"]
+__all__ = ["LONGEST_PAUSE_S", "AlertEvaluator", "check_rules"]
 
 LONGEST_PAUSE_S = 15
 """Time without a point after which a condition that was not yet held for long enough begins anew:
 longer than anyone pauses within a turn or listens to a question, shorter than being put on hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlertChange:
-    """An alert was raised or cleared; the fields are those of :class:`~Alert`.
-
-    Attributes:
-        alert_id: names the alert; raised and cleared carry the same.
-        since_sample: where the condition began to hold, on the stream's 16 kHz clock.
-        at_sample: where it was raised or cleared.
-        posterior: sum of the posteriors of ``labels`` there, 0 to 1.
-    """
-
-    alert_id: str
-    rule: str
-    state: AlertState
-    severity: Severity
-    channel: int
-    role: str
-    labels: tuple[str, ...]
-    posterior: float
-    since_sample: int
-    at_sample: int
-
-
-def to_result(change: AlertChange, stream_id: str, seq: int) -> Alert:
-    """Return what is published of a change."""
-    return Alert(
-        stream_id=stream_id,
-        seq=seq,
-        alert_id=change.alert_id,
-        rule=change.rule,
-        state=change.state,
-        severity=change.severity,
-        channel=change.channel,
-        role=change.role,
-        labels=change.labels,
-        posterior=change.posterior,
-        since_sample=change.since_sample,
-        at_sample=change.at_sample,
-        since_s=samples_to_s(change.since_sample),
-        at_s=samples_to_s(change.at_sample),
-    )
 
 
 def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
@@ -121,7 +80,7 @@ class AlertEvaluator:
         """Alerts raised so far."""
         return self._num_raised
 
-    def feed(self, point: Point) -> list[AlertChange]:
+    def feed(self, point: Point) -> list[Alert]:
         """Take the next point of a channel; return what it changed.
 
         Points of one channel come in order of time; how channels interleave does not matter.
@@ -138,7 +97,7 @@ class AlertEvaluator:
             changes += self._named(condition, condition.feed(point, posterior))
         return changes
 
-    def finish(self) -> list[AlertChange]:
+    def finish(self) -> list[Alert]:
         """End the stream: what is raised is cleared."""
         return [
             change
@@ -146,7 +105,7 @@ class AlertEvaluator:
             for change in self._named(condition, condition.finish())
         ]
 
-    def _named(self, condition: _Condition, change: AlertChange | None) -> list[AlertChange]:
+    def _named(self, condition: _Condition, change: Alert | None) -> list[Alert]:
         if change is None:
             return []
         if change.state == "raised":
@@ -172,7 +131,7 @@ class _Condition:
         self._last_end_sample = 0
         self._last_posterior = 0.0
 
-    def feed(self, point: Point, posterior: float) -> AlertChange | None:
+    def feed(self, point: Point, posterior: float) -> Alert | None:
         pause_samples = point.start_sample - self._last_end_sample
         if not self._raised and pause_samples > LONGEST_PAUSE_S * SAMPLE_RATE_HZ:
             self._since_sample = None
@@ -189,7 +148,7 @@ class _Condition:
         self._raised = True
         return self._change("raised")
 
-    def finish(self) -> AlertChange | None:
+    def finish(self) -> Alert | None:
         return self._end()
 
     @property
@@ -197,7 +156,7 @@ class _Condition:
         until = self._cools_until_sample
         return until is not None and self._last_end_sample < until
 
-    def _end(self) -> AlertChange | None:
+    def _end(self) -> Alert | None:
         change = self._change("cleared") if self._raised else None
         if change is not None:
             self._cools_until_sample = self._last_end_sample + self._cooldown_samples
@@ -205,9 +164,9 @@ class _Condition:
         self._since_sample = None
         return change
 
-    def _change(self, state: AlertState) -> AlertChange:
+    def _change(self, state: AlertState) -> Alert:
         assert self._since_sample is not None, "only a condition that holds is raised or cleared"
-        return AlertChange(
+        return Alert(
             alert_id=self.alert_id,
             rule=self._rule.name,
             state=state,

@@ -15,7 +15,8 @@ import msgspec
 
 from ser_engine.errors import SerEngineError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, check_rules
+from ser_engine.schema import Alert
+from stream_server.alerts.evaluator import AlertEvaluator, check_rules
 from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import Gap, Point, Result, Segment, StreamOpened, Summary
 
@@ -173,8 +174,6 @@ def _point(index: int, point: dict[str, Any], labels: tuple[str, ...], role: str
         role=role,
         start_sample=round(point["start"] * SAMPLE_RATE_HZ),
         end_sample=round(point["end"] * SAMPLE_RATE_HZ),
-        start_s=point["start"],
-        end_s=point["end"],
         posteriors=tuple(point["scores"][label] for label in labels),
         label=point["emotion"],
         confidence=point["confidence"],
@@ -270,7 +269,7 @@ def replay(rules: Sequence[AlertRule], timelines: Sequence[Timeline]) -> Replay:
     )
 
 
-def _alert(timeline: str, raised: AlertChange, cleared: AlertChange) -> RaisedAlert:
+def _alert(timeline: str, raised: Alert, cleared: Alert) -> RaisedAlert:
     return RaisedAlert(
         timeline=timeline,
         channel=raised.channel,

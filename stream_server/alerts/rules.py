@@ -10,7 +10,7 @@ from typing import get_args
 
 from ser_engine.config import check_choice, check_range
 from ser_engine.errors import ConfigError
-from stream_server.wire.results import Severity
+from ser_engine.schema import Severity
 
 
 @dataclass(frozen=True, slots=True)

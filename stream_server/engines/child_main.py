@@ -19,8 +19,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ser_engine.config import EngineConfig
-from ser_engine.errors import RuntimeUnavailableError, SerEngineError
+from ser_engine.errors import CheckpointError, RuntimeUnavailableError, SerEngineError
 from ser_engine.models.hub import FetchProgress, fetch
+from ser_engine.models.registry import published_named
 
 __all__ = ["main"]
 
@@ -64,8 +65,11 @@ def _fetch(name: str, config: EngineConfig, say: Say) -> None:
             told_s = now_s
             say({each.name: getattr(progress, each.name) for each in dataclasses.fields(progress)})
 
+    published = published_named(name)
+    if published is None:
+        raise CheckpointError(f"got {name}, expected a model that a hub has")
     fetch(
-        name,
+        published,
         Path(config.model.models_dir).expanduser(),
         hub=config.model.hub,
         timeout_s=config.model.hub_timeout_s,
@@ -75,7 +79,7 @@ def _fetch(name: str, config: EngineConfig, say: Say) -> None:
 
 def _prepare(config: EngineConfig) -> None:
     from ser_engine.core.runtimes.select import choose_device
-    from ser_engine.models.find import find_model
+    from ser_engine.models.registry import find_model
     from stream_server.engines.loading import load_beside_another
 
     if choose_device(config.model.device) == "cpu":

@@ -8,17 +8,15 @@ Which published model suits this machine, and whether one is to take the place o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Engine
+from ser_engine.core.engine import Core
 from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.core.runtimes.select import choose_device
 from ser_engine.errors import RuntimeUnavailableError
-from ser_engine.models.compact.shipped import CompactCheckpoint
-from ser_engine.models.find import find_model
-from ser_engine.models.hub import MODEL_NAMES
+from ser_engine.models.model import Model
+from ser_engine.models.registry import best_published, find_model, is_better
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -57,11 +55,11 @@ def _container(cgroup: Path) -> int | None:
         return None
 
 
-def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
+def model_to_upgrade_to(config: EngineConfig, in_use: str) -> Model | None:
     """Return the model that is to be fetched while another one is in use.
 
-    With ``model.name: auto`` that is emotion2vec+ large on CUDA and base on a CPU, unless what is
-    in use is at least as good, or ``model.offline`` is on.
+    With ``model.name: auto`` that is the best published one for the device, unless what is in use
+    is at least as good, or ``model.offline`` is on.
 
     Args:
         config: the engine's settings.
@@ -70,18 +68,16 @@ def model_to_upgrade_to(config: EngineConfig, in_use: str) -> str | None:
     model = config.model
     if model.name != "auto" or model.offline:
         return None
-    wanted = best_published(config)
-    better = MODEL_NAMES[: MODEL_NAMES.index(wanted) + 1]
-    return None if in_use in better else wanted
+    wanted = best_for_device(config)
+    return wanted if is_better(wanted.name, than=in_use) else None
 
 
-def best_published(config: EngineConfig) -> str:
+def best_for_device(config: EngineConfig) -> Model:
     """Return the published model that suits the device: large on CUDA, base on a CPU."""
-    large, base, _ = MODEL_NAMES
-    return large if choose_device(config.model.device).startswith("cuda") else base
+    return best_published(on_gpu=choose_device(config.model.device).startswith("cuda"))
 
 
-EngineMaker = Callable[[], Engine]
+EngineMaker = Callable[[], Core]
 """Makes an engine for one model, not yet warmed up; again, when the first one is lost."""
 
 Load = Callable[[EngineConfig], EngineMaker]
@@ -97,16 +93,12 @@ def load(config: EngineConfig) -> EngineMaker:
     """Read the model the settings name from disk.
 
     The weights stay mapped for as long as the maker lives, so that a lost engine is replaced by
-    one with the very same model, whatever is on disk by then. Where ``auto`` comes to the
-    built-in compact model, that is executed by PyTorch, whatever ``model.runtime`` says.
+    one with the very same model, whatever is on disk by then.
 
     Raises:
-        SerEngineError: as :func:`ser_engine.models.find.find_model`.
+        SerEngineError: as :func:`ser_engine.models.registry.find_model`.
     """
     checkpoint = find_model(config.model)
-    if config.model.name == "auto" and isinstance(checkpoint, CompactCheckpoint):
-        # The settings' runtime is meant for the model that compact stands in for.
-        config = replace(config, model=replace(config.model, runtime="auto"))
     return lambda: engine_from_checkpoint(checkpoint, config)
 
 

@@ -35,9 +35,9 @@ from ser_engine.config import EngineConfig
 from ser_engine.core import OnStep
 from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.errors import EngineDeadError, HubUnavailableError
-from ser_engine.models.emotion2vec.folder import FUNASR_LICENCE
-from ser_engine.models.find import model_to_fetch
 from ser_engine.models.hub import FetchProgress
+from ser_engine.models.model import Model
+from ser_engine.models.registry import model_to_fetch
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -234,12 +234,12 @@ class EnginePool:
 
     # -- Upgrade -------------------------------------------------------------------------------
 
-    async def _keep_upgrading(self, name: str) -> None:
+    async def _keep_upgrading(self, model: Model) -> None:
         """Fetch a model and let new streams use it; ask again where a hub was away."""
         asked_before = False
         while True:
             try:
-                await self._upgrade_to(name)
+                await self._upgrade_to(model)
                 return
             except HubUnavailableError as error:
                 self._note(UpgradeState.FAILED, reason=str(error))
@@ -250,14 +250,14 @@ class EnginePool:
             except Exception as error:
                 # Whatever is wrong with the second engine, the first one goes on.
                 self._note(UpgradeState.FAILED, reason=str(error))
-                _log.error("model_not_used", model=name, reason=str(error))
+                _log.error("model_not_used", model=model.name, reason=str(error))
                 return
 
-    async def _upgrade_to(self, name: str) -> None:
-        await self._fetch_model(name)
+    async def _upgrade_to(self, model: Model) -> None:
+        await self._fetch_model(model)
         self._note(UpgradeState.WARMING)
         # It is on disk now; should it not be, no thread of this process is to fetch it.
-        model_config = replace(self._config.model, name=name, offline=True)
+        model_config = replace(self._config.model, name=model.name, offline=True)
         config = replace(self._config, model=model_config)
         await self._prepare(config)
         slot = await self._open(config, self._load_second)
@@ -267,14 +267,14 @@ class EnginePool:
         if former is not None:
             self._close_if_unused(former)
 
-    async def _fetch_model(self, name: str) -> None:
+    async def _fetch_model(self, model: Model) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        self._upgrade = UpgradeStatus(UpgradeState.FETCHING, name, FUNASR_LICENCE)
+        self._upgrade = UpgradeStatus(UpgradeState.FETCHING, model.name, model.licence)
         self._told_tenths = 0
-        await self._fetch(name, self._config, progress=self._note_progress)
+        await self._fetch(model.name, self._config, progress=self._note_progress)
         took_s = round(loop.time() - started_s, 1)
-        _log.info("model_fetched", model=name, licence=FUNASR_LICENCE, took_s=took_s)
+        _log.info("model_fetched", model=model.name, licence=model.licence, took_s=took_s)
 
     def _note(self, state: UpgradeState, *, reason: str = "") -> None:
         self._upgrade = replace(self._upgrade, state=state, reason=reason)
@@ -283,7 +283,8 @@ class EnginePool:
         done, total = progress.done_bytes, progress.total_bytes
         if not self._upgrade.hub:
             model, hub = progress.model, progress.hub
-            _log.info("model_fetch_started", model=model, hub=hub, licence=FUNASR_LICENCE)
+            licence = self._upgrade.licence
+            _log.info("model_fetch_started", model=model, hub=hub, licence=licence)
         self._upgrade = replace(self._upgrade, hub=progress.hub, done_bytes=done, total_bytes=total)
         tenths = 10 * done // total if total else 0
         if tenths > self._told_tenths:

@@ -16,7 +16,6 @@ from aiohttp import WSCloseCode, hdrs, web
 
 from stream_server.feeds.query import parse_query
 from stream_server.feeds.source import Feed, FeedSource
-from stream_server.metrics import Metrics
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 
@@ -48,13 +47,11 @@ class FeedEndpoint:
 
     Args:
         source: makes subscriptions.
-        metrics: counts subscribers and what they did not get.
         max_subscribers: connections at a time.
     """
 
-    def __init__(self, source: FeedSource, metrics: Metrics, *, max_subscribers: int) -> None:
+    def __init__(self, source: FeedSource, *, max_subscribers: int) -> None:
         self._source = source
-        self._metrics = metrics
         self._max_subscribers = max_subscribers
         self._num_subscribers = 0
 
@@ -79,22 +76,18 @@ class FeedEndpoint:
         if self._num_subscribers >= self._max_subscribers:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_SUBSCRIBERS,
-                f"got a subscriber beyond the {self._max_subscribers} there are, expected fewer",
+                f"subscriber limit ({self._max_subscribers}) reached",
                 retry_after_s=5.0,
             )
         self._num_subscribers += 1
-        self._metrics.subscribed(kind)
         try:
             feed = await self._source.open(query, name=kind)
             try:
                 yield feed
             finally:
                 feed.close()
-                if feed.dropped:
-                    self._metrics.results_dropped(kind, feed.dropped)
         finally:
             self._num_subscribers -= 1
-            self._metrics.unsubscribed(kind)
 
     async def _websocket(self, request: web.Request, feed: Feed) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(

@@ -30,6 +30,7 @@ from msgspec import structs
 from ser_engine.errors import ConfigError
 from stream_server.bus import Bus
 from stream_server.metrics import Metrics
+from stream_server.wire.backoff import Backoff
 from stream_server.wire.feed_messages import result_type
 from stream_server.wire.results import Alert, Point, Result, StreamClosed, StreamOpened, Summary
 
@@ -148,7 +149,7 @@ class MqttPublisher:
         url: of the broker, see :func:`parse_mqtt_url`.
         topic: first part of the topics.
         bus: where results are published.
-        metrics: counts what the broker did not get.
+        metrics: told whether the broker is there.
         mailbox_size: results that wait for the broker.
         rng: spreads connections in time.
 
@@ -174,7 +175,7 @@ class MqttPublisher:
         self._topic = topic.strip("/")
         self._status_topic = f"{self._topic}/status"
         self._metrics = metrics
-        self._rng = rng or random.Random()
+        self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)
         try:
             self._aiomqtt: Any = importlib.import_module("aiomqtt")
         except ModuleNotFoundError:
@@ -183,15 +184,12 @@ class MqttPublisher:
                 " pip install 'emotion-monitor[mqtt]'"
             ) from None
         self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
-        self._dropped = 0
         self._states: dict[str, StreamState] = {}
         self._unsent: list[Result] = []
-        self._attempt = 0
         self._is_done = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._metrics.subscribed("mqtt")
         self._task = asyncio.create_task(self._run(), name="mqtt")
         return self
 
@@ -209,27 +207,24 @@ class MqttPublisher:
         for task in late:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._metrics.unsubscribed("mqtt")
 
     async def _run(self) -> None:
         while not self._is_done:
             try:
                 await self._publish_all()
             except (self._aiomqtt.MqttError, OSError) as error:
-                self._attempt += 1
-                _log.warning("mqtt_lost", error=type(error).__name__, attempt=self._attempt)
-                await asyncio.sleep(self._delay_s())
+                delay_s = self._backoff.next_s()
+                _log.warning(
+                    "mqtt_lost", error=type(error).__name__, attempt=self._backoff.attempts
+                )
+                await asyncio.sleep(delay_s)
             finally:
                 self._metrics.mqtt_connected(False)
-
-    def _delay_s(self) -> float:
-        longest_s = min(_FIRST_DELAY_S * 2.0 ** (self._attempt - 1), _LONGEST_DELAY_S)
-        return longest_s * (0.5 + self._rng.random() / 2)
 
     async def _publish_all(self) -> None:
         """Connect and publish what there is until the bus closes, or the broker is lost."""
         async with self._client() as client:
-            self._attempt = 0
+            self._backoff.reset()
             self._metrics.mqtt_connected(True)
             _log.info("mqtt_connected")
             publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
@@ -274,10 +269,6 @@ class MqttPublisher:
 
     async def _next(self) -> bool:
         self._unsent += await self._subscription.batch(_BATCH)
-        dropped = self._subscription.dropped
-        if dropped > self._dropped:
-            self._metrics.results_dropped("mqtt", dropped - self._dropped)
-            self._dropped = dropped
         return bool(self._unsent)
 
     async def _publish(self, client: Any, result: Result) -> None:

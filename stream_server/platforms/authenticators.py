@@ -1,72 +1,34 @@
-"""How a telephone platform proves, before its WebSocket is open, that it is one.
+"""How a platform's handshake is authenticated: an access token, and what signatures need.
 
-Where a platform signs its requests and its secret is in the settings, the signature must be right,
-from wherever the request comes. Elsewhere it is an access token, which clients on this machine
-need not have.
-
-Numbers that are used once: whoever shows one again has overheard it.
+Where a platform signs its requests and its secret is in the settings, every request must be signed,
+wherever it comes from. Others give an access token, which clients on this machine need not have.
 """
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Protocol
 
 from stream_server.access import Access
-from stream_server.platforms.plivo.dialect import PLIVO_NONCE, PLIVO_SIGNATURES, is_signed_by_plivo
 from stream_server.platforms.route import Handshake
-from stream_server.platforms.signed_urls import signed_urls
-from stream_server.platforms.twilio.dialect import (
-    TWILIO_SIGNATURE,
-    TWILIO_SIGNATURE_SETTINGS,
-    is_signed_by_twilio,
-)
-from stream_server.platforms.vonage.token import verified_claims
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
-
-class SeenNumbers:
-    """Remembers what was shown last.
-
-    Only numbers of good signatures belong here; others would push those out.
-
-    Args:
-        capacity: how many are remembered; the oldest goes first.
-    """
-
-    def __init__(self, capacity: int = 10_000) -> None:
-        self._capacity = capacity
-        self._seen: OrderedDict[str, None] = OrderedDict()
-
-    def is_new(self, number: str) -> bool:
-        """Return whether ``number`` was not shown before, and remember it."""
-        if number in self._seen:
-            return False
-        self._seen[number] = None
-        if len(self._seen) > self._capacity:
-            self._seen.popitem(last=False)
-        return True
+MAX_NONCE_LENGTH = 256
+_PORTS = {"wss": 443, "https": 443, "ws": 80, "http": 80}
 
 
-TELNYX_TOKEN = "x-telnyx-streaming-auth-token"
-"""Header of what a stream was begun with as ``stream_auth_token``."""
-
-_MAX_NONCE_LENGTH = 256
-
-
-class Proof(Protocol):
-    """One way to prove who connects.
+class Authenticator(Protocol):
+    """One way to authenticate a handshake.
 
     Attributes:
-        is_signature: a refusal is HTTP 403, not 401: asking again with a password is of no use.
+        is_signature: a refusal is HTTP 403, not 401: a password would not help.
     """
 
     is_signature: bool
 
-    def check(self, handshake: Handshake) -> str:
-        """Return the name of who connects, "" for nobody in particular.
+    def authenticate(self, handshake: Handshake) -> str:
+        """Return the name of the token, "" for a client without one.
 
         Raises:
             ProtocolError: ``UNAUTHORIZED``.
@@ -74,22 +36,24 @@ class Proof(Protocol):
         ...
 
 
-class Token:
-    """An access token of the settings: in a header, as a password, or in the path.
+class TokenAuthenticator:
+    """An access token of the settings: in a header, as a password, or as the rest of the path.
 
     Args:
         access: who may connect.
+        header: another header that may carry the token, in lower case.
     """
 
     is_signature = False
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, header: str = "") -> None:
         self._access = access
+        self._header = header
 
-    def check(self, handshake: Handshake) -> str:
+    def authenticate(self, handshake: Handshake) -> str:
         """Return the token's name."""
         in_path = (handshake.path_token or "").rstrip("/") or None
-        token = handshake.header_token or handshake.headers.get(TELNYX_TOKEN) or in_path
+        token = handshake.header_token or handshake.headers.get(self._header) or in_path
         try:
             return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
         except ProtocolError as error:
@@ -100,99 +64,74 @@ class Token:
             ) from None
 
 
-class TwilioSignature:
-    """Twilio's signature of the URL.
+class SeenNonces:
+    """Remembers the nonces of valid signatures; a second use is a replay.
+
+    Nonces of invalid signatures do not belong here: an attacker could push the others out.
 
     Args:
-        auth_token: of the account.
-        public_url: what Twilio connects to; "": this server.
+        capacity: how many are remembered; the oldest goes first.
     """
 
-    is_signature = True
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def __init__(self, auth_token: str, public_url: str) -> None:
-        self._auth_token = auth_token
-        self._public_url = public_url
-
-    def check(self, handshake: Handshake) -> str:
-        """Return "": the signature says which account it is, and there is one."""
-        signature = handshake.headers.get(TWILIO_SIGNATURE)
-        if signature is None:
-            raise _unauthorized(f"no {TWILIO_SIGNATURE}")
-        urls = _urls(handshake, self._public_url, ("wss", "ws"))
-        settings = handshake.headers.get(TWILIO_SIGNATURE_SETTINGS, "")
-        if not is_signed_by_twilio(self._auth_token, urls, signature, settings):
-            raise _unauthorized(f"a wrong {TWILIO_SIGNATURE}")
-        return ""
+    def is_new(self, nonce: str) -> bool:
+        """Return whether ``nonce`` was not used before, and remember it."""
+        if nonce in self._seen:
+            return False
+        self._seen[nonce] = None
+        if len(self._seen) > self._capacity:
+            self._seen.popitem(last=False)
+        return True
 
 
-class PlivoSignature:
-    """Plivo's signature of the URL and a number.
-
-    Args:
-        auth_token: of the account.
-        public_url: what Plivo connects to; "": this server.
-    """
-
-    is_signature = True
-
-    def __init__(self, auth_token: str, public_url: str) -> None:
-        self._auth_token = auth_token
-        self._public_url = public_url
-        self._seen = SeenNumbers()
-
-    def check(self, handshake: Handshake) -> str:
-        """Return "", as for Twilio."""
-        headers = handshake.headers
-        signatures = [headers[name] for name in PLIVO_SIGNATURES if name in headers]
-        nonce = headers.get(PLIVO_NONCE, "")
-        if not signatures or not 0 < len(nonce) <= _MAX_NONCE_LENGTH:
-            raise _unauthorized(f"no {PLIVO_SIGNATURES[0]} with its nonce")
-        # Plivo's own software checks it over the https URL, its documentation over "the full URI".
-        urls = _urls(handshake, self._public_url, ("wss", "https", "ws", "http"))
-        if not is_signed_by_plivo(self._auth_token, urls, nonce, signatures):
-            raise _unauthorized(f"a wrong {PLIVO_SIGNATURES[0]}")
-        if not self._seen.is_new(nonce):
-            raise _unauthorized(f"a {PLIVO_NONCE} for the second time")
-        return ""
-
-
-class VonageToken:
-    """Vonage's signed token.
-
-    Args:
-        secret: the account's signature secret.
-        now_s: seconds since 1970.
-    """
-
-    is_signature = True
-
-    def __init__(self, secret: str, now_s: Callable[[], float] = time.time) -> None:
-        self._secret = secret
-        self._now_s = now_s
-        self._seen = SeenNumbers()
-
-    def check(self, handshake: Handshake) -> str:
-        """Return "", as for Twilio."""
-        token = handshake.header_token
-        if token is None:
-            raise _unauthorized("no signed token in Authorization")
-        claims = verified_claims(token, self._secret, self._now_s())
-        if claims is None:
-            raise _unauthorized("a token in Authorization that is not signed, or not of now")
-        number = claims.get("jti")
-        if isinstance(number, str) and not self._seen.is_new(number[:_MAX_NONCE_LENGTH]):
-            raise _unauthorized("a signed token for the second time")
-        return ""
-
-
-def _urls(handshake: Handshake, public_url: str, schemes: tuple[str, ...]) -> list[str]:
-    return signed_urls(public_url, handshake.headers.get("host", ""), handshake.target, schemes)
-
-
-def _unauthorized(got: str) -> ProtocolError:
+def unauthorized(got: str) -> ProtocolError:
+    """Return the error of a signature that is missing or wrong; it repeats no part of it."""
     return ProtocolError(
         ErrorCode.UNAUTHORIZED,
         f"got {got}, expected the platform's; check its secret and public_url in the settings"
         " of telephony",
     )
+
+
+def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str]) -> list[str]:
+    """Return the URLs that a platform may have signed for this request.
+
+    Platforms differ, and some are inconsistent, in whether the URL they sign has the port of its
+    scheme; proxies differ in whether they keep a trailing slash. Checking every form is safe: each
+    names this server and this path.
+
+    Args:
+        public_url: what platforms connect to, e.g. ``wss://monitor.example.org``, perhaps with the
+            beginning of a path that a proxy removes; "": ``host`` instead.
+        host: the ``Host`` header, perhaps with a port.
+        target: path and query as they came.
+        schemes: that the platform may use; those of another security than ``public_url`` are left
+            out.
+
+    Returns:
+        At most six for each scheme.
+    """
+    scheme_given, _, rest = (public_url or f"wss://{host}").partition("://")
+    netloc, slash, beginning = rest.rstrip("/").partition("/")
+    path, mark, query = target.partition("?")
+    paths = sorted({path, path.rstrip("/"), path.rstrip("/") + "/"})
+    is_secure = scheme_given == "wss"
+    urls = []
+    for scheme in schemes:
+        if public_url and (_PORTS[scheme] == 443) != is_secure:
+            continue
+        for host_and_port in _hosts(netloc, _PORTS[scheme]):
+            start = f"{scheme}://{host_and_port}{slash}{beginning}"
+            urls += [f"{start}{each}{mark}{query}" for each in paths]
+    return urls
+
+
+def _hosts(netloc: str, port: int) -> tuple[str, ...]:
+    """Return a host with and without the port that its scheme implies."""
+    name, colon, given = netloc.rpartition(":")
+    if colon and given.isdigit():
+        return (name, netloc) if int(given) == port else (netloc,)
+    return (netloc, f"{netloc}:{port}")

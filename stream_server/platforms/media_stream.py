@@ -1,21 +1,17 @@
-"""The server's side of the JSON media streams of telephone platforms; it only listens.
+"""The JSON media streams of telephone platforms, the server's side; it only listens.
 
-What a platform sends is taken as kindly as it can be: numbers may be strings, fields that are not
-needed may be missing, events nobody knows are ignored. A message that makes no sense is an error
-and changes nothing; a hundred of them end the stream. The platform is told of none of it: it takes
-audio back, or nothing.
+They are descended from Twilio's: text messages with an ``event``; ``start`` describes the call,
+``media`` carries audio in Base64, ``stop`` ends it. They differ in the names of fields, in how
+numbers are written, in encodings and in what they promise of order: :class:`MediaPlatform` is one
+platform's table of those.
 
-From what a telephone platform says of a call to a :class:`StreamSpec`.
+Parsing is lenient: numbers may be strings, fields that are not needed may be missing, unknown
+events are ignored. A message that cannot be understood is an error and changes nothing; a hundred
+of them end the stream. The platform is not told: it would play what it is sent, or drop it.
 
-A call is not refused for a parameter that is too long or too many: what does not fit is cut, as
-nobody could correct it while the call runs. Roles are another matter: who is analysed is never
-guessed.
-
-What the JSON media streams of telephone platforms have in common, and where they differ.
-
-All of them are descended from Twilio's: text messages with an ``event``; ``start`` describes the
-call, ``media`` carries audio in Base64, ``stop`` ends it. They differ in the names of fields, in
-what numbers are written as, in encodings and in what they promise of order.
+A call is not refused for a parameter that is too long or too many either: what does not fit is
+cut, as it could not be corrected while the call runs. Roles are never guessed: they decide who is
+analysed.
 """
 
 from __future__ import annotations
@@ -27,6 +23,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stream_server.platforms.authenticators import Authenticator
+from stream_server.platforms.platform import PlatformRoute, RouteContext, TelephonySettings
+from stream_server.platforms.route import Handshake, Route
 from stream_server.tracks import TrackAligner, TrackStats
 from stream_server.wire.audio_format import AudioFormat, ByteOrder, Encoding, Linear16
 from stream_server.wire.dialect import (
@@ -125,6 +124,8 @@ INBOUND = "inbound"
 OUTBOUND = "outbound"
 """Track: what the platform plays to that leg."""
 BOTH_TRACKS = (INBOUND, OUTBOUND)
+_TRACKS = {"inbound": (INBOUND,), "outbound": (OUTBOUND,), "both": BOTH_TRACKS}
+"""Values of ``?tracks=`` in the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class WireEncoding:
 
 @dataclass(frozen=True, slots=True)
 class MediaPlatform:
-    """One platform's words.
+    """One platform's table.
 
     Attributes:
         name: as metadata and messages give it.
@@ -393,3 +394,39 @@ def _listed_tracks(tracks: object) -> tuple[str, ...]:
     if names & {"both", "both_tracks"}:
         return BOTH_TRACKS
     return tuple(track for track in BOTH_TRACKS if track in names)
+
+
+def media_route(
+    platform: MediaPlatform,
+    settings: TelephonySettings,
+    context: RouteContext,
+    *,
+    authenticator: Authenticator | None = None,
+    subprotocols: tuple[str, ...] = (),
+) -> Route:
+    """Return the route of a platform; see :class:`PlatformRoute`."""
+
+    def make_dialect(handshake: Handshake) -> MediaStreamDialect:
+        return MediaStreamDialect(
+            platform,
+            roles=settings.roles,
+            max_jitter_ms=settings.max_jitter_ms,
+            tracks=_queried_tracks(handshake),
+        )
+
+    return PlatformRoute(
+        context, make_dialect, authenticator=authenticator, subprotocols=subprotocols
+    )
+
+
+def _queried_tracks(handshake: Handshake) -> tuple[str, ...] | None:
+    # Other parameters of the URL belong to the platform or to its user.
+    named = dict(handshake.query_pairs).get("tracks")
+    if named is None:
+        return None
+    if named not in _TRACKS:
+        raise ProtocolError(
+            ErrorCode.BAD_START,
+            f"got tracks={shown(named)} in the query, expected {', '.join(_TRACKS)}",
+        )
+    return _TRACKS[named]

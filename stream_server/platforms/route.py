@@ -1,6 +1,7 @@
-"""The way in of this project's own clients: ``/``.
+"""From an HTTP request to the protocol of its WebSocket: handshake, admission or refusal.
 
-What the gateway needs of a way in.
+A route is one path of the gateway. :class:`NativeRoute` is that of this project's own clients,
+``/``; platforms bring theirs.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from stream_server.wire.native import NativeDialect
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One request to open a WebSocket.
+    """One request to open a WebSocket (RFC 6455, section 4.2.1).
 
     Attributes:
-        target: path and query as they came, percent signs and all.
-        path: percent signs decoded, without the query; begins with "/".
+        target: path and query as they came, percent-encoded; signatures are made over it.
+        path: decoded, without the query; begins with "/".
         query_pairs: names and values of the query, decoded; a name may come several times.
         headers: by name in lower case; the first of those that came several times.
         peer: the client's address; "" if it has hung up.
@@ -43,27 +44,28 @@ class Handshake:
 
     @classmethod
     def of(cls, request: Request, peer: str) -> Handshake:
-        """Return what a request says.
+        """Parse a request.
 
         Raises:
-            ProtocolError: its target is no path.
+            ProtocolError: its target is not a path.
         """
         try:
             parts = urlsplit(request.path)
         except ValueError:
             raise ProtocolError(
-                ErrorCode.UNKNOWN_PATH, "got a target that is no path, expected '/'"
+                ErrorCode.UNKNOWN_PATH, "the request target is not a path; connect to '/'"
             ) from None
         pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
+        # Reversed, so that the first of several headers of one name stays.
         headers = {name.lower(): value for name, value in reversed([*request.headers.raw_items()])}
         return cls(request.path, unquote(parts.path), pairs, headers, peer)
 
     @property
     def query(self) -> dict[str, str]:
-        """The query, every name once.
+        """The query as a mapping.
 
         Raises:
-            ProtocolError: it names something twice.
+            ProtocolError: a name comes twice.
         """
         query = dict(self.query_pairs)
         if len(query) < len(self.query_pairs):
@@ -77,17 +79,17 @@ class Handshake:
 
     @property
     def host(self) -> str | None:
-        """The name the client knows the server by; None: it does not say."""
+        """The ``Host`` header."""
         return self.headers.get("host")
 
     @property
     def root(self) -> str:
-        """The first part of the path, with its slash: what kind of client this is."""
+        """The first part of the path, with its slash: which route it takes."""
         return "/" + self.path.lstrip("/").partition("/")[0]
 
     @property
     def path_token(self) -> str | None:
-        """What follows :attr:`root`: the access token of platforms that are told only a URL."""
+        """What follows :attr:`root`: the access token of platforms that take only a URL."""
         return self.path.lstrip("/").partition("/")[2] or None
 
     @property
@@ -120,12 +122,12 @@ class Admission:
     """A client that is let in.
 
     Attributes:
-        dialect: what it speaks.
-        authorize: takes the token of the first message, "" without one; returns the name of who
-            connects, "" for nobody in particular. Raises ProtocolError.
-        headers: of the answer that opens the WebSocket, beside those of every such answer.
+        dialect: the protocol of the connection.
+        authorize: takes the token of the first message, "" without one; returns the token's name,
+            "" for a client without one. Raises ProtocolError.
+        headers: added to the response that opens the WebSocket.
         close_frame: takes the error that ends the connection, returns close code and reason.
-        is_known: it has proved who it is, as far as it has to; False: it may do so yet.
+        is_known: it is authenticated already; False: ``authorize`` may still refuse it.
     """
 
     dialect: Dialect
@@ -137,21 +139,15 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The HTTP answer to a client that is not let in.
-
-    Attributes:
-        status: HTTP status.
-        body: text.
-        headers: beside those of every answer.
-    """
+    """The HTTP response to a client that is not let in."""
 
     status: int
     body: str
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Entrance(Protocol):
-    """One way in.
+class Route(Protocol):
+    """One path of the gateway.
 
     Attributes:
         subprotocols: WebSocket subprotocols its clients may ask for.
@@ -160,34 +156,50 @@ class Entrance(Protocol):
     subprotocols: tuple[str, ...]
 
     def admit(self, handshake: Handshake) -> Admission:
-        """Let a client in; a capacity check follows where that is of use before the upgrade.
+        """Let a client in.
 
         Raises:
-            ProtocolError: it is not let in. UNAUTHORIZED is told after a fixed delay.
+            ProtocolError: it is not let in. The answer to UNAUTHORIZED is sent after a fixed delay.
         """
         ...
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        """Return the form of refusal this kind of client understands."""
+        """Return the refusal in the form that the route's clients understand."""
         ...
 
 
-def plain_refusal(error: ProtocolError) -> Refusal:
-    """Return the native protocol's form: the error message as JSON."""
-    headers = {"Content-Type": "application/json"}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+def json_refusal(error: ProtocolError) -> Refusal:
+    """Return the native protocol's refusal: the error message as JSON."""
+    body = encode_message(error_message(error)) + "\n"
+    return _refusal(error, body, "application/json", "Bearer")
+
+
+def text_refusal(error: ProtocolError) -> Refusal:
+    """Return the error as text: platforms show it to their users, if at all."""
+    # A platform that is given a URL with a password sends it only when Basic is asked for.
+    return _refusal(error, f"{error}\n", "text/plain; charset=utf-8", "Basic")
+
+
+def _refusal(error: ProtocolError, body: str, content_type: str, scheme: str) -> Refusal:
+    headers = {"Content-Type": content_type, **retry_after(error)}
     if error.code is ErrorCode.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Refusal(error.kind.http_status, encode_message(error_message(error)) + "\n", headers)
+        headers["WWW-Authenticate"] = scheme
+    return Refusal(error.kind.http_status, body, headers)
 
 
-class NativeEntrance:
-    """See :class:`~stream_server.platforms.route.Entrance`.
+def retry_after(error: ProtocolError) -> dict[str, str]:
+    """Return the ``Retry-After`` header: whole seconds (RFC 9110, section 10.2.3), rounded up."""
+    if error.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(math.ceil(error.retry_after_s))}
+
+
+class NativeRoute:
+    """The native protocol's route, ``/``.
 
     Args:
         access: who may connect.
-        check_capacity: takes a token's name; raises ProtocolError where there is no room for a
+        check_capacity: takes a token's name; raises ProtocolError if there is no room for another
             stream of it.
     """
 
@@ -199,13 +211,14 @@ class NativeEntrance:
         self._encoder = ResultEncoder()
 
     def admit(self, handshake: Handshake) -> Admission:
-        """Let a client in; without a query it may prove later who it is, with ``start``."""
+        """Let a client in; one without a query may be authenticated later, by ``start``."""
         dialect = NativeDialect(handshake.query, encoder=self._encoder)
         header = handshake.header_token
-        other = handshake.cookie_token
+        cookie = handshake.cookie_token
 
         def authorize(first: str) -> str:
-            token = header or first or other
+            # The cookie comes last: a browser sends it unasked, whatever token the page gives.
+            token = header or first or cookie
             return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
 
         if dialect.start is not None:
@@ -217,7 +230,7 @@ class NativeEntrance:
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""
-        return plain_refusal(error)
+        return json_refusal(error)
 
 
 def _basic_password(encoded: str) -> str | None:

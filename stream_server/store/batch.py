@@ -22,6 +22,7 @@ from stream_server.store.rows import (
     stream_row,
     summary_values,
     text,
+    warning_row,
 )
 from stream_server.wire.results import (
     Alert,
@@ -101,9 +102,7 @@ class BatchWriter:
                     row |= {"stream_key": key, "seq": result.seq}
                     rows_of.setdefault(schema.marks, []).append(row)
                 case Warning():
-                    row = {"code": result.code, "channel": result.channel, "at_s": result.at_s}
-                    row |= {"stream_key": key, "seq": result.seq, "message": text(result.message)}
-                    rows_of.setdefault(schema.warnings, []).append(row)
+                    rows_of.setdefault(schema.warnings, []).append(warning_row(result, key))
                 case Alert():
                     alerts.append((result, key))
                 case Summary() | StreamClosed():

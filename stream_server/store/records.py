@@ -6,14 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from stream_server.wire.results import (
-    CloseReason,
-    ModelNotice,
-    Result,
-    Severity,
-    StreamChannel,
-    Summary,
-)
+from ser_engine.schema import CloseReason, ModelNotice, Severity
+from stream_server.wire.results import Result, StreamChannel, Summary
 
 __all__ = [
     "AlertFilter",

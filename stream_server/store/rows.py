@@ -15,14 +15,14 @@ import msgspec
 from sqlalchemy.engine import RowMapping
 
 from ser_engine.frames import samples_to_s
+from ser_engine.schema import ChannelSummary, ModelNotice, rounded_all
+from stream_server.store import schema
 from stream_server.store.records import AlertRecord, StreamRecord
 from stream_server.store.schema import NARROW_BAND, PROVISIONAL, WIDENED
 from stream_server.wire.results import (
     Alert,
-    ChannelSummary,
     Gap,
     Marked,
-    ModelNotice,
     Point,
     Segment,
     StreamChannel,
@@ -31,8 +31,6 @@ from stream_server.wire.results import (
     Summary,
     Warning,
 )
-
-_DECIMALS = 6
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
@@ -156,19 +154,30 @@ def closed_of(row: RowMapping) -> StreamClosed | None:
     )
 
 
+# Columns that have the name and the value of a field: a new field of a result needs a column and a
+# migration, and no line here. What is packed, shared with the stream or derived is left out.
+_POINT_COLUMNS, _SEGMENT_COLUMNS, _GAP_COLUMNS, _WARNING_COLUMNS = (
+    tuple(
+        column.name
+        for column in table.c
+        if column.name in kind.__struct_fields__ and column.name not in ("posteriors", "model")
+    )
+    for table, kind in (
+        (schema.points, Point),
+        (schema.segments, Segment),
+        (schema.gaps, Gap),
+        (schema.warnings, Warning),
+    )
+)
+
+
 def point_row(point: Point, stream_key: int, info: StreamInfo) -> dict[str, Any]:
     """Return the row of a point."""
     flags = PROVISIONAL * point.provisional | WIDENED * point.widened
     return {
+        **{name: getattr(point, name) for name in _POINT_COLUMNS},
         "stream_key": stream_key,
-        "seq": point.seq,
-        "channel": point.channel,
-        "start_sample": point.start_sample,
-        "end_sample": point.end_sample,
         "posteriors": struct.pack(f"<{len(point.posteriors)}f", *point.posteriors),
-        "label": point.label,
-        "confidence": point.confidence,
-        "speech_share": point.speech_share,
         "flags": flags | NARROW_BAND * point.narrow_band,
         "model": None if point.model == info.model else text(point.model),
     }
@@ -178,15 +187,8 @@ def point_of(row: Any, info: StreamInfo) -> Point:
     """Return a point; its frames are not kept."""
     blob, flags = row.posteriors, row.flags
     return Point(
-        stream_id=info.stream_id,
-        seq=row.seq,
-        **_span(row, info),
-        posteriors=tuple(
-            [round(value, _DECIMALS) for value in struct.unpack(f"<{len(blob) // 4}f", blob)]
-        ),
-        label=row.label,
-        confidence=row.confidence,
-        speech_share=row.speech_share,
+        **_fields(row, info, _POINT_COLUMNS),
+        posteriors=rounded_all(struct.unpack(f"<{len(blob) // 4}f", blob)),
         provisional=bool(flags & PROVISIONAL),
         widened=bool(flags & WIDENED),
         narrow_band=bool(flags & NARROW_BAND),
@@ -196,40 +198,18 @@ def point_of(row: Any, info: StreamInfo) -> Point:
 
 def span_row(span: Segment | Gap, stream_key: int) -> dict[str, Any]:
     """Return the row of a segment or gap."""
-    row = {
-        "stream_key": stream_key,
-        "channel": span.channel,
-        "start_sample": span.start_sample,
-        "end_sample": span.end_sample,
-        "seq": span.seq,
-        "final": span.final,
-    }
-    if isinstance(span, Gap):
-        return {**row, "reason": span.reason}
-    return {**row, "label": span.label, "confidence": span.confidence}
+    columns = _SEGMENT_COLUMNS if isinstance(span, Segment) else _GAP_COLUMNS
+    return {"stream_key": stream_key, **{name: getattr(span, name) for name in columns}}
 
 
 def segment_of(row: Any, info: StreamInfo) -> Segment:
     """Return a segment."""
-    return Segment(
-        stream_id=info.stream_id,
-        seq=row.seq,
-        **_span(row, info),
-        label=row.label,
-        confidence=row.confidence,
-        final=row.final,
-    )
+    return Segment(**_fields(row, info, _SEGMENT_COLUMNS))
 
 
 def gap_of(row: Any, info: StreamInfo) -> Gap:
     """Return a gap."""
-    return Gap(
-        stream_id=info.stream_id,
-        seq=row.seq,
-        **_span(row, info),
-        reason=row.reason,
-        final=row.final,
-    )
+    return Gap(**_fields(row, info, _GAP_COLUMNS))
 
 
 def marked_of(row: Any, info: StreamInfo) -> Marked:
@@ -243,26 +223,24 @@ def marked_of(row: Any, info: StreamInfo) -> Marked:
     )
 
 
+def warning_row(warning: Warning, stream_key: int) -> dict[str, Any]:
+    """Return the row of a warning."""
+    row = {name: getattr(warning, name) for name in _WARNING_COLUMNS}
+    return {**row, "stream_key": stream_key, "message": text(warning.message)}
+
+
 def warning_of(row: Any, info: StreamInfo) -> Warning:
     """Return a warning."""
-    return Warning(
-        stream_id=info.stream_id,
-        seq=row.seq,
-        code=row.code,
-        channel=row.channel,
-        message=row.message,
-        at_s=row.at_s,
-    )
+    columns = {name: getattr(row, name) for name in _WARNING_COLUMNS}
+    return Warning(stream_id=info.stream_id, **columns)
 
 
-def _span(row: Any, info: StreamInfo) -> dict[str, Any]:
+def _fields(row: Any, info: StreamInfo, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a row says of a span, and its envelope."""
     return {
-        "channel": row.channel,
+        **{name: getattr(row, name) for name in columns},
+        "stream_id": info.stream_id,
         "role": info.roles.get(row.channel, ""),
-        "start_sample": row.start_sample,
-        "end_sample": row.end_sample,
-        "start_s": samples_to_s(row.start_sample),
-        "end_s": samples_to_s(row.end_sample),
     }
 
 
@@ -316,8 +294,6 @@ def alert_of(row: Any, info: StreamInfo) -> list[Alert]:
                 posterior=row.raised_posterior if posterior is None else posterior,
                 since_sample=row.since_sample,
                 at_sample=at_sample,
-                since_s=samples_to_s(row.since_sample),
-                at_s=samples_to_s(at_sample),
             )
         )
     return found

@@ -39,6 +39,7 @@ from stream_server.bus import Mailbox, Subscription
 from stream_server.store.batch import BatchWriter
 from stream_server.store.database import Job, describe, is_away, refuse, unavailable
 from stream_server.store.errors import StoreError
+from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
 MAX_TRANSACTION = 5000
@@ -140,8 +141,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
-"""Waits before the first retry and between later ones; doubled in between."""
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 _BATCH = 1024
 """Results taken from a subscription at a time."""
 
@@ -272,7 +272,7 @@ class StoreWriter:
     # The thread.
 
     def _run(self) -> None:
-        retry_s = 0.0
+        backoff, retry_s = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S), 0.0
         try:
             while self._wait_for_work(retry_s):
                 jobs = self._take_jobs()
@@ -285,10 +285,11 @@ class StoreWriter:
                         self._backlog.take_in_hand()
                     self._write_in_hand()
                 except SQLAlchemyError as error:
-                    retry_s = min(max(retry_s * 2, _FIRST_RETRY_S), _LAST_RETRY_S)
+                    retry_s = backoff.next_s()
                     self._note_away(error, jobs)
                     continue
-                retry_s = 0.0 if self._run_jobs(jobs) else _FIRST_RETRY_S
+                backoff.reset()
+                retry_s = 0.0 if self._run_jobs(jobs) else backoff.next_s()
         finally:
             self._end()
 

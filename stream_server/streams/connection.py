@@ -1,11 +1,9 @@
-"""One WebSocket connection: reads what the client asks for, sends it results, ends in order.
+"""One WebSocket connection: reads the client's requests, sends results, and ends in order.
 
 The reader hands every message to the stream and waits until the stream has room, so a client faster
-than the engine is held back by TCP. The sender follows the stream's log of results and says how the
-stream is doing. Neither waits for ever: silence and results that are not read both end with
+than the engine is held back by TCP. The sender follows the stream's log of results and sends
+heartbeats. Neither waits for ever: silence and results that are not read both end with
 ``idle_timeout_s``.
-
-What the end of a stream is called, and what its client is told where the server is to blame.
 """
 
 from __future__ import annotations
@@ -18,15 +16,16 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
+from ser_engine.schema import CloseReason
 from stream_server.config import LimitsConfig
+from stream_server.platforms.route import Admission
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
-from stream_server.streams.socket import GOODBYE_S, Wire
+from stream_server.streams.socket import GOODBYE_S, ClientSocket
 from stream_server.tracks.stats import ReportsTracks, TrackStats
-from stream_server.wire.dialect import Dialect, HoldsAudio, Inbound, Say
+from stream_server.wire.dialect import HoldsAudio, Inbound, Say
 from stream_server.wire.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.wire.messages import Stop
-from stream_server.wire.results import CloseReason
 from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)
@@ -39,18 +38,18 @@ _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.INTERNAL: "internal",
     ErrorCode.SHUTTING_DOWN: "server_stopped",
 }
-"""What the end of a stream is called where an error ends it; others are ``protocol_error``."""
+"""The close reason of a stream that an error ends; others are ``protocol_error``."""
 
 
 def reason_of(error: ProtocolError | None) -> CloseReason:
-    """Return why a stream ended: by an error, or because the client asked for it."""
+    """Return the close reason: that of the error, or ``stopped`` if the client asked for it."""
     return "stopped" if error is None else _REASONS.get(error.code, "protocol_error")
 
 
 def failure(stream_id: str) -> ProtocolError:
-    """Log the exception that is being handled; return what the client is told instead."""
+    """Log the exception that is being handled; return the error that the client is sent."""
     _log.exception("stream_failed", stream_id=stream_id)
-    return ProtocolError(ErrorCode.INTERNAL, "the server failed on this stream")
+    return ProtocolError(ErrorCode.INTERNAL, "the server failed while handling this stream")
 
 
 class Connection:
@@ -58,44 +57,73 @@ class Connection:
 
     Args:
         websocket: the connection.
-        dialect: what it speaks.
-        registry: where streams are begun and taken up again.
-        limits: what it may do.
+        admission: its dialect, and how its client is authorized and refused.
+        registry: where streams are begun and resumed.
+        limits: what the client may do.
         heartbeat_s: time between heartbeats.
-        authorize: takes the token of the first message, returns its name or raises ProtocolError.
-        on_refused: told of the code of the error that kept a stream from beginning.
-        close_frame: takes the error that ends the connection, returns close code and reason.
-        refusal_delay_s: time before a client is told that it may not connect, however the check
-            failed.
-        entrance: first part of the path it came in at, for the log.
+        on_refused: takes the code of the error that kept a stream from beginning.
+        refusal_delay_s: time before an unauthorized client is told so, however the check failed.
+        route: first part of the path the client came in at, for the log.
     """
 
     def __init__(
         self,
         websocket: ServerConnection,
-        dialect: Dialect,
+        admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
+        *,
         heartbeat_s: float,
-        authorize: Callable[[str], str],
         on_refused: Callable[[ErrorCode], None],
-        close_frame: Callable[[ProtocolError], tuple[int, str]],
         refusal_delay_s: float = 0.0,
-        entrance: str = "/",
+        route: str = "/",
     ) -> None:
-        self._wire = Wire(websocket, dialect, limits, entrance)
+        self._socket = ClientSocket(websocket, admission.dialect, limits, route)
+        self._dialect = admission.dialect
+        self._authorize = admission.authorize
+        self._close_frame = admission.close_frame
         self._registry = registry
         self._limits = limits
         self._heartbeat_s = heartbeat_s
-        self._authorize = authorize
         self._on_refused = on_refused
-        self._close_frame = close_frame
         self._refusal_delay_s = refusal_delay_s
         self._unread: list[Inbound] = []  # came with the request that began the stream
+        self._serving: asyncio.Task[ProtocolError | None] | None = None
         self._released = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the connection until it is closed."""
+        async with self._socket:
+            self._serving = asyncio.create_task(self._serve_client(), name="connection")
+            try:
+                await asyncio.wait([self._serving])
+                # Only end() cancels it.
+                cancelled = self._serving.cancelled()
+                error = self._socket.end if cancelled else self._serving.result()
+                self._released.set()
+                if error is not None:
+                    await self._refuse(error)
+            finally:
+                self._serving.cancel()
+                await asyncio.wait([self._serving])
+                self._released.set()
+
+    async def end(self, error: ProtocolError) -> None:
+        """End the connection for a reason outside of it; return when its stream is free.
+
+        A message that is being handled gets ``drain_timeout_s``, as the last results do.
+        """
+        self._socket.request_end(error)
+        try:
+            async with asyncio.timeout(2 * self._limits.drain_timeout_s):
+                await self._released.wait()
+        except TimeoutError:
+            # It hangs in the engine. The stream is released by what cancellation unwinds.
+            if self._serving is not None:
+                self._serving.cancel()
+            await self._released.wait()
+
+    async def _serve_client(self) -> ProtocolError | None:
         try:
             try:
                 begun = await self._begin()
@@ -103,43 +131,22 @@ class Connection:
                 self._on_refused(error.code)
                 if error.code is ErrorCode.UNAUTHORIZED:
                     await asyncio.sleep(self._refusal_delay_s)
-                raise
+                return error
             if begun is None:
-                await self._wire.close(CLOSE_NORMAL)
+                await self._socket.close(CLOSE_NORMAL)
             else:
                 await self._serve(*begun)
         except ProtocolError as error:
-            self._released.set()
-            await self._refuse(error)
+            return error
         except ConnectionClosed:
             pass
-        except asyncio.CancelledError:
-            if not self._wire.was_interrupted():
-                raise
-            self._released.set()
-            assert self._wire.end is not None, "there is no interruption without a reason"
-            await self._refuse(self._wire.end)
-        finally:
-            self._released.set()
-
-    async def end(self, error: ProtocolError) -> None:
-        """End the connection for a reason outside of it; return when its stream is free.
-
-        A message that is being dealt with gets ``drain_timeout_s``, as the last results do.
-        """
-        self._wire.interrupt(error)
-        try:
-            async with asyncio.timeout(2 * self._limits.drain_timeout_s):
-                await self._released.wait()
-        except TimeoutError:
-            self._wire.cancel()
-            await self._released.wait()
+        return None
 
     # -- beginning --------------------------------------------------------------------------------
 
     async def _begin(self) -> tuple[RunningStream, int] | None:
-        """Return the stream the client asks for, and the first result to send; None: it goes."""
-        spec = self._wire.dialect.start or await self._first_request()
+        """Return the stream and the first result to send; None if the client leaves without one."""
+        spec = self._dialect.start or await self._first_request()
         if spec is None:
             return None
         token_name = self._authorize(spec.token)
@@ -148,24 +155,24 @@ class Connection:
         if stream is None:
             stream = self._registry.open(spec, token_name, self)
         try:
-            await self._wire.send(stream.ready(self._limits, resumed=resumed))
+            await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:
             await self._leave(stream)
             raise
         return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0
 
     async def _first_request(self) -> StreamSpec | None:
-        """Return what the client wants, or None where it goes without a stream."""
+        """Return the stream that the client asks for; None if it leaves without one."""
         try:
             async with asyncio.timeout(self._limits.start_timeout_s):
                 while True:
                     try:
-                        requests = await self._wire.receive()
+                        requests = await self._socket.receive()
                     except ProtocolError as error:
-                        # What is merely ignored in a stream is so before it, too.
+                        # An error that a running stream survives is survived before it, too.
                         if error.ends_stream:
                             raise
-                        await self._wire.tell(error)
+                        await self._socket.send_error(error)
                         continue
                     for number, request in enumerate(requests, start=1):
                         match request:
@@ -173,15 +180,14 @@ class Connection:
                                 self._unread = requests[number:]
                                 return request
                             case Say(messages=messages):
-                                await self._wire.say(messages)
+                                await self._socket.send_texts(messages)
                             case _:
                                 assert isinstance(request, Stop), "a stream begins with its spec"
                                 return None
         except TimeoutError:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED,
-                f"got no {self._wire.dialect.begins_with} within"
-                f" {self._limits.start_timeout_s:g} s",
+                f"got no {self._dialect.begins_with} within {self._limits.start_timeout_s:g} s",
             ) from None
 
     # -- running ----------------------------------------------------------------------------------
@@ -202,12 +208,12 @@ class Connection:
             is_delivered = await sender
             if error is not None:
                 raise error
-            await self._wire.close(CLOSE_NORMAL)
-            is_lost = not is_delivered or self._wire.close_code == CLOSE_ABNORMAL
-            if is_lost and self._wire.dialect.can_resume:
+            await self._socket.close(CLOSE_NORMAL)
+            is_lost = not is_delivered or self._socket.close_code == CLOSE_ABNORMAL
+            if is_lost and self._dialect.can_resume:
                 self._registry.detach(stream, self)
         except ConnectionClosedOK:
-            # A client that says goodbye does not come back.
+            # Closed with 1000 or 1001 (RFC 6455, section 7.4.1): this client does not come back.
             await self._take_held(stream)
             await self._registry.close(stream, "stopped")
             raise
@@ -221,20 +227,20 @@ class Connection:
             await asyncio.wait([sender])
 
     async def _leave(self, stream: RunningStream) -> None:
-        """Keep a stream whose connection is gone for a client that may come back; else end it."""
-        if self._wire.dialect.can_resume:
+        """Keep the stream of a lost connection for a client that may resume it, or end it."""
+        if self._dialect.can_resume:
             self._registry.detach(stream, self)
         else:
             await self._take_held(stream)
             await self._registry.close(stream, "client_lost")
 
     async def _take_held(self, stream: RunningStream) -> None:
-        """Hand over what the dialect held back for audio that does not come any more."""
-        if not isinstance(self._wire.dialect, HoldsAudio) or stream.runner.has_ended():
+        """Hand over what the dialect holds back for packets that will not come any more."""
+        if not isinstance(self._dialect, HoldsAudio) or stream.runner.has_ended():
             return
         try:
             async with asyncio.timeout(self._limits.drain_timeout_s):
-                for request in self._wire.dialect.release():
+                for request in self._dialect.release():
                     await stream.runner.handle(request)
         except (ProtocolError, TimeoutError):
             pass  # The stream ends anyway.
@@ -242,30 +248,30 @@ class Connection:
             failure(stream.stream_id)
 
     async def _read(self, stream: RunningStream) -> ProtocolError | None:
-        """Hand over what the client sends until it stops; return the error that ended it, if any.
+        """Hand the client's messages over until it stops; return the error that ended it, if any.
 
         Raises:
             ConnectionClosed: the client is gone.
         """
-        while self._wire.end is None:
+        while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []
-                for request in requests or await self._wire.receive():
+                for request in requests or await self._socket.receive():
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):
-                        await self._wire.say(request.messages)
+                        await self._socket.send_texts(request.messages)
                     else:
                         await stream.runner.handle(request)
             except ProtocolError as error:
                 if error.ends_stream:
                     return error
-                await self._wire.tell(error)
+                await self._socket.send_error(error)
             except ConnectionClosed:
                 raise
             except Exception:
                 return failure(stream.stream_id)
-        return self._wire.end
+        return self._socket.end
 
     async def _send_results(
         self, stream: RunningStream, from_seq: int, report: TrackReport
@@ -276,8 +282,8 @@ class Connection:
         try:
             while True:
                 if loop.time() >= beat_s:
-                    self._wire.check_idle()
-                    await self._wire.send(stream.runner.heartbeat())
+                    self._socket.check_idle()
+                    await self._socket.send(stream.runner.heartbeat())
                     if tracks := self._tracks():
                         report.check(tracks)
                     beat_s = loop.time() + self._heartbeat_s
@@ -291,26 +297,26 @@ class Connection:
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
                 for result in unread.results:
-                    await self._wire.send(result)
+                    await self._socket.send(result)
                 from_seq = unread.results[-1].seq + 1
         except ConnectionClosed:
-            pass  # The reader hears of it too.
+            pass  # The reader gets it, too.
         except ProtocolError as error:
-            self._wire.interrupt(error)
+            self._socket.request_end(error)
         except Exception:
-            self._wire.interrupt(failure(stream.stream_id))
+            self._socket.request_end(failure(stream.stream_id))
         return False
 
     def _tracks(self) -> TrackStats | None:
-        """Return what became of the packets of the call's tracks, where the dialect has them."""
-        dialect = self._wire.dialect
+        """Return the packet counts of the call's tracks, where the dialect has them."""
+        dialect = self._dialect
         return dialect.tracks if isinstance(dialect, ReportsTracks) else None
 
     # -- ending -----------------------------------------------------------------------------------
 
     async def _refuse(self, error: ProtocolError) -> None:
-        """Tell the client why, and close."""
+        """Send the client the error, and close."""
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * GOODBYE_S):
-                await self._wire.tell(error)
-                await self._wire.close(*self._close_frame(error))
+                await self._socket.send_error(error)
+                await self._socket.close(*self._close_frame(error))

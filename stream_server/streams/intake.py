@@ -1,24 +1,14 @@
-"""From messages to audio and gaps on the 16 kHz clock.
+"""From bytes in a stream's format to audio and gaps on the 16 kHz clock.
 
 How the bytes are split into messages does not matter: a sample that came in part waits for the
 rest. Samples are handled in ticks, one sample of every channel.
 
-**Bad audio.** A tick that holds NaN, infinity or what can be no sound, beyond
+**Bad audio.** A tick that holds NaN, infinity or a value that no sound has, beyond
 ±:data:`LARGEST_SAMPLE`, begins a gap, ``error``, for all channels. The gap ends with the
 :data:`HOLD_OFF_MS` of good audio that follow the last such tick, so that a client that sends much
 nonsense causes few gaps. Gaps keep the clock true.
 
-**Lost audio** of single channels is silence here, whatever the bytes are; who takes the audio knows
-where it is none.
-
-The two laws of ITU-T G.711 as tables of 256 values.
-
-A code is a sign, a segment (exponent) and a step (mantissa). Values are those of the 16-bit form in
-common use: mu-law ±32124 (14 bit, shifted by 2), A-law ±32256 (13 bit, shifted by 3).
-
-Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
-
-Bytes in a stream's format as float samples.
+**Lost audio** of single channels is silence, whatever the bytes are there.
 """
 
 from __future__ import annotations
@@ -38,7 +28,20 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
+LARGEST_SAMPLE = 1e6
+"""Full scale is 1, and 32768 where a client forgot to scale: that is reported as clipping. From
+1e17 on powers would overflow."""
+
+HOLD_OFF_MS = 100
+"""Good audio after bad that is left out along with it."""
+
+# Both laws as tables of 256 values. A code is a sign, a segment (exponent) and a step (mantissa);
+# values are those of the 16-bit form in common use: mu-law ±32124 (14 bit, shifted by 2), A-law
+# ±32256 (13 bit, shifted by 3). Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
+
 _SCALE = np.float32(1 / 32_768)
+"""As libsndfile scales 16-bit files: a stream and its file are the same samples."""
+
 _MULAW_BIAS = 33 << 2
 """The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last."""
 
@@ -70,10 +73,6 @@ ALAW: FloatArray = ALAW_PCM16.astype(np.float32) * _SCALE
 """float32 ``(256,)``: the same, full scale ±1."""
 
 
-_PCM16_SCALE = np.float32(1 / 32_768)
-"""What libsndfile scales 16-bit files with: a stream and its file are the same samples."""
-
-
 def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
     """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
 
@@ -86,7 +85,7 @@ def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
     samples: FloatArray
     match audio_format.encoding:
         case "pcm_s16le":
-            samples = np.frombuffer(data, dtype="<i2") * _PCM16_SCALE
+            samples = np.frombuffer(data, dtype="<i2") * _SCALE
         case "pcm_f32le":
             samples = np.frombuffer(data, dtype="<f4").astype(np.float32)
         case "mulaw":
@@ -96,44 +95,26 @@ def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
     return samples.reshape(-1, audio_format.num_channels)
 
 
-LARGEST_SAMPLE = 1e6
-"""Full scale is 1, and 32768 where a client forgot to scale: that is told as clipping. From 1e17 on
-powers would overflow."""
-
-HOLD_OFF_MS = 100
-"""Good audio after bad that is left out along with it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AudioBlock:
-    """Audio of all wanted channels.
-
-    Attributes:
-        samples: float32 ``(channels, samples)`` at 16 kHz, in the order the channels were given.
-    """
-
-    samples: FloatArray
-
-
 @dataclass(frozen=True, slots=True)
 class NoAudio:
-    """Time without audio.
-
-    Attributes:
-        reason: why.
-        num_samples: how long, on the 16 kHz clock.
-    """
+    """Time without audio, of all channels."""
 
     reason: GapReason
-    num_samples: int
+    num_samples: int  # on the 16 kHz clock
+
+
+_Spans = deque[tuple[int, int, int]]
+"""Column of the channel, start and end."""
 
 
 class Intake:
-    """Takes the bytes of one stream and returns audio and gaps, in order.
+    """Takes the bytes of one stream; returns audio and gaps, in order.
+
+    Audio is float32 ``(channels, samples)`` at 16 kHz.
 
     Args:
         audio_format: of the bytes.
-        channels: indices of the channels that are wanted; the others are not decoded further.
+        channels: indices of the channels that are wanted, in the order of the audio's rows.
     """
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
@@ -143,8 +124,10 @@ class Intake:
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
         self._bytes = bytearray()
-        self._lost: deque[tuple[int, int, int]] = deque()  # column, start and end in ticks
+        self._lost: _Spans = deque()  # in ticks
+        self._lost_output: _Spans = deque()  # in samples of the clock, where resampled
         self._read = 0  # ticks taken from the buffer or given up
+        self._returned = 0  # samples of the clock
         self._hold_off = 0  # ticks that are left out still
         self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
         self._errors: list[ProtocolError] = []
@@ -182,24 +165,33 @@ class Intake:
         """Return the first source position that lies at ``sample`` of the 16 kHz clock or after."""
         return -(-sample * self._format.sample_rate_hz // SAMPLE_RATE_HZ)
 
-    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
+    def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> list[tuple[int, int, int]]:
         """Take bytes, any number.
 
         Args:
             data: the next ones.
             lost: where channels have nothing, whatever ``data`` holds there.
+
+        Returns:
+            Channel, start and end on the 16 kHz clock of what is lost, of wanted channels.
         """
+        spans: list[tuple[int, int, int]] = []
         for span in lost:
             if span.channel in self._columns:
                 column, at = self._columns.index(span.channel), self.end_ticks
-                self._lost.append((column, at + span.start_tick, at + span.end_tick))
+                start, end = at + span.start_tick, at + span.end_tick
+                self._lost.append((column, start, end))
+                spans.append((span.channel, self.to_clock(start), self.to_clock(end)))
+                if self.is_resampling:
+                    self._lost_output.append((column, *spans[-1][1:]))
         self._bytes += data
+        return spans
 
     def drop_partial_tick(self) -> None:
         """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
         del self._bytes[self.buffered_ticks * self._tick_bytes :]
 
-    def read(self, max_ticks: int) -> list[AudioBlock | NoAudio]:
+    def read(self, max_ticks: int) -> list[FloatArray | NoAudio]:
         """Return what comes of up to ``max_ticks`` buffered ticks."""
         ticks = min(max_ticks, self.buffered_ticks)
         if ticks <= 0:
@@ -210,17 +202,18 @@ class Intake:
         if not self._takes_all:
             samples = samples[:, self._columns]
         if self._lost:
-            self._silence_lost(samples)
+            # Before the check for bad audio: lost bytes may be anything.
+            _silence(samples, self._read, self._lost)
         if self._format.encoding != "pcm_f32le":
             return self._audio(samples)
         return self._checked(samples)
 
-    def flush(self) -> list[AudioBlock | NoAudio]:
+    def flush(self) -> list[FloatArray | NoAudio]:
         """Read everything, and let what the resampler holds back come out."""
         items = self.read(self.buffered_ticks)
         return items + self._block(self._resampler.finish())
 
-    def gap(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+    def gap(self, reason: GapReason, num_ticks: int) -> list[FloatArray | NoAudio]:
         """Flush, then let ``num_ticks`` pass for which there is no audio."""
         return self.flush() + self._no_audio(reason, num_ticks)
 
@@ -229,37 +222,30 @@ class Intake:
         errors, self._errors = self._errors, []
         return errors
 
-    def _silence_lost(self, samples: FloatArray) -> None:
-        """Silence what is lost of the next samples ``(samples, channels)``."""
-        end = self._read + len(samples)
-        # Spans come in order, but each message's channel by channel.
-        for _ in range(len(self._lost)):
-            span = column, start, stop = self._lost.popleft()
-            samples[max(start - self._read, 0) : max(stop - self._read, 0), column] = 0
-            if stop > end:
-                self._lost.append(span)
-
-    def _audio(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+    def _audio(self, samples: FloatArray) -> list[FloatArray | NoAudio]:
         self._read += len(samples)
         return self._block(self._resampler.push(samples))
 
-    def _no_audio(self, reason: GapReason, num_ticks: int) -> list[AudioBlock | NoAudio]:
+    def _no_audio(self, reason: GapReason, num_ticks: int) -> list[FloatArray | NoAudio]:
         before = self._read
         self._read += num_ticks
         self._resampler.begin(self._read)
-        return [NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))]
+        gap = NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))
+        self._returned += gap.num_samples
+        return [gap]
 
-    def _checked(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+    def _checked(self, samples: FloatArray) -> list[FloatArray | NoAudio]:
         """Cut out the ticks that are no audio, and the hold-off after them."""
-        # NaN compares as False.
+        # In this sense, for NaN compares as False.
         bad = np.flatnonzero(~np.all(np.abs(samples) <= LARGEST_SAMPLE, axis=1))
         if not len(bad) and not self._hold_off:
             return self._audio(samples)
-        items: list[AudioBlock | NoAudio] = []
+        items: list[FloatArray | NoAudio] = []
         at = 0
         for start, end in _spans(bad, self._hold_off, self._hold_off_ticks):
             if start > at:
                 items += self._audio(samples[at:start])
+            # A span that goes on from the last read began there, and was reported.
             if start or not self._hold_off:
                 items += self._block(self._resampler.finish())
                 self._errors.append(self._error())
@@ -277,10 +263,25 @@ class Intake:
             f" {self._read / self._format.sample_rate_hz:.3f} s, expected -1 to 1",
         )
 
-    def _block(self, samples: FloatArray) -> list[AudioBlock | NoAudio]:
+    def _block(self, samples: FloatArray) -> list[FloatArray | NoAudio]:
         if not len(samples):
             return []
-        return [AudioBlock(np.ascontiguousarray(samples.T))]
+        if self._lost_output:
+            # Again, for the filter lets the neighbours of lost audio ring into it.
+            _silence(samples, self._returned, self._lost_output)
+        self._returned += len(samples)
+        return [np.ascontiguousarray(samples.T)]
+
+
+def _silence(samples: FloatArray, at: int, spans: _Spans) -> None:
+    """Silence ``spans`` in ``(samples, channels)``, which begin at ``at``; forget what ended."""
+    end = at + len(samples)
+    # Spans come in order of time, but those of each message channel by channel.
+    for _ in range(len(spans)):
+        span = column, start, stop = spans.popleft()
+        samples[max(start - at, 0) : max(stop - at, 0), column] = 0
+        if stop > end:
+            spans.append(span)
 
 
 def _spans(bad: Collection[int], left: int, hold_off: int) -> list[tuple[int, int]]:

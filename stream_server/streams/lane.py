@@ -3,9 +3,9 @@
 A channel has at most one window in the engine, so streams share it evenly. What becomes due in the
 meantime waits. A window that has waited for about a step gives way to the next one, which covers
 its audio: under overload the step widens, and nothing is lost while a window covers what was
-skipped. A window that has not waited as long is not given up; instead the reader of the audio is
-held back, which happens only when audio comes faster than real time: after a lost connection, or
-from a file.
+skipped. A window that has not waited as long is not given up; the reader of the audio is held back
+instead. That happens only when audio comes faster than real time: after a lost connection, or from
+a file.
 """
 
 from __future__ import annotations
@@ -28,22 +28,33 @@ from ser_engine.errors import (
     WindowError,
 )
 from ser_engine.frames import samples_to_s
-from ser_engine.types import WindowResult
+from ser_engine.types import Window, WindowResult
 from stream_server.engines.local import EngineHandle
 from stream_server.metrics import Metrics
-from stream_server.streams.channels import ChannelWindow, supersedes
 from stream_server.streams.session import Session
 
 _log = structlog.get_logger(__name__)
 
 _MAX_WAITING = 8
-"""Windows that wait and cannot give way because a gap follows them. A client that interrupts its
+"""Windows that wait and cannot give way, because a gap follows them. A client that interrupts its
 audio more often within the engine's delay is held back."""
+
+_KEPT = 0.9
+"""Share of the sums of :class:`LaneStats` that each answer leaves: about ten windows count."""
+
+
+def supersedes(newer: Window, older: Window) -> bool:
+    """Return whether ``older`` of the same channel may be given up for ``newer``.
+
+    So it is where ``newer`` ends later and still holds audio of ``older``: the slots of ``older``
+    are then scored by ``newer``, as far as it reaches back.
+    """
+    return newer.end_sample > older.end_sample and newer.start_sample < older.end_sample
 
 
 @dataclass(slots=True)
 class LaneStats:
-    """What a lane did lately; decaying sums, so that old windows count less and less.
+    """The last answers of a lane: decaying sums, so that old windows count less and less.
 
     Attributes:
         engine_s: time windows spent in the engine, waiting included.
@@ -56,16 +67,15 @@ class LaneStats:
     windows: float = 0.0
 
     def answered(self, engine_s: float, audio_s: float) -> None:
-        """Book an answer."""
-        keep = 0.9
-        self.engine_s = keep * self.engine_s + engine_s
-        self.audio_s = keep * self.audio_s + audio_s
-        self.windows = keep * self.windows + 1
+        """Add an answer."""
+        self.engine_s = _KEPT * self.engine_s + engine_s
+        self.audio_s = _KEPT * self.audio_s + audio_s
+        self.windows = _KEPT * self.windows + 1
 
 
 @dataclass(slots=True)
 class _Waiting:
-    window: ChannelWindow
+    window: Window
     priority: Priority
     since_s: float
 
@@ -74,17 +84,20 @@ class Lane:
     """Hands one channel's windows to the engine in order and the answers to the session.
 
     Args:
-        session: whose windows these are.
-        engine: scores them.
-        metrics: told what becomes of windows.
+        session: takes the answers.
+        channel: index of the channel.
+        engine: scores the windows.
+        metrics: counts them by what became of them.
         patience_s: a window that has waited this long gives way to the next one.
-        on_answer: called after each answer was booked: there may be results.
+        on_answer: called after each answer: there may be results.
         on_dead: called with the reason when the engine is gone for good.
     """
 
     def __init__(
         self,
+        *,
         session: Session,
+        channel: int,
         engine: EngineHandle,
         metrics: Metrics,
         patience_s: float,
@@ -93,6 +106,7 @@ class Lane:
     ) -> None:
         self.stats = LaneStats()
         self._session = session
+        self._channel = channel
         self._engine = engine
         self._metrics = metrics
         self._patience_s = patience_s
@@ -108,12 +122,12 @@ class Lane:
         """Whether no window runs or waits."""
         return self._running is None and not self._waiting
 
-    async def put(self, window: ChannelWindow, *, patient: bool) -> None:
+    async def put(self, window: Window, *, patient: bool) -> None:
         """Take the next window; return when there is room for another.
 
         Args:
             window: the next one of this channel.
-            patient: give no window up, however long it takes: the audio is ahead of time.
+            patient: give no window up, however long that takes: the audio is ahead of time.
         """
         while not self._make_room(window, patient=patient):
             self._moved.clear()
@@ -138,12 +152,13 @@ class Lane:
             self._running.cancel()
             await asyncio.wait([self._running])
 
-    def _make_room(self, window: ChannelWindow, *, patient: bool) -> bool:
+    def _make_room(self, window: Window, *, patient: bool) -> bool:
         if not self._waiting:
             return True
         last = self._waiting[-1].window
         if not supersedes(window, last):
             return len(self._waiting) < _MAX_WAITING
+        # Only the last one: the ones before it did not give way to it, so a gap follows them.
         gives_way_at_s = self._gives_way_at_s(window, patient=patient)
         if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
             return False
@@ -151,7 +166,7 @@ class Lane:
         self._skip(last, "skipped")
         return True
 
-    def _gives_way_at_s(self, window: ChannelWindow, *, patient: bool) -> float | None:
+    def _gives_way_at_s(self, window: Window, *, patient: bool) -> float | None:
         """Return from when on the last waiting window may be given up; None: never."""
         last = self._waiting[-1]
         if patient or not supersedes(window, last.window):
@@ -159,11 +174,11 @@ class Lane:
         return last.since_s + self._patience_s
 
     def _start(self) -> None:
-        next_one = self._waiting.popleft()
-        running = self._run(next_one.window, next_one.priority)
+        first = self._waiting.popleft()
+        running = self._run(first.window, first.priority)
         self._running = asyncio.create_task(running, name="window")
 
-    async def _run(self, window: ChannelWindow, priority: Priority) -> None:
+    async def _run(self, window: Window, priority: Priority) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         try:
@@ -173,36 +188,36 @@ class Lane:
             self._on_dead(error)
             return
         finally:
+            # Before the answer is taken: on_answer may put the next window.
             self._running = None
             self._moved.set()
         if outcome is None:
             self._skip(window, "refused")
         else:
-            self._book(window, loop.time() - started_s)
+            self._count(window, loop.time() - started_s)
             self._answer(window, outcome)
         if self._waiting and self._running is None:
             self._start()
         self._on_answer()
 
-    def _answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
+    def _answer(self, window: Window, outcome: WindowResult | WindowError) -> None:
         try:
-            self._session.answer(window, outcome)
+            self._session.answer(self._channel, window, outcome)
         except ValueError as error:
+            # An engine elsewhere that runs another model: the window has failed, no more.
             _log.error("window_failed", stream_id=self._session.stream_id, reason=str(error))
             outcome = WindowError(str(error))
-            self._session.answer(window, outcome)
+            self._session.answer(self._channel, window, outcome)
         self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
 
-    def _skip(self, window: ChannelWindow, why: Literal["refused", "skipped"]) -> None:
-        self._session.skip(window)
+    def _skip(self, window: Window, why: Literal["refused", "skipped"]) -> None:
+        self._session.skip(self._channel, window)
         self._metrics.window_answered(why)
 
-    async def _score(
-        self, window: ChannelWindow, priority: Priority
-    ) -> WindowResult | WindowError | None:
+    async def _score(self, window: Window, priority: Priority) -> WindowResult | WindowError | None:
         """Return the answer; None: the engine had no room for the window."""
         try:
-            return await self._engine.submit(window.window, priority)
+            return await self._engine.submit(window, priority)
         except WindowError as error:
             return error
         except (EngineOverloadedError, StreamBusyError):
@@ -212,12 +227,13 @@ class Lane:
         except SerEngineError as error:
             return WindowError(str(error))
         except Exception:
-            # Of an engine elsewhere anything may come; the windows behind this one are to go on.
+            # An engine elsewhere may raise anything; the windows behind this one must go on.
             _log.exception("window_failed", stream_id=self._session.stream_id)
             return WindowError("the engine failed on this window")
 
-    def _book(self, window: ChannelWindow, engine_s: float) -> None:
+    def _count(self, window: Window, engine_s: float) -> None:
         end = window.end_sample
+        # A flush can end at the same sample as the window before it: no audio was answered.
         if self._last_end_sample is not None and end > self._last_end_sample:
             self.stats.answered(engine_s, samples_to_s(end - self._last_end_sample))
         self._last_end_sample = end

@@ -1,7 +1,4 @@
-"""Every stream that runs: how many there may be, who may take one up again, and until when.
-
-How a stream begins: an engine is lent, the session is made, the runner begins.
-"""
+"""Every stream that runs: how it begins, how many there may be, who may resume it, until when."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ser_engine.errors import EngineDeadError, SerEngineError
+from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.engines.local import EngineSource
@@ -22,8 +20,8 @@ from stream_server.recording import Recordings
 from stream_server.streams.runner import StreamRunner
 from stream_server.streams.session import Session
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.messages import PROTOCOL_VERSION, LabelName, Limits, Ready
-from stream_server.wire.results import CloseReason, ModelNotice, Result
+from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
+from stream_server.wire.results import Result
 from stream_server.wire.start import StreamSpec
 
 
@@ -83,12 +81,12 @@ class StreamFactory:
                 self._config.alerts.rules, stream_id, engine.info.labels.names
             )
             return StreamRunner(
-                session,
-                lease,
-                evaluator,
-                self._metrics,
-                self._publish,
-                self._config.limits,
+                session=session,
+                lease=lease,
+                evaluator=evaluator,
+                metrics=self._metrics,
+                publish=self._publish,
+                limits=self._config.limits,
                 recording=recording,
                 now=self._now,
             )

@@ -1,12 +1,6 @@
-"""One stream while it runs: what the client asks for in order, windows to the engine, results out.
+"""One stream while it runs: requests of its client in, windows to the engine, results out.
 
 The runner outlives connections: a client that drops and comes back goes on with the same one.
-
-How far the audio of a stream is ahead of the time since it began. Time is an argument.
-
-How a stream is doing, as its client is told every second.
-
-What is told of a stream's packets: warnings while it runs, metrics and a log line at its end.
 """
 
 from __future__ import annotations
@@ -14,37 +8,50 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
+from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from stream_server.alerts.evaluator import AlertChange, AlertEvaluator, to_result
+from ser_engine.schema import CloseReason
+from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.engines.local import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
-from stream_server.streams.channels import ChannelWindow, stream_key
 from stream_server.streams.kept_results import KeptResults
-from stream_server.streams.lane import Lane, LaneStats
-from stream_server.streams.session import Session
+from stream_server.streams.lane import Lane
+from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.stats import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import CloseReason, Point, Result, Warning, WarningCode
+from stream_server.wire.results import Alert, Point, Result, Warning, WarningCode
+
+_log = structlog.get_logger(__name__)
 
 _AHEAD_S = 1.0
 """Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
 up, and live audio goes before it."""
 _WARN_AHEAD_S = 5.0
-"""Far enough ahead for the client to be told."""
+"""Audio this far ahead makes a warning for the client."""
+
+_PATIENCE = 0.8
+"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
+
+LOST_SHARE = 0.03
+"""Share of a channel's packets whose loss makes a warning: more harms every sentence."""
+MIN_PACKETS = 250
+"""Packets sent before a share counts: 5 s of 20 ms."""
+DRIFT_PPM = 500
+"""Drift that makes a warning. Crystals are off by 100 parts in a million at most; more is a rate
+that is not what the platform says, or times that are wrong."""
 
 
 class Pace:
-    """Of one stream.
+    """How far the audio of one stream is ahead of the time since it began. Time is an argument.
 
     Args:
         is_live: the client says that its audio comes as it is spoken.
@@ -57,147 +64,38 @@ class Pace:
         self._has_warned = False
 
     def can_wait(self, received_s: float, now_s: float) -> bool:
-        """Return whether the audio is of a recording, or comes like that of one.
-
-        Args:
-            received_s: audio received so far.
-            now_s: the time.
-        """
+        """Return whether ``received_s`` of audio are of a recording, or come as fast as one."""
         return not self._is_live or self._ahead_s(received_s, now_s) > _AHEAD_S
 
     def warning(self, received_s: float, now_s: float) -> str | None:
-        """Return what the client is to be told, once; None: nothing."""
+        """Return a warning for the client, once; None: there is nothing to warn of."""
         ahead_s = self._ahead_s(received_s, now_s)
         if self._has_warned or not self._is_live or ahead_s <= _WARN_AHEAD_S:
             return None
         self._has_warned = True
-        return f"live audio comes {ahead_s:.0f} s ahead of time; say 'live': false of a recording"
+        return f"live audio comes {ahead_s:.0f} s ahead of time; send 'live': false for a recording"
 
     def _ahead_s(self, received_s: float, now_s: float) -> float:
         return received_s - (now_s - self._started_s)
-
-
-def heartbeat_of(
-    session: Session, lanes: Collection[LaneStats], *, received_controls: int, step_s: float
-) -> Heartbeat:
-    """Return the heartbeat of a stream.
-
-    Args:
-        session: the stream's core.
-        lanes: what the lanes of its analysed channels did lately.
-        received_controls: requests other than audio and keep-alives that were dealt with.
-        step_s: the engine's step; told as the effective one until windows were answered.
-    """
-    engine_s = sum(each.engine_s for each in lanes)
-    audio_s = sum(each.audio_s for each in lanes)
-    windows = sum(each.windows for each in lanes)
-    lag_s = max(session.received_s - session.published_s, 0.0)
-    return Heartbeat(
-        stream_id=session.stream_id,
-        received_samples=session.received_samples,
-        received_controls=received_controls,
-        received_s=round(session.received_s, 3),
-        published_s=round(session.published_s, 3),
-        lag_ms=round(lag_s * 1000, 1),
-        real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
-        effective_step_ms=round(1000 * (audio_s / windows if windows else step_s), 1),
-    )
-
-
-_log = structlog.get_logger(__name__)
-
-LOST_SHARE = 0.03
-"""Share of a channel's packets from which on their loss is told: more harms every sentence."""
-MIN_PACKETS = 250
-"""Packets sent before a share is told: 5 s of 20 ms."""
-DRIFT_PPM = 500
-"""Drift from which on it is told. Crystals are off by 100 parts in a million at most; more is a
-rate that is not what the platform says, or times that are wrong."""
-
-
-class TrackReport:
-    """Of one stream.
-
-    Args:
-        runner: of the stream.
-    """
-
-    def __init__(self, runner: StreamRunner) -> None:
-        self._runner = runner
-        self._told: set[tuple[WarningCode, int]] = set()
-        self._has_ended = False
-
-    def check(self, stats: TrackStats) -> None:
-        """Warn of what is bad by now, once of each channel."""
-        for channel, track in enumerate(stats.channels):
-            if track.packets + track.lost >= MIN_PACKETS and track.lost_share >= LOST_SHARE:
-                self._warn("packet_loss", channel, _loss(track))
-            if track.drift_ppm is not None and abs(track.drift_ppm) >= DRIFT_PPM:
-                pace = "fast" if track.drift_ppm > 0 else "slow"
-                self._warn(
-                    "clock_drift",
-                    channel,
-                    f"audio comes {abs(track.drift_ppm):.0f} parts in a million too {pace} for its"
-                    " times; it is corrected",
-                )
-
-    def end(self, stats: TrackStats) -> None:
-        """Warn for the last time, count and log; later calls do nothing."""
-        if self._has_ended:
-            return
-        self._has_ended = True
-        self.check(stats)
-        self._runner.metrics.tracks(stats)
-        for channel, track in enumerate(stats.channels):
-            _log.info(
-                "track_ended",
-                stream_id=self._runner.session.stream_id,
-                channel=channel,
-                packets=track.packets,
-                lost=track.lost,
-                late=track.late,
-                duplicate=track.duplicate,
-                reordered=track.reordered,
-                jumps=track.jumps,
-                slips=track.slips,
-                lost_ms=track.lost_ms,
-                drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
-            )
-
-    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
-        if (code, channel) not in self._told:
-            self._told.add((code, channel))
-            self._runner.warn(code, message, channel)
-
-
-def _loss(track: ChannelTrack) -> str:
-    return (
-        f"{track.lost_share:.1%} of the packets did not come or came too late"
-        f" ({track.lost} and {track.late} of {track.packets + track.lost})"
-    )
-
-
-_PATIENCE = 0.8
-"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
 
 
 class StreamRunner:
     """Runs one session on one engine.
 
     Args:
-        session: the stream's core, not opened yet.
+        session: the stream's state, not opened yet.
         lease: the engine the stream keeps until its end.
         evaluator: raises alerts from the stream's points.
-        metrics: told of audio, windows and lag.
-        publish: told of every result, in order.
+        metrics: counts audio, windows and lag.
+        publish: is given every result, in order.
         limits: how long, how much is kept, and for how long the end may take.
         recording: of the stream's audio, if there is one; closed with the stream.
         now: seconds since 1970.
 
     Attributes:
-        session: the stream's core.
+        session: the stream's state.
         timeline: windows and steps of its engine.
-        metrics: told of audio, windows and lag.
+        metrics: the same as given.
         results: the latest results, for the client.
         received_controls: requests other than audio and keep-alives that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
@@ -205,13 +103,13 @@ class StreamRunner:
 
     def __init__(
         self,
+        *,
         session: Session,
         lease: EngineLease,
         evaluator: AlertEvaluator,
         metrics: Metrics,
         publish: Callable[[Result], None],
         limits: LimitsConfig,
-        *,
         recording: Recording | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -235,22 +133,23 @@ class StreamRunner:
         self._step_s = self.timeline.step_ms / 1000
         self._lanes = {
             channel: Lane(
-                session,
-                lease.engine,
-                metrics,
-                self._step_s * _PATIENCE,
-                self._publish,
-                self._engine_died,
+                session=session,
+                channel=channel,
+                engine=lease.engine,
+                metrics=metrics,
+                patience_s=self._step_s * _PATIENCE,
+                on_answer=self._publish,
+                on_dead=self._engine_died,
             )
             for channel in session.analysed
         }
         session.opened(now())
         self._publish()
 
-    # -- what the client asks for; one call at a time ---------------------------------------------
+    # -- requests of the client, one at a time ----------------------------------------------------
 
     async def handle(self, request: Inbound) -> None:
-        """Do what a client asks for; return when there is room for more.
+        """Act on a request; return when there is room for more.
 
         Raises:
             ProtocolError: the client has to be told; the code says whether the stream ends.
@@ -319,25 +218,34 @@ class StreamRunner:
             finally:
                 self._end()
 
-    # -- what is told -----------------------------------------------------------------------------
+    # -- what the client is told ------------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
-        """Return how the stream is doing."""
-        heartbeat = heartbeat_of(
-            self.session,
-            [lane.stats for lane in self._lanes.values()],
+        """Return how the stream is doing, as its client is told every second."""
+        session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
+        engine_s = sum(each.engine_s for each in lanes)
+        audio_s = sum(each.audio_s for each in lanes)
+        windows = sum(each.windows for each in lanes)
+        lag_s = max(session.received_s - session.published_s, 0.0)
+        self.metrics.lag(lag_s)
+        return Heartbeat(
+            stream_id=session.stream_id,
+            received_samples=session.received_samples,
             received_controls=self.received_controls,
-            step_s=self._step_s,
+            received_s=round(session.received_s, 3),
+            published_s=round(session.published_s, 3),
+            lag_ms=round(lag_s * 1000, 1),
+            real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
+            # Until windows were answered, the engine's step counts as the effective one.
+            effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
         )
-        self.metrics.lag(heartbeat.lag_ms / 1000)
-        return heartbeat
 
     def warn_dropped(self, count: int) -> None:
-        """Say that the client reads too slowly."""
+        """Warn that the client reads too slowly."""
         self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
 
     def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
-        """Say that something is not as it should be. After the last result nothing is said."""
+        """Warn the client. After the last result nothing can be published."""
         if self.results.is_closed:
             return
         self._warn(code, message, channel)
@@ -359,7 +267,7 @@ class StreamRunner:
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
             raise ProtocolError(
                 ErrorCode.TOO_LONG,
-                f"got more than {self._limits.max_stream_s:g} s of audio, expected less",
+                f"got more than {self._limits.max_stream_s:g} s of audio, the limit of a stream",
             )
         if errors := self.session.take_errors():
             raise errors[0]
@@ -374,15 +282,15 @@ class StreamRunner:
             return
         received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
         patient = self._pace.can_wait(received_s, now_s)
-        for window in windows:
-            await self._lanes[window.channel].put(window, patient=patient)
+        for channel, window in windows:
+            await self._lanes[channel].put(window, patient=patient)
             self._check_engine()
         if warning := self._pace.warning(received_s, now_s):
             self._warn("faster_than_real_time", warning)
 
     def _measured_pause_samples(self) -> int:
         if self._paused_at_s is None:
-            return 0  # The session says that there is no pause.
+            return 0  # The session refuses a 'resume' without a pause.
         paused_s = asyncio.get_running_loop().time() - self._paused_at_s
         return round(paused_s * self.session.spec.format.sample_rate_hz)
 
@@ -405,24 +313,16 @@ class StreamRunner:
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
 
-    def _alert(self, changes: Iterable[AlertChange]) -> None:
-        for change in changes:
-            self.session.publish(partial(to_result, change, self.session.stream_id))
+    def _alert(self, alerts: Iterable[schema.Alert]) -> None:
+        for alert in alerts:
+            self.session.publish(Alert, alert)
 
     def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
-        self.session.publish(
-            lambda seq: Warning(
-                stream_id=self.session.stream_id,
-                seq=seq,
-                code=code,
-                channel=channel,
-                message=message,
-                at_s=self.session.received_s,
-            )
-        )
+        at_s = self.session.received_s
+        self.session.publish(Warning, code=code, channel=channel, message=message, at_s=at_s)
 
     def _end(self) -> None:
-        assert self.close_reason is not None, "only what was told to end ends"
+        assert self.close_reason is not None, "_end() follows finish()"
         try:
             self._count_audio()
             self._alert(self._evaluator.finish())
@@ -441,6 +341,62 @@ class StreamRunner:
 
     def _check_engine(self) -> None:
         if self._dead is not None:
-            raise ProtocolError(
-                ErrorCode.ENGINE_FAILED, "the engine that scored this stream is gone"
+            raise ProtocolError(ErrorCode.ENGINE_FAILED, "the engine of this stream has failed")
+
+
+class TrackReport:
+    """What became of the packets of one stream: warnings while it runs; metrics, a log line."""
+
+    def __init__(self, runner: StreamRunner) -> None:
+        self._runner = runner
+        self._warned_of: set[tuple[WarningCode, int]] = set()
+        self._has_ended = False
+
+    def check(self, stats: TrackStats) -> None:
+        """Warn of what is bad by now, once a channel."""
+        for channel, track in enumerate(stats.channels):
+            if track.packets + track.lost >= MIN_PACKETS and track.lost_share >= LOST_SHARE:
+                self._warn("packet_loss", channel, _loss(track))
+            if track.drift_ppm is not None and abs(track.drift_ppm) >= DRIFT_PPM:
+                pace = "fast" if track.drift_ppm > 0 else "slow"
+                self._warn(
+                    "clock_drift",
+                    channel,
+                    f"audio comes {abs(track.drift_ppm):.0f} parts in a million too {pace} for its"
+                    " times; it is corrected",
+                )
+
+    def end(self, stats: TrackStats) -> None:
+        """Warn for the last time, count and log; later calls do nothing."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self.check(stats)
+        self._runner.metrics.tracks(stats)
+        for channel, track in enumerate(stats.channels):
+            _log.info(
+                "track_ended",
+                stream_id=self._runner.session.stream_id,
+                channel=channel,
+                packets=track.packets,
+                lost=track.lost,
+                late=track.late,
+                duplicate=track.duplicate,
+                reordered=track.reordered,
+                jumps=track.jumps,
+                slips=track.slips,
+                lost_ms=track.lost_ms,
+                drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
             )
+
+    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
+        if (code, channel) not in self._warned_of:
+            self._warned_of.add((code, channel))
+            self._runner.warn(code, message, channel)
+
+
+def _loss(track: ChannelTrack) -> str:
+    return (
+        f"{track.lost_share:.1%} of the packets did not come or came too late"
+        f" ({track.lost} and {track.late} of {track.packets + track.lost})"
+    )

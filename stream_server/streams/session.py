@@ -1,21 +1,21 @@
-"""One stream: bytes and answers in, windows and results out.
+"""The server's state of one stream: bytes and answers in, windows and results out.
 
-Pure and synchronous; whoever holds the session calls the engine, when it likes::
+Pure and synchronous; the caller runs the engine, when it likes::
 
     session = Session(stream_id="s-1", spec=spec, model=engine.info, ...)
     session.opened(at=now)
     session.receive(message)
     while session.has_backlog:
-        for each in session.advance():          # at most one step boundary at a time
-            session.answer(each, engine.step([each.window])[0])
+        for channel, window in session.advance():     # of one step boundary at most
+            session.answer(channel, window, engine.step([window])[0])
         publish(session.take_results())
-    for each in session.finish(): ...           # as above
+    for channel, window in session.finish(): ...      # as above
     session.close("stopped", at=now)
     publish(session.take_results())
 
 **Channels** share one clock: every analysed channel takes the same time, so their windows fall due
-together. Audio that only one of them lost is a gap of that channel alone. A channel whose role is
-not analysed is not decoded, unless there is a tap.
+together. Boundaries and losses are kept by the engine's :class:`~ser_engine.timeline.ChannelStream`
+of each channel. A channel whose role is not analysed is not decoded, unless there is a tap.
 
 **Positions.** A client counts samples a channel at its own rate, whatever fills them: audio it sent
 or discarded, audio that was lost between two connections, and pauses whose length it told. The
@@ -23,33 +23,105 @@ stream's clock counts the same at 16 kHz, and pauses that were measured here as 
 
 **Order.** Results are numbered as they fall due, channel by channel. Splitting the audio
 differently changes nothing, as long as windows are answered before more audio is advanced through.
-A ``mark`` or ``flush`` comes back when every frame that was complete at its position is published
-on every analysed channel, or at the end; so it follows all results that tell of audio before it,
-save for segments and gaps that go on.
-
-What a session consists of, and what is known of its stream.
+A mark or flush comes back when every frame that was complete at its position is published on every
+analysed channel, or at the end; so it follows all results about audio before it, except segments
+and gaps that go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
-from ser_engine.frames import samples_to_s
-from ser_engine.schema import GapReason
-from ser_engine.types import ModelInfo, WindowResult
-from stream_server.streams.channels import AlignedChannels, AnalysedChannel, ChannelWindow, Tap
-from stream_server.streams.session_results import Framing, Note, Notes, ResultLog, stream_channels
+from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import ChannelSummary, CloseReason, Event, GapReason, ModelNotice, Point
+from ser_engine.timeline import ChannelStream, make_detector
+from ser_engine.timeline.quality import QualityMonitor
+from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
+from stream_server.streams.intake import Intake, NoAudio
+from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import CloseReason, Result
+from stream_server.wire.results import Result, StreamClosed, StreamOpened, Summary, Warning
 from stream_server.wire.start import StreamSpec
 
+Tap = Callable[[int, FloatArray], None]
+"""Is given the audio of every channel: index, float32 ``(samples,)`` at 16 kHz. Gaps come as zeros,
+so that a position in it is one on the clock."""
 
-class SessionState:
-    """The parts of a :class:`~stream_server.streams.session.Session`; its arguments are these.
+ChannelWindow = tuple[int, Window]
+"""A window to be scored, and the index of its channel."""
+
+BLOCK_MS = 500
+"""Audio that is decoded at once, where nothing falls due before: many short messages then cost
+little more than few long ones."""
+
+_MAX_BLOCKS = 10
+"""Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
+between."""
+
+_RESAMPLER_LAG_SAMPLES = 980
+"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
+the boundary's audio comes out."""
+
+_ZEROS_SAMPLES = SAMPLE_RATE_HZ
+
+
+def stream_key(stream_id: str, channel: int) -> str:
+    """Return the engine's key of a channel, under which it keeps features between windows."""
+    return f"{stream_id}/{channel}"
+
+
+class _Channel:
+    """One analysed channel: the engine's timeline of it, the quality of its audio, its results."""
+
+    def __init__(
+        self, stream: ChannelStream, quality: QualityMonitor, index: int, results: ChannelResults
+    ) -> None:
+        self.stream = stream
+        self.index = index
+        self._quality = quality
+        self._results = results
+
+    def due(self, windows: list[Window]) -> list[ChannelWindow]:
+        """Publish what fell due along with ``windows``."""
+        self.publish(self.stream.take_events())
+        return [(self.index, window) for window in windows]
+
+    def publish(self, events: Iterable[Event]) -> None:
+        for event in events:
+            is_narrow = isinstance(event, Point) and self._quality.narrow_band_at(event.end_sample)
+            self._results.publish(event, narrow_band=is_narrow)
+
+    def publish_findings(self, log: ResultLog) -> None:
+        for finding in self._quality.take_findings():
+            log.publish(
+                Warning,
+                code=finding.code,
+                channel=self.index,
+                message=finding.message,
+                at_s=finding.at_s,
+            )
+
+    def is_accounted(self, sample: int) -> bool:
+        """Whether all frames before ``sample`` are published that were complete there."""
+        return self.stream.accounted_samples + RECEPTIVE_FIELD_SAMPLES > sample
+
+    def close(self, reason: GapReason) -> ChannelSummary:
+        self.publish(self.stream.close(reason))
+        return self._results.summary()
+
+
+class Session:
+    """See the module's text. After :meth:`finish` methods about audio raise :class:`RuntimeError`.
+
+    Methods that return windows return all that became due, in order.
 
     Args:
         stream_id: names the stream; windows of channel *c* have the stream key ``ID/c``.
@@ -60,7 +132,7 @@ class SessionState:
         tap: is given all audio.
 
     Attributes:
-        channels: all channels, as ``ready`` tells them.
+        channels: all channels, as ``ready`` describes them.
         analysed: indices of those that are analysed.
 
     Raises:
@@ -82,94 +154,83 @@ class SessionState:
         self.model = model
         self.channels = stream_channels(spec, analyse_roles)
         self.analysed = tuple(each.index for each in self.channels if each.analysed)
+        self.is_paused = False
         self._step_ms = engine_config.timeline.step_ms
-        self._log = ResultLog(stream_id, model.name, model.labels.names)
-        self._framing = Framing(stream_id, self._log)
-        self._lanes = tuple(
-            AnalysedChannel(
-                index=index,
-                role=self.channels[index].role,
-                stream_id=stream_id,
-                sample_rate_hz=spec.format.sample_rate_hz,
-                model=model,
-                config=engine_config,
-                details="frames" in spec.wants,
-                log=self._log,
-            )
-            for index in self.analysed
-        )
-        self._lane_of = {lane.index: lane for lane in self._lanes}
-        step_samples = engine_config.timeline.step_samples
-        self._audio = AlignedChannels(spec.format, self._lanes, step_samples, tap)
+        self._log = ResultLog(stream_id)
+        self._channels = {index: self._channel(index, engine_config) for index in self.analysed}
+        self._tap = tap
+        self._decoded = tuple(range(len(self.channels))) if tap else self.analysed
+        self._intake = Intake(spec.format, self._decoded)
+        self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
+        self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
         self._uncounted_ticks = 0  # pauses that the client does not count
-        self._notes = Notes()
-        self._is_paused = False
-        self._is_finished = False
-        self._is_closed = False
+        self._is_finished = self._is_closed = False
+        self._set_wake()
+
+    def _channel(self, index: int, config: EngineConfig) -> _Channel:
+        quality = QualityMonitor(make_detector(config.vad), self.spec.format.sample_rate_hz)
+        stream = ChannelStream(
+            config,
+            self.model.labels,
+            stream_key(self.stream_id, index),
+            detector=quality,
+            details="frames" in self.spec.wants,
+        )
+        results = ChannelResults(self._log, index, self.channels[index].role, self.model.name)
+        return _Channel(stream, quality, index, results)
+
+    # -- progress ----------------------------------------------------------------------------------
 
     @property
     def received_samples(self) -> int:
         """Position of the next sample by the client's count."""
-        return self._audio.intake.end_ticks - self._uncounted_ticks
+        return self._intake.end_ticks - self._uncounted_ticks
 
     @property
     def received_s(self) -> float:
         """Length of the stream so far, audio that was not processed yet included."""
-        return samples_to_s(self._audio.intake.end_sample)
+        return samples_to_s(self._intake.end_sample)
 
     @property
     def published_s(self) -> float:
         """Every analysed channel is scored or in a gap up to here."""
-        return samples_to_s(min(lane.accounted_samples for lane in self._lanes))
+        return samples_to_s(min(each.stream.accounted_samples for each in self._channels.values()))
 
     @property
     def clock_samples(self) -> int:
         """Stream time up to which audio was processed."""
-        return self._audio.clock_samples
+        return self._channels[self.analysed[0]].stream.clock_samples
 
     @property
     def pending_windows(self) -> int:
         """Windows that were neither answered nor given up."""
-        return sum(lane.pending_windows for lane in self._lanes)
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the client is to say when audio goes on."""
-        return self._is_paused
+        return sum(each.stream.pending_windows for each in self._channels.values())
 
     @property
     def next_seq(self) -> int:
         """``seq`` of the next result."""
         return self._log.next_seq
 
-
-R = TypeVar("R", bound=Result)
-
-
-class Session(SessionState):
-    """See the module's text; arguments and attributes are those of :class:`SessionState`.
-
-    Methods that return windows return all that became due, in order. After :meth:`finish` those
-    that take audio or are about it raise :class:`RuntimeError`.
-    """
+    # -- audio -------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, lost: Sequence[LostSpan] = ()) -> None:
-        """Take encoded bytes, any number; :meth:`advance` makes something of them.
+        """Take encoded bytes, any number; :meth:`advance` processes them.
 
         Args:
             data: the next ones.
-            lost: where in them a channel alone has nothing; it becomes a gap, ``lost``, of that
-                channel. Only with whole ticks.
+            lost: where in them the audio of one channel never came; only with whole ticks.
 
         Raises:
             ProtocolError: the stream is paused; nothing is taken.
         """
         self._check_running()
-        if self._is_paused:
-            raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE, "got audio while paused, expected 'resume' first"
-            )
-        self._audio.receive(data, lost)
+        if self.is_paused:
+            raise _unexpected("got audio while paused, expected 'resume' first")
+        for index, start, end in self._intake.receive(data, lost):
+            if index in self._channels:
+                self._channels[index].stream.lose(start, end)
+        if lost:
+            self._set_wake()
 
     @property
     def has_backlog(self) -> bool:
@@ -177,21 +238,37 @@ class Session(SessionState):
 
         Less than a block that reaches no boundary waits: it would make nothing due.
         """
-        return self._audio.has_backlog
+        return bool(self._items) or self._intake.buffered_ticks >= self._wake_ticks
 
     def advance(self) -> list[ChannelWindow]:
         """Process the backlog up to the next boundary; none due: there may be more of it."""
-        return self._noted(self._audio.advance())
+        windows: list[ChannelWindow] = []
+        for _ in range(_MAX_BLOCKS):
+            if not self.has_backlog:
+                break
+            if not self._items:
+                # What is resampled comes out late and in other portions: it is cut afterwards.
+                ticks = self._block_ticks
+                if not self._intake.is_resampling:
+                    ticks = min(ticks, self._until_due())
+                self._items += self._intake.read(ticks)
+            is_due = False
+            if self._items:
+                is_due = self._process_item(windows)
+            self._set_wake()
+            if is_due:
+                break
+        return self._with_markers(windows)
 
     def flush(self) -> list[ChannelWindow]:
-        """Make everything due that is here; :class:`Flushed` tells when it is published.
+        """Make everything due that is here; ``flushed`` comes back when it is published.
 
         Raises:
             ProtocolError: too many marks and flushes wait.
         """
         self._check_running()
-        self._notes.add(Note(self._audio.intake.end_sample, None))
-        return self._noted(self._audio.flush())
+        self._log.mark(self._intake.end_sample, None)
+        return self._flush(ChannelStream.flush)
 
     def pause(self) -> list[ChannelWindow]:
         """Flush, and let no audio come until :meth:`resume`.
@@ -200,12 +277,10 @@ class Session(SessionState):
             ProtocolError: the stream is paused already.
         """
         self._check_running()
-        if self._is_paused:
-            raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE, "got 'pause' while paused, expected 'resume'"
-            )
-        self._is_paused = True
-        return self._noted(self._audio.flush())
+        if self.is_paused:
+            raise _unexpected("got 'pause' while paused, expected 'resume'")
+        self.is_paused = True
+        return self._flush(ChannelStream.flush)
 
     def resume(self, num_source_samples: int, *, is_counted: bool = True) -> list[ChannelWindow]:
         """Go on after a pause of that many samples at the client's rate.
@@ -219,45 +294,64 @@ class Session(SessionState):
             ProtocolError: the stream is not paused, or the number is negative.
         """
         self._check_running()
-        if not self._is_paused:
-            raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE, "got 'resume' without a pause, expected 'pause' first"
-            )
+        if not self.is_paused:
+            raise _unexpected("got 'resume' without a pause, expected 'pause' first")
         windows = self._gap("paused", num_source_samples)
         if not is_counted:
             self._uncounted_ticks += num_source_samples
-        self._is_paused = False
+        self.is_paused = False
         return windows
 
     def discard(self, num_source_samples: int) -> list[ChannelWindow]:
-        """Let the client leave audio out; it becomes a gap, ``discarded``.
-
-        Raises:
-            ProtocolError: the number is negative.
-        """
+        """Take note that the client left audio out; it becomes a gap, ``discarded``."""
         return self._gap("discarded", num_source_samples)
 
     def lose(self, num_source_samples: int) -> list[ChannelWindow]:
-        """Go on after audio that never came; it becomes a gap, ``lost``.
-
-        Raises:
-            ProtocolError: the number is negative.
-        """
+        """Go on after audio that never came, on all channels; it becomes a gap, ``lost``."""
         return self._gap("lost", num_source_samples)
 
     def rejoin(self, next_sample: int) -> list[ChannelWindow]:
         """Go on after a reconnect, at :attr:`received_samples`.
 
-        A sample that came in part is forgotten. Where the client has nothing before ``next_sample``
-        any more, by its count, what is missing is lost.
+        Where the client has nothing before ``next_sample`` any more, by its count, what is missing
+        is lost.
 
         Raises:
             ProtocolError: the number is negative.
         """
         self._check_running()
         _check_count("next_sample", next_sample)
-        self._audio.intake.drop_partial_tick()
+        # The rest of a sample that came in part went down with the former connection.
+        self._intake.drop_partial_tick()
         return self.lose(max(0, next_sample - self.received_samples))
+
+    def finish(self) -> list[ChannelWindow]:
+        """End the audio. Answer what is pending, then call :meth:`close`."""
+        self._check_running()
+        self._is_finished = True
+        return self._flush(ChannelStream.finish)
+
+    # -- answers and results -----------------------------------------------------------------------
+
+    def answer(self, channel: int, window: Window, outcome: WindowResult | WindowError) -> None:
+        """Take the answer to a window; earlier ones of its channel are given up.
+
+        After :meth:`close`, or for a window that was given up, it changes nothing.
+
+        Raises:
+            ValueError: the result has another frame hop or other classes than this stream.
+        """
+        if not self._is_closed:
+            holder = self._channels[channel]
+            holder.publish(holder.stream.accept(window, outcome))
+            self._with_markers([])
+
+    def skip(self, channel: int, window: Window) -> None:
+        """Give a window up; a later one covers its audio, as far as it reaches back."""
+        if not self._is_closed:
+            holder = self._channels[channel]
+            holder.publish(holder.stream.skip(window))
+            self._with_markers([])
 
     def mark(self, name: str) -> None:
         """Have ``name`` come back at the position of the audio received so far.
@@ -266,64 +360,44 @@ class Session(SessionState):
             ProtocolError: too many marks and flushes wait.
         """
         self._check_running()
-        self._notes.add(Note(self._audio.intake.end_sample, name))
-        self._noted([])
-
-    def finish(self) -> list[ChannelWindow]:
-        """End the audio. Answer what is pending, then call :meth:`close`."""
-        self._check_running()
-        self._is_finished = True
-        return self._noted(self._audio.finish())
-
-    def answer(self, window: ChannelWindow, outcome: WindowResult | WindowError) -> None:
-        """Take the answer to a window; earlier ones of its channel are given up.
-
-        After :meth:`close`, or for a window that was given up, it changes nothing.
-
-        Raises:
-            ValueError: the result has another frame hop or other classes than this stream.
-        """
-        if self._is_closed:
-            return
-        self._lane_of[window.channel].answer(window.window, outcome)
-        self._noted([])
-
-    def skip(self, window: ChannelWindow) -> None:
-        """Give a window up; a later one tells of its audio, as far as it reaches back."""
-        if self._is_closed:
-            return
-        self._lane_of[window.channel].skip(window.window)
-        self._noted([])
+        self._log.mark(self._intake.end_sample, name)
+        self._with_markers([])
 
     def opened(self, at: float) -> None:
-        """Publish :class:`StreamOpened`, the first result.
-
-        Args:
-            at: seconds since 1970, UTC.
-        """
+        """Publish ``stream_opened``, the first result; ``at``: seconds since 1970, UTC."""
         if self._log.next_seq:
-            raise RuntimeError(
-                f"got opened() after {self._log.next_seq} results, expected it first"
-            )
-        self._framing.opened(self.spec, self.channels, self.model, self._step_ms, at)
+            raise RuntimeError(f"opened() called after {self._log.next_seq} results, call it first")
+        model = self.model
+        self._log.publish(
+            StreamOpened,
+            name=self.spec.name,
+            channels=self.channels,
+            model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
+            labels=model.labels.names,
+            metadata=self.spec.metadata,
+            sample_rate=self.spec.format.sample_rate_hz,
+            encoding=self.spec.format.encoding,
+            step_ms=self._step_ms,
+            opened_at=at,
+        )
 
-    def publish(self, make: Callable[[int], R]) -> R:
-        """Put a result of the caller's into the order: ``make`` is given its ``seq``."""
-        return self._log.publish(make)
+    def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:
+        """Put a result of the caller's into the order; see :meth:`ResultLog.publish`."""
+        return self._log.publish(kind, found, **fields)
 
     def take_results(self) -> list[Result]:
         """Return the results since the last call, in order of ``seq``."""
         return self._log.take()
 
     def take_errors(self) -> list[ProtocolError]:
-        """Return what the client has to be told of since the last call: audio that is no number."""
-        return self._audio.intake.take_errors()
+        """Return the errors of audio since the last call, for the client: samples like NaN."""
+        return self._intake.take_errors()
 
     def close(self, reason: CloseReason, at: float, *, alerts: int = 0) -> None:
-        """Publish what is open, :class:`Summary` and :class:`StreamClosed`.
+        """Publish what is open, ``summary`` and ``stream_closed``. Closing again does nothing.
 
         Audio that was not processed yet is accounted for; speech without an answer is a gap:
-        ``error`` where the engine failed, else ``overload``. Closing again does nothing.
+        ``error`` where the engine failed, else ``overload``.
 
         Args:
             reason: why.
@@ -336,38 +410,104 @@ class Session(SessionState):
             self.finish()
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
-        summaries = tuple([lane.close(gap) for lane in self._lanes])
-        self._noted([])
-        self._framing.closed(
-            reason,
-            at,
-            clock_samples=self.clock_samples,
+        summaries = tuple([each.close(gap) for each in self._channels.values()])
+        self._with_markers([])
+        self._log.publish(
+            Summary,
+            reason=reason,
+            duration_s=samples_to_s(self.clock_samples),
             received_samples=self.received_samples,
             channels=summaries,
             alerts=alerts,
         )
+        self._log.publish(StreamClosed, reason=reason, closed_at=at)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _until_due(self) -> int:
+        """Return the samples until something may fall due on any channel."""
+        return min(each.stream.until_due for each in self._channels.values())
+
+    def _set_wake(self) -> None:
+        """Compute how much has to be buffered until there is something to do."""
+        lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
+        due_sample = self.clock_samples + self._until_due()
+        to_due = self._intake.to_source(due_sample + lag) - self._intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_due))
+
+    def _process_item(self, windows: list[ChannelWindow]) -> bool:
+        """Let the channels take the next item, audio only until something may fall due.
+
+        Add the windows that became due to ``windows``; return whether it came as far as that.
+        """
+        item = self._items.popleft()
+        if isinstance(item, NoAudio):
+            windows += self._pass_time(item)
+            return True
+        until_due = self._until_due()
+        if item.shape[1] > until_due:
+            self._items.appendleft(item[:, until_due:])
+            item = item[:, :until_due]
+        for index, row in zip(self._decoded, item, strict=True):
+            channel = self._channels.get(index)
+            if channel is not None:
+                windows += channel.due(channel.stream.push(row))
+                channel.publish_findings(self._log)
+            if self._tap is not None:
+                self._tap(index, row)
+        return len(item[0]) == until_due
+
+    def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
+        windows: list[ChannelWindow] = []
+        for channel in self._channels.values():
+            windows += channel.due(channel.stream.gap(gap.reason, gap.num_samples))
+        if self._tap is not None:
+            # In pieces: a gap may last for hours.
+            for start in range(0, gap.num_samples, _ZEROS_SAMPLES):
+                zeros = np.zeros(min(_ZEROS_SAMPLES, gap.num_samples - start), dtype=np.float32)
+                for index in self._decoded:
+                    self._tap(index, zeros)
+        return windows
+
+    def _drain(self, items: Iterable[FloatArray | NoAudio]) -> list[ChannelWindow]:
+        """Process what was read, ``items`` included."""
+        self._items += items
+        windows: list[ChannelWindow] = []
+        while self._items:
+            self._process_item(windows)
+        self._set_wake()
+        return windows
+
+    def _flush(self, end: Callable[[ChannelStream], list[Window]]) -> list[ChannelWindow]:
+        windows = self._drain(self._intake.flush())
+        for channel in self._channels.values():
+            windows += channel.due(end(channel.stream))
+        return self._with_markers(windows)
 
     def _gap(self, reason: GapReason, num_source_samples: int) -> list[ChannelWindow]:
         self._check_running()
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
             return []
-        return self._noted(self._audio.drain(self._audio.intake.gap(reason, num_source_samples)))
+        return self._with_markers(self._drain(self._intake.gap(reason, num_source_samples)))
 
-    def _noted(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
+    def _with_markers(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:
         """Publish the marks and flushes that became due; return ``windows``."""
-        for note in self._notes.take_due(self._is_accounted):
-            self._framing.note(note)
+        self._log.publish_markers(self._is_accounted)
         return windows
 
     def _is_accounted(self, sample: int) -> bool:
-        return self._is_closed or all(lane.is_accounted(sample) for lane in self._lanes)
+        return self._is_closed or all(each.is_accounted(sample) for each in self._channels.values())
 
     def _check_running(self) -> None:
         if self._is_finished:
-            raise RuntimeError("got a call on a session that is finished, expected none")
+            raise RuntimeError("session already finished")
+
+
+def _unexpected(message: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, message)
 
 
 def _check_count(name: str, count: int) -> None:
     if count < 0:
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"got {count} {name}, expected none or more")
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"got {count} {name}, expected 0 or more")

@@ -1,69 +1,52 @@
-"""What is said of a channel when its stream has ended.
+"""The results of a session, numbered in the order they fall due.
 
-The results of a stream in the order of ``seq``.
-
-What a session says of a stream as a whole: its channels, beginning, marks and end.
-
-Marks and flushes that wait until the audio before them is accounted for.
+The engine's events of each channel come here, and what is about the stream as a whole: its
+beginning, marks and flushes that were reached, warnings, alerts, summary and end.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from ser_engine.frames import samples_to_s
-from ser_engine.schema import Event, FrameDetail, Gap, Point, Segment
-from ser_engine.types import ModelInfo
+from ser_engine.schema import ChannelSummary, Event, Gap, Point, Segment
 from stream_server.wire import results
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import (
-    ChannelSummary,
-    CloseReason,
-    Flushed,
-    Marked,
-    ModelNotice,
-    Result,
-    StreamChannel,
-    StreamClosed,
-    StreamOpened,
-    Summary,
-)
+from stream_server.wire.results import Flushed, Marked, Result, StreamChannel, in_envelope
 from stream_server.wire.start import StreamSpec
 
-POSTERIOR_DECIMALS = 6
-"""Digits posteriors are published with: a hundredth of what int8 or cached features change."""
+MAX_WAITING_MARKERS = 1000
+"""Marks and flushes that may wait; a client that sends more is closed."""
 
 R = TypeVar("R", bound=Result)
 
 
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    at_sample: int
+    mark: str | None  # None: a flush
+
+
 class ResultLog:
-    """Numbers results and keeps them until they are taken.
+    """Numbers the results of one stream and keeps them until they are taken."""
 
-    Args:
-        stream_id: of the stream.
-        model: name of the model, told by every point.
-        labels: names of the classes.
-    """
-
-    def __init__(self, stream_id: str, model: str, labels: tuple[str, ...]) -> None:
+    def __init__(self, stream_id: str) -> None:
+        self.next_seq = 0
         self._stream_id = stream_id
-        self._model = model
-        self._labels = labels
-        self._next_seq = 0
         self._results: list[Result] = []
+        self._markers: deque[_Marker] = deque()
 
-    @property
-    def next_seq(self) -> int:
-        """Number of the next result."""
-        return self._next_seq
-
-    def publish(self, make: Callable[[int], R]) -> R:
-        """Number and keep the result that ``make`` returns for its ``seq``; return it."""
-        result = make(self._next_seq)
-        self._next_seq += 1
+    def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:
+        """Publish a result of ``kind``, made from what was ``found``, if given, and ``fields``."""
+        envelope = {"stream_id": self._stream_id, "seq": self.next_seq, **fields}
+        result = kind(**envelope) if found is None else in_envelope(kind, found, **envelope)
+        self.next_seq += 1
         self._results.append(result)
         return result
 
@@ -72,87 +55,82 @@ class ResultLog:
         taken, self._results = self._results, []
         return taken
 
-    def event(self, channel: int, role: str, event: Event, *, narrow_band: bool) -> None:
-        """Publish what the engine's streaming core says of a channel."""
+    def mark(self, at_sample: int, mark: str | None) -> None:
+        """Let a mark, or a flush for None, wait until what is before it is published.
+
+        Raises:
+            ProtocolError: too many wait.
+        """
+        if len(self._markers) >= MAX_WAITING_MARKERS:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_MESSAGES,
+                f"got a mark or flush while {MAX_WAITING_MARKERS} wait for their audio to be"
+                " scored, send fewer",
+            )
+        self._markers.append(_Marker(at_sample, mark))
+
+    def publish_markers(self, is_accounted: Callable[[int], bool]) -> None:
+        """Publish the marks and flushes whose position is accounted for."""
+        while self._markers and is_accounted(self._markers[0].at_sample):
+            marker = self._markers.popleft()
+            at_sample, at_s = marker.at_sample, samples_to_s(marker.at_sample)
+            if marker.mark is None:
+                self.publish(Flushed, at_sample=at_sample, at_s=at_s)
+            else:
+                self.publish(Marked, name=marker.mark, at_sample=at_sample, at_s=at_s)
+
+
+class ChannelResults:
+    """Publishes the events of one analysed channel, and adds them up.
+
+    Args:
+        log: of the stream.
+        channel: index of the channel.
+        role: of the channel.
+        model: name of the model that scores it.
+    """
+
+    def __init__(self, log: ResultLog, channel: int, role: str, model: str) -> None:
+        self._log = log
+        self._channel = channel
+        self._role = role
+        self._model = model
+        self._label_samples: Counter[str] = Counter()
+        self._gap_samples: Counter[str] = Counter()
+        self._points = 0
+
+    def publish(self, event: Event, *, narrow_band: bool) -> None:
+        """Publish an event; ``narrow_band`` is said of points only."""
+        about = {"channel": self._channel, "role": self._role}
         match event:
             case Point():
-                self._point(channel, role, event, narrow_band=narrow_band)
+                self._points += 1
+                point = replace(event, narrow_band=narrow_band)
+                self._log.publish(results.Point, point, model=self._model, **about)
             case Segment():
-                self._segment(channel, role, event)
+                # Interim versions are replaced by later ones; only final ones tile the stream.
+                if event.final:
+                    self._label_samples[event.label] += event.end_sample - event.start_sample
+                self._log.publish(results.Segment, event, **about)
             case Gap():
-                self._gap(channel, role, event)
+                if event.final:
+                    self._gap_samples[event.reason] += event.end_sample - event.start_sample
+                self._log.publish(results.Gap, event, **about)
 
-    def _point(self, channel: int, role: str, event: Point, *, narrow_band: bool) -> None:
-        self.publish(
-            lambda seq: results.Point(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                posteriors=_rounded(event.posteriors),
-                label=event.label,
-                confidence=round(event.confidence, POSTERIOR_DECIMALS),
-                speech_share=round(event.speech_share, POSTERIOR_DECIMALS),
-                provisional=event.provisional,
-                widened=event.widened,
-                narrow_band=narrow_band,
-                model=self._model,
-                frames=None if event.frames is None else self._frames(event.frames),
-            )
+    def summary(self) -> ChannelSummary:
+        """Return the sums in seconds."""
+        return ChannelSummary(
+            channel=self._channel,
+            role=self._role,
+            scored_s=samples_to_s(self._label_samples.total()),
+            label_s=_seconds(self._label_samples),
+            gap_s=_seconds(self._gap_samples),
+            points=self._points,
         )
-
-    def _segment(self, channel: int, role: str, event: Segment) -> None:
-        self.publish(
-            lambda seq: results.Segment(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                label=event.label,
-                confidence=round(event.confidence, POSTERIOR_DECIMALS),
-                final=event.final,
-            )
-        )
-
-    def _gap(self, channel: int, role: str, event: Gap) -> None:
-        self.publish(
-            lambda seq: results.Gap(
-                stream_id=self._stream_id,
-                seq=seq,
-                channel=channel,
-                role=role,
-                start_sample=event.start_sample,
-                end_sample=event.end_sample,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                reason=event.reason,
-                final=event.final,
-            )
-        )
-
-    def _frames(self, frames: FrameDetail) -> results.Frames:
-        return results.Frames(
-            start_samples=tuple(frames.start_samples.tolist()),
-            hop_samples=frames.hop_samples,
-            posteriors=tuple(_rounded(row) for row in frames.posteriors.tolist()),
-            labels=tuple(self._labels[label] for label in frames.labels.tolist()),
-        )
-
-
-def _rounded(posteriors: list[float] | tuple[float, ...]) -> tuple[float, ...]:
-    return tuple([round(posterior, POSTERIOR_DECIMALS) for posterior in posteriors])
 
 
 def stream_channels(spec: StreamSpec, analyse_roles: Collection[str]) -> tuple[StreamChannel, ...]:
-    """Return the channels of a stream as the server sees them.
+    """Return the channels of a stream as results describe them.
 
     Raises:
         ProtocolError: none has a role that is analysed.
@@ -174,160 +152,6 @@ def stream_channels(spec: StreamSpec, analyse_roles: Collection[str]) -> tuple[S
             f" {', '.join(analyse_roles)}",
         )
     return channels
-
-
-class Framing:
-    """Publishes the results that are about no channel alone.
-
-    Args:
-        stream_id: of the stream.
-        log: where results go.
-    """
-
-    def __init__(self, stream_id: str, log: ResultLog) -> None:
-        self._stream_id = stream_id
-        self._log = log
-
-    def opened(
-        self,
-        spec: StreamSpec,
-        channels: tuple[StreamChannel, ...],
-        model: ModelInfo,
-        step_ms: int,
-        at: float,
-    ) -> None:
-        """Say that the stream began at ``at``, seconds since 1970."""
-        self._log.publish(
-            lambda seq: StreamOpened(
-                stream_id=self._stream_id,
-                seq=seq,
-                name=spec.name,
-                channels=channels,
-                model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
-                labels=model.labels.names,
-                metadata=spec.metadata,
-                sample_rate=spec.format.sample_rate_hz,
-                encoding=spec.format.encoding,
-                step_ms=step_ms,
-                opened_at=at,
-            )
-        )
-
-    def note(self, note: Note) -> None:
-        """Tell a client that its mark or flush was reached."""
-        at_sample, at_s = note.at_sample, samples_to_s(note.at_sample)
-        mark, stream_id = note.mark, self._stream_id
-        if mark is None:
-            self._log.publish(
-                lambda seq: Flushed(stream_id=stream_id, seq=seq, at_sample=at_sample, at_s=at_s)
-            )
-        else:
-            self._log.publish(
-                lambda seq: Marked(
-                    stream_id=stream_id, seq=seq, name=mark, at_sample=at_sample, at_s=at_s
-                )
-            )
-
-    def closed(
-        self,
-        reason: CloseReason,
-        at: float,
-        *,
-        clock_samples: int,
-        received_samples: int,
-        channels: tuple[ChannelSummary, ...],
-        alerts: int,
-    ) -> None:
-        """Sum up, and say that the stream ended at ``at``, seconds since 1970."""
-        self._log.publish(
-            lambda seq: Summary(
-                stream_id=self._stream_id,
-                seq=seq,
-                reason=reason,
-                duration_s=samples_to_s(clock_samples),
-                received_samples=received_samples,
-                channels=channels,
-                alerts=alerts,
-            )
-        )
-        self._log.publish(
-            lambda seq: StreamClosed(
-                stream_id=self._stream_id, seq=seq, reason=reason, closed_at=at
-            )
-        )
-
-
-MAX_WAITING_NOTES = 1000
-"""Marks and flushes that may wait; a client that sends more is sent away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to publish at a position.
-
-    Attributes:
-        at_sample: where, on the stream's clock.
-        mark: name of the mark; None: a flush.
-    """
-
-    at_sample: int
-    mark: str | None
-
-
-class Notes:
-    """A queue in the order of positions."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Note] = deque()
-
-    def add(self, note: Note) -> None:
-        """Let a note wait; its position is not before those of others.
-
-        Raises:
-            ProtocolError: too many wait.
-        """
-        if len(self._waiting) >= MAX_WAITING_NOTES:
-            raise ProtocolError(
-                ErrorCode.TOO_MANY_MESSAGES,
-                f"got a mark or flush while {MAX_WAITING_NOTES} wait for their audio to be scored,"
-                " expected fewer",
-            )
-        self._waiting.append(note)
-
-    def take_due(self, is_due: Callable[[int], bool]) -> Iterator[Note]:
-        """Yield the notes, in order, as long as their positions are due."""
-        while self._waiting and is_due(self._waiting[0].at_sample):
-            yield self._waiting.popleft()
-
-
-class Tally:
-    """Adds up the final segments and gaps of one channel, in samples."""
-
-    def __init__(self) -> None:
-        self._label_samples: Counter[str] = Counter()
-        self._gap_samples: Counter[str] = Counter()
-        self._points = 0
-
-    def add(self, event: Event) -> None:
-        """Take note of an event."""
-        match event:
-            case Point():
-                self._points += 1
-            case Segment(final=True):
-                self._label_samples[event.label] += event.end_sample - event.start_sample
-            case Gap(final=True):
-                self._gap_samples[event.reason] += event.end_sample - event.start_sample
-
-    def summary(self, channel: int, role: str) -> ChannelSummary:
-        """Return the sums in seconds."""
-        return ChannelSummary(
-            channel=channel,
-            role=role,
-            scored_s=samples_to_s(self._label_samples.total()),
-            label_s=_seconds(self._label_samples),
-            gap_s=_seconds(self._gap_samples),
-            points=self._points,
-        )
 
 
 def _seconds(samples: Counter[str]) -> dict[str, float]:

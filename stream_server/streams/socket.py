@@ -1,4 +1,8 @@
-"""One WebSocket and what is spoken on it: bounded messages in, messages out, an end in order."""
+"""A client's WebSocket as its dialect sees it: bounded messages in, messages out, an orderly end.
+
+A reader waits for one of two things, the next message or the end of the connection. Both come
+through one queue that a task of the socket's own fills, so the reader's wait is never cancelled.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,22 @@ from collections.abc import Iterable
 
 import structlog
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
 from stream_server.config import LimitsConfig
 from stream_server.wire.dialect import Dialect, Inbound, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import ServerMessage, error_message
 
+_log = structlog.get_logger(__name__)
+
+GOODBYE_S = 5.0
+"""Longest wait for a client to read its last error, or to close by itself."""
+
 _BURST_S = 10.0
 """Messages of this time may come at once: telephone platforms send what they kept back."""
+_COUNTED_TOGETHER = 16
+"""Messages between two checks of their rate: every client sends some fifty a second."""
 
 
 class MessageRate:
@@ -48,27 +60,18 @@ class MessageRate:
         self._left -= count
 
 
-_log = structlog.get_logger(__name__)
-
-GOODBYE_S = 5.0
-"""Longest wait for a client to take the error it is closed with, or to close by itself."""
-
-_COUNTED_TOGETHER = 16
-"""Messages after which their rate is looked at: there are fifty a second of every client."""
-
-
-class Wire:
-    """Belongs to the task that makes it: that one reads, and is interrupted when it is to end.
+class ClientSocket:
+    """An open WebSocket and its dialect; receives between ``async with`` and its end.
 
     Args:
         websocket: the connection.
-        dialect: what it speaks.
+        dialect: its protocol.
         limits: what the client may do.
-        entrance: first part of the path the client came in at, for the log.
+        route: first part of the path the client came in at, for the log.
 
     Attributes:
         dialect: the same.
-        end: why the connection is to end; None: for no reason outside of it.
+        end: why the connection is to end; None if the client decides.
     """
 
     def __init__(
@@ -76,51 +79,63 @@ class Wire:
         websocket: ServerConnection,
         dialect: Dialect,
         limits: LimitsConfig,
-        entrance: str = "/",
+        route: str = "/",
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         self.dialect = dialect
         self.end: ProtocolError | None = None
         self._websocket = websocket
         self._limits = limits
-        self._entrance = entrance
+        self._route = route
         self._has_logged_bad = False
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
-        self._heard_of = (0, now_s)  # messages by then, when they last became more
-        self._task = asyncio.current_task()
-        self._is_receiving = False
+        self._last_active = (0, now_s)  # number of messages, when it was last seen to grow
+        # A message, the loss of the connection, or None: look at ``end``. One entry only, so that a
+        # reader that is busy holds the client back by TCP, and not by this server's memory.
+        self._inbox: asyncio.Queue[str | bytes | ConnectionClosed | None] = asyncio.Queue(maxsize=1)
+        self._receiver: asyncio.Task[None] | None = None
+        self._is_waiting = False
+
+    async def __aenter__(self) -> ClientSocket:
+        self._receiver = asyncio.create_task(self._receive_all(), name="receiver")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._receiver is not None
+        self._receiver.cancel()
+        await asyncio.wait([self._receiver])
 
     @property
     def close_code(self) -> int | None:
-        """With what the WebSocket was closed; None: it is open."""
+        """The close code of the WebSocket; None while it is open."""
         return self._websocket.close_code
 
     async def receive(self) -> list[Inbound]:
-        """Return what the client asks for with its next message.
+        """Return the requests of the client's next message.
 
         Raises:
-            ProtocolError: the client has to be told of something, or :meth:`interrupt` was called.
+            ProtocolError: the message is refused, or :meth:`request_end` was called.
             ConnectionClosed: the client is gone.
         """
         return self.dialect.receive(await self._next_message())
 
     async def send(self, message: ServerMessage) -> None:
-        """Tell the client something, in its words. Raises as :meth:`say`."""
-        await self.say(self.dialect.send(message))
+        """Send a message in the client's dialect. Raises as :meth:`send_texts`."""
+        await self.send_texts(self.dialect.send(message))
 
-    async def tell(self, error: ProtocolError) -> None:
-        """Tell the client of an error, or the operator where the client has no ear for it.
+    async def send_error(self, error: ProtocolError) -> None:
+        """Send an error, or log it where the dialect has no message for it.
 
-        Raises as :meth:`say`.
+        Raises as :meth:`send_texts`.
         """
         texts = self.dialect.send(error_message(error))
         if not texts:
-            self._log_untold(error)
-        await self.say(texts)
+            self._log_unsent(error)
+        await self.send_texts(texts)
 
-    async def say(self, texts: Iterable[str | bytes]) -> None:
-        """Send messages.
+    async def send_texts(self, texts: Iterable[str | bytes]) -> None:
+        """Send WebSocket messages.
 
         Raises:
             ProtocolError: the client does not read: SLOW_CONSUMER.
@@ -137,45 +152,39 @@ class Wire:
                 ) from None
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close the WebSocket, or let the client do it where that is the custom."""
+        """Close the WebSocket, or let the client do it where its protocol says so."""
         if self.dialect.client_closes:
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(GOODBYE_S):
                     while True:
-                        for request in self.dialect.receive(await self._websocket.recv()):
+                        # ``end`` is no reason to stop: the client is about to close.
+                        message = await self._take()
+                        requests = [] if message is None else self.dialect.receive(message)
+                        for request in requests:
                             if isinstance(request, Say):
-                                await self.say(request.messages)
+                                await self.send_texts(request.messages)
         await self._websocket.close(code, reason)
 
-    def interrupt(self, error: ProtocolError) -> None:
-        """Let the reader end with ``error``, after the message it is at."""
-        if self.end is None:
-            self.end = error
-            if self._is_receiving and self._task is not None:
-                self._task.cancel()
-
-    def cancel(self) -> None:
-        """Let the reader end at once."""
-        if self._task is not None:
-            self._task.cancel()
-
-    def was_interrupted(self) -> bool:
-        """Whether the cancellation that is being handled was this end's; it is then undone."""
-        if self.end is None or self._task is None:
-            return False
-        self._task.uncancel()
-        return True
+    def request_end(self, error: ProtocolError) -> None:
+        """Let :meth:`receive` raise ``error``, after the message that is being handled."""
+        if self.end is not None:
+            return
+        self.end = error
+        # With a message in the inbox no reader waits, and the next one looks at ``end``.
+        if self._inbox.empty():
+            self._inbox.put_nowait(None)
 
     def check_idle(self) -> None:
-        """Interrupt a reader to which nothing came for long. Call it now and then."""
+        """Request the end if nothing came for ``idle_timeout_s``. To be called now and then."""
         now_s = asyncio.get_running_loop().time()
-        num_messages, since_s = self._heard_of
-        if self._num_messages > num_messages or not self._is_receiving:
-            self._heard_of = (self._num_messages, now_s)
+        num_messages, since_s = self._last_active
+        # While the reader is busy, the client may be held back; that is not its silence.
+        if self._num_messages > num_messages or not self._is_waiting:
+            self._last_active = (self._num_messages, now_s)
             return
         silent_s = now_s - since_s
         if silent_s > self._limits.idle_timeout_s:
-            self.interrupt(
+            self.request_end(
                 ProtocolError(
                     ErrorCode.IDLE,
                     f"got no message for {silent_s:.0f} s, expected one within"
@@ -183,27 +192,41 @@ class Wire:
                 )
             )
 
-    def _log_untold(self, error: ProtocolError) -> None:
+    def _log_unsent(self, error: ProtocolError) -> None:
         if error.code is ErrorCode.SHUTTING_DOWN:
             return
         if not error.ends_stream:
             if self._has_logged_bad:
-                return  # Too many of them end the connection, and that is said.
+                return  # Too many of them end the connection, and that is logged.
             self._has_logged_bad = True
         event = "connection_ended" if error.ends_stream else "message_ignored"
-        _log.warning(event, entrance=self._entrance, code=error.code.value, reason=str(error))
+        _log.warning(event, route=self._route, code=error.code.value, reason=str(error))
+
+    async def _receive_all(self) -> None:
+        try:
+            while True:
+                await self._inbox.put(await self._websocket.recv())
+        except ConnectionClosed as error:
+            await self._inbox.put(error)
+
+    async def _take(self) -> str | bytes | None:
+        self._is_waiting = True
+        try:
+            message = await self._inbox.get()
+        finally:
+            self._is_waiting = False
+        if isinstance(message, ConnectionClosed):
+            # Nothing follows it: every later reader must find it again.
+            self._inbox.put_nowait(message)
+            raise message
+        return message
 
     async def _next_message(self) -> str | bytes:
-        self._is_receiving = True
-        try:
-            message = await self._websocket.recv()
-        except asyncio.CancelledError:
-            if not self.was_interrupted():
-                raise
-            assert self.end is not None, "there is no interruption without a reason"
-            raise self.end from None
-        finally:
-            self._is_receiving = False
+        message = None
+        while message is None:
+            if self.end is not None:
+                raise self.end
+            message = await self._take()
         self._num_messages += 1
         if self._num_messages % _COUNTED_TOGETHER == 0:
             self._rate.take(_COUNTED_TOGETHER, asyncio.get_running_loop().time())

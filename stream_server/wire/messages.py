@@ -18,8 +18,9 @@ from typing import Literal
 
 import msgspec
 
+from ser_engine.schema import LabelName, ModelNotice
 from stream_server.wire.errors import ERRORS, ProtocolError
-from stream_server.wire.results import Message, ModelNotice, Result, StreamChannel
+from stream_server.wire.results import Message, Result, StreamChannel
 
 PROTOCOL_VERSION = 1
 
@@ -134,13 +135,6 @@ class Stop(Message, tag="stop", frozen=True, kw_only=True):
 
 
 ClientMessage = Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop
-
-
-class LabelName(msgspec.Struct, frozen=True, kw_only=True):
-    """One class, in the order of ``posteriors``."""
-
-    name: str
-    name_zh: str
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

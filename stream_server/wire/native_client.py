@@ -162,11 +162,6 @@ class NativeClient:
         return self._log.end_sample
 
     @property
-    def num_dropped_samples(self) -> int:
-        """Samples a channel that were dropped unsent because too much waited to be sent."""
-        return self._log.num_dropped_samples
-
-    @property
     def room_bytes(self) -> int:
         """How much audio can be added before the oldest is dropped.
 

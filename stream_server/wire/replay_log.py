@@ -56,7 +56,6 @@ class _State:
         num_sent: how many entries, from the first, went out on this connection.
         num_tried: the same for any connection since the server last said what it has.
         bridge_from: position and pause the server is at while nothing of ``entries`` is sent.
-        num_dropped_samples: audio that was dropped before it was ever sent.
     """
 
     entries: deque[_Entry] = field(default_factory=deque)
@@ -69,7 +68,6 @@ class _State:
     num_sent: int = 0
     num_tried: int = 0
     bridge_from: tuple[int, bool] = (0, False)
-    num_dropped_samples: int = 0
 
 
 class ReplayLog:
@@ -105,11 +103,6 @@ class ReplayLog:
     def num_kept_bytes(self) -> int:
         """What is kept, in bytes."""
         return self._state.num_bytes
-
-    @property
-    def num_dropped_samples(self) -> int:
-        """Samples a channel that were dropped before they were ever sent."""
-        return self._state.num_dropped_samples
 
     @property
     def has_unsent(self) -> bool:
@@ -209,10 +202,6 @@ class ReplayLog:
         state.end_sample = entry.end_sample
         state.num_bytes += entry.num_bytes
         while state.num_bytes > self._max_bytes and len(state.entries) > 1:
-            if max(state.num_sent, state.num_tried) == 0:
-                dropped = state.entries[0]
-                if isinstance(dropped.content, bytes):
-                    state.num_dropped_samples += dropped.end_sample - dropped.start_sample
             self._drop_first()
 
     def _drop_first(self) -> None:

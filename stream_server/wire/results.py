@@ -1,32 +1,25 @@
-"""Results: what is published about a stream, the same bytes wherever they go.
+"""Results as messages: the engine's own (:mod:`ser_engine.schema`) in an envelope.
 
-Positions are sample indices of the stream's clock, 16 kHz from its first sample; ``start_s``,
-``end_s`` and ``at_s`` say the same in seconds.
+The envelope says which stream a result is about and where it stands among that stream's results. On
+the wire it is flat: its fields lie beside those of the result and the ``type``. What only a server
+can say (a stream began, ended, reached a mark) is defined here.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from ser_engine import schema
+from ser_engine.schema import CloseReason, ModelNotice
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """JSON object with a ``type``; unknown fields are ignored."""
+    """JSON object with a ``type``; unknown fields are ignored.
 
-
-class ModelNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that scores a stream.
-
-    Attributes:
-        name: e.g. ``emotion2vec_plus_base``.
-        licence: of its weights.
-        notice: what must be said wherever it is in use, or "".
+    It has no fields: CPython lets a struct inherit from two only if one of them has none.
     """
-
-    name: str
-    licence: str
-    notice: str = ""
 
 
 class StreamChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,235 +46,102 @@ WarningCode = Literal[
     "packet_loss",
     "clock_drift",
 ]
-Severity = Literal["info", "warning", "critical"]
-AlertState = Literal["raised", "cleared"]
-CloseReason = Literal[
-    "stopped",  # the client asked
-    "client_lost",  # it did not come back in time
-    "idle",
-    "too_long",
-    "too_many_messages",
-    "slow_consumer",
-    "protocol_error",
-    "server_stopped",
-    "engine_failed",
-    "internal",
-]
-"""Why a stream ended."""
+"""The codes of :data:`ser_engine.schema.WarningCode` that version 1 of the protocol has."""
+
+# The envelope of every result below:
+#   stream_id  which stream it is about;
+#   seq        number of the result in its stream, from 0, without holes;
+# and of results about a span:
+#   channel    index of the channel, from 0;
+#   role       of that channel.
 
 
-class StreamResult(Message, frozen=True, kw_only=True):
-    """About a stream.
+class Point(schema.Point, Message, tag="point", frozen=True, kw_only=True):
+    """A point of a stream; ``model`` names what made it."""
 
-    Attributes:
-        stream_id: which one.
-        seq: number of the result in its stream, from 0, without holes.
-    """
+    stream_id: str
+    seq: int
+    channel: int
+    role: str
+    model: str
+
+
+class Segment(schema.Segment, Message, tag="segment", frozen=True, kw_only=True):
+    """A segment of a stream."""
+
+    stream_id: str
+    seq: int
+    channel: int
+    role: str
+
+
+class Gap(schema.Gap, Message, tag="gap", frozen=True, kw_only=True):
+    """A gap of a stream."""
+
+    stream_id: str
+    seq: int
+    channel: int
+    role: str
+
+
+class Alert(schema.Alert, Message, tag="alert", frozen=True, kw_only=True):
+    """An alert about a stream."""
 
     stream_id: str
     seq: int
 
 
-class SpanResult(StreamResult, frozen=True, kw_only=True):
-    """About a span of one channel.
+class Warning(schema.Warning, Message, tag="warning", frozen=True, kw_only=True):
+    """A warning about a stream; ``channel`` None: about the stream as a whole."""
 
-    Attributes:
-        channel: its index.
-        role: its role.
-        start_sample: first sample, on the stream's 16 kHz clock.
-        end_sample: end, not included.
-        start_s, end_s: the same in seconds.
-    """
-
-    channel: int
-    role: str
-    start_sample: int
-    end_sample: int
-    start_s: float
-    end_s: float
+    stream_id: str
+    seq: int
+    channel: int | None
+    code: WarningCode
 
 
-class Frames(msgspec.Struct, frozen=True, kw_only=True):
-    """The speech frames of a point; silent ones are left out.
+class Summary(schema.Summary, Message, tag="summary", frozen=True, kw_only=True):
+    """A stream as a whole, once it has ended; only ``stream_closed`` comes after it."""
 
-    Attributes:
-        start_samples: where each frame starts on the stream's clock.
-        hop_samples: length of a frame's cell: 320 (20 ms) or 160.
-        posteriors: ``(frames, classes)``, pooled over the trailing span.
-        labels: the label believed at each frame.
-    """
-
-    start_samples: tuple[int, ...]
-    hop_samples: int
-    posteriors: tuple[tuple[float, ...], ...]
-    labels: tuple[str, ...]
+    stream_id: str
+    seq: int
 
 
-class Point(SpanResult, tag="point", frozen=True, kw_only=True):
-    """The state of one channel, for every step with speech in it.
-
-    Attributes:
-        posteriors: one value a class, 0 to 1, in the order of ``labels`` in ``ready``.
-        label: the stable label.
-        confidence: posterior of ``label``, 0 to 1.
-        speech_share: speech frames over all frames, above 0, at most 1.
-        provisional: from less audio than a sound result takes.
-        widened: the server was overloaded: this point tells of more than one step.
-        narrow_band: the audio holds nothing above 4 kHz, as on the telephone.
-        model: which model made it.
-        frames: where they were asked for.
-    """
-
-    posteriors: tuple[float, ...]
-    label: str
-    confidence: float
-    speech_share: float
-    provisional: bool
-    widened: bool
-    narrow_band: bool
-    model: str
-    frames: Frames | None = None
-
-
-class Segment(SpanResult, tag="segment", frozen=True, kw_only=True):
-    """Consecutive time with one stable label.
-
-    Attributes:
-        label: name of the class.
-        confidence: mean posterior of ``label``, 0 to 1.
-        final: False while it goes on: a later one with the same channel and start replaces it.
-    """
-
-    label: str
-    confidence: float
-    final: bool
-
-
-class Gap(SpanResult, tag="gap", frozen=True, kw_only=True):
-    """Consecutive time without a result.
-
-    Attributes:
-        reason: ``silence``, ``too_short``, ``overload``, ``error``, ``paused``, ``discarded`` or
-            ``lost``.
-        final: as for :class:`Segment`.
-    """
-
-    reason: str
-    final: bool
-
-
-class Marked(StreamResult, tag="marked", frozen=True, kw_only=True):
+class Marked(Message, tag="marked", frozen=True, kw_only=True):
     """A client's ``mark``, at its position in the audio."""
 
+    stream_id: str
+    seq: int
     name: str
     at_sample: int
     at_s: float
 
 
-class Flushed(StreamResult, tag="flushed", frozen=True, kw_only=True):
+class Flushed(Message, tag="flushed", frozen=True, kw_only=True):
     """Everything up to here is published, as ``flush`` asked."""
 
+    stream_id: str
+    seq: int
     at_sample: int
     at_s: float
 
 
-class Alert(StreamResult, tag="alert", frozen=True, kw_only=True):
-    """A rule of the settings holds, or holds no more.
-
-    Attributes:
-        alert_id: names the alert; raised and cleared carry the same.
-        rule: name of the rule.
-        state: ``raised`` or ``cleared``.
-        severity: of the rule.
-        channel, role: where.
-        labels: the labels the rule watches.
-        posterior: sum of their smoothed posteriors when it was raised or cleared, 0 to 1.
-        since_sample: where the condition began to hold, on the stream's clock.
-        at_sample: where it was raised or cleared.
-        since_s, at_s: the same in seconds.
-    """
-
-    alert_id: str
-    rule: str
-    state: AlertState
-    severity: Severity
-    channel: int
-    role: str
-    labels: tuple[str, ...]
-    posterior: float
-    since_sample: int
-    at_sample: int
-    since_s: float
-    at_s: float
-
-
-class Warning(StreamResult, tag="warning", frozen=True, kw_only=True):
-    """The audio or the client is not as it should be; results may be worse.
-
-    Attributes:
-        code: for programs.
-        channel: which channel; None: the stream as a whole.
-        message: for people, with figures and units.
-        at_s: where, on the stream's clock.
-    """
-
-    code: WarningCode
-    channel: int | None
-    message: str
-    at_s: float
-
-
-class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One analysed channel of a stream that has ended.
-
-    Attributes:
-        scored_s: time in final segments.
-        label_s: seconds of segments by label.
-        gap_s: seconds of gaps by reason.
-        points: number of points.
-    """
-
-    channel: int
-    role: str
-    scored_s: float
-    label_s: dict[str, float]
-    gap_s: dict[str, float]
-    points: int
-
-
-class Summary(StreamResult, tag="summary", frozen=True, kw_only=True):
-    """The last result of a stream.
-
-    Attributes:
-        reason: why it ended.
-        duration_s: length of the stream's clock.
-        received_samples: samples a channel at the client's rate.
-        channels: the analysed ones.
-        alerts: number of alerts raised.
-    """
-
-    reason: CloseReason
-    duration_s: float
-    received_samples: int
-    channels: tuple[ChannelSummary, ...]
-    alerts: int
-
-
-class StreamOpened(StreamResult, tag="stream_opened", frozen=True, kw_only=True):
+class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     """The first result of a stream; feeds, store and dashboard get it, the client has ``ready``.
 
     Attributes:
         name: of the stream.
         channels: all of them.
-        model: what scores it.
         labels: names of the classes, in the order of ``posteriors``.
         metadata: what the client gave.
         sample_rate: of the client's audio, Hz.
         encoding: of the client's audio.
         step_ms: time between points.
-        opened_at: when, seconds since 1970, UTC.
+        opened_at: seconds since 1970, UTC.
     """
 
+    stream_id: str
+    seq: int
     name: str
     channels: tuple[StreamChannel, ...]
     model: ModelNotice
@@ -293,14 +153,15 @@ class StreamOpened(StreamResult, tag="stream_opened", frozen=True, kw_only=True)
     opened_at: float
 
 
-class StreamClosed(StreamResult, tag="stream_closed", frozen=True, kw_only=True):
+class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):
     """A stream has ended; feeds, store and dashboard get it after ``summary``.
 
     Attributes:
-        reason: why.
-        closed_at: when, seconds since 1970, UTC.
+        closed_at: seconds since 1970, UTC.
     """
 
+    stream_id: str
+    seq: int
     reason: CloseReason
     closed_at: float
 
@@ -318,3 +179,31 @@ Result = (
     | StreamClosed
 )
 """What is published about a stream, in order of ``seq``."""
+
+R = TypeVar("R", bound=Message)
+
+
+def in_envelope(message: type[R], result: msgspec.Struct, **envelope: Any) -> R:
+    """Return a result of the engine as a message.
+
+    Args:
+        message: the class above that inherits from the result's.
+        result: what was found.
+        **envelope: the fields that the message adds.
+    """
+    # Not structs.asdict: that would copy every frame of a point, these are shared.
+    fields = {name: getattr(result, name) for name in result.__struct_fields__}
+    return message(**fields, **envelope)
+
+
+def without_envelope(result: Point | Segment | Gap) -> schema.Event:
+    """Return what a message about a span says, whatever stream it is of."""
+    kind: type[schema.Point | schema.Segment | schema.Gap]
+    match result:
+        case Point():
+            kind = schema.Point
+        case Segment():
+            kind = schema.Segment
+        case Gap():
+            kind = schema.Gap
+    return kind(**{name: getattr(result, name) for name in kind.__struct_fields__})

@@ -37,15 +37,28 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
 
 def test_speech_without_its_label_is_an_error_and_pauses_are_not() -> None:
     segments = [
-        Segment(0, 3200, "angry", 0.9, final=True),
-        Segment(4800, 6400, "sad", 0.9, final=True),
+        segment(0, 3200, "angry"),
+        segment(4800, 6400, "sad"),
     ]
     truth = [(0, 3200, "angry"), (3840, 6400, "sad")]
     assert diarisation_error(truth, segments) == (3, 18)
 
 
 def point(start: int, end: int, label: str) -> Point:
-    return Point(start, end, (), label, 1.0, 1.0, provisional=False, widened=False)
+    return Point(
+        start_sample=start,
+        end_sample=end,
+        posteriors=(),
+        label=label,
+        confidence=1.0,
+        speech_share=1.0,
+        provisional=False,
+        widened=False,
+    )
+
+
+def segment(start: int, end: int, label: str) -> Segment:
+    return Segment(start_sample=start, end_sample=end, label=label, confidence=0.9, final=True)
 
 
 def test_delay_runs_from_the_change_to_when_the_point_is_published() -> None:

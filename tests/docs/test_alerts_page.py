@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emotion_monitor.alerts import read_rules
+from emotion_monitor.commands.alerts import read_rules
 from stream_server.alerts.actions import webhook_request
 from stream_server.wire.results import Alert
 from tests.requirements import REPOSITORY

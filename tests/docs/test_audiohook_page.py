@@ -1,10 +1,11 @@
-"""What docs/telephony/audiohook.md shows is what happens."""
+"""What the page of AudioHook shows is what happens."""
 
 from __future__ import annotations
 
 import json
 import re
 
+from ser_engine.schema import LabelName
 from stream_server.platforms.audiohook.dialect import (
     ALERT_TYPE,
     POINT_TYPE,
@@ -12,12 +13,12 @@ from stream_server.platforms.audiohook.dialect import (
     AudioHookDialect,
 )
 from stream_server.wire.dialect import Say
-from stream_server.wire.messages import LabelName, ServerMessage
+from stream_server.wire.messages import ServerMessage
 from stream_server.wire.results import Alert, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import point, ready, results
 
-PAGE = (REPOSITORY / "docs" / "telephony" / "audiohook.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "stream_server/platforms/audiohook/README.md").read_text(encoding="utf-8")
 
 
 def test_the_session_is_one():

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import typer
 
-from emotion_monitor import engine as engine_module
 from emotion_monitor import main
 from emotion_monitor.app import app
+from emotion_monitor.commands import options as engine_module
 from ser_engine.config import OfflineConfig
 from ser_engine.files.folders import write_result_folder
 from tests.requirements import REPOSITORY

@@ -7,8 +7,8 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream_server.metrics import Metrics
 from tests.requirements import REPOSITORY
+from tests.stream_server.test_metrics import touched
 
 DASHBOARD = json.loads((REPOSITORY / "docs" / "grafana-dashboard.json").read_text("utf-8"))
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
@@ -17,9 +17,7 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["
 def series() -> dict[str, str]:
     """Return the name of every series that can be asked for, and its family's."""
     names: dict[str, str] = {}
-    metrics = Metrics()
-    metrics.store_from(written=lambda: 0, dropped=lambda: 0, pending=lambda: 0)
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(touched().exposition().decode()):
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for ending in endings.get(family.type, [""]):
             names[family.name + ending] = family.name
@@ -42,6 +40,14 @@ def test_every_metric_is_shown():
     shown = {known[name] for query in QUERIES for name in re.findall(r"emotion_monitor_\w+", query)}
     ours = {family for family in known.values() if family.startswith("emotion_monitor")}
     assert ours - shown == {"emotion_monitor_points"}
+
+
+def test_every_metric_is_documented():
+    page = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    ours = {name for name in series() if name.startswith("emotion_monitor_")}
+    histograms = re.compile(r"_(bucket|sum|count)$")
+    assert listed == {histograms.sub("", name).removeprefix("emotion_monitor_") for name in ours}
 
 
 def test_panels_do_not_overlap():

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 
-from stream_server.platforms.asterisk.dialect import FORMATS, QUERY_KEYS, ChanWebSocketDialect
-from stream_server.platforms.audiosocket.protocol import AUDIO_RATES_HZ, FrameParser, FrameType
-from stream_server.platforms.freeswitch.dialect import FreeSwitchDialect
+from stream_server.platforms.asterisk.audiosocket import AUDIO_RATES_HZ, FrameParser, FrameType
+from stream_server.platforms.asterisk.chan_websocket import (
+    FORMATS,
+    QUERY_KEYS,
+    ChanWebSocketDialect,
+)
+from stream_server.platforms.freeswitch import FreeSwitchDialect
 from stream_server.wire.start import StreamSpec
 from tests.requirements import REPOSITORY
 
-ASTERISK = (REPOSITORY / "docs" / "telephony" / "asterisk.md").read_text(encoding="utf-8")
-FREESWITCH = (REPOSITORY / "docs" / "telephony" / "freeswitch.md").read_text(encoding="utf-8")
+ASTERISK = (REPOSITORY / "stream_server/platforms/asterisk/README.md").read_text(encoding="utf-8")
+FREESWITCH = (REPOSITORY / "stream_server/platforms/freeswitch/README.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_the_frames_shown_are_frames():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion_monitor import engine as engine_module
 from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError
 from tests.ser_engine.timeline.streams import make_audio

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion_monitor import engine as engine_module
 from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 

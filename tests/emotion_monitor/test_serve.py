@@ -26,7 +26,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
         "stream_server.logging.format=json",
     )
     options = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "stream_server", *options, *more]
+    return [sys.executable, "-m", "emotion_monitor", *options, *more]
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def test_serves_until_it_is_told_to_stop(tmp_path: Path):
         audio, _ = addresses(process)
         client = subprocess.run(
             [
-                *(sys.executable, "-m", "stream_server", "stream", "--sample-call", "--json"),
+                *(sys.executable, "-m", "emotion_monitor", "stream", "--sample-call", "--json"),
                 *("--speed", "max", "--url", audio),
             ],
             cwd=REPOSITORY,

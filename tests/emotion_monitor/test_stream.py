@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from emotion_monitor import main
-from emotion_monitor.stream_output import JsonOutput
+from emotion_monitor.commands.stream_view import JsonOutput
 from mic_client import devices
 from stream_server.wire.results import Marked
 from tests.requirements import REPOSITORY
@@ -191,7 +191,7 @@ async def test_a_full_disk_is_one_line(recording: Path):
 async def test_without_an_output_it_streams_all_the_same(recording: Path):
     async with FakeStreamServer().running() as server:
         process = await asyncio.create_subprocess_shell(
-            f"{sys.executable} -m stream_server stream --url {server.url} --file {recording}"
+            f"{sys.executable} -m emotion_monitor stream --url {server.url} --file {recording}"
             " --speed max >&-",
             cwd=REPOSITORY,
             stderr=asyncio.subprocess.PIPE,

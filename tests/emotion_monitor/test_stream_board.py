@@ -4,20 +4,18 @@ from typing import Any
 
 from rich.console import Console
 
-from emotion_monitor.stream_view import ChannelBoard, Span, StreamBoard, level_bar, strip, view
-from mic_client.stream_client import ConnectionLost
-from stream_server.wire.messages import Error, Heartbeat, Limits, Ready
-from stream_server.wire.results import (
-    Alert,
-    ChannelSummary,
-    Gap,
-    ModelNotice,
-    Point,
-    Segment,
-    StreamChannel,
-    Summary,
-    Warning,
+from emotion_monitor.commands.stream_view import (
+    ChannelBoard,
+    Span,
+    StreamBoard,
+    level_bar,
+    strip,
+    view,
 )
+from mic_client.stream_client import ConnectionLost
+from ser_engine.schema import ChannelSummary, GapReason, ModelNotice
+from stream_server.wire.messages import Error, Heartbeat, Limits, Ready
+from stream_server.wire.results import Alert, Gap, Point, Segment, StreamChannel, Summary, Warning
 
 
 def ready(**changes: Any) -> Ready:
@@ -65,7 +63,7 @@ def segment(start_s: float, end_s: float, label: str, confidence: float = 0.8) -
     return Segment(**span(start_s, end_s), label=label, confidence=confidence, final=False)
 
 
-def gap(start_s: float, end_s: float, reason: str) -> Gap:
+def gap(start_s: float, end_s: float, reason: GapReason) -> Gap:
     return Gap(**span(start_s, end_s), reason=reason, final=True)
 
 
@@ -95,10 +93,8 @@ def alert(state: Any) -> Alert:
         role="customer",
         labels=("angry",),
         posterior=0.9,
-        since_sample=0,
-        at_sample=0,
-        since_s=62.5,
-        at_s=70,
+        since_sample=1_000_000,  # 62.5 s
+        at_sample=1_120_000,
     )
 
 

@@ -14,7 +14,7 @@ from mic_client import emotion_feed
 from mic_client import feed as feed_module
 from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
 from mic_client.feed import MAX_STREAMS, EmotionFeed, FeedPosition
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import AccessConfig, ListenConfig
 from stream_server.wire.feed_messages import Dropped, Snapshot
 from stream_server.wire.results import Result
 from tests.requirements import REPOSITORY
@@ -128,7 +128,7 @@ async def test_it_gives_up_where_nobody_answers(
 async def test_a_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feed_module, "_FIRST_DELAY_S", 0.001)
     async with serve_feed(max_subscribers=0) as server:
-        with pytest.raises(ConnectionFailedError, match="beyond the 0"):
+        with pytest.raises(ConnectionFailedError, match=r"subscriber limit \(0\) reached"):
             await take(emotion_feed(server.url(), give_up_after_s=0.05), 1)
 
 

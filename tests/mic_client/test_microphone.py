@@ -68,7 +68,6 @@ async def test_a_reader_that_is_too_slow_costs_a_gap(sounddevice: FakeSounddevic
     stream.speak(BLOCK)
     assert await anext(items) == Lost(5 * 640)
     assert await anext(items) == Chunk(BLOCK)
-    assert source.num_overruns == 5
     await source.aclose()
 
 
@@ -82,7 +81,6 @@ async def test_an_overflow_of_portaudio_is_a_gap(sounddevice: FakeSounddevice):
     stream.speak(BLOCK, at_s=50.54, overflow=True)
     assert await first == Chunk(BLOCK)
     assert await anext(items) == Lost(8000)
-    assert source.num_overruns == 1
     await source.aclose()
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from mic_client import make_sample_call
+from mic_client import load_sample_call
 from tests.requirements import REPOSITORY
 from tests.support.fake_stream_server import FakeStreamServer
 from tests.support.pulse import VirtualMicrophone, virtual_microphone
@@ -54,7 +54,7 @@ def assert_heard(signal: FloatArray, recorded: bytes) -> None:
 @pytest.fixture
 def signal(tmp_path: Path) -> FloatArray:
     """Two seconds of the sample call, in the file ``signal.wav``."""
-    call, rate_hz = make_sample_call()
+    call, rate_hz = load_sample_call()
     assert rate_hz == RATE_HZ
     signal = call[int(18.4 * RATE_HZ) : int(20.4 * RATE_HZ), 1]
     soundfile.write(tmp_path / "signal.wav", signal, RATE_HZ)

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mic_client.sample_call import SAMPLE_CALL_ROLES, make_sample_call
-from mic_client.synthesis import Prosody, Voice, say
+from mic_client.audio_file import SAMPLE_CALL_ROLES, load_sample_call
 from ser_engine.config import EngineConfig, ModelConfig, VadConfig
 from ser_engine.timeline.speech import WebRtcDetector
 
@@ -14,14 +13,9 @@ FloatArray = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def call() -> FloatArray:
-    samples, rate_hz = make_sample_call()
+    samples, rate_hz = load_sample_call()
     assert rate_hz == 16_000
     return samples
-
-
-def test_it_is_always_the_same_call(call: FloatArray):
-    again, _ = make_sample_call()
-    assert np.array_equal(call, again)
 
 
 def test_it_is_two_people_for_forty_seconds(call: FloatArray):
@@ -80,16 +74,3 @@ def test_the_built_in_model_hears_the_change(call: FloatArray, tmp_path_factory)
     assert "angry" in labels(customer, 18, 28)
     assert not labels(customer, 18, 28) & calm
     assert labels(customer, 35.5, 42) <= calm
-
-
-@pytest.mark.parametrize("pitch_hz", [110.0, 220.0])
-def test_a_phrase_has_the_pitch_and_level_it_was_asked_for(pitch_hz: float):
-    prosody = Prosody(range_semitones=0, fall_semitones=0, shake=0, breath=0, level_dbfs=-20)
-    phrase = say(Voice(pitch_hz, 1.0), prosody, 2.0, np.random.default_rng(0), 16_000)
-    assert 10 * np.log10(np.mean(np.square(phrase, dtype=np.float64))) == pytest.approx(-20, abs=1)
-    # The autocorrelation of a voiced sound peaks at its period.
-    spectrum = np.abs(np.fft.rfft(phrase, 1 << 17)) ** 2
-    correlation = np.fft.irfft(spectrum)
-    lags = np.arange(16_000 // 300, 16_000 // 80)
-    period = lags[np.argmax(correlation[lags])]
-    assert 16_000 / period == pytest.approx(pitch_hz, rel=0.03)

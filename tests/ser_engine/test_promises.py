@@ -11,7 +11,7 @@ import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
 from ser_engine.core.factory import engine_from_checkpoint
-from ser_engine.core.runtimes.funasr_engine import FunasrEngine
+from ser_engine.models.emotion2vec.reference import FunasrEngine
 from ser_engine.types import Window, WindowResult
 from tests.conftest import SpeechClip
 from tests.support.networks import engine, load, posteriors

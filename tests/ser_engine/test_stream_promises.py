@@ -14,7 +14,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.files import StreamResult, analyze_file
 from ser_engine.schema import Event, Point, Segment
-from ser_engine.timeline import ChannelStream, make_detector
+from ser_engine.timeline import ChannelStream
 from ser_engine.types import FloatArray
 from tests.conftest import SpeechClip
 from tests.support.networks import engine
@@ -36,14 +36,7 @@ def speech(speech_clips: tuple[SpeechClip, ...]) -> FloatArray:
 
 
 def timeline(core: EngineCore, chunks: list[FloatArray], key: str) -> list[Event]:
-    stream = ChannelStream(
-        CONFIG.timeline,
-        CONFIG.smoothing,
-        core.info.labels,
-        make_detector(CONFIG.vad),
-        key,
-        min_silence_ms=CONFIG.vad.min_silence_ms,
-    )
+    stream = ChannelStream(CONFIG, core.info.labels, key)
     events: list[Event] = []
     for windows in (*map(stream.push, chunks), stream.finish()):
         for window in windows:

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_server.access import Access, bearer_token, is_loopback
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import Access, AccessConfig, ListenConfig, bearer_token, is_loopback
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 CRM, DESK = "crm-0123456789abcdef", "desk-0123456789abcdef"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stream_server.bus import Bus, LocalBus, Subscription, of_stream
+from stream_server.bus import Bus, LocalBus, SubscriberFigures, Subscription, of_stream
 from stream_server.wire.results import Result
 from tests.support.results import closed, opened, point, segment
 from tests.support.virtual_time import virtual_time
@@ -161,7 +161,17 @@ async def test_a_result_published_from_a_filter_of_one_that_was_closed_is_not_ke
     assert (first.pending, other[0].pending) == (1, 0)
 
 
-def test_the_bus_in_the_process_is_a_bus():
+def test_figures_count_subscribers_that_have_gone_too():
     bus: Bus = LocalBus()
-    subscription: Subscription = bus.subscribe(name="one", capacity=1)
-    assert subscription.capacity == 1
+    first = bus.subscribe(name="sse", capacity=2)
+    for seq in range(5):
+        bus.publish(point(seq=seq))
+    second = bus.subscribe(name="sse", capacity=2)
+    for seq in range(5, 8):
+        bus.publish(point(seq=seq))
+    assert bus.figures() == {"sse": SubscriberFigures(2, pending=4, dropped=7)}
+    first.close()
+    first.close()
+    assert bus.figures() == {"sse": SubscriberFigures(1, pending=2, dropped=7)}
+    second.close()
+    assert bus.figures() == {"sse": SubscriberFigures(dropped=7)}

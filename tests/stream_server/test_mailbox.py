@@ -142,5 +142,5 @@ def test_what_is_thrown_away_is_not_counted():
 
 
 def test_a_mailbox_holds_something():
-    with pytest.raises(ValueError, match="expected 1 or more"):
+    with pytest.raises(ValueError, match="must be 1 or more"):
         Mailbox(0)

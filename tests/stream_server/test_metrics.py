@@ -6,8 +6,12 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from ser_engine.core import BatchingStats
+from stream_server.bus import SubscriberFigures
+from stream_server.engines.status import EngineStatus
 from stream_server.metrics import Metrics
 from stream_server.tracks.stats import ChannelTrack, TrackStats
+from tests.support.fake_engine import FakeEngine
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -32,7 +36,7 @@ def touched() -> Metrics:
         TrackStats(
             (
                 ChannelTrack(packets=100, lost=4, late=2, duplicate=3, drift_ppm=-50.0),
-                ChannelTrack(packets=10, reordered=1),
+                ChannelTrack(packets=10, reordered=1, jumps=2, slips=7),
             )
         )
     )
@@ -46,14 +50,24 @@ def touched() -> Metrics:
     metrics.gap("silence", 2.5)
     metrics.alert("customer stays angry", "critical")
     metrics.webhook("delivered")
-    metrics.subscribed("sse")
-    metrics.subscribed("sse")
-    metrics.unsubscribed("sse")
-    metrics.results_dropped("sse", 3)
+    metrics.bus_from(lambda: {"sse": SubscriberFigures(1, pending=5, dropped=3, merged=2)})
     metrics.mqtt_connected(True)
     metrics.store_write(0.01)
     metrics.store_failed()
     metrics.store_from(written=lambda: 10, dropped=lambda: 2, pending=lambda: 7)
+    metrics.recordings_from(dropped_s=lambda: 1.5, num_failed=lambda: 1)
+    engine = FakeEngine()
+    stats = BatchingStats(windows_cancelled=5, retries=4, workers_lost=3, restarts=2)
+    status = EngineStatus(
+        info=engine.info,
+        runtime="torch",
+        takes_new_streams=True,
+        num_streams=1,
+        is_alive=True,
+        num_pending=6,
+        stats=stats,
+    )
+    metrics.engines_from(lambda: [status])
     metrics.model("compact", "torch")
     return metrics
 
@@ -96,6 +110,8 @@ def test_there_are_no_series_of_creation_times():
         ("packets_total", {"outcome": "duplicate"}, 3),
         ("packets_total", {"outcome": "lost"}, 4),
         ("packets_reordered_total", {}, 1),
+        ("packet_clock_jumps_total", {}, 2),
+        ("packet_slips_total", {}, 7),
         ("clock_drift_ratio_sum", {}, 5e-5),
         ("clock_drift_ratio_count", {}, 1),
         ("windows_total", {"outcome": "scored"}, 1),
@@ -112,7 +128,16 @@ def test_there_are_no_series_of_creation_times():
         ("alerts_total", {"rule": "customer stays angry", "severity": "critical"}, 1),
         ("webhooks_total", {"outcome": "delivered"}, 1),
         ("subscribers", {"subscriber": "sse"}, 1),
+        ("results_pending", {"subscriber": "sse"}, 5),
         ("results_dropped_total", {"subscriber": "sse"}, 3),
+        ("results_merged_total", {"subscriber": "sse"}, 2),
+        ("recording_dropped_seconds_total", {}, 1.5),
+        ("recording_failures_total", {}, 1),
+        ("engine_pending_windows", {"model": "fake"}, 6),
+        ("engine_windows_cancelled_total", {"model": "fake"}, 5),
+        ("engine_retries_total", {"model": "fake"}, 4),
+        ("engine_workers_lost_total", {"model": "fake"}, 3),
+        ("engine_restarts_total", {"model": "fake"}, 2),
         ("mqtt_connected", {}, 1),
         ("store_written_total", {}, 10),
         ("store_dropped_total", {}, 2),

@@ -20,24 +20,19 @@ import soxr
 from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 
-from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, make_sample_call
+from mic_client import ArraySource, FileSource, StreamClient, StreamOptions, load_sample_call
 from mic_client.sources import MAX_SPEED
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
 from stream_server import server as server_module
+from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertRule, AlertsConfig
-from stream_server.config import (
-    AccessConfig,
-    AudioSocketConfig,
-    ListenConfig,
-    RecordingConfig,
-    ServerConfig,
-    StoreConfig,
-    TelephonyConfig,
-)
-from stream_server.platforms.audiosocket.protocol import HANGUP, encode_audio, encode_uuid
+from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
+from stream_server.platforms import TelephonyConfig
+from stream_server.platforms.asterisk import AudioSocketConfig
+from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.server import Server
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec
@@ -78,7 +73,7 @@ def call(tmp_path: Path) -> Path:
 
 
 def write_call(folder: Path, rate_hz: int) -> Path:
-    samples, rate = make_sample_call()
+    samples, rate = load_sample_call()
     path = folder / f"call{rate_hz}.wav"
     soundfile.write(path, soxr.resample(samples, rate, rate_hz), rate_hz, subtype="PCM_16")
     return path
@@ -186,7 +181,7 @@ async def test_audio_is_kept_only_where_an_operator_wants_it(tmp_path: Path, cal
 
 async def test_a_restarted_server_is_found_again(tmp_path: Path):
     """The old stream is closed in the store; the client goes on with a new one."""
-    samples = np.tile(make_sample_call()[0][:, 1], 3)
+    samples = np.tile(load_sample_call()[0][:, 1], 3)
     seen: list[Any] = []
     first = Server(ENGINE, settings(tmp_path))
     await first.__aenter__()

@@ -41,17 +41,17 @@ from ser_engine.files import (
     UtteranceResult,
 )
 from ser_engine.labels import LabelSet
+from ser_engine.schema import LabelName
 from ser_engine.types import ModelInfo
-from stream_server.access import Access
+from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
-from stream_server.config import AccessConfig, ListenConfig, RecordingConfig, StoreConfig
+from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http.app import make_app
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import LabelName
 from stream_server.wire.results import Result
 from tests.support.timeline import LABELS
 

@@ -65,7 +65,7 @@ class DashboardServer:
         """
         with (self._folder / "server.log").open("a", encoding="utf-8") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "stream_server", "--config", str(self._config)),
+                *(sys.executable, "-m", "emotion_monitor", "--config", str(self._config)),
                 *("--set", f"stream_server.store.url=sqlite:///{self._folder}/timelines.db"),
                 *("--set", "ser_engine.model.name=compact"),
                 *("--set", "ser_engine.model.offline=true"),

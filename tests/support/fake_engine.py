@@ -68,17 +68,17 @@ class FakeEngine:
 
 
 class LevelDetector:
-    """Speech is where a cell holds a sample that is not zero."""
+    """Speech is where a slot holds a sample that is not zero."""
 
     def __init__(self) -> None:
-        self.reset()
+        self.skip(0)
 
-    def reset(self) -> None:
+    def skip(self, num_samples: int) -> None:
         self._rest = np.empty(0, dtype=np.float32)
 
     def push(self, samples: FloatArray) -> list[bool]:
         audio = np.concatenate([self._rest, samples])
         whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
         self._rest = audio[whole:]
-        cells = audio[:whole].reshape(-1, HOP_SAMPLES)
-        return [bool(level) for level in np.abs(cells).max(axis=1, initial=0.0)]
+        slots = audio[:whole].reshape(-1, HOP_SAMPLES)
+        return [bool(level) for level in np.abs(slots).max(axis=1, initial=0.0)]

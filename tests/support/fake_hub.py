@@ -25,9 +25,6 @@ class FakeHub:
         self.before: Callable[[Path, Report], None] = lambda folder, report: None
         """Called in a download before the files are copied."""
 
-    def repo_id(self, model: str) -> str:
-        return f"org/{model}"
-
     def endpoint(self) -> str:
         self.asked.append("endpoint")
         if not self.url:

@@ -21,6 +21,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from ser_engine.schema import ChannelSummary, CloseReason, LabelName, ModelNotice
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import (
@@ -28,7 +29,6 @@ from stream_server.wire.messages import (
     Flush,
     Heartbeat,
     KeepAlive,
-    LabelName,
     Limits,
     Mark,
     Ready,
@@ -38,11 +38,8 @@ from stream_server.wire.messages import (
 )
 from stream_server.wire.native import NativeDialect
 from stream_server.wire.results import (
-    ChannelSummary,
-    CloseReason,
     Flushed,
     Marked,
-    ModelNotice,
     Point,
     Result,
     Segment,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from stream_server.access import Access
+from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
-from stream_server.config import AccessConfig, ListenConfig
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.source import FeedSource, History
 from stream_server.http.app import make_app
@@ -102,6 +101,7 @@ async def serve_feed(
 ) -> AsyncIterator[FeedServer]:
     """Serve ``/feed`` on 127.0.0.1."""
     bus, metrics = LocalBus(), Metrics()
+    metrics.bus_from(bus.figures)
     live = LiveStreams(bus)
     source = FeedSource(bus, live, history, mailbox_size=mailbox_size)
     app = make_app(
@@ -109,7 +109,7 @@ async def serve_feed(
         metrics=metrics,
         readiness=list,
     )
-    FeedEndpoint(source, metrics, max_subscribers=max_subscribers).add_to(app)
+    FeedEndpoint(source, max_subscribers=max_subscribers).add_to(app)
     following = asyncio.create_task(live.run())
     async with TestClient(TestServer(app)) as client:
         try:

@@ -21,13 +21,13 @@ from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.core import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
-from stream_server.access import Access
-from stream_server.config import AccessConfig, ListenConfig, ServerConfig
+from stream_server.access import Access, AccessConfig, ListenConfig
+from stream_server.config import ServerConfig
 from stream_server.engines.local import EngineLease
 from stream_server.engines.status import PoolStatus
 from stream_server.metrics import Metrics
-from stream_server.platforms.route import Entrance
-from stream_server.platforms.routes import make_entrances
+from stream_server.platforms import make_routes
+from stream_server.platforms.route import Route
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.registry import StreamFactory, StreamRegistry
 from stream_server.wire.messages import ServerMessage
@@ -107,7 +107,7 @@ class Lab:
         self,
         engine: LabEngine,
         config: ServerConfig,
-        entrances: Mapping[str, Entrance] | None = None,
+        routes: Mapping[str, Route] | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -117,14 +117,14 @@ class Lab:
         factory = StreamFactory(engine, config, self.metrics, self.published.append)
         self.registry = StreamRegistry(config.limits, factory)
         access = Access(config.access, config.listen, config.telephony.public_url)
-        known = make_entrances(config, access, self.registry.check_capacity)
+        known = make_routes(config.telephony, access, self.registry.check_capacity)
         self.gateway = Gateway(
             self.registry,
             access,
             config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refused.append,
-            entrances={**known, **(entrances or {})},
+            routes={**known, **(routes or {})},
         )
 
     @property
@@ -140,7 +140,7 @@ class Lab:
 async def live_lab(
     engine: LabEngine | None = None,
     config: ServerConfig | None = None,
-    entrances: Mapping[str, Entrance] | None = None,
+    routes: Mapping[str, Route] | None = None,
     **limits: Any,
 ) -> AsyncIterator[Lab]:
     config = config if config is not None else ServerConfig()
@@ -149,7 +149,7 @@ async def live_lab(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=replace(config.limits, **limits),
     )
-    lab = Lab(engine if engine is not None else LabEngine(), config, entrances)
+    lab = Lab(engine if engine is not None else LabEngine(), config, routes)
     await lab.gateway.start()
     try:
         yield lab

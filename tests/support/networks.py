@@ -10,13 +10,13 @@ import torch
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName, TimelineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.factory import engine_from_checkpoint
-from ser_engine.models.emotion2vec.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
 from ser_engine.models.emotion2vec.network import Emotion2vec, build
 from ser_engine.types import FloatArray, WindowResult
 
 
-def load(folder: Path) -> Checkpoint:
+def load(folder: Path) -> Emotion2vecCheckpoint:
     return load_folder(folder)
 
 

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stream_server.platforms.exotel.dialect import EXOTEL
+from stream_server.platforms.exotel import EXOTEL
 from stream_server.platforms.media_stream import MediaPlatform
-from stream_server.platforms.plivo.dialect import PLIVO
-from stream_server.platforms.telnyx.dialect import TELNYX
-from stream_server.platforms.twilio.dialect import TWILIO
+from stream_server.platforms.plivo import PLIVO
+from stream_server.platforms.telnyx import TELNYX
+from stream_server.platforms.twilio import TWILIO
 
 __all__ = ["PLATFORMS", "TABLES", "Platform", "audio_bytes"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ser_engine.schema import ChannelSummary, Frames, LabelName, ModelNotice
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.messages import (
@@ -13,7 +14,6 @@ from stream_server.wire.messages import (
     Error,
     Heartbeat,
     KeepAlive,
-    LabelName,
     Limits,
     Mark,
     Pause,
@@ -25,12 +25,9 @@ from stream_server.wire.messages import (
 from stream_server.wire.native import NativeDialect
 from stream_server.wire.results import (
     Alert,
-    ChannelSummary,
     Flushed,
-    Frames,
     Gap,
     Marked,
-    ModelNotice,
     Point,
     Result,
     Segment,

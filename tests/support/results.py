@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from ser_engine.schema import AlertState, ChannelSummary, CloseReason, ModelNotice
 from stream_server.wire.results import (
     Alert,
-    AlertState,
-    ChannelSummary,
-    CloseReason,
     Gap,
     Marked,
-    ModelNotice,
     Point,
     Segment,
     StreamChannel,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import AlertState, GapReason, ModelNotice
 from stream_server.wire.results import (
     Alert,
-    AlertState,
     Gap,
-    ModelNotice,
     Point,
     Segment,
     StreamChannel,
@@ -132,7 +131,7 @@ def make_gap(
     start_s: float = 0.0,
     end_s: float = 1.0,
     *,
-    reason: str = "silence",
+    reason: GapReason = "silence",
     final: bool = True,
     stream_id: str = "s1",
     seq: int = 1,

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from ser_engine.models.compact.model import COMPACT
 from ser_engine.models.compact.network import CompactSizes
-from ser_engine.models.compact.shipped import build_compact, read_compact
 from training.batches import WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
 from training.evaluate import fit_temperature
@@ -110,9 +110,9 @@ def test_a_run_becomes_a_file_that_the_engine_reads(prepared: Path, tmp_path: Pa
     train(replace(PLAN, steps=1), prepared, tmp_path / "run")
     model = load_run(tmp_path / "run")
     export(model, 2.0, tmp_path / "weights.safetensors", {"temperature": "2.00"})
-    checkpoint = read_compact(tmp_path / "weights.safetensors")
+    checkpoint = COMPACT.read(tmp_path / "weights.safetensors")
     assert isinstance(checkpoint.sizes, CompactSizes)
-    shipped = build_compact(checkpoint.sizes, checkpoint.tensors)
+    shipped = checkpoint.build()
     samples = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
     with torch.inference_mode():
         expected = model(samples).logits / 2.0

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ser_engine.models.emotion2vec.network import FrameOutputs
+from ser_engine.models.model import FrameOutputs
 
 
 class Runtime(Protocol):

@@ -1,10 +1,4 @@
-"""Calibrated int8 for the OpenVINO runtime.
-
-Post-training quantisation by NNCF: weights per channel, activations by the ranges they take on
-real speech. Only the context stage is quantised. It is where the time goes once local features
-are kept, and the extractor, whose inputs span tens of decibels, loses most by it.
-
-OpenVINO on a CPU, fp32 or int8.
+"""OpenVINO on a CPU, fp32 or int8.
 
 OpenVINO plans memory and fuses the element-wise work around each matrix product, which is where
 eager PyTorch loses its time on a CPU. Converted models are kept on disk, so that a later start
@@ -13,6 +7,10 @@ only compiles them.
 The local stage is compiled for each length it is asked for: known shapes make its convolutions a
 quarter faster, and its weights are small. The context stage is compiled once for any length: its
 weights are the bulk of the model and each compilation packs them anew.
+
+int8 is post-training quantisation by NNCF: weights per channel, activations by the ranges they
+take on real speech. Only the context stage is quantised. It is where the time goes once local
+features are kept, and emotion2vec's extractor, whose inputs span tens of decibels, loses most by it.
 """
 
 from __future__ import annotations
@@ -28,11 +26,10 @@ import torch
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
-from ser_engine.core.normalisation import normalisation_of
 from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError
 from ser_engine.files.audio import read_audio
-from ser_engine.models.emotion2vec.export import ContextGraph, LocalGraph
-from ser_engine.models.emotion2vec.network import Emotion2vec, FrameOutputs
+from ser_engine.models.model import FrameOutputs, Network
+from ser_engine.models.normalisation import normalisation_of
 from ser_engine.types import FloatArray
 
 _EXAMPLE_SAMPLES = 8080
@@ -44,16 +41,16 @@ class OpenvinoRuntime:
 
     Args:
         folder: holds ``local.xml`` and ``context.xml``, see :func:`save`.
-        embed_dim: width of a feature.
+        feature_dim: numbers a frame is described by between the stages.
         threads: CPU threads.
         precision: ``fp32`` or ``int8``, for the name only: the files decide.
     """
 
-    def __init__(self, folder: Path, embed_dim: int, threads: int, precision: str) -> None:
+    def __init__(self, folder: Path, feature_dim: int, threads: int, precision: str) -> None:
         openvino = import_openvino()
         self.name = f"openvino {precision} cpu"
         self.device = torch.device("cpu")
-        self._embed_dim = embed_dim
+        self._feature_dim = feature_dim
         self._core = openvino.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -83,7 +80,7 @@ class OpenvinoRuntime:
     def warm_up(self, num_frames: Sequence[int], max_batch_size: int) -> None:
         """See :meth:`Runtime.warm_up`."""
         for frames in sorted(set(num_frames)):
-            self.context([torch.zeros(frames, self._embed_dim)])
+            self.context([torch.zeros(frames, self._feature_dim)])
 
     def _local_request(self, num_samples: int) -> Any:
         if num_samples not in self._local_requests:
@@ -98,20 +95,27 @@ class OpenvinoRuntime:
         return [torch.from_numpy(np.array(outputs[i])) for i in range(len(outputs))]
 
 
-def convert(model: Emotion2vec) -> tuple[Any, Any]:
-    """Return the local and the context stage as OpenVINO models of dynamic shape."""
+def convert(network: Network) -> tuple[Any, Any]:
+    """Return the local and the context stage as OpenVINO models of dynamic shape.
+
+    Raises:
+        RuntimeUnavailableError: OpenVINO is not installed, or the network cannot be converted.
+    """
     openvino = import_openvino()
-    dim = model.sizes.embed_dim
+    graphs = network.graphs()
+    if graphs is None:
+        raise RuntimeUnavailableError(
+            f"{type(network).__name__} cannot be converted, only the torch runtimes execute it"
+        )
+    dim = network.feature_dim
     with torch.no_grad(), warnings.catch_warnings():
         # OpenVINO reads PyTorch by torch.jit, which warns of its age.
         warnings.simplefilter("ignore", DeprecationWarning)
         # What the trace takes for constant, sizes of the network, is constant.
         warnings.filterwarnings("ignore", category=TracerWarning)
-        local = openvino.convert_model(
-            LocalGraph(model.local), example_input=torch.zeros(1, _EXAMPLE_SAMPLES)
-        )
+        local = openvino.convert_model(graphs.local, example_input=torch.zeros(1, _EXAMPLE_SAMPLES))
         context = openvino.convert_model(
-            ContextGraph(model), example_input=torch.zeros(1, _EXAMPLE_FRAMES, dim)
+            graphs.context, example_input=torch.zeros(1, _EXAMPLE_FRAMES, dim)
         )
     local.reshape([1, -1])
     context.reshape([1, -1, dim])
@@ -152,11 +156,11 @@ _SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 _log = logging.getLogger(__name__)
 
 
-def calibrate(model: Emotion2vec, speech_dir: Path, window_samples: int) -> tuple[Any, Any]:
+def calibrate(network: Network, speech_dir: Path, window_samples: int) -> tuple[Any, Any]:
     """Return the local stage in fp32 and the context stage in int8.
 
     Args:
-        model: the network in float32.
+        network: in float32.
         speech_dir: folder with recordings of speech, searched to any depth.
         window_samples: length of the windows the network will be used with.
 
@@ -172,7 +176,7 @@ def calibrate(model: Emotion2vec, speech_dir: Path, window_samples: int) -> tupl
             " pip install 'emotion-monitor[openvino]'"
         ) from error
     features = [
-        _features(model, window)
+        _features(network, window)
         for window, _ in zip(_windows(speech_dir, window_samples), range(_WINDOWS), strict=False)
     ]
     if not features:
@@ -181,7 +185,7 @@ def calibrate(model: Emotion2vec, speech_dir: Path, window_samples: int) -> tupl
             f" {window_samples / 16000:g} s could be read; expected a folder of speech"
         )
     _log.info("calibrating int8 on %d windows of speech", len(features))
-    local, context = convert(model)
+    local, context = convert(network)
     # Quantisation follows the shape it sees; length and batch become free again afterwards.
     quantised = nncf.quantize(
         context,
@@ -193,10 +197,11 @@ def calibrate(model: Emotion2vec, speech_dir: Path, window_samples: int) -> tupl
 
 
 @torch.inference_mode()
-def _features(model: Emotion2vec, window: FloatArray) -> FloatArray:
+def _features(network: Network, window: FloatArray) -> FloatArray:
     samples = torch.from_numpy(window)
-    normalised = normalisation_of(samples, model.sizes.normalize).apply(samples)
-    features: FloatArray = model.local(normalised[None]).numpy()
+    if network.first_layer() is not None:
+        samples = normalisation_of(samples).apply(samples)
+    features: FloatArray = network.local(samples[None]).numpy()
     return features
 
 

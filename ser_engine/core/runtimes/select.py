@@ -1,8 +1,7 @@
-"""Which runtime executes a model on this machine, and how it is opened.
+"""Which runtime executes a network on this machine, and how it is opened.
 
-What this machine's processor offers.
-
-Where converted and calibrated graphs are kept, so that a model is prepared once.
+Graphs converted and calibrated for OpenVINO and ONNX Runtime are kept on disk, so that a model is
+prepared once.
 """
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ from ser_engine.config import EngineConfig, RuntimeName
 from ser_engine.core.runtimes.base import Runtime
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import RuntimeUnavailableError
-from ser_engine.models.compact.network import Compact
-from ser_engine.models.emotion2vec.checkpoint import Checkpoint
-from ser_engine.models.emotion2vec.network import Emotion2vec
+from ser_engine.models.model import Network
+from ser_engine.types import ModelInfo
 
 _INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 _CPUINFO = Path("/proc/cpuinfo")
@@ -54,6 +52,8 @@ def has_int8_instructions(cpuinfo: Path = _CPUINFO) -> bool:
     return bool(flags & _INT8_FLAGS)
 
 
+_TORCH = ("torch", "torch-compile")
+
 _FORMAT = 1
 """Raised when the graphs' inputs, outputs or arithmetic change, so that old files are left."""
 
@@ -65,11 +65,10 @@ class GraphCache:
 
     Args:
         models_dir: the folder of all models.
-        checkpoint: the model the graphs are made from; its hash and labels are part of the key.
+        info: the model the graphs are made from; its hash and labels are part of the key.
     """
 
-    def __init__(self, models_dir: Path, checkpoint: Checkpoint) -> None:
-        info = checkpoint.info
+    def __init__(self, models_dir: Path, info: ModelInfo) -> None:
         key = hashlib.sha256(f"{_FORMAT} {info.sha256} {info.labels}".encode()).hexdigest()[:16]
         self._root = models_dir / "graphs" / f"{Path(info.name).name}-{key}"
 
@@ -103,94 +102,88 @@ class GraphCache:
         return target
 
 
-def choose_runtime(config: EngineConfig, device: str) -> RuntimeName:
-    """Return the runtime the settings name, or for ``auto`` the fastest there is.
+def choose_runtime(config: EngineConfig, device: str, network: Network) -> RuntimeName:
+    """Return the runtime the settings name, or for ``auto`` the one to take.
 
     On CUDA that is PyTorch; on a CPU OpenVINO where it is installed. int8 is taken where there is
     speech to calibrate it with and the processor has instructions for it.
     """
     name = config.model.runtime
-    if name != "auto":
+    converts = network.graphs() is not None
+    executes = name in _TORCH or (name != "funasr" and converts)
+    # With model.name auto another model may stand in for the one the runtime was meant for.
+    if name != "auto" and (executes or config.model.name != "auto"):
         return name
     if device != "cpu" or importlib.util.find_spec("openvino") is None:
+        return "torch"
+    if network.is_small or not converts:
         return "torch"
     calibrated = config.model.calibration_dir and importlib.util.find_spec("nncf") is not None
     return "openvino-int8" if calibrated and has_int8_instructions() else "openvino"
 
 
-def open_compact(model: Compact, device: str, config: EngineConfig) -> Runtime:
-    """Return the runtime of the compact model: PyTorch, in fp32 on any device.
-
-    Raises:
-        RuntimeUnavailableError: the settings name one that does not execute it.
-    """
-    name = config.model.runtime
-    if name not in ("auto", "torch", "torch-compile"):
-        raise RuntimeUnavailableError(
-            f"got model.runtime {name} for the built-in compact model, expected auto, torch or"
-            " torch-compile: the other runtimes execute emotion2vec networks only"
-        )
-    return TorchRuntime(model, device, compiled=name == "torch-compile")
-
-
 def open_runtime(
-    checkpoint: Checkpoint, model: Emotion2vec, device: str, threads: int, config: EngineConfig
+    network: Network, info: ModelInfo, device: str, threads: int, config: EngineConfig
 ) -> Runtime:
-    """Return the runtime of an emotion2vec network; ``funasr`` is none, it has its own engine.
+    """Return the runtime of a network.
 
     Raises:
-        RuntimeUnavailableError: a package is missing, or the device does not go with it.
+        RuntimeUnavailableError: a package is missing, or device or network do not go with it.
         ConfigError: ``openvino-int8`` has no speech to be calibrated with.
     """
-    name = choose_runtime(config, device)
-    if name in ("torch", "torch-compile"):
+    name = choose_runtime(config, device, network)
+    if name in _TORCH:
         precision = _precision(config.model.precision, device)
-        return TorchRuntime(model, device, precision, compiled=name == "torch-compile")
+        return TorchRuntime(network, device, precision, compiled=name == "torch-compile")
+    if name == "funasr":
+        raise RuntimeUnavailableError(
+            f"got model.runtime funasr with {info.name}, expected another: FunASR does not know"
+            " this model"
+        )
     if device != "cpu":
         raise RuntimeUnavailableError(
             f"got model.runtime {name} with model.device {device}, expected device cpu: only the"
             " torch runtimes use a GPU"
         )
-    graphs = GraphCache(Path(config.model.models_dir).expanduser(), checkpoint)
-    embed_dim = checkpoint.sizes.embed_dim
+    graphs = GraphCache(Path(config.model.models_dir).expanduser(), info)
     if name in ("onnx", "onnx-int8"):
-        return _onnx_runtime(name, model, graphs, embed_dim, threads)
-    from ser_engine.core.runtimes import openvino_runtime
-
-    if name == "openvino-int8":
-        from ser_engine.core.runtimes.openvino_runtime import calibrate
-
-        speech_dir = Path(config.model.calibration_dir).expanduser()
-        window_samples = config.timeline.window_samples
-        folder = graphs.folder(
-            f"openvino-int8-{window_samples}",
-            lambda target: openvino_runtime.save(
-                *calibrate(model, speech_dir, window_samples), target
-            ),
-        )
-        return openvino_runtime.OpenvinoRuntime(folder, embed_dim, threads, "int8")
-    folder = graphs.folder(
-        "openvino-fp32",
-        lambda target: openvino_runtime.save(*openvino_runtime.convert(model), target),
-    )
-    return openvino_runtime.OpenvinoRuntime(folder, embed_dim, threads, "fp32")
+        return _open_onnx(name, network, graphs, threads)
+    return _open_openvino(name, network, graphs, threads, config)
 
 
-def _onnx_runtime(
-    name: RuntimeName, model: Emotion2vec, graphs: GraphCache, embed_dim: int, threads: int
-) -> Runtime:
-    from ser_engine.core.runtimes.onnx_runtime import OnnxRuntime
-    from ser_engine.models.emotion2vec.export import export_int8_stages, export_stages
+def _open_onnx(name: RuntimeName, network: Network, graphs: GraphCache, threads: int) -> Runtime:
+    from ser_engine.core.runtimes import onnx_runtime as onnx
 
     if name == "onnx":
-        folder = graphs.folder("onnx-fp32", lambda target: export_stages(model, target))
-        return OnnxRuntime(folder, embed_dim, threads, "fp32")
+        folder = graphs.folder("onnx-fp32", lambda target: onnx.export_stages(network, target))
+        return onnx.OnnxRuntime(folder, network.feature_dim, threads, "fp32")
     seven_bits = not has_int8_instructions()
     folder = graphs.folder(
         f"onnx-int{7 if seven_bits else 8}",
-        lambda target: export_int8_stages(model, target, seven_bits=seven_bits),
+        lambda target: onnx.export_int8_stages(network, target, seven_bits=seven_bits),
     )
-    return OnnxRuntime(folder, embed_dim, threads, "int8")
+    return onnx.OnnxRuntime(folder, network.feature_dim, threads, "int8")
+
+
+def _open_openvino(
+    name: RuntimeName, network: Network, graphs: GraphCache, threads: int, config: EngineConfig
+) -> Runtime:
+    from ser_engine.core.runtimes import openvino_runtime as openvino
+
+    if name == "openvino":
+        folder = graphs.folder(
+            "openvino-fp32", lambda target: openvino.save(*openvino.convert(network), target)
+        )
+        return openvino.OpenvinoRuntime(folder, network.feature_dim, threads, "fp32")
+    speech_dir = Path(config.model.calibration_dir).expanduser()
+    window_samples = config.timeline.window_samples
+    folder = graphs.folder(
+        f"openvino-int8-{window_samples}",
+        lambda target: openvino.save(
+            *openvino.calibrate(network, speech_dir, window_samples), target
+        ),
+    )
+    return openvino.OpenvinoRuntime(folder, network.feature_dim, threads, "int8")
 
 
 def choose_device(name: str) -> str:

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ser_engine.core.runtimes.base import group_by_length
-from ser_engine.models.compact.network import Compact
-from ser_engine.models.emotion2vec.network import Emotion2vec, FrameOutputs
+from ser_engine.models.model import FrameOutputs, Network
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LARGEST_GRAPH_BATCH = 64
@@ -29,7 +28,7 @@ class TorchRuntime:
     """The network in PyTorch.
 
     Args:
-        model: weights in float32, in evaluation mode.
+        network: in float32, in evaluation mode; it is moved to the device.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` or ``fp16``; anything but fp32 is for CUDA.
         compiled: let ``torch.compile`` fuse both stages. Needs a C++ compiler on a CPU and tens of
@@ -38,21 +37,21 @@ class TorchRuntime:
 
     def __init__(
         self,
-        model: Emotion2vec | Compact,
+        network: Network,
         device: str = "cpu",
         precision: str = "fp32",
         compiled: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self._dtype = _DTYPES[precision]
-        self._model = model.to(self.device, self._dtype)
+        self._network = network.to(self.device, self._dtype)
         self._on_cuda = self.device.type == "cuda"
         self.name = f"torch{'-compile' if compiled else ''} {precision} {self.device.type}"
-        self._local: Callable[[Tensor], Tensor] = self._model.local
-        self._context: Callable[[Tensor, Tensor | None], FrameOutputs] = self._model.context
+        self._local: Callable[[Tensor], Tensor] = self._network.local
+        self._context: Callable[[Tensor, Tensor | None], FrameOutputs] = self._network.context
         if compiled:
-            self._local = torch.compile(self._model.local, dynamic=True)
-            self._context = torch.compile(self._model.context, dynamic=True)
+            self._local = torch.compile(self._network.local, dynamic=True)
+            self._context = torch.compile(self._network.context, dynamic=True)
         self._graphs = _ContextGraphs(self._context) if self._on_cuda else None
         self._padded_frames = 0
 
@@ -77,7 +76,7 @@ class TorchRuntime:
 
     def warm_up(self, num_frames: Sequence[int], max_batch_size: int) -> None:
         """See :meth:`Runtime.warm_up`."""
-        dim = self._model.sizes.feature_dim
+        dim = self._network.feature_dim
         longest = max(num_frames)
         if self._on_cuda:
             self._padded_frames = longest

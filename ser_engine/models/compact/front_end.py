@@ -24,8 +24,6 @@ NUM_PITCHES = 48
 PITCH_RANGE_HZ = (75.0, 500.0)
 """The first and the last of them."""
 
-__all__ = ["FrontEnd", "mel_edges_hz"]
-
 _FFT_SAMPLES = 800
 """Twice the frame, so that autocorrelation does not wrap around."""
 
@@ -60,10 +58,39 @@ class FrontEnd(nn.Module):
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
         spectrum = torch.fft.rfft(frames * self.window, n=_FFT_SAMPLES)
         power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        return self.of_power(power)
+
+    def of_power(self, power: Tensor) -> Tensor:
+        """Map power spectra (batch, frames, bins) to features."""
         mel = (power @ self.mel).add(_POWER_FLOOR).log()
         low = power[..., : self.pitch.shape[0]].add(_POWER_FLOOR).sqrt()
         pitch = (low @ self.pitch) / low.sum(dim=-1, keepdim=True)
         return torch.cat([mel, pitch], dim=-1)
+
+
+class FrontEndGraph(nn.Module):
+    """The front end with its Fourier transform as a matrix product.
+
+    OpenVINO 2026.4 converts the transform itself, and gives powers of 1e36 for it.
+    """
+
+    transform: Tensor
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.front_end = front_end
+        samples = torch.arange(RECEPTIVE_FIELD_SAMPLES, dtype=torch.float64)
+        bins = torch.arange(_FFT_SAMPLES // 2 + 1, dtype=torch.float64)
+        angle = 2 * math.pi / _FFT_SAMPLES * torch.outer(samples, bins)
+        transform = torch.cat([angle.cos(), angle.sin()], dim=1)
+        transform *= front_end.window.double()[:, None]
+        self.register_buffer("transform", transform.float(), persistent=False)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """See :class:`FrontEnd`."""
+        frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
+        real, imaginary = (frames @ self.transform).chunk(2, dim=-1)
+        return self.front_end.of_power(real.square() + imaginary.square())
 
 
 def _bins_hz() -> Tensor:

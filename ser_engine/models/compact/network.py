@@ -16,8 +16,6 @@ over time by attention and short convolutions, and returns to 50 frames a second
 Layout: (batch, frames, channels) outside the convolutions. Rows of different length share a batch
 by padding: ``num_frames`` says how many frames of each row are real, padding is kept at zero
 through every convolution and masked in attention, so that a row in a batch equals that row alone.
-
-The sizes of a compact network.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, FrontEnd
-from ser_engine.models.emotion2vec.network import FrameOutputs
+from ser_engine.models.compact.front_end import NUM_MELS, NUM_PITCHES, FrontEnd, FrontEndGraph
+from ser_engine.models.model import FrameOutputs, Graphs, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,6 @@ class CompactSizes:
     def feature_dim(self) -> int:
         """Numbers a frame is described by between the two stages."""
         return NUM_MELS + NUM_PITCHES
-
-    @property
-    def normalize(self) -> bool:
-        """Whether the local stage wants normalised samples: no, level is taken out later."""
-        return False
 
 
 _QUIETEST_LEVEL = -10.0
@@ -254,16 +247,24 @@ def normalised(features: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
     return views.to(features.dtype).permute(0, 3, 1, 2), profile.to(features.dtype)[:, None]
 
 
-class Compact(nn.Module):
+class Compact(Network):
     """The whole network: raw samples in; frame embeddings and logits out."""
+
+    local: FrontEnd
+    context: ContextEncoder
+    is_small = True
+    # Its operations are short: threads cost more than they save, many times more where the cores
+    # have other work, too.
+    max_threads = 1
 
     def __init__(self, sizes: CompactSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        self.feature_dim = sizes.feature_dim
         self.local = FrontEnd()
         self.context = ContextEncoder(sizes)
 
-    def forward(self, samples: Tensor) -> FrameOutputs:
-        """Score raw samples (batch, samples) of equal length."""
-        outputs: FrameOutputs = self.context(self.local(samples))
-        return outputs
+    def graphs(self) -> Graphs | None:
+        """See :meth:`Network.graphs`."""
+        stages = super().graphs()
+        return stages and stages._replace(local=FrontEndGraph(self.local))

@@ -33,11 +33,8 @@ import yaml
 from ser_engine.errors import CheckpointError
 from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.labels import LabelSet
-from ser_engine.models.emotion2vec.checkpoint import (
-    Checkpoint,
-    Emotion2vecSizes,
-    read_weights,
-)
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint, read_weights
+from ser_engine.models.emotion2vec.network import Emotion2vecSizes
 from ser_engine.types import ModelInfo
 
 _MAX_CONV_LAYERS = 64
@@ -272,7 +269,7 @@ def is_published_folder(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE))
 
 
-def load_folder(folder: Path, *, name: str | None = None) -> Checkpoint:
+def load_folder(folder: Path, *, name: str | None = None) -> Emotion2vecCheckpoint:
     """Read a published folder. Nothing is written.
 
     Args:
@@ -298,7 +295,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> Checkpoint:
         labels=labels,
         embedding_dim=sizes.embed_dim,
     )
-    return Checkpoint(sizes, info, tensors)
+    return Emotion2vecCheckpoint(info, tensors, sizes)
 
 
 def check_folder(folder: Path) -> None:

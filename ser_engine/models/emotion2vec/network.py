@@ -21,30 +21,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_engine.frames import HOP_SAMPLES, num_frames
-from ser_engine.models.emotion2vec.checkpoint import Emotion2vecSizes
-
-NORM_EPS = 1e-5
-"""Epsilon of the LayerNorms in the extractor and of the waveform's normalisation."""
+from ser_engine.models.model import FrameOutputs, Graphs, Network
+from ser_engine.models.normalisation import NORM_EPS, FirstLayer
 
 
-class FrameOutputs(NamedTuple):
-    """What the network says of each frame; padded frames hold meaningless finite values.
+@dataclass(frozen=True, slots=True)
+class Emotion2vecSizes:
+    """The sizes of an emotion2vec(+) network, as its ``config.yaml`` gives them.
 
     Attributes:
-        embeddings: (batch, frames, dim), the last block's output.
-        logits: (batch, frames, classes). The head is linear, so their mean over the frames is
-            the head applied to the mean embedding: FunASR's utterance logits.
+        conv_layers: ``(channels, kernel, stride)`` of each layer of the extractor.
+        embed_dim: width of the transformer, ``dim``.
+        num_heads: attention heads.
+        prenet_depth: blocks of the audio-specific part.
+        depth: blocks of the shared part.
+        mlp_ratio: width of a block's hidden layer over ``embed_dim``.
+        norm_eps: epsilon of the blocks' LayerNorms.
+        num_extra_tokens: learned tokens in front of the frames.
+        pos_conv_depth: layers of the positional encoder.
+        pos_conv_width: total width of the positional encoder, as configured (95).
+        pos_conv_groups: groups of its convolutions.
+        normalize: whether a waveform is normalised by its own mean and variance.
     """
 
-    embeddings: Tensor
-    logits: Tensor
+    conv_layers: tuple[tuple[int, int, int], ...]
+    embed_dim: int
+    num_heads: int
+    prenet_depth: int
+    depth: int
+    mlp_ratio: float
+    norm_eps: float
+    num_extra_tokens: int
+    pos_conv_depth: int
+    pos_conv_width: int
+    pos_conv_groups: int
+    normalize: bool
+
+    @property
+    def pos_conv_kernel(self) -> int:
+        """Kernel of each layer of the positional encoder, in frames."""
+        return max(3, self.pos_conv_width // self.pos_conv_depth)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of a block's hidden layer."""
+        return int(self.embed_dim * self.mlp_ratio)
 
 
 class StridedConv(nn.Module):
@@ -199,19 +228,62 @@ class ContextEncoder(nn.Module):
         return -self.slopes * F.pad(distance, (extra, 0, extra, 0))
 
 
-class Emotion2vec(nn.Module):
+class Emotion2vec(Network):
     """The whole network: samples, normalised, in; frame embeddings and logits out."""
+
+    local: LocalEncoder
+    context: ContextEncoder
 
     def __init__(self, sizes: Emotion2vecSizes, num_classes: int) -> None:
         super().__init__()
         self.sizes = sizes
+        self.feature_dim = sizes.embed_dim
         self.local = LocalEncoder(sizes)
         self.context = ContextEncoder(sizes, num_classes)
 
-    def forward(self, samples: Tensor) -> FrameOutputs:
-        """Score normalised samples (batch, samples) of equal length."""
-        outputs: FrameOutputs = self.context(self.local(samples))
-        return outputs
+    def first_layer(self) -> FirstLayer | None:
+        """See :meth:`Network.first_layer`."""
+        if not self.sizes.normalize:
+            return None
+        conv = cast(StridedConv, self.local.convs[0])
+        return FirstLayer.of_taps(torch.cat([conv.inner, conv.outer]), conv.stride)
+
+    def graphs(self) -> Graphs | None:
+        """See :meth:`Network.graphs`."""
+        stages = super().graphs()
+        return stages and stages._replace(local=LocalGraph(self.local))
+
+
+class LocalGraph(nn.Module):
+    """The local stage with ordinary convolutions.
+
+    Runtimes with a convolution of their own beat matrix products on views, and a graph has no
+    views.
+    """
+
+    def __init__(self, local: LocalEncoder) -> None:
+        super().__init__()
+        self.local = local
+        self.weights = nn.ParameterList(
+            _conv_weight(cast(StridedConv, conv)) for conv in local.convs
+        )
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map normalised samples (batch, samples) to features (batch, frames, dim)."""
+        hidden = samples[:, None]
+        for conv, weight in zip(self.local.convs, self.weights, strict=True):
+            mixed = F.conv1d(hidden, weight, stride=cast(StridedConv, conv).stride)
+            normed = cast(StridedConv, conv).norm(mixed.transpose(1, 2))
+            hidden = F.gelu(normed).transpose(1, 2)
+        features: Tensor = self.local.project(self.local.norm(hidden.transpose(1, 2)))
+        return features
+
+
+def _conv_weight(conv: StridedConv) -> Tensor:
+    """Return the Conv1d weight (out_channels, in_channels, kernel) of a layer."""
+    taps = torch.cat([conv.inner, conv.outer])
+    in_channels = conv.inner.shape[0] // conv.stride
+    return taps.view(-1, in_channels, taps.shape[1]).permute(2, 1, 0).contiguous()
 
 
 def build(sizes: Emotion2vecSizes, tensors: Mapping[str, Tensor]) -> Emotion2vec:

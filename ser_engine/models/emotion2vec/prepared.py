@@ -31,8 +31,7 @@ from safetensors.torch import load_file, save_file
 from ser_engine.errors import CheckpointError
 from ser_engine.labels import Label, LabelSet
 from ser_engine.models.emotion2vec.checkpoint import (
-    Checkpoint,
-    Emotion2vecSizes,
+    Emotion2vecCheckpoint,
     check_tensors,
     expected_shapes,
 )
@@ -45,6 +44,7 @@ from ser_engine.models.emotion2vec.folder import (
     load_folder,
     model_name,
 )
+from ser_engine.models.emotion2vec.network import Emotion2vecSizes
 from ser_engine.types import ModelInfo
 
 PREPARED_FILE = "model.safetensors"
@@ -55,7 +55,9 @@ _FORMAT = "emotion-monitor-emotion2vec-1"
 _log = logging.getLogger(__name__)
 
 
-def load_model(folder: Path, prepared_dir: Path, *, name: str | None = None) -> Checkpoint:
+def load_model(
+    folder: Path, prepared_dir: Path, *, name: str | None = None
+) -> Emotion2vecCheckpoint:
     """Read a published or a prepared folder; a published one is prepared for the next start.
 
     Args:
@@ -110,7 +112,7 @@ def prepared_folders(prepared_dir: Path, name: str) -> list[Path]:
     return sorted(found, key=lambda path: (path / PREPARED_FILE).stat().st_mtime_ns, reverse=True)
 
 
-def save_prepared(checkpoint: Checkpoint, path: Path) -> None:
+def save_prepared(checkpoint: Emotion2vecCheckpoint, path: Path) -> None:
     """Write a checkpoint to ``path`` at once or not at all.
 
     Args:
@@ -135,7 +137,7 @@ def save_prepared(checkpoint: Checkpoint, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_prepared(path: Path) -> Checkpoint:
+def load_prepared(path: Path) -> Emotion2vecCheckpoint:
     """Read a prepared file. Its tensors refer to the mapped file.
 
     Raises:
@@ -157,7 +159,7 @@ def load_prepared(path: Path) -> Checkpoint:
             " made anew from the published folder"
         ) from error
     check_tensors(tensors, expected_shapes(sizes, len(info.labels)), str(path))
-    return Checkpoint(sizes, info, tensors)
+    return Emotion2vecCheckpoint(info, tensors, sizes)
 
 
 def read_prepared_info(path: Path) -> ModelInfo:

@@ -31,11 +31,16 @@ from ser_engine.frames import (
     RECEPTIVE_FIELD_SAMPLES,
     SAMPLE_RATE_HZ,
 )
-from ser_engine.models.standard.sizes import NUM_MELS
 
 __all__ = ["FrontEnd", "LogMel", "mel_filters"]
 
-_BINS = RECEPTIVE_FIELD_SAMPLES // 2 + 1
+NUM_MELS = 80
+"""Mel bands from 0 to 8,000 Hz, as Whisper has them."""
+
+SPECTRUM_BINS = RECEPTIVE_FIELD_SAMPLES // 2 + 1
+"""Frequencies of a spectrum, 40 Hz apart."""
+
+_BINS = SPECTRUM_BINS
 _POWER_FLOOR = 1e-10
 """Whisper's floor under the power of a band."""
 

@@ -24,16 +24,68 @@ Rows of different length share a batch by padding, as in :mod:`ser_engine.models
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.emotion2vec.network import FrameOutputs
-from ser_engine.models.standard.front_end import FrontEnd, LogMel
-from ser_engine.models.standard.sizes import NUM_MELS, StandardSizes
+from ser_engine.models.model import FrameOutputs, Network
+from ser_engine.models.standard.front_end import NUM_MELS, SPECTRUM_BINS, FrontEnd, LogMel
 
-__all__ = ["ContextEncoder", "Encoder", "Head", "Layer", "Standard", "levelled", "positions", "statistics"]
+__all__ = [
+    "ContextEncoder",
+    "Encoder",
+    "Head",
+    "Layer",
+    "Standard",
+    "levelled",
+    "positions",
+    "statistics",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StandardSizes:
+    """The sizes of a standard network.
+
+    Attributes:
+        dim: width of the encoder.
+        num_heads: attention heads.
+        depth: encoder layers.
+        frozen_layers: those that training leaves as they were published.
+        hidden: width of the feed-forward layers.
+        embed: size of an embedding.
+        span_frames: reach of the near statistics, frames: their weight falls by ``e`` over it.
+        num_gates: of an embedding; each scales an equal part of it.
+        num_classes: rows of the head.
+        dropout: share of activations left out in training.
+    """
+
+    dim: int = 512
+    num_heads: int = 8
+    depth: int = 3
+    frozen_layers: int = 1
+    hidden: int = 2048
+    embed: int = 256
+    span_frames: float = 25.0
+    num_gates: int = 1
+    num_classes: int = 9
+    dropout: float = 0.1
+
+    @property
+    def embed_dim(self) -> int:
+        """Size of an embedding."""
+        return self.embed
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers a frame is described by between the two stages.
+
+        A mel spectrum, and two partial spectra (real and imaginary) of the one half a hop later.
+        """
+        return NUM_MELS + 4 * SPECTRUM_BINS
+
 
 _SPEECH_LEVEL = 1.0
 """What the level of a window is put to: log10 of power over all bands, of speech at -23 dBFS."""
@@ -232,9 +284,7 @@ def positions(length: int, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def statistics(
-    frames: Tensor, loudness: Tensor, span_frames: float
-) -> tuple[Tensor, Tensor]:
+def statistics(frames: Tensor, loudness: Tensor, span_frames: float) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of the frames near each frame, and of all.
 
     Frames count as they are loud, and near ones by ``exp(-distance / span_frames)``.
@@ -262,16 +312,15 @@ def _statistics(frames: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([mean, spread], dim=-1)
 
 
-class Standard(nn.Module):
+class Standard(Network):
     """The whole network: raw samples in; frame embeddings and logits out."""
+
+    local: FrontEnd
+    context: ContextEncoder
 
     def __init__(self, sizes: StandardSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        self.feature_dim = sizes.feature_dim
         self.local = FrontEnd()
         self.context = ContextEncoder(sizes)
-
-    def forward(self, samples: Tensor) -> FrameOutputs:
-        """Score raw samples (batch, samples) of equal length."""
-        outputs: FrameOutputs = self.context(self.local(samples))
-        return outputs

@@ -1,1 +1,64 @@
-"""Asterisk's WebSocket channel driver, chan_websocket."""
+"""Asterisk: the WebSocket channel driver, a route, and AudioSocket, a TCP port of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from ser_engine.config import check_range
+from ser_engine.errors import ConfigError
+from stream_server.platforms.asterisk.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
+from stream_server.platforms.platform import (
+    Platform,
+    PlatformRoute,
+    RouteContext,
+    TelephonySettings,
+)
+from stream_server.platforms.route import Route, json_refusal
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSocketConfig:
+    """Asterisk AudioSocket: plain TCP without authentication."""
+
+    port: int = 9092
+    """It listens here; -1 to 65535, -1: nowhere, 0: any free one. Where another program has the
+    default one, the server goes on without and says so."""
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks that may connect."""
+    channels: int = 2
+    """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``: 1 or
+    2; a channel without a connection is a gap."""
+
+    def __post_init__(self) -> None:
+        check_range("telephony.audiosocket.port", self.port, -1, 65_535)
+        check_range("telephony.audiosocket.channels", self.channels, 1, 2)
+        for network in self.allow:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ConfigError(
+                    f"got '{network}' in telephony.audiosocket.allow, expected an address or"
+                    " network, e.g. 10.0.0.0/8"
+                ) from None
+
+
+@dataclass(frozen=True)
+class AsteriskSettings(TelephonySettings):
+    """Settings of Asterisk."""
+
+    audiosocket: AudioSocketConfig = field(default_factory=AudioSocketConfig)
+
+
+def _route(settings: AsteriskSettings, context: RouteContext) -> Route:
+    # A channel is one side of a call. Asterisk logs a refused handshake, so its text is JSON with
+    # the remedy in it.
+    return PlatformRoute(
+        context,
+        lambda handshake: ChanWebSocketDialect(settings.roles[0], handshake.query),
+        subprotocols=(SUBPROTOCOL,),
+        refuse=json_refusal,
+    )
+
+
+PLATFORM = Platform({"/asterisk": _route}, AsteriskSettings)

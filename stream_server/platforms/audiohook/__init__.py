@@ -1,1 +1,62 @@
-"""Genesys AudioHook, version 2, the server's side; ``docs/telephony/audiohook.md`` describes it."""
+"""Genesys AudioHook, version 2, the server's side."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from ser_engine.config import check_range
+from ser_engine.errors import ConfigError
+from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
+from stream_server.platforms.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class AudioHookConfig:
+    """Genesys AudioHook."""
+
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
+    """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: no
+    signature is asked for, but an access token, save on loopback."""
+    max_age_s: float = 10.0
+    """Age at which a signature is refused; 1 to 300 s."""
+    events: bool = True
+    """Results are sent back as events of the session, for what listens to them there."""
+    event_interval_ms: int = 1000
+    """Audio between two such messages, alerts apart; 200 to 60000 ms."""
+
+    def __post_init__(self) -> None:
+        check_range("telephony.audiohook.max_age_s", self.max_age_s, 1, 300)
+        check_range("telephony.audiohook.event_interval_ms", self.event_interval_ms, 200, 60_000)
+        for number, secret in enumerate(self.keys.values(), start=1):
+            try:
+                decoded = base64.b64decode(secret, validate=True)
+            except (binascii.Error, ValueError):
+                raise ConfigError(
+                    f"secret {number} of telephony.audiohook.keys is not Base64; copy it as Genesys"
+                    " shows it"
+                ) from None
+            if not decoded:
+                # An HMAC with an empty key is one that anyone can make.
+                raise ConfigError(
+                    f"secret {number} of telephony.audiohook.keys is empty, expected the client"
+                    " secret; where there is none, make the API key one of access.tokens"
+                )
+
+
+@dataclass(frozen=True)
+class AudioHookSettings(TelephonySettings):
+    """Settings of Genesys AudioHook."""
+
+    audiohook: AudioHookConfig = field(default_factory=AudioHookConfig)
+
+
+def _route(settings: AudioHookSettings, context: RouteContext) -> Route:
+    # Imported here: it logs, and commands read the settings without the server's packages.
+    from stream_server.platforms.audiohook.route import AudioHookRoute
+
+    return AudioHookRoute(settings, context.access)
+
+
+PLATFORM = Platform({"/audiohook": _route}, AudioHookSettings)

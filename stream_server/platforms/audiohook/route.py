@@ -9,25 +9,25 @@ from collections.abc import Callable
 import structlog
 
 from stream_server.access import Access
-from stream_server.config import TelephonyConfig
+from stream_server.logs import SparseLog
+from stream_server.platforms.audiohook import AudioHookSettings
 from stream_server.platforms.audiohook.dialect import AudioHookDialect
 from stream_server.platforms.audiohook.messages import is_uuid
 from stream_server.platforms.audiohook.signature import SignatureVerifier, authority_of
-from stream_server.platforms.route import Admission, Handshake, Refusal, plain_refusal
-from stream_server.streams.gateway import SparseLog
+from stream_server.platforms.route import Admission, Handshake, Refusal, json_refusal
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 _log = structlog.get_logger(__name__)
 
 
-class AudioHookEntrance:
-    """See :class:`~stream_server.platforms.route.Entrance`.
+class AudioHookRoute:
+    """See :class:`~stream_server.platforms.route.Route`.
 
-    Who may not connect is let into the WebSocket all the same and hears of it when it opens the
-    session: the platform shows its operators that answer, and not one to the handshake.
+    An unauthorized client is let into the WebSocket and refused when it opens the session: Genesys
+    shows its operators that answer, but not one to the handshake.
 
     Args:
-        config: keys, roles and public URL.
+        settings: keys, roles and public URL.
         access: who may connect where there are no keys.
         now: seconds since 1970.
     """
@@ -35,24 +35,24 @@ class AudioHookEntrance:
     subprotocols: tuple[str, ...] = ()
 
     def __init__(
-        self, config: TelephonyConfig, access: Access, now: Callable[[], float] = time.time
+        self, settings: AudioHookSettings, access: Access, now: Callable[[], float] = time.time
     ) -> None:
-        self._roles = config.roles
+        self._roles = settings.roles
         self._access = access
         self._now = now
         self._refusals = SparseLog()
-        hook = config.audiohook
+        hook = settings.audiohook
         self._event_interval_ms = hook.event_interval_ms if hook.events else None
         self._verifier: SignatureVerifier | None = None
         if hook.keys:
             self._verifier = SignatureVerifier(
                 {key: base64.b64decode(secret) for key, secret in hook.keys.items()},
                 max_age_s=hook.max_age_s,
-                authority=authority_of(config.public_url) if config.public_url else "",
+                authority=authority_of(settings.public_url) if settings.public_url else "",
             )
 
     def admit(self, handshake: Handshake) -> Admission:
-        """Let a client in, as far as it may."""
+        """Let a client in; what it may not do, the dialect refuses."""
         headers = handshake.headers
         name: str | None = None
         try:
@@ -77,15 +77,15 @@ class AudioHookEntrance:
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON: there is no session to end yet."""
-        return plain_refusal(error)
+        return json_refusal(error)
 
     def _authorize(self, handshake: Handshake) -> str:
-        """Return the name of who connects, "" for nobody in particular; raises ProtocolError."""
+        """Return the token's name, "" for a client without one; raises ProtocolError."""
         headers = handshake.headers
         if self._verifier is not None:
             self._verifier.check(headers, handshake.target, self._now())
             return ""
-        # The platform sends an API key in any case.
+        # The platform sends an API key with or without a client secret.
         token = handshake.header_token or handshake.path_token or headers.get("x-api-key")
         return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
 

@@ -1,4 +1,4 @@
-"""The server's side of Deepgram's ``/v1/listen``; ``docs/telephony/deepgram.md`` describes it.
+"""The server's side of Deepgram's ``/v1/listen``; ``README.md`` describes it.
 
 A client's audio begins with the query, or with a WAV header where the query names no encoding.
 Clients wait for nothing before they send, so there is no answer to the beginning of a stream.

@@ -1,1 +1,231 @@
-"""Vonage's WebSockets."""
+"""Vonage's WebSockets, and the signed token of their handshakes.
+
+https://developer.vonage.com/en/voice/voice-api/concepts/websockets
+https://developer.vonage.com/en/getting-started/concepts/webhooks#signed-webhooks
+
+The first message is text: the format, beside the ``headers`` of the NCCO. Binary messages are 20 ms
+of 16-bit little-endian samples, one channel; further text reports events. A close ends the call.
+Packets carry neither numbers nor times, and need none: WebSocket keeps the order, and Vonage does
+not say what it lost itself.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stream_server.platforms.authenticators import MAX_NONCE_LENGTH, SeenNonces, unauthorized
+from stream_server.platforms.media_stream import DTMF_MARK, call_spec, roles_of
+from stream_server.platforms.platform import (
+    Platform,
+    PlatformRoute,
+    RouteContext,
+    TelephonySettings,
+)
+from stream_server.platforms.route import Handshake, Route
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.dialect import (
+    AudioData,
+    BadMessages,
+    Inbound,
+    bad_message,
+    kind_of,
+    parse_json_object,
+    unexpected_message,
+)
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+from stream_server.wire.messages import Mark, ServerMessage
+from stream_server.wire.start import StreamSpec
+
+_CONTENT_TYPE = re.compile(r"audio/l16\s*(?:;\s*rate\s*=\s*([0-9]{1,6})\s*)?", re.IGNORECASE)
+_DEFAULT_RATE_HZ = 16_000
+_NOT_HEADERS = ("event", "content-type")
+_NAMES = ("uuid", "call_uuid", "conversation_uuid", "name")
+"""Headers that may name the call, the best first: Vonage itself does not."""
+
+LEEWAY_S = 60.0
+"""By how much two clocks may disagree."""
+MAX_AGE_S = 300.0
+"""Age at which a token without ``exp`` is refused."""
+
+
+@dataclass(frozen=True)
+class VonageSettings(TelephonySettings):
+    """Settings of Vonage."""
+
+    vonage_signature_secret: str = field(default="", repr=False)
+    """Vonage's signature secret, the same of its tokens."""
+
+
+class VonageToken:
+    """Vonage's signed token (JSON Web Token, RFC 7519, HS256) as a Bearer token.
+
+    Args:
+        secret: the account's signature secret.
+        now_s: seconds since 1970.
+    """
+
+    is_signature = True
+
+    def __init__(self, secret: str, now_s: Callable[[], float] = time.time) -> None:
+        self._secret = secret
+        self._now_s = now_s
+        self._seen = SeenNonces()
+
+    def authenticate(self, handshake: Handshake) -> str:
+        """Return "": there is one account."""
+        token = handshake.header_token
+        if token is None:
+            raise unauthorized("no signed token in Authorization")
+        claims = verified_claims(token, self._secret, self._now_s())
+        if claims is None:
+            raise unauthorized("an unsigned, wrongly signed or outdated token in Authorization")
+        nonce = claims.get("jti")
+        # RFC 7519, section 4.1.7: the id prevents replay.
+        if isinstance(nonce, str) and not self._seen.is_new(nonce[:MAX_NONCE_LENGTH]):
+            raise unauthorized("a signed token that was used already")
+        return ""
+
+
+def verified_claims(token: str, secret: str, now_s: float) -> dict[str, Any] | None:
+    """Return the claims of a token; None if its signature is wrong or it is not valid now.
+
+    A token with neither ``iat`` nor ``exp`` never expires, and is refused.
+    """
+    # Imported here: commands read the settings of this module without the server's packages.
+    import jwt
+
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            secret,
+            # Never the algorithm that the token names: "none" is one of them (RFC 8725, 3.1).
+            algorithms=["HS256"],
+            # Which Vonage application it is does not matter, and PyJWT's clock cannot be set.
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": False,
+                "verify_iss": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
+        )
+    except (jwt.PyJWTError, UnicodeError, RecursionError):
+        return None
+    return claims if _is_current(claims, now_s) else None
+
+
+def _is_current(claims: dict[str, Any], now_s: float) -> bool:
+    times = {name: claims.get(name) for name in ("iat", "nbf", "exp")}
+    for value in times.values():
+        # A NumericDate is any JSON number (RFC 7519, section 2); bool is an int only in Python.
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return False
+    issued_s, not_before_s, expires_s = times["iat"], times["nbf"], times["exp"]
+    # Comparisons that NaN, which Python's JSON accepts, fails.
+    if issued_s is not None and not issued_s <= now_s + LEEWAY_S:
+        return False
+    if not_before_s is not None and not not_before_s <= now_s + LEEWAY_S:
+        return False
+    if expires_s is not None:
+        return bool(now_s < expires_s + LEEWAY_S)
+    return issued_s is not None and bool(now_s < issued_s + MAX_AGE_S + LEEWAY_S)
+
+
+class VonageDialect:
+    """One connection of Vonage.
+
+    Args:
+        roles: of the settings; the first is the role of the speaker on the WebSocket.
+
+    Attributes:
+        start: the stream's specification, once 'websocket:connected' came.
+    """
+
+    can_resume = False
+    client_closes = False
+    begins_with = "'websocket:connected'"
+
+    def __init__(self, *, roles: Sequence[str]) -> None:
+        self.start: StreamSpec | None = None
+        self._roles = roles
+        self._bad = BadMessages()
+
+    def receive(self, message: str | bytes) -> list[Inbound]:
+        """Take one WebSocket message.
+
+        Raises:
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
+                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
+                ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
+                ``BAD_FORMAT``.
+        """
+        if isinstance(message, bytes):
+            return self._bad.counted(self._audio, message)
+        return self._bad.counted(self._text, message)
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        """Return nothing: Vonage plays bytes to the caller, and has no text for results."""
+        return []
+
+    def _audio(self, data: bytes) -> list[Inbound]:
+        if self.start is None:
+            raise unexpected_message("audio", "'websocket:connected' first")
+        return [AudioData(data)]
+
+    def _text(self, text: str) -> list[Inbound]:
+        message = parse_json_object(text)
+        match message.get("event"):
+            case "websocket:connected":
+                return [self._connected(message)]
+            case "websocket:dtmf":
+                if self.start is None:
+                    raise unexpected_message("websocket:dtmf", "'websocket:connected' first")
+                return [Mark(name=DTMF_MARK)]
+            case str():
+                return []
+            case event:
+                raise bad_message(f"a message whose event is {kind_of(event)}", "a name")
+
+    def _connected(self, message: dict[str, Any]) -> StreamSpec:
+        if self.start is not None:
+            raise unexpected_message("websocket:connected", "it once")
+        headers = {name: value for name, value in message.items() if name not in _NOT_HEADERS}
+        names = (headers.get(name) for name in _NAMES)
+        inbound, _ = roles_of(headers, self._roles)
+        self.start = call_spec(
+            AudioFormat("pcm_s16le", _rate_hz(message.get("content-type"))),
+            [inbound],
+            name=next((name for name in names if isinstance(name, str)), ""),
+            details={"platform": "vonage", **headers},
+        )
+        return self.start
+
+
+def _rate_hz(content_type: object) -> int:
+    if content_type is None:
+        return _DEFAULT_RATE_HZ
+    matched = _CONTENT_TYPE.fullmatch(content_type) if isinstance(content_type, str) else None
+    if matched is None:
+        got = shown(content_type) if isinstance(content_type, str) else kind_of(content_type)
+        raise ProtocolError(
+            ErrorCode.BAD_FORMAT, f"got content-type {got}, expected 'audio/l16;rate=16000'"
+        )
+    return _DEFAULT_RATE_HZ if matched[1] is None else int(matched[1])
+
+
+def _route(settings: VonageSettings, context: RouteContext) -> Route:
+    signature = None
+    if settings.vonage_signature_secret:
+        signature = VonageToken(settings.vonage_signature_secret)
+    return PlatformRoute(
+        context, lambda _: VonageDialect(roles=settings.roles), authenticator=signature
+    )
+
+
+PLATFORM = Platform({"/vonage": _route}, VonageSettings)

@@ -4,7 +4,7 @@ import pytest
 
 from dashboard.api.info import MASK, masked
 from dashboard.config import DashboardConfig
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import AccessConfig, ListenConfig
 from tests.support.dashboard_lab import serve_dashboard
 
 TOKEN = "crm-0123456789abcdef"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_server.wire.results import ChannelSummary
+from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.timeline import (
     LABELS,

@@ -137,7 +137,14 @@ def test_pieces_and_speakers_are_told_of(tmp_path: Path):
     logits = posteriors.astype(np.float32)
     spoken = UtteranceSegment(labels, 0, 160_000, True, logits, posteriors, logits, "speaker 1")
     silent = UtteranceSegment(labels, 160_000, 200_000, False, None, None, None)
-    speaker = SpeakerResult("speaker 1", (Turn(0, 64_000, 0),), 4.0, labels[0], 1.0, posteriors)
+    speaker = SpeakerResult(
+        "speaker 1",
+        (Turn(start_sample=0, end_sample=64_000, speaker=0),),
+        4.0,
+        labels[0],
+        1.0,
+        posteriors,
+    )
     told = replace(channel, segments=(spoken, silent), speakers=(speaker,))
     write_result(tmp_path, replace(plain, channels=(told,)), [], lambda: None)
     (found,) = json.loads((tmp_path / "result.json").read_bytes())["channels"]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion_monitor import engine as engine_module
 from emotion_monitor import main
 from emotion_monitor.batch.manifest import MANIFEST_NAME, Manifest
+from emotion_monitor.commands import options as engine_module
 from ser_engine.types import Window
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine

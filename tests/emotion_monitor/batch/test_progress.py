@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emotion_monitor.batch.command import ProgressReport, hours
+from emotion_monitor.commands.batch import ProgressReport, hours
 from ser_engine.config import EngineConfig
 from ser_engine.files import AnalysisJob, AnalysisOptions, ArraySource
 from tests.support.fake_engine import FakeEngine

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ser_engine.config import TimelineConfig
 from ser_engine.errors import EngineDeadError, WindowError
-from ser_engine.models.emotion2vec.network import FrameOutputs
+from ser_engine.models.model import FrameOutputs
 from ser_engine.types import Window, WindowResult
 from tests.support.networks import engine, noise
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ser_engine.core.features import FeatureExtractor, FeatureRequest
-from ser_engine.core.normalisation import first_layer
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.models.emotion2vec.network import Emotion2vec
 from tests.support.networks import network, noise
@@ -26,8 +25,8 @@ def extractor(
 ) -> FeatureExtractor:
     return FeatureExtractor(
         TorchRuntime(model),
-        first_layer(model),
-        model.sizes,
+        model.first_layer(),
+        model.feature_dim,
         tolerance=tolerance,
         buckets=(5, 25, 199),
         max_bytes=max_bytes,

@@ -11,7 +11,7 @@ from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import CheckpointError, ConfigError, RuntimeUnavailableError
-from ser_engine.models.emotion2vec.network import FrameOutputs
+from ser_engine.models.model import FrameOutputs
 
 
 def config(**model: object) -> EngineConfig:

@@ -89,7 +89,10 @@ def test_what_was_not_scored_is_null():
 def test_speakers_are_told_of():
     (channel,) = analysis().channels
     posteriors = np.array([0.7, 0.1, 0.1, 0.1])
-    turns = (Turn(0, 8_000, 0), Turn(16_000, 27_753, 0))
+    turns = (
+        Turn(start_sample=0, end_sample=8_000, speaker=0),
+        Turn(start_sample=16_000, end_sample=27_753, speaker=0),
+    )
     one = SpeakerResult("speaker 1", turns, 1.23456, "angry", 0.7, posteriors)
     body = ChannelAnalysis(channel.result, channel.overall, speakers=(one,)).to_json(scores=True)
     assert body["speakers"] == [
@@ -128,7 +131,7 @@ def test_a_data_frame(granularity: Granularity, rows: int):
     assert list(table.columns[-4:]) == list(LABELS.names)
     assert set(table["channel"]) == {1, 2}
     assert set(table[table["channel"] == 2]["emotion"]) == {"neutral"}
-    np.testing.assert_allclose(table[list(LABELS.names)].sum(axis=1), 1)
+    np.testing.assert_allclose(table[list(LABELS.names)].sum(axis=1), 1, atol=1e-5)
     assert table["end_s"].max() == pytest.approx(3.0, abs=0.03)
 
 

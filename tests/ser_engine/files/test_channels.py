@@ -15,7 +15,7 @@ from ser_engine.files import (
     UtteranceResult,
     analyze_channel,
 )
-from ser_engine.timeline import ChannelStream, EverythingIsSpeech
+from ser_engine.timeline import ChannelStream
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray
 from tests.ser_engine.timeline.streams import drive, gaps, make_audio, points, segments
@@ -79,9 +79,7 @@ def test_stream_is_what_a_live_stream_gives(hop: int) -> None:
     )
     result = analyze(AUDIO, "stream", hop, config)
     assert isinstance(result, StreamResult)
-    stream = ChannelStream(
-        config.timeline, config.smoothing, LABELS, EverythingIsSpeech(), "other key"
-    )
+    stream = ChannelStream(config, LABELS, "other key")
     events = drive(stream, np.array_split(AUDIO, 77), FakeEngine(hop_samples=hop))
     assert result.points == tuple(points(events))
     assert result.segments == tuple(segments(events))

@@ -74,7 +74,10 @@ def test_a_round_trip_is_exact(options: AnalysisOptions):
 
 def test_speakers_are_kept():
     whole = analysis()
-    turns = (Turn(0, 16_000, 0), Turn(32_000, 48_000, 0))
+    turns = (
+        Turn(start_sample=0, end_sample=16_000, speaker=0),
+        Turn(start_sample=32_000, end_sample=48_000, speaker=0),
+    )
     speaker = SpeakerResult("1", turns, 2.0, "angry", 0.5, np.array([0.5, 0.5, 0.0, 0.0]))
     channel = dataclasses.replace(whole.channels[0], speakers=(speaker,))
     before = dataclasses.replace(whole, channels=(channel,))

@@ -42,13 +42,22 @@ def test_frames_of_a_10_ms_timeline() -> None:
 
 
 def test_stream() -> None:
-    point = Point(0, 4160, (0.25, 0.75), "happy", 0.75, 1.0, provisional=True, widened=False)
+    point = Point(
+        start_sample=0,
+        end_sample=4160,
+        posteriors=(0.25, 0.75),
+        label="happy",
+        confidence=0.75,
+        speech_share=1.0,
+        provisional=True,
+        widened=False,
+    )
     result = StreamResult(
         LABELS,
         16_000,
         (point,),
-        (Segment(0, 4160, "happy", 0.7, final=True),),
-        (Gap(4160, 16_000, "silence", final=True),),
+        (Segment(start_sample=0, end_sample=4160, label="happy", confidence=0.7, final=True),),
+        (Gap(start_sample=4160, end_sample=16_000, reason="silence", final=True),),
     )
     assert result.to_json() == {
         "granularity": "stream",

@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from ser_engine.config import EngineConfig, ModelConfig
-from ser_engine.core.engine import Engine
+from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
+from ser_engine.core.engine import Core
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
 from ser_engine.frames import num_frames
 from ser_engine.models.compact.front_end import FrontEnd
+from ser_engine.models.compact.model import COMPACT, COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
-from ser_engine.models.compact.shipped import (
-    COMPACT_WEIGHTS,
-    build_compact,
-    load_compact,
-    read_compact,
-)
-from ser_engine.models.find import find_model
+from ser_engine.models.registry import find_model
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 from tests.requirements import REPOSITORY
@@ -41,12 +36,13 @@ EMOTION2VEC_NAMES = (
 
 @pytest.fixture(scope="module")
 def network() -> Compact:
-    checkpoint = load_compact()
-    return build_compact(checkpoint.sizes, checkpoint.tensors)
+    network = COMPACT.read().build()
+    assert isinstance(network, Compact)
+    return network
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Core:
     models_dir = tmp_path_factory.mktemp("models")
     return build_engine(EngineConfig(model=ModelConfig(models_dir=str(models_dir), threads=1)))
 
@@ -62,7 +58,7 @@ def voice(rng: np.random.Generator, seconds: float, level: float = 0.1) -> Float
     return (level * (buzz * syllables + noise)).astype(np.float32)
 
 
-def scored(engine: Engine, *windows: FloatArray) -> list[WindowResult]:
+def scored(engine: Core, *windows: FloatArray) -> list[WindowResult]:
     results = engine.step([Window(samples) for samples in windows])
     assert all(isinstance(result, WindowResult) for result in results)
     return results  # type: ignore[return-value]
@@ -80,11 +76,11 @@ def test_auto_takes_it_where_no_other_model_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_labels_are_those_of_emotion2vec_in_its_order() -> None:
-    assert load_compact().info.labels.names == EMOTION2VEC_NAMES
+    assert COMPACT.read().info.labels.names == EMOTION2VEC_NAMES
 
 
 @pytest.mark.parametrize("num_samples", [400, 719, 720, 16_000, 64_000, 64_001])
-def test_frames_are_on_the_grid(engine: Engine, rng: np.random.Generator, num_samples: int) -> None:
+def test_frames_are_on_the_grid(engine: Core, rng: np.random.Generator, num_samples: int) -> None:
     (result,) = scored(engine, voice(rng, 4.1)[:num_samples])
     assert result.logits.shape == (num_frames(num_samples), 9)
     assert result.embeddings.shape == (num_frames(num_samples), engine.info.embedding_dim)
@@ -92,7 +88,7 @@ def test_frames_are_on_the_grid(engine: Engine, rng: np.random.Generator, num_sa
 
 
 def test_the_class_it_never_learned_is_masked_and_nothing_else(
-    engine: Engine, rng: np.random.Generator
+    engine: Core, rng: np.random.Generator
 ) -> None:
     (result,) = scored(engine, voice(rng, 2))
     masked = [bool(np.isneginf(column).all()) for column in result.logits.T]
@@ -138,7 +134,7 @@ def test_a_local_feature_depends_on_its_frame_alone(rng: np.random.Generator) ->
     torch.testing.assert_close(whole[7], frame, atol=1e-5, rtol=1e-5)
 
 
-def test_kept_features_change_nothing(engine: Engine, rng: np.random.Generator) -> None:
+def test_kept_features_change_nothing(engine: Core, rng: np.random.Generator) -> None:
     audio = voice(rng, 5)
     for start in (0, 8_000, 16_000):
         window = audio[start : start + 64_000]
@@ -148,7 +144,7 @@ def test_kept_features_change_nothing(engine: Engine, rng: np.random.Generator) 
         np.testing.assert_allclose(kept.embeddings, alone.embeddings, atol=1e-4)
 
 
-def test_level_does_not_matter(engine: Engine, rng: np.random.Generator) -> None:
+def test_level_does_not_matter(engine: Core, rng: np.random.Generator) -> None:
     audio = voice(rng, 3)
     loud, quiet = scored(engine, audio * 2, audio * 0.05)
     np.testing.assert_allclose(
@@ -156,7 +152,7 @@ def test_level_does_not_matter(engine: Engine, rng: np.random.Generator) -> None
     )
 
 
-def test_silence_and_noise_are_unknown(engine: Engine, rng: np.random.Generator) -> None:
+def test_silence_and_noise_are_unknown(engine: Core, rng: np.random.Generator) -> None:
     silence = np.zeros(32_000, np.float32)
     noise = (0.01 * rng.standard_normal(32_000)).astype(np.float32)
     for result in scored(engine, silence, noise):
@@ -164,25 +160,45 @@ def test_silence_and_noise_are_unknown(engine: Engine, rng: np.random.Generator)
         assert winner == "unknown"
 
 
-def test_runtimes_of_other_networks_are_refused(tmp_path: Path) -> None:
-    model = ModelConfig(name="compact", runtime="onnx", models_dir=str(tmp_path))
-    with pytest.raises(RuntimeUnavailableError, match="onnx for the built-in"):
+def test_what_only_emotion2vec_has_is_refused(tmp_path: Path) -> None:
+    model = ModelConfig(name="compact", runtime="funasr", models_dir=str(tmp_path))
+    with pytest.raises(RuntimeUnavailableError, match="FunASR does not know this model"):
         build_engine(EngineConfig(model=model))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "tolerance"),
+    [
+        pytest.param("openvino", 1e-4, marks=pytest.mark.needs("openvino")),
+        pytest.param("onnx", 1e-4, marks=pytest.mark.needs("onnx", "onnxruntime")),
+        pytest.param("onnx-int8", 0.1, marks=pytest.mark.needs("onnx", "onnxruntime")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
+def test_every_runtime_executes_it(
+    engine: Core, rng: np.random.Generator, tmp_path: Path, runtime: RuntimeName, tolerance: float
+) -> None:
+    model = ModelConfig(name="compact", runtime=runtime, models_dir=str(tmp_path), threads=1)
+    made = build_engine(EngineConfig(model=model))
+    windows = [voice(rng, 4)[:length] for length in (64_000, 8_000, 400)]
+    for ours, theirs in zip(scored(made, *windows), scored(engine, *windows), strict=True):
+        found, expected = (softmax(one.logits.mean(axis=0)) for one in (ours, theirs))
+        np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(CheckpointError, match="install the package anew"):
-        read_compact(path)
+        COMPACT.read(path)
     path.write_bytes(COMPACT_WEIGHTS.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="install the package anew"):
-        read_compact(path)
+        COMPACT.read(path)
 
 
 def test_loading_and_scoring_needs_nothing_of_training() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from ser_engine.config import EngineConfig, ModelConfig\n"
+        "from ser_engine.config import EngineConfig, ModelConfig, RuntimeName\n"
         "from ser_engine.core.factory import build_engine\n"
         "from ser_engine.types import Window\n"
         "engine = build_engine(EngineConfig(model=ModelConfig(name='compact')))\n"

@@ -9,7 +9,8 @@ import pytest
 from benchmarks.random_checkpoint import write_random_checkpoint
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError, HubUnavailableError
-from ser_engine.models.find import fetch_model, find_model, models_on_disk
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
+from ser_engine.models.registry import fetch_model, find_model, inventory
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import hub_server
 
@@ -39,7 +40,7 @@ def test_a_folder_is_read_where_it_is(published, models_dir, hub) -> None:
     assert hub.asked == []
 
 
-@pytest.mark.parametrize("name", [BASE, f"org/{BASE}"])
+@pytest.mark.parametrize("name", [BASE, f"iic/{BASE}", f"emotion2vec/{BASE}"])
 def test_a_known_name_is_found_in_models_dir(models_dir, hub, name) -> None:
     write_random_checkpoint(models_dir / BASE)
     info = find_model(config(name, models_dir), clients=[hub]).info
@@ -67,14 +68,14 @@ def test_a_known_name_is_fetched(published, models_dir) -> None:
         hub = FakeHub(url=server.url, published=published)
         checkpoint = find_model(config(BASE, models_dir), clients=[hub])
     assert checkpoint.info.source == str(models_dir / BASE)
-    assert f"org/{BASE}" in hub.asked
+    assert f"emotion2vec/{BASE}" in hub.asked
 
 
 def test_offline_never_asks(models_dir, hub) -> None:
-    with pytest.raises(CheckpointError, match=r"offline on \(looked in .*models.*cache"):
+    with pytest.raises(CheckpointError, match=r"offline on \(looked in .*models and"):
         find_model(config(BASE, models_dir, offline=True), clients=[hub])
     with pytest.raises(CheckpointError, match="offline on"):
-        fetch_model(BASE, config("auto", models_dir, offline=True), clients=[hub])
+        fetch_model(EMOTION2VEC_PLUS_BASE, config("auto", models_dir, offline=True), clients=[hub])
     assert hub.asked == []
 
 
@@ -90,7 +91,8 @@ def test_auto_takes_the_best_on_disk(tmp_path, models_dir, hub) -> None:
     assert find_model(config("auto", models_dir), clients=[hub]).info.name == BASE
     write_random_checkpoint(tmp_path / "cache" / LARGE)
     assert find_model(config("auto", models_dir), clients=[hub]).info.name == LARGE
-    assert models_on_disk(config("auto", models_dir), clients=[hub]) == (LARGE, BASE, SEED)
+    found = inventory(config("auto", models_dir), clients=[hub])
+    assert list(dict.fromkeys(each.name for each in found)) == [LARGE, BASE, SEED, "compact"]
     assert hub.asked == []
 
 

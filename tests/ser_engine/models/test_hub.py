@@ -3,16 +3,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ser_engine.errors import HubUnavailableError
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
 from ser_engine.models.hub import Cancelled, FetchProgress, Report, fetch
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import hub_server, silent_server
 
 MODEL = "emotion2vec_plus_base"
+PUBLISHED = replace(
+    EMOTION2VEC_PLUS_BASE.published,
+    repositories={hub: f"org/{MODEL}" for hub in ("huggingface", "modelscope", "a", "b")},
+)
 LONG_S = 30.0
 
 
@@ -38,36 +44,36 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_a_model_is_fetched_once(published, models_dir, url) -> None:
     hub = FakeHub(url=url, published=published)
-    folder = fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub])
+    folder = fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
     assert folder == models_dir / MODEL
     assert files_of(folder) == files_of(published)
     assert hub.asked == ["endpoint", f"org/{MODEL}"]
-    assert fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub]) == folder
+    assert fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub]) == folder
     assert len(hub.asked) == 2
 
 
 def test_progress_is_told(published, models_dir, url) -> None:
     told: list[FetchProgress] = []
     hub = FakeHub(url=url, published=published)
-    fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub], progress=told.append)
+    fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub], progress=told.append)
     size = sum(path.stat().st_size for path in published.iterdir())
     assert told[-1] == FetchProgress(MODEL, "huggingface", size, size)
 
 
 def test_an_unreachable_hub_is_named(models_dir) -> None:
     with pytest.raises(HubUnavailableError, match=r"huggingface: unreachable.*copy the model's"):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[FakeHub()])
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[FakeHub()])
     assert not models_dir.exists()
 
 
 def test_a_silent_hub_is_given_up_in_time(models_dir) -> None:
     with silent_server() as url, pytest.raises(HubUnavailableError):
-        fetch(MODEL, models_dir, timeout_s=0.2, clients=[FakeHub(url=url)])
+        fetch(PUBLISHED, models_dir, timeout_s=0.2, clients=[FakeHub(url=url)])
 
 
 def test_the_other_hub_stands_in(published, models_dir, url) -> None:
     clients = [FakeHub("modelscope"), FakeHub("huggingface", url, published)]
-    fetch(MODEL, models_dir, timeout_s=LONG_S, clients=clients)
+    fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=clients)
     assert files_of(models_dir / MODEL) == files_of(published)
 
 
@@ -82,7 +88,7 @@ def test_the_other_hub_stands_in_for_a_download_that_fails(published, models_dir
 
     first.before = lambda folder, report: fail_first("a")
     second.before = lambda folder, report: fail_first("b")
-    fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[first, second])
+    fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[first, second])
     assert failed
     assert files_of(models_dir / MODEL) == files_of(published)
 
@@ -91,7 +97,7 @@ def test_only_the_hub_that_is_wanted_is_asked(published, models_dir, url) -> Non
     unwanted = FakeHub("modelscope", url, published)
     wanted = FakeHub("huggingface", url, published)
     clients = [unwanted, wanted]
-    fetch(MODEL, models_dir, hub="huggingface", timeout_s=LONG_S, clients=clients)
+    fetch(PUBLISHED, models_dir, hub="huggingface", timeout_s=LONG_S, clients=clients)
     assert unwanted.asked == []
 
 
@@ -104,7 +110,7 @@ def test_a_download_that_fails_is_told_and_leaves_no_model(published, models_dir
 
     hub.before = fail
     with pytest.raises(HubUnavailableError, match="ValueError: connection reset"):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub])
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
     assert not (models_dir / MODEL).exists()
 
 
@@ -115,8 +121,8 @@ def test_a_repository_without_the_files_is_no_model(published, models_dir, url, 
             super().download(repo_id, folder, [name for name in files if name != left_out], report)
 
     hub = Poor(url=url, published=published)
-    with pytest.raises(HubUnavailableError, match=r"tokens\.txt and model\.pt"):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub])
+    with pytest.raises(HubUnavailableError, match=r"tokens\.txt, model\.pt"):
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
     assert not (models_dir / MODEL).exists()
 
 
@@ -134,7 +140,7 @@ def test_a_download_that_stalls_is_given_up_and_told_to_end(published, models_di
 
     hub.before = stall
     with pytest.raises(HubUnavailableError, match=r"nothing arrived for 0\.05 s"):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, stall_timeout_s=0.05, clients=[hub])
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, stall_timeout_s=0.05, clients=[hub])
     go_on.set()
     assert ended.wait(LONG_S)
     assert not (models_dir / MODEL).exists()
@@ -152,8 +158,8 @@ def test_what_an_earlier_download_left_is_there_for_the_next(published, models_d
 
     hub.before = fail_once
     with pytest.raises(HubUnavailableError):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub])
-    fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub])
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
+    fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
     assert seen == [[], ["model.pt.incomplete"]]
     assert files_of(models_dir / MODEL) == files_of(published)
 
@@ -163,7 +169,7 @@ def test_fetches_at_the_same_time_download_once(published, models_dir, url) -> N
     folders: list[Path] = []
 
     def work() -> None:
-        folders.append(fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub]))
+        folders.append(fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub]))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -178,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_told(published, tmp_path, url) -> No
     (tmp_path / "models").write_text("a file where the folder should be")
     hub = FakeHub(url=url, published=published)
     with pytest.raises(HubUnavailableError, match="cannot be written"):
-        fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, clients=[hub])
+        fetch(PUBLISHED, tmp_path / "models", timeout_s=LONG_S, clients=[hub])
 
 
 def test_progress_that_raises_ends_the_download(published, models_dir, url) -> None:
@@ -187,5 +193,5 @@ def test_progress_that_raises_ends_the_download(published, models_dir, url) -> N
 
     hub = FakeHub(url=url, published=published)
     with pytest.raises(HubUnavailableError, match="Cancelled"):
-        fetch(MODEL, models_dir, timeout_s=LONG_S, clients=[hub], progress=stop)
+        fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub], progress=stop)
     assert not (models_dir / MODEL).exists()

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from ser_engine.errors import HubUnavailableError
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
 from ser_engine.models.hub import FetchProgress, HubClient, HuggingFace, ModelScope, fetch
 from tests.support.hub_server import HubServer, hub_server
 
 MODEL = "emotion2vec_plus_base"
+PUBLISHED = EMOTION2VEC_PLUS_BASE.published
 NEEDED = {"config.yaml", "tokens.txt", "configuration.json", "model.pt"}
 LONG_S = 60.0
 
@@ -63,7 +65,7 @@ def client(
 def test_the_needed_files_are_fetched_with_progress(client, server, published, tmp_path) -> None:
     told: list[FetchProgress] = []
     folder = fetch(
-        MODEL, tmp_path / "models", timeout_s=LONG_S, clients=[client], progress=told.append
+        PUBLISHED, tmp_path / "models", timeout_s=LONG_S, clients=[client], progress=told.append
     )
     assert {path.name for path in folder.iterdir()} == NEEDED
     assert server.fetched == NEEDED
@@ -78,7 +80,7 @@ def test_the_needed_files_are_fetched_with_progress(client, server, published, t
 def test_a_repository_that_is_not_there_is_told(client, server, tmp_path) -> None:
     server.missing = True
     with pytest.raises(HubUnavailableError, match=client.name):
-        fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, clients=[client])
+        fetch(PUBLISHED, tmp_path / "models", timeout_s=LONG_S, clients=[client])
 
 
 def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monkeypatch) -> None:
@@ -88,7 +90,9 @@ def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monk
 
         monkeypatch.setattr(module, "DOWNLOAD_RETRY_TIMES", 0)
     with pytest.raises(HubUnavailableError, match=client.name):
-        fetch(MODEL, tmp_path / "models", timeout_s=LONG_S, stall_timeout_s=1.0, clients=[client])
+        fetch(
+            PUBLISHED, tmp_path / "models", timeout_s=LONG_S, stall_timeout_s=1.0, clients=[client]
+        )
     assert not (tmp_path / "models" / MODEL).exists()
     # It was told to end, and does at the next bytes.
     for thread in threading.enumerate():
@@ -113,10 +117,11 @@ def test_a_download_that_is_cut_short_is_no_model(client, server, tmp_path, monk
     indirect=["client"],
 )
 def test_what_the_client_has_cached_is_found(client, tmp_path, layout) -> None:
-    assert not [f for f in client.cached_folders(client.repo_id(MODEL)) if f.exists()]
+    repository = PUBLISHED.repositories[client.name]
+    assert not [f for f in client.cached_folders(repository) if f.exists()]
     folder = tmp_path / "cache" / layout.format(model=MODEL)
     folder.mkdir(parents=True)
-    assert folder in client.cached_folders(client.repo_id(MODEL))
+    assert folder in client.cached_folders(repository)
 
 
 @pytest.mark.needs("huggingface-hub")

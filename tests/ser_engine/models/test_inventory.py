@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.models.emotion2vec.prepared import PREPARED_FILE
-from ser_engine.models.find import Form, check_model, find_model, inventory, model_in_folder
+from ser_engine.models.model import Form
+from ser_engine.models.registry import check_model, find_model, inventory, model_in_folder
 from tests.support.fake_hub import FakeHub
 
 BASE = "emotion2vec_plus_base"
@@ -101,7 +102,7 @@ def test_a_prepared_file_that_cannot_be_read_is_listed_and_found(folder, config,
 def test_a_folder_is_taken_by_its_path(published, config, tmp_path) -> None:
     found = model_in_folder(published, config)
     assert (found.name, found.form) == (BASE, Form.PUBLISHED)
-    with pytest.raises(CheckpointError, match=r"expected a model's folder"):
+    with pytest.raises(CheckpointError, match=r"without config\.yaml"):
         model_in_folder(tmp_path, config)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from benchmarks.random_checkpoint import write_random_checkpoint
 from ser_engine.errors import CheckpointError
 from ser_engine.models.emotion2vec import prepared as module
-from ser_engine.models.emotion2vec.checkpoint import Checkpoint
+from ser_engine.models.emotion2vec.checkpoint import Emotion2vecCheckpoint
 from ser_engine.models.emotion2vec.folder import load_folder
 from ser_engine.models.emotion2vec.prepared import (
     PREPARED_FILE,
@@ -38,7 +38,7 @@ def published_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The published folders that are read."""
     reads: list[Path] = []
 
-    def counted(folder: Path, **arguments: str | None) -> Checkpoint:
+    def counted(folder: Path, **arguments: str | None) -> Emotion2vecCheckpoint:
         reads.append(folder)
         return load_folder(folder, **arguments)
 
@@ -46,7 +46,7 @@ def published_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return reads
 
 
-def assert_same(got: Checkpoint, expected: Checkpoint) -> None:
+def assert_same(got: Emotion2vecCheckpoint, expected: Emotion2vecCheckpoint) -> None:
     assert got.sizes == expected.sizes
     assert got.info == expected.info
     assert_same_tensors(got.tensors, expected.tensors)
@@ -176,7 +176,7 @@ def test_a_write_that_fails_leaves_nothing(published, cache, monkeypatch) -> Non
 
 def test_starts_at_the_same_time_are_safe(published, cache) -> None:
     expected = load_folder(published)
-    results: list[Checkpoint] = []
+    results: list[Emotion2vecCheckpoint] = []
     gate = threading.Barrier(4)
 
     def start() -> None:

@@ -24,7 +24,7 @@ class LoudIsSpeech:
         self._rest = audio[whole:]
         return [bool(cell.any()) for cell in audio[:whole].reshape(-1, HOP_SAMPLES)]
 
-    def reset(self) -> None:
+    def skip(self, num_samples: int) -> None:
         raise NotImplementedError
 
 

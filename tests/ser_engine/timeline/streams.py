@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ser_engine.config import SmoothingConfig, TimelineConfig
+from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, VadConfig
 from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
 from ser_engine.types import FloatArray, Window
@@ -23,15 +23,10 @@ def make_stream(
     details: bool = False,
     min_silence_ms: int = 0,
 ) -> ChannelStream:
-    return ChannelStream(
-        timeline,
-        smoothing,
-        LABELS,
-        LevelDetector(),
-        "key",
-        details=details,
-        min_silence_ms=min_silence_ms,
+    config = EngineConfig(
+        timeline=timeline, smoothing=smoothing, vad=VadConfig(min_silence_ms=min_silence_ms)
     )
+    return ChannelStream(config, LABELS, "key", detector=LevelDetector(), details=details)
 
 
 def answer(stream: ChannelStream, windows: Iterable[Window], engine: FakeEngine) -> list[Event]:
@@ -87,10 +82,10 @@ def assert_tiles(events: Iterable[Event], end_sample: int) -> None:
     assert at == end_sample
 
 
-def scored_cells(events: Iterable[Event]) -> list[int]:
-    """Starts of the cells that points of a stream with details were made from."""
+def scored_slots(events: Iterable[Event]) -> list[int]:
+    """Starts of the slots that points of a stream with details were made from."""
     starts: list[int] = []
     for point in points(events):
         assert point.frames is not None
-        starts += point.frames.start_samples.tolist()
+        starts += point.frames.start_samples
     return starts

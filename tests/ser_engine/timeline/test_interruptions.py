@@ -17,7 +17,7 @@ from tests.ser_engine.timeline.streams import (
     make_audio,
     make_stream,
     points,
-    scored_cells,
+    scored_slots,
     segments,
 )
 from tests.support.fake_engine import FakeEngine, logits_of_position
@@ -35,7 +35,7 @@ def test_flush_scores_what_is_there_and_the_stream_goes_on() -> None:
     events += answer(stream, stream.finish(), engine)
     events += stream.close()
     assert_tiles(events, 16_000)
-    assert scored_cells(events) == list(range(0, 49 * 320, 320))
+    assert scored_slots(events) == list(range(0, 49 * 320, 320))
 
 
 @pytest.mark.parametrize("finish", [True, False])
@@ -63,7 +63,7 @@ def test_flush_of_too_little_audio_waits() -> None:
 def test_a_gap_moves_the_clock_and_cuts_the_context() -> None:
     stream, engine = make_stream(details=True), FakeEngine(logits_of_position)
     events = answer(stream, stream.push(SPEECH[:5000]), engine)
-    events += answer(stream, stream.mark_gap("lost", 777), engine)
+    events += answer(stream, stream.gap("lost", 777), engine)
     assert stream.clock_samples == 5777
     windows = stream.push(SPEECH[5000:8200])
     assert [(window.start_sample, len(window.samples)) for window in windows] == [
@@ -76,23 +76,23 @@ def test_a_gap_moves_the_clock_and_cuts_the_context() -> None:
     events += stream.close()
     assert gap_spans(events) == [(5000, 5777, "lost")]
     assert_tiles(events, 8977)
-    assert scored_cells(events) == [*range(0, 4800, 320), *range(5777, 5777 + 9 * 320, 320)]
+    assert scored_slots(events) == [*range(0, 4800, 320), *range(5777, 5777 + 9 * 320, 320)]
 
 
 def test_gaps_without_audio_between_merge() -> None:
     stream = make_stream()
     for samples in (100, 200, 0, 300):
-        stream.mark_gap("paused", samples)
-    stream.mark_gap("lost", 50)
+        stream.gap("paused", samples)
+    stream.gap("lost", 50)
     assert gap_spans(stream.close()) == [(0, 600, "paused"), (600, 650, "lost")]
 
 
 def test_gaps_wait_for_the_answers_before_them() -> None:
     stream, engine = make_stream(), FakeEngine()
-    windows = stream.push(SPEECH[:1600]) + stream.mark_gap("paused", 100_000)
-    stream.mark_gap("paused", 100_000)
+    windows = stream.push(SPEECH[:1600]) + stream.gap("paused", 100_000)
+    stream.gap("paused", 100_000)
     windows += stream.push(SPEECH[:100])
-    windows += stream.mark_gap("discarded", 1)
+    windows += stream.gap("discarded", 1)
     windows += stream.push(SPEECH[:1600])
     assert stream.take_events() == []
     events = answer(stream, windows, engine)
@@ -108,7 +108,7 @@ def test_gaps_wait_for_the_answers_before_them() -> None:
 def test_answering_after_a_gap_gives_up_what_was_before() -> None:
     stream, engine = make_stream(), FakeEngine()
     stream.push(SPEECH[:5000])
-    stream.mark_gap("lost", 320)
+    stream.gap("lost", 320)
     (window,) = stream.push(SPEECH[:1600])
     events = stream.accept(window, engine.run(window))
     assert gap_spans(events)[:1] == [(0, 5000, "overload")]
@@ -118,7 +118,7 @@ def test_the_label_outlives_a_gap_shorter_than_the_smoothing_span() -> None:
     def label_after(gap_samples: int) -> str:
         stream, engine = make_stream(), FakeEngine()
         answer(stream, stream.push(make_audio((8000, 0.1))), engine)
-        answer(stream, stream.mark_gap("lost", gap_samples), engine)
+        answer(stream, stream.gap("lost", gap_samples), engine)
         # Too little to change the label, enough to set one.
         events = answer(stream, stream.push(make_audio((1600, 0.2))), engine)
         return points(events)[-1].label
@@ -129,7 +129,7 @@ def test_the_label_outlives_a_gap_shorter_than_the_smoothing_span() -> None:
 
 def test_a_negative_gap_is_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
-        make_stream().mark_gap("lost", -1)
+        make_stream().gap("lost", -1)
 
 
 Action = tuple[str, int]
@@ -150,14 +150,14 @@ def test_any_course_of_events_accounts_for_all(course: list[Action]) -> None:
             continue
         clock += count
         if action == "gap":
-            events += answer(stream, stream.mark_gap("paused", count), engine)
+            events += answer(stream, stream.gap("paused", count), engine)
         else:
             audio: FloatArray = make_audio((count, 0.1 * (action == "speech")))
             events += answer(stream, stream.push(audio), engine)
     events += answer(stream, stream.finish(), engine) + stream.close()
     assert stream.accounted_samples == clock
     assert_tiles(events, clock)
-    cells = scored_cells(events)
+    cells = scored_slots(events)
     assert cells == sorted(set(cells))
     assert {reason for _, _, reason in gap_spans(events)} <= {"silence", "paused", "too_short"}
 

@@ -52,11 +52,3 @@ def test_grouping_does_not_matter(cuts: list[int]) -> None:
     pieces = zip(np.split(starts, sorted(cuts)), np.split(logits, sorted(cuts)), strict=True)
     np.testing.assert_array_equal(np.concatenate([pool.push(*piece) for piece in pieces]), whole)
     assert len(pool) <= 7
-
-
-def test_reset_forgets() -> None:
-    pool = LogitPool(3 * HOP, 1)
-    pool.push(np.array([0]), np.array([[9.0]]))
-    pool.reset()
-    assert len(pool) == 0
-    assert pool.push(np.array([HOP]), np.array([[1.0]]))[0, 0] == 1

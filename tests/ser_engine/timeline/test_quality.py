@@ -116,7 +116,6 @@ def test_chunking_does_not_matter(sizes: list[int]):
 def test_time_without_audio_moves_the_clock():
     monitor = QualityMonitor(EverythingIsSpeech(), RATE)
     monitor.push(speech_like(0.5, 0.002))
-    monitor.reset()
     monitor.skip(10 * RATE)
     monitor.push(speech_like(5, 0.002, floor=2e-5))
     assert [finding.at_s for finding in monitor.take_findings()] == [12.5]

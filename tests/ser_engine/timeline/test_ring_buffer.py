@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_engine.timeline.channel import RingBuffer
+from ser_engine.timeline.audio import RingBuffer
 
 
 @given(capacity=st.integers(1, 50), sizes=st.lists(st.integers(0, 120), max_size=30))
@@ -32,7 +32,7 @@ def test_what_is_handed_out_does_not_change() -> None:
 def test_more_than_there_is_is_refused(count: int) -> None:
     ring = RingBuffer(4)
     ring.append(np.zeros(2, np.float32))
-    with pytest.raises(ValueError, match="expected 0 to 2"):
+    with pytest.raises(ValueError, match="0 to 2 are held"):
         ring.newest(count)
 
 

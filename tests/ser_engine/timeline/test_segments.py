@@ -123,14 +123,9 @@ def test_extend_moves_the_end_of_what_is_open() -> None:
     (segment,) = builder.gap(HOP + 100, 2 * HOP, "silence")
     assert segment.end_sample == HOP + 100
     builder.extend(2 * HOP + 7)
-    assert builder.finish() == [Gap(HOP + 100, 2 * HOP + 7, "silence", final=True)]
-    assert builder.finish() == []
-
-
-def test_reset_forgets_what_is_open() -> None:
-    builder = SegmentBuilder(NAMES)
-    builder.gap(0, HOP, "silence")
-    builder.reset()
+    assert builder.finish() == [
+        Gap(start_sample=HOP + 100, end_sample=2 * HOP + 7, reason="silence", final=True)
+    ]
     assert builder.finish() == []
 
 

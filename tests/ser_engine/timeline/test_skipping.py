@@ -17,7 +17,7 @@ from tests.ser_engine.timeline.streams import (
     make_audio,
     make_stream,
     points,
-    scored_cells,
+    scored_slots,
 )
 from tests.support.fake_engine import FakeEngine, logits_of_position
 
@@ -48,7 +48,7 @@ def test_any_windows_may_be_left_out(picked: set[int]) -> None:
             if cell < zone_limit(window.start_sample + len(window.samples)):
                 expected += [cell * 320] * (cell * 320 >= window.start_sample)
                 break
-    assert scored_cells(events) == expected
+    assert scored_slots(events) == expected
     assert_tiles(events, len(AUDIO))
     overload = [
         cell
@@ -78,7 +78,7 @@ def test_any_order_of_answers_accounts_for_all(actions: list[str]) -> None:
     stream.finish()
     events += stream.close()
     assert_tiles(events, len(AUDIO))
-    cells = scored_cells(events)
+    cells = scored_slots(events)
     assert cells == sorted(set(cells))
 
 
@@ -112,7 +112,7 @@ def test_skipped_speech_no_window_can_hold_is_told_without_an_answer() -> None:
     for step in range(40):
         for window in stream.push(make_audio((1600, 0.1), seed=step)):
             events += stream.skip(window)
-    assert events == [Gap(0, 16_000, "overload", final=False)]
+    assert events == [Gap(start_sample=0, end_sample=16_000, reason="overload", final=False)]
     assert gap_spans(stream.close()) == [(0, 64_000, "overload")]
 
 
@@ -149,16 +149,14 @@ def test_long_speech_and_silence_keep_every_buffer_small() -> None:
     result = WindowResult(np.zeros((24, 4), np.float32), np.zeros((24, 2), np.float32))
 
     def sizes() -> tuple[int, ...]:
-        ledger = stream._ledger
-        scorer = ledger._scorer
         return (
-            len(ledger._state.stretches),
-            len(ledger._state.events),
-            len(ledger.current.speech),
-            len(ledger.current.pending),
-            len(scorer._pool),
-            scorer._pool._logits.nbytes,
-            len(scorer._segments._state.events),
+            len(stream._slots._runs),
+            len(stream._slots.current.slots),
+            stream.pending_windows,
+            len(stream._pool),
+            stream._pool._logits.nbytes,
+            len(stream._segments._events),
+            len(stream._events),
             len(stream._ring),
         )
 

@@ -89,14 +89,6 @@ def test_a_silence_as_long_as_the_span_ends_the_label(silent_cells: int, label: 
     assert tracker.push(start, start + HOP, B).label == label
 
 
-def test_reset_forgets_the_label() -> None:
-    tracker = LabelTracker(CONFIG)
-    for index in range(3):
-        tracker.push(index * HOP, (index + 1) * HOP, A)
-    tracker.reset()
-    assert tracker.push(3 * HOP, 4 * HOP, B) == Decision(1, settled=False)
-
-
 @given(st.lists(st.sampled_from([A, B, WEAK_B, NOBODY, (0.0, 0.0, 1.0)]), max_size=60))
 def test_what_is_certain_is_never_dated_over(posteriors: list[tuple[float, ...]]) -> None:
     certain = 0

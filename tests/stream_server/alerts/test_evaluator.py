@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import Alert
 from stream_server.alerts.evaluator import (
     LONGEST_PAUSE_S,
-    AlertChange,
     AlertEvaluator,
     check_rules,
-    to_result,
 )
 from stream_server.alerts.rules import DEFAULT_RULES, AlertRule
 from stream_server.wire.results import Point
@@ -33,13 +32,13 @@ def make_rule(**changes: Any) -> AlertRule:
     return AlertRule(**(settings | changes))
 
 
-def run(points: Iterable[Point], *rules: AlertRule, finish: bool = False) -> list[AlertChange]:
+def run(points: Iterable[Point], *rules: AlertRule, finish: bool = False) -> list[Alert]:
     evaluator = AlertEvaluator(rules or (make_rule(),), "s1", LABELS)
     changes = [change for point in points for change in evaluator.feed(point)]
     return changes + (evaluator.finish() if finish else [])
 
 
-def brief(changes: Iterable[AlertChange]) -> list[tuple[str, float]]:
+def brief(changes: Iterable[Alert]) -> list[tuple[str, float]]:
     return [(change.state, change.at_sample / SAMPLE_RATE_HZ) for change in changes]
 
 
@@ -157,12 +156,11 @@ def test_a_label_the_model_lacks_is_never_heard():
     assert run(make_points([0.9] * 10), make_rule(labels=("bored",))) == []
 
 
-def test_a_change_becomes_a_result():
+def test_an_alert_says_when_and_by_which_rule():
     (change,) = run(make_points([0.8] * 4))
-    alert = to_result(change, "s1", 7)
-    assert (alert.stream_id, alert.seq, alert.alert_id) == ("s1", 7, "s1-1")
-    assert (alert.since_s, alert.at_s) == (0.0, 2.0)
-    assert (alert.state, alert.rule, alert.severity) == ("raised", "angry", "warning")
+    assert change.alert_id == "s1-1"
+    assert (change.since_s, change.at_s) == (0.0, 2.0)
+    assert (change.state, change.rule, change.severity) == ("raised", "angry", "warning")
 
 
 @st.composite

@@ -12,7 +12,7 @@ LONG_S = 60.0
 def test_a_process_ends_with_its_status_and_what_it_printed(busy: bool) -> None:
     code = (
         "import threading\n"
-        "from ser_engine.batching.worker import ThreadWorker\n"
+        "from ser_engine.core.host import ThreadWorker\n"
         "from stream_server.engines.pool import end_process\n"
         "worker = ThreadWorker()\n"
         f"{'worker.submit(threading.Event().wait)' if busy else 'worker.close(); worker.join(9)'}\n"

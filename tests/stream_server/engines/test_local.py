@@ -10,6 +10,7 @@ import pytest
 from benchmarks.null_engine import NullEngine
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
 from ser_engine.errors import CheckpointError, EngineDeadError, RuntimeUnavailableError, WindowError
+from ser_engine.models.compact.model import COMPACT
 from ser_engine.types import Window
 from stream_server.engines.loading import EngineMaker, load, load_beside_another
 from stream_server.engines.local import LocalEngine
@@ -83,11 +84,12 @@ async def test_a_folder_is_opened_in_the_engines_thread(tiny_checkpoint_dir, tmp
 
 
 def test_compact_stands_in_whatever_the_runtime(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("ser_engine.models.find._places", lambda name, config, clients: [])
-    config = EngineConfig(model=ModelConfig(models_dir=str(tmp_path), runtime="onnx", device="cpu"))
+    monkeypatch.setattr("ser_engine.models.registry.MODELS", (COMPACT,))
+    model = ModelConfig(models_dir=str(tmp_path), runtime="funasr", device="cpu")
+    config = EngineConfig(model=model)
     assert load(config)().runtime_name == "torch fp32 cpu"
     named = replace(config, model=replace(config.model, name="compact"))
-    with pytest.raises(RuntimeUnavailableError, match=r"model\.runtime onnx"):
+    with pytest.raises(RuntimeUnavailableError, match=r"model\.runtime funasr"):
         load(named)()
 
 
@@ -95,7 +97,7 @@ def test_compact_stands_in_whatever_the_runtime(tmp_path, monkeypatch) -> None:
 async def test_a_model_that_is_not_there_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("ser_engine.models.find.HUB_CLIENTS", ())
+    monkeypatch.setattr("ser_engine.models.registry.HUB_CLIENTS", ())
     engine = LocalEngine(settings(name, tmp_path), load)
     with pytest.raises(CheckpointError, match=f"{name}.*(expected a model's folder|copy the)"):
         await engine.start()

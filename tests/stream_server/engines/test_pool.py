@@ -133,7 +133,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def models_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A named model is also looked for where the hubs' clients keep theirs.
-    monkeypatch.setattr("ser_engine.models.find._places", lambda name, config, clients: [])
+    monkeypatch.setattr("ser_engine.models.registry._places", lambda name, config, clients: [])
     return tmp_path
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import WSMsgType, web
 
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import AccessConfig, ListenConfig
 from stream_server.feeds import endpoint
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
 from stream_server.wire.results import Point, Result

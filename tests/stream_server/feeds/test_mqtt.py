@@ -76,6 +76,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 class Lab:
     def __init__(self, broker: Mosquitto) -> None:
         self.bus, self.metrics = LocalBus(), Metrics()
+        self.metrics.bus_from(self.bus.figures)
         self.publisher = MqttPublisher(
             f"mqtt://127.0.0.1:{broker.port}",
             "emotions",

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
+from ser_engine.schema import Frames
 from stream_server.bus import LocalBus
 from stream_server.feeds.query import FeedQuery, parse_query
 from stream_server.feeds.source import Feed, FeedSource, History
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.wire.results import Frames, Point, Result
+from stream_server.wire.results import Point, Result
 from tests.support.feeds import FakeHistory
 from tests.support.timeline import (
     make_alert,

@@ -8,8 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from stream_server.access import Access
-from stream_server.config import AccessConfig, ListenConfig
+from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.http.app import make_app
 from stream_server.http.guard import TOKEN_NAME
 from stream_server.metrics import Metrics

@@ -12,7 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from ser_engine.errors import ConfigError
-from stream_server.config import AccessConfig, AudioHookConfig, ServerConfig, TelephonyConfig
+from stream_server.access import AccessConfig
+from stream_server.config import ServerConfig
+from stream_server.platforms import TelephonyConfig
+from stream_server.platforms.audiohook import AudioHookConfig
 from stream_server.wire.results import StreamOpened
 from tests.support.audiohook_client import Genesys
 from tests.support.live_lab import Lab, live_lab
@@ -181,8 +184,8 @@ async def test_without_a_secret_a_token_is_asked_for(
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"keys": {"key": ""}}, "got an empty secret 1"),
-        ({"keys": {"key": "no Base64"}}, "got secret 1 of telephony.audiohook.keys that is no"),
+        ({"keys": {"key": ""}}, "secret 1 of telephony.audiohook.keys is empty"),
+        ({"keys": {"key": "no Base64"}}, "secret 1 of telephony.audiohook.keys is not Base64"),
         ({"max_age_s": 0.5}, "max_age_s"),
         ({"event_interval_ms": 100}, "event_interval_ms"),
     ],

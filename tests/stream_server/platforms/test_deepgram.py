@@ -22,7 +22,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from ser_engine.config import EngineConfig
-from stream_server.config import ServerConfig, TelephonyConfig
+from stream_server.config import ServerConfig
+from stream_server.platforms import TelephonyConfig
 from stream_server.wire.results import StreamOpened, Summary
 from tests.stream_server.streams.timelines import tiles
 from tests.support.live_lab import Lab, LabEngine, access, chunks, level, live_lab, pace, pcm

@@ -16,13 +16,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from ser_engine.config import EngineConfig, ModelConfig
-from stream_server.config import (
-    AccessConfig,
-    ListenConfig,
-    ServerConfig,
-    StoreConfig,
-    TelephonyConfig,
-)
+from stream_server.access import AccessConfig, ListenConfig
+from stream_server.config import ServerConfig, StoreConfig
+from stream_server.platforms import TelephonyConfig
 from stream_server.server import Server
 from stream_server.wire.results import Gap, Segment, Summary
 from tests.conftest import SpeechClip

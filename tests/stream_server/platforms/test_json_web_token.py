@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.vonage.token import LEEWAY_S, MAX_AGE_S, verified_claims
+from stream_server.platforms.vonage import LEEWAY_S, MAX_AGE_S, verified_claims
 
 SECRET = "a signature secret of more than thirty-two bytes"
 NOW_S = 1_700_000_000

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_server.platforms.media_stream import BOTH_TRACKS, MediaStreamDialect
-from stream_server.platforms.plivo.dialect import extra_headers
+from stream_server.platforms.plivo import extra_headers
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import MAX_BAD_MESSAGES, AudioData, Dialect, HoldsAudio, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError

@@ -12,13 +12,12 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from stream_server.access import Access
-from stream_server.config import AccessConfig, ListenConfig, TelephonyConfig
-from stream_server.platforms.authenticators import VonageToken
+from stream_server.access import Access, AccessConfig, ListenConfig
+from stream_server.platforms import TelephonyConfig, make_routes
 from stream_server.platforms.media_stream import MediaStreamDialect
+from stream_server.platforms.platform import PlatformRoute, RouteContext
 from stream_server.platforms.route import Admission, Handshake
-from stream_server.platforms.routes import PlatformEntrance, make_platform_entrances
-from stream_server.platforms.vonage.dialect import VonageDialect
+from stream_server.platforms.vonage import VonageDialect, VonageToken
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.start import StreamSpec
 from tests.support.platform_calls import PLATFORMS
@@ -35,10 +34,10 @@ SIGNED = {
 }
 
 
-def entrances(
+def routes(
     *, host: str = "0.0.0.0", full: str | None = None, **telephony: Any
-) -> dict[str, PlatformEntrance]:
-    """Return the entrances of a server that other machines reach, unless ``host`` says else."""
+) -> dict[str, PlatformRoute]:
+    """Return the routes of a server that other machines reach, unless ``host`` says else."""
     config = TelephonyConfig(**telephony)
     access = Access(AccessConfig(tokens={"calls": TOKEN}), ListenConfig(host), config.public_url)
 
@@ -46,9 +45,8 @@ def entrances(
         if token_name == full:
             raise ProtocolError(ErrorCode.SERVER_FULL, "it is full", retry_after_s=1.2)
 
-    made = make_platform_entrances(config, access, check_capacity)
-    assert tuple(made) == PATHS
-    return {path: each for path, each in made.items() if isinstance(each, PlatformEntrance)}
+    made = make_routes(config, access, check_capacity)
+    return {path: each for path, each in made.items() if isinstance(each, PlatformRoute)}
 
 
 def handshake(target: str, peer: str = ELSEWHERE, **headers: str) -> Handshake:
@@ -57,9 +55,9 @@ def handshake(target: str, peer: str = ELSEWHERE, **headers: str) -> Handshake:
     return Handshake.of(Request(target, Headers(named)), peer)
 
 
-def refused(entrance: PlatformEntrance, request: Handshake) -> ErrorCode:
+def refused(route: PlatformRoute, request: Handshake) -> ErrorCode:
     with pytest.raises(ProtocolError) as caught:
-        entrance.admit(request)
+        route.admit(request)
     return caught.value.code
 
 
@@ -79,13 +77,18 @@ def basic(password: str) -> str:
         ("", {"Authorization": basic(TOKEN)}),
         (f"/{TOKEN}", {}),
         (f"/{TOKEN}/?sample-rate=8000", {}),
-        ("", {"x-telnyx-streaming-auth-token": TOKEN}),
     ],
 )
 def test_a_token_lets_in(path: str, target: str, headers: dict[str, str]):
-    admission = entrances()[path].admit(handshake(path + target, **headers))
+    admission = routes()[path].admit(handshake(path + target, **headers))
     assert isinstance(admission, Admission)
     assert admission.authorize("") == "calls"
+
+
+def test_telnyx_has_a_header_of_its_own():
+    headers = {"x-telnyx-streaming-auth-token": TOKEN}
+    assert routes()["/telnyx"].admit(handshake("/telnyx", **headers)).authorize("") == "calls"
+    assert refused(routes()["/exotel"], handshake("/exotel", **headers)) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -101,32 +104,32 @@ def test_a_token_lets_in(path: str, target: str, headers: dict[str, str]):
     ],
 )
 def test_without_one_nobody_comes_in(path: str, target: str, headers: dict[str, str]):
-    entrance = entrances()[path]
-    assert refused(entrance, handshake(path + target, **headers)) is ErrorCode.UNAUTHORIZED
+    route = routes()[path]
+    assert refused(route, handshake(path + target, **headers)) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_this_machine_needs_none(path: str):
     here = handshake(path, "127.0.0.1", Host="localhost:8765")
-    assert entrances(host="127.0.0.1")[path].admit(here).authorize("") == ""
+    assert routes(host="127.0.0.1")[path].admit(here).authorize("") == ""
     # What comes through a proxy on this machine is not of this machine.
     through = handshake(path, "127.0.0.1")
-    entrance = entrances(host="127.0.0.1", public_url=PUBLIC)[path]
-    assert refused(entrance, through) is ErrorCode.UNAUTHORIZED
+    route = routes(host="127.0.0.1", public_url=PUBLIC)[path]
+    assert refused(route, through) is ErrorCode.UNAUTHORIZED
 
 
 def test_a_refusal_asks_for_a_password():
-    entrance = entrances()["/exotel"]
-    refusal = entrance.refuse(ProtocolError(ErrorCode.UNAUTHORIZED, "got no access token"))
+    route = routes()["/exotel"]
+    refusal = route.refuse(ProtocolError(ErrorCode.UNAUTHORIZED, "got no access token"))
     assert (refusal.status, refusal.body) == (401, "got no access token\n")
     assert refusal.headers["WWW-Authenticate"] == "Basic"
 
 
 def test_a_full_server_refuses_before_the_upgrade():
-    entrance = entrances(full="calls")["/telnyx"]
+    route = routes(full="calls")["/telnyx"]
     with pytest.raises(ProtocolError) as caught:
-        entrance.admit(handshake(f"/telnyx/{TOKEN}"))
-    refusal = entrance.refuse(caught.value)
+        route.admit(handshake(f"/telnyx/{TOKEN}"))
+    refusal = route.refuse(caught.value)
     assert (refusal.status, refusal.headers["Retry-After"]) == (503, "2")
 
 
@@ -135,7 +138,7 @@ def test_a_full_server_refuses_before_the_upgrade():
 
 @pytest.mark.parametrize("path", PATHS)
 def test_each_path_has_its_dialect(path: str):
-    dialect = entrances()[path].admit(handshake(f"{path}/{TOKEN}")).dialect
+    dialect = routes()[path].admit(handshake(f"{path}/{TOKEN}")).dialect
     if path == "/vonage":
         assert isinstance(dialect, VonageDialect)
         return
@@ -155,8 +158,8 @@ def test_each_path_has_its_dialect(path: str):
     ],
 )
 def test_the_url_says_which_tracks_come(query: str, roles: list[str]):
-    entrance = entrances(roles=("caller", "desk"))["/telnyx"]
-    dialect = entrance.admit(handshake(f"/telnyx/{TOKEN}{query}")).dialect
+    route = routes(roles=("caller", "desk"))["/telnyx"]
+    dialect = route.admit(handshake(f"/telnyx/{TOKEN}{query}")).dialect
     (spec,) = dialect.receive(json.dumps(PLATFORMS["telnyx"]().start((), {})))
     assert isinstance(spec, StreamSpec)
     assert [channel.role for channel in spec.channels] == roles
@@ -164,7 +167,7 @@ def test_the_url_says_which_tracks_come(query: str, roles: list[str]):
 
 def test_tracks_that_there_are_not():
     request = handshake(f"/telnyx/{TOKEN}?tracks=all")
-    assert refused(entrances()["/telnyx"], request) is ErrorCode.BAD_START
+    assert refused(routes()["/telnyx"], request) is ErrorCode.BAD_START
 
 
 # -- Twilio ----------------------------------------------------------------------------------------
@@ -193,10 +196,10 @@ def twilio_signature(url: str, secret: str = SECRET) -> str:
     ],
 )
 def test_what_twilio_signs_lets_in(public: str, host: str, target: str, signed: str):
-    entrance = entrances(public_url=public, twilio_auth_token=SECRET)["/twilio"]
+    route = routes(public_url=public, twilio_auth_token=SECRET)["/twilio"]
     signature = twilio_signature(signed)
     request = handshake(target, Host=host, X_Twilio_Signature=signature)
-    assert entrance.admit(request).authorize("") == ""
+    assert route.admit(request).authorize("") == ""
 
 
 @pytest.mark.needs("twilio")
@@ -211,37 +214,37 @@ def test_what_twilio_signs_lets_in(public: str, host: str, target: str, signed: 
     ],
 )
 def test_the_signature_of_another_url_does_not(url: str):
-    entrance = entrances(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
+    route = routes(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
     request = handshake("/twilio", Host="10.0.0.1:8765", X_Twilio_Signature=twilio_signature(url))
-    assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+    assert refused(route, request) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.needs("twilio")
 def test_twilios_own_validator_agrees():
     from twilio.request_validator import RequestValidator
 
-    entrance = entrances(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
+    route = routes(public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
     for secret in (SECRET, "another"):
         signature = twilio_signature(f"{PUBLIC}/twilio", secret)
         is_good = RequestValidator(SECRET).validate(f"{PUBLIC}/twilio", {}, signature)
         assert is_good is (secret == SECRET)
         request = handshake("/twilio", X_Twilio_Signature=signature)
         if is_good:
-            entrance.admit(request)
+            route.admit(request)
         else:
-            assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+            assert refused(route, request) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("path", SIGNED)
 @pytest.mark.parametrize("peer", ["127.0.0.1", ELSEWHERE])
 @pytest.mark.parametrize("target", ["", f"/{TOKEN}"])
 def test_where_there_is_a_secret_nothing_else_helps(path: str, peer: str, target: str):
-    entrance = entrances(host="127.0.0.1", **{SIGNED[path]: SECRET})[path]
+    route = routes(host="127.0.0.1", **{SIGNED[path]: SECRET})[path]
     request = handshake(path + target, peer, Host="localhost:8765", Authorization=f"Bearer {TOKEN}")
     with pytest.raises(ProtocolError) as caught:
-        entrance.admit(request)
+        route.admit(request)
     assert caught.value.code is ErrorCode.UNAUTHORIZED
-    refusal = entrance.refuse(caught.value)
+    refusal = route.refuse(caught.value)
     assert refusal.status == 403 and "WWW-Authenticate" not in refusal.headers
     assert SECRET not in refusal.body and TOKEN not in refusal.body
 
@@ -250,8 +253,8 @@ def test_where_there_is_a_secret_nothing_else_helps(path: str, peer: str, target
 def test_a_strange_host_is_refused_like_any_other(host: str):
     for path, setting in SIGNED.items():
         request = Handshake(path, path, (), {"host": host, "x-twilio-signature": "x"}, ELSEWHERE)
-        entrance = entrances(**{setting: SECRET})[path]
-        assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+        route = routes(**{setting: SECRET})[path]
+        assert refused(route, request) is ErrorCode.UNAUTHORIZED
 
 
 # -- Plivo -----------------------------------------------------------------------------------------
@@ -267,32 +270,32 @@ def plivo_headers(url: str, nonce: str = "1", secret: str = SECRET) -> dict[str,
 
 @pytest.mark.parametrize("url", [f"{PUBLIC}/plivo", "https://monitor.example.org/plivo"])
 def test_what_plivo_signs_lets_in_once(url: str):
-    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
-    assert entrance.admit(handshake("/plivo", **plivo_headers(url))).authorize("") == ""
+    route = routes(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    assert route.admit(handshake("/plivo", **plivo_headers(url))).authorize("") == ""
     again = handshake("/plivo", **plivo_headers(url))
-    assert refused(entrance, again) is ErrorCode.UNAUTHORIZED
-    entrance.admit(handshake("/plivo", **plivo_headers(url, nonce="2")))
+    assert refused(route, again) is ErrorCode.UNAUTHORIZED
+    route.admit(handshake("/plivo", **plivo_headers(url, nonce="2")))
 
 
 def test_a_wrong_signature_does_not_use_up_the_number():
-    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    route = routes(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
     wrong = plivo_headers(f"{PUBLIC}/plivo", secret="another")
-    assert refused(entrance, handshake("/plivo", **wrong)) is ErrorCode.UNAUTHORIZED
-    entrance.admit(handshake("/plivo", **plivo_headers(f"{PUBLIC}/plivo")))
+    assert refused(route, handshake("/plivo", **wrong)) is ErrorCode.UNAUTHORIZED
+    route.admit(handshake("/plivo", **plivo_headers(f"{PUBLIC}/plivo")))
 
 
 def test_the_main_account_may_sign():
     headers = plivo_headers(f"{PUBLIC}/plivo")
     headers["X-Plivo-Signature-Ma-V3"] = headers.pop("X-Plivo-Signature-V3")
-    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
-    entrance.admit(handshake("/plivo", **headers))
+    route = routes(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    route.admit(handshake("/plivo", **headers))
 
 
 @pytest.mark.parametrize("nonce", ["", "1" * 257])
 def test_plivo_without_a_number_is_refused(nonce: str):
-    entrance = entrances(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
+    route = routes(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
     request = handshake("/plivo", **plivo_headers(f"{PUBLIC}/plivo", nonce))
-    assert refused(entrance, request) is ErrorCode.UNAUTHORIZED
+    assert refused(route, request) is ErrorCode.UNAUTHORIZED
 
 
 # -- Vonage ----------------------------------------------------------------------------------------
@@ -301,11 +304,12 @@ def test_plivo_without_a_number_is_refused(nonce: str):
 NOW_S = 1_700_000_000
 
 
-def vonage_entrance() -> PlatformEntrance:
-    return PlatformEntrance(
+def vonage_route() -> PlatformRoute:
+    context = RouteContext(Access(AccessConfig(), ListenConfig()), lambda _: None)
+    return PlatformRoute(
+        context,
         lambda _: VonageDialect(roles=("customer", "agent")),
-        VonageToken(SECRET, now_s=lambda: NOW_S),
-        lambda _: None,
+        authenticator=VonageToken(SECRET, now_s=lambda: NOW_S),
     )
 
 
@@ -318,11 +322,11 @@ def vonage_request(secret: str = SECRET, **claims: Any) -> Handshake:
 
 @pytest.mark.needs("pyjwt")
 def test_what_vonage_signs_lets_in_once():
-    entrance = vonage_entrance()
-    assert entrance.admit(vonage_request(jti="1")).authorize("") == ""
-    assert refused(entrance, vonage_request(jti="1")) is ErrorCode.UNAUTHORIZED
-    entrance.admit(vonage_request(jti="2"))
-    entrance.admit(vonage_request())
+    route = vonage_route()
+    assert route.admit(vonage_request(jti="1")).authorize("") == ""
+    assert refused(route, vonage_request(jti="1")) is ErrorCode.UNAUTHORIZED
+    route.admit(vonage_request(jti="2"))
+    route.admit(vonage_request())
 
 
 @pytest.mark.needs("pyjwt")
@@ -330,10 +334,10 @@ def test_what_vonage_signs_lets_in_once():
     "claims", [{"secret": "another secret of more than 32 bytes"}, {"iat": 0}, {"exp": 1}]
 )
 def test_another_token_does_not(claims: dict[str, Any]):
-    assert refused(vonage_entrance(), vonage_request(**claims)) is ErrorCode.UNAUTHORIZED
+    assert refused(vonage_route(), vonage_request(**claims)) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x.y", "Basic eDp5", "x"])
 def test_no_token_at_all_does_not(authorization: str):
     request = handshake("/vonage", Authorization=authorization)
-    assert refused(vonage_entrance(), request) is ErrorCode.UNAUTHORIZED
+    assert refused(vonage_route(), request) is ErrorCode.UNAUTHORIZED

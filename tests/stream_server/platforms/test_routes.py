@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream_server.config import AccessConfig, ServerConfig
+from stream_server.access import AccessConfig
+from stream_server.config import ServerConfig
 from stream_server.platforms.route import Admission, Handshake, Refusal
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, Inbound, Say
@@ -59,7 +60,7 @@ class ParrotDialect:
         return []
 
 
-class ParrotEntrance:
+class ParrotRoute:
     subprotocols: tuple[str, ...] = ("parrot",)
 
     def __init__(self, **options: Any) -> None:
@@ -75,7 +76,7 @@ class ParrotEntrance:
 
 
 def parrots(**options: Any) -> Any:
-    return live_lab(entrances={"/parrot": ParrotEntrance(**options)})
+    return live_lab(routes={"/parrot": ParrotRoute(**options)})
 
 
 async def said(socket: Any, count: int) -> list[str]:
@@ -207,8 +208,8 @@ async def test_the_operator_is_told_what_a_client_cannot_be():
             async with lab.connect() as socket:
                 await socket.send("{")
                 await socket.recv()
-    told = [entry for entry in logs if "entrance" in entry]
-    assert [(each["event"], each["entrance"], each["code"]) for each in told] == [
+    told = [entry for entry in logs if "route" in entry]
+    assert [(each["event"], each["route"], each["code"]) for each in told] == [
         ("connection_ended", "/twilio", "bad_format"),
         ("message_ignored", "/twilio", "bad_message"),
     ]

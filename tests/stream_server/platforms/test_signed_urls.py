@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.signed_urls import signed_urls
+from stream_server.platforms.authenticators import signed_urls
 
 PUBLIC = "wss://monitor.example.org"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.vonage.dialect import VonageDialect
+from stream_server.platforms.vonage import VonageDialect
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import MAX_BAD_MESSAGES, AudioData, Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError

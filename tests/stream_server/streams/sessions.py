@@ -8,8 +8,7 @@ import numpy as np
 
 from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
-from stream_server.streams.channels import ChannelWindow, Tap
-from stream_server.streams.session import Session
+from stream_server.streams.session import ChannelWindow, Session, Tap
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from stream_server.wire.messages import ChannelSpec, Want
 from stream_server.wire.results import Gap, Point, Result, Segment, Summary
@@ -52,8 +51,8 @@ def make_session(
 
 
 def answer(session: Session, windows: Iterable[ChannelWindow], engine: FakeEngine) -> None:
-    for each in windows:
-        session.answer(each, engine.run(each.window))
+    for channel, window in windows:
+        session.answer(channel, window, engine.run(window))
 
 
 def catch_up(session: Session, engine: FakeEngine) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.types import FloatArray
-from stream_server.streams.intake import HOLD_OFF_MS, AudioBlock, Intake, NoAudio
+from stream_server.streams.intake import HOLD_OFF_MS, Intake, NoAudio
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.errors import ErrorCode
 
@@ -14,12 +14,12 @@ MONO_F32 = AudioFormat("pcm_f32le", 16_000)
 HOLD_OFF = 16 * HOLD_OFF_MS
 
 
-def merged(items: list[AudioBlock | NoAudio]) -> list[tuple[str, int]]:
+def merged(items: list[FloatArray | NoAudio]) -> list[tuple[str, int]]:
     """Kinds and lengths, neighbours of one kind as one."""
     spans: list[tuple[str, int]] = []
     for item in items:
         kind = item.reason if isinstance(item, NoAudio) else "audio"
-        length = item.num_samples if isinstance(item, NoAudio) else item.samples.shape[1]
+        length = item.num_samples if isinstance(item, NoAudio) else item.shape[1]
         if spans and spans[-1][0] == kind:
             spans[-1] = (kind, spans[-1][1] + length)
         elif length:
@@ -27,14 +27,14 @@ def merged(items: list[AudioBlock | NoAudio]) -> list[tuple[str, int]]:
     return spans
 
 
-def take(intake: Intake, audio: FloatArray, reads: list[int]) -> list[AudioBlock | NoAudio]:
+def take(intake: Intake, audio: FloatArray, reads: list[int]) -> list[FloatArray | NoAudio]:
     intake.receive(audio.astype("<f4").tobytes())
     items = [item for ticks in reads for item in intake.read(ticks)]
     return items + intake.flush()
 
 
-def audio_of(items: list[AudioBlock | NoAudio]) -> FloatArray:
-    blocks = [item.samples for item in items if isinstance(item, AudioBlock)]
+def audio_of(items: list[FloatArray | NoAudio]) -> FloatArray:
+    blocks = [item for item in items if not isinstance(item, NoAudio)]
     return np.concatenate(blocks, axis=1)
 
 

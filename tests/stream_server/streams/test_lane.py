@@ -11,6 +11,7 @@ import pytest
 from ser_engine.core import Priority
 from ser_engine.errors import EngineOverloadedError
 from ser_engine.types import Window, WindowResult
+from stream_server.streams.lane import supersedes
 from stream_server.wire.results import Summary
 from tests.stream_server.streams.timelines import gaps, tiles
 from tests.support.live_lab import (
@@ -89,3 +90,21 @@ async def test_who_has_caught_up_with_time_is_live_again():
         await reader
     assert engine.priorities[1] is Priority.OFFLINE
     assert engine.priorities[-10:] == [Priority.LIVE] * 10
+
+
+def window(start: int, end: int) -> Window:
+    return Window(np.zeros(end - start, dtype=np.float32), start)
+
+
+@pytest.mark.parametrize(
+    ("newer", "older", "expected"),
+    [
+        (window(320, 4000), window(0, 3200), True),
+        (window(0, 4000), window(0, 3200), True),
+        (window(3200, 4000), window(0, 3200), False),
+        (window(0, 3200), window(320, 4000), False),
+        (window(0, 3200), window(0, 3200), False),
+    ],
+)
+def test_a_later_window_that_overlaps_supersedes(newer: Window, older: Window, expected: bool):
+    assert supersedes(newer, older) is expected

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.config import VadConfig
+from ser_engine.timeline.audio import BRIDGED_SAMPLES
 from ser_engine.types import FloatArray
-from stream_server.streams.channels import BRIDGED_MS
 from stream_server.streams.session import Session
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.dialect import LostSpan
@@ -76,11 +76,10 @@ spans = st.lists(
     ),
     max_size=6,
 )
-BRIDGED = BRIDGED_MS * 16
 
 
-def cell_from(sample: int) -> int:
-    """Return the start of the first cell whose middle is not before ``sample``."""
+def slot_from(sample: int) -> int:
+    """Return the start of the first slot whose middle is not before ``sample``."""
     return -(-(sample - 160) // 320) * 320
 
 
@@ -112,7 +111,7 @@ def test_any_split_gives_the_same_results(
         for span in lost:
             if span.channel == channel:
                 start, end = (tick * 16_000 // rate_hz for tick in (span.start_tick, span.end_tick))
-                # Up to the nearest cell on either side.
+                # Up to the nearest slot on either side.
                 assert end - start <= 640 or not any(
                     tile.start_sample < end - 320
                     and tile.end_sample > start + 320
@@ -134,8 +133,8 @@ def test_it_is_a_gap_of_that_channel_and_as_long(
     results = drive_lost(make_session(encoding, rate_hz, ROLES), data, lost)
     reasons = {each.reason for each in tiles(results, 0) if isinstance(each, Gap)}
     assert "lost" not in reasons
-    first, limit = (cell_from(tick * 16_000 // rate_hz) for tick in (start, end))
-    if length_ms > BRIDGED_MS:
+    first, limit = (slot_from(tick * 16_000 // rate_hz) for tick in (start, end))
+    if length_ms * 16 > BRIDGED_SAMPLES:
         limit = end * 16_000 // rate_hz
     assert [gap[:2] for gap in gap_spans(results, 1) if gap[2] == "lost"] == [(first, limit)]
     check_tiling(results, 48_000, (0, 1))
@@ -146,7 +145,7 @@ def test_it_is_a_gap_of_that_channel_and_as_long(
 def test_boundaries_stay_common_to_all_channels() -> None:
     engine = FakeEngine()
     data = encode(np.full((40_000, 2), 0.2, dtype=np.float32), "pcm_s16le")
-    lost = [LostSpan(1, 5_123, 5_123 + BRIDGED + 1_000)]
+    lost = [LostSpan(1, 5_123, 5_123 + BRIDGED_SAMPLES + 1_000)]
     config = replace(CONFIG, vad=VadConfig(detector="off"))
     drive_lost(make_session(roles=ROLES, config=config), data, lost, engine=engine)
     ends: dict[str, list[int]] = {"id/0": [], "id/1": []}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stream_server.streams.gateway import SparseLog
+from stream_server.logs import SparseLog
 
 
 def test_a_flood_is_told_once_in_a_while_and_counted():

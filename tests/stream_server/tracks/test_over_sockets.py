@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stream_server.config import ServerConfig, StreamsConfig
-from stream_server.platforms.route import Admission, Handshake, Refusal, plain_refusal
+from stream_server.platforms.route import Admission, Handshake, Refusal, json_refusal
 from stream_server.tracks import TrackAligner, TrackStats
 from stream_server.wire.dialect import Inbound
 from stream_server.wire.errors import ProtocolError
@@ -66,14 +66,14 @@ class PacketDialect(NativeDialect):
         return inbound
 
 
-class PacketEntrance:
+class PacketRoute:
     subprotocols: tuple[str, ...] = ()
 
     def admit(self, handshake: Handshake) -> Admission:
         return Admission(PacketDialect(), lambda token: "")
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        return plain_refusal(error)
+        return json_refusal(error)
 
 
 def packets_of(call: Call) -> list[Packet]:
@@ -86,7 +86,7 @@ def packets_of(call: Call) -> list[Packet]:
 
 async def say(lab: Lab, packets: Iterable[Packet]) -> list[Any]:
     """Stream packets; return everything the server says."""
-    lab.gateway._entrances["/packets"] = PacketEntrance()
+    lab.gateway._routes["/packets"] = PacketRoute()
     async with lab.connect("/packets") as socket:
         channels = [{"role": role} for role in ROLES]
         await socket.send(start(encoding="mulaw", sample_rate=8000, channels=channels, live=False))

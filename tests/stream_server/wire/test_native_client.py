@@ -183,7 +183,7 @@ def test_a_full_buffer_drops_the_oldest():
     client = streaming(max_kept_bytes=4)
     for _ in range(5):
         client.send_audio(b"\1\1")
-    assert (client.room_bytes, client.num_dropped_samples) == (0, 3)
+    assert client.room_bytes == 0
     first, *audio = client.take_outgoing()
     assert parsed(first) == Discarded(samples=3)
     assert audio == [b"\1\1"] * 2

@@ -1,7 +1,7 @@
 /**
  * What was said and the server does not have yet, kept for a lost connection.
  *
- * The same as stream_server/protocol/replay_log.py, for one channel of 16-bit samples: audio and
+ * The same as stream_server/wire/replay_log.py, for one channel of 16-bit samples: audio and
  * controls in the order in which they were said. Positions count samples from the first one,
  * whatever fills them: audio, `discarded`, the span of `resume`.
  *

@@ -80,7 +80,8 @@ def test_a_converted_model_is_kept_for_the_next_start(
 ) -> None:
     engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
     monkeypatch.setattr(
-        "ser_engine.core.runtimes.openvino_runtime.convert", lambda model: pytest.fail("made again")
+        "ser_engine.core.runtimes.openvino_runtime.convert",
+        lambda network: pytest.fail("made again"),
     )
 
     made = engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
@@ -159,15 +160,20 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(
 def test_cuda_agrees_with_the_cpu(tiny_checkpoint_dir: Path, precision: str) -> None:
     from ser_engine.core.engine import EngineCore
     from ser_engine.core.features import FeatureExtractor
-    from ser_engine.core.normalisation import first_layer
     from ser_engine.core.runtimes.torch_runtime import TorchRuntime
     from tests.support.networks import network
 
     model = network(tiny_checkpoint_dir)
     runtime = TorchRuntime(model, "cuda", precision)
-    layer = first_layer(network(tiny_checkpoint_dir)).to(runtime.device)
+    layer = network(tiny_checkpoint_dir).first_layer()
+    assert layer is not None
     extractor = FeatureExtractor(
-        runtime, layer, model.sizes, tolerance=None, buckets=(25, 199), max_bytes=1
+        runtime,
+        layer.to(runtime.device),
+        model.feature_dim,
+        tolerance=None,
+        buckets=(25, 199),
+        max_bytes=1,
     )
     made = EngineCore(load(tiny_checkpoint_dir).info, runtime, extractor, max_batch_size=4)
     made.warm_up()

@@ -8,12 +8,9 @@ from torch import Tensor
 
 from ser_engine.frames import num_frames, span_samples
 from ser_engine.models.standard.front_end import mel_filters
-from ser_engine.models.standard.network import Standard, halved, positions
-from ser_engine.models.standard.sizes import StandardSizes
+from ser_engine.models.standard.network import Standard, halved, positions, StandardSizes
 
-SMALL = StandardSizes(
-    dim=16, num_heads=2, hidden=32, depth=2, embed=12, num_gates=3, num_classes=5
-)
+SMALL = StandardSizes(dim=16, num_heads=2, hidden=32, depth=2, embed=12, num_gates=3, num_classes=5)
 
 
 @pytest.fixture(scope="module")

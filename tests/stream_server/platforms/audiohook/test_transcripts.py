@@ -17,9 +17,10 @@ from stream_server.wire.dialect import AudioData, Inbound, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Resume, ServerMessage, error_message
 from stream_server.wire.results import Segment, StreamClosed
+from tests.requirements import REPOSITORY
 from tests.support.protocol_lab import ready, span
 
-FOLDER = Path(__file__).parent / "transcripts"
+FOLDER = REPOSITORY / "stream_server/platforms/audiohook/transcripts"
 
 RESULTS: dict[str, ServerMessage] = {
     "ready": ready(),

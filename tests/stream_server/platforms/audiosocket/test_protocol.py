@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.audiosocket.protocol import (
+from stream_server.platforms.asterisk.audiosocket import (
     AUDIO_RATES_HZ,
     HANGUP,
     MAX_PAYLOAD_BYTES,

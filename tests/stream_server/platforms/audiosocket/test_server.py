@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from ser_engine.errors import EngineDeadError
 from ser_engine.types import FloatArray
-from stream_server.platforms.audiosocket.protocol import (
+from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     Frame,
     FrameType,

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_engine.schema import LabelName
 from stream_server.platforms.deepgram.dialect import MAX_BAD_MESSAGES, DeepgramDialect
 from stream_server.platforms.deepgram.query import ListenQuery
 from stream_server.wire.dialect import AudioData, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.messages import Flush, KeepAlive, LabelName, Stop, error_message
+from stream_server.wire.messages import Flush, KeepAlive, Stop, error_message
 from stream_server.wire.results import Flushed, StreamChannel
 from stream_server.wire.start import StreamSpec
 from tests.support.protocol_lab import heartbeat, ready, server_messages

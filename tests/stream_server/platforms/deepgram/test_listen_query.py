@@ -123,6 +123,6 @@ def test_what_is_refused(query: str, told: str):
 
 
 def test_every_parameter_is_described():
-    page = (REPOSITORY / "docs" / "telephony" / "deepgram.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "stream_server/platforms/deepgram/README.md").read_text(encoding="utf-8")
     for name in (*PARAMETERS, "tag", "extra", "role", "roles"):
         assert f"`{name}`" in page

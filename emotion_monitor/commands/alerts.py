@@ -1,0 +1,197 @@
+"""``emotion-monitor alerts``: alert rules, tried on what was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from emotion_monitor.commands.options import settings_of
+from emotion_monitor.settings import Settings, load_settings, read_config_file
+from ser_engine.errors import ConfigError
+from stream_server.alerts.rules import AlertRule
+
+if TYPE_CHECKING:
+    from stream_server.alerts.replay import Replay, Timeline
+    from stream_server.config import StoreConfig
+
+_MAX_STREAMS = 1_000_000
+
+app = typer.Typer(help="Alert rules, tried on what was recorded.", no_args_is_help=True)
+
+
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    rules_file: Annotated[
+        Path,
+        typer.Argument(metavar="RULES", help="Rules as in config.yaml, or a whole config.yaml."),
+    ],
+    timelines: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TIMELINE",
+            help="What `analyze -g stream --scores --json` prints, or `stream --json`; with"
+            " --store, ids of streams.",
+        ),
+    ] = None,
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Streams of the settings' store: those named, or all."),
+    ] = False,
+    role: Annotated[
+        str, typer.Option("--role", help="Who speaks in recordings; else every rule is tried.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Count what rules would have raised on recorded timelines."""
+    from stream_server.alerts import replay as replays
+    from stream_server.alerts.replay import read_timelines
+
+    rules = read_rules(rules_file)
+    names = timelines or []
+    found: list[Timeline] = []
+    if store:
+        import asyncio
+
+        found = asyncio.run(_stored(settings_of(context).stream_server.store, names))
+    elif names:
+        for name in names:
+            found += read_timelines(Path(name), role)
+    else:
+        raise typer.BadParameter("name a file, or give --store", param_hint="TIMELINE")
+    result = replays.replay(rules, found)
+    if as_json:
+        print(json.dumps(_document(result), ensure_ascii=False))
+    else:
+        _show(result)
+
+
+async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:
+    from stream_server.alerts.replay import TimelineError, timelines_of
+    from stream_server.feeds.source import stored_results
+    from stream_server.store import parse_store_url
+    from stream_server.store.database import make_engine
+    from stream_server.store.reader import StoreReader
+
+    if not config.url:
+        raise TimelineError("got --store without stream_server.store.url, expected a store's URL")
+    # Only read: a server may be writing to it.
+    store = StoreReader(make_engine(parse_store_url(config.url), read_only=True))
+    try:
+        if not names:
+            names = [stream.stream_id for stream in await store.list_streams(limit=_MAX_STREAMS)]
+        found: list[Timeline] = []
+        for name in names:
+            results = [result async for page in stored_results(store, name) for result in page]
+            if not results:
+                raise TimelineError(f"got the stream '{name}', expected one that is stored")
+            found += timelines_of(results)
+        return found
+    finally:
+        await store.close_reader()
+
+
+def _document(result: Replay) -> dict[str, Any]:
+    return {
+        "duration_s": round(result.duration_s, 3),
+        "rules": [
+            {
+                "rule": count.rule.name,
+                "severity": count.rule.severity,
+                "raised": len(count.alerts),
+                "per_hour": round(result.per_hour(count), 3),
+                "alert_s": round(count.alert_s, 3),
+                "alerts": [
+                    {
+                        "timeline": alert.timeline,
+                        "channel": alert.channel,
+                        "role": alert.role,
+                        "since_s": alert.since_s,
+                        "raised_s": alert.raised_s,
+                        "cleared_s": alert.cleared_s,
+                        "posterior": round(alert.posterior, 6),
+                    }
+                    for alert in count.alerts
+                ],
+            }
+            for count in result.rules
+        ],
+    }
+
+
+def _show(result: Replay) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    counts = Table(box=None, caption=f"{_time(result.duration_s)} of streams")
+    for column in ("rule", "severity", "raised", "an hour", "time in alerts"):
+        right = column not in ("rule", "severity")
+        counts.add_column(column, justify="right" if right else "left", overflow="fold")
+    for count in result.rules:
+        counts.add_row(
+            count.rule.name,
+            count.rule.severity,
+            str(len(count.alerts)),
+            f"{result.per_hour(count):.1f}",
+            _time(count.alert_s),
+        )
+    console.print(counts)
+    alerts = Table(box=None, title="raised", title_justify="left")
+    for column in ("rule", "timeline", "role", "since", "raised", "cleared", "posterior"):
+        right = column in ("since", "raised", "cleared", "posterior")
+        alerts.add_column(column, justify="right" if right else "left", overflow="fold")
+    for count in result.rules:
+        for alert in count.alerts:
+            alerts.add_row(
+                count.rule.name,
+                alert.timeline,
+                alert.role or "–",
+                _time(alert.since_s),
+                _time(alert.raised_s),
+                _time(alert.cleared_s),
+                f"{alert.posterior:.0%}",
+            )
+    if alerts.row_count:
+        console.print(alerts)
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{seconds:04.1f}" if hours else f"{minutes}:{seconds:04.1f}"
+
+
+def read_rules(path: Path) -> tuple[AlertRule, ...]:
+    """Read rules.
+
+    Args:
+        path: a configuration file, or one with ``alerts: {rules: [...]}`` or ``rules: [...]``.
+
+    Raises:
+        ConfigError: one line that names the file and what is wrong.
+    """
+    values = read_config_file(path)
+    if {"ser_engine", "stream_server"} & set(values):
+        return load_settings(path).stream_server.alerts.rules
+    group = values.get("alerts", values)
+    if not isinstance(group, dict) or set(group) != {"rules"}:
+        raise ConfigError(
+            f"{path}: got {', '.join(map(str, values)) or 'nothing'}, expected 'rules:' with a list"
+            " of rules as in config.yaml, or a whole config.yaml"
+        )
+    try:
+        settings = Settings.model_validate({"stream_server": {"alerts": group}})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"][2:])
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return settings.stream_server.alerts.rules

@@ -1,0 +1,228 @@
+"""``emotion-monitor analyze``: what is heard in recordings.
+
+Results go to standard output, or with ``--out`` or ``--dated`` into a folder; the model in use, its
+notice and whatever went wrong go to standard error. A file that cannot be analysed costs one line
+there and the exit status 1; the others are analysed all the same.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotion_monitor.commands.options import (
+    AssignmentsOption,
+    ModelOption,
+    NoCacheOption,
+    engine_config,
+    load_engine,
+)
+
+if TYPE_CHECKING:
+    from emotion_monitor.batch.run import Format
+    from ser_engine.config import EngineConfig
+    from ser_engine.files import AnalysisOptions
+
+
+class GranularityName(StrEnum):
+    """The values of ``--granularity``."""
+
+    UTTERANCE = "utterance"
+    FRAME = "frame"
+    STREAM = "stream"
+
+
+def analyze(
+    context: typer.Context,
+    names: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Recordings, and folders of them.")
+    ],
+    granularity: Annotated[
+        GranularityName | None,
+        typer.Option(
+            "--granularity",
+            "-g",
+            help="utterance: one result for all; frame: one every 20 ms;"
+            " stream: the timeline a live stream gives.  [default: the preset's, or utterance]",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
+    ] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Tell of every class.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into folders in folders.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write the results of all recordings into this folder. The same command again"
+            " goes on where it was stopped.",
+        ),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="What --out writes: json, csv, parquet, npy (embeddings).  [default: json,csv]",
+        ),
+    ] = None,
+    dated: Annotated[
+        bool,
+        typer.Option(
+            "--dated",
+            help="Write each recording's results and its 16 kHz audio into a folder of its own,"
+            " outputs_DATE_TIME, in --out or here.",
+        ),
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Options for a purpose, of the settings."),
+    ] = None,
+    frame_hop_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--frame-hop-ms", metavar="10|20", help="Time between frames; 10 takes twice the time."
+        ),
+    ] = None,
+    speakers: Annotated[
+        bool, typer.Option("--speakers", help="Tell the speakers of each channel apart.")
+    ] = False,
+    no_cache: NoCacheOption = False,
+    model: ModelOption = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--embeddings",
+            metavar="FILE.npy",
+            help="Save the embeddings: (dim,) for an utterance, (frames, dim) for frames. With"
+            " several results the files are numbered: FILE.1.npy, FILE.2.npy, …",
+        ),
+    ] = None,
+    assignments: AssignmentsOption = None,
+) -> None:
+    """Say what is heard in recordings."""
+    _refuse_contradictions(granularity, out, formats, dated, embeddings)
+    config = engine_config(context, assignments, model)
+    options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
+    if dated:
+        from emotion_monitor.commands.analyze_dated import analyze_dated
+
+        options = _with_embeddings(options, has_embeddings or options.granularity == "frame")
+        engine = load_engine(config)
+        is_fine = analyze_dated(
+            engine, config, options, names, recursive, out or Path(), use_cache=not no_cache
+        )
+    elif out is not None:
+        from emotion_monitor.commands.batch import analyze_batch
+
+        wanted = _formats(formats, has_embeddings)
+        options = _with_embeddings(options, "npy" in wanted)
+        is_fine = analyze_batch(
+            lambda: load_engine(config),
+            config,
+            options,
+            names,
+            out,
+            wanted,
+            recursive=recursive,
+            scores=scores,
+            use_cache=not no_cache,
+        )
+    else:
+        from emotion_monitor.commands.analyze_print import analyze_print
+
+        options = _with_embeddings(options, embeddings is not None)
+        is_fine = analyze_print(
+            load_engine(config),
+            config,
+            options,
+            names,
+            recursive=recursive,
+            as_json=as_json,
+            scores=scores,
+            embeddings=embeddings,
+            use_cache=not no_cache,
+        )
+    if not is_fine:
+        raise typer.Exit(1)
+
+
+def _refuse_contradictions(
+    granularity: GranularityName | None,
+    out: Path | None,
+    formats: str | None,
+    dated: bool,
+    embeddings: Path | None,
+) -> None:
+    if embeddings is not None and granularity is GranularityName.STREAM:
+        raise typer.BadParameter(
+            "a stream has none; use -g utterance or frame", param_hint="--embeddings"
+        )
+    if embeddings is not None and (dated or out is not None):
+        raise typer.BadParameter(
+            "is for results on standard output; a folder has them with --format npy, a dated one"
+            " always",
+            param_hint="--embeddings",
+        )
+    if formats is not None and (dated or out is None):
+        raise typer.BadParameter("says what --out DIR writes", param_hint="--format")
+
+
+def _options(
+    config: EngineConfig,
+    granularity: GranularityName | None,
+    preset: str | None,
+    frame_hop_ms: int | None,
+    speakers: bool,
+) -> tuple[AnalysisOptions, bool]:
+    """Return the options, and whether the preset wants embeddings."""
+    from ser_engine.errors import ConfigError
+    from ser_engine.files.options import AnalysisOptions, options_of_preset
+
+    try:
+        chosen = AnalysisOptions() if preset is None else options_of_preset(preset, config)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--preset") from None
+    if frame_hop_ms not in (None, 10, 20):
+        raise typer.BadParameter(
+            f"got {frame_hop_ms}, expected 10 or 20", param_hint="--frame-hop-ms"
+        )
+    options = AnalysisOptions(
+        granularity=chosen.granularity if granularity is None else granularity.value,
+        frame_hop_ms=chosen.frame_hop_ms if frame_hop_ms is None else frame_hop_ms,
+        speakers=speakers,
+    )
+    return options, chosen.embeddings
+
+
+def _with_embeddings(options: AnalysisOptions, wanted: bool) -> AnalysisOptions:
+    from dataclasses import replace
+
+    return replace(options, embeddings=wanted)
+
+
+def _formats(text: str | None, has_embeddings: bool) -> tuple[Format, ...]:
+    """Return what is to be written, each once, in the order of the table of formats."""
+    from emotion_monitor.batch.run import FORMATS
+
+    names = {name.strip() for name in (text or "json,csv").split(",")}
+    unknown = sorted(names - set(FORMATS))
+    if unknown:
+        raise typer.BadParameter(
+            f"got '{unknown[0]}', expected some of {', '.join(FORMATS)}, with commas between them",
+            param_hint="--format",
+        )
+    if has_embeddings:
+        names.add("npy")
+    if "parquet" in names:
+        from ser_engine.files.tables import check_parquet
+
+        check_parquet()
+    return tuple(name for name in FORMATS if name in names)

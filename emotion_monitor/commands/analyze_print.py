@@ -1,0 +1,260 @@
+"""Results on standard output: tables for people, JSON for programs.
+
+How ``emotion-monitor analyze`` shows results to people.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from emotion_monitor.commands.options import note, printable
+from emotion_monitor.palette import COLOURS
+from ser_engine.config import EngineConfig
+from ser_engine.files import (
+    AnalysisOptions,
+    Engine,
+    FileAnalysis,
+    FrameResult,
+    Result,
+    StreamResult,
+    UtteranceResult,
+)
+from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
+from ser_engine.files.folders import whole_file
+from ser_engine.files.job import AnalysisJob
+from ser_engine.files.search import find_recordings
+from ser_engine.schema import Gap, Segment
+
+_BAR_WIDTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One channel of one file.
+
+    Attributes:
+        path: the file, as it was named.
+        channel: counted from 1.
+        channels: how many the file has.
+        result: what was found.
+    """
+
+    path: Path
+    channel: int
+    channels: int
+    result: Result
+
+    @property
+    def title(self) -> str:
+        """File and, where there are several, channel."""
+        return str(self.path) + (f", channel {self.channel}" if self.channels > 1 else "")
+
+
+def view(analyses: Sequence[Analysis], *, scores: bool) -> RenderableType:
+    """Return tables of results that are all of one granularity."""
+    utterances = [each for each in analyses if isinstance(each.result, UtteranceResult)]
+    tables: list[RenderableType] = []
+    if utterances and not scores:
+        tables.append(_utterances(utterances))
+    for each in analyses:
+        match each.result:
+            case UtteranceResult() as result if scores:
+                tables += [_title(each), _scores(result)]
+            case FrameResult() as result:
+                tables += [_title(each), _frames(result)]
+            case StreamResult() as result:
+                tables += [_title(each), _stream(result)]
+    return Group(*tables)
+
+
+def _utterances(analyses: Sequence[Analysis]) -> Table:
+    table = _table("file", "emotion", "confidence", "")
+    for each in analyses:
+        assert isinstance(each.result, UtteranceResult)
+        name, confidence = each.result.emotion, each.result.confidence
+        table.add_row(each.title, _emotion(name), *_strength(name, confidence))
+    return table
+
+
+def _scores(result: UtteranceResult) -> Table:
+    table = _table("emotion", "confidence", "")
+    ranked = sorted(zip(result.posteriors.tolist(), result.labels, strict=True), reverse=True)
+    for value, name in ranked:
+        table.add_row(_emotion(name), *_strength(name, value))
+    return table
+
+
+def _frames(result: FrameResult) -> Table:
+    hop_ms = result.hop_samples // 16
+    caption = f"{len(result.logits)} frames of {hop_ms} ms; --json prints each of them"
+    table = _table("from", "to", "emotion", "mean score", "", caption=caption)
+    for start_s, end_s, emotion, score in _runs(result):
+        table.add_row(_time(start_s), _time(end_s), _emotion(emotion), *_strength(emotion, score))
+    return table
+
+
+def _runs(result: FrameResult) -> Iterator[tuple[float, float, str, float]]:
+    """Yield start, end, emotion and mean score of frames in a row with one strongest class."""
+    strongest = result.posteriors.argmax(axis=1).tolist()
+    hop_s = result.hop_samples / 16_000
+    for label, run in itertools.groupby(range(len(strongest)), key=strongest.__getitem__):
+        frames = list(run)
+        first, last = frames[0], frames[-1] + 1
+        score = float(result.posteriors[first:last, label].mean())
+        yield first * hop_s, last * hop_s, result.labels[label], score
+
+
+def _stream(result: StreamResult) -> Table:
+    caption = f"{len(result.points)} points; --json prints them"
+    table = _table("from", "to", "emotion", "confidence", "", caption=caption)
+    spans: list[Segment | Gap] = [*result.segments, *result.gaps]
+    for span in sorted(spans, key=lambda each: each.start_sample):
+        times = (_time(span.start_s), _time(span.end_s))
+        if isinstance(span, Segment):
+            table.add_row(*times, _emotion(span.label), *_strength(span.label, span.confidence))
+        else:
+            table.add_row(*times, Text(span.reason.replace("_", " "), style="dim italic"))
+    return table
+
+
+def _title(analysis: Analysis) -> Text:
+    return Text(analysis.title, style="bold")
+
+
+def _table(*columns: str, caption: str | None = None) -> Table:
+    table = Table(caption=caption, caption_justify="left", box=None)
+    for column in columns:
+        right = column in ("from", "to", "confidence", "mean score")
+        table.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=column == ""
+        )
+    return table
+
+
+def _emotion(name: str) -> Text:
+    return Text(name, style=f"bold {COLOURS.get(name, 'default')}")
+
+
+def _strength(name: str, value: float) -> tuple[str, Text]:
+    bar = "█" * round(value * _BAR_WIDTH)
+    return f"{value:.0%}", Text(bar, style=COLOURS.get(name, "default"))
+
+
+def _time(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
+
+
+def analyze_print(
+    engine: Engine,
+    config: EngineConfig,
+    options: AnalysisOptions,
+    names: Sequence[Path],
+    *,
+    recursive: bool,
+    as_json: bool,
+    scores: bool,
+    embeddings: Path | None,
+    use_cache: bool,
+) -> bool:
+    """Analyse recordings and print the results; return whether everything went well."""
+    unreadable: list[str] = []
+    found = find_recordings(
+        names,
+        recursive=recursive,
+        on_unreadable=lambda path, reason: unreadable.append(f"{path}: {reason}"),
+    )
+    wanted = [Wanted(each.path, str(each.path), about=number) for number, each in enumerate(found)]
+    answers: list[Answer] = []
+    analyser = FileAnalyser(engine, config, options, use_cache=use_cache)
+    with Console(stderr=True).status(_status(wanted, 0.0)) as status:
+
+        def show(job: AnalysisJob) -> None:
+            share = job.progress if len(wanted) == 1 else len(answers) / len(wanted)
+            status.update(_status(wanted, share))
+
+        analyser.run(wanted, answers.append, on_progress=show)
+    answers.sort(key=lambda answer: answer.wanted.about)
+    for line in unreadable:
+        note(line)
+    if not wanted and not unreadable:
+        note(f"{', '.join(map(str, names))}: there are no recordings{_hint(recursive)}")
+    analyses = [each for answer in answers for each in _analyses(answer)]
+    is_bare = len(wanted) == 1 and wanted[0].path == names[0]
+    if as_json:
+        # A failed file must not change the form that programs read.
+        if not is_bare or analyses:
+            print(json.dumps(_document(analyses, is_bare, scores=scores), ensure_ascii=False))
+    elif analyses:
+        Console().print(view(analyses, scores=scores))
+    is_fine = bool(wanted) and not unreadable
+    is_fine &= all(isinstance(answer.outcome, FileAnalysis) for answer in answers)
+    return (embeddings is None or _save_embeddings(embeddings, analyses)) and is_fine
+
+
+def _status(wanted: Sequence[Wanted], share: float) -> Text:
+    what = printable(wanted[0].path.name) if len(wanted) == 1 else f"{len(wanted)} recordings"
+    # A file's name is no markup.
+    return Text(f"analysing {what}: {share:.0%}")
+
+
+def _hint(recursive: bool) -> str:
+    return "" if recursive else "; --recursive looks into folders in folders"
+
+
+def _analyses(answer: Answer) -> list[Analysis]:
+    """Return a file's channels; say what is wrong with them, or with the file."""
+    path, outcome = answer.wanted.path, answer.outcome
+    if not isinstance(outcome, FileAnalysis):
+        note(f"{path}: {outcome}")
+        return []
+    analyses: list[Analysis] = []
+    for number, channel in enumerate(outcome.channels, start=1):
+        analyses.append(analysis := Analysis(path, number, len(outcome.channels), channel.result))
+        for warning in channel.warnings:
+            note(f"{analysis.title}: {warning.code}: {warning.message}")
+    return analyses
+
+
+def _document(analyses: list[Analysis], is_bare: bool, *, scores: bool) -> Any:
+    """Return the bare result of a single file with a single channel, otherwise a list."""
+    if is_bare and len(analyses) == 1:
+        return analyses[0].result.to_json(scores=scores)
+    return [_entry(each, scores=scores) for each in analyses]
+
+
+def _entry(analysis: Analysis, *, scores: bool) -> dict[str, Any]:
+    body = analysis.result.to_json(scores=scores)
+    if isinstance(body, list):
+        body = {"granularity": "frame", "frames": body}
+    return {"file": str(analysis.path), "channel": analysis.channel, **body}
+
+
+def _save_embeddings(path: Path, analyses: Sequence[Analysis]) -> bool:
+    """Write one file a result; return whether that worked."""
+    for number, analysis in enumerate(analyses, start=1):
+        target = path if len(analyses) == 1 else path.with_suffix(f".{number}{path.suffix}")
+        match analysis.result:
+            case UtteranceResult(embedding=array):
+                pass
+            case FrameResult(embeddings=array) if array is not None:
+                pass
+            case _:
+                continue
+        try:
+            with whole_file(target) as partial, partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            note(f"{target}: cannot be written: {error.strerror or error}")
+            return False
+        note(f"{target}: embeddings {array.shape}")
+    return True

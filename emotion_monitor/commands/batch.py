@@ -1,0 +1,185 @@
+"""``emotion-monitor analyze … --out``: many recordings, one folder of results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from emotion_monitor.batch.manifest import Manifest
+from emotion_monitor.batch.run import Batch, Format, Tally, place_all, write_tables
+from emotion_monitor.commands.options import note, printable
+from ser_engine.config import EngineConfig
+from ser_engine.files import AnalysisOptions, Engine
+from ser_engine.files.analyser import FileAnalyser
+from ser_engine.files.job import AnalysisJob
+from ser_engine.files.search import find_recordings
+
+
+class ProgressReport:
+    """A bar on a terminal's standard error, and a line for each file that fails.
+
+    Files count in part while they are analysed, so that long ones move the bar, too.
+
+    Args:
+        num_files: of the run.
+        console: where to.
+    """
+
+    def __init__(self, num_files: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.fields[files]}/{task.total:.0f} files"),
+            TextColumn("{task.fields[audio]}"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=num_files, files=0, audio="", speed="")
+        self._begun_s = time.monotonic()
+        self._ended = 0
+        self._audio_s = 0.0
+        self._running: dict[AnalysisJob, float] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last picture."""
+        self._progress.stop()
+
+    def done(self, audio_s: float) -> None:
+        """A file was analysed."""
+        self._ended += 1
+        self._audio_s += audio_s
+        self._draw()
+
+    def skipped(self) -> None:
+        """A file has its results already."""
+        self._ended += 1
+        self._draw()
+
+    def failed(self, path: Path, reason: str) -> None:
+        """A file could not be analysed."""
+        self._ended += 1
+        line = printable(f"emotion-monitor: {path}: {reason}")
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._draw()
+
+    def moved(self, job: AnalysisJob) -> None:
+        """A file is being analysed."""
+        self._running[job] = job.progress
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._progress.disable:
+            return
+        self._running = {job: share for job, share in self._running.items() if not job.is_done}
+        elapsed_s = time.monotonic() - self._begun_s
+        speed = f"{self._audio_s / elapsed_s:.0f}× real time" if self._audio_s else ""
+        self._progress.update(
+            self._task,
+            completed=self._ended + sum(self._running.values()),
+            files=self._ended,
+            audio=f"{hours(self._audio_s)} of audio",
+            speed=speed,
+        )
+
+
+def hours(seconds: float) -> str:
+    """Return a time as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+_INTERRUPTED = 130
+
+
+def analyze_batch(
+    open_engine: Callable[[], Engine],
+    config: EngineConfig,
+    options: AnalysisOptions,
+    names: Sequence[Path],
+    out: Path,
+    formats: Sequence[Format],
+    *,
+    recursive: bool,
+    scores: bool,
+    use_cache: bool,
+) -> bool:
+    """Analyse recordings into a folder; return whether all could be analysed.
+
+    Raises:
+        typer.Exit: it was interrupted, or the folder cannot be written.
+    """
+    unreadable: list[str] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        manifest = Manifest(out)
+        found = find_recordings(
+            names,
+            recursive=recursive,
+            leave_out=out,
+            on_unreadable=lambda path, reason: unreadable.append(f"{path}: {reason}"),
+        )
+        files = place_all(found, manifest)
+        for line in unreadable:
+            note(line)
+        if not files:
+            note(f"{', '.join(map(str, names))}: there are no recordings")
+            return False
+        engine = open_engine()
+        with ProgressReport(len(files)) as report:
+            batch = Batch(
+                out,
+                manifest,
+                FileAnalyser(engine, config, options, use_cache=use_cache),
+                engine.info.sha256,
+                formats,
+                scores=scores,
+                report=report,
+            )
+            is_interrupted = False
+            try:
+                batch.run(files)
+            except KeyboardInterrupt:
+                is_interrupted = True
+            finally:
+                tables = write_tables(out, formats)
+    except OSError as error:
+        note(f"{out}: cannot be written: {error.strerror or error}")
+        raise typer.Exit(1) from None
+    _say(batch.tally, out, tables)
+    if is_interrupted:
+        left = len(files) - batch.tally.ended
+        note(f"stopped with {left} files left; the same command again goes on with them")
+        sys.exit(_INTERRUPTED)
+    return not batch.tally.failed and not unreadable
+
+
+def _say(tally: Tally, out: Path, tables: Sequence[str]) -> None:
+    parts = [f"{tally.analysed} analysed ({hours(tally.audio_s)} of audio)"]
+    if tally.kept:
+        parts.append(f"{tally.kept} of them known from before")
+    if tally.skipped:
+        parts.append(f"{tally.skipped} had results already")
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    note(f"{', '.join(parts)}; {out}: {', '.join(('index.jsonl', *tables))}")

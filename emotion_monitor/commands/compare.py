@@ -1,0 +1,90 @@
+"""The command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emotion_monitor.commands.options import AssignmentsOption, ModelOption, engine_config, note
+
+if TYPE_CHECKING:
+    from ser_engine.config import EngineConfig
+
+
+def compare(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE.html", help="The page; a .json goes beside it."),
+    ] = Path("compare.html"),
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, max=1000, help="How often each is analysed again.")
+    ] = 5,
+    model: ModelOption = None,
+    assignments: AssignmentsOption = None,
+) -> None:
+    """Hold utterance, frame and stream against each other: time, memory, what they see."""
+    from emotion_monitor.compare.page import compare_page
+    from ser_engine.files.folders import whole_file, write_json
+
+    config = engine_config(context, assignments, model)
+    _open_each(files)
+    document = _measured(files, config, repeats)
+    _print(document)
+    page = compare_page(document)
+    for file in document["files"]:
+        for channel in file["channels"]:
+            del channel["chart"]
+    beside = out.with_suffix(".json")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as partial:
+            partial.write_text(page, encoding="utf-8")
+        with whole_file(beside) as partial:
+            write_json(partial, document)
+    except OSError as error:
+        note(f"{out}: cannot be written: {error.strerror or error}")
+        raise typer.Exit(1) from None
+    note(f"{out}, {beside}")
+
+
+def _open_each(files: list[Path]) -> None:
+    """See to it that the files are recordings, before anything is measured with one of them."""
+    from ser_engine.files.audio import AudioFile
+
+    for path in files:
+        with AudioFile(path):
+            pass
+
+
+def _measured(files: list[Path], config: EngineConfig, repeats: int) -> dict[str, Any]:
+    from rich.console import Console
+
+    from emotion_monitor.compare.measure import measure
+
+    with Console(stderr=True).status("measuring") as status:
+        return measure(
+            files, config, repeats, on_variant=lambda name: status.update(f"measuring {name}")
+        )
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for column in ("granularity", "first", "steady", "peak memory", "smallest change"):
+        table.add_column(column, justify="left" if column == "granularity" else "right")
+    for each in document["granularities"]:
+        change_ms = each["smallest_change_ms"]
+        table.add_row(
+            each["name"],
+            f"{each['first_ms']:.0f} ms",
+            f"{each['steady_ms']:.0f} ms",
+            f"{each['peak_mib']:.0f} MiB",
+            "none" if change_ms is None else f"{change_ms} ms",
+        )
+    Console().print(table)

@@ -1,0 +1,28 @@
+"""``emotion-monitor config``: shows or checks the settings in effect."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from emotion_monitor.commands.options import settings_of
+
+
+def config(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print nothing but whether the settings are valid.")
+    ] = False,
+) -> None:
+    """Print the settings in effect, as YAML; of secrets only that there are any."""
+    from dashboard.api.info import masked
+
+    settings = settings_of(context)
+    if check:
+        print("the settings are valid")
+        return
+    # What is printed ends up in tickets and chats.
+    shown = masked(yaml.safe_load(settings.to_yaml()))
+    print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())

@@ -1,0 +1,108 @@
+"""Options that several commands share, and the settings and the engine they select."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from emotion_monitor.settings import Settings
+    from ser_engine.config import EngineConfig
+    from ser_engine.files import Engine
+    from ser_engine.models.hub import FetchProgress
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
+    ),
+]
+AssignmentsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="As in front of the command."),
+]
+NoCacheOption = Annotated[
+    bool, typer.Option("--no-cache", help="Analyse anew what was analysed before; keep nothing.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """The options in front of the command's name.
+
+    Attributes:
+        config_file: the file of ``--config``; None: the installed ``config.yaml``.
+        assignments: the values of ``--set``, in order.
+    """
+
+    config_file: Path | None
+    assignments: tuple[str, ...]
+
+
+def settings_of(context: typer.Context, assignments: Sequence[str] = ()) -> Settings:
+    """Return the settings in effect for the running command.
+
+    Args:
+        context: of the command.
+        assignments: its own ``--set``, which go before the global ones.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong; :func:`emotion_monitor.main` reports it.
+    """
+    from emotion_monitor.settings import load_settings
+
+    options = context.find_object(GlobalOptions)
+    assert options is not None, "the app's callback runs before every command"
+    return load_settings(options.config_file, (*options.assignments, *assignments))
+
+
+def note(message: str) -> None:
+    """Print one line to standard error, which leaves standard output to the results."""
+    print(f"emotion-monitor: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return text without control characters."""
+    # A file's name may hold escape sequences, which a terminal would obey.
+    return "".join(each if each.isprintable() else "�" for each in text)
+
+
+def engine_config(
+    context: typer.Context, assignments: list[str] | None, model: str | None
+) -> EngineConfig:
+    """Return the engine's settings with the command's own ``--set`` and ``--model`` applied.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+    """
+    config = settings_of(context, assignments or ()).ser_engine
+    return config if model is None else replace(config, model=replace(config.model, name=model))
+
+
+def build_engine(config: EngineConfig) -> Engine:
+    """Return the engine of the settings, with a spinner while it loads."""
+    from rich.console import Console
+
+    from ser_engine.core.factory import build_engine as build
+
+    with Console(stderr=True).status("loading the model") as status:
+        return build(config, progress=lambda fetched: status.update(_progress(fetched)))
+
+
+def load_engine(config: EngineConfig) -> Engine:
+    """Return the engine; print its model's name, licence and notice."""
+    engine = build_engine(config)
+    note(f"model: {engine.info.name} ({engine.info.licence})")
+    if engine.info.notice:
+        note(engine.info.notice)
+    return engine
+
+
+def _progress(fetched: FetchProgress) -> str:
+    total = "" if fetched.total_bytes is None else f" of {fetched.total_bytes >> 20}"
+    return f"fetching {fetched.model} from {fetched.hub}: {fetched.done_bytes >> 20}{total} MiB"

@@ -1,0 +1,54 @@
+"""``emotion-monitor serve``: the server, in the foreground."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotion_monitor.commands.options import settings_of
+
+if TYPE_CHECKING:
+    from emotion_monitor.settings import Settings
+
+
+def serve(
+    context: typer.Context,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Listen there instead of the settings' address.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Take audio in there; 0: any free port.")
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", help="Serve feeds there; 0: any free port.")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play a sample call to the server and show it.")
+    ] = False,
+) -> None:
+    """Serve: take audio in, score it live, publish the results."""
+    from emotion_monitor.serve import run, run_server
+    from stream_server.engines.pool import end_process
+    from stream_server.logs import configure_logging
+
+    settings = _changed(settings_of(context), host, port, http_port)
+    configure_logging(settings.stream_server.logging)
+    status = run(run_server(settings, demo=demo))
+    end_process(status)
+
+
+def _changed(
+    settings: Settings, host: str | None, port: int | None, http_port: int | None
+) -> Settings:
+    listen = settings.stream_server.listen
+    listen = replace(
+        listen,
+        host=listen.host if host is None else host,
+        port=listen.port if port is None else port,
+        http_port=listen.http_port if http_port is None else http_port,
+    )
+    return settings.model_copy(
+        update={"stream_server": replace(settings.stream_server, listen=listen)}
+    )

@@ -1,0 +1,344 @@
+"""``emotion-monitor stream``: a microphone, a recording or a pipe, live.
+
+Needs neither torch nor the engine: the server does the work. Exit status: 0 at the end of the
+audio and after Ctrl-C, 1 where something failed or Ctrl-C was pressed twice, 2 where the arguments
+are wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from emotion_monitor.commands.stream_view import Output, StreamBoard
+    from mic_client.sources import Source
+    from mic_client.stream_client import StreamOptions
+
+
+class EncodingName(StrEnum):
+    """The values of ``--encoding``."""
+
+    PCM_S16LE = "pcm_s16le"
+    PCM_F32LE = "pcm_f32le"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+
+def check_sources(**asked: bool) -> None:
+    """Raise unless exactly one source is asked for."""
+    if sum(asked.values()) != 1:
+        names = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
+        raise typer.BadParameter(
+            f"got {' and '.join(names) or 'no source'}, expected one of --mic, --file, --stdin and"
+            " --sample-call"
+        )
+
+
+def options_of(roles: str, name: str, meta: list[str]) -> StreamOptions:
+    """Return what is asked of the server, as far as it is about the stream itself."""
+    from mic_client.stream_client import StreamOptions
+    from stream_server.wire.messages import ChannelSpec
+
+    metadata = {}
+    for entry in meta:
+        key, is_pair, value = entry.partition("=")
+        if not is_pair or not key:
+            raise typer.BadParameter(f"got '{entry}', expected KEY=VALUE", param_hint="--meta")
+        metadata[key] = value
+    specs = tuple(ChannelSpec(role=role.strip()) for role in roles.split(",") if roles)
+    return StreamOptions(channels=specs, name=name, metadata=metadata)
+
+
+def with_choices(options: StreamOptions, *, wants: str, token: str, resume: bool) -> StreamOptions:
+    """Return the options with what is asked about results and connection."""
+    from dataclasses import replace
+
+    import msgspec
+
+    from stream_server.wire.messages import Want
+
+    names = [each.strip() for each in wants.split(",") if each.strip()]
+    try:
+        checked = msgspec.convert(names, frozenset[Want])
+    except msgspec.ValidationError:
+        raise typer.BadParameter(
+            f"got '{wants}', expected some of points, segments, frames, alerts",
+            param_hint="--wants",
+        ) from None
+    return replace(options, wants=checked, token=token, resume=resume)
+
+
+def device_of(device: str | None) -> int | str | None:
+    """Return the number that a device's number is."""
+    return int(device) if device is not None and device.isdigit() else device
+
+
+def speed_of(speed: str) -> float:
+    """Return the value of ``--speed``."""
+    from mic_client.sources import MAX_SPEED
+
+    try:
+        value = MAX_SPEED if speed == "max" else float(speed)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise typer.BadParameter(
+            f"got '{speed}', expected a number above 0, or max", param_hint="--speed"
+        )
+    return value
+
+
+def source_of(
+    *,
+    device: int | str | None,
+    file: Path | None,
+    speed: float,
+    loop: bool,
+    stdin: bool,
+    live: bool,
+    sample_call: bool,
+    encoding: EncodingName,
+    rate_hz: int | None,
+    num_channels: int,
+) -> Source:
+    """Return the source that is asked for.
+
+    Raises:
+        SourceError: it cannot be had.
+    """
+    from stream_server.wire.audio_format import AudioFormat
+    from stream_server.wire.errors import ProtocolError
+
+    try:
+        if file is not None:
+            from mic_client.audio_file import FileSource
+
+            return FileSource(file, speed=speed, loop=loop)
+        if stdin:
+            from mic_client.sources import StdinSource
+
+            if sys.stdin.isatty():
+                raise typer.BadParameter(
+                    "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
+                    param_hint="--stdin",
+                )
+            audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
+            return StdinSource(audio_format, live=live)
+        if sample_call:
+            from mic_client.audio_file import load_sample_call
+            from mic_client.sources import ArraySource
+
+            return ArraySource(*load_sample_call(), speed=speed, loop=loop)
+        from mic_client.microphone import MicrophoneSource
+
+        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
+    except ProtocolError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+_DEFAULT_URL = "ws://localhost:8765"
+
+
+def stream(
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", help="Of the stream server.")
+    ] = _DEFAULT_URL,
+    mic: Annotated[bool, typer.Option("--mic", help="Stream a microphone.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NUMBER|NAME", help="Which one; part of a name will do."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Stream a recording.")
+    ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(
+            "--speed", metavar="1|N|max", help="Of a recording: as heard, N times that, no wait."
+        ),
+    ] = "1",
+    loop: Annotated[bool, typer.Option("--loop", help="Repeat a recording for ever.")] = False,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Stream raw PCM from standard input.")
+    ] = False,
+    sample_call: Annotated[
+        bool, typer.Option("--sample-call", help="Stream a synthesised call, agent and customer.")
+    ] = False,
+    encoding: Annotated[
+        EncodingName, typer.Option("--encoding", help="Of standard input.")
+    ] = EncodingName.PCM_S16LE,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            "--rate",
+            metavar="HZ",
+            help="Sample rate of standard input (16000 if not given) or for a microphone.",
+        ),
+    ] = None,
+    channels: Annotated[
+        int, typer.Option("--channels", metavar="N", help="Of standard input or a microphone.")
+    ] = 1,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Standard input goes on by itself, as arecord's: never let it wait."
+        ),
+    ] = False,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            "--roles",
+            "--role",
+            metavar="ROLE,…",
+            help="Who speaks in each channel, e.g. customer,agent or driver.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the stream, for people.")] = "",
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the stream; may be repeated."),
+    ] = None,
+    wants: Annotated[
+        str,
+        typer.Option(
+            "--wants", metavar="WHAT,…", help="Of points, segments, frames (20 ms) and alerts."
+        ),
+    ] = "points,segments,alerts",
+    token: Annotated[
+        str,
+        typer.Option("--token", envvar="EMOTION_MONITOR_TOKEN", help="Access token of the server."),
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Whether to connect again when cut off.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a message, nothing else.")
+    ] = False,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="List what can record and exit.")
+    ] = False,
+) -> None:
+    """Stream a microphone, a recording or a pipe and watch the emotion live."""
+    from mic_client.errors import MicClientError
+
+    try:
+        if list_devices:
+            _print_devices()
+            return
+        check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
+        options = options_of(roles or ("agent,customer" if sample_call else ""), name, meta or [])
+        options = with_choices(options, wants=wants, token=token, resume=resume)
+        source = source_of(
+            device=device_of(device),
+            file=file,
+            speed=speed_of(speed),
+            loop=loop,
+            stdin=stdin,
+            live=live,
+            sample_call=sample_call,
+            encoding=encoding,
+            rate_hz=rate,
+            num_channels=channels,
+        )
+        _run(source, url, options, as_json=as_json)
+    except MicClientError as error:
+        print(f"emotion-monitor: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        # Errors of files and of the network have been told apart above: this one is the output's.
+        if not isinstance(error, BrokenPipeError):
+            print(f"emotion-monitor: cannot write the results: {error.strerror}", file=sys.stderr)
+        # Python would complain of it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+
+
+def _print_devices() -> None:
+    from mic_client.devices import list_devices
+
+    devices = list_devices()
+    if not devices:
+        print("emotion-monitor: there is no input device", file=sys.stderr)
+    for device in devices:
+        print(device)
+
+
+def _run(source: Source, url: str, options: StreamOptions, *, as_json: bool) -> None:
+    import asyncio
+
+    from emotion_monitor.commands.stream_view import (
+        ChannelBoard,
+        JsonOutput,
+        LineOutput,
+        LiveOutput,
+        StreamBoard,
+    )
+
+    roles = [each.role for each in options.channels] or ["speaker"] * source.format.num_channels
+    if len(roles) != source.format.num_channels:
+        raise typer.BadParameter(
+            f"got {len(roles)} roles, expected {source.format.num_channels}: one for each channel",
+            param_hint="--roles",
+        )
+    board = StreamBoard([ChannelBoard(role) for role in roles])
+    output: Output
+    if as_json:
+        output = JsonOutput()
+    elif sys.stdout.isatty():
+        output = LiveOutput(board)
+    else:
+        output = LineOutput(board)
+    if not asyncio.run(_stream(source, url, options, board, output)):
+        raise typer.Exit(1)
+
+
+async def _stream(
+    source: Source, url: str, options: StreamOptions, board: StreamBoard, output: Output
+) -> bool:
+    """Stream to the end; return False if it was cut short by a second Ctrl-C."""
+    import asyncio
+    import signal
+    from contextlib import suppress
+
+    from mic_client.microphone import MeteredSource
+    from mic_client.stream_client import StreamClient
+
+    try:
+        client = StreamClient(MeteredSource(source, board.hear), url, options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    loop = asyncio.get_running_loop()
+    is_cut_short = asyncio.Event()
+
+    async def follow() -> None:
+        async with output, client:
+            async for event in client:
+                board.take(event, client.stream_start_s)
+                output.say(event)
+
+    def interrupt() -> None:
+        if board.is_stopping:
+            is_cut_short.set()
+            following.cancel()
+            return
+        board.is_stopping = True
+        output.say_stopping()
+        client.stop()
+
+    following = asyncio.create_task(follow())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Neither on Windows nor outside the main thread.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, interrupt)
+    try:
+        await following
+    except asyncio.CancelledError:
+        if not is_cut_short.is_set():
+            raise
+    return not is_cut_short.is_set()

@@ -1,0 +1,76 @@
+"""FunASR itself, as the reference the other runtimes are held against.
+
+FunASR runs one window at a time from its samples and scores it as a whole. Its frame features are
+at hand, though, and its head is linear, so the head applied to each frame gives frame logits whose
+mean is FunASR's own utterance logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ser_engine.errors import CheckpointError, RuntimeUnavailableError, WindowError
+from ser_engine.models.emotion2vec.folder import is_published_folder
+from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
+
+
+class FunasrEngine:
+    """Scores windows by ``funasr.AutoModel.generate``.
+
+    Args:
+        info: the model; its source must be a published folder.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads.
+    """
+
+    def __init__(self, info: ModelInfo, device: str, threads: int) -> None:
+        if not is_published_folder(Path(info.source)):
+            raise CheckpointError(
+                f"got a model from {info.source}, expected a published folder (config.yaml,"
+                " tokens.txt, model.pt): the funasr runtime reads no other"
+            )
+        try:
+            from funasr import AutoModel
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                "the funasr runtime needs the package funasr; install it by"
+                " pip install 'emotion-monitor[funasr]'"
+            ) from error
+        self.info = info
+        self.runtime_name = f"funasr fp32 {device}"
+        self.auto_model: Any = AutoModel(
+            model=info.source,
+            device=device,
+            ncpu=threads,
+            disable_update=True,
+            disable_pbar=True,
+            disable_log=True,
+        )
+        rows = list(info.labels.head_rows)
+        head = self.auto_model.model.proj
+        self._weight = head.weight.detach().cpu().numpy()[rows]
+        self._bias = head.bias.detach().cpu().numpy()[rows]
+
+    def warm_up(self) -> None:
+        """See :meth:`Core.warm_up`."""
+        self.step([Window(np.zeros(16_000, dtype=np.float32))])
+
+    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+        """See :meth:`Core.step`."""
+        return [window_fault(window) or self._score(window) for window in windows]
+
+    def _score(self, window: Window) -> WindowResult:
+        with torch.inference_mode():
+            (answer,) = self.auto_model.generate(
+                window.samples, granularity="frame", extract_embedding=True
+            )
+        embeddings = answer["feats"]
+        return WindowResult(embeddings @ self._weight.T + self._bias, embeddings)
+
+    def forget(self, stream_key: str) -> None:
+        """Do nothing: no features are kept."""

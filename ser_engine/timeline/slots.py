@@ -1,0 +1,370 @@
+"""The accounting of one channel: which slots are known, due and accounted for.
+
+A slot is the 320 samples (160 where frames are 10 ms apart) that one encoder frame stands for. A
+contiguous run is audio without interruption. No window reaches across the end of a run, so every
+run counts slots and windows from its own first sample; only ``origin`` is on the stream's clock::
+
+    slots     0   1   2   3   4   5   6   7   8   9  10  11
+             [---accounted---)[--- due ----)[-- not due --)
+                              |             |             |
+                          accounted      horizon        heard
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ser_engine.errors import WindowError
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
+from ser_engine.schema import GapReason
+from ser_engine.types import Window, WindowResult
+
+SILENCE, SPEECH, LOST = 0, 1, 2
+"""State of a slot. LOST: its audio never came, and silence stands in its place."""
+
+_NO_SPEECH_YET = 1 << 62
+"""Slots since the last speech where there was none: longer than any silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueWindow:
+    """A window that was handed out.
+
+    Attributes:
+        start: its first sample in the run.
+        end: end, not included.
+        previous: horizon before it was due: its own slots begin here.
+        limit: horizon it was issued for: its own slots end here.
+    """
+
+    start: int
+    end: int
+    previous: int
+    limit: int
+
+
+@dataclass(slots=True)
+class Run:
+    """State of one contiguous run.
+
+    Attributes:
+        origin: its first sample on the stream's clock.
+        hop: samples of a slot, 320 or 160.
+        window_samples: longest window.
+        min_silence: silences of fewer slots between speech count as speech.
+        heard: samples so far.
+        accounted: slots before this one are published.
+        horizon: slots before this one are due.
+        silent: slots since the last speech.
+        slots: state of each slot from ``accounted`` on, a byte each.
+        lost: the 320-sample slots to come whose audio is lost.
+        pending: windows without an answer, oldest first.
+        closed: no more audio comes.
+        gap_reason: with ``gap_samples``, the time without audio that follows.
+        gap_samples: its length.
+    """
+
+    origin: int
+    hop: int
+    window_samples: int
+    min_silence: int = 0
+    heard: int = 0
+    accounted: int = 0
+    horizon: int = 0
+    silent: int = _NO_SPEECH_YET
+    slots: bytearray = field(default_factory=bytearray)
+    lost: deque[int] = field(default_factory=deque)
+    pending: deque[DueWindow] = field(default_factory=deque)
+    closed: bool = False
+    gap_reason: GapReason | None = None
+    gap_samples: int = 0
+
+    @property
+    def end_sample(self) -> int:
+        """End of the audio heard, on the clock."""
+        return self.origin + self.heard
+
+    @property
+    def accounted_sample(self) -> int:
+        """End of what is published, on the clock."""
+        return self.origin + self.accounted * self.hop
+
+    @property
+    def open_samples(self) -> int:
+        """Samples heard and not accounted for."""
+        return self.heard - self.accounted * self.hop
+
+    @property
+    def complete_slots(self) -> int:
+        """Slots whose frame has all the 400 samples it reads."""
+        if self.heard < RECEPTIVE_FIELD_SAMPLES:
+            return 0
+        return (self.heard - RECEPTIVE_FIELD_SAMPLES) // self.hop + 1
+
+    def ripe_slots(self, look_ahead: int) -> int:
+        """Return how many slots are complete and ended ``look_ahead`` samples ago or more."""
+        return max(0, min(self.complete_slots, (self.heard - look_ahead) // self.hop))
+
+    @property
+    def window_start(self) -> int:
+        """First sample of a window that ends now.
+
+        It is a multiple of 320: the engine reuses features of earlier windows on that grid only.
+        """
+        return -(-max(0, self.heard - self.window_samples) // HOP_SAMPLES) * HOP_SAMPLES
+
+    def hear(self, num_samples: int, flags: list[bool], *, is_lost: bool = False) -> None:
+        """Take the detector's flags for the 320-sample slots that ``num_samples`` completed.
+
+        Args:
+            num_samples: heard now.
+            flags: speech or not, a flag a slot.
+            is_lost: silence was heard in the place of lost audio.
+        """
+        if is_lost:
+            # A slot is lost where its middle is: holes of less than half a slot cost nothing.
+            first, limit = (
+                -(-(at - HOP_SAMPLES // 2) // HOP_SAMPLES)
+                for at in (self.heard, self.heard + num_samples)
+            )
+            self.lost.extend(range(first, limit))
+        self.heard += num_samples
+        per_flag = HOP_SAMPLES // self.hop
+        for flag in flags:
+            if self.lost and (self.accounted + len(self.slots)) // per_flag == self.lost[0]:
+                self.lost.popleft()
+                self.slots.extend((LOST,) * per_flag)
+                # A loss is not a short silence, so it is never turned into speech.
+                self.silent = _NO_SPEECH_YET
+                continue
+            if not flag:
+                self.silent += per_flag
+            else:
+                if 0 < self.silent < self.min_silence:
+                    # The silence turned out to be short. What is due of it stays silence: it may
+                    # be published already.
+                    known = len(self.slots)
+                    first = max(known - self.silent, self.horizon - self.accounted)
+                    self.slots[first:] = bytes((SPEECH,)) * (known - first)
+                self.silent = 0
+            self.slots.extend((SPEECH if flag else SILENCE,) * per_flag)
+
+    def has_speech(self, first: int, limit: int) -> bool:
+        """Return whether a slot of ``[first, limit)`` that is not accounted for holds speech."""
+        offsets = (max(0, slot - self.accounted) for slot in (first, limit))
+        return self.slots.find(SPEECH, *offsets) >= 0
+
+    def account(self, limit: int) -> bytes:
+        """Account for the slots before ``limit``; return their states."""
+        count = limit - self.accounted
+        states = bytes(self.slots[:count])
+        del self.slots[:count]
+        self.accounted = limit
+        return states
+
+    def issue(self, limit: int) -> DueWindow | None:
+        """Make the slots before ``limit`` due; return the window they need, if any."""
+        previous = self.horizon
+        if limit <= previous:
+            return None
+        self.horizon = limit
+        # Speech of a window that was given up is asked for again with the next one.
+        unclaimed = self.pending[-1].limit if self.pending else self.accounted
+        if not self.has_speech(unclaimed, limit):
+            return None
+        due = DueWindow(self.window_start, self.heard, previous, limit)
+        self.pending.append(due)
+        return due
+
+    def find(self, window: Window) -> DueWindow | None:
+        """Return the oldest pending window with the place of ``window`` on the clock."""
+        start = window.start_sample - self.origin
+        span = (start, start + len(window.samples))
+        return next((due for due in self.pending if (due.start, due.end) == span), None)
+
+
+class Slots:
+    """All runs of one channel; slots are accounted for strictly in order.
+
+    Args:
+        hop_samples: samples of a slot, 320 or 160.
+        window_samples: longest window.
+        min_silence: silences of fewer slots between speech count as speech.
+    """
+
+    def __init__(self, hop_samples: int, window_samples: int, min_silence: int) -> None:
+        self._hop = hop_samples
+        self._window_samples = window_samples
+        self._min_silence = min_silence
+        self._runs = deque([self._run_from(0)])
+
+    @property
+    def oldest(self) -> Run:
+        """The run whose slots are accounted for next."""
+        return self._runs[0]
+
+    @property
+    def current(self) -> Run:
+        """The run that audio is added to."""
+        return self._runs[-1]
+
+    @property
+    def open_samples(self) -> int:
+        """Samples heard and not accounted for."""
+        return sum(run.open_samples for run in self._runs)
+
+    @property
+    def pending_windows(self) -> int:
+        """Windows without an answer."""
+        return sum(len(run.pending) for run in self._runs)
+
+    def end_run(self, reason: GapReason | None = None, gap_samples: int = 0) -> None:
+        """Close the current run; begin one after a gap."""
+        run = self.current
+        before = self._runs[-2] if len(self._runs) > 1 else None
+        if not run.heard and before is not None and before.gap_reason == reason:
+            # Gaps of one reason with no audio between are one gap.
+            before.gap_samples += gap_samples
+            run.origin += gap_samples
+            return
+        run.closed, run.gap_reason, run.gap_samples = True, reason, gap_samples
+        self._runs.append(self._run_from(run.end_sample + gap_samples))
+
+    def give_up(self, window: Window) -> None:
+        """Expect no answer to a window."""
+        for run in self._runs:
+            if due := run.find(window):
+                run.pending.remove(due)
+                return
+
+    def give_up_before(self, window: Window) -> None:
+        """Expect no answer to the windows before one that is pending."""
+        holder = next((run for run in self._runs if run.find(window)), None)
+        if holder is None:
+            return
+        for run in self._runs:
+            if run is holder:
+                break
+            run.pending.clear()
+        due = holder.find(window)
+        while holder.pending[0] is not due:
+            holder.pending.popleft()
+
+    def give_up_oldest(self) -> None:
+        """Expect no answer to the oldest window."""
+        for run in self._runs:
+            if run.pending:
+                run.pending.popleft()
+                return
+
+    def give_up_all(self) -> None:
+        """Expect no answers."""
+        for run in self._runs:
+            run.pending.clear()
+
+    def take(self, window: Window) -> DueWindow | None:
+        """Take a window that is answered, the oldest one, from those that are pending."""
+        due = self.oldest.find(window)
+        if due is not None:
+            self.oldest.pending.remove(due)
+        return due
+
+    def settle(self, of_speech: GapReason) -> Iterator[tuple[int, int, GapReason | None]]:
+        """Account for the slots that come next and that no window will score.
+
+        Yields:
+            Start and end on the clock, and why there is no result. None: samples that are too few
+            for a frame and belong to the slot before them. Silence comes slot by slot, so that
+            what is made of it does not depend on how the audio was split.
+        """
+        while not (run := self.oldest).pending:
+            # Speech that lies before any window to come will not be scored for certain.
+            out_of_reach = run.horizon if run.closed else run.window_start // self._hop
+            yield from self._unscored(run, min(out_of_reach, run.horizon), of_speech)
+            if not run.has_speech(run.accounted, run.horizon):
+                yield from self._unscored(run, run.horizon, of_speech)
+            if not run.closed:
+                return
+            if run.complete_slots:
+                yield run.accounted_sample, run.end_sample, None
+            elif run.heard:
+                yield run.origin, run.end_sample, "too_short"
+            if run.gap_reason is not None:
+                yield run.end_sample, run.end_sample + run.gap_samples, run.gap_reason
+            self._runs.popleft()
+
+    def _unscored(
+        self, run: Run, limit: int, of_speech: GapReason
+    ) -> Iterator[tuple[int, int, GapReason | None]]:
+        if limit <= run.accounted:
+            return
+        at = run.accounted_sample
+        for state in run.account(limit):
+            yield at, at + self._hop, _reason(state) or of_speech
+            at += self._hop
+
+    def _run_from(self, origin: int) -> Run:
+        return Run(origin, self._hop, self._window_samples, self._min_silence)
+
+
+def _reason(state: int) -> GapReason | None:
+    return None if state == SPEECH else "lost" if state == LOST else "silence"
+
+
+def check_answer(outcome: WindowResult | WindowError, hop_samples: int, num_classes: int) -> None:
+    """Refuse a result with other frames or classes than the stream's.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(outcome, WindowError):
+        return
+    shape = outcome.logits.shape
+    if outcome.hop_samples != hop_samples:
+        raise ValueError(
+            f"got frames every {outcome.hop_samples} samples, expected {hop_samples} as"
+            " timeline.frame_hop_ms says"
+        )
+    if len(shape) != 2 or shape[1] != num_classes:
+        raise ValueError(f"got logits {shape}, expected (frames, {num_classes})")
+
+
+def join(
+    states: bytes, first_row: int, outcome: WindowResult | WindowError
+) -> tuple[list[GapReason | None], list[int]]:
+    """Find the frame of each slot in the answer to a window.
+
+    Args:
+        states: of the slots.
+        first_row: row of the answer that belongs to the first slot; negative where the slot lies
+            before the window.
+        outcome: the answer.
+
+    Returns:
+        Why a slot has no result, or None, for each; and the rows of those that have one. A row
+        with NaN or +inf is an error of the engine; -inf is a class the model never learned.
+    """
+    skipped = max(0, first_row)
+    usable: list[bool] = []
+    if isinstance(outcome, WindowResult):
+        of_interest = outcome.logits[skipped : max(0, first_row + len(states))]
+        # One comparison for both: False for NaN and +inf, True for -inf.
+        usable = np.all(of_interest < np.inf, axis=1).tolist()
+    reasons: list[GapReason | None] = []
+    rows: list[int] = []
+    for row, state in enumerate(states, start=first_row):
+        reason = _reason(state)
+        if reason is not None:
+            reasons.append(reason)
+        elif row < 0:
+            reasons.append("overload")
+        elif not (row - skipped < len(usable) and usable[row - skipped]):
+            reasons.append("error")
+        else:
+            reasons.append(None)
+            rows.append(row)
+    return reasons, rows

@@ -1,0 +1,311 @@
+"""The TCP server that Asterisk's AudioSocket connects to.
+
+AudioSocket has no way to prove who connects, so the settings say which addresses may. Nothing but a
+hangup frame is ever sent: ``stream_server/platforms/asterisk/audiosocket.py`` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Callable
+
+import structlog
+
+from ser_engine.schema import CloseReason
+from stream_server.config import ServerConfig
+from stream_server.logs import SparseLog
+from stream_server.platforms.asterisk import AsteriskSettings
+from stream_server.platforms.asterisk.audiosocket import (
+    HANGUP,
+    AudioSocketLeg,
+    CallerAudio,
+    Identified,
+    KeyPressed,
+    LegOver,
+)
+from stream_server.platforms.asterisk.call import AudioSocketCall
+from stream_server.platforms.media_stream import DTMF_MARK
+from stream_server.streams.connection import reason_of
+from stream_server.streams.registry import StreamRegistry
+from stream_server.streams.socket import MessageRate
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+_log = structlog.get_logger(__name__)
+
+_READ_BYTES = 65_536
+"""Most that is read of a connection at a time: four seconds at 8 kHz."""
+_GOODBYE_S = 2.0
+"""Longest wait for a client that was told to hang up to do so. Asterisk does so at once; a
+connection that is closed before that is an error to it, and it would hang the caller up."""
+_MAX_CONNECTIONS_MORE = 256
+"""Connections that may be open beside those of running streams."""
+
+
+class AudioSocketServer:
+    """Accepts connections, and pairs those of one call.
+
+    Args:
+        registry: where streams are begun.
+        config: addresses and limits.
+        is_ready: whether streams can be scored already.
+        on_refused: told of the code of every connection that is refused.
+    """
+
+    def __init__(
+        self,
+        registry: StreamRegistry,
+        config: ServerConfig,
+        *,
+        is_ready: Callable[[], bool],
+        on_refused: Callable[[ErrorCode], None],
+    ) -> None:
+        self._registry = registry
+        self._config = config
+        self._is_ready = is_ready
+        self._on_refused = on_refused
+        allow = config.telephony.of(AsteriskSettings).audiosocket.allow
+        self._networks = [ipaddress.ip_network(network, strict=False) for network in allow]
+        self._server: asyncio.Server | None = None
+        self._calls: dict[str, AudioSocketCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._refusals = SparseLog()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        self._server = await asyncio.start_server(
+            self._accept,
+            self._config.listen.host,
+            self._config.telephony.of(AsteriskSettings).audiosocket.port,
+            limit=_READ_BYTES,
+        )
+
+    async def aclose(self) -> None:
+        """Stop accepting, end every call in order, and close."""
+        self._draining = True
+        if self._server is None:
+            return
+        self._server.close()
+        goodbye = ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3 * self._config.limits.drain_timeout_s):
+                await asyncio.gather(*(call.end(goodbye) for call in list(self._calls.values())))
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=2 * _GOODBYE_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection in a task of its own."""
+        connection = _Connection(reader, writer, self._config, self._refused, self._join)
+        try:
+            self._admit(writer)
+        except ProtocolError as error:
+            connection.refuse(error)
+            return
+        task = asyncio.get_running_loop().create_task(connection.run(), name="audiosocket")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _admit(self, writer: asyncio.StreamWriter) -> None:
+        peer = _peer(writer)
+        if peer is None or not any(peer in network for network in self._networks):
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED,
+                "got a connection from an address that may not, expected one of the setting"
+                " telephony.audiosocket.allow",
+            )
+        if self._draining:
+            raise ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
+        if not self._is_ready():
+            raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded")
+        # One channel each: two for every stream at most.
+        if len(self._tasks) >= 2 * len(self._registry) + _MAX_CONNECTIONS_MORE:
+            raise ProtocolError(
+                ErrorCode.SERVER_FULL,
+                f"{_MAX_CONNECTIONS_MORE} connections have not begun a stream",
+            )
+
+    def _join(self, call_id: str, connection: _Connection) -> tuple[AudioSocketCall, int]:
+        """Return the call a connection belongs to, and its channel there.
+
+        Raises:
+            ProtocolError: the call has all its connections, or there is no room for another.
+        """
+        call = self._calls.get(call_id)
+        if call is None:
+            self._registry.check_capacity("")
+            call = AudioSocketCall(call_id, self._registry, self._config, self._forget)
+            self._calls[call_id] = call
+        return call, call.join(connection)
+
+    def _refused(self, error: ProtocolError) -> None:
+        """Tell the operator why a connection is refused: the client cannot be told."""
+        self._on_refused(error.code)
+        left_out = self._refusals.take(error.code)
+        if left_out is not None:
+            _log.warning(
+                "audiosocket_refused",
+                code=error.code.value,
+                reason=str(error),
+                left_out=left_out,
+            )
+
+    def _forget(self, call: AudioSocketCall) -> None:
+        if self._calls.get(call.call_id) is call:
+            del self._calls[call.call_id]
+
+
+class _Connection:
+    """One connection: one side of a call, from its UUID to its end."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        config: ServerConfig,
+        on_refused: Callable[[ProtocolError], None],
+        join: Callable[[str, _Connection], tuple[AudioSocketCall, int]],
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._limits = config.limits
+        self._on_refused = on_refused
+        self._join = join
+        self._leg = AudioSocketLeg()
+        self._loop = asyncio.get_running_loop()
+        self._rate = MessageRate(self._limits.max_messages_per_s, self._loop.time())
+        self._call: AudioSocketCall | None = None
+        self._channel = 0
+        self._has_audio = False
+        self._error: ProtocolError | None = None
+        self._is_over = False
+        self._reason: CloseReason = "client_lost"
+        self._abort: asyncio.TimerHandle | None = None
+        self._due_s = self._loop.time() + self._limits.start_timeout_s  # the next frame
+
+    async def run(self) -> None:
+        """Serve the connection until it is closed."""
+        try:
+            await self._serve()
+        except OSError:
+            pass  # The connection is lost.
+        except Exception:
+            _log.exception("audiosocket_failed")
+            self._reason = "internal"
+        finally:
+            if self._abort is not None:
+                self._abort.cancel()
+            self._writer.close()
+            await self._leave()
+
+    def refuse(self, error: ProtocolError) -> None:
+        """Hang up at once."""
+        self._on_refused(error)
+        self._writer.write(HANGUP)
+        self._writer.close()
+
+    def hang_up(self, error: ProtocolError) -> None:
+        """Tell the client to go, and see to it that it does; what it still sends is dropped."""
+        if self._error is not None:
+            return
+        self._error = error
+        with contextlib.suppress(OSError):
+            self._writer.write(HANGUP)
+            self._writer.write_eof()
+        self._abort = self._loop.call_later(_GOODBYE_S, self._writer.transport.abort)
+
+    async def _serve(self) -> None:
+        while not self._is_over and (data := await self._read()):
+            if self._error is not None:
+                continue  # Until it goes, as it was told to.
+            try:
+                await self._receive(data)
+            except ProtocolError as error:
+                await self._fail(error)
+        if self._error is None and not self._is_over and self._leg.is_whole:
+            # How Asterisk itself ends a call.
+            self._reason = "stopped"
+
+    async def _read(self) -> bytes:
+        """Return what has come; nothing where nothing will come any more."""
+        if self._abort is not None:
+            return await self._reader.read(_READ_BYTES)
+        try:
+            async with asyncio.timeout_at(self._due_s):
+                return await self._reader.read(_READ_BYTES)
+        except TimeoutError:
+            await self._fail(self._silence())
+            return await self._reader.read(_READ_BYTES)
+
+    def _silence(self) -> ProtocolError:
+        limits = self._limits
+        if self._call is None:
+            return ProtocolError(
+                ErrorCode.NOT_STARTED, f"got no UUID within {limits.start_timeout_s:g} s"
+            )
+        return ProtocolError(ErrorCode.IDLE, f"got no frame for {limits.idle_timeout_s:g} s")
+
+    async def _receive(self, data: bytes) -> None:
+        now_s = self._loop.time()
+        num_frames = self._leg.num_frames
+        events = self._leg.receive(data)
+        self._rate.take(self._leg.num_frames - num_frames, now_s)
+        for event in events:
+            match event:
+                case Identified():
+                    self._call, self._channel = self._join(event.call_id, self)
+                case CallerAudio():
+                    assert self._call is not None, "the leg is identified first"
+                    await self._call.put(self._channel, event.rate_hz, event.data, now_s)
+                    self._has_audio = True
+                case KeyPressed():
+                    assert self._call is not None, "the leg is identified first"
+                    await self._call.mark(DTMF_MARK)
+                case LegOver():
+                    self._is_over = True
+                    self._reason = event.reason
+        if self._call is not None and self._leg.num_frames > num_frames:
+            self._due_s = self._loop.time() + self._limits.idle_timeout_s
+
+    async def _fail(self, error: ProtocolError) -> None:
+        """End the connection for a reason of its own; the call goes on without it at once."""
+        self._reason = reason_of(error)
+        if not self._has_audio:
+            self._on_refused(error)
+        else:
+            _log.warning("audiosocket_ended", code=error.code.value, reason=str(error))
+        self.hang_up(error)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            await call.leave(self._channel, self._reason)
+
+
+def _peer(
+    writer: asyncio.StreamWriter,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the client's address; None if it has hung up."""
+    name = writer.get_extra_info("peername")
+    if not name:
+        return None
+    address = ipaddress.ip_address(str(name[0]).partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,122 @@
+"""What a platform's folder declares: its settings, and the routes its clients connect to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ser_engine.config import check_range
+from ser_engine.errors import ConfigError
+from stream_server.access import Access
+from stream_server.platforms.authenticators import Authenticator, TokenAuthenticator
+from stream_server.platforms.route import Admission, Handshake, Refusal, Route, text_refusal
+from stream_server.wire.dialect import Dialect
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+
+@dataclass(frozen=True)
+class TelephonySettings:
+    """What all platforms share. A platform that has settings of its own derives from this.
+
+    The ``telephony`` group is one dataclass made of all of these, so a field's name is the
+    setting's name and must be the platform's own, e.g. ``twilio_auth_token``. A ``__post_init__``
+    calls that of ``super()``.
+    """
+
+    public_url: str = ""
+    """What platforms connect to, e.g. wss://monitor.example.org, where a proxy stands in front of
+    the server; signatures are made over it; "": they connect to the server itself."""
+    roles: tuple[str, str] = ("customer", "agent")
+    """Roles of a call's two sides: who called or is called, and who works here."""
+    max_jitter_ms: int = 200
+    """Longest wait for a packet that is late, in audio that came meanwhile; 20 to 2000 ms."""
+
+    def __post_init__(self) -> None:
+        check_range("telephony.max_jitter_ms", self.max_jitter_ms, 20, 2000)
+        if self.public_url and not self.public_url.startswith(("ws://", "wss://")):
+            raise ConfigError(
+                f"got telephony.public_url '{self.public_url}', expected wss://HOST or ws://HOST"
+            )
+        if self.roles[0] == self.roles[1] or not all(self.roles):
+            raise ConfigError(f"got telephony.roles {list(self.roles)}, expected two that differ")
+
+    def of(self, kind: type[S]) -> S:
+        """Return the settings of one platform, of which the whole group is an instance."""
+        assert isinstance(self, kind), f"{kind.__name__} is not part of the telephony settings"
+        return self
+
+
+S = TypeVar("S", bound=TelephonySettings)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What a route needs of the server.
+
+    Attributes:
+        access: who may connect.
+        check_capacity: takes a token's name, "" for a client without one; raises ProtocolError if
+            there is no room for another stream.
+    """
+
+    access: Access
+    check_capacity: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform(Generic[S]):
+    """One platform.
+
+    Attributes:
+        routes: by the first part of the path, e.g. ``/twilio``; each makes a route from the
+            platform's settings.
+        settings: what it adds to the ``telephony`` group.
+    """
+
+    routes: Mapping[str, Callable[[S, RouteContext], Route]]
+    settings: type[S]
+
+
+class PlatformRoute:
+    """The route of a platform whose handshake is authenticated before the WebSocket opens.
+
+    Args:
+        context: see :class:`RouteContext`.
+        make_dialect: returns the protocol of one connection; raises ProtocolError if the query
+            of its URL is wrong.
+        authenticator: None: an access token.
+        subprotocols: that clients may ask for.
+        refuse: returns the HTTP answer to a client that is not let in.
+    """
+
+    def __init__(
+        self,
+        context: RouteContext,
+        make_dialect: Callable[[Handshake], Dialect],
+        *,
+        authenticator: Authenticator | None = None,
+        subprotocols: tuple[str, ...] = (),
+        refuse: Callable[[ProtocolError], Refusal] = text_refusal,
+    ) -> None:
+        self.subprotocols = subprotocols
+        self._make_dialect = make_dialect
+        self._authenticator = authenticator or TokenAuthenticator(context.access)
+        self._check_capacity = context.check_capacity
+        self._refuse = refuse
+
+    def admit(self, handshake: Handshake) -> Admission:
+        """Authenticate a client and reserve nothing: the stream is opened by its first message."""
+        name = self._authenticator.authenticate(handshake)
+        dialect = self._make_dialect(handshake)
+        self._check_capacity(name)
+        return Admission(dialect, lambda _: name, is_known=True)
+
+    def refuse(self, error: ProtocolError) -> Refusal:
+        """Return the HTTP answer to a client that is not let in."""
+        refusal = self._refuse(error)
+        if error.code is not ErrorCode.UNAUTHORIZED or not self._authenticator.is_signature:
+            return refusal
+        # 403, not 401 (RFC 9110, section 15.5.4): no password would help, so none is asked for.
+        headers = {k: v for k, v in refusal.headers.items() if k != "WWW-Authenticate"}
+        return Refusal(403, refusal.body, headers)
