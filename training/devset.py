@@ -7,9 +7,8 @@ windows of natural recordings that nothing is trained on; sounds without speech.
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +58,7 @@ class Item:
 
 def read_devset(path: Path) -> list[Item]:
     """Read what :func:`main` wrote."""
-    items: list[Item] = pickle.loads(path.read_bytes())
-    return items
+    return [Item(*fields) for fields in torch.load(path, weights_only=True)]
 
 
 def summarise(
@@ -157,13 +155,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.devset", description=__doc__)
     parser.add_argument("--data", type=Path, default=data_dir(), help="folder of recordings")
     parser.add_argument("--whisper", type=Path, required=True, help="CTranslate2 model.bin")
-    parser.add_argument("--out", type=Path, default=Path("results/training/devset.pickle"))
+    parser.add_argument("--out", type=Path, default=Path("results/training/devset.pt"))
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     with torch.inference_mode():
         items = list(_items(given.data, frozen_network(given.whisper)))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_bytes(pickle.dumps(items))
+    torch.save(
+        [tuple(getattr(item, field.name) for field in fields(Item)) for item in items], given.out
+    )
     print(f"{len(items)} items")
 
 

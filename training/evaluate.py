@@ -21,7 +21,7 @@ from torch import Tensor
 from ser_engine.models.compact.model import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
 from training.clips import CLASSES, CORPORA, FloatArray, data_dir, read_clip, read_clips
-from training.export import export, load_run
+from training.export import Calibration, export, load_run
 from training.left_out import evaluate_left_out
 from training.picture import draw_confusion
 from training.progress import Progress
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     temperature = fit_temperature(torch.stack(logits), torch.tensor(truth), torch.tensor(weights))
     print(f"temperature {temperature:.2f}")
     plan = json.loads((given.runs / "compact" / "plan.json").read_text())
-    facts = {"temperature": f"{temperature:.2f}", "plan": json.dumps(plan)}
-    export(model, temperature, given.out, facts)
+    facts = {"plan": json.dumps(plan)}
+    export(model, Calibration(temperature), given.out, facts)
     draw_confusion(
         [
             (clip.corpus, clip.emotion, CLASSES[answer])

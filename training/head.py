@@ -23,7 +23,17 @@ from training.corpora import DEV_SPEAKERS
 from training.schedule import rate_at
 from training.shards import frozen_network
 
-__all__ = ["HeadPlan", "Rows", "joined_head", "load_rows", "main", "train_head"]
+__all__ = [
+    "HeadPlan",
+    "Rows",
+    "joined_head",
+    "load_rows",
+    "load_standard",
+    "main",
+    "network_with",
+    "train_head",
+    "write_teacher",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +275,14 @@ def network_with(heads: Sequence[_Trainee], whisper: Path) -> Standard:
     published = frozen_network(whisper)
     model.context.encoder.load_state_dict(published.context.encoder.state_dict())
     model.context.head = joined_head(heads, sizes)
+    return model.eval().requires_grad_(False)
+
+
+def load_standard(run: Path) -> Standard:
+    """Return the network of a run, in evaluation mode, with the classes it learned."""
+    kept = torch.load(run / "average.pt", weights_only=True)
+    model = Standard(StandardSizes(**kept["sizes"]))
+    model.load_state_dict(kept["state"])
     return model.eval().requires_grad_(False)
 
 
