@@ -60,8 +60,8 @@ class ModelConfig:
     """Which network is used and how it is executed."""
 
     name: str = "auto"
-    """A folder, ``emotion2vec_plus_{large,base,seed}``, ``compact`` (built in), or ``auto``: the
-    best one on disk, else ``compact``."""
+    """A folder, ``emotion2vec_plus_{large,base,seed}``, ``standard`` or ``compact`` (built in), or
+    ``auto``: the best one on disk, else ``standard``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
     hub: Literal["auto", "modelscope", "huggingface"] = "auto"

@@ -101,11 +101,12 @@ class Teacher:
 def train(plan: DistilPlan, shards: Path, teacher: Teacher, start: Path, out: Path) -> Compact:
     """Train, or go on training; return the averaged network in evaluation mode."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     source = ShardSource(
         shards, dict(plan.corpus_shares), frozenset(), seed=plan.seed, only=teacher.shards
     )
     model = starting_network(start, plan).train()
+    facts = asdict(plan) | {"sizes": asdict(model.sizes)}
+    (out / "plan.json").write_text(json.dumps(facts, indent=1))
     average = starting_network(start, plan).eval().requires_grad_(False)
     optimisers = _optimisers(model, plan)
     step = load_state(out / "state.pt", model, average, optimisers)

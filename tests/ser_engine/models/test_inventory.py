@@ -37,12 +37,16 @@ def prepared_file(config: ModelConfig) -> Path:
     return path
 
 
-def test_the_built_in_model_is_always_there(config, hub) -> None:
-    (compact,) = inventory(config, [hub])
-    assert (compact.name, compact.form) == ("compact", Form.BUILT_IN)
-    assert compact.size_bytes > 100_000
-    assert len(compact.sha256) == 64
-    assert check_model(compact, config).info.name == "compact"
+def test_the_built_in_models_are_always_there(config, hub) -> None:
+    found = inventory(config, [hub])
+    assert [(each.name, each.form) for each in found] == [
+        ("standard", Form.BUILT_IN),
+        ("compact", Form.BUILT_IN),
+    ]
+    for each in found:
+        assert each.size_bytes > 100_000
+        assert len(each.sha256) == 64
+        assert check_model(each, config).info.name == each.name
 
 
 def test_a_published_model_is_listed_without_being_read(folder, config, hub) -> None:
