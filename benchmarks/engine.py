@@ -31,7 +31,6 @@ from ser_engine.config import FeatureMode, RuntimeName
 if TYPE_CHECKING:
     from ser_engine.core.engine import Core
 
-__all__ = ["main"]
 
 WINDOW, STEP = 64_000, 8_000
 

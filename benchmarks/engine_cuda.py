@@ -29,8 +29,6 @@ from ser_engine.models.emotion2vec.folder import load_folder
 from ser_engine.models.emotion2vec.network import Emotion2vecSizes, build
 from ser_engine.types import Window, WindowResult
 
-__all__ = ["flop_per_window", "run"]
-
 WINDOW, STEP = 64_000, 8_000
 STEP_S = STEP / 16_000
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -36,8 +36,6 @@ from ser_engine.models.normalisation import FirstLayer
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 
-__all__ = ["main"]
-
 TIMELINE = TimelineConfig()
 POOLED_FRAMES = SmoothingConfig().span_ms * FRAME_RATE_HZ // 1000
 DEFAULT = ModelConfig().feature_tolerance

@@ -23,6 +23,7 @@ from ser_engine.config import EngineConfig, ModelConfig
 from stream_server.access import ListenConfig
 from stream_server.config import LimitsConfig, ServerConfig, StoreConfig
 from stream_server.engines.loading import Load
+from stream_server.engines.opening import local_engine
 from stream_server.engines.pool import EnginePool
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
@@ -46,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard too")
     options = parser.parse_args(arguments)
-    load_first = _MADE_UP.get(options.model)
-    name = "compact" if load_first else options.model
+    made_up = _MADE_UP.get(options.model)
+    name = "compact" if made_up else options.model
     # Random weights are nothing that other servers should find and take for a model.
     with tempfile.TemporaryDirectory() as folder:
         model = ModelConfig(
@@ -57,11 +58,15 @@ def main(arguments: list[str] | None = None) -> None:
             threads=options.threads,
             offline=True,
         )
-        _run(EngineConfig(model=model), load_first, options)
+        _run(EngineConfig(model=model), made_up, options)
 
 
-def _run(engine_config: EngineConfig, load_first: Load | None, options: argparse.Namespace) -> None:
-    engines = EnginePool(engine_config, load_first=load_first) if load_first else None
+def _run(engine_config: EngineConfig, made_up: Load | None, options: argparse.Namespace) -> None:
+    engines = None
+    if made_up is not None:
+        engines = EnginePool(
+            engine_config, open_engine=functools.partial(local_engine, load=made_up)
+        )
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=LimitsConfig(max_streams=10_000),

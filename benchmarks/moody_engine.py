@@ -6,7 +6,6 @@ goes on to another one, all of them in different order and with different confid
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,8 +15,6 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.types import Window, WindowResult
 
-__all__ = ["MoodyEngine", "load_moody"]
-
 _MOODS = 48
 _WINDOWS_A_MOOD = 12
 """Six seconds at the usual step."""
@@ -26,8 +23,8 @@ _WINDOWS_A_MOOD = 12
 class MoodyEngine(NullEngine):
     """See the module. Moods are drawn once, from a seed."""
 
-    def __init__(self, *, hop_samples: int) -> None:
-        super().__init__("moody", hop_samples=hop_samples)
+    def __init__(self) -> None:
+        super().__init__("moody")
         rng = np.random.default_rng(0)
         self._moods = rng.normal(0.0, 1.5, (_MOODS, len(self.info.labels))).astype(np.float32)
         self._windows: dict[str, int] = {}
@@ -41,7 +38,7 @@ class MoodyEngine(NullEngine):
         self._windows.pop(stream_key, None)
 
     def _moody(self, window: Window) -> WindowResult:
-        plain = self._result(len(window.samples))
+        plain = self._result(window)
         key = window.stream_key or ""
         number = self._windows.get(key, hash(key) % (_MOODS * _WINDOWS_A_MOOD))
         self._windows[key] = number + 1
@@ -54,4 +51,4 @@ class MoodyEngine(NullEngine):
 
 def load_moody(config: EngineConfig) -> Callable[[], MoodyEngine]:
     """Stand in for :func:`stream_server.engines.loading.load`, whatever model is named."""
-    return functools.partial(MoodyEngine, hop_samples=config.timeline.hop_samples)
+    return MoodyEngine

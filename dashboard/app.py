@@ -1,4 +1,4 @@
-"""The dashboard on the server's HTTP application: pages, interface, live data."""
+"""The dashboard on the server's HTTP application: pages, JSON interface, live data."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import Any
 
 from aiohttp import web
 
-from dashboard.api.alerts import AlertRoutes
-from dashboard.api.analyse import AnalyseRoutes
+from dashboard.api import info
 from dashboard.api.analyse_results import ResultRoutes
-from dashboard.api.info import InfoRoutes, ingest_url
-from dashboard.api.routes import Call, Route, add_routes, reply
-from dashboard.api.streams import Listing, StreamRoutes
+from dashboard.api.info import ingest_url
+from dashboard.api.listing import Listing
+from dashboard.api.routes import Call, Route, Services, add_routes, reply
 from dashboard.backend import Backend
 from dashboard.config import AnalyseConfig, DashboardConfig
 from dashboard.jobs import Jobs
 from dashboard.jobs.rows import MemoryRows
-from dashboard.live.endpoint import LiveEndpoint, LiveRoutes
+from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
 from dashboard.openapi import openapi
-from dashboard.pages import STATIC_DIR, Pages
+from dashboard.pages import PAGES
+from dashboard.shell import SHELL_DIR, Shell
 from stream_server.store import Store
-
-__all__ = ["Dashboard"]
 
 _DEFAULT_DIR = "~/.local/share/emotion-monitor/analyses"
 
@@ -33,36 +31,33 @@ _DEFAULT_DIR = "~/.local/share/emotion-monitor/analyses"
 class Dashboard:
     """Pages, interface and live data.
 
-    Made before the first stream begins: those that are live by then do not come onto the wall.
+    Made before the first stream begins: the wall does not find out about streams that are live by
+    then.
 
     Args:
-        backend: the rest of the server.
-        config: the dashboard's settings.
-        static_dir: the pages' files.
+        root: holds the pages' files, see :class:`~dashboard.shell.Shell`.
     """
 
     def __init__(
-        self, backend: Backend, config: DashboardConfig, static_dir: Path = STATIC_DIR
+        self, backend: Backend, config: DashboardConfig, root: Path = SHELL_DIR.parent
     ) -> None:
         self.wall = Wall(backend.bus, config.wall)
         self._jobs = _make_jobs(backend, config.analyse)
         listing = Listing(backend, self.wall)
-        self.live = LiveEndpoint(
-            self.wall,
-            backend.feed,
-            listing.one,
-            backend.stream_status,
-            keeps=backend.store is not None,
-            max_viewers=config.max_viewers,
+        self.live = LiveEndpoint(self.wall, listing, backend, max_viewers=config.max_viewers)
+        self._services = Services(
+            backend=backend,
+            config=config,
+            wall=self.wall,
+            listing=listing,
+            jobs=self._jobs,
+            live=self.live,
         )
-        self._pages = Pages(lambda request: ingest_url(request, backend, config), static_dir)
+        self._shell = Shell(lambda request: ingest_url(request, backend, config), root)
         self.routes: list[Route] = [
-            *InfoRoutes(backend, config).routes(),
-            *StreamRoutes(backend, self.wall, listing).routes(),
-            *AlertRoutes(backend, self.wall).routes(),
-            *AnalyseRoutes(backend, self._jobs, config.analyse).routes(),
+            *info.ROUTES,
+            *(route for page in PAGES for route in page.routes()),
             *ResultRoutes(self._jobs).routes(),
-            *LiveRoutes(self.live).routes(),
             Route(
                 "GET",
                 "/openapi.json",
@@ -75,18 +70,20 @@ class Dashboard:
 
     def add_to(self, app: web.Application) -> None:
         """Serve it; the application has to check access itself."""
-        add_routes(app, self.routes)
-        self._pages.add_to(app)
+        add_routes(app, self.routes, self._services)
+        self._shell.add_to(app)
         app.cleanup_ctx.append(self._run)
 
     async def _describe(self, _: Call) -> web.StreamResponse:
         return reply(self._openapi)
 
     async def _run(self, _: web.Application) -> AsyncIterator[None]:
+        # Before the first request: an upload needs the folder.
         await self._jobs.open()
         following = asyncio.create_task(self.wall.run(), name="wall")
         working = asyncio.create_task(self._jobs.run(), name="analyses")
         yield
+        # The wall ends with its subscription, and tells its pages; jobs go back into the queue.
         self.wall.close()
         working.cancel()
         await asyncio.wait([following, working])
@@ -115,6 +112,6 @@ def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
 def _root(setting: str, store: Store) -> Path:
     """Return the folder of a store's files: two stores never share one, nor clean it up."""
     if not setting and store.file is not None:
-        # By the file's name: who moves both keeps them together.
+        # Beside the store and named after it, so that moving the folder moves both.
         return store.file.parent / "analyses" / store.file.stem
     return Path(setting or _DEFAULT_DIR).expanduser() / store.fingerprint

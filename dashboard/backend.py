@@ -1,6 +1,6 @@
-"""What the dashboard needs of the rest of the server; the composition root fills it in.
+"""What the dashboard needs of the rest of the server; ``emotion_monitor/dashboard.py`` fills it in.
 
-Everything is plain data or a callable, so that nothing here knows engines, settings or clients.
+Plain data and callables, so that nothing here knows engines, settings or clients.
 """
 
 from __future__ import annotations
@@ -20,33 +20,17 @@ from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
 
-__all__ = [
-    "Analyse",
-    "Analysed",
-    "AnalysisError",
-    "AnalysisRequest",
-    "Backend",
-    "BusyError",
-    "EngineView",
-    "KnownModel",
-    "ModelsView",
-    "UpgradeView",
-]
-
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     """An engine that is open.
 
     Attributes:
         name: of its model.
-        licence: of the model's weights.
-        notice: what must be said wherever it is in use, or "".
-        runtime: how it is executed.
+        notice: what must be said wherever the model is in use, or "".
         labels: its classes, in the order of ``posteriors``.
-        takes_new_streams: whether it is the one new streams use.
         streams: how many use it.
-        pending: windows that wait for it.
-        is_alive: whether it scores.
+        pending: how many windows wait for it.
+        is_alive: False: it has failed and scores nothing.
     """
 
     name: str
@@ -65,9 +49,7 @@ class UpgradeView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: ``idle``, ``fetching``, ``warming``, ``ready`` or ``failed``.
-        model, licence, hub: which, or "".
-        done_bytes: what has arrived.
-        total_bytes: what there is; None: not known yet.
+        total_bytes: None: not known yet.
         reason: why it failed, or "".
     """
 
@@ -92,10 +74,8 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model on this machine's disk.
 
     Attributes:
-        name: of the model.
         form: ``built in``, ``published`` or ``prepared``.
         size_bytes: of its weights.
-        licence: of its weights.
         sha256: of the weight file as published, hex; "": not known before it is first read.
     """
 
@@ -107,10 +87,10 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnalysisError(Exception):
-    """A file cannot be analysed; the message is for whoever gave it, and names no path.
+    """A file cannot be analysed.
 
     Args:
-        message: what was got and what was expected.
+        message: for the person who sent the file; it names no path.
         code: one of :data:`~dashboard.errors.API_ERRORS`.
     """
 
@@ -120,7 +100,7 @@ class AnalysisError(Exception):
 
 
 class BusyError(Exception):
-    """There is as much of it as may be at a time."""
+    """A limit on what happens at the same time is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +108,8 @@ class AnalysisRequest:
     """A file to analyse.
 
     Attributes:
-        path: where it is.
-        name: what its owner calls it, to be told in results.
-        options: what is asked for, see :class:`~dashboard.api.analyse.Options`.
+        name: what its owner calls it, to be named in results.
+        options: the fields of :class:`~dashboard.jobs.options.Options`.
         folder: empty; the result's files go there.
         content_sha256: of the file's bytes, hex.
     """
@@ -148,7 +127,7 @@ class Analysed:
 
     Attributes:
         duration_s: of the recording.
-        summary: of the result, for lists.
+        summary: the fields of :class:`~dashboard.pages.analyse.routes.JobSummary`.
         cache_key: of the file's bytes, the model that was used and the settings.
     """
 
@@ -158,13 +137,13 @@ class Analysed:
 
 
 class Analyse(Protocol):
-    """Analyses a file; live streams go first. Cancelled, it stops soon."""
+    """Analyses a file; live streams go first. Cancelled, it stops after the present pass."""
 
     def key(self, request: AnalysisRequest) -> str:
-        """Return the key that a result of the file would have now.
+        """Return the ``cache_key`` that a result of the file would have now.
 
         Raises:
-            AnalysisError: nothing can be scored.
+            AnalysisError: no model is ready.
         """
         ...
 
@@ -173,12 +152,10 @@ class Analyse(Protocol):
     ) -> Analysed:
         """Write a result's files, see :mod:`dashboard.results.files`.
 
-        Args:
-            request: what is asked for.
-            progress: told how much is done, 0 to 1; in any thread.
+        ``progress`` is called with how much is done, 0 to 1, from any thread.
 
         Raises:
-            AnalysisError: it is no such file, or cannot be scored.
+            AnalysisError: the file is no recording, or cannot be scored.
         """
         ...
 
@@ -189,22 +166,14 @@ class Backend:
 
     Attributes:
         version: of the project.
-        bus: where results are published.
-        live: how the live streams stand.
-        feed: makes subscriptions.
-        store: what is kept; None: nothing is.
-        recordings: the audio that is kept; None: none is.
-        analyse_roles: roles that are analysed.
-        ingest_port: returns the port audio comes in at.
-        models: returns the engines.
-        known_models: lists the models on disk.
+        store: None: results are not stored.
+        recordings: None: audio is not stored.
         config: returns every setting in effect.
-        stream_status: returns how a stream is doing; None: it is not live here.
-        analyse: analyses files.
+        stream_status: returns how a stream is doing, None if it is not live here.
         presets: options of files by the name of their preset.
         sample_audio: returns the sample call as a WAV file.
         play_sample_call: streams the sample call to this server and returns the stream's id;
-            BusyError where too many are being played.
+            raises BusyError if too many are being played.
     """
 
     version: str

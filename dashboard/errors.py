@@ -1,4 +1,4 @@
-"""Every error of the interface, in the form all errors of the server have."""
+"""The errors of the JSON interface, in the form of all errors of the server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from aiohttp import hdrs, web
 
 from stream_server.wire.messages import Error
 
-__all__ = ["API_ERRORS", "ApiError"]
-
+# HTTP status and remedy of each code.
 API_ERRORS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
-    "not_found": (404, "Ask for something there is; it may have expired or been deleted."),
+    "not_found": (404, "Check the id; it may have expired or been deleted."),
     "method_not_allowed": (405, "Use a method docs/api.md has for this path."),
     "stream_is_live": (409, "Stop the stream first."),
-    "not_finished": (409, "Ask again when the job's state is 'done'."),
+    "not_finished": (409, "Try again when the job's state is 'done'."),
     "was_cancelled": (409, "Send the file again."),
     "file_lost": (410, "Send the file again."),
     "no_store": (409, "Set stream_server.store.url to keep timelines."),
@@ -30,7 +29,7 @@ API_ERRORS: dict[str, tuple[int, str]] = {
         422,
         "Convert the file, e.g. with ffmpeg -i FILE out.wav, and send that.",
     ),
-    "no_room": (503, "Make room on the server's disk, or lower dashboard.analyse.max_kept_mb."),
+    "no_room": (503, "Free space on the server's disk, or lower dashboard.analyse.max_kept_mb."),
     "not_installed": (501, "Install what the message names on the server."),
     "too_many_viewers": (503, "Close a page, or raise the setting dashboard.max_viewers."),
     "too_many_sample_calls": (503, "Wait until a sample call has ended."),
@@ -38,16 +37,15 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "not_ready": (503, "Try again when /readyz says so; the model is being loaded."),
     "failed": (500, "Try again; the server's log says what went wrong."),
 }
-"""HTTP status and remedy of each code."""
 
 
 class ApiError(Exception):
-    """Something that whoever asks has to be told of.
+    """An error that is answered to the client.
 
     Args:
-        code: one of :data:`API_ERRORS`.
-        message: what was got and what was expected.
-        retry_after_s: when to try again, where that is known.
+        code: one of :data:`API_ERRORS`, which has its status and remedy.
+        message: what was got, and what is allowed.
+        retry_after_s: when to try again, if known.
     """
 
     def __init__(self, code: str, message: str, *, retry_after_s: float | None = None) -> None:
@@ -58,7 +56,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> Error:
-        """What is sent."""
+        """The JSON of it."""
         return Error(
             code=self.code,
             message=str(self),
@@ -67,9 +65,10 @@ class ApiError(Exception):
         )
 
     def response(self) -> web.Response:
-        """Return it as an answer."""
+        """Return it as an HTTP response."""
         headers = {}
         if self.retry_after_s is not None:
+            # RFC 9110, 10.2.3: whole seconds.
             headers[hdrs.RETRY_AFTER] = str(math.ceil(self.retry_after_s))
         return web.Response(
             body=msgspec.json.encode(self.body),

@@ -13,23 +13,16 @@ from dashboard.errors import API_ERRORS
 from dashboard.live.tiles import LiveResults, LiveSnapshot, WallChanges, WallSnapshot
 from stream_server.wire.messages import Error
 
-__all__ = ["LIVE_MESSAGES", "openapi"]
-
+# What is sent over ``/live``; OpenAPI 3.1 cannot describe WebSockets.
 LIVE_MESSAGES = (WallSnapshot, WallChanges, LiveSnapshot, LiveResults)
-"""What is sent over ``/live``; OpenAPI has no word for WebSockets."""
 
 _PART = re.compile(r"\{(\w+)\}")
-_NO_WORD = re.compile(r"\W+")
+_NOT_WORD = re.compile(r"\W+")
 _REF = "#/components/schemas/{name}"
 
 
 def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
-    """Return the whole file, OpenAPI 3.1.
-
-    Args:
-        routes: of the interface.
-        version: of the project.
-    """
+    """Return the interface as an OpenAPI 3.1 document; ``version`` is the project's."""
     types = [route.response for route in routes if route.response is not None]
     types += [route.body for route in routes if route.body is not None]
     schemas, components = msgspec.json.schema_components(
@@ -45,14 +38,14 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "Emotion Monitor",
             "version": version,
-            "description": "Streams, results, alerts, and analysis of files. docs/api.md tells"
-            " of it in words.",
+            "description": "Streams, results, alerts, and analysis of files; see docs/api.md.",
         },
         "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
+        # Either none or a token: on loopback no token is needed.
         "security": [{}, {"token": []}],
     }
 
@@ -64,12 +57,13 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     ]
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": route.method.lower() + _NO_WORD.sub("_", route.path).rstrip("_"),
+        "operationId": route.method.lower() + _NOT_WORD.sub("_", route.path).rstrip("_"),
         "parameters": [*parts, *(param.schema() for param in route.params)],
         "responses": {str(route.status): _answer(route, schema_of)} | _refusals(route, schema_of),
     }
     if route.body is not None:
         content = {"application/json": {"schema": schema_of[id(route.body)]}}
+        # An empty body stands for the defaults.
         operation["requestBody"] = {"required": False, "content": content}
     if route.form is not None:
         content = {"multipart/form-data": {"schema": route.form}}

@@ -1,4 +1,4 @@
-"""Reading files out of a form, straight onto the disk, up to a limit."""
+"""Files of a multipart form, written to the disk as they arrive, up to a limit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs, Place
 
-__all__ = ["Form", "Upload", "clean_name", "read_form"]
-
 _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
+# Longest wait for more of a file: a stalled upload takes a place from others.
 _STALLED_S = 30.0
-"""Longest wait for more of a file: an upload that stalls holds a place others wait for."""
 _MAX_FIELDS = 32
 _MAX_FILES = 100
 _MAX_FIELD_BYTES = 64
@@ -29,12 +27,7 @@ _MAX_NAME = 120
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that was sent.
-
-    Attributes:
-        place: where it is, under a name of this server's own.
-        name: what its owner calls it, for showing only.
-    """
+    """A file that was sent; ``name`` is the client's, for display only."""
 
     place: Place
     name: str
@@ -42,12 +35,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What was sent.
-
-    Attributes:
-        files: in their order; at least one.
-        fields: the other fields.
-    """
+    """A form: its files, at least one, in their order, and its other fields."""
 
     files: tuple[Upload, ...]
     fields: dict[str, str]
@@ -55,15 +43,10 @@ class Form:
 
 @contextlib.asynccontextmanager
 async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> AsyncIterator[Form]:
-    """Read a multipart form; files that no job took by the end are deleted.
-
-    Args:
-        request: whose body it is.
-        jobs: gives each file its place.
-        max_file_bytes: of one file.
+    """Read a multipart form; on exit, files that no job took are deleted.
 
     Raises:
-        ApiError: it is no such form, a file is empty or too big, or there is no place for it.
+        ApiError: it is no such form, a file is empty or too big, or a limit is reached.
     """
     if not request.content_type.startswith("multipart/form-data"):
         raise ApiError(
@@ -77,15 +60,19 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
             reader = MultipartReader(request.headers, request.content)
             async for part in reader:
                 if not isinstance(part, BodyPartReader):
-                    raise ApiError("bad_request", "got a form within a form, expected files")
+                    raise ApiError("bad_request", "the form contains another form, expected files")
+                # RFC 7578, 4.2: a file's part has a filename, a field's has none.
                 if part.filename is None:
                     if len(fields) == _MAX_FIELDS:
-                        raise ApiError("bad_request", f"got more than {_MAX_FIELDS} fields")
+                        raise ApiError(
+                            "bad_request", f"the form has more than {_MAX_FIELDS} fields"
+                        )
                     fields[str(part.name)[:_MAX_FIELD_BYTES]] = await _field(part)
                     continue
                 if len(files) == _MAX_FILES:
                     raise ApiError(
-                        "bad_request", f"got more than {_MAX_FILES} files, expected several forms"
+                        "bad_request",
+                        f"the form has more than {_MAX_FILES} files, expected several forms",
                     )
                 place = places.enter_context(jobs.place())
                 await _save(part, place, max_file_bytes)
@@ -93,13 +80,12 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise ApiError(
-                "no_room", "got a file that the server's disk has no room for", retry_after_s=60.0
-            ) from error
+            raise ApiError("no_room", "the server's disk is full", retry_after_s=60.0) from error
+        # What aiohttp's parser raises at bad boundaries, charsets and transfer encodings.
         except (ValueError, LookupError, RuntimeError) as error:
-            raise ApiError("bad_request", "got a form that is damaged") from error
+            raise ApiError("bad_request", "the form is damaged") from error
         if not files:
-            raise ApiError("bad_request", "got a form without a file, expected one or more")
+            raise ApiError("bad_request", "the form has no file, expected one or more")
         yield Form(tuple(files), fields)
 
 
@@ -108,29 +94,32 @@ async def _field(part: BodyPartReader) -> str:
     while chunk := await part.read_chunk(_CHUNK_BYTES):
         data += chunk
         if len(data) > _MAX_FIELD_BYTES:
-            raise ApiError("bad_request", "got a long field, expected a word")
+            raise ApiError("bad_request", "a field is too long, expected a word")
     return data.decode("utf-8", errors="replace")
 
 
 async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
+    # read_chunk does not decompress: it would be saved as it was sent.
     if part.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-        raise ApiError("bad_request", "got a compressed part of a form, expected the file itself")
+        raise ApiError("bad_request", "a part of the form is compressed, expected the file itself")
     waiting = bytearray()
+    # "x": a name that exists belongs to another job.
     with place.path.open("xb") as file:
         while chunk := await _more(part):
             if place.num_bytes + len(chunk) > max_bytes:
                 raise ApiError(
                     "file_too_big",
-                    f"got a file of more than {max_bytes >> 20} MiB, expected a smaller one",
+                    f"the file is larger than {max_bytes >> 20} MiB, expected at most that",
                 )
             place.grow(len(chunk))
             waiting += chunk
+            # A trip to a thread for each piece would cost more than the write.
             if len(waiting) >= _WRITE_BYTES:
                 await asyncio.to_thread(file.write, bytes(waiting))
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting))
     if not place.num_bytes:
-        raise ApiError("bad_request", "got an empty file, expected audio")
+        raise ApiError("bad_request", "the file is empty, expected audio")
 
 
 async def _more(part: BodyPartReader) -> bytes:
@@ -138,13 +127,12 @@ async def _more(part: BodyPartReader) -> bytes:
         async with asyncio.timeout(_STALLED_S):
             return await part.read_chunk(_CHUNK_BYTES)
     except TimeoutError:
-        raise ApiError(
-            "bad_request", f"got no more of the file for {_STALLED_S:.0f} s, expected it to go on"
-        ) from None
+        raise ApiError("bad_request", f"the upload stalled for {_STALLED_S:.0f} s") from None
 
 
 def clean_name(name: str) -> str:
-    """Return the last part of a file's name, as it can be shown: no paths, nothing invisible."""
+    """Return the last part of a file's name, without invisible characters."""
+    # A browser on Windows may send a path with backslashes.
     last = PureWindowsPath(PurePosixPath(name).name).name
     shown = "".join(
         character for character in last if unicodedata.category(character)[0] != "C"

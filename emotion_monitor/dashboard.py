@@ -35,7 +35,7 @@ from stream_server.wire.messages import ChannelSpec, Ready
 
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
-    """Serve the dashboard with a server that is being started."""
+    """Add the dashboard to a server; for its ``serve_more``."""
     calls = SampleCalls(lambda: server.ingest_url, settings.stream_server.access)
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
@@ -46,7 +46,7 @@ def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> N
 def make_backend(
     settings: Settings, server: Server, source: FeedSource, calls: SampleCalls
 ) -> Backend:
-    """Return what the dashboard needs of a server."""
+    """Return the dashboard's interface to a server. It is all that the dashboard knows of one."""
     model_config = settings.ser_engine.model
 
     async def known_models() -> tuple[KnownModel, ...]:
@@ -145,11 +145,11 @@ async def sample_call_wav() -> bytes:
 
 
 class SampleCalls:
-    """Plays the sample call to this server, like any client would.
+    """Plays the sample call to this server as an ordinary client.
 
     Args:
-        url: returns where audio comes in.
-        access: the tokens, one of which is used.
+        url: returns the address for audio, which is known once the server listens.
+        access: the tokens, of which the first is used.
     """
 
     def __init__(self, url: Callable[[], str], access: AccessConfig) -> None:
@@ -161,10 +161,10 @@ class SampleCalls:
         """Begin a call; return its stream's id.
 
         Raises:
-            BusyError: too many are being played, or the server does not take it.
+            BusyError: ``_MAX_CALLS`` are being played, or the server refuses the stream.
         """
         if len(self._calls) >= _MAX_CALLS:
-            raise BusyError(f"got a sample call beyond {_MAX_CALLS} at a time, expected fewer")
+            raise BusyError(f"sample call limit ({_MAX_CALLS}) reached; wait until one ends")
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         call = asyncio.create_task(self._run(begun), name="sample call")
         self._calls.add(call)
@@ -175,7 +175,9 @@ class SampleCalls:
         except TimeoutError:
             call.cancel()
         if not begun.done():
-            raise BusyError("got no stream for the sample call, expected one: the server is busy")
+            raise BusyError(
+                "the server did not accept the sample call; it may be at its stream limit"
+            )
         return begun.result()
 
     async def aclose(self) -> None:
@@ -196,10 +198,13 @@ class SampleCalls:
         )
         client = StreamClient(ArraySource(samples, rate_hz), self._url(), options)
         try:
+            # Results other than the first message are dropped: the dashboard has them from the bus.
             async with client:
                 async for message in client:
                     if isinstance(message, Ready) and not begun.done():
                         begun.set_result(message.stream_id)
+        # play() reports a failed start; a failure later concerns nobody but the log, which gets the
+        # kind only: the text could hold the address with a token.
         except Exception as error:
             _log.warning("sample_call_ended", error=type(error).__name__)
 

@@ -26,7 +26,7 @@ from dashboard.backend import Analysed, AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from dashboard.results.files import summary_of, write_result
 from ser_engine.config import EngineConfig
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     CheckpointError,
     ConfigError,
@@ -41,7 +41,7 @@ from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, Pending
 from ser_engine.files.audio import AudioFile
 from ser_engine.files.bounded_file import BoundedFile
 from ser_engine.types import ModelInfo, Window, WindowResult
-from stream_server.engines.local import EngineHandle, EngineLease, EngineSource
+from stream_server.engines.engine import Engine, EngineLease, EngineSource
 
 
 class AnalysisLog:
@@ -68,7 +68,7 @@ class AnalysisLog:
         model = analysis.model
         self._add(f"scored with {model.name} (licence {model.licence}, SHA-256 {model.sha256})")
         for number, channel in enumerate(analysis.channels):
-            self._add(f"channel {number}: {len(channel.segments)} pieces")
+            self._add(f"channel {number}: {len(channel.pieces)} pieces")
             for warning in channel.warnings:
                 self._add(f"channel {number}: {warning.code}: {warning.message}")
         self._add("wrote result.json, result.csv and log.txt, and what else there is beside them")
@@ -112,8 +112,8 @@ class PoolAnalyser:
         Raises:
             AnalysisError: there is no engine.
         """
-        with self._acquire() as handle:
-            return self._key(request, handle.info, handle.config)
+        with self._acquire() as engine:
+            return self._key(request, engine.info, engine.config)
 
     async def __call__(self, request: AnalysisRequest, progress: Progress) -> Analysed:
         """Write a result's files.
@@ -123,11 +123,11 @@ class PoolAnalyser:
         """
         log = AnalysisLog(request)
         keep = request.folder / "audio.flac" if self._config.keep_audio else None
-        with self._acquire() as handle:
-            key = self._key(request, handle.info, handle.config)
+        with self._acquire() as engine:
+            key = self._key(request, engine.info, engine.config)
             options = _options(request)
             analysis = await self._analyse(
-                handle, request.path, request.name, options, progress, keep
+                engine, request.path, request.name, options, progress, keep
             )
         log.analysed(analysis)
         is_stopped = threading.Event()
@@ -148,12 +148,12 @@ class PoolAnalyser:
         Raises:
             AnalysisError: it is no such file, or cannot be scored.
         """
-        with self._acquire() as handle:
-            return await self._analyse(handle, path, name, options, progress, None)
+        with self._acquire() as engine:
+            return await self._analyse(engine, path, name, options, progress, None)
 
     async def _analyse(
         self,
-        handle: EngineHandle,
+        engine: Engine,
         path: Path,
         name: str,
         options: AnalysisOptions,
@@ -162,14 +162,14 @@ class PoolAnalyser:
     ) -> FileAnalysis:
         try:
             job = await _in_thread(
-                lambda: self._open(path, name, options, handle, keep), if_late=AnalysisJob.close
+                lambda: self._open(path, name, options, engine, keep), if_late=AnalysisJob.close
             )
             try:
-                return await _analyse(job, handle, progress)
+                return await _analyse(job, engine, progress)
             finally:
                 job.close()
                 for key in job.stream_keys:
-                    handle.forget(key)
+                    engine.forget(key)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
         except ConfigError as error:
@@ -193,10 +193,10 @@ class PoolAnalyser:
         path: Path,
         name: str,
         options: AnalysisOptions,
-        handle: EngineHandle,
+        engine: Engine,
         keep: Path | None,
     ) -> AnalysisJob:
-        config, info = self._engine_config(handle.config), handle.info
+        config, info = self._engine_config(engine.config), engine.info
         with ExitStack() as stack:
             file = stack.enter_context(
                 AudioFile(
@@ -247,7 +247,7 @@ def _options(request: AnalysisRequest) -> AnalysisOptions:
         raise AnalysisError(str(error), code="bad_request") from error
 
 
-async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -> FileAnalysis:
+async def _analyse(job: AnalysisJob, engine: Engine, progress: Progress) -> FileAnalysis:
     flying: dict[asyncio.Task[WindowResult | WindowError], PendingWindow] = {}
     answers: list[_Answer] = []
     try:
@@ -255,7 +255,7 @@ async def _analyse(job: AnalysisJob, handle: EngineHandle, progress: Progress) -
             room = MAX_IN_FLIGHT - len(flying)
             windows = await _in_thread(partial(_go_on, job, answers, room))
             for pending in windows:
-                task = asyncio.create_task(_submit(handle, pending.window))
+                task = asyncio.create_task(_submit(engine, pending.window))
                 flying[task] = pending
             if job.is_done:
                 return await _in_thread(job.finish)
@@ -277,10 +277,10 @@ def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[Pend
     return job.take_windows(room, max_read_s=_MAX_READ_S)
 
 
-async def _submit(handle: EngineHandle, window: Window) -> WindowResult | WindowError:
+async def _submit(engine: Engine, window: Window) -> WindowResult | WindowError:
     while True:
         try:
-            return await handle.submit(window, Priority.OFFLINE)
+            return await engine.score(window, Priority.OFFLINE)
         except WindowError as error:
             return error
         except (EngineOverloadedError, StreamBusyError):

@@ -3,18 +3,13 @@
 Sources, weakest first: ``config.yaml``, the environment, the command line. A setting is known by
 its dotted name, e.g. ``ser_engine.timeline.window_ms``; the environment spells it
 ``EMOTION_MONITOR__SER_ENGINE__TIMELINE__WINDOW_MS``.
-
-Reading ``config.yaml``: where the installed one is, and YAML without its traps.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -26,103 +21,28 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from dashboard.config import DashboardConfig
+from emotion_monitor.config_file import (
+    config_text,
+    default_config_text,
+    parse_config,
+    parse_value,
+    plain,
+    read_config_file,
+)
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
 from stream_server.config import ServerConfig
-
-_DEFAULT_NAME = "config.yaml"
-
-
-def default_config_text() -> str:
-    """Return the ``config.yaml`` of this installation: a checkout's own, or the package's copy."""
-    package = Path(str(resources.files("emotion_monitor")))
-    in_checkout = package.parent / _DEFAULT_NAME
-    if (package.parent / "pyproject.toml").is_file() and in_checkout.is_file():
-        return in_checkout.read_text(encoding="utf-8")
-    return (package / _DEFAULT_NAME).read_text(encoding="utf-8")
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Raises:
-        ConfigError: it cannot be read, is not YAML, or does not hold sections of settings.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the configuration file {path}: {reason}") from None
-    return parse_config(text, str(path))
-
-
-def parse_config(text: str, name: str) -> dict[str, Any]:
-    """Parse the text of a configuration file called ``name``.
-
-    Raises:
-        ConfigError: it is not YAML, or does not hold sections of settings.
-    """
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{name}{line}: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name}: got a {type(values).__name__}, expected sections of settings")
-    return values
-
-
-def parse_value(text: str) -> Any:
-    """Return the value that an environment variable or an argument spells.
-
-    Lists and mappings are written as in YAML; everything else stays text, which the type of the
-    setting then interprets.
-    """
-    if not text.lstrip().startswith(("[", "{")):
-        return text
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        return text
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which only ``true`` and ``false`` are booleans and no key may occur twice.
-
-    The words ``on``, ``off``, ``yes`` and ``no`` stay text, for a setting may be called so.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping: dict[Any, Any] = {}
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in mapping:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"got the key '{key}' twice, expected it once", key_node.start_mark
-                )
-            mapping[key] = None
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
-
 
 _PREFIX = "EMOTION_MONITOR__"
 _DELIMITER = "__"
@@ -146,7 +66,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *args: Any, **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave the sources to :func:`load_settings`, which can say where a value came from."""
+        """Read nothing but arguments: :func:`load_settings` names its sources itself."""
         return (sources["init_settings"],)
 
     @field_validator("*", mode="wrap")
@@ -160,17 +80,17 @@ class Settings(BaseSettings):
         except ConfigError as error:
             raise ConfigError(f"{info.field_name}: {error}") from None
 
+    def sections(self) -> dict[str, Any]:
+        """Return the dataclass of each section, by name."""
+        return {name: getattr(self, name) for name in _sections()}
+
     def to_yaml(self) -> str:
-        """Return every setting in the form of ``config.yaml``."""
-        sections = {name: dataclasses.asdict(getattr(self, name)) for name in _sections()}
-        return yaml.safe_dump(_plain(sections), sort_keys=False, allow_unicode=True)
+        """Return every setting in the form of ``config.yaml``, without comments."""
+        return yaml.safe_dump(plain(self.sections()), sort_keys=False, allow_unicode=True)
 
-
-def _plain(value: Any) -> Any:
-    """Return a value with lists for tuples, as YAML has them."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+    def to_commented_yaml(self) -> str:
+        """Return every setting as a ``config.yaml`` that explains each."""
+        return config_text(self.sections())
 
 
 def load_settings(config_file: Path | None = None, assignments: Sequence[str] = ()) -> Settings:
@@ -181,19 +101,19 @@ def load_settings(config_file: Path | None = None, assignments: Sequence[str] = 
         assignments: ``section.group.name=value``; of two for one setting the later one holds.
 
     Raises:
-        ConfigError: one line: the setting, where it was set, what was got and what is expected.
+        ConfigError: one line: the setting, where it was set, what was got and what is allowed.
     """
     if config_file is None:
-        file = _Source("config.yaml", parse_config(default_config_text(), "config.yaml"))
+        file = _Tree("config.yaml", parse_config(default_config_text(), "config.yaml"))
     else:
-        file = _Source(str(config_file), read_config_file(config_file))
-    sources = (file, _environment(), _Source(_COMMAND_LINE, _tree_of(assignments)))
-    values: dict[str, Any] = {}
-    for source in sources:
+        file = _Tree(str(config_file), read_config_file(config_file))
+    # Strongest first, as pydantic-settings has it.
+    sources = (_Tree(_COMMAND_LINE, _tree_of(assignments)), _Environment(), file)
+    for source in reversed(sources):
         _refuse_unknown(source)
-        values = _merged(values, source.values)
     try:
-        return Settings(**values)
+        # An option of every BaseSettings, which mypy takes for a field.
+        return Settings(_build_sources=(sources, {}))  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigError(_first_error(error, sources)) from None
 
@@ -207,19 +127,50 @@ def known_settings() -> tuple[str, ...]:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """One place that settings come from, and its values as a tree."""
+class _Tree(InitSettingsSource):
+    """Settings that have been read already: a file's, or those of the command line."""
 
-    name: str
-    values: Mapping[str, Any]
+    def __init__(self, name: str, values: dict[str, Any]) -> None:
+        super().__init__(Settings, values)
+        self.values = values
+        self._name = name
 
     def spelling(self, path: _SettingPath) -> str:
         """Return how a user finds the setting again: where it is set and under which name."""
-        if self.name == _PREFIX:
-            return _PREFIX + _DELIMITER.join(path).upper()
-        separator = " " if self.name == _COMMAND_LINE else ": "
-        return f"{self.name}{separator}{'.'.join(path)}"
+        separator = " " if self._name == _COMMAND_LINE else ": "
+        return f"{self._name}{separator}{'.'.join(path)}"
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, in which lists and mappings are YAML (JSON is YAML, too)."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings)
+        # pydantic-settings looks for the names it knows; a misspelt section must not go unnoticed.
+        for name in sorted(self.env_vars):
+            path = tuple(name.removeprefix(_PREFIX.lower()).split(_DELIMITER))
+            if name.startswith(_PREFIX.lower()) and path[0] not in _sections():
+                raise ConfigError(_unknown(name.upper(), path))
+        try:
+            self.values = self()
+        except SettingsError as error:
+            raise ConfigError(f"cannot read the environment: {error}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings of the environment as a tree."""
+        # pydantic-settings decodes whole sections, but not the fields of a standard dataclass.
+        return cast(dict[str, Any], _parsed(super().__call__()))
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read a whole section."""
+        return parse_value(value)
+
+    def spelling(self, path: _SettingPath) -> str:
+        """Return the variable of a setting."""
+        return _PREFIX + _DELIMITER.join(path).upper()
+
+
+_Source = _Tree | _Environment
 
 
 def _sections() -> dict[str, type]:
@@ -234,21 +185,6 @@ def _leaves_of_class(section: type) -> Iterator[_SettingPath]:
                 yield (field.name, *path)
         else:
             yield (field.name,)
-
-
-def _environment() -> _Source:
-    sections = _sections()
-    for name in sorted(os.environ):
-        if not name.upper().startswith(_PREFIX):
-            continue
-        path = tuple(name[len(_PREFIX) :].lower().split(_DELIMITER))
-        if path[0] not in sections:
-            raise ConfigError(_unknown(name, path))
-    try:
-        values = EnvSettingsSource(Settings)()
-    except SettingsError as error:
-        raise ConfigError(f"cannot read the environment: {error}") from None
-    return _Source(_PREFIX, _parsed(values))
 
 
 def _parsed(value: Any) -> Any:
@@ -314,15 +250,22 @@ def _unknown(spelling: str, path: _SettingPath) -> str:
 
 
 def _first_error(error: ValidationError, sources: Sequence[_Source]) -> str:
-    first, *others = error.errors(include_url=False)
-    path = tuple(str(part) for part in first["loc"])
-    expected = first["msg"].removeprefix("Input should be ").partition(", unable to ")[0]
+    path, message = first_error(error)
+    # Sources come strongest first: the first that has the setting is the one that counts.
     where = next(
-        (source.spelling(path) for source in reversed(sources) if _holds(source.values, path)),
-        ".".join(path),
+        (source.spelling(path) for source in sources if _holds(source.values, path)), ".".join(path)
     )
+    return f"{where}: {message}"
+
+
+def first_error(error: ValidationError) -> tuple[_SettingPath, str]:
+    """Return where pydantic found its first error, and what was got and what is allowed."""
+    first, *others = error.errors(include_url=False)
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = expected.partition(", unable to ")[0]
     more = f" (and {len(others)} more)" if others else ""
-    return f"{where}: got {_shown(first['input'])}, expected {expected}{more}"
+    path = tuple(str(part) for part in first["loc"])
+    return path, f"got {_shown(first['input'])}, expected {expected}{more}"
 
 
 def _holds(tree: Any, path: _SettingPath) -> bool:

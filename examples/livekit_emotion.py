@@ -86,8 +86,8 @@ def listen_to_tone(
         await agent.update_chat_ctx(context)
 
     if session.input.audio is None:
-        raise RuntimeError("got a session without audio input, expected one that was started")
-    listener = Listener(tell, url, role=role, name=name, token=token)
+        raise RuntimeError("the session has no audio input; start it first")
+    listener = Listener(on_note=tell, url=url, role=role, name=name, token=token)
     session.input.audio = EmotionAudioInput(session.input.audio, listener)
     return listener
 

@@ -74,7 +74,7 @@ class EmotionProcessor(FrameProcessor):
         self, url: str = DEFAULT_URL, *, role: str = "customer", name: str = "", token: str = ""
     ) -> None:
         super().__init__()
-        self._listener = Listener(self._tell, url, role=role, name=name, token=token)
+        self._listener = Listener(on_note=self._tell, url=url, role=role, name=name, token=token)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Take a frame and push it on."""

@@ -1,11 +1,11 @@
-"""What an LLM is told of how its user sounds, and when: what both voice agents here share.
+"""Notes for an LLM about how its user sounds: what both voice agents here have in common.
 
-:class:`Notes` decides, from the results of one stream, when there is something to say: an emotion
-has lasted for some seconds of speech, or is over. It knows no network and no clock, so it does the
-same with a recording. :class:`Listener` streams the audio of an agent to the server and hands the
-notes back. Neither knows the frameworks of ``pipecat_emotion.py`` and ``livekit_emotion.py``.
+:class:`ToneTracker` decides, from the results of one stream, when a note is due: an emotion has
+lasted for some seconds of speech, or is over. It knows no network and no clock, so it does the same
+with a recording. :class:`Listener` streams the audio of an agent to the server and hands the notes
+back. Neither knows the frameworks of ``pipecat_emotion.py`` and ``livekit_emotion.py``.
 
-Where something streams the user already, :func:`follow` reads the server's feed instead.
+If the user's audio is streamed to the server already, :func:`follow` reads its feed instead.
 """
 
 from __future__ import annotations
@@ -27,20 +27,18 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.messages import ChannelSpec
 from stream_server.wire.results import Point, Result
 
-__all__ = ["NOTE_MARK", "Listener", "Note", "Notes", "PushedAudio", "follow", "recording"]
-
 NOTE_MARK = "[tone of voice]"
 """Begins every note, so that a later one can take the place of an earlier one."""
 
 HOLD_S = 2.0
-"""Speech for which an emotion has to last before it is told of."""
+"""Speech for which an emotion has to last before it is noted."""
 MIN_CONFIDENCE = 0.5
-"""What is less sure is not told of."""
+"""Least mean posterior of an emotion that is noted."""
 MIN_INTERVAL_S = 10.0
 """Least time between two notes."""
 
-NOT_WORTH_TELLING = ("neutral", "other", "unknown")
-"""These are told of only as the end of something else."""
+NOT_NOTED = ("neutral", "other", "unknown")
+"""These are noted only as the end of another emotion."""
 
 _CAVEAT = (
     "This is a guess by a model trained mostly on acted speech: it is often wrong about real"
@@ -72,7 +70,7 @@ class Note:
 
     def text(self) -> str:
         """Return the message for the LLM's context."""
-        if self.emotion in NOT_WORTH_TELLING:
+        if self.emotion in NOT_NOTED:
             return f"{NOTE_MARK} The user's voice sounds neutral again; speak as usual."
         line = " over a narrow telephone line" if self.narrow_band else ""
         return (
@@ -81,13 +79,13 @@ class Note:
         )
 
 
-class Notes:
+class ToneTracker:
     """Turns the results of one speaker into notes.
 
     Args:
         hold_s: speech for which an emotion has to last.
         min_confidence: of its mean posterior, 0 to 1.
-        min_interval_s: least audio between two notes; what has changed by then is told then.
+        min_interval_s: least audio between two notes; what has changed by then is noted then.
     """
 
     def __init__(
@@ -99,39 +97,39 @@ class Notes:
         self._hold_s = hold_s
         self._min_confidence = min_confidence
         self._min_interval_s = min_interval_s
-        self._told = "neutral"
+        self._noted = "neutral"
         self._next_s = 0.0
         self._heard = "neutral"
         self._lasted_s = 0.0
         self._confidence_s = 0.0  # confidence times seconds
 
-    def hear(self, result: object) -> Note | None:
-        """Take a result; return what there is to say now."""
-        # From less audio than a sound result takes, nothing is concluded.
+    def update(self, result: object) -> Note | None:
+        """Take the next result; return a note if one is due."""
+        # A provisional point is made of less audio than a reliable one takes.
         if not isinstance(result, Point) or result.provisional:
             return None
-        emotion = "neutral" if result.label in NOT_WORTH_TELLING else result.label
+        emotion = "neutral" if result.label in NOT_NOTED else result.label
         if emotion != self._heard:
             self._heard, self._lasted_s, self._confidence_s = emotion, 0.0, 0.0
         speech_s = (result.end_s - result.start_s) * result.speech_share
         self._lasted_s += speech_s
         self._confidence_s += speech_s * result.confidence
-        if emotion == self._told or self._lasted_s < self._hold_s or result.end_s < self._next_s:
+        if emotion == self._noted or self._lasted_s < self._hold_s or result.end_s < self._next_s:
             return None
         confidence = self._confidence_s / self._lasted_s
-        # That something is over needs no certainty of what came instead.
+        # That an emotion is over needs no certainty about the one that follows.
         if emotion != "neutral" and confidence < self._min_confidence:
             return None
-        self._told = emotion
+        self._noted = emotion
         self._next_s = result.end_s + self._min_interval_s
         return Note(emotion, confidence, self._lasted_s, result.end_s, result.narrow_band)
 
 
 class PushedAudio:
-    """Audio that somebody else hands over, as the source of a stream.
+    """Audio that is pushed by its owner, as the source of a stream.
 
-    It never makes the agent wait: what the server cannot take for 5 s is given up, and becomes a
-    gap there.
+    It never makes the agent wait: audio that the server has not taken after 5 s is discarded, and
+    becomes a gap there.
 
     Args:
         audio_format: of the audio.
@@ -148,7 +146,7 @@ class PushedAudio:
         self._is_closed = False
 
     def push(self, data: bytes) -> None:
-        """Take whole samples."""
+        """Add audio, whole samples."""
         if self._is_closed or not data:
             return
         if self._kept_bytes + len(data) > _MAX_KEPT_S * self.format.bytes_per_s:
@@ -185,43 +183,43 @@ class PushedAudio:
 
 
 class Listener:
-    """Streams an agent's audio to the server and says what there is to say.
+    """Streams an agent's audio to the server and calls back with notes.
 
-    An agent must not fail because nobody listens to its user's tone: where the server is not there
-    or ends the stream, that is logged and no more notes come.
+    An agent must not fail because of this: if the server is away or ends the stream, that is logged
+    and no more notes come.
 
     Args:
-        on_note: told of every note.
+        on_note: called with every note.
         url: of the server's ingest port.
         role: of the user; one of the setting ``stream_server.streams.analyse_roles``.
         name: of the stream, for people.
-        token: access token, where the server wants one.
-        notes: decides what to say.
+        token: access token, if the server wants one.
+        tracker: decides when a note is due.
     """
 
     def __init__(
         self,
+        *,
         on_note: Callable[[Note], Awaitable[None]],
         url: str = DEFAULT_URL,
-        *,
         role: str = "customer",
         name: str = "",
         token: str = "",
-        notes: Notes | None = None,
+        tracker: ToneTracker | None = None,
     ) -> None:
         self._on_note = on_note
         self._url = url
         self._role = role
         self._name = name
         self._token = token
-        self._notes = notes if notes is not None else Notes()
+        self._tracker = tracker or ToneTracker()
         self._source: PushedAudio | None = None
         self._running: asyncio.Task[None] | None = None
 
     def push(self, pcm: bytes, sample_rate_hz: int, num_channels: int = 1) -> None:
-        """Take 16-bit audio of the user; the stream begins with the first of it.
+        """Add 16-bit audio of the user; the stream begins with the first of it.
 
-        Audio in another format than the first is left out.
+        Audio in another format than the first is left out: the format of a stream cannot change.
         """
         if self._source is None:
             self._source = PushedAudio(AudioFormat("pcm_s16le", sample_rate_hz, num_channels))
@@ -247,11 +245,11 @@ class Listener:
         try:
             async with StreamClient(source, self._url, options) as client:
                 async for message in client:
-                    note = self._notes.hear(message)
+                    note = self._tracker.update(message)
                     if note is not None:
                         await self._on_note(note)
         except MicClientError as error:
-            _log.warning("nobody listens to the tone of voice any more: %s", error)
+            _log.warning("the tone of voice is not followed any more: %s", error)
         finally:
             source.end()
 
@@ -264,25 +262,25 @@ async def follow(
     role: str = "customer",
     token: str = "",
 ) -> None:
-    """Do the same for a stream that somebody else sends: a telephone call, a car's microphone.
+    """Do the same for a stream from another program: a telephone call, a car's microphone.
 
     Args:
-        on_note: told of every note.
+        on_note: called with every note.
         stream_id: which one.
         url: of the server's HTTP port.
         role: of the user.
-        token: access token, where the server wants one.
+        token: access token, if the server wants one.
     """
-    notes = Notes()
+    tracker = ToneTracker()
     feed = emotion_feed(url, stream=stream_id, roles=[role], types=["point"], token=token)
     result: Result
     async for result in feed:
-        note = notes.hear(result)
+        note = tracker.update(result)
         if note is not None:
             await on_note(note)
 
 
 def recording(path: Path) -> ArraySource:
-    """Return a recording as what a microphone would have heard, mono, for demonstrations."""
+    """Return a recording, mixed to mono and paced as from a microphone, for demonstrations."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     return ArraySource(samples.mean(axis=1), rate_hz)

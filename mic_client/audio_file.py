@@ -20,14 +20,14 @@ SAMPLE_CALL_ROLES = ("agent", "customer")
 _SAMPLE_CALL = Path(__file__).parent / "sample_call.ogg"
 
 _INT16_SUBTYPES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
-"""What 16 bits hold without loss; everything else is streamed as float."""
+"""libsndfile's names of what 16 bits hold without loss; everything else is streamed as float."""
 
 
 class FileSource:
     """A recording, paced as if it were heard now.
 
-    The samples the server gets are those of the file: 16-bit files go as ``pcm_s16le``, others as
-    ``pcm_f32le``. Only a rate the protocol does not know is resampled, to the nearest one it does.
+    The server gets the samples of the file: 16-bit files are sent as ``pcm_s16le``, others as
+    ``pcm_f32le``. Only a rate that the protocol does not have is resampled, to the nearest it has.
 
     Args:
         path: of the file.
@@ -35,7 +35,7 @@ class FileSource:
         loop: begin again at the end, for ever.
 
     Raises:
-        AudioFileError: the file is missing, empty, no audio or has too many channels.
+        AudioFileError: the file is missing, empty, not audio, or has too many channels.
     """
 
     is_live = False
@@ -61,7 +61,7 @@ class FileSource:
 
     @property
     def duration_s(self) -> float:
-        """Length of the file, s."""
+        """Length of the file."""
         return float(self._file.frames) / self._rate_hz
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -70,6 +70,7 @@ class FileSource:
         for data in self._blocks():
             num_samples += len(data) // self.format.bytes_per_tick
             await self._pacer.wait_for(num_samples / self.format.sample_rate_hz)
+            # aclose() may have been called meanwhile.
             if self._file.closed:
                 return
             yield Chunk(data)
@@ -86,6 +87,7 @@ class FileSource:
         while not self._file.closed:
             try:
                 block = self._file.read(self._chunk_samples, dtype=dtype, always_2d=True)
+                # A shorter block is the last one: libsndfile knows the length of the file.
                 if at_end := len(block) < self._chunk_samples:
                     self._file.seek(0)
             except soundfile.SoundFileError as error:
@@ -115,17 +117,18 @@ def _open(path: Path) -> Any:
         file = soundfile.SoundFile(path)
     except soundfile.SoundFileError as error:
         raise AudioFileError(
-            f"{path}: got something that is no audio soundfile can read, expected WAV, FLAC, Ogg,"
-            f" MP3 or AIFF; `ffmpeg -i {path.name} audio.wav` converts most others"
+            f"{path}: not audio in a format that can be read: WAV, FLAC, Ogg, MP3 or AIFF;"
+            f" `ffmpeg -i {path.name} audio.wav` converts most others"
         ) from error
     if file.channels > MAX_CHANNELS:
         file.close()
         raise AudioFileError(
-            f"{path}: got {file.channels} channels, expected 1 to {MAX_CHANNELS}; mix or split them"
+            f"{path}: {file.channels} channels, more than the {MAX_CHANNELS} of a stream;"
+            " mix or split them"
         )
     if file.frames == 0:
         file.close()
-        raise AudioFileError(f"{path}: got no audio, expected at least one sample")
+        raise AudioFileError(f"{path}: no audio in the file")
     return file
 
 

@@ -1,16 +1,12 @@
-"""Opening a connection, and what it means when that fails or it breaks.
-
-How long to wait before trying again.
-"""
+"""Opening a connection, and what it means when that fails or the connection breaks."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import ssl
-from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
@@ -33,27 +29,26 @@ from stream_server.wire.errors import ErrorCode
 from stream_server.wire.messages import Error
 from stream_server.wire.native_client import retry_after_refusal
 
-_MAX_MESSAGE_BYTES = 1 << 22
-"""Points with frames of a long step are the largest messages; this is many times that."""
-
-_ACCESS = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN_ORIGIN})
-_BUSY = frozenset({ErrorCode.SERVER_FULL, ErrorCode.TOO_MANY_STREAMS, ErrorCode.NOT_READY})
-_REFUSED = frozenset(
-    {
-        ErrorCode.BAD_START,
-        ErrorCode.BAD_FORMAT,
-        ErrorCode.UNSUPPORTED_VERSION,
-        ErrorCode.NOTHING_TO_ANALYSE,
-        ErrorCode.UNKNOWN_PATH,
-    }
-)
+_ERROR_CLASSES: dict[str, type[ClientError]] = {
+    ErrorCode.UNAUTHORIZED: AccessError,
+    ErrorCode.FORBIDDEN_ORIGIN: AccessError,
+    ErrorCode.SERVER_FULL: BusyError,
+    ErrorCode.TOO_MANY_STREAMS: BusyError,
+    ErrorCode.NOT_READY: BusyError,
+    ErrorCode.BAD_START: RefusedError,
+    ErrorCode.BAD_FORMAT: RefusedError,
+    ErrorCode.UNSUPPORTED_VERSION: RefusedError,
+    ErrorCode.NOTHING_TO_ANALYSE: RefusedError,
+    ErrorCode.UNKNOWN_PATH: RefusedError,
+}
+_CLASSES_BY_STATUS = {401: AccessError, 403: AccessError, 429: BusyError, 503: BusyError}
 
 
 class FailedTry(Exception):
-    """A connection that was not had, or was lost.
+    """A connection could not be opened, or was lost.
 
-    Args:
-        error: what to tell if nothing more is tried.
+    Attributes:
+        error: what to raise if nothing more is tried.
         may_retry: whether trying again may work.
         answered: whether a server was there.
     """
@@ -73,57 +68,74 @@ def check_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        is_right = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        # Reading .port raises, too, if it is not a number up to 65535.
+        is_valid = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_right = False
-    if not is_right:
-        raise ValueError(f"got URL '{url}', expected ws://HOST:PORT or wss://HOST:PORT")
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"invalid URL '{url}'; it must be ws://HOST:PORT or wss://HOST:PORT")
     return url
 
 
 async def open_connection(
-    url: str, token: str, *, open_timeout_s: float, close_timeout_s: float
+    url: str,
+    token: str,
+    *,
+    max_message_bytes: int,
+    open_timeout_s: float = 10.0,
+    close_timeout_s: float = 5.0,
 ) -> ClientConnection:
-    """Return an open connection.
+    """Return an open connection; the caller closes it.
 
     Raises:
-        FailedTry: there is none to be had.
+        FailedTry: it could not be opened.
     """
     try:
         return await connect(
             url,
             additional_headers={"Authorization": f"Bearer {token}"} if token else None,
-            # It costs processor time on both sides and PCM hardly gets smaller by it.
+            # permessage-deflate costs processor time on both sides, and PCM hardly gets smaller.
             compression=None,
             open_timeout=open_timeout_s,
             close_timeout=close_timeout_s,
-            max_size=_MAX_MESSAGE_BYTES,
+            max_size=max_message_bytes,
+            # True: as http_proxy, https_proxy and all_proxy say. A proxy would take "localhost" for
+            # the machine it runs on itself.
             proxy=None if _is_loopback(url) else True,
         )
     except InvalidStatus as error:
         raise _refused(error) from error
-    except InvalidURI as error:
-        raise _unreachable(url, str(error), may_retry=False) from error
     except InvalidMessage as error:
-        raise _unreachable(
-            url, "what answers there does not speak HTTP", may_retry=False
-        ) from error
-    except (InvalidHandshake, InvalidProxy, ImportError) as error:
-        # Of the last kind: a proxy that takes a package which is not installed.
+        reason = "what answers there does not speak HTTP"
+        raise _unreachable(url, reason, may_retry=False) from error
+    except (InvalidURI, InvalidHandshake, InvalidProxy, ImportError) as error:
+        # ImportError: a SOCKS proxy needs the package python-socks.
         raise _unreachable(url, str(error), may_retry=False) from error
     except ssl.SSLCertVerificationError as error:
-        raise _unreachable(
-            url, f"its certificate is not trusted ({error.verify_message})", may_retry=False
-        ) from error
+        # Before OSError, of which it is one: a certificate does not become valid by waiting.
+        reason = f"its certificate is not trusted ({error.verify_message})"
+        raise _unreachable(url, reason, may_retry=False) from error
     except TimeoutError as error:
         raise _unreachable(url, f"no answer within {open_timeout_s:g} s") from error
     except (OSError, EOFError, ConnectionClosed) as error:
-        raise _unreachable(url, _explain(error)) from error
+        raise _unreachable(url, _reason_of(error)) from error
+
+
+class _Refusal(msgspec.Struct):
+    """The body of a refused handshake: an ``error`` of the protocol, or what a proxy sends."""
+
+    code: str = ""
+    message: str = ""
+    remedy: str = ""
+    retry_after_s: float | None = None
 
 
 def error_of(error: Error) -> ClientError:
-    """Return the exception that says what the server said."""
-    return _error(StreamEndedError, error.code, error.message, error.remedy, error.retry_after_s)
+    """Return the exception for an error that ended a stream."""
+    kind = _ERROR_CLASSES.get(error.code, StreamEndedError)
+    return kind(
+        error.message, code=error.code, remedy=error.remedy, retry_after_s=error.retry_after_s
+    )
 
 
 def describe_close(closed: ConnectionClosed) -> str:
@@ -136,58 +148,34 @@ def describe_close(closed: ConnectionClosed) -> str:
 
 def _refused(refusal: InvalidStatus) -> FailedTry:
     status = refusal.response.status_code
-    body = _json_object(refusal.response.body)
-    code = str(body.get("code", ""))
-    message = str(body.get("message") or f"the server answered with HTTP status {status}")
-    remedy = str(body.get("remedy") or "")
-    retry_after = body.get("retry_after_s")
-    retry_after_s = float(retry_after) if isinstance(retry_after, int | float) else None
-    error = _error(
-        {401: AccessError, 403: AccessError, 429: BusyError, 503: BusyError}.get(
-            status, RefusedError
-        ),
-        code,
-        message,
-        remedy,
-        retry_after_s,
+    try:
+        body = msgspec.json.decode(refusal.response.body or b"{}", type=_Refusal, strict=False)
+    except msgspec.MsgspecError:
+        # A proxy answered, with a page of HTML.
+        body = _Refusal()
+    kind = _ERROR_CLASSES.get(body.code, _CLASSES_BY_STATUS.get(status, RefusedError))
+    error = kind(
+        body.message or f"the server answered with HTTP status {status}",
+        code=body.code,
+        remedy=body.remedy,
+        retry_after_s=body.retry_after_s,
     )
     return FailedTry(error, may_retry=retry_after_refusal(status), answered=True)
 
 
-def _error(
-    otherwise: type[ClientError],
-    code: str,
-    message: str,
-    remedy: str,
-    retry_after_s: float | None,
-) -> ClientError:
-    kind = otherwise
-    for kinds, codes in ((AccessError, _ACCESS), (BusyError, _BUSY), (RefusedError, _REFUSED)):
-        if code in codes:
-            kind = kinds
-    return kind(message, code=code, remedy=remedy, retry_after_s=retry_after_s)
-
-
-def _unreachable(url: str, why: str, *, may_retry: bool = True) -> FailedTry:
+def _unreachable(url: str, reason: str, *, may_retry: bool = True) -> FailedTry:
     error = ConnectionFailedError(
-        f"no stream server at {url}: {why}",
+        f"no stream server at {url.partition('?')[0]}: {reason}",
         remedy="Start one with `emotion-monitor serve`, or name another one's URL",
     )
     return FailedTry(error, may_retry=may_retry, answered=False)
 
 
-def _explain(error: BaseException) -> str:
+def _reason_of(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or "it hung up"
-
-
-def _json_object(body: bytes | bytearray | None) -> dict[str, Any]:
-    try:
-        decoded = json.loads(body or b"{}")
-    except ValueError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or "the connection was closed during the handshake"
 
 
 def _is_loopback(url: str) -> bool:
@@ -195,4 +183,5 @@ def _is_loopback(url: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        # RFC 6761, section 6.3: names below "localhost" are loopback, too.
+        return f".{host.rstrip('.')}".endswith(".localhost")

@@ -1,7 +1,7 @@
-"""Input devices: which there are, which is meant, at what rate they record.
+"""Input devices: which there are, which one a name means, at what rate it records.
 
-PortAudio is asked through ``sounddevice``, which is imported when it is needed: files and pipes are
-streamed without either.
+``sounddevice`` finds PortAudio when it is imported, so that happens on first use: files and pipes
+are streamed without either.
 """
 
 from __future__ import annotations
@@ -16,17 +16,8 @@ from typing import Any
 from mic_client.errors import DeviceError, NoSuchDeviceError, PortAudioMissingError
 from stream_server.wire.audio_format import SAMPLE_RATES_HZ
 
-__all__ = [
-    "InputDevice",
-    "choose_sample_rate",
-    "device_errors",
-    "find_device",
-    "list_devices",
-    "load_sounddevice",
-]
-
 _PREFERRED_RATE_HZ = 16_000
-"""What the engine works at: nothing has to be resampled."""
+"""The engine's rate, at which nothing has to be resampled."""
 
 _INSTALL = {
     "linux": "sudo apt-get install libportaudio2 (Debian, Ubuntu), sudo dnf install portaudio"
@@ -35,7 +26,7 @@ _INSTALL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InputDevice:
     """Something that records.
 
@@ -44,7 +35,7 @@ class InputDevice:
         name: e.g. ``pulse`` or ``USB Audio: - (hw:1,0)``.
         host_api: e.g. ``ALSA`` or ``Core Audio``.
         max_channels: how many channels it records.
-        default_rate_hz: rate it prefers, Hz.
+        default_rate_hz: rate it prefers.
         is_default: whether it is used when none is named.
     """
 
@@ -78,6 +69,7 @@ def load_sounddevice() -> Any:
             " `pip install sounddevice`"
         ) from error
     except OSError as error:
+        # The package is there and ctypes finds no shared library.
         how = _INSTALL.get(sys.platform, "see https://www.portaudio.com")
         raise PortAudioMissingError(
             f"the PortAudio library, which microphones are read with, is not installed; install it"
@@ -86,7 +78,7 @@ def load_sounddevice() -> Any:
 
 
 def list_devices() -> list[InputDevice]:
-    """Return everything that records, as it was when PortAudio was loaded.
+    """Return all devices that record, as they were when PortAudio was initialised.
 
     Raises:
         PortAudioMissingError: PortAudio is not installed.
@@ -111,13 +103,13 @@ def list_devices() -> list[InputDevice]:
 
 
 def find_device(wanted: int | str | None) -> InputDevice:
-    """Return the device that is meant.
+    """Return the device with a number or name.
 
     Args:
         wanted: its number, its name or a part of that, in any case; None: the default one.
 
     Raises:
-        NoSuchDeviceError: there is none, or the name fits several; the message lists them.
+        NoSuchDeviceError: none matches, or the name matches several; the message lists them.
         PortAudioMissingError, DeviceError: as for :func:`list_devices`.
     """
     devices = list_devices()
@@ -131,7 +123,8 @@ def find_device(wanted: int | str | None) -> InputDevice:
             each for each in devices if name in each.name.casefold()
         ]
         first_api = fitting[0].host_api if fitting else ""
-        # Windows and JACK show one device once for each of their interfaces.
+        # On Windows, PortAudio shows one device once for each host API (MME, DirectSound, WASAPI),
+        # under the same name; so may JACK.
         if len({each.name for each in fitting}) == 1:
             fitting = [each for each in fitting if each.host_api == first_api]
     if len(fitting) == 1:
@@ -142,7 +135,9 @@ def find_device(wanted: int | str | None) -> InputDevice:
         )
     listed = "\n".join(str(each) for each in fitting or devices)
     if fitting:
-        raise NoSuchDeviceError(f"'{wanted}' fits several devices, name one by number:\n{listed}")
+        raise NoSuchDeviceError(
+            f"'{wanted}' matches several devices, name one by number:\n{listed}"
+        )
     raise NoSuchDeviceError(f"there is no input device '{wanted}'; there are:\n{listed}")
 
 
@@ -154,9 +149,10 @@ def choose_sample_rate(device: InputDevice, num_channels: int, wanted_hz: int | 
     """
     if num_channels > device.max_channels:
         raise DeviceError(
-            f"{device.name}: got {num_channels} channels, expected 1 to {device.max_channels}"
+            f"{device.name}: {num_channels} channels requested; it has {device.max_channels}"
         )
     sounddevice = load_sounddevice()
+    # 48 kHz last: the preferred rate of some devices is 96 kHz, which the protocol does not have.
     rates_hz = [wanted_hz] if wanted_hz else [_PREFERRED_RATE_HZ, device.default_rate_hz, 48_000]
     problem: Exception | None = None
     for rate_hz in rates_hz:
@@ -172,14 +168,14 @@ def choose_sample_rate(device: InputDevice, num_channels: int, wanted_hz: int | 
         if problem is not None:
             raise problem
     raise DeviceError(
-        f"{device.name}: got sample rate {wanted_hz or device.default_rate_hz},"
-        f" expected {SAMPLE_RATES_HZ[0]} to {SAMPLE_RATES_HZ[-1]} Hz"
+        f"{device.name}: got sample rate {wanted_hz or device.default_rate_hz}; it must be"
+        f" {SAMPLE_RATES_HZ[0]} to {SAMPLE_RATES_HZ[-1]} Hz"
     )
 
 
 @contextmanager
 def device_errors(name: str) -> Iterator[None]:
-    """Make a :class:`DeviceError` of what PortAudio complains about."""
+    """Turn an error of PortAudio into a :class:`DeviceError` with a remedy."""
     sounddevice = load_sounddevice()
     try:
         yield
@@ -188,12 +184,12 @@ def device_errors(name: str) -> Iterator[None]:
 
 
 _REMEDIES = {
-    -9985: "it is in use: close the program that has it, or name another device",
-    -9996: "it is not there any more: connect it, or name another device",
-    -9997: "it does not record at this rate: leave the rate away",
-    -9998: "it has not so many channels: ask for fewer",
+    -9985: "it is in use: close the program that has it, or name another device",  # Unavailable
+    -9996: "it is not there any more: connect it, or name another device",  # InvalidDevice
+    -9997: "it does not record at this rate: leave the rate out",  # InvalidSampleRate
+    -9998: "it has fewer channels: request fewer",  # InvalidChannelCount
 }
-"""By PortAudio's ``PaErrorCode``."""
+"""By ``PaErrorCode`` of portaudio.h."""
 
 
 def _explained(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Everything that can end a client.
+"""All errors of a client.
 
 ::
 
@@ -9,35 +9,20 @@
     │   ├── DeviceError             the device is there and cannot be used, or was lost
     │   └── AudioFileError          a file that cannot be read
     └── ClientError                 the server, or the way to it
-        ├── ConnectionFailedError   nobody answers, or the connection was lost for good
-        ├── RefusedError            the server will not have this stream
+        ├── ConnectionFailedError   no answer, or the connection was lost for good
+        ├── RefusedError            the server does not accept this stream
         │   ├── AccessError         a token is missing or wrong, or the origin is not allowed
         │   └── BusyError           the server is full or not ready; later it may work
         └── StreamEndedError        the server ended a running stream
 
-Messages say what was got, what was expected and what to do.
+A message says what was got, what is allowed and what to do.
 """
 
 from __future__ import annotations
 
-__all__ = [
-    "AccessError",
-    "AudioFileError",
-    "BusyError",
-    "ClientError",
-    "ConnectionFailedError",
-    "DeviceError",
-    "MicClientError",
-    "NoSuchDeviceError",
-    "PortAudioMissingError",
-    "RefusedError",
-    "SourceError",
-    "StreamEndedError",
-]
-
 
 class MicClientError(Exception):
-    """Base class."""
+    """Base class of all errors of this package."""
 
 
 class SourceError(MicClientError):
@@ -49,11 +34,11 @@ class PortAudioMissingError(SourceError):
 
 
 class NoSuchDeviceError(SourceError):
-    """There is no input device of that name or number."""
+    """No input device has that name or number, or several match the name."""
 
 
 class DeviceError(SourceError):
-    """The device is there and cannot be used, or it went away."""
+    """The device cannot be used in this format, is in use, or went away."""
 
 
 class AudioFileError(SourceError):
@@ -61,14 +46,13 @@ class AudioFileError(SourceError):
 
 
 class ClientError(MicClientError):
-    """The server ended the stream, refused it, or is not there.
+    """The server ended the stream, refused it, or cannot be reached.
 
-    Args:
-        message: what was got and what was expected.
-        code: the server's word for it, one of
-            :class:`~stream_server.wire.errors.ErrorCode`; "" where it said none.
-        remedy: what to do; "" where nobody knows.
-        retry_after_s: when the server says it may work.
+    Attributes:
+        message: the server's message, or what happened.
+        code: one of :class:`~stream_server.wire.errors.ErrorCode`; "" if the server named none.
+        remedy: what to do; "" if that is not known.
+        retry_after_s: in how many seconds it may work, if the server told.
     """
 
     def __init__(
@@ -87,11 +71,11 @@ class ClientError(MicClientError):
 
 
 class ConnectionFailedError(ClientError):
-    """Nobody answers at the URL, or the connection was lost and could not be had again."""
+    """The URL does not answer, or the connection was lost and could not be opened again."""
 
 
 class RefusedError(ClientError):
-    """The server will not have this stream; trying again unchanged does not help."""
+    """The server does not accept this stream; trying again unchanged does not help."""
 
 
 class AccessError(RefusedError):

@@ -1,9 +1,7 @@
 """Read a server's results: ``async for result in emotion_feed()``.
 
-The connection is made again whenever it is lost, and the server is asked for what came meanwhile.
-Needs ``websockets`` and ``msgspec``; no torch.
-
-Where a subscriber is in a feed, over any number of connections. Without I/O.
+The connection is made again whenever it is lost, and what came meanwhile is requested from the
+server. Needs ``websockets`` and ``msgspec``; no torch.
 """
 
 from __future__ import annotations
@@ -15,35 +13,37 @@ from collections.abc import AsyncIterator, Collection
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
-from websockets.asyncio.client import connect
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidStatus,
-)
+from websockets.exceptions import ConnectionClosed
 
-from mic_client.errors import AccessError, ConnectionFailedError, RefusedError
+from mic_client.connection import FailedTry, describe_close, open_connection
+from mic_client.errors import ConnectionFailedError, RefusedError
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.errors import CLOSE_NORMAL
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
-from stream_server.wire.messages import Error
 from stream_server.wire.results import Result, StreamClosed
 
 MAX_STREAMS = 256
-"""Streams a server catches a subscriber up on; of more the one longest silent is forgotten."""
+"""Streams a server catches a subscriber up on (its limit for ``after``). Of more than that, the one
+that has been silent longest is forgotten."""
+
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 30.0
+_MAX_MESSAGE_BYTES = 1 << 24
+"""The largest message is a snapshot of thousands of streams."""
 
 
 class FeedPosition:
-    """What came so far, so that nothing comes twice and the next connection asks for the rest."""
+    """How far a subscriber has come, over any number of connections. Without I/O.
+
+    Attributes:
+        missed: results that did not come because they were not read in time, or are not kept.
+    """
 
     def __init__(self) -> None:
+        self.missed = 0
+        # In the order in which the streams had their last result, so that the first is the one to
+        # forget.
         self._last_seqs: OrderedDict[str, int] = OrderedDict()
-        self._missed = 0
-
-    @property
-    def missed(self) -> int:
-        """Results that did not come because they were not read in time, or are not kept."""
-        return self._missed
 
     @property
     def after(self) -> list[str]:
@@ -56,12 +56,13 @@ class FeedPosition:
             case Snapshot():
                 return [result for result in message.results if self._is_new(result)]
             case Dropped():
-                self._missed += message.results
+                self.missed += message.results
                 return []
             case _:
                 return [message] if self._is_new(message) else []
 
     def _is_new(self, result: Result) -> bool:
+        # After a reconnection the snapshot repeats what came before; seq only grows in a stream.
         if result.seq <= self._last_seqs.get(result.stream_id, -1):
             return False
         self._last_seqs[result.stream_id] = result.seq
@@ -71,14 +72,6 @@ class FeedPosition:
         elif len(self._last_seqs) > MAX_STREAMS:
             self._last_seqs.popitem(last=False)
         return True
-
-
-_FIRST_DELAY_S = 0.5
-_LONGEST_DELAY_S = 30.0
-_MAX_MESSAGE_BYTES = 1 << 24
-"""Of a snapshot of thousands of streams."""
-
-_WORTH_RETRYING = (408, 429, 500, 502, 503, 504)
 
 
 def emotion_feed(
@@ -95,25 +88,28 @@ def emotion_feed(
     """Return a feed to iterate over.
 
     Args:
-        url: of the server's HTTP port; ``http://`` will do, and the path may be left out.
+        url: of the server's HTTP port; ``http://`` is understood, and the path may be left out.
         stream: id of the one stream wanted, with which the feed ends; None: all.
-        types: of results, e.g. ``("point", "alert")``; none: every type.
-        roles: of channels, e.g. ``("driver",)``; none: every role.
+        types: of results, e.g. ``("point", "alert")``; empty: every type.
+        roles: of channels, e.g. ``("driver",)``; empty: every role.
         from_s: begin with what is stored of ``stream`` from here on; None: with now.
         frames: give points their frames.
-        token: access token, where the server wants one.
+        token: access token, if the server wants one.
         give_up_after_s: longest time without a connection; None: try for ever.
 
     Raises:
-        RefusedError: the URL is none.
+        RefusedError: the URL is invalid.
     """
+    parameters = {
+        "stream": stream or "",
+        "types": ",".join(types),
+        "roles": ",".join(roles),
+        "frames": "true" if frames else "",
+    }
     return EmotionFeed(
-        url,
-        stream=stream,
-        types=types,
-        roles=roles,
+        _feed_url(url),
+        {name: value for name, value in parameters.items() if value},
         from_s=from_s,
-        frames=frames,
         token=token,
         give_up_after_s=give_up_after_s,
     )
@@ -126,36 +122,24 @@ class EmotionFeed:
     ones, with ``from_s``), then each as it is published. It raises:
 
     - ``AccessError``: the token is missing or wrong, or the origin is not allowed;
-    - ``RefusedError``: the server knows no such stream, or does not understand what is asked for;
-    - ``ConnectionFailedError``: there was no connection for ``give_up_after_s``.
+    - ``RefusedError``: the server knows no such stream, or does not understand the query;
+    - ``ConnectionFailedError``: there was no connection for ``give_up_after_s``, or there will be
+      none, because what answers is no stream server.
     """
 
     def __init__(
         self,
         url: str,
+        parameters: dict[str, str],
         *,
-        stream: str | None,
-        types: Collection[str],
-        roles: Collection[str],
         from_s: float | None,
-        frames: bool,
         token: str,
         give_up_after_s: float | None,
     ) -> None:
-        self._url = _feed_url(url)
-        self._parameters = [
-            (name, value)
-            for name, value in (
-                ("stream", stream or ""),
-                ("types", ",".join(types)),
-                ("roles", ",".join(roles)),
-                ("frames", "true" if frames else ""),
-            )
-            if value
-        ]
-        self._has_end = stream is not None
+        self._url = url
+        self._parameters = parameters
         self._from_s = from_s
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = token
         self._give_up_after_s = give_up_after_s
         self._position = FeedPosition()
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S)
@@ -170,37 +154,41 @@ class EmotionFeed:
         lost_at_s = loop.time()
         while True:
             try:
-                async with connect(
-                    self._connect_url(),
-                    additional_headers=self._headers,
-                    compression=None,
-                    max_size=_MAX_MESSAGE_BYTES,
-                ) as connection:
-                    with contextlib.suppress(ConnectionClosed):
-                        while True:
-                            message = await connection.recv()
-                            self._backoff.reset()
-                            for result in self._take(message):
-                                yield result
-                    lost_at_s = loop.time()
-                    if self._has_end and connection.close_code == CLOSE_NORMAL:
-                        return
-                reason = f"it was closed with {connection.close_code}"
-            except InvalidStatus as error:
-                reason = _check_status(error)
-            except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
-                reason = str(error) or type(error).__name__
+                connection = await open_connection(
+                    self._connect_url(), self._token, max_message_bytes=_MAX_MESSAGE_BYTES
+                )
+            except FailedTry as failed:
+                if not failed.may_retry:
+                    raise failed.error from failed.__cause__
+                reason = failed.error.message
+            else:
+                try:
+                    while True:
+                        message = await connection.recv()
+                        # Only now: a server that accepts and closes at once is not called at once.
+                        self._backoff.reset()
+                        for result in self._take(message):
+                            yield result
+                except ConnectionClosed as closed:
+                    reason = describe_close(closed)
+                finally:
+                    await connection.close()
+                lost_at_s = loop.time()
+                # 1000 is the end of the one stream requested; a feed of all streams has no end, so
+                # there it is a server that stops.
+                if "stream" in self._parameters and connection.close_code == CLOSE_NORMAL:
+                    return
             waited_s = loop.time() - lost_at_s
             if self._give_up_after_s is not None and waited_s >= self._give_up_after_s:
                 raise ConnectionFailedError(
-                    f"got no connection to {self._url} for {waited_s:.0f} s: {reason}",
+                    f"no connection to {self._url} for {waited_s:.0f} s: {reason}",
                     remedy="Start the server, or correct the address.",
                 )
             await asyncio.sleep(self._backoff.next_s())
 
     def _connect_url(self) -> str:
-        """Return the URL for the next connection: what is asked for, and what came already."""
-        parameters = list(self._parameters)
+        """Return the URL for the next connection: the query, and what came already."""
+        parameters = [*self._parameters.items()]
         after = self._position.after
         parameters += [("after", value) for value in after]
         if self._from_s is not None and not after:
@@ -208,35 +196,20 @@ class EmotionFeed:
         return f"{self._url}?{urlencode(parameters)}" if parameters else self._url
 
     def _take(self, message: str | bytes) -> list[Result]:
-        try:
+        # A server of a later version may send types that this one does not know.
+        with contextlib.suppress(msgspec.MsgspecError):
             return self._position.take(decode_feed_message(message))
-        except msgspec.MsgspecError:
-            # Of a newer server: what is not known is ignored.
-            return []
+        return []
 
 
 def _feed_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-        if scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError
+        is_valid = scheme in ("ws", "wss") and bool(parts.hostname)
     except ValueError:
-        raise RefusedError(
-            f"got the URL '{url}', expected one such as ws://localhost:7860/feed"
-        ) from None
+        is_valid = False
+    if not is_valid:
+        raise RefusedError(f"invalid URL '{url}'; it is such as ws://localhost:7860/feed")
     path = parts.path if parts.path.strip("/") else "/feed"
     return urlunsplit((scheme, parts.netloc, path, "", ""))
-
-
-def _check_status(error: InvalidStatus) -> str:
-    """Raise what another connection would meet again; return the reason of the rest."""
-    response = error.response
-    try:
-        told = msgspec.json.decode(bytes(response.body or b""), type=Error)
-    except msgspec.MsgspecError:
-        told = Error(code="", message=f"got HTTP status {response.status_code}", remedy="")
-    if response.status_code in _WORTH_RETRYING:
-        return told.message
-    kind = AccessError if response.status_code in (401, 403) else RefusedError
-    raise kind(told.message, code=told.code, remedy=told.remedy) from None

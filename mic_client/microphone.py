@@ -1,8 +1,11 @@
 """A microphone as a source, through PortAudio.
 
-How loud audio is, for a meter.
+::
 
-From the thread that PortAudio calls back in to the event loop, without ever waiting.
+    PortAudio's thread ── put() ──▶ CaptureQueue ── take() ──▶ MicrophoneSource (event loop)
+
+PortAudio calls back in a thread with a deadline of one block; what takes longer there loses audio.
+So the callback takes no lock that the event loop may hold, and never waits.
 """
 
 from __future__ import annotations
@@ -14,9 +17,6 @@ from contextlib import suppress
 from statistics import median
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from mic_client.devices import (
     InputDevice,
     choose_sample_rate,
@@ -25,73 +25,15 @@ from mic_client.devices import (
     load_sounddevice,
 )
 from mic_client.errors import DeviceError, NoSuchDeviceError
-from mic_client.sources import Chunk, Lost, Source, SourceItem
+from mic_client.sources import Chunk, Lost, SourceItem
 from stream_server.wire.audio_format import AudioFormat
-
-SILENT_DBFS = -100.0
-"""Nothing is said to be quieter."""
-
-
-def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:
-    """Return the level of each channel: its RMS relative to full scale 1.0, in dBFS."""
-    if not data:
-        return [SILENT_DBFS] * audio_format.num_channels
-    samples = _decode(data, audio_format.encoding).reshape(-1, audio_format.num_channels)
-    power = np.nan_to_num(np.mean(np.square(samples, dtype=np.float64), axis=0))
-    floor = 10 ** (SILENT_DBFS / 10)
-    return [float(each) for each in 10 * np.log10(np.maximum(power, floor))]
-
-
-class MeteredSource:
-    """A source whose chunks are measured as they pass.
-
-    Args:
-        source: what is measured.
-        heard: called with the levels of every chunk, one a channel, in dBFS.
-    """
-
-    def __init__(self, source: Source, heard: Callable[[list[float]], None]) -> None:
-        self._source = source
-        self._heard = heard
-        self.format = source.format
-        self.is_live = source.is_live
-        self.is_real_time = source.is_real_time
-
-    async def __aiter__(self) -> AsyncIterator[SourceItem]:
-        """Yield what the source yields."""
-        async for item in self._source:
-            if isinstance(item, Chunk):
-                self._heard(levels_dbfs(item.data, self.format))
-            yield item
-
-    async def aclose(self) -> None:
-        """Close the source."""
-        await self._source.aclose()
-
-
-def _decode(data: bytes, encoding: str) -> npt.NDArray[np.float32]:
-    """Return samples, −1 to 1, of all channels in a row."""
-    if encoding == "pcm_f32le":
-        return np.frombuffer(data, "<f4")
-    if encoding == "pcm_s16le":
-        return (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
-    code = np.frombuffer(data, np.uint8).astype(np.int32)
-    # ITU-T G.711: sign, three bits of exponent, four of mantissa; sent inverted.
-    code ^= 0xFF if encoding == "mulaw" else 0x55
-    exponent, mantissa = (code >> 4) & 7, code & 15
-    if encoding == "mulaw":
-        magnitude = (((mantissa << 3) + 132) << exponent) - 132
-    else:
-        lowest = (mantissa << 4) + 8
-        magnitude = np.where(exponent > 0, (lowest + 256) << np.maximum(exponent - 1, 0), lowest)
-    return (magnitude / 32_768).astype(np.float32)
 
 
 class OverflowMeter:
-    """How much audio an overflow cost.
+    """Tells how much audio an overflow cost.
 
-    PortAudio tells that samples were thrown away, not how many. What is missing shows in the time
-    at which each block's first sample was recorded: it runs ahead of the samples counted.
+    PortAudio tells that samples were discarded (``paInputOverflow``), not how many. The time at
+    which a block's first sample was recorded tells: it runs ahead of the samples counted.
 
     Args:
         sample_rate_hz: of the device.
@@ -105,18 +47,18 @@ class OverflowMeter:
         self._leads: deque[float] = deque(maxlen=self._NUM_REMEMBERED)
 
     def take(self, recorded_at_s: float, num_samples: int, overflowed: bool) -> int:
-        """Take one block; return the samples a channel that are missing before it.
+        """Count one block; return the samples a channel that are missing before it.
 
         Args:
             recorded_at_s: when its first sample was recorded, by any clock that runs evenly.
             num_samples: its length a channel.
-            overflowed: whether PortAudio says that audio was thrown away before it.
+            overflowed: whether PortAudio reports that audio was discarded before it.
         """
         lead = recorded_at_s * self._rate_hz - self._counted
         lost = 0
         if overflowed and self._leads:
-            # The median: single times are off by some milliseconds. Only recent ones: two clocks
-            # drift apart by seconds a day.
+            # The median, because single times are off by some milliseconds; of recent blocks,
+            # because the clock of the device and that of the times drift apart by seconds a day.
             lost = max(0, round(lead - median(self._leads)))
         self._counted += lost + num_samples
         self._leads.append(lead - lost)
@@ -124,10 +66,10 @@ class OverflowMeter:
 
 
 class CaptureQueue:
-    """Blocks of audio on their way from the device's thread to the event loop.
+    """Blocks of audio on their way from the device's thread, which puts, to the one that takes.
 
-    ``put`` is called by the one and ``take`` by the other. When ``max_blocks`` wait, new ones are
-    counted and thrown away: the callback cannot wait, and memory ends.
+    When ``max_blocks`` wait, new blocks are discarded, and :class:`~mic_client.sources.Lost` takes
+    their place: the callback cannot wait, and memory is bounded.
 
     Args:
         max_blocks: how many blocks may wait.
@@ -139,12 +81,13 @@ class CaptureQueue:
         self._max_blocks = max_blocks
         self._wake = wake
         self._meter = OverflowMeter(sample_rate_hz)
-        # Appending and popping are atomic; nothing else is shared by the two threads.
+        # append() and popleft() of a deque are atomic in CPython, so no lock is needed. Nothing
+        # else is shared by the two threads.
         self._items: deque[SourceItem] = deque()
         self._lost_samples = 0
 
     def put(self, data: bytes, num_samples: int, recorded_at_s: float, overflowed: bool) -> None:
-        """Take one block from the device. Never waits."""
+        """Add one block from the device. Never waits."""
         self._lost_samples += self._meter.take(recorded_at_s, num_samples, overflowed)
         if len(self._items) >= self._max_blocks:
             self._lost_samples += num_samples
@@ -156,44 +99,44 @@ class CaptureQueue:
         self._wake()
 
     def take(self) -> SourceItem | None:
-        """Return what comes next; None: nothing waits."""
+        """Remove and return the next item; None: nothing waits."""
         try:
             return self._items.popleft()
         except IndexError:
             return None
 
     def take_rest(self) -> Lost | None:
-        """Return what was lost after the last block. Call it when nothing is put any more."""
+        """Return what was lost after the last block. Call it once nothing is put any more."""
         lost, self._lost_samples = self._lost_samples, 0
         return Lost(lost) if lost else None
 
 
 _FIRST_BLOCK_TIMEOUT_S = 10.0
-"""A sound server may take seconds to begin."""
+"""PulseAudio and PipeWire start when they are first used, and may take seconds for it."""
 _STALL_TIMEOUT_S = 3.0
-"""PortAudio does not always tell when a device is pulled out: blocks just stop."""
+"""PortAudio does not always tell that a device was pulled out: blocks just stop."""
 _REOPEN_EVERY_S = 1.0
 
 
 class MicrophoneSource:
     """A microphone.
 
-    What is recorded while nobody reads waits, up to ``queue_s``; more is thrown away, counted, and
-    comes as :class:`~mic_client.sources.Lost`, as does what PortAudio or the system lost. When the
-    device goes away it is looked for again for ``reopen_timeout_s``; the time without it is lost.
+    Audio that is not read in time waits, up to ``queue_s``; more is discarded and comes as
+    :class:`~mic_client.sources.Lost`, as does what PortAudio or the system lost. When the device
+    goes away it is looked for again for ``reopen_timeout_s``; the time without it is lost.
 
     Args:
         device: number, name or part of a name; None: the default one.
         sample_rate_hz: 8000 to 48000; None: 16000 where the device takes it, else its own.
         num_channels: 1 to 8.
-        chunk_ms: audio of one chunk, 20 to 100 ms.
-        queue_s: how much audio waits at most for the reader, s.
-        reopen_timeout_s: how long a device that went away is waited for, s; 0: not at all.
+        chunk_ms: audio of one chunk, 20 to 100.
+        queue_s: how much audio waits at most for the reader.
+        reopen_timeout_s: how long a device that went away is waited for; 0: not at all.
 
     Raises:
         PortAudioMissingError: PortAudio is not installed.
         NoSuchDeviceError: there is no such device.
-        DeviceError: the device does not record like that.
+        DeviceError: the device does not record in this format.
     """
 
     is_live = True
@@ -201,8 +144,8 @@ class MicrophoneSource:
 
     def __init__(
         self,
-        device: int | str | None = None,
         *,
+        device: int | str | None = None,
         sample_rate_hz: int | None = None,
         num_channels: int = 1,
         chunk_ms: int = 40,
@@ -210,7 +153,7 @@ class MicrophoneSource:
         reopen_timeout_s: float = 30.0,
     ) -> None:
         if not 20 <= chunk_ms <= 100:
-            raise ValueError(f"got chunk_ms {chunk_ms}, expected 20 to 100")
+            raise ValueError(f"got chunk_ms {chunk_ms}; it must be 20 to 100")
         self._wanted = device
         self.device: InputDevice = find_device(device)
         rate_hz = choose_sample_rate(self.device, num_channels, sample_rate_hz)
@@ -236,6 +179,7 @@ class MicrophoneSource:
                 assert self._queue is not None, "it is open"
                 if (item := self._queue.take()) is not None:
                     heard_s, timeout_s = loop.time(), _STALL_TIMEOUT_S
+                    # The first block after a loss: what is lost ends where this block begins.
                     if away_since_s is not None:
                         away_samples = self._samples(heard_s - away_since_s) - self._block_samples
                         away_since_s = None
@@ -259,7 +203,7 @@ class MicrophoneSource:
         await self._close()
 
     async def _wait(self, timeout_s: float) -> bool:
-        """Wait for the device's thread; return False if it has nothing to say for that long."""
+        """Wait for the device's thread; return False if nothing came for that long."""
         if self._changed.is_set():
             self._changed.clear()
             return True
@@ -274,13 +218,14 @@ class MicrophoneSource:
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
-            with suppress(RuntimeError):  # The loop is closed; the stream soon will be.
+            with suppress(RuntimeError):  # The loop is closed; the device soon will be.
                 loop.call_soon_threadsafe(self._changed.set)
 
         queue = CaptureQueue(self._max_blocks, self.format.sample_rate_hz, wake)
         self._queue, self._has_ended = queue, False
 
         def ended() -> None:
+            # Of an earlier stream of the device: its end may be reported after the reopening.
             if self._queue is queue:
                 self._has_ended = True
                 wake()
@@ -291,6 +236,7 @@ class MicrophoneSource:
         sounddevice = load_sounddevice()
 
         def recorded(block: Any, num_samples: int, times: Any, status: Any) -> None:
+            # Some host APIs leave the time of the ADC at 0.
             at_s = times.inputBufferAdcTime or times.currentTime
             queue.put(bytes(block), num_samples, at_s, bool(status.input_overflow))
 
@@ -301,6 +247,8 @@ class MicrophoneSource:
                 channels=self.format.num_channels,
                 dtype="int16",
                 blocksize=self._block_samples,
+                # The device's larger buffer loses less audio on a busy machine, and its delay is
+                # small against the half second between two points.
                 latency="high",
                 callback=recorded,
                 finished_callback=ended,
@@ -311,7 +259,7 @@ class MicrophoneSource:
         """Close the stream; return what was lost at its end."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            # Without complaint: a device that was pulled out cannot be stopped in good order.
+            # A device that was pulled out cannot be stopped in good order, which is no error here.
             await _in_thread(lambda: stream.close(ignore_errors=True))
         return self._queue.take_rest() if self._queue is not None else None
 
@@ -338,20 +286,23 @@ class MicrophoneSource:
     def _find_again(self) -> None:
         sounddevice = load_sounddevice()
         with device_errors(self.device.name):
-            # The only way to have PortAudio look again. It closes every stream of the process, but
-            # this one is closed already, and a process rarely records with two devices.
+            # PortAudio makes its list of devices when it is initialised, and never again. This
+            # closes every stream of the process; this one is closed already, and a process rarely
+            # records with two devices.
             sounddevice._terminate()
             sounddevice._initialize()
-        by_default = self._wanted is None
         # By name: numbers change when devices come and go.
-        self.device = find_device(None if by_default else self.device.name)
+        self.device = find_device(None if self._wanted is None else self.device.name)
 
     def _samples(self, duration_s: float) -> int:
         return round(duration_s * self.format.sample_rate_hz)
 
 
 async def _in_thread(call: Callable[[], Any]) -> None:
-    """Run what PortAudio takes its time for; to its end, though the caller may be cancelled."""
+    """Run a call of PortAudio that may block, to its end also if the caller is cancelled.
+
+    A stream that is opened while the caller goes away would otherwise never be closed.
+    """
     running = asyncio.ensure_future(asyncio.to_thread(call))
     try:
         await asyncio.shield(running)

@@ -1,10 +1,6 @@
-"""Audio at the speed at which it would be heard, or a multiple of it.
+"""Where a client's audio comes from: the interface, samples in memory, and a pipe.
 
-What a stream client streams: where audio comes from, seen from the sender.
-
-Samples in memory as a source.
-
-Raw PCM from a pipe as a source: what ``arecord`` or ``ffmpeg`` write to standard output.
+A file is in :mod:`~mic_client.audio_file`, a microphone in :mod:`~mic_client.microphone`.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,7 +35,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Audio that was there and could not be kept; it becomes a gap, ``discarded``.
+    """Audio that was there and could not be kept. It becomes a gap with reason ``discarded``.
 
     Attributes:
         samples: how much, in samples a channel at the source's rate; above 0.
@@ -55,7 +51,7 @@ class Source(Protocol):
     """Audio, chunk by chunk, in one format; it is iterated over once.
 
     Iteration waits until the next chunk is due and ends with the audio. It raises
-    :class:`~mic_client.errors.SourceError` where the audio cannot go on.
+    :class:`~mic_client.errors.SourceError` if the audio cannot go on.
     """
 
     @property
@@ -65,9 +61,9 @@ class Source(Protocol):
 
     @property
     def is_live(self) -> bool:
-        """Whether audio goes on when nobody reads it, as a microphone's does.
+        """Whether audio goes on while it is not read, as a microphone's does.
 
-        A live source is read while the connection is down, one that is not waits.
+        A live source is read while there is no connection; another one waits.
         """
         ...
 
@@ -75,18 +71,68 @@ class Source(Protocol):
     def is_real_time(self) -> bool:
         """Whether chunks come at the speed at which they would be heard.
 
-        A server that is overloaded gives up some of it rather than fall behind; of other audio it
-        gives up nothing.
+        An overloaded server skips some of such audio rather than fall behind; of other audio it
+        skips nothing, and reads more slowly instead.
         """
         ...
 
     def __aiter__(self) -> AsyncIterator[SourceItem]:
-        """Begin."""
+        """Begin; the iterator need not be a generator."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of the device or file. May be called twice and while another task iterates."""
+        """Release the device or file. May be called twice, and while another task iterates."""
         ...
+
+
+MAX_SPEED = math.inf
+"""As fast as the receiver takes it."""
+
+_MAX_CATCH_UP_S = 1.0
+"""A delay up to here is made up for, so that nothing drifts. After a longer one, such as a
+reconnection, a burst would hit a server that has just come back."""
+
+_CHUNK_S = 0.04
+_MAX_CHUNK_S = 1.0
+
+
+def chunk_samples(sample_rate_hz: int, speed: float) -> int:
+    """Return the audio of one chunk, in samples a channel.
+
+    40 ms at the speed at which it is heard. Faster, chunks grow, up to a second: servers bound the
+    number of messages.
+    """
+    return round(sample_rate_hz * min(_MAX_CHUNK_S, _CHUNK_S * max(1.0, speed)))
+
+
+class Pacer:
+    """Waits until a position in the audio is due.
+
+    Deadlines are counted from the beginning, so errors of single waits do not add up.
+
+    Args:
+        speed: audio seconds a second; :data:`MAX_SPEED`: never wait.
+    """
+
+    def __init__(self, speed: float) -> None:
+        if not speed > 0:
+            raise ValueError(f"got speed {speed:g}; it must be above 0")
+        self._speed = speed
+        self._began_s: float | None = None
+
+    async def wait_for(self, position_s: float) -> None:
+        """Return when the audio at ``position_s`` has been heard. Always lets other tasks run."""
+        if math.isinf(self._speed):
+            await asyncio.sleep(0)
+            return
+        now_s = asyncio.get_running_loop().time()
+        if self._began_s is None:
+            self._began_s = now_s
+        due_s = self._began_s + position_s / self._speed
+        # All later deadlines move with this one.
+        if now_s - due_s > _MAX_CATCH_UP_S:
+            self._began_s += now_s - due_s
+        await asyncio.sleep(max(0.0, due_s - now_s))
 
 
 class ArraySource:
@@ -95,7 +141,7 @@ class ArraySource:
     Args:
         samples: ``(samples,)`` or ``(samples, channels)``, −1 to 1.
         sample_rate_hz: 8000 to 48000.
-        speed: audio seconds a second; :data:`~mic_client.sources.MAX_SPEED`: as fast as it goes.
+        speed: audio seconds a second; :data:`MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
 
     Raises:
@@ -114,6 +160,7 @@ class ArraySource:
     ) -> None:
         columns = samples if samples.ndim == 2 else samples[:, np.newaxis]
         self.format = AudioFormat("pcm_s16le", sample_rate_hz, columns.shape[1])
+        # Not 32_768: +1.0 would overflow to -32_768.
         self._data = np.rint(np.clip(columns, -1, 1) * 32_767).astype("<i2").tobytes()
         self._pacer = Pacer(speed)
         self.is_real_time = speed == 1.0
@@ -146,15 +193,15 @@ _MAX_WAITING_CHUNKS = 8
 class StdinSource:
     """Raw PCM without a header, from standard input or another file descriptor.
 
-    A thread of its own reads, because neither files nor terminals nor Windows' pipes can be waited
-    for by an event loop. It stops reading when :data:`_MAX_WAITING_CHUNKS` chunks wait; the pipe
-    then fills up, and the program at its other end waits.
+    A thread of its own reads, because an event loop cannot wait for files, terminals and the pipes
+    of Windows. It stops reading when :data:`_MAX_WAITING_CHUNKS` chunks wait; the pipe then fills
+    up, and the program at its other end waits.
 
     Args:
         audio_format: of the bytes.
         descriptor: to read from; None: standard input. It is left open.
-        live: what comes is of this moment and goes on by itself, as from ``arecord``: it is read
-            while there is no connection. Otherwise whoever writes it has to wait.
+        live: the audio is of this moment and goes on by itself, as from ``arecord``: it is read
+            while there is no connection. Otherwise the program that writes it has to wait.
         chunk_ms: most audio of one chunk, 20 to 100 ms; what comes in smaller pieces goes on in
             smaller pieces.
     """
@@ -168,22 +215,23 @@ class StdinSource:
         chunk_ms: int = 100,
     ) -> None:
         if not 20 <= chunk_ms <= 100:
-            raise ValueError(f"got chunk_ms {chunk_ms}, expected 20 to 100")
+            raise ValueError(f"got chunk_ms {chunk_ms}; it must be 20 to 100")
         self.format = audio_format
         self.is_live = self.is_real_time = live
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         ticks = audio_format.sample_rate_hz * chunk_ms // 1000
         self._chunk_bytes = ticks * audio_format.bytes_per_tick
         self._closing = threading.Event()
-        # Bounded by the semaphore.
+        # Bounded by the semaphore: put_nowait is called on the loop, where it must not wait.
         self._arrived: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         self._room = threading.Semaphore(_MAX_WAITING_CHUNKS)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Yield what comes, whole samples of all channels; a rest at the end is dropped."""
+        """Yield what comes, whole samples of all channels; a part of one at the end is dropped."""
         loop = asyncio.get_running_loop()
         # A daemon: a read that never returns must not keep the process alive.
         threading.Thread(target=self._read, args=(loop,), name="stdin-source", daemon=True).start()
+        # read() may end in the middle of a sample, or between two channels.
         rest = b""
         while True:
             data = await self._arrived.get()
@@ -200,7 +248,7 @@ class StdinSource:
                 yield Chunk(joined[:cut])
 
     async def aclose(self) -> None:
-        """Stop reading; a read that waits for bytes is left behind and what it gets is dropped."""
+        """Stop reading. A read that waits for bytes cannot be ended; what it gets is dropped."""
         self._closing.set()
         self._arrived.put_nowait(b"")
         self._room.release()
@@ -216,54 +264,65 @@ class StdinSource:
             try:
                 loop.call_soon_threadsafe(self._arrived.put_nowait, data)
             except RuntimeError:
-                return  # The loop is closed.
+                return  # The loop was closed while this thread read.
 
 
-MAX_SPEED = math.inf
-"""As fast as the receiver takes it."""
-
-_MAX_CATCH_UP_S = 1.0
-"""A delay up to here is made good, so that nothing drifts; a longer one means that somebody was
-waited for, and a burst would only hurt them."""
+SILENT_DBFS = -100.0
+"""The lowest level that is returned; digital silence would be −∞."""
 
 
-_CHUNK_S = 0.04
-_MAX_CHUNK_S = 1.0
+def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:
+    """Return the level of each channel: its RMS relative to full scale 1.0, dBFS."""
+    if not data:
+        return [SILENT_DBFS] * audio_format.num_channels
+    samples = _decode(data, audio_format.encoding).reshape(-1, audio_format.num_channels)
+    # Squares of float32 samples in float64: a stream of floats may hold 1e30, and NaN.
+    power = np.nan_to_num(np.mean(np.square(samples, dtype=np.float64), axis=0))
+    floor = 10 ** (SILENT_DBFS / 10)
+    return [float(each) for each in 10 * np.log10(np.maximum(power, floor))]
 
 
-def chunk_samples(sample_rate_hz: int, speed: float) -> int:
-    """Return the audio of one chunk, in samples a channel.
-
-    40 ms at the speed at which it is heard. Faster, chunks grow, up to a second: servers bound the
-    number of messages.
-    """
-    return round(sample_rate_hz * min(_MAX_CHUNK_S, _CHUNK_S * max(1.0, speed)))
-
-
-class Pacer:
-    """Waits until a position in the audio is due.
-
-    Deadlines are counted from the beginning, so errors of single waits do not add up.
+class MeteredSource:
+    """A source whose chunks are measured as they pass.
 
     Args:
-        speed: audio seconds a second; :data:`MAX_SPEED`: never wait.
+        source: what is measured.
+        heard: called with the levels of every chunk, one a channel, dBFS.
     """
 
-    def __init__(self, speed: float) -> None:
-        if not speed > 0:
-            raise ValueError(f"got speed {speed:g}, expected more than 0")
-        self._speed = speed
-        self._began_s: float | None = None
+    def __init__(self, source: Source, heard: Callable[[list[float]], None]) -> None:
+        self._source = source
+        self._heard = heard
+        self.format = source.format
+        self.is_live = source.is_live
+        self.is_real_time = source.is_real_time
 
-    async def wait_for(self, position_s: float) -> None:
-        """Return when the audio at ``position_s`` has been heard. Always lets other tasks run."""
-        if math.isinf(self._speed):
-            await asyncio.sleep(0)
-            return
-        now_s = asyncio.get_running_loop().time()
-        if self._began_s is None:
-            self._began_s = now_s
-        due_s = self._began_s + position_s / self._speed
-        if now_s - due_s > _MAX_CATCH_UP_S:
-            self._began_s += now_s - due_s
-        await asyncio.sleep(max(0.0, due_s - now_s))
+    async def __aiter__(self) -> AsyncIterator[SourceItem]:
+        """Yield what the source yields."""
+        async for item in self._source:
+            if isinstance(item, Chunk):
+                self._heard(levels_dbfs(item.data, self.format))
+            yield item
+
+    async def aclose(self) -> None:
+        """Close the source."""
+        await self._source.aclose()
+
+
+def _decode(data: bytes, encoding: str) -> npt.NDArray[np.float32]:
+    """Return samples, −1 to 1, of all channels in a row."""
+    if encoding == "pcm_f32le":
+        return np.frombuffer(data, "<f4")
+    if encoding == "pcm_s16le":
+        return (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
+    # ITU-T G.711: sign, three bits of exponent, four of mantissa; sent with all bits (mu-law) or
+    # every second bit (A-law) inverted, so that silence has many changes of the line.
+    code = np.frombuffer(data, np.uint8).astype(np.int32)
+    code ^= 0xFF if encoding == "mulaw" else 0x55
+    exponent, mantissa = (code >> 4) & 7, code & 15
+    if encoding == "mulaw":
+        magnitude = (((mantissa << 3) + 132) << exponent) - 132
+    else:
+        lowest = (mantissa << 4) + 8
+        magnitude = np.where(exponent > 0, (lowest + 256) << np.maximum(exponent - 1, 0), lowest)
+    return (magnitude / 32_768).astype(np.float32)

@@ -1,8 +1,13 @@
-"""Streams a source to a server and yields what the server says, over any number of connections.
+"""Stream a source to a server and yield its messages, over any number of connections.
 
-What a client asks of a server, and how patiently.
+::
 
-What a client says itself, among the messages of the server.
+    source ──▶ _pump ──▶ NativeClient (what is not acknowledged yet) ──▶ _send ──▶ connection
+    caller ◀── _run ◀─────────────── _converse ◀── _receive ◀──────────────────────────┘
+
+``_pump`` runs once for the life of the client, ``_send`` and ``_receive`` once a connection: a live
+source goes on being recorded while there is no connection. The protocol itself is the sans-I/O
+:class:`~stream_server.wire.native_client.NativeClient`.
 """
 
 from __future__ import annotations
@@ -37,23 +42,23 @@ from stream_server.wire.start import StreamSpec
 DEFAULT_URL = "ws://localhost:8765"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """What to ask of a server, and how patiently.
+    """What to request from a server, and how patiently.
 
     Attributes:
         channels: one entry a channel of the source; empty: each a ``speaker``.
         name: of the stream, for people.
         metadata: kept with the stream: at most 32 entries of 256 characters.
         wants: which results to get.
-        token: access token, "" where none is needed.
+        token: access token, "" if the server needs none.
         resume: connect again when the connection is lost; False: that is an error.
-        reconnect_timeout_s: how long to try, s. It also bounds how long a server that is full or
-            not ready is waited for at the beginning; one that does not answer is an error there.
-        open_timeout_s: longest wait for an open connection, and for ``ready``, s.
-        close_timeout_s: longest wait for the other side to close, s.
-        stop_timeout_s: longest silence of the server after ``stop``, s.
-        keep_alive_s: how often to say that there is no audio, s.
+        reconnect_timeout_s: how long to try. It also bounds how long a server that is full or not
+            ready is waited for at the beginning; one that does not answer is an error there.
+        open_timeout_s: longest wait for an open connection, and for ``ready``.
+        close_timeout_s: longest wait for the other side to close.
+        stop_timeout_s: longest silence of the server after ``stop``.
+        keep_alive_s: how often to tell the server that there is no audio.
     """
 
     channels: tuple[ChannelSpec, ...] = ()
@@ -70,12 +75,14 @@ class StreamOptions:
 
 
 class ConnectionLost(Message, tag="connection_lost", frozen=True, kw_only=True):
-    """The connection is gone, or could not be had; it is tried again. ``ready`` follows then.
+    """The connection is lost, or could not be opened, and will be tried again.
+
+    It stands among the messages of the server; ``ready`` follows once there is a connection.
 
     Attributes:
         reason: why, for people.
         attempt: how many tries have failed in a row, this one included.
-        retry_in_s: when the next one is made, s.
+        retry_in_s: when the next one is made.
     """
 
     reason: str
@@ -88,8 +95,11 @@ ClientEvent = ServerMessage | ConnectionLost
 
 
 _MIN_KEPT_BYTES = 1 << 23
-"""Kept for a source that can wait: what is sent faster than real time is only known to have
-arrived at the next heartbeat, and the source waits when this is full."""
+"""Kept of a source that can wait. The server acknowledges with its heartbeats, once a second: at a
+hundred times real time 30 s of audio would fill up between two of them, and the source stand
+still."""
+_MAX_MESSAGE_BYTES = 1 << 22
+"""Points with frames of a long step are the largest messages; this is many times that."""
 
 
 class StreamClient:
@@ -102,18 +112,21 @@ class StreamClient:
                 ...
         print(client.summary)
 
-    Iteration yields the messages of the server and
-    :class:`ConnectionLost`, and ends after the summary. When the connection is lost it is opened
-    again, after a growing delay, and the stream goes on without a missing or doubled result as
-    long as the server waited. Audio of a live source is kept meanwhile, 30 s of it; another source
-    waits. Reading slowly slows the server's sending down, and a server drops clients that are
-    too slow.
+    Iteration yields the messages of the server and :class:`ConnectionLost`, and ends after the
+    summary. When the connection is lost it is opened again, after a growing delay, and the stream
+    goes on without a missing or repeated result, if the server has kept it for that long. Audio of
+    a live source is kept meanwhile, 30 s of it; another source waits. Reading slowly slows the
+    server's sending down, and a server drops clients that are too slow.
 
     Args:
         source: iterated over and closed by the client.
         url: ``ws://`` or ``wss://``.
         options: see :class:`StreamOptions`.
-        rng: makes the random part of delays.
+        rng: source of the random part of delays.
+
+    Attributes:
+        summary: the last result, once it has come. If the server gave the stream up and the client
+            went on with a new one, it is that of the last stream.
 
     Raises:
         ValueError: the URL, or the number of channels, is wrong.
@@ -133,7 +146,7 @@ class StreamClient:
         num_channels = source.format.num_channels
         channels = options.channels or (ChannelSpec(),) * num_channels
         if len(channels) != num_channels:
-            raise ValueError(f"got {len(channels)} roles for a source of {num_channels} channels")
+            raise ValueError(f"{len(channels)} roles for a source of {num_channels} channels")
         spec = StreamSpec(
             format=source.format,
             channels=channels,
@@ -156,21 +169,18 @@ class StreamClient:
         self._last_error: Error | None = None
         self._waiting: asyncio.Timeout | None = None
         self.summary: Summary | None = None
-        """The last result, when it has come; where the server ended the stream and the client went
-        on with a new one, that of the last stream."""
 
     @property
     def ready(self) -> Ready | None:
-        """What the server said of the stream at last."""
+        """The server's description of the stream, from the last connection."""
         return self._core.ready
 
     @property
     def stream_start_s(self) -> float:
-        """Audio before the present stream, s: not 0 where the server gave up an earlier one."""
+        """Audio before the present stream: not 0 if the server gave up an earlier one."""
         return self._core.stream_start_s
 
     async def __aenter__(self) -> Self:
-        """Return the client."""
         return self
 
     async def __aexit__(
@@ -190,23 +200,23 @@ class StreamClient:
             SourceError: the audio could not go on; the results so far have come.
         """
         if self._messages is not None:
-            raise RuntimeError("got a second iteration, expected one client for each stream")
+            raise RuntimeError("second iteration over a StreamClient; a client is for one stream")
         self._messages = self._run()
         return self._messages
 
     def stop(self) -> None:
-        """End the audio here; the remaining results and the summary still come."""
+        """End the audio here; iteration goes on with the remaining results and the summary."""
         self._is_stopping = True
         if self._pumping is not None:
             self._pumping.cancel()
 
     def mark(self, name: str) -> None:
-        """Ask for a ``marked`` with the position of the audio so far."""
+        """Request a ``marked`` with the position of the audio so far."""
         self._core.mark(name)
         self._has_outgoing.set()
 
     def flush(self) -> None:
-        """Ask for the results up to here at once."""
+        """Request the results up to here at once."""
         self._core.flush()
         self._has_outgoing.set()
 
@@ -228,11 +238,14 @@ class StreamClient:
                 try:
                     async with aclosing(self._converse()) as conversation:
                         async for message in conversation:
+                            # A server that is overloaded accepts, says ready and ends the stream
+                            # with an error: neither is a success that makes delays short again.
                             if not isinstance(message, Ready | Error):
                                 self._backoff.reset()
                             trying_since_s = loop.time()
                             yield message
                 except FailedTry as failed:
+                    # Stopped before the server had anything: there is nothing to wait for.
                     if self._is_stopping and self.ready is None:
                         return
                     self._check_retry(failed, loop.time() - trying_since_s)
@@ -255,6 +268,8 @@ class StreamClient:
     def _check_retry(self, failed: FailedTry, tried_s: float) -> None:
         """Raise the error unless it is worth trying again."""
         gave_up = tried_s >= self._options.reconnect_timeout_s
+        # A wrong URL must not look like a slow server: if nothing answers at the beginning, that is
+        # told at once.
         is_first = self.ready is None and not failed.answered
         resumable = self._options.resume or self.ready is None
         if gave_up or is_first or not resumable or not failed.may_retry:
@@ -264,12 +279,13 @@ class StreamClient:
         """Yield what comes over one connection; return after the summary.
 
         Raises:
-            FailedTry: the connection was not had, or was lost.
+            FailedTry: the connection could not be opened, or was lost.
         """
         options = self._options
         connection = await open_connection(
             self._url,
             options.token,
+            max_message_bytes=_MAX_MESSAGE_BYTES,
             open_timeout_s=options.open_timeout_s,
             close_timeout_s=options.close_timeout_s,
         )
@@ -280,6 +296,7 @@ class StreamClient:
             while self._core.state is not ClientState.FINISHED:
                 for message in await self._receive(connection):
                     if isinstance(message, Ready):
+                        # Not earlier: ready says from which position on the server needs audio.
                         sending = asyncio.create_task(self._send(connection))
                     elif isinstance(message, Error) and message.close_code is not None:
                         self._last_error = message
@@ -307,11 +324,13 @@ class StreamClient:
             await connection.close()
 
     async def _receive(self, connection: ClientConnection) -> list[ServerMessage]:
-        """Return what the next message says.
+        """Return the next messages.
 
         Raises:
             TimeoutError: the server owes one and is silent.
         """
+        # While audio is sent the server owes nothing: silence has no results. That the connection
+        # is alive is checked by the WebSocket pings of websockets.
         timeout_s: float | None = None
         if self._core.state is ClientState.STARTING:
             timeout_s = self._options.open_timeout_s
@@ -325,6 +344,7 @@ class StreamClient:
 
     def _lost(self, reason: str, close_code: int | None) -> FailedTry:
         may_retry = self._core.closed(close_code)
+        # The error message before the close says more than its code.
         if self._last_error is not None:
             error = error_of(self._last_error)
             may_retry = may_retry and not isinstance(error, RefusedError)
@@ -335,13 +355,13 @@ class StreamClient:
         return FailedTry(error, may_retry=may_retry, answered=True)
 
     async def _send(self, connection: ClientConnection) -> None:
-        """Send what is there, as fast as the server takes it."""
+        """Send what waits, as fast as the server takes it; ``send`` waits for its TCP window."""
         with suppress(ConnectionClosed):
             while True:
                 self._has_outgoing.clear()
-                outgoing = self._core.take_outgoing()
-                for message in outgoing:
+                for message in self._core.take_outgoing():
                     await connection.send(message)
+                # More came while this was sent.
                 if self._has_outgoing.is_set():
                     continue
                 self._is_drained.set()
@@ -353,7 +373,7 @@ class StreamClient:
                         await connection.send(message)
 
     async def _pump(self) -> None:
-        """Take what the source gives to the core; a source that can wait waits for the server."""
+        """Hand the source's audio to the core; a source that can wait waits for the server."""
         async with aclosing(_items(self._source)) as items:
             async for item in items:
                 if isinstance(item, Chunk):
@@ -368,7 +388,7 @@ class StreamClient:
     def _audio_ended(self, _: asyncio.Task[None]) -> None:
         self._core.stop()
         self._has_outgoing.set()
-        # Until now the server owed nothing.
+        # From now on the server owes the summary. A receive that began before has no deadline yet.
         if self._waiting is not None and self._core.state is ClientState.STREAMING:
             now_s = asyncio.get_running_loop().time()
             self._waiting.reschedule(now_s + self._options.stop_timeout_s)
@@ -381,6 +401,10 @@ class StreamClient:
 
 
 async def _items(source: Source) -> AsyncGenerator[SourceItem, None]:
-    """Yield what a source gives; unlike a source, a generator can be closed at any point."""
+    """Yield what a source yields.
+
+    ``aclosing`` needs ``aclose()``, which closes a generator at any point; a source's own
+    ``aclose()`` lets go of the device, and its iterator need not be a generator.
+    """
     async for item in source:
         yield item

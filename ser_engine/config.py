@@ -1,48 +1,110 @@
 """The engine's settings: the ``ser_engine`` section of ``config.yaml`` as frozen dataclasses.
 
-Every class checks its own ranges and the combinations between its fields when it is made, so a
-value that exists is a value that works. Units are part of the names.
+A field says all there is to say about a setting, once: its type, its range (:class:`Range`) and, in
+the docstring below it, its meaning; the unit is the end of its name. From that come the check when
+an object is made, the errors of ``emotion_monitor.settings``, and the comments of ``config.yaml``.
+A group's ``__post_init__`` adds what concerns several fields, so a value that exists is a value
+that works.
 
-What the settings check their values with.
+pydantic reads these classes but is not imported: the engine's core needs torch, numpy and msgspec.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
+from ser_engine.schema import Granularity
 
 
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a value outside of ``low`` to ``high``, both included.
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers a setting allows, as metadata of its type: ``Annotated[int, Range(1, 64)]``.
+
+    Attributes:
+        low, high: both allowed.
+        step: if not 0, multiples of it only.
+    """
+
+    low: float
+    high: float
+    step: int = 0
+
+    def __str__(self) -> str:
+        if self.step and self.high - self.low == self.step:
+            return f"{self.low:g} or {self.high:g}"
+        multiple = f", a multiple of {self.step}" if self.step else ""
+        # "g" would write a million as 1e+06.
+        low, high = (f"{each:.2f}".rstrip("0").rstrip(".") for each in (self.low, self.high))
+        return f"{low} to {high}{multiple}"
+
+    def __contains__(self, value: float) -> bool:
+        # NaN is in no range: every comparison with it is false.
+        return self.low <= value <= self.high and not (self.step and value % self.step)
+
+    def check(self, value: float) -> float:
+        """Return the value.
+
+        Raises:
+            ValueError: it is not allowed; the text is what is allowed.
+        """
+        if value not in self:
+            raise ValueError(str(self))
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
+        """Let pydantic, which calls this hook, check the range after the type."""
+        # pydantic's schemas are plain data, so that it need not be imported to make one.
+        function = {"type": "no-info", "function": self.check}
+        return {"type": "function-after", "function": function, "schema": handler(source)}
+
+
+Constraint = Range | tuple[Any, ...]
+"""A range, or the values to choose from."""
+
+
+@functools.cache
+def constraints_of(group: type) -> dict[str, Constraint]:
+    """Return what the fields of a group allow; of a mapping, what its values may be."""
+    found: dict[str, Constraint] = {}
+    for name, hint in get_type_hints(group, include_extras=True).items():
+        kind = get_args(hint)[1] if get_origin(hint) is dict else hint
+        ranges = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Range)]
+        if ranges:
+            found[name] = ranges[0]
+        elif get_origin(kind) is Literal:
+            found[name] = get_args(kind)
+    return found
+
+
+def allowed(constraint: Constraint) -> str:
+    """Return a constraint as text."""
+    if isinstance(constraint, Range):
+        return str(constraint)
+    return f"one of {', '.join(map(str, constraint))}"
+
+
+def check_fields(group: Any, name: str) -> None:
+    """Refuse an object with a field outside its range or choices.
+
+    Args:
+        group: the dataclass instance.
+        name: in front of the fields' names, e.g. ``timeline``; "": nothing.
 
     Raises:
-        ConfigError: it is outside.
+        ConfigError: with the setting, the value and what is allowed.
     """
-    if not low <= value <= high:
-        raise ConfigError(f"got {name} {value}, expected {low} to {high}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of ``choices``.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    if value not in choices:
-        raise ConfigError(f"got {name} '{value}', expected one of {', '.join(choices)}")
-
-
-def check_frame_hop(name: str, value: int) -> None:
-    """Refuse a time between frames that no pass gives.
-
-    Raises:
-        ConfigError: it is neither 10 nor 20 ms.
-    """
-    if value not in (10, 20):
-        raise ConfigError(f"got {name} {value}, expected 10 or 20")
+    for field_name, constraint in constraints_of(group.__class__).items():
+        value = getattr(group, field_name)
+        where = f"{name}.{field_name}" if name else field_name
+        entries = value.items() if isinstance(value, dict) else [(None, value)]
+        for key, entry in entries:
+            if entry not in constraint:
+                setting = where if key is None else f"{where}.{key}"
+                raise ConfigError(f"got {setting} {entry!r}, expected {allowed(constraint)}")
 
 
 RuntimeName = Literal[
@@ -50,7 +112,9 @@ RuntimeName = Literal[
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["auto", "cached", "exact"]
-Granularity = Literal["utterance", "frame", "stream"]
+
+FrameHop = Annotated[int, Range(10, 20, step=10)]
+"""Time between frames, ms: the network's own 20, or 10 by a second pass."""
 
 _FRAME_MS = 20
 
@@ -60,16 +124,17 @@ class ModelConfig:
     """Which network is used and how it is executed."""
 
     name: str = "auto"
-    """A folder, ``emotion2vec_plus_{large,base,seed}``, ``standard`` or ``compact`` (built in), or
-    ``auto``: the best one on disk, else ``standard``."""
+    """A folder, ``emotion2vec_plus_large``, ``emotion2vec_plus_base``, ``emotion2vec_plus_seed``,
+    ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best one
+    on disk, else ``standard``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
     hub: Literal["auto", "modelscope", "huggingface"] = "auto"
     """Where a model that is not on disk is fetched from; ``auto`` tries both."""
-    hub_timeout_s: float = 5.0
-    """Longest wait for a hub's first answer, 0.5 to 60 s."""
+    hub_timeout_s: Annotated[float, Range(0.5, 60)] = 5.0
+    """Longest wait for a hub's first answer."""
     offline: bool = False
-    """True: never ask a hub."""
+    """Never ask a hub."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     runtime: RuntimeName = "auto"
@@ -82,25 +147,19 @@ class ModelConfig:
     """``cached``: local features of audio that successive windows share are computed once, and
     again only where that could show; ``exact``: every window from its samples; ``auto``: cached on
     a CPU, exact on CUDA, where whole windows fill a batch better."""
-    feature_tolerance: float = 0.1
-    """Largest relative change of a first-layer activation a cached feature may carry, 0 to 1."""
-    feature_cache_mb: int = 1024
-    """Memory for cached features, 1 to 1000000 MiB; a stream of emotion2vec base takes 0.9."""
-    threads: int = 0
-    """CPU threads of the network; 0: one a physical core this process may use, one for
+    feature_tolerance: Annotated[float, Range(0, 1)] = 0.1
+    """Largest relative change of a first-layer activation that a cached feature may carry."""
+    feature_cache_mb: Annotated[int, Range(1, 1_000_000)] = 1024
+    """Memory for cached features; a stream of emotion2vec base takes 0.9."""
+    threads: Annotated[int, Range(0, 1024)] = 0
+    """CPU threads of the network. 0: one for each physical core this process may use, or one for
     ``compact``."""
     calibration_dir: str = ""
-    """Folder of speech recordings that ``openvino-int8`` is calibrated with, once a model."""
+    """Folder of speech recordings that ``openvino-int8`` is calibrated with, once for each
+    model."""
 
     def __post_init__(self) -> None:
-        check_choice("model.hub", self.hub, ("auto", "modelscope", "huggingface"))
-        check_choice("model.runtime", self.runtime, get_args(RuntimeName))
-        check_choice("model.precision", self.precision, get_args(Precision))
-        check_choice("model.features", self.features, get_args(FeatureMode))
-        check_range("model.hub_timeout_s", self.hub_timeout_s, 0.5, 60)
-        check_range("model.feature_tolerance", self.feature_tolerance, 0, 1)
-        check_range("model.feature_cache_mb", self.feature_cache_mb, 1, 1_000_000)
-        check_range("model.threads", self.threads, 0, 1024)
+        check_fields(self, "model")
         if self.runtime == "openvino-int8" and not self.calibration_dir:
             raise ConfigError(
                 "got model.runtime openvino-int8 with model.calibration_dir '', expected a folder"
@@ -112,30 +171,20 @@ class ModelConfig:
 class TimelineConfig:
     """How a stream is cut into windows and what is published when."""
 
-    window_ms: int = 4000
-    """Audio of one forward pass, 500 to 30000 ms, a multiple of 20."""
-    step_ms: int = 500
-    """Time between windows, 20 to 10000 ms, a multiple of 20, at most the window."""
-    look_ahead_ms: int = 240
-    """Frames this close to the window's end wait for the next window; a multiple of 20, less
-    than the step."""
-    frame_hop_ms: int = 20
-    """Resolution of the timeline: 20 (native) or 10 (two passes, twice the cost)."""
-    provisional_below_ms: int = 2000
-    """Results from less audio than this are marked provisional, 0 to 30000 ms."""
+    window_ms: Annotated[int, Range(500, 30_000, step=_FRAME_MS)] = 4000
+    """Audio of one forward pass."""
+    step_ms: Annotated[int, Range(_FRAME_MS, 10_000, step=_FRAME_MS)] = 500
+    """Time between windows, at most the window."""
+    look_ahead_ms: Annotated[int, Range(0, 10_000, step=_FRAME_MS)] = 240
+    """Frames this close to the window's end wait for the next window; less than the step."""
+    frame_hop_ms: FrameHop = 20
+    """Resolution of the timeline: 20 is the network's own, 10 takes two passes and twice the
+    time."""
+    provisional_below_ms: Annotated[int, Range(0, 30_000)] = 2000
+    """Results from less audio than this are marked provisional."""
 
     def __post_init__(self) -> None:
-        check_range("timeline.window_ms", self.window_ms, 500, 30_000)
-        check_range("timeline.step_ms", self.step_ms, _FRAME_MS, 10_000)
-        check_range("timeline.look_ahead_ms", self.look_ahead_ms, 0, 10_000)
-        check_range("timeline.provisional_below_ms", self.provisional_below_ms, 0, 30_000)
-        for name in ("window_ms", "step_ms", "look_ahead_ms"):
-            if getattr(self, name) % _FRAME_MS:
-                raise ConfigError(
-                    f"got timeline.{name} {getattr(self, name)}, expected a multiple of"
-                    f" {_FRAME_MS} (one frame)"
-                )
-        check_frame_hop("timeline.frame_hop_ms", self.frame_hop_ms)
+        check_fields(self, "timeline")
         if self.step_ms > self.window_ms:
             raise ConfigError(
                 f"got timeline.step_ms {self.step_ms} with timeline.window_ms {self.window_ms},"
@@ -178,20 +227,18 @@ class TimelineConfig:
 class SmoothingConfig:
     """How frame logits become one stable label."""
 
-    span_ms: int = 1500
-    """Trailing time whose speech frames are pooled, 20 to 30000 ms."""
-    activation_threshold: float = 0.5
-    """Posterior at which another class takes over, 0 to 1."""
-    deactivation_threshold: float = 0.35
-    """Posterior below which the present class gives way to the strongest; below the former."""
-    min_dwell_ms: int = 400
-    """Time a change must last before the label follows, 0 to 10000 ms."""
+    span_ms: Annotated[int, Range(_FRAME_MS, 30_000)] = 1500
+    """Trailing time whose speech frames are pooled."""
+    activation_threshold: Annotated[float, Range(0, 1)] = 0.5
+    """Posterior at which another class takes over."""
+    deactivation_threshold: Annotated[float, Range(0, 1)] = 0.35
+    """Posterior below which the present class gives way to the strongest; less than
+    ``activation_threshold``."""
+    min_dwell_ms: Annotated[int, Range(0, 10_000)] = 400
+    """Time a change must last before the label follows."""
 
     def __post_init__(self) -> None:
-        check_range("smoothing.span_ms", self.span_ms, _FRAME_MS, 30_000)
-        check_range("smoothing.activation_threshold", self.activation_threshold, 0, 1)
-        check_range("smoothing.deactivation_threshold", self.deactivation_threshold, 0, 1)
-        check_range("smoothing.min_dwell_ms", self.min_dwell_ms, 0, 10_000)
+        check_fields(self, "smoothing")
         if self.deactivation_threshold >= self.activation_threshold:
             raise ConfigError(
                 f"got smoothing.deactivation_threshold {self.deactivation_threshold} with"
@@ -205,69 +252,59 @@ class VadConfig:
     """What counts as speech."""
 
     detector: Literal["webrtc", "silero", "off"] = "webrtc"
-    """``webrtc``; ``silero``, a small network that takes the extra ``silero`` and 20 times the
-    time; or ``off``: everything is speech."""
-    aggressiveness: int = 2
-    """How readily WebRTC's detector calls a frame noise, 0 (rarely) to 3."""
-    speech_threshold: float = 0.5
-    """Probability from which on Silero hears speech, 0.16 to 1; it stops at 0.15 less."""
-    min_level_dbfs: float = -60.0
-    """Frames quieter than this are silence whatever the detector says, -120 to 0 dBFS."""
-    hangover_ms: int = 200
-    """Time after the last speech frame that still counts as speech, 0 to 2000 ms."""
-    min_silence_ms: int = 100
-    """Shorter silences between speech, the hangover already past, count as speech, 0 to 2000 ms;
-    what is beyond the look-ahead is not waited for."""
+    """``silero`` is a small network that needs the extra ``silero`` and 20 times the time of
+    ``webrtc``; ``off``: everything is speech."""
+    aggressiveness: Annotated[int, Range(0, 3)] = 2
+    """How readily WebRTC's detector calls audio noise, 0: rarely."""
+    speech_threshold: Annotated[float, Range(0.16, 1)] = 0.5
+    """Probability at which Silero's detector reports speech; it stops at 0.15 less."""
+    min_level_dbfs: Annotated[float, Range(-120, 0)] = -60.0
+    """Frames quieter than this are silence whatever the detector says."""
+    hangover_ms: Annotated[int, Range(0, 2_000)] = 200
+    """Time after the last speech frame that still counts as speech."""
+    min_silence_ms: Annotated[int, Range(0, 2_000)] = 100
+    """Shorter silences between speech, after the hangover, count as speech. The look-ahead limits
+    how long a silence is waited for."""
 
     def __post_init__(self) -> None:
-        check_choice("vad.detector", self.detector, ("webrtc", "silero", "off"))
-        check_range("vad.aggressiveness", self.aggressiveness, 0, 3)
-        check_range("vad.speech_threshold", self.speech_threshold, 0.16, 1)
-        check_range("vad.min_level_dbfs", self.min_level_dbfs, -120, 0)
-        check_range("vad.hangover_ms", self.hangover_ms, 0, 2_000)
-        check_range("vad.min_silence_ms", self.min_silence_ms, 0, 2_000)
+        check_fields(self, "vad")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchingConfig:
     """How windows of many streams share the engine."""
 
-    max_batch_size: int = 16
-    """Windows of one forward pass, 1 to 1024."""
-    max_wait_ms: float = 5.0
-    """Longest time a window waits for others to join its batch, 0 to 1000 ms."""
-    max_pending: int = 1024
-    """Windows that may wait for the engine; more are refused, 1 to 1000000."""
-    step_timeout_s: float = 60.0
-    """A forward pass that takes longer counts as dead, 1 to 3600 s."""
-    max_restarts: int = 3
-    """Times a dead worker is brought back before the engine is reported dead, 0 to 100."""
+    max_batch_size: Annotated[int, Range(1, 1024)] = 16
+    """Windows of one forward pass."""
+    max_wait_ms: Annotated[float, Range(0, 1000)] = 5.0
+    """Longest time a window waits for others to join its batch."""
+    max_pending: Annotated[int, Range(1, 1_000_000)] = 1024
+    """Windows that may wait for the engine; more are refused."""
+    step_timeout_s: Annotated[float, Range(1, 3600)] = 60.0
+    """A forward pass that takes longer counts as dead."""
+    max_restarts: Annotated[int, Range(0, 100)] = 3
+    """How often a dead worker is restarted before the engine is reported dead."""
 
     def __post_init__(self) -> None:
-        check_range("batching.max_batch_size", self.max_batch_size, 1, 1024)
-        check_range("batching.max_wait_ms", self.max_wait_ms, 0, 1000)
-        check_range("batching.max_pending", self.max_pending, 1, 1_000_000)
-        check_range("batching.step_timeout_s", self.step_timeout_s, 1, 3600)
-        check_range("batching.max_restarts", self.max_restarts, 0, 100)
+        check_fields(self, "batching")
 
 
 @dataclass(frozen=True, slots=True)
 class PresetConfig:
-    """What one purpose asks of an analysis."""
+    """The options of one purpose."""
 
     # Where pydantic reads this class from a file, a key that is none of these fails.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     granularity: Granularity = "utterance"
-    """What results are given of."""
+    """What results are given for."""
     embeddings: bool = False
-    """Whether embeddings are kept: of an utterance, or of every frame."""
-    frame_hop_ms: int = 20
+    """Keep embeddings: of an utterance, or of every frame."""
+    frame_hop_ms: FrameHop = 20
     """Time between frames: 20 (native) or 10 (a second pass, twice the cost)."""
 
     def __post_init__(self) -> None:
-        check_choice("offline.presets granularity", self.granularity, get_args(Granularity))
-        check_frame_hop("offline.presets frame_hop_ms", self.frame_hop_ms)
+        check_fields(self, "offline.presets")
 
 
 def _presets() -> dict[str, PresetConfig]:
@@ -285,31 +322,32 @@ def _presets() -> dict[str, PresetConfig]:
 class OfflineConfig:
     """How files are analysed."""
 
-    max_pass_s: float = 30.0
-    """Longest audio scored in one forward pass, and longest recording that is a single segment;
-    1 to 120 s."""
-    segment_min_s: float = 10.0
-    """Shortest piece that a longer recording is cut into, 1 to 60 s."""
-    segment_max_s: float = 20.0
-    """Longest such piece, 2 to 120 s, at least the shortest; never more than ``max_pass_s``."""
-    max_batch_s: float = 64.0
-    """Audio of all the windows of one batch together, 1 to 3600 s; one window may be more."""
+    max_pass_s: Annotated[float, Range(1, 120)] = 30.0
+    """Longest audio scored in one forward pass; a longer recording is cut into pieces, in
+    pauses."""
+    segment_min_s: Annotated[float, Range(1, 60)] = 10.0
+    """Shortest piece of such a recording."""
+    segment_max_s: Annotated[float, Range(2, 120)] = 20.0
+    """Longest piece of such a recording, at least ``segment_min_s``; never more than
+    ``max_pass_s``."""
+    max_batch_s: Annotated[float, Range(1, 3600)] = 64.0
+    """Audio of all windows of one batch together; a single window may be longer."""
     presets: dict[str, PresetConfig] = field(default_factory=_presets)
-    """Named options for a purpose."""
-    cache_mb: int = 256
-    """Results that are kept for when the same is asked again, 0 to 1000000 MiB; 0: none."""
+    """Options for a purpose, by name. call_quality: was this call all right; counselling: from
+    moment to moment, with embeddings; trend_wall: what a live display would have shown;
+    mass_screening: very many recordings; recommendation: one vector for each recording; research:
+    the finest resolution. ``granularity`` is utterance, frame or stream, ``embeddings`` true or
+    false, ``frame_hop_ms`` 10 or 20."""
+    cache_mb: Annotated[int, Range(0, 1_000_000)] = 256
+    """Disk for results that are reused when the same recording is analysed again with the same
+    model and settings. 0: none."""
     cache_dir: str = "~/.cache/emotion-monitor/results"
-    """Their folder."""
-    cache_days: float = 30.0
-    """Age at which they are forgotten, 0 to 36500 days; 0: never."""
+    """Folder of these results, readable by its owner only: they tell how a person felt."""
+    cache_days: Annotated[float, Range(0, 36_500)] = 30.0
+    """Age at which results are deleted. 0: never."""
 
     def __post_init__(self) -> None:
-        check_range("offline.max_pass_s", self.max_pass_s, 1, 120)
-        check_range("offline.segment_min_s", self.segment_min_s, 1, 60)
-        check_range("offline.segment_max_s", self.segment_max_s, 2, 120)
-        check_range("offline.max_batch_s", self.max_batch_s, 1, 3600)
-        check_range("offline.cache_mb", self.cache_mb, 0, 1_000_000)
-        check_range("offline.cache_days", self.cache_days, 0, 36_500)
+        check_fields(self, "offline")
         if self.segment_min_s > self.segment_max_s:
             raise ConfigError(
                 f"got offline.segment_min_s {self.segment_min_s} with offline.segment_max_s"
@@ -323,19 +361,18 @@ class SpeakersConfig:
 
     model: str = "cam++"
     """A folder of FunASR's cam++, or ``cam++``, which FunASR fetches at first use."""
-    threshold: float = 0.5
-    """Smallest cosine between a piece of speech and the mean of its speaker's, 0 to 1."""
-    max_speakers: int = 8
-    """More voices than these are taken for the nearest known one, 1 to 64."""
+    threshold: Annotated[float, Range(0, 1)] = 0.5
+    """Smallest cosine between a piece of speech and its speaker's mean."""
+    max_speakers: Annotated[int, Range(1, 64)] = 8
+    """Further voices count as the nearest known one."""
 
     def __post_init__(self) -> None:
-        check_range("speakers.threshold", self.threshold, 0, 1)
-        check_range("speakers.max_speakers", self.max_speakers, 1, 64)
+        check_fields(self, "speakers")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The whole ``ser_engine`` section."""
+    """The engine: models, how they are executed, and how a stream becomes a timeline."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     timeline: TimelineConfig = field(default_factory=TimelineConfig)

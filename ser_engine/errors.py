@@ -19,20 +19,6 @@ A message says what was got, what was expected and what to do.
 
 from __future__ import annotations
 
-__all__ = [
-    "AudioError",
-    "CheckpointError",
-    "ConfigError",
-    "EmbeddingError",
-    "EngineDeadError",
-    "EngineOverloadedError",
-    "HubUnavailableError",
-    "RuntimeUnavailableError",
-    "SerEngineError",
-    "StreamBusyError",
-    "WindowError",
-]
-
 
 class SerEngineError(Exception):
     """Base class of the engine's errors."""

@@ -23,7 +23,7 @@ have no torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -53,20 +53,22 @@ interruptions. ``overload``: windows were skipped until no window held the audio
 never came; the client or the network says which.
 """
 
-WarningCode = Literal[
+FileWarningCode = Literal["clipping", "too_quiet", "noisy", "narrow_band", "silent", "short"]
+"""What can be wrong with the audio of a file. ``silent``: no speech; ``short``: less than 1 s."""
+
+StreamWarningCode = Literal[
     "clipping",
     "too_quiet",
     "noisy",
     "narrow_band",
-    "silent",
-    "short",
     "faster_than_real_time",
     "results_dropped",
     "packet_loss",
     "clock_drift",
 ]
-"""What is wrong with audio or client. ``silent`` and ``short`` are said of files only; what follows
-them of streams only."""
+"""What can be wrong with a stream; version 1 of the protocol has these."""
+
+WarningCode = Literal[FileWarningCode, StreamWarningCode]
 
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["raised", "cleared"]
@@ -287,3 +289,139 @@ class LabelName(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     name_zh: str
+
+
+Granularity = Literal["utterance", "frame", "stream"]
+"""What the analysis of a file gives: one result for all, one a frame, or what a live stream would
+have published."""
+
+RESULT_VERSION = 2
+"""``version`` of a :class:`FileResult`. Documents before it had none, and other names."""
+
+
+class FileModel(ModelNotice, frozen=True, kw_only=True):
+    """The model that scored a file; ``sha256`` is that of its weights as published, hex, or ""."""
+
+    sha256: str = ""
+
+
+class Overall(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole channel.
+
+    Attributes:
+        label: the strongest class.
+        confidence: its posterior.
+        posteriors: one value a class.
+        level_dbfs: RMS level in dB of full scale; None: digital silence. A model hears an emotion
+            in anything: where this is silence, the result means nothing.
+    """
+
+    label: str
+    confidence: float
+    posteriors: tuple[float, ...]
+    level_dbfs: float | None
+
+
+class Piece(Span, frozen=True, kw_only=True):
+    """A piece of a long recording, cut amid a pause, with a result of its own.
+
+    Attributes:
+        has_speech: whether the detector heard any; if not, the rest is None.
+        label: the strongest class; None: no speech, or (in ``stream``) the engine could not score
+            it, as with ``confidence`` and ``posteriors``.
+        speaker: who speaks most in it, where that was asked for.
+    """
+
+    has_speech: bool
+    label: str | None
+    confidence: float | None
+    posteriors: tuple[float, ...] | None
+    speaker: str | None
+
+
+class Speaker(msgspec.Struct, frozen=True, kw_only=True):
+    """One speaker of a channel.
+
+    Attributes:
+        name: unique in the channel.
+        turns: when they spoke, in order.
+        speech_s: how long, all turns together.
+        label, confidence, posteriors: of all they said.
+    """
+
+    name: str
+    turns: tuple[Span, ...]
+    speech_s: float
+    label: str
+    confidence: float
+    posteriors: tuple[float, ...]
+
+
+class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel of a file.
+
+    Attributes:
+        channel: its index, from 0.
+        overall: of all of it: its pieces with speech, weighted by their length. None: nothing of it
+            could be scored.
+        warnings: what is wrong with its audio, each code once.
+        pieces: they tile the channel; one where the recording fits into a forward pass.
+        speakers: in the order they first speak, where they were asked for.
+        points: with ``stream``.
+        segments, gaps: with ``frame`` and ``stream``; they tile the channel.
+        frames: with ``frame``.
+    """
+
+    channel: int
+    overall: Overall | None
+    warnings: tuple[Warning, ...] = ()
+    pieces: tuple[Piece, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
+    points: tuple[Point, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    # The last field: writers put the frames of hours in here without holding all their text.
+    frames: Frames | None = None
+
+
+class FileResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole file.
+
+    Attributes:
+        name: of the file, as its owner calls it.
+        version: :data:`RESULT_VERSION`.
+        granularity: what was asked for.
+        labels: the classes, in the order of every ``posteriors``.
+        duration_s: of the recording.
+        sample_rate: of the file, Hz.
+        frame_hop_ms: from frame to frame, 20 or 10.
+        has_embedding: whether ``embedding.npy`` belongs to it.
+        channels: in their order; never mixed.
+    """
+
+    # The first field: a copy of a result gets another name without being read.
+    name: str
+    version: int = RESULT_VERSION
+    granularity: Granularity
+    model: FileModel
+    labels: tuple[LabelName, ...]
+    duration_s: float
+    sample_rate: int
+    frame_hop_ms: int
+    has_embedding: bool
+    channels: tuple[ChannelResult, ...]
+
+
+def schema_document() -> dict[str, Any]:
+    """Return the JSON Schema of results: of a file, and of the events of a stream."""
+    kinds = (FileResult, Point, Segment, Gap, Alert, Warning, Summary)
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Results of Emotion Monitor",
+        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
+        "$defs": components,
+    }
+    # Through JSON, which has no tuples: msgspec gives defaults as they are.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    return plain

@@ -1,6 +1,4 @@
-"""What makes a window impossible to score.
-
-The plain data that passes between the parts of the engine.
+"""The plain data that passes between the parts of the engine.
 
 Array shapes are given with axis names: ``samples`` (16 kHz mono), ``frames`` (see
 :mod:`ser_engine.frames`), ``classes`` (in the order of the model's labels) and ``dim``
@@ -9,13 +7,14 @@ Array shapes are given with axis names: ``samples`` (16 kHz mono), ``frames`` (s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ser_engine.errors import WindowError
-from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
+from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES, num_frames
 from ser_engine.labels import LabelSet
 
 FloatArray = npt.NDArray[np.float32]
@@ -33,11 +32,22 @@ class Window:
             that features of audio they share need not be computed again. The engine compares the
             shared samples before it relies on them; a wrong key costs time, never correctness.
             None: no sharing.
+        hop_samples: samples between the frames wanted: 320, or 160. The network gives one every
+            320, so 160 takes a second pass over the window from its 160th sample on::
+
+                window            [samples 0 ...                )   frames at 0, 20, 40, ... ms
+                its second pass     [samples 160 ...            )   frames at 10, 30, 50, ... ms
     """
 
     samples: FloatArray
     start_sample: int = 0
     stream_key: str | None = None
+    hop_samples: int = HOP_SAMPLES
+
+    def pass_shifts(self) -> list[int]:
+        """Return from which of its samples on each pass starts; a pass has at least one frame."""
+        shifts = range(0, HOP_SAMPLES, self.hop_samples)
+        return [shift for shift in shifts if num_frames(len(self.samples) - shift)]
 
     @property
     def end_sample(self) -> int:
@@ -53,13 +63,20 @@ class WindowResult:
         logits: float32 ``(frames, classes)``. The mean over frames, then softmax, is exactly the
             model's utterance result for the window: the head is linear.
         embeddings: float32 ``(frames, dim)``.
-        hop_samples: samples between frames: 320, or 160 when a second pass was interleaved.
-            Frame ``i`` starts ``i * hop_samples`` samples after the window's first sample.
+        hop_samples: samples between frames, as the window asked for. Frame ``i`` starts
+            ``i * hop_samples`` samples after the window's first sample.
     """
 
     logits: FloatArray
     embeddings: FloatArray
     hop_samples: int = HOP_SAMPLES
+
+    @classmethod
+    def of_passes(
+        cls, logits: Sequence[FloatArray], embeddings: Sequence[FloatArray], hop_samples: int
+    ) -> WindowResult:
+        """Put the passes of :meth:`Window.pass_shifts` together, each (frames, ·)."""
+        return cls(_interleaved(logits), _interleaved(embeddings), hop_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,16 @@ class ModelInfo:
     embedding_dim: int
     notice: str = ""
     abstain_below: float = 0.0
+
+
+def _interleaved(passes: Sequence[FloatArray]) -> FloatArray:
+    if len(passes) == 1:
+        return np.ascontiguousarray(passes[0])
+    # The first pass may have a frame more than the second, which is why they are not stacked.
+    rows = np.empty((sum(map(len, passes)), passes[0].shape[1]), dtype=np.float32)
+    for place, one in enumerate(passes):
+        rows[place :: len(passes)] = one
+    return rows
 
 
 def window_fault(window: Window) -> WindowError | None:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from ser_engine.config import check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -33,15 +34,14 @@ class ListenConfig:
     """Where the server listens."""
 
     host: str = "localhost"
-    """Address of both ports; another than loopback takes ``access.tokens``."""
-    port: int = 8765
-    """Audio comes in here, over WebSocket; 0 to 65535, 0: any free one."""
-    http_port: int = 7860
-    """Feeds, health and metrics; 0 to 65535, 0: any free one."""
+    """Address of both ports; other than loopback needs ``access.tokens``."""
+    port: Annotated[int, Range(0, 65_535)] = 8765
+    """Port for audio, over WebSocket. 0: any free one."""
+    http_port: Annotated[int, Range(0, 65_535)] = 7860
+    """Port for the dashboard, feeds, health and metrics. 0: any free one."""
 
     def __post_init__(self) -> None:
-        check_range("listen.port", self.port, 0, 65_535)
-        check_range("listen.http_port", self.http_port, 0, 65_535)
+        check_fields(self, "listen")
         if self.port == self.http_port != 0:
             raise ConfigError(
                 f"got listen.port and listen.http_port {self.port}, expected two ports"
@@ -63,15 +63,16 @@ class AccessConfig:
     """Who may connect."""
 
     tokens: dict[str, str] = field(default_factory=dict)
-    """Names and secrets of those who may: ``{crm: 3f9c…}``; never asked for on loopback."""
+    """Names and secrets of clients that may connect, e.g. {crm: 3f9c…}, at least 16 characters
+    each; not needed on loopback."""
     allowed_origins: tuple[str, ...] = ()
-    """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages
-    of this server's own and of loopback addresses always may, when the client is on loopback."""
-    refusal_delay_ms: int = 500
-    """How long a client whose token or signature is wrong waits for its refusal; 0 to 10000 ms."""
+    """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages of
+    this server and of loopback addresses always may if the client is on loopback."""
+    refusal_delay_ms: Annotated[int, Range(0, 10_000)] = 500
+    """How long a client with a wrong token or signature waits for its refusal."""
 
     def __post_init__(self) -> None:
-        check_range("access.refusal_delay_ms", self.refusal_delay_ms, 0, 10_000)
+        check_fields(self, "access")
         for name, token in self.tokens.items():
             if len(token) < 16:
                 raise ConfigError(
@@ -103,6 +104,7 @@ def is_loopback(host: str | None) -> bool:
     if not host:
         return False
     name = host.rstrip(".").lower()
+    # RFC 6761, section 6.3: every name under .localhost is loopback.
     if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
         return True
     try:
@@ -169,6 +171,7 @@ class Access:
             ProtocolError: FORBIDDEN_ORIGIN.
         """
         self.check_host(host)
+        # Only browsers send Origin, and always with a WebSocket handshake (RFC 6455, section 4.1).
         if origin is None or _normal(origin) in self._origins:
             return
         page = _host_of(origin)
@@ -191,6 +194,7 @@ class Access:
         if not self._listens_on_loopback or host is None:
             return
         name = _host_of(f"//{host}")
+        # Behind a proxy Host is the public name, whose DNS the operator controls.
         if is_loopback(name) or (name and name in (*self._origin_hosts, self._public_host)):
             return
         raise ProtocolError(

@@ -24,8 +24,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from stream_server.config import LoggingConfig
 
-__all__ = ["configure_logging"]
-
 _LEVELS = {
     "aiohttp.access": logging.WARNING,
     "alembic": logging.WARNING,

@@ -4,7 +4,7 @@ Names follow the conventions of Prometheus: base units, ``_total`` for what only
 carries the id, name or role of a stream, or anything else that has no small fixed number of values.
 
 Most figures are counted here, by a method an event. What a part of the server counts itself (the
-bus, the store, recordings, engines) is read from there when ``/metrics`` is asked for: those parts
+bus, the store, recordings, engines) is read from there when ``/metrics`` is requested: those parts
 work in threads of their own, or on a path that is taken for every result.
 """
 
@@ -21,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from stream_server.bus import SubscriberFigures
-from stream_server.tracks.stats import TrackStats
+from stream_server.tracks.track import TrackStats
 
 if TYPE_CHECKING:
     from stream_server.engines.status import EngineStatus

@@ -4,13 +4,8 @@
 
     session ── tap(channel, samples) ──▶ bounded memory ──▶ thread ──▶ <stream id>.<channel>.flac
 
-What cannot be written in time becomes silence and is counted, so that the time of a file is always
-the time of its stream. File names tell of nothing but the stream's id and the channel's index.
-
-One channel's FLAC file, readable at any time, also after a crash.
-
-A FLAC file says in its header how long it is, and is written there when it is closed; without it
-many readers refuse the file. So the header is kept up to date while the file grows.
+Audio that cannot be written in time becomes silence and is counted, so that the time of a file is
+always the time of its stream. File names hold the stream's id and the channel's index only.
 """
 
 from __future__ import annotations
@@ -36,14 +31,28 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 from stream_server.config import RecordingConfig
 
-# RFC 9639, section 8.2: behind "fLaC" and the header of the block come the smallest block size
-# (16 bits), the largest one (16 bits), ..., and 36 bits of length from the middle of byte 21 on.
+_log = structlog.get_logger(__name__)
+
+_MAX_WAITING_SAMPLES = 64 << 20
+"""Samples of all streams that wait for the disk: 128 MiB."""
+_WRITE_INTERVAL_S = 0.5
+_EXPIRY_INTERVAL_S = 300.0
+_STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+# Offsets in the file of fields of STREAMINFO (RFC 9639, 8.2), which follows "fLaC" (4 bytes) and
+# the header of its block (4 bytes): the smallest block size (16 bits), the largest one (16 bits),
+# the frame sizes (48 bits), rate, channels and depth (28 bits), and then, from the middle of byte
+# 21 on, 36 bits with the number of samples.
 _BLOCK_SIZE_AT, _LENGTH_AT = 10, 21
 _SILENCE = np.zeros(65_536, dtype=np.int16)
 
 
 class FlacFile:
-    """A file that is being written; mono, 16 bits, 16 kHz. Nobody but the owner may read it.
+    """A FLAC file that can be read at any time, also after a crash; mono, 16 bits, 16 kHz.
+
+    libFLAC writes the length of a file to its header when the file is closed, and many readers
+    refuse a file without it. So the header is kept up to date while the file grows. Only the owner
+    may read the file.
 
     Args:
         path: of the file, which must not exist.
@@ -80,16 +89,19 @@ class FlacFile:
             num_samples -= len(part)
 
     def update_header(self) -> None:
-        """Let the header tell of what is in the file by now.
+        """Write the length of what is in the file by now to its header.
 
         Raises:
             OSError: it cannot be written.
         """
+        # 0 until libFLAC has written its first block: the header is not there yet.
         block_samples = int.from_bytes(os.pread(self._fd, 2, _BLOCK_SIZE_AT), "big")
         if not block_samples or not self._written:
             return
-        # The encoder holds a block back until the first sample behind it is there.
+        # The encoder holds a complete block back until the first sample after it comes.
         complete = (self._written - 1) // block_samples * block_samples
+        # The upper half of the first byte belongs to the depth. pread and pwrite leave the position
+        # alone at which libFLAC writes on.
         before = os.pread(self._fd, 1, _LENGTH_AT)[0] & 0xF0
         length = before << 32 | complete
         os.pwrite(self._fd, length.to_bytes(5, "big"), _LENGTH_AT)
@@ -99,18 +111,9 @@ class FlacFile:
         self._file.close()
 
 
-_log = structlog.get_logger(__name__)
-
-_MAX_WAITING_SAMPLES = 64 << 20
-"""Samples of all streams that wait for the disk: 128 MiB."""
-_WRITE_INTERVAL_S = 0.5
-_EXPIRY_INTERVAL_S = 300.0
-_STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-
-
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """One file on its way to the disk; a number stands for that much silence."""
+    """One file and what waits for it; in ``waiting`` a number stands for that many zeros."""
 
     path: Path
     waiting: list[npt.NDArray[np.int16] | int] = field(default_factory=list)
@@ -161,8 +164,8 @@ class Recordings:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"got recording.dir '{self._dir}', which cannot be made: {error.strerror};"
-                " expected a folder that this user may write to"
+                f"recording.dir: the folder '{self._dir}' cannot be made: {error.strerror}; name"
+                " one that this user may write to"
             ) from None
         self._changed = threading.Condition()
         # Below: shared with the thread, under the condition's lock.
@@ -176,7 +179,7 @@ class Recordings:
 
     @property
     def dropped_samples(self) -> int:
-        """Samples that are silence in the files because the disk was too slow."""
+        """Samples of all channels that are silence because the disk was too slow."""
         return self._dropped_samples
 
     @property
@@ -185,15 +188,16 @@ class Recordings:
         return self._num_failed
 
     def record(self, stream_id: str) -> Recording:
-        """Begin the recording of a stream; its files come with its first samples.
+        """Begin the recording of a stream; its files are made with its first samples.
 
         Raises:
-            ValueError: the id is none that a file can be named after, or is being recorded.
+            ValueError: a file cannot be named after the id, or the stream is being recorded.
         """
         with self._changed:
             if not _STREAM_ID.fullmatch(stream_id) or stream_id in self._live:
                 raise ValueError(
-                    f"got stream id {stream_id!r}, expected a new one of letters, digits, - and _"
+                    f"stream id {stream_id!r} is being recorded, or has characters other than"
+                    " letters, digits, - and _"
                 )
             self._live[stream_id] = recording = Recording(self, stream_id)
             self._changed.notify()
@@ -201,17 +205,19 @@ class Recordings:
 
     def files(self, stream_id: str) -> list[Path]:
         """Return the files of a stream in order of their channels."""
+        # The id comes from a URL: it must not reach other folders, nor be a pattern for glob.
         if not _STREAM_ID.fullmatch(stream_id):
             return []
         found = self._dir.glob(f"{stream_id}.*.flac")
         return sorted(found, key=lambda path: int(path.suffixes[-2][1:]))
 
     def delete(self, stream_id: str) -> int:
-        """Delete the files of a stream, in whatever thread; return how many there were."""
+        """Delete the files of a stream; return how many there were. Any thread may call it."""
         with self._changed:
             live = self._live.get(stream_id)
             if live is not None:
-                # The thread deletes what it may be writing.
+                # The thread may be writing, and would make the files again; it deletes them when
+                # it has closed them.
                 live.is_deleted = live.is_closed = True
                 self._changed.notify()
         return sum(_unlink(path) for path in self.files(stream_id))
@@ -223,6 +229,7 @@ class Recordings:
         with self._changed:
             live = set(self._live)
         for path in self._dir.glob("*.flac"):
+            # A stream that is paused for hours is not written to, and goes on later.
             if path.name.partition(".")[0] in live:
                 continue
             try:
@@ -233,7 +240,7 @@ class Recordings:
         return num_deleted
 
     async def run_expiry(self, interval_s: float = _EXPIRY_INTERVAL_S) -> None:
-        """Call :meth:`expire` every now and then, for ever."""
+        """Call :meth:`expire` every ``interval_s``, for ever."""
         while True:
             if num_deleted := await asyncio.to_thread(self.expire):
                 _log.info("recordings_expired", files=num_deleted)
@@ -248,10 +255,10 @@ class Recordings:
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
 
-    # What recordings call.
+    # What recordings call
 
     def put(self, recording: Recording, channel: int, samples: FloatArray) -> None:
-        """Let samples wait for the thread."""
+        """Queue samples for the thread."""
         is_silent = not samples.any()
         with self._changed:
             if recording.is_closed:
@@ -260,6 +267,8 @@ class Recordings:
             if target is None:
                 path = self._dir / f"{recording.stream_id}.{channel}.flac"
                 target = recording.channels[channel] = _Channel(path)
+            # Silence takes no memory: it is a number, added to the number before. So audio that is
+            # too much is kept as silence, and the file keeps the stream's time.
             if not is_silent and self._waiting_samples + len(samples) > _MAX_WAITING_SAMPLES:
                 self._dropped_samples += len(samples)
                 is_silent = True
@@ -274,12 +283,12 @@ class Recordings:
                 target.waiting.append(len(samples))
 
     def end(self, recording: Recording) -> None:
-        """Let the thread close a recording's files."""
+        """Have the thread close a recording's files."""
         with self._changed:
             recording.is_closed = True
             self._changed.notify()
 
-    # The thread.
+    # The thread
 
     def _run(self) -> None:
         while True:
@@ -287,6 +296,8 @@ class Recordings:
                 if not self._is_closing:
                     self._changed.wait(_WRITE_INTERVAL_S if self._live else None)
                 is_last = self._is_closing
+                # Read here, under the lock: a recording that is closed from now on is closed in the
+                # next round, when all its samples are in its queues.
                 live = [(one, one.is_closed) for one in self._live.values()]
             for recording, is_closed in live:
                 for channel in list(recording.channels.values()):
@@ -315,6 +326,7 @@ class Recordings:
             else:
                 channel.file.update_header()
         except (OSError, SoundFileError) as error:
+            # A full disk: the others go on, and this one is not tried for every block again.
             channel.has_failed = True
             self._num_failed += 1
             reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -332,6 +344,7 @@ class Recordings:
 
 
 def _as_int16(samples: FloatArray) -> npt.NDArray[np.int16]:
+    # The inverse of how audio is decoded, so that a 16-bit stream is recorded bit by bit.
     scaled = np.rint(samples * np.float32(32_768.0))
     as_int16: npt.NDArray[np.int16] = np.clip(scaled, -32_768, 32_767).astype(np.int16)
     return as_int16

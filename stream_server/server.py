@@ -7,10 +7,8 @@
                  ▼
                 bus ─▶ live streams, store, alert actions, feeds, MQTT
 
-What is started last is stopped first: no more audio, the last results of every stream, then those
-who are told of them, then the engines.
-
-What is said of a port that cannot be had.
+What is started last is stopped first: no more audio, then the last results of every stream, then
+the subscribers of results, then the engines.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.http.app import make_app
+from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
@@ -51,53 +49,21 @@ from stream_server.streams.registry import StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
-
-@contextlib.contextmanager
-def saying_which(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
-    """Say of a port that cannot be had which it is, and what to do.
-
-    Args:
-        setting: that names it.
-        host: address.
-        port: number.
-        option: of the command line that names another; None: the server can do without the port.
-    """
-    try:
-        yield
-    except OSError as error:
-        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-        if error.errno != errno.EADDRINUSE:
-            remedy = "expected an address of this machine and a port this user may have"
-        elif option is not None:
-            remedy = f"stop the program that has it, or choose another one with {option}"
-        else:
-            remedy = (
-                "stop the program that has it, choose another one, or set it to -1 to do without"
-            )
-        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error
-
-
 _log = structlog.get_logger(__name__)
 
 _HTTP_SHUTDOWN_S = 5.0
-"""Longest wait for requests that are being answered when the server stops."""
+"""Longest wait for answers in progress when the server stops."""
 
 
 class Server:
     """Serves while it is entered (``async with``).
 
     Args:
-        engine_config: the engine's settings.
+        engine_config: settings of the engines.
         config: the server's settings.
-        engines: lends engines; None: a pool after the settings.
-        serve_more: adds to ``app`` what needs a running server: called once bus, store and feeds
-            are there, before the ports are open.
-
-    Attributes:
-        app: the HTTP application; what is to be served with it is added before entering.
-        metrics: what ``/metrics`` shows.
+        engines: None: a pool made from the settings.
+        serve_more: adds routes to ``app`` that need a running server, e.g. the dashboard; called
+            when bus, store and feeds run, before the ports are open.
     """
 
     def __init__(
@@ -127,13 +93,17 @@ class Server:
                 num_failed=lambda: recordings.num_failed,
             )
         factory = StreamFactory(
-            self.engines, config, self.metrics, self._publish, recordings=self.recordings
+            engines=self.engines,
+            config=config,
+            metrics=self.metrics,
+            publish=self._publish,
+            recordings=self.recordings,
         )
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
-            self._registry,
-            self._access,
-            config,
+            registry=self._registry,
+            access=self._access,
+            config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=lambda code: self.metrics.refused(code.value),
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
@@ -151,27 +121,27 @@ class Server:
 
     @property
     def ingest_url(self) -> str:
-        """Where audio comes in."""
+        """The address for audio."""
         return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
 
     @property
     def ingest_port(self) -> int:
-        """The port audio comes in at."""
+        """The port for audio."""
         return self._gateway.port
 
     @property
     def audiosocket_port(self) -> int | None:
-        """The port Asterisk's AudioSocket comes in at; None: there is none."""
+        """The port for Asterisk's AudioSocket; None: it does not listen."""
         return None if self._audiosocket is None else self._audiosocket.port
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
-        """Return how a stream is doing; None: it does not run here."""
+        """Return the state of a running stream; None if it does not run here."""
         stream = self._registry.find(stream_id)
         return None if stream is None else stream.runner.heartbeat()
 
     @property
     def http_url(self) -> str:
-        """Where feeds, health and metrics are."""
+        """The address of the dashboard, feeds, health and metrics."""
         assert self._http is not None, "the server has been entered"
         return f"http://{_host(self._config.listen.host)}:{self._http.addresses[0][1]}"
 
@@ -179,9 +149,9 @@ class Server:
         """Open both ports, then the engine; streams are refused until that is ready.
 
         Raises:
-            SerEngineError: a setting is wrong, or the model cannot be had.
+            SerEngineError: a setting is wrong, or the model cannot be loaded.
             StoreError: the store cannot be used.
-            OSError: a port cannot be had.
+            OSError: a port cannot be opened.
         """
         try:
             await self._start()
@@ -203,7 +173,7 @@ class Server:
 
     async def _start(self) -> None:
         config, stack = self._config, self._stack
-        # A detector that is not installed is to be known now, not with the first stream.
+        # A detector that is not installed must fail the start, not the first stream.
         make_detector(self._engine_config.vad)
         stack.push_async_callback(self.engines.aclose)
         self._run(self.live_streams.run(), "live streams")
@@ -223,10 +193,11 @@ class Server:
         if self._serve_more is not None:
             self._serve_more(self, source)
         await self._listen()
-        # Feeds end before the HTTP server that carries them does.
+        # The stack is undone from its end: closing the bus ends the feeds, so that the HTTP server,
+        # which is cleaned up after it, does not wait for them.
         stack.callback(self.bus.close)
         stack.push_async_callback(self._gateway.aclose)
-        with saying_which("listen.port", config.listen.host, config.listen.port, "--port"):
+        with named_port("listen.port", config.listen.host, config.listen.port, "--port"):
             await self._gateway.start()
         if self._audiosocket is not None:
             await self._listen_for_asterisk(self._audiosocket)
@@ -259,10 +230,10 @@ class Server:
     def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
         return MqttPublisher(
-            feeds.mqtt_url,
-            feeds.mqtt_topic,
-            self.bus,
-            self.metrics,
+            url=feeds.mqtt_url,
+            topic=feeds.mqtt_topic,
+            bus=self.bus,
+            metrics=self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
 
@@ -273,34 +244,37 @@ class Server:
         )
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
-        with saying_which("listen.http_port", listen.host, listen.http_port, "--http-port"):
+        with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
             await web.TCPSite(self._http, listen.host, listen.http_port).start()
 
     async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
-        # Calls end before the streams they fill do.
+        # Closed before the streams: its calls write to them.
         self._stack.push_async_callback(audiosocket.aclose)
         host, port = (
             self._config.listen.host,
             self._config.telephony.of(AsteriskSettings).audiosocket.port,
         )
         try:
-            with saying_which("telephony.audiosocket.port", host, port):
+            with named_port("telephony.audiosocket.port", host, port):
                 await audiosocket.start()
         except OSError as error:
             if port != AudioSocketConfig().port:
                 raise
-            # Nobody may have asked for it: a second server, or another program, is no fault.
+            # The default port may be taken by a second server on this machine; that is no error of
+            # a user who has no Asterisk.
             self._audiosocket = None
             _log.warning("audiosocket_not_listening", reason=str(error))
             return
         _log.info("audiosocket_listening", port=audiosocket.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
-        """Run beside the server; at the end wait until it has read the bus to its end."""
+        """Run a task beside the server; on stopping, wait until it has read all of the bus."""
         running = asyncio.create_task(task, name=name)
-        running.add_done_callback(_tell_of_failure)
+        running.add_done_callback(_log_failure)
 
         async def end() -> None:
+            # A subscriber ends when a closed bus has no more results for it; cancelling one would
+            # lose the last results. What only sleeps in between is cancelled.
             self.bus.close()
             if cancel:
                 running.cancel()
@@ -329,17 +303,48 @@ class Server:
     def _not_ready(self) -> Sequence[str]:
         reasons = []
         if not self.engines.is_ready:
-            reasons.append("the model is being loaded, or its engine is gone")
+            reasons.append("the model is loading, or its engine has failed")
         if self.store is not None and not self.store.is_ready:
             reasons.append("the store does not answer")
         return reasons
 
 
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that was to run as long as the server: nobody waits for it by then."""
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log the exception of a background task."""
+    # Nothing awaits these tasks before the server stops: without this the failure would be silent.
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def named_port(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
+    """Name the setting and the remedy in the error of a port that cannot be opened.
+
+    Args:
+        setting: its name.
+        host: address.
+        port: number.
+        option: the command line's option for another port; None: the server can run without it.
+
+    Raises:
+        OSError: instead of the one caught.
+    """
+    try:
+        yield
+    except OSError as error:
+        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        if error.errno != errno.EADDRINUSE:
+            remedy = "expected an address of this machine and a port this user may have"
+        elif option is not None:
+            remedy = f"stop the program that has it, or choose another one with {option}"
+        else:
+            remedy = (
+                "stop the program that has it, choose another one, or set it to -1 to do without"
+            )
+        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error

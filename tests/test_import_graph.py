@@ -19,8 +19,15 @@ MAY_IMPORT = {
     "emotion_monitor": PACKAGES,
     "stream_server.wire": ("ser_engine.schema", "stream_server.wire"),
     "stream_server.tracks": ("ser_engine.schema", "stream_server.tracks", "stream_server.wire"),
-    "stream_server.platforms.*.dialect": (
+    # Shells of a platform: a TCP server, and a route that logs.
+    "stream_server.platforms.asterisk.call": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.asterisk.server": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.audiohook.route": ("stream_server",),
+    "stream_server.platforms": (
+        "ser_engine.config",
+        "ser_engine.errors",
         "ser_engine.schema",
+        "stream_server.access",
         "stream_server.platforms",
         "stream_server.tracks",
         "stream_server.wire",
@@ -67,9 +74,18 @@ NOT_CORE = (
 WITHOUT = {
     "ser_engine.schema": {"torch", "numpy", "asyncio"},
     "stream_server.wire": {"torch", "asyncio"},
+    "stream_server.tracks": {"torch", "asyncio"},
+    "stream_server.platforms": {"torch", "asyncio"},
     "mic_client": {"torch"},
 }
 """What importing a module must not bring along, by whatever way."""
+
+SHELLS = (
+    "stream_server.platforms.asterisk.call",
+    "stream_server.platforms.asterisk.server",
+    "stream_server.platforms.audiohook.route",
+)
+"""Modules that ``WITHOUT`` does not cover: they are imported only by a server."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +190,7 @@ def unwanted_company(sources: Mapping[str, str]) -> list[str]:
         f"{name} brings {unwanted}"
         for prefix, forbidden in WITHOUT.items()
         for name in sources
-        if covers(prefix, name)
+        if covers(prefix, name) and name not in SHELLS
         for unwanted in sorted(forbidden & brought_along(name, sources))
     ]
 

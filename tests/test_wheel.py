@@ -136,7 +136,7 @@ def test_the_installed_command_has_the_defaults(command: Path):
 
 
 def test_the_installed_command_reads_the_packaged_file(command: Path):
-    code = "from emotion_monitor.settings import default_config_text as t; print(t(), end='')"
+    code = "from emotion_monitor.config_file import default_config_text as t; print(t(), end='')"
     assert output_of(command.parent / "python", "-c", code) == (
         REPOSITORY / "config.yaml"
     ).read_text(encoding="utf-8")

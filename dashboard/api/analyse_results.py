@@ -11,13 +11,13 @@ from urllib.parse import quote
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.analyse import error_of, unknown_job
 from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
-from dashboard.results.files import zip_chunks
+from dashboard.pages.analyse.routes import error_of, old_result, unknown_job
+from dashboard.results.files import read_view, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
-from dashboard.results.types import AnalysisResult
+from ser_engine.schema import FileResult
 from stream_server.store import JobRecord
 
 __all__ = ["ResultRoutes"]
@@ -61,7 +61,7 @@ class ResultRoutes:
                     Param("scores", "boolean", "demo with the posteriors of all classes", False),
                     Param("channel", "integer", "demo of this one only, from 0", None, 0, 31),
                 ),
-                response=AnalysisResult,
+                response=FileResult,
                 errors=errors,
             ),
             Route(
@@ -83,8 +83,8 @@ class ResultRoutes:
             Route(
                 "GET",
                 _ONE + "/embedding.npy",
-                "What the network heard, float32: (dim,) for an utterance, (frames, dim) for"
-                " frames; of several channels one more axis in front, unless one is named.",
+                "What the network heard, float32: (dim,) of an utterance or stream, (frames, dim)"
+                " of frames; of several channels one more axis in front, unless one is named.",
                 self.embedding,
                 params=(_CHANNEL,),
                 content="application/octet-stream",
@@ -122,7 +122,11 @@ class ResultRoutes:
             num_channels = len((record.summary or {}).get("channels", ()))
             channel = _checked(query["channel"], num_channels)
             chunks = demo_chunks(
-                folder / "result.csv", num_channels, channel, scores=query["scores"]
+                folder / "result.csv",
+                num_channels,
+                channel,
+                is_frame=record.options.get("granularity") == "frame",
+                scores=query["scores"],
             )
         return await _download(call.request, chunks, "application/json", named)
 
@@ -193,6 +197,8 @@ class ResultRoutes:
                 "was_cancelled", "got a job that was cancelled, expected one that is done"
             )
         folder = self._jobs.folder(record)
+        if folder is not None and await asyncio.to_thread(read_view, folder) is None:
+            raise old_result()
         if folder is None:
             raise ApiError(
                 "not_finished",

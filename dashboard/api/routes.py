@@ -1,6 +1,12 @@
-"""What a path of the interface is: declared once, for the router and for the OpenAPI file.
+"""Routes of the JSON interface, declared once: for the router, the check of a query, and OpenAPI.
 
-Parameters of a query: declared once, for the check of requests and for the OpenAPI file.
+A module with routes has a table of them, ``ROUTES``. A handler gets a :class:`Call`, whose query
+and body have been checked against its entry in the table, and answers or raises
+:class:`ApiError`::
+
+    ROUTES = (
+        Route("GET", "/streams", "Streams, newest first.", list_streams, params=..., response=...),
+    )
 """
 
 from __future__ import annotations
@@ -15,24 +21,76 @@ import structlog
 from aiohttp import hdrs, web
 from multidict import MultiMapping
 
+from dashboard.api.listing import Listing
+from dashboard.backend import Backend
+from dashboard.config import DashboardConfig
 from dashboard.errors import ApiError
-from stream_server.store import StoreError, StoreUnavailableError
+from dashboard.jobs import Jobs
+from dashboard.live.endpoint import LiveEndpoint
+from dashboard.live.wall import Wall
+from stream_server.store import Store, StoreError, StoreUnavailableError
 
+PREFIX = "/api/v1"
+
+_log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+_MAX_BODY_BYTES = 65_536
+# Characters of a wrong value that an error repeats.
 _SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter that may be left out.
+class Services:
+    """What handlers work with; one of each for a server."""
+
+    backend: Backend
+    config: DashboardConfig
+    wall: Wall
+    listing: Listing
+    jobs: Jobs
+    live: LiveEndpoint
+
+    @property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            ApiError: this server keeps nothing.
+        """
+        if self.backend.store is None:
+            raise ApiError("no_store", "this server keeps no results")
+        return self.backend.store
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, checked.
 
     Attributes:
-        name: as it is written.
-        kind: ``list``: words with commas between them, or the parameter several times.
-        about: what it is for, for people.
-        default: where it is left out.
-        low, high: range of a number.
-        choices: the words there are.
-        max_length: of a text.
+        query: the value of every parameter of the route, by name.
+        body: an instance of the route's ``body``; None where it takes none.
+    """
+
+    services: Services
+    request: web.Request
+    query: Any
+    body: Any = None
+
+    def part(self, name: str) -> str:
+        """Return a part of the path."""
+        return self.request.match_info[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """An optional parameter of a query.
+
+    Attributes:
+        kind: a ``list`` is written with commas, or by repeating the parameter.
+        about: for people, in OpenAPI.
+        low, high: range of a number, inclusive.
+        choices: allowed values of a string or of a list's items; empty: any.
+        max_length: of a string, in characters.
     """
 
     name: str
@@ -45,65 +103,62 @@ class Param:
     max_length: int = 200
 
     def read(self, values: Sequence[str]) -> Any:
-        """Return the value that a query spells.
+        """Convert what a query says.
 
         Raises:
-            ApiError: it is none.
+            ApiError: it is not allowed here.
         """
         if self.kind == "list":
             words = [part.strip() for value in values for part in value.split(",")]
-            return tuple(self._word(word) for word in words if word) or self.default
+            return tuple(self._string(word) for word in words if word) or self.default
         if len(values) > 1:
-            raise _bad(f"'{self.name}' {len(values)} times", "it once")
+            raise _bad(f"{self.name} is given {len(values)} times, expected once")
         text = values[0]
-        match self.kind:
-            case "boolean":
-                if text not in ("true", "false"):
-                    raise _bad(f"{self.name} '{text[:_SHOWN]}'", "true or false")
-                return text == "true"
-            case "string":
-                return self._word(text)
-            case _:
-                return self._number(text)
+        if self.kind == "boolean":
+            if text not in ("true", "false"):
+                raise _bad(f"{self.name} is '{text[:_SHOWN]}', expected true or false")
+            return text == "true"
+        return self._string(text) if self.kind == "string" else self._number(text)
 
-    def _word(self, text: str) -> str:
+    def _string(self, text: str) -> str:
         if self.choices and text not in self.choices:
-            raise _bad(f"{self.name} '{text[:_SHOWN]}'", f"some of {', '.join(self.choices)}")
+            allowed = ", ".join(self.choices)
+            raise _bad(f"{self.name} is '{text[:_SHOWN]}', expected one of {allowed}")
         if len(text) > self.max_length:
-            raise _bad(f"{self.name} of {len(text)} characters", f"{self.max_length} or fewer")
+            raise _bad(
+                f"{self.name} has {len(text)} characters, expected at most {self.max_length}"
+            )
         return text
 
     def _number(self, text: str) -> float:
         try:
+            # int() of a text of thousands of digits is quadratic, and an error before Python 3.12.
             value = int(text) if self.kind == "integer" and len(text) < 20 else float(text)
         except ValueError:
             value = math.nan
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        if not low <= value <= high or not math.isfinite(value) or self._is_broken(value):
+        is_whole = self.kind != "integer" or isinstance(value, int)
+        # NaN fails the comparison; infinity passes it where there is no limit.
+        if not (low <= value <= high and math.isfinite(value) and is_whole):
             kind = "a whole number" if self.kind == "integer" else "a number"
-            raise _bad(f"{self.name} '{text[:_SHOWN]}'", f"{kind} from {low:g} to {high:g}")
+            raise _bad(
+                f"{self.name} is '{text[:_SHOWN]}', expected {kind} from {low:g} to {high:g}"
+            )
         return value
 
-    def _is_broken(self, value: float) -> bool:
-        return self.kind == "integer" and not isinstance(value, int)
-
     def schema(self) -> dict[str, Any]:
-        """Return the parameter as OpenAPI has it."""
-        schema: dict[str, Any] = {"type": self.kind}
-        if self.kind == "list":
-            items: dict[str, Any] = {"type": "string"}
-            schema = {"type": "array", "items": items}
-        else:
-            items = schema
+        """Return the parameter as an OpenAPI parameter object."""
+        item: dict[str, Any] = {"type": "string" if self.kind == "list" else self.kind}
         if self.choices:
-            items["enum"] = list(self.choices)
+            item["enum"] = list(self.choices)
         elif self.kind == "string":
-            schema["maxLength"] = self.max_length
+            item["maxLength"] = self.max_length
         if self.low is not None:
-            schema["minimum"] = self.low
+            item["minimum"] = self.low
         if self.high is not None:
-            schema["maximum"] = self.high
+            item["maximum"] = self.high
+        schema = {"type": "array", "items": item} if self.kind == "list" else item
         if self.default is not None:
             schema["default"] = self.default
         entry = {
@@ -116,54 +171,7 @@ class Param:
         return entry | ({"style": "form", "explode": False} if self.kind == "list" else {})
 
 
-def read_query(query: MultiMapping[str], params: Sequence[Param]) -> Mapping[str, Any]:
-    """Return the value of every parameter.
-
-    Raises:
-        ApiError: one is unknown or wrong.
-    """
-    known = {param.name: param for param in params}
-    for name in query:
-        if name not in known:
-            expected = f"some of {', '.join(known)}" if known else "none"
-            raise _bad(f"the parameter '{name[:_SHOWN]}'", expected)
-    return {
-        name: param.read(values) if (values := query.getall(name, [])) else param.default
-        for name, param in known.items()
-    }
-
-
-def _bad(got: str, expected: str) -> ApiError:
-    return ApiError("bad_request", f"got {got}, expected {expected}")
-
-
-PREFIX = "/api/v1"
-
-_log = structlog.get_logger(__name__)
-_encode = msgspec.json.Encoder().encode
-_MAX_BODY_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request whose query and body have been checked.
-
-    Attributes:
-        request: as it came.
-        query: the value of every parameter.
-        body: what was posted; None where the route takes none.
-    """
-
-    request: web.Request
-    query: Any
-    body: Any = None
-
-    def part(self, name: str) -> str:
-        """Return a part of the path."""
-        return self.request.match_info[name]
-
-
-Answer = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,23 +179,20 @@ class Route:
     """One method of one path.
 
     Attributes:
-        method: of HTTP.
         path: below :data:`PREFIX`, with ``{parts}``.
-        summary: one sentence, for people.
-        answer: handles it.
-        params: of the query.
-        body: what is posted, as JSON; an empty body stands for its defaults.
-        response: what is answered, as JSON; None: see ``content``.
-        content: type of an answer that is no JSON of ours, "" for none at all.
-        status: of the answer.
-        errors: codes it may be refused with, beside ``bad_request``.
-        form: the fields of a multipart form it takes, as a schema.
+        summary: one sentence for people, in OpenAPI.
+        body: type of the JSON that is posted; an empty body stands for its defaults.
+        response: type of the JSON that is answered; None: see ``content``.
+        content: media type of any other answer, "" where there is no body.
+        status: of the answer if all goes well.
+        errors: codes it may answer with besides ``bad_request``.
+        form: JSON Schema of the multipart form it takes.
     """
 
     method: str
     path: str
     summary: str
-    answer: Answer
+    handler: Handler
     params: Sequence[Param] = ()
     body: type[msgspec.Struct] | None = None
     response: Any = None
@@ -197,51 +202,82 @@ class Route:
     form: dict[str, Any] | None = None
 
 
-def add_routes(app: web.Application, routes: Sequence[Route]) -> None:
-    """Serve routes; what else is asked for below the prefix is answered with an error."""
+def add_routes(app: web.Application, routes: Sequence[Route], services: Services) -> None:
+    """Serve routes; any other path or method below the prefix is answered with an error."""
     methods: dict[str, list[str]] = {}
     for route in routes:
         resource = app.router.add_resource(PREFIX + route.path)
-        resource.add_route(route.method, _handler(route))
+        handle = _handle(route, services)
+        resource.add_route(route.method, handle)
         methods.setdefault(route.path, []).append(route.method)
-        if route.method == hdrs.METH_GET and "websocket" not in route.content:
-            resource.add_route(hdrs.METH_HEAD, _handler(route))
-    for path, known in methods.items():
-        app.router.add_route("*", PREFIX + path, _refuser(known))
-    app.router.add_route("*", PREFIX + "{tail:.*}", _unknown)
+        # RFC 9110, 9.3.2: HEAD is GET without the body. A handshake has none to leave out.
+        if route.method == hdrs.METH_GET and route.content != "websocket":
+            resource.add_route(hdrs.METH_HEAD, handle)
+    # Last: aiohttp takes the first resource that matches.
+    for path, allowed in methods.items():
+        app.router.add_route("*", PREFIX + path, _method_not_allowed(allowed))
+    app.router.add_route("*", PREFIX + "{tail:.*}", _not_found)
 
 
-def reply(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def reply(body: Any, *, status: int = 200) -> web.Response:
     """Return a body as JSON."""
-    return web.Response(
-        body=_encode(body), status=status, content_type="application/json", headers=headers
-    )
+    return web.Response(body=_encode(body), status=status, content_type="application/json")
 
 
-def _handler(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handle(
+    route: Route, services: Services
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            query = read_query(request.query, route.params)
-            body = await _body(request, route.body) if route.body is not None else None
-            return await route.answer(Call(request, query, body))
+            query = _read_query(request.query, route.params)
+            body = await _read_body(request, route.body) if route.body is not None else None
+            return await route.handler(Call(services, request, query, body))
         except ApiError as error:
             return error.response()
         except StoreUnavailableError as error:
             _log.warning("api_without_store", error=str(error))
             return ApiError(
-                "store_away", "got no answer from the database, expected one", retry_after_s=5.0
+                "store_away", "the database does not answer", retry_after_s=5.0
             ).response()
         except StoreError as error:
+            # The text may name tables and values: it is for the log, not for the network.
             _log.error("api_failed", error=str(error))
-            return ApiError("failed", "got an error of the database").response()
+            return ApiError("failed", "the database reported an error").response()
 
     return handle
 
 
-def _refuser(methods: Sequence[str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _read_query(query: MultiMapping[str], params: Sequence[Param]) -> Mapping[str, Any]:
+    known = {param.name: param for param in params}
+    for name in query:
+        # A misspelt filter must not return everything.
+        if name not in known:
+            allowed = f"some of {', '.join(known)}" if known else "none"
+            raise _bad(f"unknown parameter '{name[:_SHOWN]}', expected {allowed}")
+    return {
+        name: param.read(values) if (values := query.getall(name, [])) else param.default
+        for name, param in known.items()
+    }
+
+
+async def _read_body(request: web.Request, kind: type[msgspec.Struct]) -> Any:
+    data = bytearray()
+    async for chunk in request.content.iter_any():
+        data += chunk
+        if len(data) > _MAX_BODY_BYTES:
+            raise _bad(f"the body is too long, expected at most {_MAX_BODY_BYTES} bytes")
+    try:
+        return msgspec.json.decode(bytes(data) or b"{}", type=kind)
+    except msgspec.MsgspecError as error:
+        raise _bad(f"the body does not match: {str(error)[:200]}") from None
+
+
+def _method_not_allowed(
+    methods: Sequence[str],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def refuse(request: web.Request) -> web.Response:
-        expected = " or ".join(methods)
-        error = ApiError("method_not_allowed", f"got {request.method}, expected {expected}")
+        allowed = " or ".join(methods)
+        error = ApiError("method_not_allowed", f"got {request.method}, expected {allowed}")
         response = error.response()
         response.headers[hdrs.ALLOW] = ", ".join(methods)
         return response
@@ -249,25 +285,9 @@ def _refuser(methods: Sequence[str]) -> Callable[[web.Request], Awaitable[web.Re
     return refuse
 
 
-async def _unknown(_: web.Request) -> web.Response:
-    return ApiError("not_found", f"got a path that {PREFIX} does not have").response()
+async def _not_found(_: web.Request) -> web.Response:
+    return ApiError("not_found", f"{PREFIX} has no such path").response()
 
 
-async def _body(request: web.Request, kind: type[msgspec.Struct]) -> Any:
-    """Return the body of a request.
-
-    Raises:
-        ApiError: it is no such JSON.
-    """
-    data = bytearray()
-    async for chunk in request.content.iter_any():
-        data += chunk
-        if len(data) > _MAX_BODY_BYTES:
-            raise ApiError(
-                "bad_request", f"got more than {_MAX_BODY_BYTES} bytes, expected a small object"
-            )
-    try:
-        return msgspec.json.decode(bytes(data) or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
-        reason = str(error)[:200]
-        raise ApiError("bad_request", f"got a body that is wrong: {reason}") from None
+def _bad(message: str) -> ApiError:
+    return ApiError("bad_request", message)

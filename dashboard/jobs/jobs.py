@@ -1,4 +1,4 @@
-"""All jobs: taken in, given their turn, asked about, cancelled, deleted, expired."""
+"""All jobs: accepted, started in turn, listed, cancelled, deleted, expired."""
 
 from __future__ import annotations
 
@@ -19,28 +19,26 @@ from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
 from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 
-__all__ = ["Jobs"]
-
 _log = structlog.get_logger(__name__)
 _MAX_FINISHED = 10_000
 _AT_A_TIME = 50
 _UPKEEP_INTERVAL_S = 600.0
 _READY_POLL_S = 0.25
-_PATIENCE_S = 15.0
-"""Longest wait for a job that is cancelled: its forward pass ends first, and the store answers."""
+# Longest wait for a job that is cancelled: a forward pass cannot be interrupted.
+_CANCEL_TIMEOUT_S = 15.0
 
 
 class Jobs:
-    """All of them. Belongs to one event loop.
+    """All jobs of this server. Belongs to one event loop.
 
     Args:
         analyse: does the work.
-        config: how many, and how large.
+        config: the limits.
         root: folder of the files; None: a temporary one.
-        rows_of: returns the rows of a folder.
+        rows_of: returns the rows of a folder, by :attr:`Spool.owner`.
         retention_s: age at which a job is deleted; 0: never.
-        is_ready: returns whether anything can be analysed now.
-        now: the time, seconds since 1970.
+        is_ready: returns whether a model is loaded.
+        now: returns seconds since 1970.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class Jobs:
         self._worker: JobWorker
 
     async def open(self) -> None:
-        """Take the folder, and what a former server left in it.
+        """Take over the folder, and the jobs the last server left in it.
 
         Raises:
             ConfigError: the folder cannot be used.
@@ -86,19 +84,21 @@ class Jobs:
             self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now)
             for record in await take_up(self._rows, self._spool, self._now()):
                 self._active[record.job_id] = ActiveJob(record)
+                # Begun and not ended: the file may be what killed the last server.
                 self._queue.restore(record.job_id, record.size_bytes, was_begun=record.attempts > 0)
         except BaseException:
             self._spool.close()
             raise
 
     async def run(self) -> None:
-        """Analyse what waits and what comes, for ever. Cancelled, it closes the folder."""
+        """Analyse jobs, for ever. Cancelled, it closes the folder."""
         upkeep = asyncio.create_task(self._run_upkeep())
         try:
             while True:
+                # Cleared before looking: what changes from here on ends the wait below.
                 self._changed.clear()
                 if self._queue.num_waiting and not self._is_ready():
-                    # At a start what waits is known before the model is loaded.
+                    # Jobs of the last server are known before a model is loaded.
                     await asyncio.sleep(_READY_POLL_S)
                     continue
                 while (job_id := self._queue.next()) is not None:
@@ -111,24 +111,24 @@ class Jobs:
             await asyncio.gather(upkeep, *self._tasks, return_exceptions=True)
             await asyncio.to_thread(self._spool.close)
 
-    # In.
+    # Uploads.
 
     def place(self) -> contextlib.AbstractContextManager[Place]:
-        """Reserve a place for an upload; the file is deleted unless :meth:`add` took it.
+        """Reserve a place for an upload; its file is deleted unless :meth:`add` took it.
 
         Raises:
-            ApiError: as many wait as may.
+            ApiError: a limit is reached.
         """
         return reserve(self._queue, self._spool)
 
     async def add(self, uploads: Sequence[tuple[Place, str, dict[str, Any]]]) -> list[JobRecord]:
-        """Let files be analysed, all or none.
+        """Queue files, all or none.
 
         Args:
             uploads: place, name and options of each.
 
         Raises:
-            StoreError: they could not be noted, and are deleted.
+            StoreError: they could not be stored; the files are deleted.
         """
         records = [
             JobRecord(
@@ -141,9 +141,10 @@ class Jobs:
             for place, name, options in uploads
         ]
         places = [place for place, _, _ in uploads]
+        # From here on the rows decide about the files, not the upload's context manager.
         for place in places:
             place.is_taken = True
-        # Whoever sends may leave now; what is noted then stays, and is analysed.
+        # A client that disconnects cancels its handler: a row without its file, or the reverse.
         adding = asyncio.create_task(self._add(places, records))
         await asyncio.shield(adding)
         return records
@@ -161,17 +162,17 @@ class Jobs:
             self._queue.put(record.job_id, place.reservation)
         self._changed.set()
 
-    # Out.
+    # Queries.
 
     async def get(self, job_id: str) -> JobRecord | None:
-        """Return a job; None: there is none of that name."""
+        """Return a job, None if it does not exist."""
         active = self._active.get(job_id)
         return active.view if active is not None else await self._rows.get(job_id)
 
     async def page(
         self, *, states: Collection[JobState] | None, limit: int, offset: int
     ) -> list[JobRecord]:
-        """Return jobs, the newest first; see :class:`~stream_server.store.JobTable`."""
+        """Return jobs, newest first; see :class:`~stream_server.store.JobTable`."""
         records = await self._rows.page(states=states, limit=limit, offset=offset)
         return [
             active.view if (active := self._active.get(record.job_id)) else record
@@ -184,41 +185,42 @@ class Jobs:
         return self._queue.num_waiting, self._queue.num_running
 
     def before(self, job_id: str) -> int:
-        """Return how many go before a job that waits."""
+        """Return how many jobs come before one that waits."""
         return self._queue.before(job_id)
 
     def folder(self, record: JobRecord) -> Path | None:
-        """Return where the result of a job is; None: it has none."""
+        """Return the folder of a job's result, None if it has none."""
         return None if record.folder is None else self._spool.folder(record.folder)
 
     # Changes.
 
     async def cancel(self, job_id: str) -> JobRecord | None:
-        """Stop a job and delete its file; None: there is none of that name.
+        """Stop a job and delete its file; None if it does not exist.
 
-        One that has ended stays as it is.
+        A job that has ended stays as it is.
 
         Raises:
-            StoreUnavailableError: it cannot be noted now; it will be.
+            StoreUnavailableError: its end cannot be stored yet; that is tried again.
         """
         job = self._active.get(job_id)
         if job is None:
             return await self._rows.get(job_id)
         job.cancel()
+        # A running one ends by itself; one that waits has no task that could.
         if self._queue.is_waiting(job_id):
             self._queue.leave(job_id)
             self._start(self._drop(job))
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
                 await job.ended.wait()
         except TimeoutError:
             raise StoreUnavailableError(
-                f"got a job that did not end within {_PATIENCE_S:.0f} s, expected it to"
+                f"the job did not stop within {_CANCEL_TIMEOUT_S:.0f} s"
             ) from None
         return job.record
 
     async def delete(self, job_id: str) -> bool:
-        """Stop a job and forget all of it; return False if there is none of that name."""
+        """Stop a job and delete all of it; return False if it does not exist."""
         record = await self.cancel(job_id)
         if record is None:
             return False
@@ -226,7 +228,7 @@ class Jobs:
         return True
 
     async def _delete(self, record: JobRecord) -> None:
-        # The row first: what is left if the server ends in between is cleaned up at its next start.
+        # The row first: if the server dies in between, the next start deletes a folder without row.
         await self._rows.delete(record.job_id)
         if record.folder is not None:
             await asyncio.to_thread(self._spool.remove_folder, record.folder)
@@ -242,7 +244,7 @@ class Jobs:
         try:
             await self._worker.work(job)
         except Exception as error:
-            # Its place must not be lost with it; the next start cleans up after it.
+            # A bug must not keep its place in the queue; the next start cleans up after it.
             _log.error("analysis_not_ended", error=type(error).__name__, exc_info=error)
         self._leave(job)
         with contextlib.suppress(StoreError):
@@ -289,6 +291,8 @@ class Jobs:
         while num_finished > _MAX_FINISHED or kept_bytes > self._max_kept_bytes:
             oldest = await self._rows.finished(limit=_AT_A_TIME)
             for record in oldest:
+                # The result that was just made is kept even if it alone is over the limit: else
+                # a large file could be analysed for ever without anybody seeing its result.
                 if record.job_id == newest or (
                     num_finished <= _MAX_FINISHED and kept_bytes <= self._max_kept_bytes
                 ):

@@ -1,14 +1,12 @@
-"""Places for files that are being sent: reserved, filled, and given back unless a job took them.
-
-Whose turn it is: bookkeeping of files that wait, without files, clocks or threads.
+"""The queue of files: how many may wait and how much disk they may take, and which one is next.
 
 ::
 
     reserve ─▶ grow … ─▶ put ─▶ waiting ─ next ─▶ running ─ leave ─▶
        └── release ──▶                └───────── leave ────────────▶
 
-What is being sent holds a place and room already. A file that was begun before, by a server that
-died of it perhaps, comes after all others and runs alone: if it is to blame, no other is suspected.
+An upload counts from its first byte. A file whose analysis was started by a server that died comes
+after all others and runs alone: if that file kills the server again, no other one is suspected.
 """
 
 from __future__ import annotations
@@ -21,18 +19,16 @@ from pathlib import Path
 from dashboard.errors import ApiError
 from dashboard.jobs.spool import Spool, new_job_id
 
+_RETRY_S = 5.0
+
 
 class QueueFullError(Exception):
-    """As much waits as may; the message says how much."""
+    """A limit is reached; the message names it."""
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A place for a file that is being sent.
-
-    Attributes:
-        num_bytes: that it takes so far.
-    """
+    """A place for an upload, and how many bytes it has so far."""
 
     num_bytes: int = 0
 
@@ -44,12 +40,9 @@ class _Entry:
 
 
 class JobQueue:
-    """Places and turns.
+    """Bookkeeping only: no files, clocks or threads.
 
-    Args:
-        max_running: files that run at a time.
-        max_waiting: files that wait or are being sent.
-        max_bytes: of all files: being sent, waiting and running.
+    ``max_waiting`` counts files that wait or are being sent, ``max_bytes`` those that run too.
     """
 
     def __init__(self, *, max_running: int, max_waiting: int, max_bytes: int) -> None:
@@ -63,68 +56,69 @@ class JobQueue:
 
     @property
     def num_waiting(self) -> int:
-        """Files that wait."""
+        """How many files wait."""
         return len(self._waiting)
 
     @property
     def num_running(self) -> int:
-        """Files that run."""
+        """How many files run."""
         return len(self._running)
 
     @property
     def num_bytes(self) -> int:
-        """Of all files."""
+        """Size of all files."""
         return self._num_bytes
 
     def reserve(self) -> Reservation:
-        """Return a place for a file.
+        """Reserve a place.
 
         Raises:
-            QueueFullError: there is none.
+            QueueFullError: ``max_waiting`` is reached.
         """
         waiting = len(self._waiting) + len(self._reservations)
         if waiting >= self._max_waiting:
             raise QueueFullError(
-                f"got a file while {waiting} wait, expected fewer than {self._max_waiting}"
+                f"{waiting} files wait already, expected fewer than {self._max_waiting}"
             )
         reservation = Reservation()
         self._reservations.add(reservation)
         return reservation
 
     def grow(self, reservation: Reservation, num_bytes: int) -> None:
-        """Take room for more of a file.
+        """Count more bytes of an upload, before they are written.
 
         Raises:
-            QueueFullError: there is none.
+            QueueFullError: ``max_bytes`` is reached.
         """
         if self._num_bytes + num_bytes > self._max_bytes:
             raise QueueFullError(
-                f"got a file while others take {self._num_bytes >> 20} MiB, expected all of them"
-                f" together to take no more than {self._max_bytes >> 20} MiB"
+                f"the files that wait take {self._num_bytes >> 20} MiB, expected all of them"
+                f" together to take at most {self._max_bytes >> 20} MiB"
             )
         reservation.num_bytes += num_bytes
         self._num_bytes += num_bytes
 
     def release(self, reservation: Reservation) -> None:
-        """Give up a place; a second time, or after :meth:`put`, is nothing."""
+        """Give a place back; after :meth:`put`, or a second time, this does nothing."""
         if reservation in self._reservations:
             self._reservations.remove(reservation)
             self._num_bytes -= reservation.num_bytes
 
     def put(self, job_id: str, reservation: Reservation) -> None:
-        """Let a file wait in the place it has."""
+        """Turn an upload that is complete into a job that waits."""
         self._reservations.remove(reservation)
         self._waiting[job_id] = _Entry(reservation.num_bytes, was_begun=False)
 
     def restore(self, job_id: str, num_bytes: int, *, was_begun: bool) -> None:
-        """Let a file wait that a former server had; limits do not matter to what is there."""
+        """Add a job of a former server. Limits do not apply: its file is on the disk already."""
         self._num_bytes += num_bytes
         self._waiting[job_id] = _Entry(num_bytes, was_begun)
 
     def next(self) -> str | None:
-        """Return whose turn it is, which runs from now on; None: nobody's."""
+        """Return the next job and count it as running, None if none may start now."""
         if len(self._running) >= self._max_running:
             return None
+        # A suspect runs alone.
         if any(entry.was_begun for entry in self._running.values()):
             return None
         order = self._order()
@@ -135,36 +129,31 @@ class JobQueue:
         return job_id
 
     def leave(self, job_id: str) -> None:
-        """Forget a file, wherever it is."""
+        """Remove a job that waits or runs."""
         entry = self._waiting.pop(job_id, None) or self._running.pop(job_id, None)
         if entry is not None:
             self._num_bytes -= entry.num_bytes
 
     def before(self, job_id: str) -> int:
-        """Return how many go before one that waits, those that run among them; else 0."""
+        """Return how many jobs come before one that waits, running ones included; else 0."""
         if job_id not in self._waiting:
             return 0
         return self._order().index(job_id) + len(self._running)
 
     def is_waiting(self, job_id: str) -> bool:
-        """Return whether it waits."""
+        """Return whether a job waits."""
         return job_id in self._waiting
 
     def _order(self) -> list[str]:
-        # Sorting keeps those that are alike in their order.
+        # sorted() is stable: within each group the order is that of arrival.
         return sorted(self._waiting, key=lambda job_id: self._waiting[job_id].was_begun)
 
 
-_RETRY_S = 5.0
-
-
 class Place:
-    """Room for one file.
+    """A reserved place, and the file in it.
 
     Attributes:
-        job_id: of the job that it becomes.
-        path: where the file goes.
-        is_taken: a job has it now, and deletes it.
+        is_taken: a job owns the file now, and deletes it.
     """
 
     def __init__(self, job_id: str, path: Path, queue: JobQueue, reservation: Reservation) -> None:
@@ -180,10 +169,10 @@ class Place:
         return self.reservation.num_bytes
 
     def grow(self, num_bytes: int) -> None:
-        """Take room for more of the file, before it is written.
+        """Count more bytes of the file, before they are written.
 
         Raises:
-            ApiError: there is none.
+            ApiError: a limit is reached.
         """
         try:
             self._queue.grow(self.reservation, num_bytes)
@@ -193,10 +182,10 @@ class Place:
 
 @contextlib.contextmanager
 def reserve(queue: JobQueue, spool: Spool) -> Iterator[Place]:
-    """Reserve a place; afterwards the file is deleted unless a job took it.
+    """Reserve a place; on exit its file is deleted unless a job took it.
 
     Raises:
-        ApiError: as many wait as may.
+        ApiError: a limit is reached.
     """
     try:
         reservation = queue.reserve()

@@ -1,4 +1,4 @@
-"""What the jobs need of a store, and what stands for it where there is none."""
+"""The rows of jobs: what is needed of a store, and a stand-in for a server without one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import msgspec
 
 from stream_server.store import JobRecord, JobState
-
-__all__ = ["JobRows", "MemoryRows"]
 
 
 class JobRows(Protocol):
@@ -39,15 +37,15 @@ class JobRows(Protocol):
         ...
 
     async def open_jobs(self) -> list[JobRecord]:
-        """Return the jobs that wait or run, in the order they came."""
+        """Return the jobs that wait or run, oldest first."""
         ...
 
     async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
-        """Return the jobs that were finished first."""
+        """Return finished jobs, those that finished first."""
         ...
 
     async def cached(self, cache_key: str) -> JobRecord | None:
-        """Return the newest job that has the result of a key."""
+        """Return the newest job with a result of this key."""
         ...
 
     async def usage(self) -> tuple[int, int]:
@@ -55,12 +53,12 @@ class JobRows(Protocol):
         ...
 
     async def known(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of some names are those of jobs."""
+        """Return which of some ids are jobs."""
         ...
 
 
 class MemoryRows:
-    """The same, for as long as the process lives."""
+    """Rows in memory, in order of arrival."""
 
     def __init__(self) -> None:
         self._rows: dict[str, JobRecord] = {}
@@ -70,7 +68,7 @@ class MemoryRows:
         self._rows |= {record.job_id: record for record in records}
 
     async def change(self, job_id: str, **values: Any) -> bool:
-        """Change fields of a job; return False if there is none of that name."""
+        """Change fields of a job; return False if it does not exist."""
         record = self._rows.get(job_id)
         if record is None:
             return False
@@ -78,11 +76,11 @@ class MemoryRows:
         return True
 
     async def delete(self, job_id: str) -> bool:
-        """Delete a job; return False if there is none of that name."""
+        """Delete a job; return False if it does not exist."""
         return self._rows.pop(job_id, None) is not None
 
     async def get(self, job_id: str) -> JobRecord | None:
-        """Return a job; None: there is none of that name."""
+        """Return a job, None if it does not exist."""
         return self._rows.get(job_id)
 
     async def page(
@@ -94,11 +92,11 @@ class MemoryRows:
         return list(islice(wanted, offset, offset + limit))
 
     async def open_jobs(self) -> list[JobRecord]:
-        """Return the jobs that wait or run, in the order they came."""
+        """Return the jobs that wait or run, oldest first."""
         return [row for row in self._rows.values() if not row.is_final]
 
     async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
-        """Return the jobs that were finished first."""
+        """Return finished jobs, those that finished first."""
         ended: Iterable[tuple[float, JobRecord]] = (
             (row.finished_at, row) for row in self._rows.values() if row.finished_at is not None
         )
@@ -106,7 +104,7 @@ class MemoryRows:
         return [row for _, row in sorted(wanted, key=lambda pair: pair[0])[:limit]]
 
     async def cached(self, cache_key: str) -> JobRecord | None:
-        """Return the newest job that is done and has the result of a key."""
+        """Return the newest job that is done, with a result of this key."""
         for row in reversed(self._rows.values()):
             if row.cache_key == cache_key and row.state == "done":
                 return row
@@ -118,5 +116,5 @@ class MemoryRows:
         return sum(row.is_final for row in rows), sum(row.kept_bytes for row in rows)
 
     async def known(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of some names are those of jobs."""
+        """Return which of some ids are jobs."""
         return {job_id for job_id in job_ids if job_id in self._rows}

@@ -1,6 +1,4 @@
-"""What a server that ended, in whatever way, left behind: taken up again, or cleaned up.
-
-The folder of files that wait and of results, and nothing left over in it.
+"""The folder of files that wait and of results, and how a new server takes it over.
 
 ::
 
@@ -9,7 +7,7 @@ The folder of files that wait and of results, and nothing left over in it.
     DIR/NAME/uploads/JOB         a file that waits or runs
     DIR/NAME/2026-11-22/JOB/     a result
 
-Nothing here is named by whoever sends a file. Everything blocks.
+No name here comes from a client. Everything but :func:`take_up` blocks.
 """
 
 from __future__ import annotations
@@ -33,12 +31,17 @@ from dashboard.jobs.rows import JobRows
 from ser_engine.errors import ConfigError
 from stream_server.store import JobRecord
 
+# How many servers may die while they analyse a file, before it is given up.
+MAX_ATTEMPTS = 3
+
+_log = structlog.get_logger(__name__)
+_AT_A_TIME = 500
 _ID = re.compile(r"[A-Za-z0-9_-]{16}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def new_job_id() -> str:
-    """Return a name that nobody guesses."""
+    """Return an id that cannot be guessed: who knows it may read the result."""
     return secrets.token_urlsafe(12)
 
 
@@ -49,7 +52,7 @@ class Spool:
         root: made if it is not there; None: a temporary one, which :meth:`close` removes.
 
     Attributes:
-        owner: names the folder, for as long as it is there.
+        owner: identifies the folder in the store, for as long as it exists.
 
     Raises:
         ConfigError: it cannot be made, or a running server has it.
@@ -60,6 +63,7 @@ class Spool:
         self._root = Path(tempfile.mkdtemp(prefix="emotion-monitor-")) if root is None else root
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # mkdir leaves the mode of a folder that exists: recordings are private.
             self._root.chmod(0o700)
             self._uploads.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -76,7 +80,7 @@ class Spool:
         return self._root / "uploads"
 
     def close(self) -> None:
-        """Let others have the folder; a temporary one is removed with all it holds."""
+        """Unlock the folder; a temporary one is removed with its contents."""
         if self._lock < 0:
             return
         if self._is_temporary:
@@ -85,11 +89,11 @@ class Spool:
         self._lock = -1
 
     def upload(self, job_id: str) -> Path:
-        """Return where the file of a job is."""
+        """Return the path of a job's file."""
         return self._uploads / _checked(job_id)
 
     def folder(self, name: str) -> Path:
-        """Return where a folder of :meth:`folder_of` is."""
+        """Return the path of a folder named by :meth:`folder_of`."""
         day, _, job_id = name.partition("/")
         if not _DAY.fullmatch(day):
             raise ValueError(f"got folder '{name}', expected DAY/JOB")
@@ -97,40 +101,37 @@ class Spool:
 
     @staticmethod
     def folder_of(job_id: str, at: float) -> str:
-        """Return the folder of a job's result, below this one.
-
-        Args:
-            job_id: of the job.
-            at: when it came in, seconds since 1970.
-        """
+        """Return the name of a job's result folder; ``at``: when it came in, s since 1970."""
         day = datetime.datetime.fromtimestamp(at, datetime.UTC).date()
         return f"{day.isoformat()}/{job_id}"
 
     def make_folder(self, name: str) -> Path:
         """Make a result's folder, empty."""
         path = self.folder(name)
+        # An earlier attempt may have left a part of a result.
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, parents=True)
         path.parent.chmod(0o700)
         return path
 
     def remove_upload(self, job_id: str) -> None:
-        """Delete the file of a job, if it is there."""
+        """Delete the file of a job, if it exists."""
         self.upload(job_id).unlink(missing_ok=True)
 
     def remove_folder(self, name: str) -> None:
-        """Delete a result, if it is there, and the folder of its day if it was the last."""
+        """Delete a result, if it exists, and the folder of its day if it was the last."""
         path = self.folder(name)
         shutil.rmtree(path, ignore_errors=True)
+        # rmdir fails while the day has other results.
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
     def uploads(self) -> list[str]:
-        """Return the jobs whose files are there."""
+        """Return the jobs that have a file."""
         return sorted(path.name for path in self._uploads.iterdir() if _ID.fullmatch(path.name))
 
     def folders(self) -> Iterator[tuple[str, str]]:
-        """Yield the folder and the job of each result that is there."""
+        """Yield the folder name and the job of each result."""
         for day in sorted(self._root.iterdir()):
             if _DAY.fullmatch(day.name):
                 for path in sorted(day.iterdir()):
@@ -138,11 +139,12 @@ class Spool:
                         yield f"{day.name}/{path.name}", path.name
 
     def size_bytes(self, name: str) -> int:
-        """Return what a result takes."""
+        """Return the size of a result."""
         return sum(path.stat().st_size for path in self.folder(name).rglob("*") if path.is_file())
 
     def _claim(self) -> None:
         try:
+            # The kernel releases it with the process, however that ends: no stale lock files.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
@@ -151,7 +153,7 @@ class Spool:
                 " uses; expected one of its own: stop that server, or name another folder"
             ) from None
         except OSError:
-            pass  # A file system without such locks, as some of networks are.
+            pass  # Some network file systems have no locks.
 
     def _identity(self) -> str:
         path = self._root / ".id"
@@ -170,20 +172,11 @@ def _checked(job_id: str) -> str:
     return job_id
 
 
-MAX_ATTEMPTS = 3
-"""How often a file is begun: one that ends the server each time is given up then."""
-
-_AT_A_TIME = 500
-_log = structlog.get_logger(__name__)
-
-
 async def take_up(rows: JobRows, spool: Spool, now: float) -> list[JobRecord]:
-    """Return the jobs that go on, in the order they came; delete files that belong to no job.
+    """Return the jobs of the last server that go on, oldest first; delete what belongs to none.
 
-    Args:
-        rows: what is known of the jobs.
-        spool: their files.
-        now: seconds since 1970.
+    A server may have died at any moment: rows and files need not agree. ``now`` is in seconds
+    since 1970.
     """
     uploads = set(await asyncio.to_thread(spool.uploads))
     going_on: list[JobRecord] = []
@@ -221,7 +214,7 @@ async def _fail(rows: JobRows, record: JobRecord, now: float, code: str, reason:
 
 
 async def _remove_strange_results(rows: JobRows, spool: Spool) -> int:
-    """Delete results that no job has; return how many."""
+    """Delete results without a job; return how many."""
     num_removed = 0
     results = await asyncio.to_thread(lambda: list(spool.folders()))
     for start in range(0, len(results), _AT_A_TIME):
@@ -229,7 +222,7 @@ async def _remove_strange_results(rows: JobRows, spool: Spool) -> int:
         known = await rows.known([job_id for _, job_id in some])
         for folder, job_id in some:
             record = await rows.get(job_id) if job_id in known else None
-            # One that was being written when the server died is written anew.
+            # No folder in the row: it was being written when the server died, and is incomplete.
             if record is None or record.folder != folder:
                 await asyncio.to_thread(spool.remove_folder, folder)
                 num_removed += 1

@@ -1,4 +1,4 @@
-"""One page's live connection: what it is told, no more than four times a second, while it looks.
+"""One page's WebSocket: at most four messages a second, and none while the page is hidden.
 
 ::
 
@@ -20,13 +20,11 @@ from dashboard.errors import ApiError
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.messages import Error, error_message
 
-__all__ = ["INTERVAL_S", "KEEPALIVE_S", "SEND_TIMEOUT_S", "LiveConnection", "Show"]
-
+# Shortest time between two messages to a page.
 INTERVAL_S = 0.25
-"""Shortest time between two messages to a page."""
 KEEPALIVE_S = 15.0
+# Longest wait for a page to take what was sent.
 SEND_TIMEOUT_S = 30.0
-"""Longest wait for a page to take what was sent."""
 
 _MAX_INBOUND_BYTES = 4096
 
@@ -39,14 +37,11 @@ _decode = msgspec.json.Decoder(_Visible).decode
 
 
 class LiveConnection:
-    """A WebSocket to a page.
-
-    Args:
-        request: its handshake.
-    """
+    """A WebSocket to a page; ``request`` is its handshake."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
+        # Uncompressed: what is encoded once for all pages would be compressed for each.
         self._socket = web.WebSocketResponse(
             heartbeat=KEEPALIVE_S, compress=False, max_msg_size=_MAX_INBOUND_BYTES
         )
@@ -56,17 +51,16 @@ class LiveConnection:
         self._looks.set()
 
     async def run(self, show: Show) -> web.WebSocketResponse:
-        """Serve the page until it goes, or there is nothing more to show.
+        """Serve the page until it leaves or ``show`` returns.
 
-        Args:
-            show: sends state and changes; begun anew whenever the page becomes visible. Returns
-                the code to close with.
+        ``show`` is started again each time the page becomes visible.
         """
         await self._socket.prepare(self._request)
         reader = asyncio.create_task(self._read(), name="live reader")
         writer = asyncio.create_task(self._write(show), name="live writer")
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            # The reader ends when the page closes; there is nobody left to close then.
             if writer.done():
                 with contextlib.suppress(TimeoutError, ConnectionError):
                     async with asyncio.timeout(SEND_TIMEOUT_S):
@@ -84,12 +78,13 @@ class LiveConnection:
             TimeoutError: the page did not take it in time.
             ConnectionError: it has gone.
         """
+        # send_str waits while the socket's buffer is full: a page that does not read is dropped.
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await self._socket.send_str(text)
         self._next_s = asyncio.get_running_loop().time() + INTERVAL_S
 
     async def until_due(self) -> None:
-        """Wait until the page may be told again."""
+        """Wait until the next message is due."""
         wait_s = self._next_s - asyncio.get_running_loop().time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
@@ -101,7 +96,7 @@ class LiveConnection:
             try:
                 is_visible = _decode(message.data).visible
             except msgspec.MsgspecError:
-                continue  # What a later version may say.
+                continue  # a message of a later version
             (self._looks if is_visible else self._looks_away).set()
             (self._looks_away if is_visible else self._looks).clear()
 
@@ -118,6 +113,7 @@ class LiveConnection:
         except TimeoutError:
             return ERRORS[ErrorCode.SLOW_CONSUMER].close_code or WSCloseCode.POLICY_VIOLATION
         except ConnectionError:
+            # RFC 6455, 7.4.1: 1006 is never sent; the close that follows finds no peer.
             return WSCloseCode.ABNORMAL_CLOSURE
 
     async def _refuse(self, error: ProtocolError | ApiError) -> int:
@@ -128,11 +124,11 @@ class LiveConnection:
 
 
 Show = Callable[[LiveConnection], Coroutine[Any, Any, int]]
-"""Shows a page something for as long as it looks, and returns the code to close with."""
+"""Sends state, then changes, while the page is visible; returns the code to close with."""
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, int]) -> int | None:
-    """Return what ``work`` returns; None: ``event`` came first, and it was cancelled."""
+    """Return what ``work`` returns, None if ``event`` is set first and it is cancelled."""
     working = asyncio.ensure_future(work)
     waiting = asyncio.ensure_future(event.wait())
     try:

@@ -1,94 +1,69 @@
-"""The WebSocket that pages are shown live data through.
-
-``GET /api/v1/live``: the wall, or one stream, as it happens.
-"""
+"""``GET /api/v1/live``, a WebSocket: the wall, or one stream, as it happens."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import WSCloseCode, web
 
-from dashboard.api.routes import Call, Param, Route
+from dashboard.api.listing import Listing
+from dashboard.backend import Backend
 from dashboard.errors import ApiError
 from dashboard.live.connection import LiveConnection
 from dashboard.live.tiles import LiveResults, LiveSnapshot, StreamItem, StreamStatus
 from dashboard.live.wall import Wall
 from stream_server.feeds.query import FeedQuery
-from stream_server.feeds.source import Feed, FeedSource
+from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 from stream_server.wire.results import Result
 
-_encode = msgspec.json.Encoder().encode
-
 _STATUS_INTERVAL_S = 1.0
-
-Describe = Callable[[str], Awaitable[StreamItem | None]]
-Status = Callable[[str], StreamStatus | None]
+_encode = msgspec.json.Encoder().encode
 
 
 class LiveEndpoint:
-    """The handler of ``/api/v1/live``.
+    """Serves pages.
 
-    Args:
-        wall: all live streams.
-        source: makes subscriptions to one.
-        describe: returns a stream as it is listed; None: there is none of that name.
-        status: returns how a stream is doing; None: it is not live.
-        keeps: whether what is published is kept.
-        max_viewers: connections at a time.
+    Attributes:
+        keeps: whether results are stored, so that a page can catch up from there.
     """
 
-    def __init__(
-        self,
-        wall: Wall,
-        source: FeedSource,
-        describe: Describe,
-        status: Status,
-        *,
-        keeps: bool,
-        max_viewers: int,
-    ) -> None:
+    def __init__(self, wall: Wall, listing: Listing, backend: Backend, *, max_viewers: int) -> None:
         self._wall = wall
-        self._source = source
-        self._describe = describe
-        self._status = status
-        self.keeps = keeps
+        self._listing = listing
+        self._backend = backend
+        self.keeps = backend.store is not None
         self._max_viewers = max_viewers
         self._num_viewers = 0
 
     async def handle(
         self, request: web.Request, stream_id: str | None, after_seq: int | None
     ) -> web.StreamResponse:
-        """Serve one page.
+        """Serve one page until it leaves: a stream, or the wall if ``stream_id`` is None.
 
-        Args:
-            request: a WebSocket handshake.
-            stream_id: the stream to show; None: the wall.
-            after_seq: what the page has of the stream already; None: nothing.
+        What the page has of the stream, up to ``after_seq``, is not sent again.
 
         Raises:
-            ApiError: there is no such stream, there are too many pages, or it is no handshake.
+            ApiError: the stream is unknown, there are too many pages, or it is no handshake.
         """
         if not web.WebSocketResponse().can_prepare(request).ok:
-            raise ApiError("bad_request", "got a plain request, expected a WebSocket handshake")
+            raise ApiError("bad_request", "this path takes WebSocket handshakes only")
         if self._num_viewers >= self._max_viewers:
             raise ApiError(
                 "too_many_viewers",
-                f"got a page beyond the {self._max_viewers} there are, expected fewer",
+                f"viewer limit ({self._max_viewers}) reached",
                 retry_after_s=5.0,
             )
+        # Counted from here on, with nothing awaited since the check.
         self._num_viewers += 1
         try:
             if stream_id is None:
                 return await LiveConnection(request).run(self._show_wall)
-            if await self._describe(stream_id) is None:
-                raise ApiError("not_found", "got a stream that is not known, expected one that is")
-            view = _StreamView(self._source, self._describe, self._status, stream_id, self.keeps)
-            view.last_seq = after_seq
+            if await self._listing.one(stream_id) is None:
+                raise ApiError("not_found", "stream not found")
+            view = _StreamView(self._listing, self._backend, stream_id, self.keeps, after_seq)
             return await LiveConnection(request).run(view.show)
         finally:
             self._num_viewers -= 1
@@ -102,6 +77,7 @@ class LiveEndpoint:
                 await viewer.wake.wait()
                 if self._wall.has_ended:
                     return WSCloseCode.GOING_AWAY
+                # Changes are collected while waiting, so the message holds the latest of each.
                 await connection.until_due()
                 changes = viewer.changes()
                 if changes is not None:
@@ -109,64 +85,64 @@ class LiveEndpoint:
 
 
 class _StreamView:
-    """One stream for one page, without hole or double for as long as there is a store.
+    """One stream for one page: without holes or repetitions, if there is a store to read from.
 
     Attributes:
-        last_seq: the page has everything up to here; None: nothing.
+        _last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
     """
 
     def __init__(
         self,
-        source: FeedSource,
-        describe: Describe,
-        status: Status,
+        listing: Listing,
+        backend: Backend,
         stream_id: str,
         keeps: bool,
+        after_seq: int | None,
     ) -> None:
-        self._source = source
-        self._describe = describe
-        self._status = status
+        self._listing = listing
+        self._backend = backend
         self._stream_id = stream_id
         self._keeps = keeps
+        self._last_seq = after_seq
         self._status_due_s = 0.0
-        self.last_seq: int | None = None
 
     async def show(self, connection: LiveConnection) -> int:
-        """Send what the page does not have, then what comes."""
+        """Send what the page does not have, then what comes; return the code to close with."""
         while True:
-            feed = await self._source.open(self._query(), name="dashboard")
+            feed = await self._backend.feed.open(self._query(), name="dashboard")
             with contextlib.closing(feed):
                 if (code := await self._follow(feed, connection)) is not None:
                     return code
 
     def _query(self) -> FeedQuery:
-        """Ask for what comes after what was sent."""
-        if self.last_seq is not None:
+        if self._last_seq is not None:
             return FeedQuery(
-                stream_id=self._stream_id, after={self._stream_id: self.last_seq}, frames=True
+                stream_id=self._stream_id, after={self._stream_id: self._last_seq}, frames=True
             )
         return FeedQuery(
             stream_id=self._stream_id, from_sample=0 if self._keeps else None, frames=True
         )
 
     async def _follow(self, feed: Feed, connection: LiveConnection) -> int | None:
-        """Return the code to close with; None: results were lost here that the store has."""
+        """Return the code to close with; None: the feed lost results that the store has."""
         await connection.until_due()
-        # Before the first page, so that the page can show what it is about.
-        stream = await self._describe(self._stream_id)
+        # The first message describes the stream, so that a page can lay itself out.
+        stream = await self._listing.one(self._stream_id)
         if stream is None:
-            raise ApiError("not_found", "got a stream that was deleted, expected one that is kept")
+            raise ApiError("not_found", "the stream was deleted")
         async with contextlib.aclosing(feed.stored()) as pages:
             async for page in pages:
-                # Pages follow each other as fast as they are taken: nothing waits behind them.
+                # At once, not four times a second: nothing waits behind stored results.
                 await self._send(page, connection, stream)
-        if self.last_seq is None:
-            self.last_seq = -1
+        # A stream without results yet: the page is to show its channels all the same.
+        if self._last_seq is None:
+            self._last_seq = -1
             await connection.send(_encode(LiveSnapshot(stream=stream, results=[])).decode())
         async with contextlib.aclosing(feed.live()) as batches:
             async for batch in batches:
                 await connection.until_due()
                 messages = [*batch, *feed.take_waiting()]
+                # The page was too slow for the mailbox; a new feed reads the missing ones back.
                 if self._keeps and any(isinstance(one, Dropped) for one in messages):
                     return None
                 await self._send(messages, connection, stream)
@@ -189,57 +165,16 @@ class _StreamView:
             return
         status = self._new_status()
         message: LiveSnapshot | LiveResults
-        if self.last_seq is None:
+        if self._last_seq is None:
             message = LiveSnapshot(stream=stream, results=results, status=status)
         else:
             message = LiveResults(results=results, dropped=dropped, status=status)
         await connection.send(_encode(message).decode())
-        self.last_seq = max([self.last_seq or -1, *(one.seq for one in results)])
+        self._last_seq = max([self._last_seq or -1, *(one.seq for one in results)])
 
     def _new_status(self) -> StreamStatus | None:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._status_due_s:
             return None
         self._status_due_s = now_s + _STATUS_INTERVAL_S
-        return self._status(self._stream_id)
-
-
-class LiveRoutes:
-    """Handlers.
-
-    Args:
-        endpoint: serves pages.
-    """
-
-    def __init__(self, endpoint: LiveEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def routes(self) -> list[Route]:
-        """Return the routes of this module."""
-        return [
-            Route(
-                "GET",
-                "/live",
-                "Live data for a page, over WebSocket: the wall, or one stream.",
-                self.live,
-                params=(
-                    Param("stream", "string", "show this stream; default: the wall"),
-                    Param(
-                        "after_seq",
-                        "integer",
-                        "with stream: the last seq the page has",
-                        None,
-                        -1,
-                        10**15,
-                    ),
-                ),
-                content="websocket",
-                status=101,
-                errors=("not_found", "too_many_viewers", "store_away"),
-            )
-        ]
-
-    async def live(self, call: Call) -> web.StreamResponse:
-        """Answer a handshake."""
-        query = call.query
-        return await self._endpoint.handle(call.request, query["stream"], query["after_seq"])
+        return self._backend.stream_status(self._stream_id)

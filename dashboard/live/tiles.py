@@ -1,9 +1,4 @@
-"""What the wall shows of a stream, as it is sent to pages.
-
-How a live stream is doing.
-
-Streams as pages see them, and the messages that tell of one as it happens.
-"""
+"""The messages of ``/api/v1/live``: tiles of the wall, and one stream as it happens."""
 
 from __future__ import annotations
 
@@ -31,7 +26,7 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
         live: whether it has not ended.
         share: part of its scored time by label, 0 to 1; empty: nothing was scored.
         alerts: how many were raised.
-        open_alerts: how many nobody has acknowledged.
+        open_alerts: how many are not acknowledged.
         recorded: channels whose audio is kept.
     """
 
@@ -43,7 +38,7 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
 
 
 class LiveSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
-    """The first message about a stream: begin anew. More results follow, see LiveResults."""
+    """The first message about a stream; the page starts over. Results follow as LiveResults."""
 
     stream: StreamItem
     results: list[Result]
@@ -55,7 +50,7 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
 
     Attributes:
         results: a later segment or gap with the same channel and start replaces an earlier one.
-        dropped: results that are missing here: the server keeps none to catch up from.
+        dropped: how many are missing, on a server without a store to read them from.
         status: how the stream is doing, about once a second while it is live.
     """
 
@@ -65,14 +60,13 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
 
 
 TrendEntry = tuple[float, str, float]
-"""Where a span of 5 s began, s of the stream; its label; mean posterior of that, 0 to 1."""
+"""Start of a span of 5 s, in s of the stream; its label; the label's mean posterior, 0 to 1."""
 
 
 class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
     """One channel now.
 
     Attributes:
-        channel, role, name, analysed: as in ``stream_opened``.
         label: the last one; None: no speech yet.
         confidence: its posterior, 0 to 1.
         since_s: where the label began to hold, s of the stream.
@@ -92,12 +86,7 @@ class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that holds.
-
-    Attributes:
-        alert_id, rule, severity, channel, role, since_s, at_s: as in ``alert``.
-        acknowledged: whether somebody has dealt with it.
-    """
+    """An alert that is still active; fields as in ``alert``."""
 
     alert_id: str
     rule: str
@@ -113,12 +102,9 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
     """One live stream.
 
     Attributes:
-        stream_id, name, opened_at: as in ``stream_opened``.
         roles: of its channels, in their order.
-        model: name of the model that scores it.
-        duration_s: what is known of it, s.
-        channels: all of them.
-        alerts: those that hold.
+        duration_s: up to the last result.
+        alerts: the active ones.
         worst: how much it needs attention; the highest come first.
     """
 

@@ -1,7 +1,7 @@
-"""The wall's shell: follows the bus, and tells each page what has changed since it was told last.
+"""The wall: follows the bus, and tells each page what changed since its last message.
 
-A page has a set of streams that changed, never a queue: who reads slowly finds the latest state,
-once, and holds nobody up.
+A page has a set of streams that changed, not a queue: a slow page gets the latest state of each,
+once, and delays no other page.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from stream_server.wire.results import (
     StreamOpened,
 )
 
-__all__ = ["Wall", "WallViewer"]
-
+# About a minute of 200 streams. The wall follows without awaiting, so it never fills in practice;
+# a wall that lost results would show streams that have ended.
 _CAPACITY = 65_536
 _SHOWN = (StreamOpened, Point, Segment, Gap, Alert, StreamClosed)
 
@@ -34,10 +34,7 @@ _SHOWN = (StreamOpened, Point, Segment, Gap, Alert, StreamClosed)
 class Wall:
     """All live streams, for any number of pages. Belongs to one event loop.
 
-    Args:
-        bus: where streams are published; those opened before are not known.
-        config: what comes first.
-        now: the time, seconds since 1970.
+    Streams that were opened before it was made are not shown. ``now`` returns seconds since 1970.
     """
 
     def __init__(self, bus: Bus, config: WallConfig, now: Callable[[], float] = time.time) -> None:
@@ -49,13 +46,17 @@ class Wall:
 
     @property
     def state(self) -> WallState:
-        """All that is published by now is taken into account."""
+        """The state after everything published so far.
+
+        An alert that was just acknowledged, or a stream that was just opened, may still wait in
+        the mailbox when a request asks for it.
+        """
         self._take(self._subscription.take_waiting())
         return self._state
 
     @property
     def viewers(self) -> frozenset[WallViewer]:
-        """The pages that are told of changes now."""
+        """The pages that are looking."""
         return frozenset(self._viewers)
 
     async def run(self) -> None:
@@ -67,17 +68,17 @@ class Wall:
             viewer.wake.set()
 
     def acknowledge(self, alert_id: str) -> None:
-        """Show that somebody has dealt with an alert."""
+        """Show an alert as acknowledged."""
         self._tell(self.state.acknowledge(alert_id))
 
     def join(self) -> WallViewer:
-        """Return what one page is told from."""
+        """Add a page."""
         viewer = WallViewer(self)
         self._viewers.add(viewer)
         return viewer
 
     def leave(self, viewer: WallViewer) -> None:
-        """Tell a page nothing more."""
+        """Remove a page."""
         self._viewers.discard(viewer)
 
     def close(self) -> None:
@@ -108,11 +109,11 @@ class WallViewer:
 
     @property
     def pending(self) -> frozenset[str]:
-        """The streams the page will be told of with its next message."""
+        """The streams that the page's next message will hold."""
         return frozenset(self._changed)
 
     def changed(self, stream_ids: set[str]) -> None:
-        """Let the page know of streams with its next message."""
+        """Put streams into the page's next message."""
         if stream_ids:
             self._changed |= stream_ids
             self.wake.set()
@@ -121,6 +122,7 @@ class WallViewer:
         """Return a :class:`~dashboard.live.tiles.WallSnapshot`; later messages go on from it."""
         state = self._wall.state
         stream_ids = state.stream_ids()
+        # A page that becomes visible again starts from here; what it was sent before is void.
         self._told = {stream_id: state.trend_version(stream_id) for stream_id in stream_ids}
         self._changed.clear()
         self.wake.clear()
@@ -128,7 +130,7 @@ class WallViewer:
         return _text(b"snapshot", self._wall.now(), (b"tiles", tiles))
 
     def changes(self) -> str | None:
-        """Return a :class:`~dashboard.live.tiles.WallChanges`; None: there are none."""
+        """Return a :class:`~dashboard.live.tiles.WallChanges`, None if nothing changed."""
         state = self._wall.state
         changed, self._changed = self._changed, set()
         self.wake.clear()
@@ -137,14 +139,17 @@ class WallViewer:
             version = state.trend_version(stream_id)
             told = self._told.get(stream_id)
             if version < 0:
+                # One that opened and closed between two messages is not mentioned at all.
                 if self._told.pop(stream_id, None) is not None:
                     removed.append(msgspec.json.encode(stream_id))
                 continue
             self._told[stream_id] = version
+            # The trend, most of a tile's bytes, changes every 5 s: sent only if it has.
             if told is None:
                 opened.append(state.whole_text(stream_id))
             else:
                 altered.append(state.changed_text(stream_id, with_trend=told != version))
+        # All of them opened and closed since the last message.
         if not (opened or altered or removed):
             return None
         return _text(
@@ -156,7 +161,7 @@ class WallViewer:
         )
 
     def close(self) -> None:
-        """The page has gone, or is not looked at."""
+        """Remove the page: it left, or is hidden."""
         self._wall.leave(self)
 
 
@@ -165,6 +170,7 @@ def _is_shown(result: Result) -> bool:
 
 
 def _text(kind: bytes, now: float, *lists: tuple[bytes, bytes]) -> str:
-    """Return a message made of lists that are encoded already."""
+    """Put a message together from lists of encoded items."""
+    # Encoding a tile again for each of 20 pages would be most of the server's work.
     fields = b"".join(b',"%s":[%s]' % (name, items) for name, items in lists)
     return (b'{"type":"%s","now":%.3f%s}' % (kind, now, fields)).decode()

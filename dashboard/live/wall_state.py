@@ -1,13 +1,12 @@
-"""How every live stream stands, for the wall. Pure: no clock, no sockets.
+"""The state of every live stream, for the wall. Pure: no clock, no sockets.
 
-One channel of a live stream on the wall.
-
-How bad a channel is, is an average over its recent past: at a point of ``x = Σ weight · posterior``
-that tells of ``dt`` seconds, and in a gap with ``x = 0``::
+A channel's score is an exponential average over its recent past: of ``x = Σ weight · posterior``
+at a point that covers ``dt`` seconds, and of ``x = 0`` in a gap::
 
     score ← score · e^(−dt/memory) + x · (1 − e^(−dt/memory))
 
-so tiles do not change places with every word, and who has calmed down or fallen silent goes back.
+So tiles do not change places with every word, and a channel that calms down or falls silent moves
+back.
 """
 
 from __future__ import annotations
@@ -45,15 +44,9 @@ TREND_BUCKET_S = 5
 class WallChannel:
     """One channel of a live stream.
 
-    Args:
-        spec: the channel.
-        labels: classes, in the order of posteriors.
-        config: what comes first.
-
     Attributes:
-        spec: the channel.
         label, confidence, since_s, speaking: as in a tile.
-        score: how bad it is, see above.
+        score: how much it needs attention, see above.
         label_s: seconds of points by label.
         trend_version: grows with the trend.
     """
@@ -77,35 +70,40 @@ class WallChannel:
         self._sums = [0.0] * len(labels)
 
     def point(self, point: Point) -> None:
-        """Take note of a point."""
+        """Apply a point."""
         self.label, self.confidence = point.label, round(point.confidence, 3)
         self.speaking = True
         span_s = point.end_s - point.start_s
         self.label_s[point.label] = self.label_s.get(point.label, 0.0) + span_s
         badness = sum(
             weight * posterior
+            # Not strict: a point of unexpected length must not stop the wall of all streams.
             for weight, posterior in zip(self._weights, point.posteriors, strict=False)
         )
         self._average(badness, point.end_s)
+        # A point counts where it starts: it is much shorter than a bucket.
         bucket = int(point.start_s // TREND_BUCKET_S)
         if bucket != self._bucket:
             self._close_bucket(bucket)
         self._bucket_s += span_s
+        # Weighted by time: under load the step widens, and points are longer.
         for index, posterior in enumerate(point.posteriors[: len(self._sums)]):
             self._sums[index] += posterior * span_s
 
     def segment(self, segment: Segment) -> None:
-        """Take note of a segment."""
+        """Apply a segment."""
         self.since_s = round(segment.start_s, 2)
 
     def gap(self, gap: Gap) -> None:
-        """Take note of a gap; one that comes after later speech does not end that."""
+        """Apply a gap."""
+        # A gap may be published after the point that follows it.
         if gap.end_s >= self._known_to_s:
             self.speaking = False
         self._average(0.0, gap.end_s)
 
     def _average(self, badness: float, end_s: float) -> None:
         span_s = end_s - self._known_to_s
+        # An interim gap is published again and again while it grows.
         if span_s <= 0:
             return
         kept = math.exp(-span_s / self._memory_s)
@@ -119,6 +117,7 @@ class WallChannel:
             start_s = float(self._bucket * TREND_BUCKET_S)
             self._trend.append((start_s, self._labels[best], round(mean, 2)))
             self.trend_version += 1
+        # maxlen counts entries; after a long silence old ones leave by their time.
         oldest_s = (next_bucket + 1) * TREND_BUCKET_S - TREND_S
         while self._trend and self._trend[0][0] < oldest_s:
             self._trend.popleft()
@@ -126,7 +125,7 @@ class WallChannel:
         self._sums = [0.0] * len(self._labels)
 
     def whole(self) -> TileChannel:
-        """Return all there is to show."""
+        """Return all of it, for a page that has nothing yet."""
         return TileChannel(
             channel=self.spec.index,
             role=self.spec.role,
@@ -151,8 +150,8 @@ class WallChannel:
         )
 
 
+# Ended streams whose ids are kept: their last results may not be stored yet.
 _RECENT = 256
-"""Ended streams that are remembered by name: what was published last may not be stored yet."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -190,7 +189,7 @@ class _Stream:
                         channel.gap(result)
             case Alert(state="raised"):
                 self.alerts[result.alert_id] = _tile_alert(result)
-            case Alert():
+            case Alert():  # cleared
                 self.alerts.pop(result.alert_id, None)
             case _:
                 pass
@@ -211,6 +210,7 @@ class _Stream:
             for alert in self.alerts.values()
             if not alert.acknowledged
         )
+        # The worst channel and the worst alert: a calm agent must not dilute an angry customer.
         return round(max(scores, default=0.0) + max(weights, default=0.0), 3)
 
     def tile(self) -> Tile:
@@ -247,11 +247,7 @@ class _Stream:
 
 
 class WallState:
-    """All live streams.
-
-    Args:
-        config: what comes first.
-    """
+    """All live streams."""
 
     def __init__(self, config: WallConfig) -> None:
         self._config = config
@@ -267,7 +263,7 @@ class WallState:
         return len(self._streams)
 
     def feed(self, results: Iterable[Result]) -> set[str]:
-        """Take note of results; return the streams that look different."""
+        """Apply results; return the streams whose tiles changed."""
         changed = set()
         for result in results:
             stream_id = result.stream_id
@@ -281,16 +277,16 @@ class WallState:
             elif stream_id in self._streams:
                 self._streams[stream_id].take(result)
             else:
-                continue
+                continue  # opened before this wall began to follow the bus
             changed.add(stream_id)
         return changed
 
     def acknowledge(self, alert_id: str) -> set[str]:
-        """Note that somebody has dealt with an alert; return the streams that look different."""
+        """Mark an alert as acknowledged; return the streams whose tiles changed."""
         return {key for key, stream in self._streams.items() if stream.acknowledge(alert_id)}
 
     def is_recent(self, stream_id: str) -> bool:
-        """Whether a stream is live, or has ended lately."""
+        """Return whether a stream is live, or ended recently."""
         return stream_id in self._streams or stream_id in self._recent
 
     def tiles(self) -> list[Tile]:
@@ -299,12 +295,12 @@ class WallState:
         return [stream.tile() for stream in streams]
 
     def tile(self, stream_id: str) -> Tile | None:
-        """Return one tile; None: the stream is not live."""
+        """Return one tile, None if the stream is not live."""
         stream = self._streams.get(stream_id)
         return None if stream is None else stream.tile()
 
     def opened(self) -> list[StreamOpened]:
-        """Return how the live streams began, the newest first."""
+        """Return the first message of each live stream, newest first."""
         return [stream.opened for stream in reversed(self._streams.values())]
 
     def label_s(self, stream_id: str) -> dict[str, float]:
@@ -316,7 +312,7 @@ class WallState:
                 total[label] = total.get(label, 0.0) + seconds
         return total
 
-    # What pages are sent; encoded once for all of them.
+    # JSON for pages. A tile is encoded once for all of them, until its next result.
 
     def stream_ids(self) -> list[str]:
         """Return the live streams, the worst first."""

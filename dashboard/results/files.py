@@ -2,7 +2,7 @@
 
 ::
 
-    result.json     every frame of it
+    result.json     a FileResult (ser_engine/schema.py)
     view.json       the same with no more frames than a page can draw
     result.csv      a row an utterance, frame or point
     embedding.npy   where there are embeddings
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import zipfile
@@ -20,14 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from dashboard.results.tables import csv_chunks
-from dashboard.results.view import has_embedding, json_chunks, result_of
-from ser_engine.files import FileAnalysis, FrameResult, UtteranceResult
-
-__all__ = ["FOLDER_FILES", "rename_result", "summary_of", "write_result", "zip_chunks"]
+from ser_engine.files import FileAnalysis
+from ser_engine.files.documents import MAX_ROWS, document_of, json_chunks
+from ser_engine.files.folders import save_embedding
+from ser_engine.files.tables import as_cell, csv_chunks
+from ser_engine.schema import RESULT_VERSION
 
 FOLDER_FILES = ("result.json", "result.csv", "embedding.npy", "log.txt", "audio.flac")
 """What a ZIP file of a result holds, where it is there."""
@@ -55,9 +54,9 @@ def write_result(
             for chunk in chunks:
                 check()
                 file.write(chunk)
-    (folder / "view.json").write_bytes(_encode(result_of(analysis)))
-    if all(has_embedding(channel) for channel in analysis.channels):
-        _write_embeddings(folder / "embedding.npy", analysis)
+    view = document_of(analysis, max_rows=MAX_ROWS)
+    (folder / "view.json").write_bytes(_encode(view))
+    save_embedding(folder / "embedding.npy", analysis)
     (folder / "log.txt").write_text("\n".join(log) + "\n", encoding="utf-8")
 
 
@@ -68,13 +67,35 @@ def summary_of(analysis: FileAnalysis) -> dict[str, Any]:
             None
             if channel.overall is None
             else {
-                "emotion": channel.overall.emotion,
+                "label": channel.overall.label,
                 "confidence": round(channel.overall.confidence, 4),
             }
             for channel in analysis.channels
         ],
         "warnings": sorted({one.code for channel in analysis.channels for one in channel.warnings}),
     }
+
+
+def read_view(folder: Path) -> bytes | None:
+    """Return ``view.json``; None: an earlier version of the server wrote it, with other names.
+
+    Raises:
+        OSError: it is not there.
+    """
+    data = (folder / "view.json").read_bytes()
+    # Only that field is read: a view is megabytes.
+    try:
+        version = _decode_version(data).version
+    except msgspec.DecodeError:
+        return None
+    return data if version == RESULT_VERSION else None
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 0
+
+
+_decode_version = msgspec.json.Decoder(_Versioned).decode
 
 
 def rename_result(folder: Path, old_name: str, new_name: str) -> None:
@@ -89,8 +110,21 @@ def rename_result(folder: Path, old_name: str, new_name: str) -> None:
             target.write(after)
             shutil.copyfileobj(source, target, _COPY_BYTES)
         os.replace(new, path)
+    _rename_table(folder / "result.csv", new_name)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         log.write(f"copied for {new_name}: the same bytes, model and settings\n")
+
+
+def _rename_table(path: Path, name: str) -> None:
+    new = path.with_name(f".{path.name}.new")
+    with (
+        path.open(encoding="utf-8", newline="") as source,
+        new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as target,
+    ):
+        rows, writer = csv.reader(source), csv.writer(target)
+        writer.writerow(next(rows))
+        writer.writerows((as_cell(name), *row[1:]) for row in rows)
+    os.replace(new, path)
 
 
 def zip_chunks(folder: Path) -> Iterator[bytes]:
@@ -130,24 +164,3 @@ class _Chunks:
     def take(self) -> bytes:
         taken, self._data = bytes(self._data), bytearray()
         return taken
-
-
-def _write_embeddings(path: Path, analysis: FileAnalysis) -> None:
-    arrays = [_embedding(channel.result) for channel in analysis.channels]
-    if len(arrays) == 1:
-        np.save(path, arrays[0])
-        return
-    shape = (len(arrays), *arrays[0].shape)
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    for place, array in enumerate(arrays):
-        out[place] = array
-    out.flush()
-
-
-def _embedding(result: object) -> npt.NDArray[np.float32]:
-    match result:
-        case UtteranceResult(embedding=array):
-            return array
-        case FrameResult(embeddings=array) if array is not None:
-            return array
-    raise TypeError("got a result without embeddings, expected some")

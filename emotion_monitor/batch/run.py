@@ -19,13 +19,13 @@ from emotion_monitor.batch.manifest import Entry, Manifest
 from ser_engine.errors import SerEngineError
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.cache import Fingerprint, file_sha256
-from ser_engine.files.folders import safe_name, save_embeddings, whole_file, write_json
+from ser_engine.files.folders import safe_name, save_embedding, whole_file, write_json
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.results import ChannelAnalysis, FileAnalysis
 from ser_engine.files.search import FoundFile
 from ser_engine.files.tables import (
+    columns_of_pieces,
     columns_of_results,
-    columns_of_segments,
     table_of_rows,
     write_csv,
     write_parquet,
@@ -90,17 +90,16 @@ def _folded(place: str) -> str:
 Format = Literal["json", "csv", "parquet", "npy"]
 FORMATS: tuple[Format, ...] = ("json", "csv", "parquet", "npy")
 
-_DETAILS = {"utterance": "segments", "frame": "frames", "stream": "points"}
+_DETAILS = {"utterance": "pieces", "frame": "frames", "stream": "points"}
 
 
 def write_outputs(
-    folder: Path, place: str, analysis: FileAnalysis, formats: Sequence[Format], *, scores: bool
+    folder: Path, place: str, analysis: FileAnalysis, formats: Sequence[Format]
 ) -> tuple[str, ...]:
     """Write the files of one recording, each whole or not at all.
 
-    ``json`` is ``<place>.json``; ``npy`` is ``<place>.npy``, one a channel where there are
-    several; ``csv`` and ``parquet`` are ``<place>.frames.csv``, ``.points`` or, of an utterance
-    that has several, ``.segments``.
+    ``json`` is ``<place>.json``; ``npy`` is ``<place>.npy``; ``csv`` and ``parquet`` are
+    ``<place>.frames.csv``, ``.points`` or, of an utterance that has several, ``.pieces``.
 
     Returns:
         their paths relative to the folder.
@@ -114,9 +113,9 @@ def write_outputs(
     if "json" in formats:
         written.append(base.with_name(f"{base.name}.json"))
         with whole_file(written[-1]) as partial:
-            write_json(partial, analysis.to_json(scores=scores, details=True))
+            write_json(partial, analysis.to_json())
     if "npy" in formats:
-        written += save_embeddings(base.with_name(f"{base.name}.npy"), analysis)
+        written += save_embedding(base.with_name(f"{base.name}.npy"), analysis)
     if "csv" in formats or "parquet" in formats:
         written += _write_details(base, analysis, formats)
     return tuple(path.relative_to(folder).as_posix() for path in written)
@@ -137,27 +136,27 @@ def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
     """Return a row a channel: what the whole of it is like."""
     return tuple(
         {
-            "file": analysis.name,
-            "channel": number,
+            "name": analysis.name,
+            "channel": index,
             "duration_s": round(analysis.duration_s, 3),
-            "rate_hz": analysis.rate_hz,
+            "sample_rate": analysis.rate_hz,
             "model": analysis.model.name,
             "granularity": analysis.options.granularity,
             **_overall(channel),
             **({"speakers": len(channel.speakers)} if analysis.options.speakers else {}),
             "warnings": " ".join(dict.fromkeys(warning.code for warning in channel.warnings)),
         }
-        for number, channel in enumerate(analysis.channels, start=1)
+        for index, channel in enumerate(analysis.channels)
     )
 
 
 def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
     overall = channel.overall
     if overall is None:
-        return {"emotion": None, "confidence": None}
+        return {"label": None, "confidence": None}
     scores = zip(overall.labels, overall.posteriors.tolist(), strict=True)
     return {
-        "emotion": overall.emotion,
+        "label": overall.label,
         "confidence": round(overall.confidence, 6),
         **{label: round(value, 6) for label, value in scores},
     }
@@ -166,9 +165,9 @@ def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
 def _write_details(base: Path, analysis: FileAnalysis, formats: Sequence[Format]) -> list[Path]:
     granularity = analysis.options.granularity
     if granularity == "utterance":
-        if all(len(channel.segments) < 2 for channel in analysis.channels):
+        if all(len(channel.pieces) < 2 for channel in analysis.channels):
             return []
-        table = columns_of_segments(analysis)
+        table = columns_of_pieces(analysis)
     else:
         table = columns_of_results(analysis)
     written: list[Path] = []
@@ -227,7 +226,6 @@ class Batch:
         analyser: does the work.
         model: sha256 of its model.
         formats: what is written of each file.
-        scores: whether JSON tells of every class.
         report: is told of each file.
     """
 
@@ -239,7 +237,6 @@ class Batch:
         model: str,
         formats: Sequence[Format],
         *,
-        scores: bool,
         report: Report,
     ) -> None:
         self._folder = folder
@@ -247,9 +244,6 @@ class Batch:
         self._analyser = analyser
         self._model = model
         self._formats = formats
-        # Other files are written of the same result, so they are another thing to have done.
-        self._asked = (*formats, *(("scores",) if scores else ()))
-        self._scores = scores
         self._report = report
         self.tally = Tally()
 
@@ -286,7 +280,7 @@ class Batch:
         return (
             not known.error
             and known.key == self._analyser.key(sha256)
-            and set(self._asked) <= set(known.formats)
+            and set(self._formats) <= set(known.formats)
             and all((self._folder / name).is_file() for name in known.outputs)
         )
 
@@ -305,16 +299,14 @@ class Batch:
 
     def _write(self, file: PlacedFile, wanted: Wanted, analysis: FileAnalysis) -> None:
         former = self._manifest.get(file.source)
-        outputs = write_outputs(
-            self._folder, file.place, analysis, self._formats, scores=self._scores
-        )
+        outputs = write_outputs(self._folder, file.place, analysis, self._formats)
         entry = Entry(
             source=file.source,
             place=file.place,
             fingerprint=wanted.fingerprint,
             sha256=wanted.sha256,
             key=self._analyser.key(wanted.sha256),
-            formats=self._asked,
+            formats=tuple(self._formats),
             outputs=outputs,
             rows=rows_of(analysis),
             model=self._model,
@@ -348,7 +340,7 @@ def write_tables(folder: Path, formats: Sequence[Format]) -> tuple[str, ...]:
     if table and "parquet" in formats:
         write_parquet(folder / "results.parquet", table)
         written.append("results.parquet")
-    errors = [{"file": entry.source, "error": entry.error} for entry in manifest if entry.error]
+    errors = [{"name": entry.source, "error": entry.error} for entry in manifest if entry.error]
     if errors:
         write_csv(folder / "errors.csv", table_of_rows(errors))
         written.append("errors.csv")

@@ -10,7 +10,8 @@ import typer
 from pydantic import ValidationError
 
 from emotion_monitor.commands.options import settings_of
-from emotion_monitor.settings import Settings, load_settings, read_config_file
+from emotion_monitor.config_file import read_config_file
+from emotion_monitor.settings import Settings, first_error, load_settings
 from ser_engine.errors import ConfigError
 from stream_server.alerts.rules import AlertRule
 
@@ -34,7 +35,7 @@ def replay(
         list[str] | None,
         typer.Argument(
             metavar="TIMELINE",
-            help="What `analyze -g stream --scores --json` prints, or `stream --json`; with"
+            help="What `analyze -g stream --json` prints, or `stream --json`; with"
             " --store, ids of streams.",
         ),
     ] = None,
@@ -189,9 +190,8 @@ def read_rules(path: Path) -> tuple[AlertRule, ...]:
     try:
         settings = Settings.model_validate({"stream_server": {"alerts": group}})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][2:])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+        where, message = first_error(error)
+        raise ConfigError(f"{path}: {'.'.join(where[2:])}: {message}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return settings.stream_server.alerts.rules

@@ -50,7 +50,16 @@ def analyze(
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print JSON and nothing else on standard output: as the emotion2vec+ web demo has"
+            " it; of a stream, as --details.",
+        ),
+    ] = False,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="With --json: everything, as docs/results.md describes it."),
     ] = False,
     scores: Annotated[bool, typer.Option("--scores", help="Tell of every class.")] = False,
     recursive: Annotated[
@@ -101,8 +110,9 @@ def analyze(
         typer.Option(
             "--embeddings",
             metavar="FILE.npy",
-            help="Save the embeddings: (dim,) for an utterance, (frames, dim) for frames. With"
-            " several results the files are numbered: FILE.1.npy, FILE.2.npy, …",
+            help="Save the embeddings: (dim,) of an utterance, (frames, dim) of frames; of several"
+            " channels one more axis in front. With several recordings the files are numbered:"
+            " FILE.1.npy, FILE.2.npy, …",
         ),
     ] = None,
     assignments: AssignmentsOption = None,
@@ -132,7 +142,6 @@ def analyze(
             out,
             wanted,
             recursive=recursive,
-            scores=scores,
             use_cache=not no_cache,
         )
     else:
@@ -145,7 +154,8 @@ def analyze(
             options,
             names,
             recursive=recursive,
-            as_json=as_json,
+            as_json=as_json or details,
+            details=details,
             scores=scores,
             embeddings=embeddings,
             use_cache=not no_cache,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +29,8 @@ from ser_engine.files import (
     UtteranceResult,
 )
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
-from ser_engine.files.folders import whole_file
+from ser_engine.files.documents import demo_channel, demo_of, named_demo
+from ser_engine.files.folders import save_embedding
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.search import find_recordings
 from ser_engine.schema import Gap, Segment
@@ -44,7 +44,7 @@ class Analysis:
 
     Attributes:
         path: the file, as it was named.
-        channel: counted from 1.
+        channel: its index, from 0.
         channels: how many the file has.
         result: what was found.
     """
@@ -81,7 +81,7 @@ def _utterances(analyses: Sequence[Analysis]) -> Table:
     table = _table("file", "emotion", "confidence", "")
     for each in analyses:
         assert isinstance(each.result, UtteranceResult)
-        name, confidence = each.result.emotion, each.result.confidence
+        name, confidence = each.result.label, each.result.confidence
         table.add_row(each.title, _emotion(name), *_strength(name, confidence))
     return table
 
@@ -162,6 +162,7 @@ def analyze_print(
     *,
     recursive: bool,
     as_json: bool,
+    details: bool,
     scores: bool,
     embeddings: Path | None,
     use_cache: bool,
@@ -189,16 +190,18 @@ def analyze_print(
     if not wanted and not unreadable:
         note(f"{', '.join(map(str, names))}: there are no recordings{_hint(recursive)}")
     analyses = [each for answer in answers for each in _analyses(answer)]
+    outcomes = [each.outcome for each in answers if isinstance(each.outcome, FileAnalysis)]
     is_bare = len(wanted) == 1 and wanted[0].path == names[0]
     if as_json:
         # A failed file must not change the form that programs read.
         if not is_bare or analyses:
-            print(json.dumps(_document(analyses, is_bare, scores=scores), ensure_ascii=False))
+            document = _json_of(outcomes, is_bare=is_bare, details=details, scores=scores)
+            print(json.dumps(document, ensure_ascii=False))
     elif analyses:
         Console().print(view(analyses, scores=scores))
     is_fine = bool(wanted) and not unreadable
     is_fine &= all(isinstance(answer.outcome, FileAnalysis) for answer in answers)
-    return (embeddings is None or _save_embeddings(embeddings, analyses)) and is_fine
+    return (embeddings is None or _save_embeddings(embeddings, outcomes)) and is_fine
 
 
 def _status(wanted: Sequence[Wanted], share: float) -> Text:
@@ -218,43 +221,42 @@ def _analyses(answer: Answer) -> list[Analysis]:
         note(f"{path}: {outcome}")
         return []
     analyses: list[Analysis] = []
-    for number, channel in enumerate(outcome.channels, start=1):
-        analyses.append(analysis := Analysis(path, number, len(outcome.channels), channel.result))
+    for index, channel in enumerate(outcome.channels):
+        analyses.append(analysis := Analysis(path, index, len(outcome.channels), channel.result))
         for warning in channel.warnings:
             note(f"{analysis.title}: {warning.code}: {warning.message}")
     return analyses
 
 
-def _document(analyses: list[Analysis], is_bare: bool, *, scores: bool) -> Any:
-    """Return the bare result of a single file with a single channel, otherwise a list."""
-    if is_bare and len(analyses) == 1:
-        return analyses[0].result.to_json(scores=scores)
-    return [_entry(each, scores=scores) for each in analyses]
+def _json_of(outcomes: list[FileAnalysis], *, is_bare: bool, details: bool, scores: bool) -> Any:
+    """Return what is printed: of a single recording that was named itself, otherwise a list."""
+    # Only the web demo's form is bare; it has no streams.
+    details |= any(outcome.options.granularity == "stream" for outcome in outcomes)
+    if details:
+        documents = [outcome.to_json() for outcome in outcomes]
+        return documents[0] if is_bare and documents else documents
+    if is_bare and len(outcomes) == 1:
+        return demo_of(outcomes[0], scores=scores)
+    return [
+        {
+            "name": outcome.name,
+            "channel": index,
+            **named_demo(demo_channel(channel, scores=scores)),
+        }
+        for outcome in outcomes
+        for index, channel in enumerate(outcome.channels)
+    ]
 
 
-def _entry(analysis: Analysis, *, scores: bool) -> dict[str, Any]:
-    body = analysis.result.to_json(scores=scores)
-    if isinstance(body, list):
-        body = {"granularity": "frame", "frames": body}
-    return {"file": str(analysis.path), "channel": analysis.channel, **body}
-
-
-def _save_embeddings(path: Path, analyses: Sequence[Analysis]) -> bool:
-    """Write one file a result; return whether that worked."""
-    for number, analysis in enumerate(analyses, start=1):
-        target = path if len(analyses) == 1 else path.with_suffix(f".{number}{path.suffix}")
-        match analysis.result:
-            case UtteranceResult(embedding=array):
-                pass
-            case FrameResult(embeddings=array) if array is not None:
-                pass
-            case _:
-                continue
+def _save_embeddings(path: Path, outcomes: Sequence[FileAnalysis]) -> bool:
+    """Write one file a recording; return whether that worked."""
+    for number, outcome in enumerate(outcomes, start=1):
+        target = path if len(outcomes) == 1 else path.with_suffix(f".{number}{path.suffix}")
         try:
-            with whole_file(target) as partial, partial.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+            written = save_embedding(target, outcome)
         except OSError as error:
             note(f"{target}: cannot be written: {error.strerror or error}")
             return False
-        note(f"{target}: embeddings {array.shape}")
+        if written and outcome.embedding is not None:
+            note(f"{target}: embeddings {outcome.embedding.shape}")
     return True

@@ -121,7 +121,6 @@ def analyze_batch(
     formats: Sequence[Format],
     *,
     recursive: bool,
-    scores: bool,
     use_cache: bool,
 ) -> bool:
     """Analyse recordings into a folder; return whether all could be analysed.
@@ -153,7 +152,6 @@ def analyze_batch(
                 FileAnalyser(engine, config, options, use_cache=use_cache),
                 engine.info.sha256,
                 formats,
-                scores=scores,
                 report=report,
             )
             is_interrupted = False

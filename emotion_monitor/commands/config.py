@@ -15,10 +15,18 @@ def config(
     check: Annotated[
         bool, typer.Option("--check", help="Print nothing but whether the settings are valid.")
     ] = False,
+    defaults: Annotated[
+        bool,
+        typer.Option("--defaults", help="Print a config.yaml with every default, explained."),
+    ] = False,
 ) -> None:
     """Print the settings in effect, as YAML; of secrets only that there are any."""
     from dashboard.api.info import masked
+    from emotion_monitor.settings import Settings
 
+    if defaults:
+        print(Settings().to_commented_yaml(), end="")
+        return
     settings = settings_of(context)
     if check:
         print("the settings are valid")

@@ -30,10 +30,10 @@ class EncodingName(StrEnum):
     ALAW = "alaw"
 
 
-def check_sources(**asked: bool) -> None:
-    """Raise unless exactly one source is asked for."""
-    if sum(asked.values()) != 1:
-        names = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
+def check_sources(**given: bool) -> None:
+    """Raise unless exactly one source is given."""
+    if sum(given.values()) != 1:
+        names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
         raise typer.BadParameter(
             f"got {' and '.join(names) or 'no source'}, expected one of --mic, --file, --stdin and"
             " --sample-call"
@@ -41,7 +41,7 @@ def check_sources(**asked: bool) -> None:
 
 
 def options_of(roles: str, name: str, meta: list[str]) -> StreamOptions:
-    """Return what is asked of the server, as far as it is about the stream itself."""
+    """Return the options that describe the stream itself."""
     from mic_client.stream_client import StreamOptions
     from stream_server.wire.messages import ChannelSpec
 
@@ -56,7 +56,7 @@ def options_of(roles: str, name: str, meta: list[str]) -> StreamOptions:
 
 
 def with_choices(options: StreamOptions, *, wants: str, token: str, resume: bool) -> StreamOptions:
-    """Return the options with what is asked about results and connection."""
+    """Return the options with those about results and the connection added."""
     from dataclasses import replace
 
     import msgspec
@@ -75,7 +75,7 @@ def with_choices(options: StreamOptions, *, wants: str, token: str, resume: bool
 
 
 def device_of(device: str | None) -> int | str | None:
-    """Return the number that a device's number is."""
+    """Return a device's number as int; its name as it is."""
     return int(device) if device is not None and device.isdigit() else device
 
 
@@ -107,10 +107,10 @@ def source_of(
     rate_hz: int | None,
     num_channels: int,
 ) -> Source:
-    """Return the source that is asked for.
+    """Return the source of the arguments; a microphone if no other is given.
 
     Raises:
-        SourceError: it cannot be had.
+        SourceError: it cannot be opened.
     """
     from stream_server.wire.audio_format import AudioFormat
     from stream_server.wire.errors import ProtocolError
@@ -137,7 +137,7 @@ def source_of(
             return ArraySource(*load_sample_call(), speed=speed, loop=loop)
         from mic_client.microphone import MicrophoneSource
 
-        return MicrophoneSource(device, sample_rate_hz=rate_hz, num_channels=num_channels)
+        return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
     except ProtocolError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -251,10 +251,11 @@ def stream(
         print(f"emotion-monitor: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     except OSError as error:
-        # Errors of files and of the network have been told apart above: this one is the output's.
+        # The client reports errors of files and of the network as its own: what is left is the
+        # output, e.g. a full disk.
         if not isinstance(error, BrokenPipeError):
             print(f"emotion-monitor: cannot write the results: {error.strerror}", file=sys.stderr)
-        # Python would complain of it once more at exit.
+        # At exit Python flushes standard output again, and would print the same error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
 
@@ -264,7 +265,7 @@ def _print_devices() -> None:
 
     devices = list_devices()
     if not devices:
-        print("emotion-monitor: there is no input device", file=sys.stderr)
+        print("emotion-monitor: no input device found", file=sys.stderr)
     for device in devices:
         print(device)
 
@@ -306,7 +307,7 @@ async def _stream(
     import signal
     from contextlib import suppress
 
-    from mic_client.microphone import MeteredSource
+    from mic_client.sources import MeteredSource
     from mic_client.stream_client import StreamClient
 
     try:
@@ -333,7 +334,7 @@ async def _stream(
 
     following = asyncio.create_task(follow())
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Neither on Windows nor outside the main thread.
+        # Not available on Windows, nor outside the main thread.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, interrupt)
     try:

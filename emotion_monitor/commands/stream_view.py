@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emotion_monitor.palette import COLOURS
-from mic_client.microphone import SILENT_DBFS
+from mic_client.sources import SILENT_DBFS
 from mic_client.stream_client import ClientEvent, ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Alert, Gap, Point, Segment, Summary, Warning
@@ -52,14 +52,13 @@ class Span:
 
 @dataclass(slots=True)
 class ChannelBoard:
-    """One channel.
+    """The state of one channel.
 
     Attributes:
-        role, name: who speaks.
-        is_analysed: whether results come.
+        is_analysed: False: the server gives this role no results.
         level_dbfs: of the last chunk sent.
         spans: the timeline of the last two minutes, in order.
-        point: the last one.
+        point: the last one received.
     """
 
     role: str
@@ -70,7 +69,8 @@ class ChannelBoard:
     point: Point | None = None
 
     def take(self, span: Span) -> None:
-        """Add a span; one with the same beginning is replaced, as are those after it."""
+        """Add a span. It replaces those that start with or after it."""
+        # A segment that grows is sent again with the same start; a resumed stream repeats results.
         while self.spans and self.spans[-1].start_s >= span.start_s:
             self.spans.pop()
         self.spans.append(span)
@@ -116,16 +116,16 @@ class StreamBoard:
     is_stopping: bool = False
 
     def hear(self, levels_dbfs: list[float]) -> None:
-        """Take the levels of a chunk."""
+        """Take the levels of a chunk, dBFS, by channel."""
         for channel, level_dbfs in zip(self.channels, levels_dbfs, strict=True):
             channel.level_dbfs = level_dbfs
 
     def take(self, event: ClientEvent, stream_start_s: float) -> None:
-        """Take what the client yields.
+        """Take a message that the client yields.
 
         Args:
             event: the message.
-            stream_start_s: of the client.
+            stream_start_s: audio the client sent before the server's present stream, s.
         """
         self.start_s = stream_start_s
         match event:
@@ -156,6 +156,7 @@ class StreamBoard:
 
     def _begin(self, ready: Ready) -> None:
         self.ready, self.lost, self.summary = ready, None, None
+        # A new stream on the server does not know the old one's alerts, and never clears them.
         if not ready.resumed:
             self.alerts.clear()
         for channel in ready.channels:
@@ -226,7 +227,7 @@ def level_bar(level_dbfs: float) -> Text:
 
 
 def strip(channel: ChannelBoard, end_s: float) -> Text:
-    """Return the last minute, a cell a second: colour is emotion, its strength confidence."""
+    """Return the last minute, one character a second: colour is emotion, density confidence."""
     last = int(end_s)
     cells = [_cell(channel, second) for second in range(last - _STRIP_S + 1, last + 1)]
     runs = ((cell, len(list(run))) for cell, run in itertools.groupby(cells))
@@ -239,7 +240,7 @@ def clock(seconds: float) -> str:
 
 
 def _cell(channel: ChannelBoard, second: int) -> tuple[str, str]:
-    """Return the sign of a second and its style."""
+    """Return the character and style of a second."""
     span = _longest_in(channel, second)
     if span is None:
         return " ", ""
@@ -303,7 +304,7 @@ def _head(board: StreamBoard) -> Text:
 
 
 def _gaps(board: StreamBoard) -> Text:
-    """Return what the signs of gaps in sight mean."""
+    """Return a legend of the gaps in view."""
     reasons = sorted(
         {
             span.reason
@@ -329,7 +330,7 @@ def _alerts(board: StreamBoard) -> list[Text]:
 
 
 def _shares(board: StreamBoard) -> list[Text]:
-    """Return how much of each emotion was heard, channel by channel."""
+    """Return the seconds of each emotion, a line for each channel."""
     lines = []
     for channel in board.summary.channels if board.summary else ():
         line = Text(f"{channel.role}  ", style="bold")
@@ -346,7 +347,7 @@ def _foot(board: StreamBoard) -> Text:
     if beat is None:
         return Text()
     text = (
-        f"{clock(beat.received_s + board.start_s)} heard   lag {beat.lag_ms / 1000:.1f} s"
+        f"{clock(beat.received_s + board.start_s)} received   lag {beat.lag_ms / 1000:.1f} s"
         f"   real-time factor {beat.real_time_factor:.2f}"
     )
     step_ms = board.ready.step_ms if board.ready else 0
@@ -359,7 +360,7 @@ _REFRESH_S = 0.125
 
 
 class Output(Protocol):
-    """Says what the client yields. The board has taken it already."""
+    """Writes what the client yields, after the board has taken it."""
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -398,7 +399,7 @@ class _Plain:
         return None
 
     def say_stopping(self) -> None:
-        """On standard error, where it is in nobody's way."""
+        """Print to standard error: standard output holds results only."""
         print("emotion-monitor: stopping; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
 
@@ -407,7 +408,7 @@ class JsonOutput(_Plain):
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
-        # JSON is UTF-8, whatever the locale says.
+        # JSON is UTF-8 whatever the locale says (RFC 8259, section 8.1).
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
 
@@ -417,13 +418,13 @@ class JsonOutput(_Plain):
 
 
 class LineOutput(_Plain):
-    """A line for each segment that is over, each gap that is no silence, and each alert."""
+    """A line for each finished segment, each gap other than silence, and each alert."""
 
     def __init__(self, board: StreamBoard) -> None:
         self._board = board
 
     def say(self, event: ClientEvent) -> None:
-        """Print it, if it is worth a line."""
+        """Print the message's line, if it has one."""
         line = self._line(event)
         if line is not None:
             print(line, flush=True)
@@ -475,7 +476,7 @@ class LiveOutput:
 
     def __init__(self, board: StreamBoard) -> None:
         self._board = board
-        # Drawn by the event loop: a thread of its own would read a board that changes.
+        # rich would refresh from a thread, which could read the board while it changes.
         self._live = Live(console=Console(), auto_refresh=False, transient=False)
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -500,10 +501,10 @@ class LiveOutput:
         self._live.stop()
 
     def say(self, event: ClientEvent) -> None:
-        """Nothing: the board shows it."""
+        """Do nothing: the board shows it."""
 
     def say_stopping(self) -> None:
-        """Nothing: the board shows it."""
+        """Do nothing: the board shows it."""
 
     async def _refresh(self) -> None:
         while True:

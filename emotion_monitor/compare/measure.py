@@ -29,7 +29,6 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
 from ser_engine.files import AnalysisOptions, FileAnalysis, FrameResult, StreamResult
 from ser_engine.files.cache import unpack_analysis
-from ser_engine.files.folders import embeddings_of
 
 VARIANTS = {
     "utterance": AnalysisOptions("utterance"),
@@ -121,7 +120,12 @@ def _figures(
 ) -> dict[str, Any]:
     audio_s = sum(each.duration_s for each in analyses)
     steady_ms = sum(each["steady_ms"] for each in measured["files"])
-    arrays = [array for each in analyses for _, array in embeddings_of(each)]
+    arrays = [
+        channel.embedding
+        for each in analyses
+        for channel in each.channels
+        if channel.embedding is not None
+    ]
     return {
         "first_ms": round(measured["files"][0]["first_ms"], 1),
         "steady_ms": round(measured["files"][0]["steady_ms"], 1),
@@ -163,21 +167,21 @@ def _grid_ms(name: str, config: EngineConfig) -> int | None:
 def _file(analyses: dict[str, FileAnalysis]) -> dict[str, Any]:
     utterance = analyses["utterance"]
     return {
-        "file": utterance.name,
+        "name": utterance.name,
         "duration_s": round(utterance.duration_s, 3),
-        "rate_hz": utterance.rate_hz,
+        "sample_rate": utterance.rate_hz,
         "channels": [_channel(analyses, number) for number in range(len(utterance.channels))],
     }
 
 
 def _channel(analyses: dict[str, FileAnalysis], number: int) -> dict[str, Any]:
     of_name = {name: analyses[name].channels[number] for name in _COMPARED}
-    utterance = of_name["utterance"]
+    utterance, document = of_name["utterance"], analyses["utterance"].to_json()
     names = utterance.result.labels
     cells = {name: labels_of(each.result) for name, each in of_name.items()}
     return {
-        "channel": number + 1,
-        "overall": None if utterance.overall is None else utterance.overall.to_json(scores=True),
+        "channel": number,
+        "overall": document["channels"][number]["overall"],
         "warnings": [warning.message for warning in utterance.warnings],
         "agreement": [
             {"one": one, "other": other, "share": _rounded(agreement(cells[one], cells[other]))}

@@ -171,18 +171,18 @@ def _figures(granularities: Sequence[Figures], repeats: int) -> str:
 
 
 def _channel(file: dict[str, Any], number: int, place: int, channel: dict[str, Any]) -> str:
-    title = _text(file["file"])
+    title = _text(file["name"])
     if len(file["channels"]) > 1:
         title += f", channel {channel['channel']}"
     overall = channel["overall"]
     whole = "nothing scored"
     if overall is not None:
-        whole = f"{_emotion(overall['emotion'])} {overall['confidence']:.0%}"
+        whole = f"{_emotion(overall['label'])} {overall['confidence']:.0%}"
     warnings = "".join(f'<p class="warning-line">{_text(each)}</p>' for each in channel["warnings"])
     counts = ", ".join(f"{name} {count}" for name, count in channel["num_turns"].items())
     return (
         f'<section class="card"><h2>{title}</h2><div class="facts">'
-        f"<span>{file['duration_s']:.1f} s, {file['rate_hz']} Hz</span>"
+        f"<span>{file['duration_s']:.1f} s, {file['sample_rate']} Hz</span>"
         f"<span>as a whole: {whole}</span><span>changes of label: {counts}</span></div>{warnings}"
         f'<div class="chart" data-file="{number}" data-channel="{place}"></div>'
         f"<h3>Where the emotion turns</h3>{_turns(channel['turns'])}"

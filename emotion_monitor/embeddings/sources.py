@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ser_engine.config import EngineConfig
@@ -16,7 +16,6 @@ from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.embeddings import Embedding
 from ser_engine.files.search import find_recordings
 
-_NUMBERED = re.compile(r"(.+)\.\d+")
 _MOST_JSON_BYTES = 64 << 20
 
 
@@ -29,8 +28,9 @@ def embeddings_of(
 ) -> list[Embedding]:
     """Return the embeddings that files and folders stand for, in their order.
 
-    A ``.npy`` file is one; of a folder it is all of those in it, at whatever depth, or where there
-    are none all of its recordings. A recording is analysed; it has an embedding a channel.
+    A ``.npy`` file is one, or one a channel; of a folder it is all of those in it, at whatever
+    depth, or where there are none all of its recordings. A recording is analysed; it has an
+    embedding a channel.
 
     Args:
         paths: of files and folders.
@@ -50,7 +50,7 @@ def embeddings_of(
     return [
         each
         for path in sources
-        for each in ([_read(path)] if path.suffix == ".npy" else analysed[path])
+        for each in (_read(path) if path.suffix == ".npy" else analysed[path])
     ]
 
 
@@ -72,7 +72,7 @@ def _sources(path: Path) -> Iterator[Path]:
     yield from found
 
 
-def _read(path: Path) -> Embedding:
+def _read(path: Path) -> list[Embedding]:
     try:
         # Mapped, not read: a header may claim what it likes, and frames of hours may be many.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -80,30 +80,71 @@ def _read(path: Path) -> Embedding:
         raise EmbeddingError(f"{path}: there is no such file") from None
     except (OSError, ValueError, EOFError) as error:
         raise EmbeddingError(f"{path}: got no array that can be read: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind != "f":
+    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2, 3) or array.dtype.kind != "f":
         raise EmbeddingError(
             f"{path}: got {getattr(array, 'dtype', 'several arrays')} of shape"
-            f" {getattr(array, 'shape', '?')}, expected floats (dim,) or (frames, dim)"
+            f" {getattr(array, 'shape', '?')}, expected floats (dim,) or (frames, dim), or several"
+            " channels of them"
         )
     if not array.size:
         raise EmbeddingError(f"{path}: got no value, expected an embedding")
-    vector = array if array.ndim == 1 else array.mean(axis=0, dtype=np.float64)
-    return Embedding(str(path), np.array(vector, dtype=np.float32), _model_of(path))
+    beside = _beside(path)
+    # (2, dim) may be two frames or two channels: the shape does not tell, the document does.
+    per_channel = array.ndim == 3 or (array.ndim == 2 and beside.channels == len(array) > 1)
+    named = (
+        [(f"{path}, channel {index}", each) for index, each in enumerate(array)]
+        if per_channel
+        else [(str(path), array)]
+    )
+    vectors = [
+        (name, each if each.ndim == 1 else each.mean(axis=0, dtype=np.float64))
+        for name, each in named
+    ]
+    return [
+        Embedding(name, np.array(vector, dtype=np.float32), beside.model)
+        for name, vector in vectors
+        # A channel that could not be scored is NaN among the others.
+        if not per_channel or np.isfinite(vector).all()
+    ]
 
 
-def _model_of(path: Path) -> str:
-    """Return the hash of the model, where the JSON beside an embedding tells of it."""
-    numbered = _NUMBERED.fullmatch(path.stem)
-    stem = numbered.group(1) if numbered else path.stem
-    for beside in (path.with_name(f"{stem}.json"), path.with_name("details.json")):
+class _Model(msgspec.Struct):
+    name: str
+    sha256: str
+
+
+class _Result(msgspec.Struct):
+    """What is needed of a FileResult, so that those of earlier versions can be read as well."""
+
+    model: _Model
+    granularity: str = ""
+    channels: tuple[msgspec.Raw, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the result beside an embedding says of it.
+
+    Attributes:
+        model: name and hash, or "".
+        channels: the first axis of an array of wholes; 1: there is none.
+    """
+
+    model: str = ""
+    channels: int = 1
+
+
+def _beside(path: Path) -> _Beside:
+    for beside in (path.with_name(f"{path.stem}.json"), path.with_name("details.json")):
         try:
             if beside.stat().st_size > _MOST_JSON_BYTES:
                 continue
-            model = json.loads(beside.read_bytes())["model"]
-            return f"{model['name']} ({model['sha256'][:12]})"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            result = msgspec.json.decode(beside.read_bytes(), type=_Result)
+        except (OSError, msgspec.DecodeError, RecursionError):
             continue
-    return ""
+        channels = len(result.channels) if result.granularity in ("utterance", "stream") else 1
+        return _Beside(f"{result.model.name} ({result.model.sha256[:12]})", channels)
+    return _Beside()
 
 
 def _analyse(
@@ -119,11 +160,11 @@ def _analyse(
         several = len(outcome.channels) > 1
         found[path] = [
             Embedding(
-                f"{path}, channel {number}" if several else str(path),
+                f"{path}, channel {index}" if several else str(path),
                 channel.overall.embedding,
                 model,
             )
-            for number, channel in enumerate(outcome.channels, start=1)
+            for index, channel in enumerate(outcome.channels)
             if channel.overall is not None
         ]
 

@@ -27,7 +27,7 @@ def report_page(*, title: str, body: str, data: Any, script: str) -> str:
     Raises:
         RuntimeUnavailableError: the chart library is not installed.
     """
-    from dashboard.pages import STATIC_DIR, plotly_bundle
+    from dashboard.shell import SHELL_DIR, plotly_bundle
     from ser_engine.errors import RuntimeUnavailableError
 
     bundle = plotly_bundle()
@@ -35,7 +35,7 @@ def report_page(*, title: str, body: str, data: Any, script: str) -> str:
         raise RuntimeUnavailableError(
             "got no plotly, which draws charts; pip install 'emotion-monitor[server]'"
         )
-    style = [STATIC_DIR / "css" / name for name in ("tokens.css", "base.css")]
+    style = [SHELL_DIR / name for name in ("tokens.css", "base.css")]
     styles = "\n".join(path.read_text("utf-8") for path in (*style, _HERE / "report.css"))
     # "<" would end the element, wherever it stands.
     document = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")

@@ -2,9 +2,9 @@
 
 ::
 
-    submit ─┐                 ┌──────── one task ────────┐      ┌── one thread ──┐
-    submit ─┼─▶ WindowQueue ─▶│ wait: full, or max_wait  │─────▶│ core.step(...) │
-    submit ─┘  (bounded)      │ after the first window   │◀─────│                │
+    score  ─┐                 ┌──────── one task ────────┐      ┌── one thread ──┐
+    score  ─┼─▶ WindowQueue ─▶│ wait: full, or max_wait  │─────▶│ core.step(...) │
+    score  ─┘  (bounded)      │ after the first window   │◀─────│                │
        ▲                      └──────────┬───────────────┘      └────────────────┘
        └───── result or error ───────────┘
 
@@ -18,8 +18,6 @@ While the thread is busy the next batch collects. Every caller is answered:
   covers the same audio. A new worker makes a new core, and windows that waited go on waiting.
 - After ``max_restarts`` in the batcher's life every caller, present and future, gets an
   EngineDeadError.
-
-What a batcher has done so far, as plain numbers that only grow.
 """
 
 from __future__ import annotations
@@ -30,8 +28,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ser_engine.config import BatchingConfig
-from ser_engine.core.host import Answers, Core, CoreHost, ThreadWorker, Worker, WorkerLostError
+from ser_engine.config import EngineConfig
+from ser_engine.core.engine import Core
+from ser_engine.core.host import Answers, CoreHost, ThreadWorker, Worker, WorkerLostError
 from ser_engine.core.queue import Pending, Priority, WindowQueue
 from ser_engine.errors import (
     EngineDeadError,
@@ -39,7 +38,7 @@ from ser_engine.errors import (
     StreamBusyError,
     WindowError,
 )
-from ser_engine.types import Window, WindowResult
+from ser_engine.types import ModelInfo, Window, WindowResult
 
 
 @dataclass(slots=True)
@@ -76,6 +75,12 @@ class BatchingStats:
 
 
 OnStep = Callable[[int, float, Sequence[float]], None]
+"""Called after every forward pass with the number of its windows, its time in seconds, and how long
+each window waited for it."""
+
+_END_TIMEOUT_S = 5.0
+"""Longest wait for the worker's thread to end after the close: a core that is still being
+made cannot be interrupted, and may take half a minute."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,45 +93,59 @@ class _Request(Pending):
 
 
 class Batcher:
-    """Collects windows into batches and answers each caller. Belongs to one event loop.
+    """An engine in this process: collects windows into batches for a core and answers each caller.
+
+    Belongs to one event loop.
 
     Args:
         core_factory: makes a core; runs in the worker's thread and blocks. It should warm the
             core up, so that the first step is no slower than others.
-        config: sizes, waits and limits.
+        config: settings of model and batches.
         make_worker: makes what runs the core.
         start_timeout_s: longest time a core may take to be made.
-        on_step: told of every forward pass: the number of its windows, its time in seconds, and how
-            long each window waited for it.
+        on_step: told of every forward pass.
 
     Attributes:
-        stats: what was done so far.
+        config: with which settings it scores.
+        stats: what was done so far; goes on counting.
     """
 
     def __init__(
         self,
         core_factory: Callable[[], Core],
-        config: BatchingConfig,
+        config: EngineConfig,
         *,
         make_worker: Callable[[], Worker] = ThreadWorker,
         start_timeout_s: float = 600.0,
         on_step: OnStep | None = None,
     ) -> None:
+        self.config = config
         self.stats = BatchingStats()
-        self._config = config
+        self._batching = config.batching
         self._on_step = on_step
         self._host = CoreHost(
             core_factory,
             make_worker,
-            step_timeout_s=config.step_timeout_s,
+            step_timeout_s=config.batching.step_timeout_s,
             start_timeout_s=start_timeout_s,
         )
-        self._queue: WindowQueue[_Request] = WindowQueue(config.max_pending)
+        self._queue: WindowQueue[_Request] = WindowQueue(config.batching.max_pending)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._started = False
         self._restarting = False
         self._dead_because: str | None = "the engine was not started"
+        self._model: tuple[ModelInfo, str] | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model; the same for the engine's whole life. Known once it has started."""
+        return self._known_model()[0]
+
+    @property
+    def runtime_name(self) -> str:
+        """How the model is executed. Known once the engine has started."""
+        return self._known_model()[1]
 
     @property
     def num_pending(self) -> int:
@@ -152,10 +171,12 @@ class Batcher:
             await self._host.start()
         except WorkerLostError as error:
             raise EngineDeadError(f"the engine could not be started: {error}") from error
+        assert self._host.core is not None
+        self._model = self._host.core.info, self._host.core.runtime_name
         self._dead_because = None
         self._task = asyncio.create_task(self._serve(), name="ser-engine-batcher")
 
-    async def submit(self, window: Window, *, priority: Priority = Priority.LIVE) -> WindowResult:
+    async def score(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
         """Return the result of a window. A cancelled call drops it if it is not yet running.
 
         Raises:
@@ -194,7 +215,11 @@ class Batcher:
         self._host.forget(stream_key)
 
     async def aclose(self) -> None:
-        """Finish the step that runs, answer all others with EngineDeadError and stop."""
+        """Finish the step that runs, answer all others with EngineDeadError and stop.
+
+        Waits for the worker's thread, too, but for 5 s at most: an interpreter that is torn down
+        under a network's native code aborts the process.
+        """
         if self._dead_because is None:
             self._die("the engine was closed")
         if self._task is not None:
@@ -203,6 +228,11 @@ class Batcher:
             # Otherwise the task ends with its step, which step_timeout_s bounds.
             await asyncio.wait([self._task])
         self._host.close()
+        await self._host.wait_ended(_END_TIMEOUT_S)
+
+    def _known_model(self) -> tuple[ModelInfo, str]:
+        assert self._model is not None, "the model is known once the engine has started"
+        return self._model
 
     async def _serve(self) -> None:
         try:
@@ -219,7 +249,7 @@ class Batcher:
 
     async def _next_batch(self) -> list[_Request]:
         """Return the next batch, not before it is due; nothing once the batcher is closed."""
-        size, wait_s = self._config.max_batch_size, self._config.max_wait_ms / 1000
+        size, wait_s = self._batching.max_batch_size, self._batching.max_wait_ms / 1000
         loop = asyncio.get_running_loop()
         while self._dead_because is None:
             due_s = self._queue.due_s(size, wait_s, loop.time())
@@ -322,7 +352,7 @@ class Batcher:
         self._restarting = True
         try:
             while self._dead_because is None:
-                if self.stats.restarts >= self._config.max_restarts:
+                if self.stats.restarts >= self._batching.max_restarts:
                     raise WorkerLostError(reason)
                 self.stats.restarts += 1
                 try:

@@ -12,13 +12,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ser_engine.core.features import FeatureExtractor, FeatureRequest
 from ser_engine.core.runtimes.base import Runtime
 from ser_engine.errors import EngineDeadError, WindowError
-from ser_engine.frames import HOP_SAMPLES, num_frames
-from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult, window_fault
+from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
 
 
 class Core(Protocol):
@@ -57,8 +55,6 @@ class EngineCore:
         info: the model in use.
         runtime: what executes it.
         extractor: local features, kept or not.
-        hop_samples: 320, or 160 for a second pass over each window from its 160th sample on,
-            interleaved: frames every 10 ms, each computed like any other.
         warm_up_frames: lengths of the windows to be ready for, in frames.
         max_batch_size: largest number of windows a step is warmed up for.
     """
@@ -69,7 +65,6 @@ class EngineCore:
         runtime: Runtime,
         extractor: FeatureExtractor,
         *,
-        hop_samples: int = HOP_SAMPLES,
         warm_up_frames: Sequence[int] = (199,),
         max_batch_size: int = 1,
     ) -> None:
@@ -77,7 +72,6 @@ class EngineCore:
         self.runtime_name = runtime.name
         self.extractor = extractor
         self._runtime = runtime
-        self._hop_samples = hop_samples
         self._warm_up_frames = tuple(warm_up_frames)
         self._max_batch_size = max_batch_size
 
@@ -125,47 +119,26 @@ class EngineCore:
     def _score(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
         if not windows:
             return []
-        shifts = range(0, HOP_SAMPLES, self._hop_samples)
+        shifts = [window.pass_shifts() for window in windows]
         requests = [
-            request
-            for window in windows
-            for shift in shifts
-            if (request := self._request(window, shift)) is not None
+            FeatureRequest(
+                window.samples[shift:],
+                window.start_sample + shift,
+                None if window.stream_key is None else (window.stream_key, shift),
+            )
+            for window, of_window in zip(windows, shifts, strict=True)
+            for shift in of_window
         ]
-        outputs = self._runtime.context(self.extractor.extract(requests))
-        passes = iter(outputs)
+        outputs = iter(self._runtime.context(self.extractor.extract(requests)))
         results: list[WindowResult | WindowError] = []
-        for window in windows:
-            of_window = [
-                next(passes) for shift in shifts if _can_score(len(window.samples) - shift)
-            ]
-            logits = _interleave([output.logits for output in of_window])
-            embeddings = _interleave([output.embeddings for output in of_window])
-            if np.isnan(logits).any() or np.isposinf(logits).any():
+        for window, of_window in zip(windows, shifts, strict=True):
+            passes = [next(outputs) for _ in of_window]
+            logits = [one.logits.cpu().numpy() for one in passes]
+            # -inf is a class that was never trained; NaN and +inf come of overflowing arithmetic,
+            # which bf16 and fp16 may do on one loud window, and must not reach a pooled result.
+            if any(np.isnan(one).any() or np.isposinf(one).any() for one in logits):
                 results.append(WindowError("got logits that are not numbers from the network"))
-            else:
-                results.append(WindowResult(logits, embeddings, self._hop_samples))
+                continue
+            embeddings = [one.embeddings.cpu().numpy() for one in passes]
+            results.append(WindowResult.of_passes(logits, embeddings, window.hop_samples))
         return results
-
-    @staticmethod
-    def _request(window: Window, shift: int) -> FeatureRequest | None:
-        samples = window.samples[shift:]
-        if not _can_score(len(samples)):
-            return None
-        key = (window.stream_key, shift) if window.stream_key is not None else None
-        return FeatureRequest(samples, window.start_sample + shift, key)
-
-
-def _can_score(num_samples: int) -> bool:
-    return num_frames(num_samples) > 0
-
-
-def _interleave(passes: Sequence[Tensor]) -> FloatArray:
-    """Join passes (frames, ·) whose frames alternate in time; the first may have one more."""
-    arrays = [one.cpu().numpy() for one in passes]
-    if len(arrays) == 1:
-        return np.ascontiguousarray(arrays[0])
-    joined = np.empty((sum(len(a) for a in arrays), arrays[0].shape[1]), dtype=np.float32)
-    for place, array in enumerate(arrays):
-        joined[place :: len(arrays)] = array
-    return joined

@@ -11,7 +11,6 @@ from ser_engine.core.engine import Core, EngineCore
 from ser_engine.core.features import FeatureExtractor
 from ser_engine.core.runtimes.base import Runtime
 from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
-from ser_engine.errors import ConfigError
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.hub import ProgressCallback
 from ser_engine.models.model import Checkpoint
@@ -23,6 +22,16 @@ _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
 """Lengths the local stage is run with, in steps: the new audio, and more and more to refresh."""
 
 _log = logging.getLogger(__name__)
+
+
+def open_engine(config: EngineConfig | None = None) -> Core:
+    """Return an engine that is ready to score, called by one thread at a time.
+
+    Raises as :func:`build_engine`.
+    """
+    engine = build_engine(config if config is not None else EngineConfig())
+    engine.warm_up()
+    return engine
 
 
 def build_engine(config: EngineConfig, *, progress: ProgressCallback | None = None) -> Core:
@@ -45,11 +54,6 @@ def engine_from_checkpoint(checkpoint: Checkpoint, config: EngineConfig) -> Core
         _log.info("%s", info.notice)
     own = checkpoint.open_engine(config.model.runtime, device, threads)
     if own is not None:
-        if config.timeline.frame_hop_ms != 20:
-            raise ConfigError(
-                f"got timeline.frame_hop_ms {config.timeline.frame_hop_ms} with model.runtime"
-                f" {config.model.runtime}, expected 20: it has no second pass"
-            )
         return own
     network = checkpoint.build()
     if config.model.threads == 0 and network.max_threads is not None:
@@ -91,7 +95,6 @@ def _engine(
         info,
         runtime,
         extractor,
-        hop_samples=timeline.hop_samples,
         warm_up_frames=[length for length in lengths if length],
         max_batch_size=config.batching.max_batch_size,
     )

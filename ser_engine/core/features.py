@@ -14,15 +14,11 @@ normalisation when it does not. The frames that need it lie in pauses.
 With tolerance 0 every frame whose normalisation moved at all is computed again, and each window
 is exact.
 
-Lay scattered runs of frames end to end, so that one pass of the local stage computes them.
-
-A frame depends on its own 400 samples, so the audio of several runs may stand in one row. Each run
-reads 80 samples beyond its last cell; one cell is left free behind it for those::
+The runs to compute are laid end to end in rows, so that one pass of the local stage computes them.
+Each run reads 80 samples beyond its last slot of 320; one slot is left free behind it for those::
 
     window   ......aaaa............bb..................cccccccc
     row      aaaa_bb_cccccccc_                                   in a bucket of frames
-
-The last window of each stream, kept so that the next one need not be computed whole.
 """
 
 from __future__ import annotations

@@ -5,10 +5,8 @@ A core is lost when a step takes longer than ``step_timeout_s``, when it ends wi
 and when 8 windows in a row make it raise. A thread that hangs cannot be ended: it is left behind
 with its core, and what it returns is ignored.
 
-The thread that runs a core's blocking calls, one after the other.
-
-Not a ``ThreadPoolExecutor``: its threads are waited for when the process exits, and a forward
-pass that hangs would keep the process alive for ever.
+The worker is no ``ThreadPoolExecutor``: its threads are waited for when the process exits, and a
+forward pass that hangs would keep the process alive for ever.
 """
 
 from __future__ import annotations
@@ -16,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+from ser_engine.core.engine import Core
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import Window, WindowResult
 
@@ -60,7 +60,7 @@ class ThreadWorker:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread to end after :meth:`close`; return whether it has."""
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 
     def _work(self) -> None:
@@ -85,20 +85,6 @@ lost CUDA context, for one, fails every call from then on."""
 
 Answers = list[WindowResult | WindowError]
 """A core's answers to the windows of a step, in their order."""
-
-
-class Core(Protocol):
-    """What scores windows. Used by one thread at a time; it may stand for a remote one."""
-
-    def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """Return an answer for each window, in their order. Blocks.
-
-        Raises:
-            EngineDeadError: the core cannot go on; another one may.
-        """
-
-    def forget(self, stream_key: str) -> None:
-        """Free what is kept of a stream that has ended."""
 
 
 class WorkerLostError(Exception):
@@ -130,6 +116,12 @@ class CoreHost:
         self._core: Core | None = None
         self._worker: Worker | None = None
         self._raises = 0
+        self._threads: list[ThreadWorker] = []
+
+    @property
+    def core(self) -> Core | None:
+        """The core that runs; None before the start and after the close."""
+        return self._core
 
     async def start(self) -> None:
         """Make a worker and, in it, a core, in place of those there were.
@@ -140,6 +132,8 @@ class CoreHost:
         """
         self.close()
         worker = self._make_worker()
+        if isinstance(worker, ThreadWorker):
+            self._threads.append(worker)
         try:
             core = await _call(worker, self._core_factory, self._start_timeout_s)
             if isinstance(core, Exception):
@@ -183,6 +177,14 @@ class CoreHost:
         if self._worker is not None:
             self._worker.close()
         self._worker = self._core = None
+
+    async def wait_ended(self, timeout_s: float) -> None:
+        """Wait for every thread there was to end, after :meth:`close`."""
+        if self._threads:
+            deadline_s = time.monotonic() + timeout_s
+            await asyncio.to_thread(
+                lambda: [each.join(deadline_s - time.monotonic()) for each in self._threads]
+            )
 
 
 async def _call(worker: Worker, job: Callable[[], T], timeout_s: float) -> T | Exception:

@@ -7,23 +7,22 @@ Recordings of any length take bounded memory, the result aside.
 
 from __future__ import annotations
 
-from ser_engine.config import Granularity
 from ser_engine.files.cache import analysis_key, file_sha256
 from ser_engine.files.job import AnalysisJob, PendingWindow
-from ser_engine.files.listener import QualityWarning, WarningCode
 from ser_engine.files.options import AnalysisOptions, options_of_preset
 from ser_engine.files.results import (
     ChannelAnalysis,
     FileAnalysis,
     FrameResult,
+    PieceResult,
     Result,
     SpeakerResult,
     StreamResult,
     UtteranceResult,
-    UtteranceSegment,
 )
 from ser_engine.files.run import Engine, analyze, analyze_channel, analyze_file, open_job, run_jobs
 from ser_engine.files.source import ArraySource, AudioSource
+from ser_engine.schema import FileResult, Granularity
 
 __all__ = [
     "AnalysisJob",
@@ -33,16 +32,15 @@ __all__ = [
     "ChannelAnalysis",
     "Engine",
     "FileAnalysis",
+    "FileResult",
     "FrameResult",
     "Granularity",
     "PendingWindow",
-    "QualityWarning",
+    "PieceResult",
     "Result",
     "SpeakerResult",
     "StreamResult",
     "UtteranceResult",
-    "UtteranceSegment",
-    "WarningCode",
     "analysis_key",
     "analyze",
     "analyze_channel",

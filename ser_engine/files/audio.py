@@ -17,7 +17,13 @@ import numpy as np
 import soxr
 
 from ser_engine.errors import AudioError
-from ser_engine.files.decoders import DecodeError, Decoder, SoundDecoder, UnknownFormatError
+from ser_engine.files.decoders import (
+    DecodeError,
+    Decoder,
+    SoundDecoder,
+    UnknownFormatError,
+    wav_codec,
+)
 from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.resample import Resampler
@@ -38,6 +44,8 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_LEVEL = 2.0**32
 """Largest sample of a file, full scale is 1: floating point samples on the scale of 32 bit integers
 are clipped audio, what is beyond is damage, and no model's arithmetic bears it."""
+
+_RAW_SUFFIXES = (".raw", ".pcm", ".ulaw", ".alaw", ".sln")
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
 _INSTALL = "pip install 'emotion-monitor[media]'"
@@ -84,6 +92,8 @@ class AudioFile:
             self._decoder = _open(self._path)
         except DecodeError as error:
             raise self._error(str(error)) from None
+        except Exception as error:
+            raise self._error(_of_library(error)) from error
         self.channels = self._decoder.channels
         self.rate_hz = self._decoder.rate_hz
         try:
@@ -118,6 +128,14 @@ class AudioFile:
             AudioError: the file is damaged, cut off or too long, or a sample is NaN, infinite or
                 beyond :data:`MAX_LEVEL`.
         """
+        try:
+            yield from self._resampled()
+        except AudioError:
+            raise
+        except Exception as error:
+            raise self._error(_of_library(error)) from error
+
+    def _resampled(self) -> Iterator[FloatArray]:
         resample, finish = self._make_resampler()
         frames_read = 0
         while len(block := self._read()):
@@ -232,4 +250,21 @@ def _open(path: Path) -> Decoder:
         if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
             with contextlib.suppress(ImportError, DecodeError):
                 return MediaDecoder(path, shared)
-        raise DecodeError(f"{error}; expected {_READABLE}") from None
+        if (codec := wav_codec(path)) is not None:
+            raise DecodeError(
+                f"got WAV with {codec}, which cannot be decoded; expected {_READABLE}"
+            ) from None
+        hint = ""
+        if path.suffix.lower() in _RAW_SUFFIXES:
+            # Samples without a header look like anything; only their owner knows what they are.
+            hint = "; give raw samples a header, e.g. with ffmpeg -f s16le -ar 8000 -i FILE out.wav"
+        raise DecodeError(f"{error}; expected {_READABLE}{hint}") from None
+
+
+def _of_library(error: Exception) -> str:
+    """Return what to say of an error that a decoder's library should not have raised.
+
+    Damaged data make libraries raise anything. Among many files it is the error of this one.
+    """
+    words = " ".join(str(error).split())
+    return f"it cannot be decoded: {words or type(error).__name__}"

@@ -38,19 +38,18 @@ import numpy.typing as npt
 from ser_engine.config import EngineConfig, OfflineConfig
 from ser_engine.errors import AudioError
 from ser_engine.files.folders import BoundedFolder
-from ser_engine.files.listener import QualityWarning
 from ser_engine.files.options import AnalysisOptions, options_in_effect
 from ser_engine.files.results import (
     ChannelAnalysis,
     FileAnalysis,
     FrameResult,
+    PieceResult,
     SpeakerResult,
     StreamResult,
     UtteranceResult,
-    UtteranceSegment,
 )
 from ser_engine.labels import Label, LabelSet
-from ser_engine.schema import Frames, Gap, Point, Segment
+from ser_engine.schema import Frames, Gap, Point, Segment, Warning
 from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
 
@@ -182,8 +181,9 @@ class Fingerprint:
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-_FORMAT = 1
-"""Raised when the same input gives another result than before."""
+_FORMAT = 2
+"""Raised when the same input gives another result than before, or is kept in another form: entries
+of before are then never asked for, and go when there is no room for them."""
 
 
 def analysis_key(
@@ -220,7 +220,7 @@ def analysis_key(
     }
     if effective.speakers:
         parts["speakers"] = asdict(config.speakers)
-    if effective.granularity == "stream":
+    if effective.granularity != "utterance":
         parts |= {"timeline": asdict(config.timeline), "smoothing": asdict(config.smoothing)}
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -242,7 +242,7 @@ def file_sha256(path: Path | str) -> str:
 _CLASSES: dict[str, type[Any]] = {
     each.__name__: each
     for each in (
-        *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, UtteranceSegment, QualityWarning),
+        *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, PieceResult, Warning),
         *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, Frames),
         *(AnalysisOptions, ModelInfo, LabelSet, Label),
     )

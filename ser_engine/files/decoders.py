@@ -84,10 +84,15 @@ class SoundDecoder:
     """
 
     def __init__(self, path: Path) -> None:
+        # By descriptor: of a name that ends in .raw soundfile takes the format, not of the content.
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            self._file = soundfile.SoundFile(os.fsencode(path))
-        except soundfile.LibsndfileError as error:
-            raise UnknownFormatError(_reason(error)) from None
+            self._file = soundfile.SoundFile(self._descriptor, closefd=False)
+        except BaseException as error:
+            os.close(self._descriptor)
+            if isinstance(error, soundfile.LibsndfileError):
+                raise UnknownFormatError(_reason(error)) from None
+            raise
         self.channels: int = self._file.channels
         self.rate_hz: int = self._file.samplerate
         self.num_frames: int = self._file.frames
@@ -114,7 +119,9 @@ class SoundDecoder:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        if not self._file.closed:
+            self._file.close()
+            os.close(self._descriptor)
 
     def _check_length(self, path: Path) -> None:
         if self.num_frames == 0:
@@ -124,6 +131,44 @@ class SoundDecoder:
                 f"it is cut off: its header tells of {missing} bytes of audio more than the"
                 " file holds"
             )
+
+
+_WAV_CODECS = {
+    0x0014: "G.723 ADPCM",
+    0x0022: "TrueSpeech",
+    0x0042: "G.723.1",
+    0x0064: "G.726",
+    0x0065: "G.722",
+    0x0083: "G.729",
+    0x00FF: "AAC",
+    0x0130: "ACELP.net",
+    0x0133: "G.729",
+    0x0160: "WMA",
+    0x0161: "WMA",
+    0x028F: "G.722",
+}
+"""Codecs found in calls that were recorded as WAV, by format tag (Microsoft's mmreg.h, FFmpeg)."""
+
+_READ_WAV_CODECS = frozenset({1, 2, 3, 6, 7, 0x11, 0x31, 0x55, 0xFFFE})
+"""Format tags that libsndfile reads: of such a file something else is wrong."""
+
+
+def wav_codec(path: Path) -> str | None:
+    """Return the codec of a WAV file that libsndfile has no decoder for, in words; else None."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start[:4] not in (b"RIFF", b"RF64") or start[8:12] != b"WAVE":
+        return None
+    at = 12
+    while at + 10 <= len(start):
+        name, length = struct.unpack_from("<4sI", start, at)
+        if name == b"fmt ":
+            (tag,) = struct.unpack_from("<H", start, at + 8)
+            if tag in _READ_WAV_CODECS:
+                return None
+            return f"{_WAV_CODECS.get(tag, 'an unknown codec')} (format tag 0x{tag:04X})"
+        at += 8 + length + length % 2
+    return None
 
 
 def _missing_wav_bytes(path: Path) -> int:

@@ -4,11 +4,10 @@
 
     outputs_20261122_101500/
       processed_audio.wav   what the model heard: 16 kHz, 16 bit, every channel
-      result.json           the bare result: emotion, confidence, granularity; or frames, or a
-                            stream's points
-      details.json          everything: model, options, segments, warnings, every class
-      embedding.npy         (dim,) of an utterance, (frames, dim) of frames; embedding.1.npy,
-                            embedding.2.npy, … of the channels where there are several
+      result.json           as the emotion2vec+ web demo has it; of a stream, what details.json is
+      details.json          everything: model, segments, pieces, warnings, every class
+      embedding.npy         (dim,) of a whole, (frames, dim) of frames; of several channels one more
+                            axis in front
       log.txt               each step, with its paths
 
 A folder appears when it is complete. One that is there is never written to again: where two are
@@ -57,7 +56,8 @@ import soundfile
 
 from ser_engine.errors import AudioError
 from ser_engine.files.audio import AudioFile
-from ser_engine.files.results import FileAnalysis, FrameResult
+from ser_engine.files.documents import demo_of
+from ser_engine.files.results import FileAnalysis
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
@@ -329,36 +329,20 @@ def write_result_folder(
     return new_folder(parent, name, lambda folder: _fill(folder, source, analysis, now))
 
 
-def embeddings_of(analysis: FileAnalysis) -> Iterator[tuple[int, FloatArray]]:
-    """Yield the number of each channel, from 1, and its embeddings.
+def save_embedding(target: Path, analysis: FileAnalysis) -> list[Path]:
+    """Write the embedding of a file as one array, if it has one; return what was written.
 
-    They are ``(frames, dim)`` where those of frames were kept, else ``(dim,)``; a channel that
-    could not be scored has none.
-    """
-    for number, channel in enumerate(analysis.channels, start=1):
-        match channel.result:
-            case FrameResult(embeddings=array) if array is not None:
-                yield number, array
-            case _ if channel.overall is not None and channel.overall.embedding.size:
-                yield number, channel.overall.embedding
-
-
-def save_embeddings(target: Path, analysis: FileAnalysis) -> list[Path]:
-    """Write ``target`` (``NAME.npy``), or ``NAME.1.npy`` and so on where there are several.
-
-    Returns:
-        what was written.
+    It is ``(dim,)`` or ``(frames, dim)``; of several channels one more axis in front.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError: the file cannot be written.
     """
-    written: list[Path] = []
-    for number, array in embeddings_of(analysis):
-        path = target if len(analysis.channels) == 1 else target.with_suffix(f".{number}.npy")
-        with whole_file(path) as partial, partial.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        written.append(path)
-    return written
+    array = analysis.embedding
+    if array is None:
+        return []
+    with whole_file(target) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    return [target]
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -385,15 +369,17 @@ def _fill(folder: Path, source: Path, analysis: FileAnalysis, now: Callable[[], 
     if model.notice:
         log.add(model.notice)
     log.add(f"granularity {options.granularity}, frames of {options.frame_hop_ms} ms")
-    for number, channel in enumerate(analysis.channels, start=1):
-        log.add(f"channel {number}: {len(channel.segments)} segments scored")
+    for index, channel in enumerate(analysis.channels):
+        log.add(f"channel {index}: {len(channel.pieces)} pieces scored")
         for warning in channel.warnings:
-            log.add(f"channel {number}: {warning.code} at {warning.at_s:.1f} s: {warning.message}")
-    write_json(folder / "result.json", analysis.to_json())
-    log.add("wrote result.json")
-    write_json(folder / "details.json", analysis.to_json(scores=True, details=True))
+            log.add(f"channel {index}: {warning.code} at {warning.at_s:.1f} s: {warning.message}")
+    document = analysis.to_json()
+    write_json(folder / "details.json", document)
     log.add("wrote details.json")
-    for path in save_embeddings(folder / "embedding.npy", analysis):
+    is_stream = options.granularity == "stream"
+    write_json(folder / "result.json", document if is_stream else demo_of(analysis))
+    log.add("wrote result.json")
+    for path in save_embedding(folder / "embedding.npy", analysis):
         log.add(f"wrote {path.name}")
     log.add("done")
 

@@ -23,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
@@ -37,21 +39,21 @@ from ser_engine.files.passes import (
     PassCutter,
     SegmentCutter,
     Span,
-    ask_twice,
 )
 from ser_engine.files.results import (
     Float64Array,
     FrameResult,
+    PieceResult,
     Result,
     StreamResult,
     UtteranceResult,
-    UtteranceSegment,
 )
 from ser_engine.files.voices import Voices
-from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
-from ser_engine.timeline.smoothing import softmax
+from ser_engine.timeline.segments import SegmentBuilder
+from ser_engine.timeline.smoothing import LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 
 
@@ -79,7 +81,7 @@ class Scores:
         )
 
 
-class SegmentScores:
+class PieceScores:
     """Collects the scores of one channel's segments, in any order."""
 
     def __init__(self, info: ModelInfo) -> None:
@@ -100,9 +102,9 @@ class SegmentScores:
         """Take the scores of a segment."""
         self._scores[number] = scores
 
-    def segments(self) -> tuple[UtteranceSegment, ...]:
-        """Return every segment."""
-        return tuple(self._segment(number) for number in range(len(self._spans)))
+    def pieces(self) -> tuple[PieceResult, ...]:
+        """Return every piece."""
+        return tuple(self._piece(number) for number in range(len(self._spans)))
 
     def whole(self, num_samples: int, level_dbfs: float) -> UtteranceResult | None:
         """Return the result of the whole channel; None: no segment was scored."""
@@ -122,14 +124,14 @@ class SegmentScores:
             level_dbfs=level_dbfs,
         )
 
-    def _segment(self, number: int) -> UtteranceSegment:
+    def _piece(self, number: int) -> PieceResult:
         span, scores = self._spans[number], self._scores.get(number)
         logits = posteriors = embedding = None
         if scores is not None and scores.frames and span.has_speech:
             mean = scores.logit_sum / scores.frames
             logits, posteriors = mean.astype(np.float32), softmax(mean)
             embedding = (scores.embedding_sum / scores.frames).astype(np.float32)
-        return UtteranceSegment(
+        return PieceResult(
             labels=self._labels,
             start_sample=span.start_sample,
             end_sample=span.end_sample,
@@ -179,7 +181,7 @@ class UtteranceWork:
         self._voices = voices
         self.asks: deque[Ask] = deque()
         self._cutter = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
-        self._scores = SegmentScores(info)
+        self._scores = PieceScores(info)
         self._held: FloatArray = np.empty(0, dtype=np.float32)
         self._held_from = 0
         self._has_heard_speech = False
@@ -200,16 +202,16 @@ class UtteranceWork:
         for span in self._cutter.finish():
             self._ask(span)
 
-    def result(self) -> tuple[UtteranceResult, UtteranceResult, tuple[UtteranceSegment, ...]]:
+    def result(self) -> tuple[UtteranceResult, UtteranceResult, tuple[PieceResult, ...]]:
         """Return the whole, twice, and its segments."""
         whole, segments = self.whole()
         assert whole is not None, "a channel with a frame has a segment that is scored"
         return whole, whole, segments
 
-    def whole(self) -> tuple[UtteranceResult | None, tuple[UtteranceSegment, ...]]:
+    def whole(self) -> tuple[UtteranceResult | None, tuple[PieceResult, ...]]:
         """Return the whole, if any of it could be scored, and its segments."""
         heard = self.listener
-        return self._scores.whole(heard.heard_samples, heard.level_dbfs), self._scores.segments()
+        return self._scores.whole(heard.heard_samples, heard.level_dbfs), self._scores.pieces()
 
     def _ask(self, span: Span) -> None:
         number = self._scores.add(span)
@@ -247,16 +249,18 @@ class FrameWork:
         voices: Voices | None = None,
     ) -> None:
         self.listener = listener
+        self._config = config
+        self._flags = bytearray()  # of every 320-sample slot: whether it holds speech
         self._voices = voices
         self._num_frames = 0  # native ones that were joined
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
         self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
         self._segments = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
-        self._scores = SegmentScores(info)
+        self._scores = PieceScores(info)
         self._wants_embeddings = options.embeddings
-        self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
-        self._hop = HOP_SAMPLES
+        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
+        self._hop = ms_to_samples(hop_ms)
         self._early: dict[int, tuple[FloatArray, FloatArray]] = {}
         self._num_asked = self._num_joined = 0
         self._logits: list[FloatArray] = []
@@ -268,7 +272,9 @@ class FrameWork:
 
     def push(self, samples: FloatArray) -> None:
         """Take the next samples."""
-        spans = self._segments.push(len(samples), self.listener.push(samples))
+        flags = self.listener.push(samples)
+        self._flags += bytes(flags)
+        spans = self._segments.push(len(samples), flags)
         self._open_spans += [(self._scores.add(span), span) for span in spans]
         for each in self._passes.push(samples):
             self._ask(each)
@@ -279,11 +285,19 @@ class FrameWork:
         for each in self._passes.finish():
             self._ask(each)
 
-    def result(self) -> tuple[FrameResult, UtteranceResult | None, tuple[UtteranceSegment, ...]]:
+    def result(self) -> tuple[FrameResult, UtteranceResult | None, tuple[PieceResult, ...]]:
         """Return the frames, the whole, and its segments."""
         self._close_spans(is_end=True)
         logits = np.concatenate(self._logits)
         heard = self.listener
+        segments, gaps = spans_of_frames(
+            logits,
+            self._flags,
+            hop_samples=self._hop,
+            num_samples=heard.heard_samples,
+            config=self._config,
+            labels=self._labels,
+        )
         frames = FrameResult(
             labels=self._labels,
             num_samples=heard.heard_samples,
@@ -291,19 +305,20 @@ class FrameWork:
             logits=logits,
             posteriors=softmax(logits),
             embeddings=np.concatenate(self._embeddings) if self._wants_embeddings else None,
+            segments=segments,
+            gaps=gaps,
         )
         whole = self._scores.whole(heard.heard_samples, heard.level_dbfs)
-        return frames, whole, self._scores.segments()
+        return frames, whole, self._scores.pieces()
 
     def _ask(self, each: Pass) -> None:
         number, self._num_asked = self._num_asked, self._num_asked + 1
-        ask = Ask(each.window, lambda outcome: self._take(number, each, outcome))
-        self.asks += ask_twice(ask) if self._wants_twice else [ask]
+        window = replace(each.window, hop_samples=self._hop)
+        self.asks.append(Ask(window, lambda outcome: self._take(number, each, outcome)))
 
     def _take(self, number: int, each: Pass, outcome: Outcome) -> None:
         if isinstance(outcome, WindowError):
             raise outcome
-        self._hop = outcome.hop_samples
         rows = each.rows(outcome)
         # Copies: a view would keep the arrays of the whole pass.
         self._early[number] = (outcome.logits[rows].copy(), outcome.embeddings[rows].copy())
@@ -334,6 +349,72 @@ class FrameWork:
             self._open_embeddings = self._open_embeddings[frames:].copy()
             self._scores.put(number, Scores.of_rows(logits, embeddings))
             self._open_spans.popleft()
+
+
+def spans_of_frames(
+    logits: FloatArray,
+    flags: Sequence[int],
+    *,
+    hop_samples: int,
+    num_samples: int,
+    config: EngineConfig,
+    labels: Sequence[str],
+) -> tuple[tuple[Segment, ...], tuple[Gap, ...]]:
+    """Return the segments and gaps that the engine's smoother makes of frames.
+
+    As in a stream: the logits of speech are pooled over ``smoothing.span_ms``, then softmax, then
+    hysteresis; silence is a gap.
+
+    Args:
+        logits: ``(frames, classes)``.
+        flags: whether each 320-sample slot holds speech.
+        hop_samples: between frames, 320 or 160.
+        num_samples: length of the recording.
+        config: what counts as a short silence, and how labels are smoothed.
+        labels: names of the classes.
+    """
+    speech = _speech_of_frames(flags, len(logits), hop_samples, config)
+    # As in a stream: NaN and +inf cannot be pooled; -inf is a class the model never learned.
+    usable = np.all(logits < np.inf, axis=1)
+    scored = np.flatnonzero(speech & usable)
+    pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(labels))
+    posteriors = softmax(pool.push(scored * hop_samples, logits[scored])) if len(scored) else None
+    tracker, builder = LabelTracker(config.smoothing), SegmentBuilder(labels)
+    events: list[Segment | Gap] = []
+    row = 0
+    for slot, (is_speech, is_usable) in enumerate(
+        zip(speech.tolist(), usable.tolist(), strict=True)
+    ):
+        start, end = slot * hop_samples, (slot + 1) * hop_samples
+        if is_speech and is_usable and posteriors is not None:
+            decision = tracker.push(start, end, posteriors[row].tolist())
+            events += builder.frame(start, end, posteriors[row], decision)
+            row += 1
+        else:
+            events += builder.gap(start, end, "error" if is_speech else "silence")
+    events += builder.extend(num_samples)
+    final = [event for event in events + builder.finish() if event.final]
+    return (
+        tuple([event for event in final if isinstance(event, Segment)]),
+        tuple([event for event in final if isinstance(event, Gap)]),
+    )
+
+
+def _speech_of_frames(
+    flags: Sequence[int], num_frames: int, hop_samples: int, config: EngineConfig
+) -> npt.NDArray[np.bool_]:
+    """Return whether each frame is speech, with short silences between speech counted in."""
+    frames_a_slot = HOP_SAMPLES // hop_samples
+    slots = np.frombuffer(bytes(flags), dtype=np.bool_).copy()
+    # No more than the look-ahead, because a stream knows no sooner that a silence was short.
+    short_ms = min(config.vad.min_silence_ms, config.timeline.look_ahead_ms)
+    short = ms_to_samples(short_ms) // HOP_SAMPLES
+    spoken = np.flatnonzero(slots)
+    for before, after in itertools.pairwise(spoken.tolist()):
+        if after - before - 1 < short:
+            slots[before:after] = True
+    speech: npt.NDArray[np.bool_] = np.repeat(slots, frames_a_slot)[:num_frames]
+    return speech
 
 
 _stream_numbers = itertools.count()
@@ -377,8 +458,7 @@ class StreamWork:
         self.listener = listener
         self.asks: deque[Ask] = deque()
         self._labels = info.labels.names
-        self._wants_twice = options.frame_hop_ms == 10 and config.timeline.frame_hop_ms == 20
-        hop_ms = 10 if self._wants_twice else config.timeline.frame_hop_ms
+        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
         self._ears = _Ears(listener)
         self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
         self._stream = ChannelStream(
@@ -411,7 +491,7 @@ class StreamWork:
         self._whole.end()
         self._go_on()
 
-    def result(self) -> tuple[StreamResult, UtteranceResult | None, tuple[UtteranceSegment, ...]]:
+    def result(self) -> tuple[StreamResult, UtteranceResult | None, tuple[PieceResult, ...]]:
         """Return the timeline, the whole, and its segments."""
         self._keep(self._stream.close())
         stream = StreamResult(
@@ -431,8 +511,7 @@ class StreamWork:
             self._keep(self._stream.take_events())
             return
         window = self._due.popleft()
-        ask = Ask(window, lambda outcome: self._take(window, outcome))
-        self.asks += ask_twice(ask) if self._wants_twice else [ask]
+        self.asks.append(Ask(window, lambda outcome: self._take(window, outcome)))
 
     def _take(self, window: Window, outcome: Outcome) -> None:
         self._keep(self._stream.accept(window, outcome))
@@ -442,7 +521,8 @@ class StreamWork:
         for event in events:
             match event:
                 case Point():
-                    self._points.append(event)
+                    narrow = self.listener.narrow_band_at(event.end_sample)
+                    self._points.append(msgspec.structs.replace(event, narrow_band=narrow))
                 case Segment(final=True):
                     self._segments.append(event)
                 case Gap(final=True):
@@ -473,7 +553,7 @@ class ChannelWork(Protocol):
         """Note that there is no more audio."""
         ...
 
-    def result(self) -> tuple[Result, UtteranceResult | None, tuple[UtteranceSegment, ...]]:
+    def result(self) -> tuple[Result, UtteranceResult | None, tuple[PieceResult, ...]]:
         """Return what was asked for, the whole, and its segments; ask when all is answered."""
         ...
 

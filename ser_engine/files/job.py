@@ -245,16 +245,16 @@ class AnalysisJob:
 
 
 def _analysis(channel: ChannelWork, voices: Voices | None) -> ChannelAnalysis:
-    result, overall, segments = channel.result()
+    result, overall, pieces = channel.result()
     if voices is not None:
-        segments = tuple(
+        pieces = tuple(
             replace(each, speaker=voices.speaker_of(each.start_sample, each.end_sample))
-            for each in segments
+            for each in pieces
         )
     return ChannelAnalysis(
         result=result,
         overall=overall,
-        segments=segments,
+        pieces=pieces,
         warnings=channel.listener.warnings(),
         speakers=() if voices is None else voices.results(),
     )

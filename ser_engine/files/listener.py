@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ser_engine.config import VadConfig
 from ser_engine.frames import samples_to_s
+from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import make_detector
 from ser_engine.timeline.quality import QualityMonitor
 from ser_engine.types import FloatArray
 
-WarningCode = Literal["clipping", "too_quiet", "noisy", "narrow_band", "silent", "short"]
-
 SHORT_S = 1.0
 """Less audio than this is told of: the model was trained with utterances of seconds."""
 _FLOOR_DBFS = -120.0
-
-
-@dataclass(frozen=True, slots=True)
-class QualityWarning:
-    """What is wrong with the audio of a channel.
-
-    Attributes:
-        code: ``clipping``; ``too_quiet``; ``noisy``, speech is hardly above the noise;
-            ``narrow_band``, nothing above 4 kHz as on the telephone; ``silent``, no speech;
-            ``short``, less than 1 s.
-        message: for people, with figures and units.
-        at_s: where it was first noticed, s.
-    """
-
-    code: WarningCode
-    message: str
-    at_s: float
 
 
 class Listener:
@@ -49,7 +29,7 @@ class Listener:
     def __init__(self, config: VadConfig, rate_hz: int) -> None:
         self._monitor = QualityMonitor(make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
-        self._warnings: dict[WarningCode, QualityWarning] = {}
+        self._warnings: dict[FileWarningCode, Warning] = {}
         self._heard_speech = False
         self._energy = 0.0
         self.heard_samples = 0
@@ -73,7 +53,11 @@ class Listener:
         power = self._energy / max(self.heard_samples, 1)
         return 10 * math.log10(power) if power else -math.inf
 
-    def warnings(self) -> tuple[QualityWarning, ...]:
+    def narrow_band_at(self, sample: int) -> bool:
+        """Whether the audio up to a sample holds nothing above 4 kHz, as far as is known there."""
+        return self._monitor.narrow_band_at(sample)
+
+    def warnings(self) -> tuple[Warning, ...]:
         """Return what was wrong, each thing once. Ask at the end, no more audio may come."""
         self._monitor.finish()
         self._keep_findings()
@@ -85,19 +69,21 @@ class Listener:
                 f" {self._silent_dbfs:.0f} dBFS or more; a result for silence means nothing"
             )
             found = {code: found[code] for code in found if code not in ("too_quiet", "noisy")}
-            found["silent"] = QualityWarning("silent", message, 0.0)
+            found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         elif not self._heard_speech:
             message = "no speech was heard, expected some; a result for other sounds means nothing"
-            found["silent"] = QualityWarning("silent", message, 0.0)
+            found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         if duration_s < SHORT_S:
             message = (
                 f"the recording has {duration_s:.2f} s, expected {SHORT_S:.0f} s or more;"
                 " a result from less is weak"
             )
-            found["short"] = QualityWarning("short", message, 0.0)
+            found["short"] = Warning(code="short", message=message, at_s=0.0)
         return tuple(found.values())
 
     def _keep_findings(self) -> None:
         for finding in self._monitor.take_findings():
-            warning = QualityWarning(finding.code, finding.message, finding.at_s)
+            warning = Warning(
+                code=finding.code, message=finding.message, at_s=round(finding.at_s, 3)
+            )
             self._warnings.setdefault(finding.code, warning)

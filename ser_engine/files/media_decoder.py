@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class MediaDecoder:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
             try:
-                opened = av.open(file, format=container, metadata_errors="replace")
+                opened = av.open(_Tolerant(file), format=container, metadata_errors="replace")
             except self._errors as error:
                 raise DecodeError(f"it cannot be read: {_reason(error)}") from None
             self._container = stack.enter_context(opened)
@@ -89,6 +89,9 @@ class MediaDecoder:
         if not streams:
             raise DecodeError("it holds no audio")
         stream = streams[0]
+        if stream.codec_context is None:
+            # FFmpeg knows the container and has no decoder for what is in it.
+            raise DecodeError("FFmpeg has no decoder for its codec")
         # More would not be quicker for one track of audio, and live streams need the cores.
         stream.codec_context.thread_count = 1
         return stream
@@ -120,6 +123,22 @@ class MediaDecoder:
         if convert is not None:
             for piece in convert.resample(None):
                 yield piece.to_ndarray().reshape(-1, self.channels)
+
+
+class _Tolerant:
+    """An open file for PyAV, which prints a traceback where seeking raises an error."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.tell = file.tell
+        self._file = file
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            # A damaged header led before the start; FFmpeg takes a negative place for an error.
+            return -1
 
 
 def _reason(error: Exception) -> str:

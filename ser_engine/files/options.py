@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
-from ser_engine.config import EngineConfig, Granularity, check_choice, check_frame_hop
+from ser_engine.config import EngineConfig, FrameHop, check_fields
 from ser_engine.errors import ConfigError
+from ser_engine.schema import Granularity
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,12 @@ class AnalysisOptions:
 
     granularity: Granularity = "utterance"
     embeddings: bool = False
-    frame_hop_ms: int = 20
+    frame_hop_ms: FrameHop = 20
     speakers: bool = False
     details: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("granularity", self.granularity, get_args(Granularity))
-        check_frame_hop("frame_hop_ms", self.frame_hop_ms)
+        check_fields(self, "")
 
 
 def options_in_effect(options: AnalysisOptions, config: EngineConfig) -> AnalysisOptions:

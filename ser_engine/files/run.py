@@ -19,7 +19,6 @@ import numpy.typing as npt
 from ser_engine.config import (
     BatchingConfig,
     EngineConfig,
-    Granularity,
     ModelConfig,
     OfflineConfig,
     TimelineConfig,
@@ -30,6 +29,7 @@ from ser_engine.files.options import AnalysisOptions, options_of_preset
 from ser_engine.files.results import FileAnalysis, Result
 from ser_engine.files.source import ArraySource, AudioSource, UnreadableSource
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import Granularity
 from ser_engine.types import ModelInfo, Window, WindowResult
 
 _MAX_READ_S = 600.0

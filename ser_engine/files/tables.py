@@ -9,7 +9,9 @@ Results as columns by name, and as pandas data frames.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.files.folders import whole_file
 from ser_engine.files.results import FrameResult, Result, StreamResult
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import POSTERIOR_DECIMALS, Point, rounded
 
 if TYPE_CHECKING:
     import pandas
@@ -28,34 +31,35 @@ if TYPE_CHECKING:
 
 Columns = dict[str, npt.NDArray[Any]]
 
+_CHUNK_ROWS = 2000
+
 
 def columns_of_results(analysis: FileAnalysis) -> Columns:
-    """Return a row an utterance, frame or point of every channel, from 1.
+    """Return a row an utterance, frame or point of every channel.
 
-    Columns: ``file``, ``channel``, ``start_s``, ``end_s``, ``emotion``, ``confidence`` (of a
-    frame: its score), ``speech_share`` (of a point), and one a class.
+    Columns have the names of the fields of :class:`~ser_engine.schema.FileResult` and its parts:
+    ``name``, ``channel``, ``start_s``, ``end_s``, ``label``, ``confidence``; of points also
+    ``speech_share``, ``provisional``, ``widened``, ``narrow_band``; and a posterior a class.
     """
-    return _joined(
-        analysis, [_columns(channel.result, analysis.duration_s) for channel in analysis.channels]
-    )
+    return _joined(analysis, [_columns(channel.result) for channel in analysis.channels])
 
 
-def columns_of_segments(analysis: FileAnalysis) -> Columns:
-    """Return a row a segment; ``emotion`` is None where there is no speech."""
+def columns_of_pieces(analysis: FileAnalysis) -> Columns:
+    """Return a row a piece; ``label`` is None where there is no speech."""
     tables: list[dict[str, Any]] = []
     for channel in analysis.channels:
-        labels, rows = channel.result.labels, channel.segments
+        labels, rows = channel.result.labels, channel.pieces
         nothing = np.full(len(labels), np.nan)
         posteriors = [nothing if row.posteriors is None else row.posteriors for row in rows]
         tables.append(
             {
                 "start_s": [row.start_s for row in rows],
                 "end_s": [row.end_s for row in rows],
-                "emotion": [row.emotion for row in rows],
+                "label": [row.label for row in rows],
                 "confidence": [
-                    np.nan if row.confidence is None else row.confidence for row in rows
+                    np.nan if row.confidence is None else rounded(row.confidence) for row in rows
                 ],
-                "speech": [row.has_speech for row in rows],
+                "has_speech": [row.has_speech for row in rows],
                 "speaker": [row.speaker for row in rows],
                 **_classes(labels, posteriors),
             }
@@ -63,37 +67,44 @@ def columns_of_segments(analysis: FileAnalysis) -> Columns:
     return _joined(analysis, tables)
 
 
-def _columns(result: Result, duration_s: float) -> dict[str, Any]:
+# Every plain field of a point is a column; what is made of it otherwise, or is no value, is not.
+_POINT_COLUMNS = tuple(
+    name
+    for name in Point.__struct_fields__
+    if name not in ("start_sample", "end_sample", "posteriors", "frames")
+)
+
+
+def _columns(result: Result) -> dict[str, Any]:
     match result:
         case FrameResult():
             winners = result.posteriors.argmax(axis=1)
+            ends_s = result.times_s + result.hop_samples / SAMPLE_RATE_HZ
             return {
                 "start_s": result.times_s,
-                "end_s": result.times_s + result.hop_samples / SAMPLE_RATE_HZ,
-                "emotion": np.array(result.labels, dtype=object)[winners],
-                "confidence": result.posteriors.max(axis=1),
+                # 0.02 + 0.02 … is not exact in binary.
+                "end_s": ends_s.round(6),
+                "label": np.array(result.labels, dtype=object)[winners],
+                "confidence": result.posteriors.max(axis=1).round(POSTERIOR_DECIMALS),
                 **_classes(result.labels, result.posteriors),
             }
         case StreamResult(points=points):
             return {
-                "start_s": [point.start_s for point in points],
-                "end_s": [point.end_s for point in points],
-                "emotion": [point.label for point in points],
-                "confidence": [point.confidence for point in points],
-                "speech_share": [point.speech_share for point in points],
+                **{name: [getattr(point, name) for point in points] for name in _POINT_COLUMNS},
                 **_classes(result.labels, [point.posteriors for point in points]),
             }
     return {
         "start_s": [0.0],
         "end_s": [result.num_samples / SAMPLE_RATE_HZ],
-        "emotion": [result.emotion],
-        "confidence": [result.confidence],
+        "label": [result.label],
+        "confidence": [rounded(result.confidence)],
         **_classes(result.labels, [result.posteriors]),
     }
 
 
 def _classes(labels: Sequence[str], rows: Any) -> dict[str, Any]:
     posteriors = np.asarray(rows, dtype=np.float64).reshape(-1, len(labels))
+    posteriors = posteriors.round(POSTERIOR_DECIMALS)
     return {label: posteriors[:, place] for place, label in enumerate(labels)}
 
 
@@ -114,11 +125,11 @@ def data_frame(columns: Columns) -> pandas.DataFrame:
 
 
 def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> Columns:
-    """Return the tables of the channels as one, with the file's name and the channel's number."""
+    """Return the tables of the channels as one, with the file's name and the channel's index."""
     lengths = [len(table["start_s"]) for table in tables]
     joined: Columns = {
-        "file": np.full(sum(lengths), analysis.name, dtype=object),
-        "channel": np.repeat(np.arange(1, len(tables) + 1), lengths),
+        "name": np.full(sum(lengths), analysis.name, dtype=object),
+        "channel": np.repeat(np.arange(len(tables)), lengths),
     }
     for name in tables[0]:
         columns = [table[name] for table in tables]
@@ -155,13 +166,28 @@ def write_csv(path: Path, table: Table) -> None:
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(table)
-            columns = [_as_text(column) for column in table.values()]
+            columns = [map(as_cell, column) for column in table.values()]
             writer.writerows(zip(*columns, strict=True))
 
 
-def _as_text(column: Iterable[Any]) -> Iterator[Any]:
-    for value in column:
-        yield f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
+def as_cell(value: Any) -> Any:
+    """Return a value as a CSV file has it; see :func:`write_csv`."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
+
+
+def csv_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
+    """Yield :func:`columns_of_results` as CSV, some rows at a time."""
+    table = columns_of_results(analysis)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(table)
+    rows = zip(*(map(as_cell, column) for column in table.values()), strict=True)
+    while True:
+        writer.writerows(some := list(itertools.islice(rows, _CHUNK_ROWS)))
+        yield text.getvalue().encode(errors="backslashreplace")
+        text.seek(text.truncate(0))
+        if len(some) < _CHUNK_ROWS:
+            return
 
 
 def check_parquet() -> None:

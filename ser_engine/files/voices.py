@@ -80,10 +80,10 @@ class Voices:
         logits = np.concatenate(rows).mean(axis=0, dtype=np.float64)
         posteriors: npt.NDArray[np.float64] = softmax(logits)
         return SpeakerResult(
-            speaker=_name(speaker),
+            name=_name(speaker),
             turns=turns,
             speech_s=sum(samples_to_s(turn.end_sample - turn.start_sample) for turn in turns),
-            emotion=self._labels[int(posteriors.argmax())],
+            label=self._labels[int(posteriors.argmax())],
             confidence=float(posteriors.max()),
             posteriors=posteriors,
         )

@@ -10,16 +10,12 @@
 A download that ends early stays in ``.partial`` and is resumed by the next one. A folder of the
 model's name only ever gets complete files, the weights last.
 
-Find out in bounded time which of several HTTP endpoints answer.
-
 A hub's client retries and waits for minutes where a firewall drops packets. One HEAD request,
 made in a thread that is not waited for longer than the caller can afford, tells beforehand. The
 thread bounds what a socket timeout does not: name resolution, and a server that sends a byte now
 and then. Proxies are taken from the environment, as the clients do.
 
-The clients of the two model hubs, behind one small interface.
-
-They are the clients FunASR itself downloads with, used without importing FunASR, which takes
+The clients are those FunASR itself downloads with, used without importing FunASR, which takes
 seconds. Addresses, caches, credentials and proxies are theirs; nothing of that kind is known
 here. Imports are made when a hub is first used.
 """
@@ -52,7 +48,7 @@ _GATEWAY_ERRORS = (502, 503, 504)
 def answers(
     endpoints: Mapping[str, Callable[[], str]], timeout_s: float
 ) -> Iterator[tuple[str, str]]:
-    """Ask all endpoints at once; yield each name with "" or what went wrong, as it is known.
+    """Probe all endpoints at once; yield each name with "" or what went wrong, as it is known.
 
     Args:
         endpoints: gives an endpoint's URL by its name. The callable runs in the thread, too: a
@@ -63,16 +59,16 @@ def answers(
     results: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     deadline = time.monotonic() + timeout_s
 
-    def ask(name: str, endpoint: Callable[[], str]) -> None:
+    def probe(name: str, endpoint: Callable[[], str]) -> None:
         try:
-            _ask(endpoint(), timeout_s)
+            _request(endpoint(), timeout_s)
         except Exception as error:
             results.put((name, str(error) or type(error).__name__))
         else:
             results.put((name, ""))
 
     for name, endpoint in endpoints.items():
-        threading.Thread(target=ask, args=(name, endpoint), name="hub-probe", daemon=True).start()
+        threading.Thread(target=probe, args=(name, endpoint), name="hub-probe", daemon=True).start()
     waiting = list(endpoints)
     while waiting:
         try:
@@ -85,7 +81,7 @@ def answers(
         yield name, f"no answer within {timeout_s:g} s"
 
 
-def _ask(url: str, timeout_s: float) -> None:
+def _request(url: str, timeout_s: float) -> None:
     request = urllib.request.Request(url, method="HEAD")
     if request.type not in ("http", "https"):
         raise OSError(f"{url} is no HTTP address")
@@ -378,8 +374,8 @@ def fetch(
         _log.info("%s not fetched from %s: %s", model.name, name, problem)
         failures.append(f"{name}: {problem}")
     raise HubUnavailableError(
-        f"got no {model.name} from a hub ({'; '.join(failures)}); check the network and proxy, or copy"
-        f" the model's folder to {target}"
+        f"got no {model.name} from a hub ({'; '.join(failures)}); check the network and proxy, or"
+        f" copy the model's folder to {target}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model is to the rest of the engine; :mod:`ser_engine.models.registry` lists those there are.
+"""What a model is to the rest of the engine.
 
 ::
 
@@ -11,7 +11,8 @@
     Network       two stages that any      an engine of the model's own: a reference
                   runtime can execute      implementation, or one on another machine
 
-A model is a folder beside this file that makes one :class:`Model`, and a line in the registry.
+A model is a folder beside this file that makes one :class:`Model`, and a line in
+:mod:`ser_engine.models.registry`.
 Nothing outside of its folder knows its class: runtimes ask a network for what they need.
 """
 

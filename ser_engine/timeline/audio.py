@@ -28,6 +28,7 @@ def check_audio(samples: FloatArray) -> None:
         raise AudioError(
             f"got {samples.dtype} samples of shape {samples.shape}, expected float32 (samples,)"
         )
+    # NaN would spread through every window that holds it, and through the engine's kept features.
     if not np.isfinite(samples).all():
         raise AudioError("got NaN or infinite samples, expected finite ones")
 
@@ -54,6 +55,7 @@ class RingBuffer:
 
     def append(self, samples: FloatArray) -> None:
         """Add ``(samples,)`` at the end."""
+        # One call may bring more than fits.
         newest = samples[-self._capacity :]
         if self._end + len(newest) > len(self._store):
             keep = self._capacity - len(newest)

@@ -77,7 +77,8 @@ class ChannelStream:
         self._detector = detector or make_detector(config.vad)
         self._ring = RingBuffer(timeline.window_samples)
         self._lost = LostSpans()
-        # A silence can be turned into speech only while it is not due.
+        # A silence can be turned into speech only while it is not due, so the look-ahead is the
+        # longest one that is known to be short before it is published.
         min_silence_ms = min(config.vad.min_silence_ms, timeline.look_ahead_ms)
         self._slots = Slots(hop, timeline.window_samples, ms_to_samples(min_silence_ms) // hop)
         self._boundary = timeline.step_samples
@@ -105,8 +106,12 @@ class ChannelStream:
         If all channels of a stream take no more than the least of theirs at a time, the order of
         their events does not depend on how the audio came.
         """
-        clock = self.clock_samples
-        return self._lost.until_change(clock, self._boundary - clock)
+        return self._lost.until_change(self.clock_samples, self.until_boundary)
+
+    @property
+    def until_boundary(self) -> int:
+        """Samples to the next boundary; it is the same for all channels of a stream."""
+        return self._boundary - self.clock_samples
 
     def lose(self, start_sample: int, end_sample: int) -> None:
         """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
@@ -126,8 +131,11 @@ class ChannelStream:
         check_audio(samples)
         windows: list[Window] = []
         while len(samples):
-            part, samples = samples[: self.until_due], samples[self.until_due :]
-            windows += self._take(part)
+            # Cut at boundaries, so that a window never depends on where a chunk ended.
+            until_due = self.until_due
+            windows += self._take(samples[:until_due])
+            samples = samples[until_due:]
+        # Silence is published without a window, as soon as nothing before it waits for an answer.
         self._settle()
         while self._slots.open_samples > MAX_UNANSWERED_SAMPLES and self.pending_windows:
             self._slots.give_up_oldest()
@@ -152,6 +160,7 @@ class ChannelStream:
             raise ValueError(f"got a gap of {num_samples} samples, expected 0 or more")
         if num_samples == 0:
             return []
+        # First the losses of this channel alone, so that its gaps come in order.
         windows = self._end_lost() + self._end_run(reason, num_samples)
         self.clock_samples += num_samples
         self._lost.pass_to(self.clock_samples)
@@ -162,6 +171,7 @@ class ChannelStream:
     def finish(self) -> list[Window]:
         """End the audio. Answer what is pending, then call :meth:`close`."""
         windows = self.flush()
+        # What is too short for a frame is accounted for with the end of its run.
         self._slots.end_run()
         self._settle()
         self._is_finished = True
@@ -177,6 +187,7 @@ class ChannelStream:
         """
         check_answer(outcome, self._hop, len(self._labels))
         self._slots.give_up_before(window)
+        # Earlier runs end here: their gaps come before what this answer makes.
         self._settle()
         # A flush right at a boundary issues a second window of the same span: one answer to both.
         while due := self._slots.take(window):
@@ -185,7 +196,7 @@ class ChannelStream:
         return self.take_events()
 
     def skip(self, window: Window) -> list[Event]:
-        """Give a window up. Do so at once: the next boundary then asks for its speech again."""
+        """Give a window up. Do so at once: its speech then falls to the next boundary."""
         self._slots.give_up(window)
         self._settle()
         return self.take_events()
@@ -200,6 +211,7 @@ class ChannelStream:
         if not self._is_closed:
             if not self._is_finished:
                 self.finish()
+            # No answer is waited for any more; what has one already is published as it is.
             self._slots.give_up_all()
             self._settle(reason)
             self._events += self._segments.finish()
@@ -212,6 +224,7 @@ class ChannelStream:
         """Take audio that is all there or all lost, up to the next boundary at most."""
         is_lost = self._lost.covers(self.clock_samples)
         if is_lost and not self._lost.is_bridged(self.clock_samples):
+            # Only the clock goes on. The run ends where it stopped, once that is published.
             self._lost.unbridged += len(part)
         else:
             self._ring.append(part)
@@ -225,6 +238,8 @@ class ChannelStream:
         if self._lost.unbridged and (is_boundary or not self._lost.covers(self.clock_samples)):
             return self._end_lost()
         if is_boundary:
+            # Complete frames alone would do, but a frame near the window's edge hears half a word:
+            # the look-ahead is the right context that it waits for.
             return self._issue(self._slots.current.ripe_slots(self._timeline.look_ahead_samples))
         return []
 
@@ -235,15 +250,18 @@ class ChannelStream:
         if due is None:
             return []
         samples = self._ring.newest(due.end - due.start)
-        return [Window(samples, run.origin + due.start, self._stream_key)]
+        start, hop = run.origin + due.start, self._timeline.hop_samples
+        return [Window(samples, start, self._stream_key, hop)]
 
     def _end_lost(self) -> list[Window]:
         num_samples, self._lost.unbridged = self._lost.unbridged, 0
         return self._end_run("lost", num_samples) if num_samples else []
 
     def _end_run(self, reason: GapReason, gap_samples: int) -> list[Window]:
+        # No window reaches across the end of a run: what is complete is due now.
         windows = self._issue(self._slots.current.complete_slots)
         self._slots.end_run(reason, gap_samples)
+        # Windows after a gap begin with its end: the model must not hear two places as one.
         self._ring.clear()
         self._detector.skip(gap_samples)
         return windows
@@ -260,20 +278,25 @@ class ChannelStream:
         first_of_window = due.start // hop
         reasons, rows = join(run.account(due.limit), first - first_of_window, outcome)
         scored = [slot for slot, reason in enumerate(reasons) if reason is None]
+        # Only speech is pooled: the mean of a pause and a word would be the label of neither.
         starts = start + hop * np.array(scored, dtype=np.int64)
         logits = outcome.logits[rows] if isinstance(outcome, WindowResult) else _NOTHING
+        # Pool, then softmax, not the other way round: the head was trained on means of logits.
         posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
         values: list[list[float]] = posteriors.tolist()
         labels: list[int] = []
         for slot, reason in enumerate(reasons):
             at = start + slot * hop
             if reason is not None:
+                # The pool and the tracker notice from the next frame's start how long it lasted.
                 self._events += self._segments.gap(at, at + hop, reason)
                 continue
             decision = self._tracker.push(at, at + hop, values[len(labels)])
             self._events += self._segments.frame(at, at + hop, posteriors[len(labels)], decision)
             labels.append(decision.label)
         if not scored:
+            # Gaps say why, and a point would have nothing to say.
             return
         frames = None
         if self._details:
@@ -283,6 +306,7 @@ class ChannelStream:
                 posteriors=tuple(map(rounded_all, values)),
                 labels=tuple([self._labels[label] for label in labels]),
             )
+        # A point covers what its window can see: silence published before does not belong to it.
         first_of_point = max(first if widened else due.previous, first_of_window)
         self._events.append(
             Point(

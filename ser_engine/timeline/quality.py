@@ -49,11 +49,11 @@ DYNAMIC_FLOOR_DBFS = -100.0
 _BAND_EDGE_HZ = 4_000
 _SLOTS = SAMPLE_RATE_HZ // HOP_SAMPLES
 _FFT = 512
+# Spectra are taken of one in so many pieces of 32 ms: eight a second are enough.
 _FFT_STRIDE = 4
-"""Spectra are taken of one in so many pieces of 32 ms: eight a second are enough."""
 _WINDOW = np.hanning(_FFT).astype(np.float32)
+# First bin that counts as above the edge: a resampler's slope lies below it.
 _HIGH_BIN = _BAND_EDGE_HZ * _FFT // SAMPLE_RATE_HZ + 4
-"""First bin that counts as above the edge: a resampler's slope lies below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,7 @@ class QualityMonitor:
             self._report("clipping", f"{clipped:.1%} of the samples reach full scale")
         powers = np.concatenate([each.powers for each in seconds])
         speech = np.concatenate([each.speech for each in seconds])
+        # Level, noise and band are those of speech; clipping is not, a click is clipped too.
         if int(np.count_nonzero(speech)) < min_speech_slots:
             return
         self._has_judged_speech = True
@@ -176,6 +177,7 @@ class QualityMonitor:
         snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
         if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
             self._report("noisy", f"speech is {snr:.0f} dB above the noise")
+        # A telephone's band is narrow by its rate: the spectrum cannot tell anything new.
         if not self._is_telephone:
             self._judge_band(sum(e.high_energy for e in seconds), sum(e.energy for e in seconds))
 
@@ -192,6 +194,7 @@ class QualityMonitor:
     def _goes_wrong(self, code: QualityCode, badness: float, wrong: float, right: float) -> bool:
         """Return whether the condition sets in."""
         if code in self._wrong:
+            # Reported already; it has to come right before it is reported again.
             if badness <= right:
                 self._wrong.discard(code)
             return False

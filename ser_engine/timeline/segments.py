@@ -156,6 +156,7 @@ class SegmentBuilder:
 
     def _close(self) -> None:
         if isinstance(self._open, _OpenSegment):
+            # A change in doubt cannot be dated back across a gap: its frames here keep the label.
             self._open.settle_doubt()
             self._publish(self._open.label, self._open.sure, final=True)
         elif self._open is not None:
@@ -166,6 +167,7 @@ class SegmentBuilder:
     def _announce(self) -> None:
         if isinstance(self._open, _OpenSegment):
             segment, sure = self._open, self._open.sure
+            # Only as far as the label is sure: what is announced must come true.
             if segment.settled and self._is_announcement_due(sure.end_sample - sure.start_sample):
                 self._publish(segment.label, sure, final=False)
         elif self._open is not None:
@@ -182,6 +184,7 @@ class SegmentBuilder:
         return True
 
     def _publish(self, label: int, sums: _Sums, *, final: bool) -> None:
+        # The mean over the frames of this segment, not over those that were pooled before it.
         confidence = float(sums.posterior_sum[label]) / sums.frames
         self._events.append(
             Segment(

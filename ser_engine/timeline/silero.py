@@ -62,6 +62,7 @@ class SileroDetector:
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         slots_before, chunks_before = self._heard // HOP_SAMPLES, self._heard // _CHUNK_SAMPLES
+        # The first one is for slots that end before the next chunk does.
         states = [self._is_speech, *self._chunks(samples)]
         audio = np.concatenate([self._slot_rest, samples])
         slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)

@@ -26,62 +26,38 @@ from ser_engine.types import Window, WindowResult
 SILENCE, SPEECH, LOST = 0, 1, 2
 """State of a slot. LOST: its audio never came, and silence stands in its place."""
 
+# Slots since the last speech where there was none: longer than any silence.
 _NO_SPEECH_YET = 1 << 62
-"""Slots since the last speech where there was none: longer than any silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueWindow:
-    """A window that was handed out.
+    """A window that was handed out; samples and slots count from the start of its run."""
 
-    Attributes:
-        start: its first sample in the run.
-        end: end, not included.
-        previous: horizon before it was due: its own slots begin here.
-        limit: horizon it was issued for: its own slots end here.
-    """
-
-    start: int
-    end: int
-    previous: int
-    limit: int
+    start: int  # first sample
+    end: int  # end, not included
+    previous: int  # horizon before it was due: its own slots begin here
+    limit: int  # horizon it was issued for: its own slots end here
 
 
 @dataclass(slots=True)
 class Run:
-    """State of one contiguous run.
+    """State of one contiguous run."""
 
-    Attributes:
-        origin: its first sample on the stream's clock.
-        hop: samples of a slot, 320 or 160.
-        window_samples: longest window.
-        min_silence: silences of fewer slots between speech count as speech.
-        heard: samples so far.
-        accounted: slots before this one are published.
-        horizon: slots before this one are due.
-        silent: slots since the last speech.
-        slots: state of each slot from ``accounted`` on, a byte each.
-        lost: the 320-sample slots to come whose audio is lost.
-        pending: windows without an answer, oldest first.
-        closed: no more audio comes.
-        gap_reason: with ``gap_samples``, the time without audio that follows.
-        gap_samples: its length.
-    """
-
-    origin: int
-    hop: int
-    window_samples: int
-    min_silence: int = 0
-    heard: int = 0
-    accounted: int = 0
-    horizon: int = 0
-    silent: int = _NO_SPEECH_YET
-    slots: bytearray = field(default_factory=bytearray)
-    lost: deque[int] = field(default_factory=deque)
-    pending: deque[DueWindow] = field(default_factory=deque)
-    closed: bool = False
-    gap_reason: GapReason | None = None
-    gap_samples: int = 0
+    origin: int  # its first sample on the stream's clock
+    hop: int  # samples of a slot, 320 or 160
+    window_samples: int  # longest window
+    min_silence: int = 0  # silences of fewer slots between speech count as speech
+    heard: int = 0  # samples so far
+    accounted: int = 0  # slots before this one are published
+    horizon: int = 0  # slots before this one are due
+    silent: int = _NO_SPEECH_YET  # slots since the last speech
+    slots: bytearray = field(default_factory=bytearray)  # a state each, from ``accounted`` on
+    lost: deque[int] = field(default_factory=deque)  # 320-sample slots to come that are lost
+    pending: deque[DueWindow] = field(default_factory=deque)  # without an answer, oldest first
+    closed: bool = False  # no more audio comes
+    gap_reason: GapReason | None = None  # of the time without audio that follows
+    gap_samples: int = 0  # its length
 
     @property
     def end_sample(self) -> int:
@@ -160,6 +136,7 @@ class Run:
 
     def account(self, limit: int) -> bytes:
         """Account for the slots before ``limit``; return their states."""
+        # The bytearray holds only what is open, so a stream of hours takes no more memory.
         count = limit - self.accounted
         states = bytes(self.slots[:count])
         del self.slots[:count]
@@ -170,9 +147,10 @@ class Run:
         """Make the slots before ``limit`` due; return the window they need, if any."""
         previous = self.horizon
         if limit <= previous:
+            # A flush went as far already, or the run is shorter than a frame.
             return None
         self.horizon = limit
-        # Speech of a window that was given up is asked for again with the next one.
+        # Speech of a window that was given up needs another one.
         unclaimed = self.pending[-1].limit if self.pending else self.accounted
         if not self.has_speech(unclaimed, limit):
             return None
@@ -231,6 +209,7 @@ class Slots:
             before.gap_samples += gap_samples
             run.origin += gap_samples
             return
+        # It stays until its windows are answered: what follows the gap waits for that.
         run.closed, run.gap_reason, run.gap_samples = True, reason, gap_samples
         self._runs.append(self._run_from(run.end_sample + gap_samples))
 
@@ -250,6 +229,7 @@ class Slots:
             if run is holder:
                 break
             run.pending.clear()
+        # The same span may be pending twice: find() returns the older one, which is kept.
         due = holder.find(window)
         while holder.pending[0] is not due:
             holder.pending.popleft()
@@ -285,10 +265,12 @@ class Slots:
             # Speech that lies before any window to come will not be scored for certain.
             out_of_reach = run.horizon if run.closed else run.window_start // self._hop
             yield from self._unscored(run, min(out_of_reach, run.horizon), of_speech)
+            # With speech, silence waits too: the window that scores the speech accounts for both.
             if not run.has_speech(run.accounted, run.horizon):
                 yield from self._unscored(run, run.horizon, of_speech)
             if not run.closed:
                 return
+            # Up to 399 samples are left: the last frame read them, or there is no frame at all.
             if run.complete_slots:
                 yield run.accounted_sample, run.end_sample, None
             elif run.heard:
@@ -361,6 +343,7 @@ def join(
         if reason is not None:
             reasons.append(reason)
         elif row < 0:
+            # Windows were given up until none reached back to this slot.
             reasons.append("overload")
         elif not (row - skipped < len(usable) and usable[row - skipped]):
             reasons.append("error")

@@ -94,9 +94,11 @@ class LogitPool:
         rows = np.concatenate([self._logits, np.asarray(logits, dtype=np.float64)])
         oldest = np.searchsorted(starts, starts[known:] - self._span_samples, side="right")
         pooled = np.empty((len(starts) - known, self._num_classes))
+        # One reduction a frame, each over its own rows, always in the same order.
         for index, first in enumerate(oldest.tolist()):
             np.add.reduce(rows[first : known + index + 1], axis=0, out=pooled[index])
         pooled /= (np.arange(known + 1, len(starts) + 1) - oldest)[:, None]
+        # Copies: slices would keep the arrays of all earlier calls alive.
         if len(oldest):
             self._starts = starts[oldest[-1] :].copy()
             self._logits = rows[oldest[-1] :].copy()
@@ -165,6 +167,7 @@ class LabelTracker:
         self._candidate_samples += end_sample - start_sample
         lasted = self._candidate_samples >= self._dwell_samples
         if present is None:
+            # Shown at once, so that the first point has a label; it may still change.
             if lasted:
                 self._label, self._candidate = strongest, None
             return Decision(strongest, settled=lasted)

@@ -76,6 +76,7 @@ class SpeechHold:
         if is_speech:
             self._slots_left = self._hangover_slots
             return True
+        # Endings of words are soft, and stops are silent: both would be cut off.
         if self._slots_left:
             self._slots_left -= 1
             return True

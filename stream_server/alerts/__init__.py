@@ -1,1 +1,1 @@
-"""Alerts: rules over the timeline, and who is told when one holds."""
+"""Alerts: rules over the timeline, and what happens when one holds."""

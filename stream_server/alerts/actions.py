@@ -1,20 +1,20 @@
-"""Who is told of alerts, beside feeds and the store: the log, and webhooks.
+"""Tell the log and webhooks of alerts; feeds and the store are told by other ways.
 
 A subscriber of the bus like any other, so nothing waits for it. Each webhook has a queue of its own
 and one call at a time, in order: a receiver that is slow or away delays and loses its own alerts
-only. A webhook's URL is an operator's setting and is called as it stands, from this machine: who
-may change the settings can make the server call any address it can reach, inside the network too.
-Redirects are not followed, so that a receiver cannot send the call elsewhere.
+only.
 
-Alerts by POST: the request, its signature, and when to try again.
-
-The body is the ``alert`` message of the feed as JSON: ids, never names or metadata. It is signed::
+A call is a POST whose body is the ``alert`` message of the feed as JSON: ids, never names or
+metadata. It is signed::
 
     X-Emotion-Monitor-Timestamp: 1763816400
     X-Emotion-Monitor-Signature: sha256=HMAC-SHA256(secret, "1763816400." + body), hex
 
-The time is part of what is signed, so that a receiver can refuse a request that was recorded and is
-sent again later.
+The timestamp is signed with the body, so that a receiver can refuse a request that was recorded and
+is sent again later.
+
+A webhook's URL is an operator's setting and is called as it stands, from this machine: a person who
+may change the settings can make the server call any address it can reach, inside the network too.
 """
 
 from __future__ import annotations
@@ -41,22 +41,27 @@ from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
 MAX_ATTEMPTS = 8
-"""Calls of one alert, the first included: the last comes one to two minutes after the first."""
+"""Calls of one alert, the first one included: the last comes one to two minutes after the first."""
+
+MAX_WAITING = 256
+"""Alerts that wait for one receiver. When it is full the oldest is dropped, and counted: a receiver
+that comes back wants to know what holds now."""
 
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
-_TOO_MANY_REQUESTS = 429
+_MAILBOX_SIZE = 4096
+_CALL_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 5.0
 _REQUEST_TIMEOUT = 408
+_TOO_MANY_REQUESTS = 429
+_NO_ANSWER = 599
+"""Stands for the status of a call that was not answered; worth retrying, as all from 500 on."""
+
+_log = structlog.get_logger(__name__)
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> str:
-    """Return the value of the signature's header.
-
-    Args:
-        body: what is posted.
-        secret: shared with the receiver.
-        timestamp: seconds since 1970, as in the header.
-    """
+    """Return the value of the signature's header; ``timestamp``: that of its header."""
     signed = f"{timestamp}.".encode() + body
     return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
@@ -65,7 +70,7 @@ def webhook_request(alert: Alert, secret: str, timestamp: int) -> tuple[bytes, d
     """Return body and headers of a call.
 
     Args:
-        alert: what to tell.
+        alert: the body.
         secret: of the rule; "": not signed.
         timestamp: seconds since 1970.
     """
@@ -83,7 +88,7 @@ def webhook_request(alert: Alert, secret: str, timestamp: int) -> tuple[bytes, d
 
 
 def is_worth_retrying(status: int) -> bool:
-    """Whether the same call may be answered otherwise later."""
+    """Return whether the same call may succeed later."""
     return status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS) or status >= 500
 
 
@@ -95,20 +100,8 @@ def retry_after_s(header: str) -> float | None:
     return min(float(header), _LONGEST_DELAY_S)
 
 
-MAX_WAITING = 256
-"""Alerts that wait for one receiver; when it is full the oldest goes and is counted."""
-
-_MAILBOX_SIZE = 4096
-_CALL_TIMEOUT_S = 10.0
-_STOP_TIMEOUT_S = 5.0
-_NO_ANSWER = 599
-"""Stands for the status where there was none; worth retrying, as all from 500 on."""
-
-_log = structlog.get_logger(__name__)
-
-
 class AlertActions:
-    """Tells of alerts while it is entered (``async with``).
+    """Logs alerts and calls webhooks while it is entered (``async with``).
 
     Args:
         rules: of the settings.
@@ -139,6 +132,7 @@ class AlertActions:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT_S),
+            # One session serves all receivers; none is to see another call's cookies.
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         for rule in self._rules.values():
@@ -157,7 +151,7 @@ class AlertActions:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop. What has waited is called once more, without repetitions, for 5 s at most."""
+        """Stop: what waits is called once more, without retries, for 5 s at most."""
         assert self._task is not None
         assert self._session is not None
         for alert in self._subscription.take_waiting():
@@ -175,7 +169,7 @@ class AlertActions:
         assert isinstance(result, Alert), "the subscription wants nothing else"
         if result.state == "raised":
             self._metrics.alert(result.rule, result.severity)
-        # Neither labels nor posteriors: what is felt is not for logs.
+        # Neither labels nor posteriors: emotions are not for logs.
         _log.info(
             f"alert_{result.state}",
             alert_id=result.alert_id,
@@ -190,7 +184,7 @@ class AlertActions:
 
 
 class _Receiver:
-    """One URL: what waits for it, and who calls it."""
+    """One URL: the alerts that wait for it, and the task that calls it."""
 
     def __init__(
         self,
@@ -228,7 +222,8 @@ class _Receiver:
         _, late = await asyncio.wait((self._task,), timeout=_STOP_TIMEOUT_S)
         for _ in self._waiting:
             self._metrics.webhook("dropped")
-        # Emptied first: a call that ends at this very moment must not be followed by another.
+        # Emptied before the task is cancelled: a call that ends at this very moment must not be
+        # followed by another.
         self._waiting.clear()
         for task in late:
             task.cancel()
@@ -255,7 +250,7 @@ class _Receiver:
                 break
             await self._pause(backoff.next_s(retry_after_s))
         self._metrics.webhook("failed")
-        # The URL may hold a secret; the rule says which it is.
+        # Not the URL, which may hold a secret; the rule tells which one it is.
         _log.warning(
             "webhook_failed",
             alert_id=alert.alert_id,
@@ -265,17 +260,22 @@ class _Receiver:
         )
 
     async def _call(self, alert: Alert, secret: str) -> tuple[int, float | None]:
-        """Call once; return the status, 599 where there was no answer, and when to try again."""
+        """Call once; return the status (599: no answer), and how long to wait at least."""
         body, headers = webhook_request(alert, secret, int(self._now()))
         try:
             async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+                # A receiver must not be able to send the call on, into this machine's network.
+                self._url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
             ) as response:
                 return response.status, retry_after_s(response.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return _NO_ANSWER, None
 
     async def _pause(self, delay_s: float) -> None:
+        """Wait for a delay, or until the server stops: then there is no time for delays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._stopping.wait()

@@ -1,4 +1,4 @@
-"""When the rules of the settings hold, over the points of one stream.
+"""Tell when the rules of the settings hold, over the points of one stream.
 
 Pure: time is that of the audio. For every rule and channel::
 
@@ -6,11 +6,11 @@ Pure: time is that of the audio. For every rule and channel::
     condition                       [------------ holds ------------)
     alert                            hold_s    [------ raised ------) cooldown_s )
 
-The condition begins to hold at ``threshold`` and holds until the sum is less than the rule's
-``clear_below``, so that a value that trembles about the threshold neither hides an alert nor
-raises a dozen. Only speech counts for ``hold_s``. Silence up to :data:`LONGEST_PAUSE_S` leaves what
-has been held as it is; after a longer one, or a gap of that length, the condition begins anew. An
-alert that was raised lasts through any silence, until speech says otherwise or the stream ends.
+The condition begins to hold at ``threshold`` and holds until the sum is below the rule's
+``clear_below``, so that a value that trembles about the threshold neither hides an alert nor raises
+a dozen. Only speech counts for ``hold_s``. Silence up to :data:`LONGEST_PAUSE_S` leaves what has
+been held as it is; after a longer one, or a gap of that length, the condition begins anew. An alert
+that was raised lasts through any silence, until speech ends it or the stream does.
 """
 
 from __future__ import annotations
@@ -26,22 +26,16 @@ from ser_engine.schema import Alert, AlertState
 from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import Point
 
-__all__ = ["LONGEST_PAUSE_S", "AlertEvaluator", "check_rules"]
-
 LONGEST_PAUSE_S = 15
 """Time without a point after which a condition that was not yet held for long enough begins anew:
 longer than anyone pauses within a turn or listens to a question, shorter than being put on hold."""
 
 
 def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
-    """Refuse rules that watch what a model does not know.
-
-    Args:
-        rules: of the settings.
-        labels: names of the model's classes.
+    """Check that a model has the labels that rules watch.
 
     Raises:
-        ConfigError: one line that names every such rule and label, and the labels there are.
+        ConfigError: one line that names every other label with its rule, and the labels there are.
     """
     unknown = [
         f"{', '.join(missing)} in '{rule.name}'"
@@ -50,8 +44,8 @@ def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
     ]
     if unknown:
         raise ConfigError(
-            f"got alerts.rules with labels the model does not have: {'; '.join(unknown)};"
-            f" expected some of {', '.join(labels)}"
+            f"alerts.rules has labels that the model does not have: {'; '.join(unknown)};"
+            f" it has {', '.join(labels)}"
         )
 
 
@@ -62,8 +56,8 @@ class AlertEvaluator:
         rules: of the settings.
         stream_id: part of the names of alerts.
         labels: names of the classes, in the order of a point's posteriors. A label of a rule that
-            is not among them counts as never heard; :func:`check_rules` is what reports it, once,
-            where the server starts.
+            is not among them counts as never heard; :func:`check_rules` reports it, once, when the
+            server starts.
     """
 
     def __init__(self, rules: Sequence[AlertRule], stream_id: str, labels: Sequence[str]) -> None:
@@ -81,7 +75,7 @@ class AlertEvaluator:
         return self._num_raised
 
     def feed(self, point: Point) -> list[Alert]:
-        """Take the next point of a channel; return what it changed.
+        """Evaluate the next point of a channel; return the alerts it raised or cleared.
 
         Points of one channel come in order of time; how channels interleave does not matter.
         """
@@ -93,12 +87,13 @@ class AlertEvaluator:
             if condition is None:
                 condition = _Condition(rule, point.channel, point.role)
                 self._conditions[rule.name, point.channel] = condition
+            # Rounded posteriors may add up to a little more than 1.
             posterior = min(math.fsum(point.posteriors[index] for index in indices), 1.0)
             changes += self._named(condition, condition.feed(point, posterior))
         return changes
 
     def finish(self) -> list[Alert]:
-        """End the stream: what is raised is cleared."""
+        """End the stream: alerts that are raised are cleared."""
         return [
             change
             for condition in self._conditions.values()
@@ -132,6 +127,7 @@ class _Condition:
         self._last_posterior = 0.0
 
     def feed(self, point: Point, posterior: float) -> Alert | None:
+        # Silence and gaps have no points, so a pause shows as a distance between two of them.
         pause_samples = point.start_sample - self._last_end_sample
         if not self._raised and pause_samples > LONGEST_PAUSE_S * SAMPLE_RATE_HZ:
             self._since_sample = None
@@ -143,6 +139,8 @@ class _Condition:
             self._since_sample, self._held_samples = point.start_sample, 0
         span_samples = point.end_sample - point.start_sample
         self._held_samples += round(point.speech_share * span_samples)
+        # While it cools down the condition goes on being held: an alert that is due then is raised
+        # as soon as the cooldown is over.
         if self._raised or self._held_samples < self._hold_samples or self._cools_down:
             return None
         self._raised = True

@@ -1,6 +1,7 @@
-"""What rules would have raised on recorded timelines.
+"""Try rules on recorded timelines: what alerts would have been raised, and how many an hour.
 
-Recorded timelines that rules can be tried on, and the files they are read from.
+A timeline is read from what ``emotion-monitor analyze`` prints, from results as a client or a feed
+got them, or from the store.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from typing import Any
 import msgspec
 
 from ser_engine.errors import SerEngineError
-from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import Alert
+from ser_engine.frames import samples_to_s
+from ser_engine.schema import Alert, FileResult
 from stream_server.alerts.evaluator import AlertEvaluator, check_rules
 from stream_server.alerts.rules import AlertRule
-from stream_server.wire.results import Gap, Point, Result, Segment, StreamOpened, Summary
+from stream_server.wire.results import (
+    Gap,
+    Point,
+    Result,
+    Segment,
+    StreamOpened,
+    Summary,
+    in_envelope,
+)
 
-_ANALYZE = "`emotion-monitor analyze -g stream --scores --json`"
+_ANALYZE = "`emotion-monitor analyze -g stream --json`"
 
 
 class TimelineError(SerEngineError):
-    """A file holds no timeline that rules can be tried on."""
+    """A file has no timeline that rules can be tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Timeline:
         labels: names of the classes, in the order of posteriors.
         points: in order.
         duration_s: length of the stream's clock.
-        has_roles: False: nobody said who speaks, so every rule is tried.
+        has_roles: False: it is not known who speaks, so every rule is tried.
     """
 
     name: str
@@ -68,7 +77,11 @@ def read_timelines(path: Path, role: str = "") -> list[Timeline]:
     if document is None or (isinstance(document, dict) and "type" in document):
         return _of_lines(path, text)
     entries = document if isinstance(document, list) else [document]
-    return [_of_analysis(path, number, entry, role) for number, entry in enumerate(entries)]
+    return [
+        timeline
+        for number, entry in enumerate(entries)
+        for timeline in _of_analysis(path, number, entry, role)
+    ]
 
 
 def timelines_of(
@@ -140,52 +153,44 @@ _RESULT_TYPES = frozenset(("stream_opened", "point", "segment", "gap", "summary"
 """What a timeline is made of; other messages of a client are left out."""
 
 
-def _of_analysis(path: Path, number: int, entry: Any, role: str) -> Timeline:
+def _of_analysis(path: Path, number: int, entry: Any, role: str) -> list[Timeline]:
+    """Return a timeline for each channel of a file's result."""
     try:
-        if entry["granularity"] != "stream":
-            raise TimelineError(
-                f"got {path} of the granularity '{entry['granularity']}', expected what"
-                f" {_ANALYZE} prints"
-            )
-        name = path.name
-        if "file" in entry:
-            name = f"{name}: {Path(entry['file']).name}, channel {entry['channel']}"
-        if entry["points"] and "scores" not in entry["points"][0]:
-            raise TimelineError(
-                f"got {path} with the strongest emotion only, expected every class: {_ANALYZE}"
-            )
-        labels = tuple(entry["points"][0]["scores"]) if entry["points"] else ()
-        points = tuple(
-            _point(index, point, labels, role) for index, point in enumerate(entry["points"])
-        )
-        ends_s = [span["end"] for span in (*entry["points"], *entry["segments"], *entry["gaps"])]
-        return Timeline(name, labels, points, max(ends_s, default=0.0), has_roles=bool(role))
-    except (KeyError, TypeError) as error:
+        result = msgspec.convert(entry, FileResult)
+    except msgspec.ValidationError as error:
         raise TimelineError(
-            f"got {path}, entry {number + 1}, without {error}, expected what {_ANALYZE} prints"
+            f"got {path}, entry {number + 1}: {str(error)[:200]}; expected what {_ANALYZE} prints"
         ) from None
+    if result.granularity != "stream":
+        raise TimelineError(
+            f"got {path} of the granularity '{result.granularity}', expected what {_ANALYZE} prints"
+        )
+    name = f"{path.name}: {Path(result.name).name}"
+    labels = tuple(label.name for label in result.labels)
+    return [
+        Timeline(
+            f"{name}, channel {channel.channel}",
+            labels,
+            tuple(
+                in_envelope(
+                    Point,
+                    point,
+                    stream_id="",
+                    seq=seq,
+                    channel=channel.channel,
+                    role=role,
+                    model=result.model.name,
+                )
+                for seq, point in enumerate(channel.points)
+            ),
+            result.duration_s,
+            has_roles=bool(role),
+        )
+        for channel in result.channels
+    ]
 
 
-def _point(index: int, point: dict[str, Any], labels: tuple[str, ...], role: str) -> Point:
-    return Point(
-        stream_id="",
-        seq=index,
-        channel=0,
-        role=role,
-        start_sample=round(point["start"] * SAMPLE_RATE_HZ),
-        end_sample=round(point["end"] * SAMPLE_RATE_HZ),
-        posteriors=tuple(point["scores"][label] for label in labels),
-        label=point["emotion"],
-        confidence=point["confidence"],
-        speech_share=point["speech_share"],
-        provisional=point["provisional"],
-        widened=point["widened"],
-        narrow_band=False,
-        model="",
-    )
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RaisedAlert:
     """One alert that would have been raised.
 

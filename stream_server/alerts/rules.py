@@ -1,21 +1,18 @@
-"""Alert rules from a file: a whole ``config.yaml``, or its ``alerts`` group alone.
-
-Alert rules: the ``alerts`` group of the settings.
-"""
+"""Alert rules: the ``alerts`` group of the settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Annotated
 
-from ser_engine.config import check_choice, check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from ser_engine.schema import Severity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """When an alert is raised, and what then happens."""
+    """When an alert is raised, and which webhook is called."""
 
     name: str
     """For people; each once."""
@@ -23,42 +20,39 @@ class AlertRule:
     """Emotions to watch; their posteriors are added."""
     roles: tuple[str, ...] = ()
     """Roles to watch; none: every analysed one."""
-    threshold: float = 0.6
-    """Sum of the smoothed posteriors from which on the condition holds, 0 to 1."""
+    threshold: Annotated[float, Range(0, 1)] = 0.6
+    """Sum of the smoothed posteriors from which on the condition holds."""
     clear_threshold: float | None = None
     """Below this it holds no more; None: 0.1 less than ``threshold``."""
-    hold_s: float = 6.0
-    """Speech time for which it has to hold before the alert is raised, 0 to 3600 s."""
-    cooldown_s: float = 60.0
-    """Time after the alert was cleared in which it is not raised again, 0 to 86400 s."""
+    hold_s: Annotated[float, Range(0, 3600)] = 6.0
+    """Speech time for which it has to hold before the alert is raised."""
+    cooldown_s: Annotated[float, Range(0, 86_400)] = 60.0
+    """Time after the alert was cleared in which it is not raised again."""
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     webhook: str = ""
-    """URL that is told of it by POST; "": none."""
+    """URL that is called with each alert by POST; "": none."""
     webhook_secret: str = ""
     """Signs what is posted (HMAC-SHA256); "": not signed."""
 
     def __post_init__(self) -> None:
         where = f"alerts.rules '{self.name}'"
         if not self.name:
-            raise ConfigError("got a rule without a name in alerts.rules, expected one")
+            raise ConfigError("a rule of alerts.rules has no name")
         if not self.labels:
-            raise ConfigError(f"got no labels in {where}, expected at least one")
-        check_range(f"{where}: threshold", self.threshold, 0, 1)
+            raise ConfigError(f"{where} has no labels; it needs at least one")
+        check_fields(self, where)
         if self.clear_threshold is not None and not 0 <= self.clear_threshold <= self.threshold:
             raise ConfigError(
-                f"got {where}: clear_threshold {self.clear_threshold} with threshold"
-                f" {self.threshold}, expected 0 to the threshold"
+                f"{where}: clear_threshold {self.clear_threshold} with threshold {self.threshold};"
+                " it must be 0 to the threshold"
             )
-        check_range(f"{where}: hold_s", self.hold_s, 0, 3600)
-        check_range(f"{where}: cooldown_s", self.cooldown_s, 0, 86_400)
-        check_choice(f"{where}: severity", self.severity, get_args(Severity))
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
-            raise ConfigError(f"got {where}: webhook '{self.webhook}', expected an http(s) URL")
+            raise ConfigError(f"{where}: webhook '{self.webhook}' is not an http or https URL")
 
     @property
     def clear_below(self) -> float:
-        """The threshold below which the condition holds no more."""
+        """The sum of posteriors below which the condition no longer holds."""
         if self.clear_threshold is not None:
             return self.clear_threshold
         return max(self.threshold - 0.1, 0.0)
@@ -87,12 +81,16 @@ DEFAULT_RULES = (
 
 @dataclass(frozen=True, slots=True)
 class AlertsConfig:
-    """What people are alerted to."""
+    """The rules by which alerts are raised."""
 
     rules: tuple[AlertRule, ...] = field(default_factory=lambda: DEFAULT_RULES)
-    """The rules; an empty list: none."""
+    """The rules. Of each: name; labels, whose posteriors are added; roles (none: every analysed
+    one); threshold from which on it holds, 0 to 1; clear_threshold below which it holds no more
+    (null: 0.1 less); hold_s, seconds of speech it has to hold, 0 to 3600; cooldown_s, seconds after
+    it was cleared, 0 to 86400; severity info, warning or critical; webhook, a URL that alerts are
+    posted to; webhook_secret, which signs what is posted."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
-            raise ConfigError(f"got the names {names} in alerts.rules, expected each once")
+            raise ConfigError(f"alerts.rules has the names {names}; each may occur once")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from stream_server.engines.local import EngineHandle, EngineLease, EngineSource
+from stream_server.engines.engine import Engine, EngineLease, EngineSource
 from stream_server.engines.pool import EnginePool
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
 __all__ = [
-    "EngineHandle",
+    "Engine",
     "EngineLease",
     "EnginePool",
     "EngineSource",

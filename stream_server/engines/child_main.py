@@ -23,8 +23,6 @@ from ser_engine.errors import CheckpointError, RuntimeUnavailableError, SerEngin
 from ser_engine.models.hub import FetchProgress, fetch
 from ser_engine.models.registry import published_named
 
-__all__ = ["main"]
-
 _TELL_EVERY_S = 0.2
 _NICENESS = 10
 """Whoever scores goes first: people wait for that."""

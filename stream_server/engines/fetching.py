@@ -7,12 +7,10 @@
              ▼                                               ▼                    ▼
     HubUnavailableError                            <models_dir>/<name>/   prepared/ and graphs/
 
-Start the process that downloads or prepares a model, hear how far it is, and end it.
-
-A process, because in a thread neither can be interrupted, both take turns with the event loop for
-the interpreter (the conversion of a graph holds it for seconds), and a hub's client has thread
-pools that are waited for when the interpreter ends. A process can be ended at any moment; what it
-has fetched is resumed by the next one.
+Both run in a process of their own. In a thread neither could be interrupted, both would take turns
+with the event loop for the interpreter (the conversion of a graph holds it for seconds), and a
+hub's client has thread pools that are waited for when the interpreter ends. A process can be ended
+at any moment; what it has fetched is resumed by the next one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""How the pool comes by a model and by an engine for it. Everything here blocks.
-
-How much memory this process may still take.
-
-Which published model suits this machine, and whether one is to take the place of another.
-"""
+"""Which model the server loads, and whether there is memory for it. Everything here blocks."""
 
 from __future__ import annotations
 

@@ -10,13 +10,6 @@
 A stream keeps the engine it began with: labels and scores of two models are not to be mixed in
 one timeline. What is fetched never delays readiness or a stream; when it fails, streams go on
 with the model there is, and the hub is asked again every hour.
-
-How a process with engines in its threads ends.
-
-A thread inside a network's native code cannot be stopped. If the interpreter is torn down under
-it, the runtime's C++ aborts the process (``terminate called without an active exception``, status
-134); and tearing down an interpreter that has loaded torch takes seconds. So whoever runs a pool
-ends the process through :func:`end_process` once all is closed.
 """
 
 from __future__ import annotations
@@ -32,12 +25,12 @@ from typing import NoReturn
 import structlog
 
 from ser_engine.config import EngineConfig
-from ser_engine.core import OnStep
-from ser_engine.core.host import ThreadWorker, Worker
+from ser_engine.core.batcher import OnStep
 from ser_engine.errors import EngineDeadError, HubUnavailableError
 from ser_engine.models.hub import FetchProgress
 from ser_engine.models.model import Model
 from ser_engine.models.registry import model_to_fetch
+from stream_server.engines.engine import Engine, EngineLease, OpenEngine
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -45,13 +38,19 @@ from stream_server.engines.fetching import (
     in_daemon_thread,
     prepare_in_child,
 )
-from stream_server.engines.loading import Load, load, load_beside_another, model_to_upgrade_to
-from stream_server.engines.local import EngineLease, LocalEngine
+from stream_server.engines.loading import model_to_upgrade_to
+from stream_server.engines.opening import open_engine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
 
 def end_process(status: int) -> NoReturn:
-    """Exit with ``status``, at once; what was printed and logged is written out before."""
+    """Exit with ``status``, at once; what was printed and logged is written out before.
+
+    A thread inside a network's native code cannot be stopped. If the interpreter is torn down
+    under it, the runtime's C++ aborts the process (``terminate called without an active
+    exception``, status 134). Tearing down an interpreter that has loaded torch takes seconds, too.
+    A process that runs a pool therefore ends here, once all is closed.
+    """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -68,21 +67,19 @@ _log = structlog.get_logger(__name__)
 class _Slot:
     """An engine and how many streams use it."""
 
-    engine: LocalEngine
+    engine: Engine
     num_streams: int = 0
 
 
 class EnginePool:
-    """See :class:`~stream_server.engines.local.EngineSource`. Belongs to one event loop.
+    """See :class:`~stream_server.engines.engine.EngineSource`. Belongs to one event loop.
 
     Args:
         config: the engine's settings.
-        load_first: reads the model of the first engine.
-        load_second: reads a model that was fetched, while the first engine is in use.
+        open_engine: makes engines.
         fetch: fetches a model.
-        prepare: does what takes long and need not be done beside streams, before ``load_second``.
-        make_worker: makes what runs an engine.
-        on_step: told of every forward pass, see :class:`~ser_engine.core.Batcher`.
+        prepare: does what takes long and need not be done beside streams, before the second engine.
+        on_step: told of every forward pass, see :class:`~ser_engine.core.batcher.Batcher`.
         on_model: told of the name and runtime of the model that new streams get from now on.
     """
 
@@ -90,20 +87,16 @@ class EnginePool:
         self,
         config: EngineConfig,
         *,
-        load_first: Load = load,
-        load_second: Load = load_beside_another,
+        open_engine: OpenEngine = open_engine,
         fetch: Fetch = fetch_in_child,
         prepare: Prepare = prepare_in_child,
-        make_worker: Callable[[], Worker] = ThreadWorker,
         on_step: OnStep | None = None,
         on_model: Callable[[str, str], None] = lambda name, runtime: None,
     ) -> None:
         self._config = config
-        self._load_first = load_first
-        self._load_second = load_second
+        self._open_engine = open_engine
         self._fetch = fetch
         self._prepare = prepare
-        self._make_worker = make_worker
         self._on_step = on_step
         self._on_model = on_model
         self._slots: list[_Slot] = []
@@ -128,7 +121,7 @@ class EnginePool:
             if missing is not None:
                 await self._fetch_model(missing)
                 self._note(UpgradeState.WARMING)
-            first = await self._open(self._config, self._load_first)
+            first = await self._open(self._config)
             self._take(first)
         except Exception as error:
             if missing is not None:
@@ -196,10 +189,10 @@ class EnginePool:
         self._current = slot
         self._on_model(slot.engine.info.name, slot.engine.runtime_name)
 
-    async def _open(self, config: EngineConfig, load: Load) -> _Slot:
+    async def _open(self, config: EngineConfig, *, beside_another: bool = False) -> _Slot:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        engine = LocalEngine(config, load, make_worker=self._make_worker, on_step=self._on_step)
+        engine = self._open_engine(config, beside_another=beside_another, on_step=self._on_step)
         try:
             await engine.start()
         except BaseException:
@@ -260,7 +253,7 @@ class EnginePool:
         model_config = replace(self._config.model, name=model.name, offline=True)
         config = replace(self._config, model=model_config)
         await self._prepare(config)
-        slot = await self._open(config, self._load_second)
+        slot = await self._open(config, beside_another=True)
         former = self._current
         self._take(slot)
         self._note(UpgradeState.READY)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ser_engine.core import BatchingStats
+from ser_engine.core.batcher import BatchingStats
 from ser_engine.types import ModelInfo
-
-__all__ = ["EngineStatus", "PoolStatus", "UpgradeState", "UpgradeStatus"]
 
 
 class UpgradeState(StrEnum):

@@ -1,1 +1,1 @@
-"""How programs are told of results: over WebSocket, as server-sent events, and by MQTT."""
+"""Results for other programs: over WebSocket, as server-sent events, and by MQTT."""

@@ -1,7 +1,7 @@
-"""``GET /feed``: results over WebSocket, or as server-sent events.
+"""``GET /feed``: results over WebSocket, or as server-sent events (SSE).
 
-A subscriber is told at its own pace: its mailbox is its own, so a slow one delays nobody, and one
-that takes nothing at all is closed after :data:`SEND_TIMEOUT_S`.
+A subscriber is sent results at its own pace: its mailbox is its own, so a slow one delays no other,
+and one that takes nothing at all is closed after :data:`SEND_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 
 KEEPALIVE_S = 15.0
-"""Longest silence on a connection: proxies give up on those that say nothing for a minute."""
+"""Longest silence on a connection: many proxies close one that was silent for a minute (nginx:
+``proxy_read_timeout``, 60 s)."""
 
 SEND_TIMEOUT_S = 30.0
-"""Longest wait for a subscriber to take what was sent."""
+"""Longest wait for a subscriber to take what was sent: its TCP window is full all that time."""
 
 _RECONNECT_MS = 2000
+_SSE_HEADERS = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-cache",
+    # nginx, and proxies that follow it, otherwise collect events until a buffer is full.
+    "X-Accel-Buffering": "no",
+}
 _MAX_INBOUND_BYTES = 4096
-"""Subscribers have nothing to say; what they say is read and ignored."""
+"""Subscribers send nothing but pongs and close; other messages are read and ignored."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,6 +64,7 @@ class FeedEndpoint:
 
     def add_to(self, app: web.Application) -> None:
         """Serve ``/feed``; the application has to check access itself."""
+        # No HEAD: aiohttp would run the handler, and subscribe.
         app.router.add_get("/feed", self.handle, allow_head=False)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -65,6 +73,7 @@ class FeedEndpoint:
         Raises:
             ProtocolError: the query is wrong, the stream is not known, there are too many.
         """
+        # Whether the request has the headers of RFC 6455, 4.2.1.
         is_websocket = web.WebSocketResponse().can_prepare(request).ok
         kind: Kind = "websocket" if is_websocket else "sse"
         async with self._subscribed(request, kind) as feed:
@@ -111,20 +120,24 @@ class FeedEndpoint:
         messages = feed.messages()
         first = await anext(messages)
         if feed.stream_ended:
-            # An EventSource comes back after every end; 204 is what tells it to stay away.
+            # An EventSource reconnects after every end of a response; 204 tells it to stop (HTML
+            # Standard, 9.2). So the stored rest is sent first, and the next attempt, which finds
+            # nothing more, is answered with 204.
             stored = await anext(messages, None)
             if stored is None:
                 return web.Response(status=204)
             first = first + stored
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
+        response = web.StreamResponse(headers=_SSE_HEADERS)
         await response.prepare(request)
         pending = asyncio.create_task(_next(messages))
         try:
-            retry = f"retry: {_RECONNECT_MS}\n\n".encode()
+            # A comment, so that something passes through every proxy at once.
+            retry = f": connected\nretry: {_RECONNECT_MS}\n\n".encode()
             await _in_time(response.write(retry + _events(first)))
             while True:
                 done, _ = await asyncio.wait((pending,), timeout=KEEPALIVE_S)
                 if not done:
+                    # A line that begins with a colon is a comment, which EventSource ignores.
                     await _in_time(response.write(b": keepalive\n\n"))
                     continue
                 batch = pending.result()
@@ -133,6 +146,7 @@ class FeedEndpoint:
                 await _in_time(response.write(_events(batch)))
                 pending = asyncio.create_task(_next(messages))
         except TimeoutError:
+            # Not write_eof(): that would wait for the same full window.
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:
@@ -144,7 +158,7 @@ class FeedEndpoint:
 
 
 async def _next(messages: AsyncIterator[list[FeedMessage]]) -> list[FeedMessage] | None:
-    """Return what comes next; None: nothing does."""
+    """Return the next messages; None: the feed has ended."""
     return await anext(messages, None)
 
 
@@ -153,13 +167,13 @@ def _events(messages: list[FeedMessage]) -> bytes:
 
 
 async def _read(socket: web.WebSocketResponse) -> None:
-    """Answer pings and see the subscriber go; it has nothing to say."""
+    """Return when the subscriber goes; reading also answers its pings."""
     async for _ in socket:
         pass
 
 
 async def _write(socket: web.WebSocketResponse, feed: Feed) -> int:
-    """Send what comes; return the code to close with."""
+    """Send messages as they come; return the code to close with."""
     try:
         async for messages in feed.messages():
             for message in messages:

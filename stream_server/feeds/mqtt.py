@@ -2,14 +2,12 @@
 
 ::
 
-    TOPIC/status                 "online" or "offline", retained; the broker says the latter
+    TOPIC/status                 "online" or "offline", retained; the broker's will says the latter
     TOPIC/STREAM/TYPE            each result, as in the other feeds, e.g. .../point, .../alert
-    TOPIC/STREAM/state           how the stream stands, retained; taken away when it ends
+    TOPIC/STREAM/state           the state of a live stream, retained; removed when it ends
 
 A subscriber of the bus like any other: while the broker is away or slow, results wait in a bounded
 mailbox, then the oldest points are dropped and counted. Needs the extra ``mqtt``.
-
-What an MQTT broker retains of a live stream.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         label: the stable label of its last point.
         confidence: its posterior, 0 to 1, when it became the label.
-        since_s: since when on the stream's clock.
+        since_s: where the label began, on the stream's clock.
     """
 
     channel: int
@@ -56,7 +54,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seq: of the result that changed it last.
-        channels: those heard so far, by index.
+        channels: those with a point so far, by index.
         alerts: names of the rules that hold.
     """
 
@@ -67,13 +65,14 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_state(state: StreamState | None, result: Result) -> StreamState | None:
-    """Return how a stream stands after a result; the same object where nothing changed."""
+    """Return the state of a stream after a result; the same object if nothing changed."""
     match result:
         case StreamOpened():
             return StreamState(stream_id=result.stream_id, seq=result.seq)
         case Point() if state is not None:
             before = {one.channel: one for one in state.channels}
             known = before.get(result.channel)
+            # A retained message is for what changes rarely: the points themselves are published.
             if known is not None and known.label == result.label:
                 return state
             before[result.channel] = ChannelState(
@@ -99,7 +98,7 @@ _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _BATCH = 64
 _NOT_TO_BE_LOST = (StreamOpened, Alert, Summary, StreamClosed)
-"""Sent with quality of service 1, at least once; all else with 0: the next point comes anyway."""
+"""Sent with quality of service 1, at least once; the rest with 0: the next point comes anyway."""
 
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -107,7 +106,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a broker is."""
+    """Address and credentials of a broker."""
 
     host: str
     port: int
@@ -117,10 +116,10 @@ class Broker:
 
 
 def parse_mqtt_url(url: str) -> Broker:
-    """Read ``feeds.mqtt_url``.
+    """Return the broker of ``feeds.mqtt_url``; default ports are 1883, and 8883 with TLS.
 
     Raises:
-        ConfigError: it names no broker.
+        ConfigError: the URL names no broker.
     """
     try:
         parts = urlsplit(url)
@@ -131,7 +130,7 @@ def parse_mqtt_url(url: str) -> Broker:
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
         # Not the URL itself: it may hold a password.
         raise ConfigError(
-            "got a feeds.mqtt_url that names no broker, expected mqtt://USER:PASSWORD@HOST:PORT"
+            "feeds.mqtt_url names no broker; it is such as mqtt://USER:PASSWORD@HOST:PORT"
         )
     return Broker(
         host=parts.hostname,
@@ -159,18 +158,18 @@ class MqttPublisher:
 
     def __init__(
         self,
+        *,
         url: str,
         topic: str,
         bus: Bus,
         metrics: Metrics,
-        *,
         mailbox_size: int,
         rng: random.Random | None = None,
     ) -> None:
         self._broker = parse_mqtt_url(url)
         if not topic.strip("/") or set("+#") & set(topic):
             raise ConfigError(
-                f"got feeds.mqtt_topic '{topic}', expected a topic without the wildcards + and #"
+                f"feeds.mqtt_topic '{topic}' must have a name and no wildcard (+ or #)"
             )
         self._topic = topic.strip("/")
         self._status_topic = f"{self._topic}/status"
@@ -180,7 +179,7 @@ class MqttPublisher:
             self._aiomqtt: Any = importlib.import_module("aiomqtt")
         except ModuleNotFoundError:
             raise ConfigError(
-                "got feeds.mqtt_url without the package it takes; run"
+                "feeds.mqtt_url needs a package that is not installed; run"
                 " pip install 'emotion-monitor[mqtt]'"
             ) from None
         self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
@@ -199,7 +198,7 @@ class MqttPublisher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Publish what waits and take the states away, for 5 s at most."""
+        """Publish what waits and remove the states, for 5 s at most."""
         assert self._task is not None
         self._unsent += self._subscription.take_waiting()
         self._subscription.close()
@@ -228,7 +227,7 @@ class MqttPublisher:
             self._metrics.mqtt_connected(True)
             _log.info("mqtt_connected")
             publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
-            # With nothing to publish, only who listens hears that the broker is gone.
+            # While there is nothing to publish, only reading shows that the broker is gone.
             listening = asyncio.create_task(_listen(client), name="mqtt listener")
             try:
                 await asyncio.wait((publishing, listening), return_when=asyncio.FIRST_COMPLETED)
@@ -244,12 +243,14 @@ class MqttPublisher:
     async def _pump(self, client: Any) -> None:
         await client.publish(self._status_topic, b"online", qos=1, retain=True)
         for stream_id in self._states:
-            # The broker may have forgotten.
+            # A broker that was restarted may have lost what it retained.
             await self._publish_state(client, stream_id)
         while self._unsent or await self._next():
-            # Kept until it is sent, so that a result is not lost with the connection.
+            # Removed after it is sent, so that a result is not lost with the connection. It may be
+            # sent twice instead, as quality of service 1 allows.
             await self._publish(client, self._unsent[0])
             self._unsent.pop(0)
+        # The bus is closed: the server stops, and no stream is live any more.
         for stream_id in list(self._states):
             del self._states[stream_id]
             await self._publish_state(client, stream_id)
@@ -286,8 +287,9 @@ class MqttPublisher:
             await self._publish_state(client, result.stream_id)
 
     async def _publish_state(self, client: Any, stream_id: str) -> None:
-        """Publish how a stream stands; nothing, which takes it away, where it has ended."""
+        """Publish the state of a stream, or remove it if the stream has ended."""
         state = self._states.get(stream_id)
+        # MQTT 3.1.1, 3.3.1.3: a retained message without payload removes the one retained before.
         payload = b"" if state is None else _encode(state)
         await client.publish(f"{self._topic}/{stream_id}/state", payload, qos=1, retain=True)
 

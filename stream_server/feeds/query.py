@@ -1,7 +1,4 @@
-"""Which results a subscription gets, and in what form.
-
-What a subscriber asks for: the query of ``/feed``, checked.
-"""
+"""What a feed's subscriber requests: the query of ``/feed``, checked, and what it selects."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from stream_server.wire.results import (
 )
 
 MAX_AFTER = 256
-"""Streams one subscription can be caught up on."""
+"""Streams that one subscription can be caught up on."""
 
 PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames")
 _MAX_FROM_S = 1e9
@@ -37,7 +34,7 @@ _ROLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 class QueryParameters(Protocol):
-    """A query in which a name may occur more than once, such as ``multidict.MultiDict``."""
+    """A query in which a name may occur more than once: aiohttp's ``multidict.MultiDict``."""
 
     def keys(self) -> Iterable[str]:
         """Return the names."""
@@ -46,7 +43,7 @@ class QueryParameters(Protocol):
         """Return every value of a name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedQuery:
     """A subscription.
 
@@ -75,7 +72,7 @@ class FeedQuery:
 
 
 def parse_query(query: QueryParameters, last_event_id: str | None = None) -> FeedQuery:
-    """Read a query, and the header of an ``EventSource`` that comes back.
+    """Check a query, and the ``Last-Event-ID`` header that an ``EventSource`` reconnects with.
 
     Raises:
         ProtocolError: BAD_QUERY.
@@ -92,7 +89,8 @@ def parse_query(query: QueryParameters, last_event_id: str | None = None) -> Fee
         stream_id=stream_id,
         types=_types(query),
         roles=_roles(query),
-        # A subscriber that comes back has had what it first asked for.
+        # A subscriber that comes back sends its first query again, and has had what is before
+        # ``after``.
         from_sample=None if after else from_sample,
         after=after,
         frames=_flag(query, "frames"),
@@ -177,28 +175,27 @@ def _one(query: QueryParameters, name: str) -> str | None:
 
 
 def _bad(got: str, expected: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.BAD_QUERY, f"got {got}, expected {expected}")
+    return ProtocolError(ErrorCode.BAD_QUERY, f"got {got}; expected {expected}")
 
 
 _OF_A_ROLE = (Point, Segment, Gap, Alert)
 
 
 class Selection:
-    """The results a query asks for.
-
-    Args:
-        query: what is asked for.
-    """
+    """The results that a query selects; it knows which streams have a channel of its roles."""
 
     def __init__(self, query: FeedQuery) -> None:
         self._query = query
-        self._streams: set[str] = set()  # with a channel of the roles asked for
+        # Ids of streams with a channel of the roles: results that belong to no channel (a summary,
+        # a mark) are selected by their stream.
+        self._streams: set[str] = set()
 
     def wants(self, result: Result) -> bool:
-        """Whether a result may be needed; cheap, and knows nothing of what came before."""
+        """Return whether a result may be selected; the bus's filter, cheap and without state."""
         query = self._query
         if query.stream_id is not None and result.stream_id != query.stream_id:
             return False
+        # Of any type and role: of() has to see streams begin and end.
         if isinstance(result, StreamOpened | StreamClosed):
             return True
         if result_type(result) not in query.types:
@@ -206,16 +203,17 @@ class Selection:
         return not (query.roles and isinstance(result, _OF_A_ROLE)) or result.role in query.roles
 
     def begin(self, streams: Iterable[LiveStream]) -> list[Result]:
-        """Take note of the live streams; return what the subscription is told of them."""
+        """Note the live streams; return the results of the snapshot that are selected."""
         told: list[Result] = []
         for stream in streams:
             chosen = [one for result in _standing(stream) if (one := self.of(result)) is not None]
+            # Of those it is caught up on, the same comes from the store.
             if stream.opened.stream_id not in self._query.catches_up_on:
                 told += chosen
         return told
 
     def of(self, result: Result) -> Result | None:
-        """Return the result as the subscription gets it; None: it does not.
+        """Return the result in the form that was requested; None: it is not selected.
 
         Results of a stream have to come in order, from its ``stream_opened`` on.
         """

@@ -5,9 +5,10 @@ what was published meanwhile waits in the mailbox. Results that are in both are 
 
     store    ... 41 42 43 44 45 46
     mailbox                  45 46 47 48 ...
-    told     ... 41 42 43 44 45 46 47 48 ...
+    sent     ... 41 42 43 44 45 46 47 48 ...
 
-The store as feeds read it.
+In any other order a result could be published after the store was read and before the subscription
+was made, and be missing.
 """
 
 from __future__ import annotations
@@ -31,22 +32,44 @@ _SETTLE_TIMEOUT_S = 5.0
 """Longest wait for the store to write what was published: ten times its usual interval."""
 
 _PAGE = 1000
+_BATCH = 64
 
 _log = structlog.get_logger(__name__)
 
 
-class StoreHistory:
-    """A :class:`~stream_server.feeds.source.History`.
+class History(Protocol):
+    """What a feed needs of the store."""
 
-    Args:
-        store: where results are written and read.
-    """
+    async def settle(self) -> None:
+        """Return when all that was published before the call can be read.
+
+        If the store does not keep up it returns after a short while all the same.
+        """
+
+    async def opened(self, stream_id: str) -> StreamOpened | None:
+        """Return the first result of a stream; None: the stream is not kept."""
+
+    def results(
+        self, stream_id: str, *, from_sample: int, after_seq: int
+    ) -> AsyncIterator[Sequence[Result]]:
+        """Yield the results of a stream in order of ``seq``, a page at a time.
+
+        Args:
+            stream_id: which stream.
+            from_sample: leave out what ends before it; ``stream_opened`` and what is about the
+                stream as a whole is never left out.
+            after_seq: leave out what is not later.
+        """
+
+
+class StoreHistory:
+    """The store as feeds read it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def settle(self) -> None:
-        """Return when all that was published before the call can be read, or after 5 s."""
+        """See :meth:`History.settle`: after 5 s at the latest."""
         try:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
                 await self._store.flush()
@@ -54,7 +77,7 @@ class StoreHistory:
             _log.warning("feed_reads_behind_the_store", error=type(error).__name__)
 
     async def opened(self, stream_id: str) -> StreamOpened | None:
-        """Return the first result of a stream; None: the stream is not kept."""
+        """See :meth:`History.opened`."""
         kinds: list[ResultKind] = ["stream_opened"]
         found = await self._store.results(stream_id, kinds=kinds, limit=1)
         results = found.results if found is not None else ()
@@ -63,7 +86,7 @@ class StoreHistory:
     async def results(
         self, stream_id: str, *, from_sample: int, after_seq: int
     ) -> AsyncIterator[Sequence[Result]]:
-        """Yield the results of a stream in order of ``seq``, a page at a time."""
+        """See :meth:`History.results`."""
         async for page in stored_results(
             self._store, stream_id, from_sample=from_sample, after_seq=after_seq
         ):
@@ -94,40 +117,12 @@ async def stored_results(
             return
 
 
-_BATCH = 64
-
-
-class History(Protocol):
-    """What a feed needs of the store."""
-
-    async def settle(self) -> None:
-        """Return when all that was published before the call can be read.
-
-        Where the store does not keep up, after a short while all the same.
-        """
-
-    async def opened(self, stream_id: str) -> StreamOpened | None:
-        """Return the first result of a stream; None: the stream is not kept."""
-
-    def results(
-        self, stream_id: str, *, from_sample: int, after_seq: int
-    ) -> AsyncIterator[Sequence[Result]]:
-        """Yield the results of a stream in order of ``seq``, a page at a time.
-
-        Args:
-            stream_id: which stream.
-            from_sample: leave out what ends before it; ``stream_opened`` and what is about the
-                stream as a whole is never left out.
-            after_seq: leave out what is not later.
-        """
-
-
 class FeedSource:
     """Makes subscriptions.
 
     Args:
         bus: where results are published.
-        live: how the live streams stand.
+        live: the latest results of live streams.
         history: what is stored; None: nothing is.
         mailbox_size: results that wait for one subscriber.
     """
@@ -144,7 +139,7 @@ class FeedSource:
         """Subscribe.
 
         Args:
-            query: what is asked for.
+            query: which results.
             name: kind of subscriber, for metrics and logs.
 
         Raises:
@@ -152,13 +147,14 @@ class FeedSource:
         """
         if query.from_sample is not None and self._history is None:
             raise ProtocolError(
-                ErrorCode.BAD_QUERY, "got from_s, expected none: this server keeps no results"
+                ErrorCode.BAD_QUERY, "got from_s, and this server keeps no results (store.url)"
             )
         selection = Selection(query)
         subscription = self._bus.subscribe(
             name=name, capacity=self._mailbox_size, wants=selection.wants
         )
         try:
+            # Without an await between subscribing and this, so that nothing is published between.
             streams = self._live.snapshot()
             last_seqs = {stream.opened.stream_id: stream.last_seq for stream in streams}
             snapshot = Snapshot(results=tuple(selection.begin(streams)))
@@ -167,24 +163,34 @@ class FeedSource:
         except BaseException:
             subscription.close()
             raise
-        return Feed(query, selection, subscription, snapshot, last_seqs, self._history)
+        return Feed(
+            query=query,
+            selection=selection,
+            subscription=subscription,
+            snapshot=snapshot,
+            last_seqs=last_seqs,
+            history=self._history,
+        )
 
     async def _check_stored(self, query: FeedQuery) -> None:
         assert query.stream_id is not None
         known = self._history and await self._history.opened(query.stream_id)
         if known and query.catches_up_on:
             return
-        got = "a stream that has ended, without from_s" if known else "a stream that is not known"
         raise ProtocolError(
-            ErrorCode.UNKNOWN_STREAM, f"got {got}, expected a live stream, or one that was kept"
+            ErrorCode.UNKNOWN_STREAM,
+            "the stream has ended; add from_s to read what is stored of it"
+            if known
+            else "the stream is not known: it is neither live nor stored",
         )
 
 
 class Feed:
-    """One subscription; made by :class:`FeedSource`. Closed by whoever opened it."""
+    """One subscription; made by :class:`FeedSource`, whose caller closes it."""
 
     def __init__(
         self,
+        *,
         query: FeedQuery,
         selection: Selection,
         subscription: Subscription,
@@ -198,7 +204,7 @@ class Feed:
         self._snapshot = snapshot
         self._last_seqs = last_seqs
         self._history = history
-        self._told: dict[str, _Told] = {}
+        self._sent: dict[str, _Sent] = {}
         self._dropped = 0
         self._stream_ended = query.stream_id is not None and query.stream_id not in last_seqs
 
@@ -209,7 +215,7 @@ class Feed:
 
     @property
     def stream_ended(self) -> bool:
-        """Whether the one stream asked for has ended: nothing comes beyond what is stored."""
+        """Whether the one stream requested has ended: nothing comes beyond what is stored."""
         return self._stream_ended
 
     def close(self) -> None:
@@ -217,14 +223,14 @@ class Feed:
         self._subscription.close()
 
     async def messages(self) -> AsyncGenerator[list[FeedMessage]]:
-        """Yield messages as they come, several at a time; ends with the stream asked for."""
+        """Yield messages as they come, several at a time; ends with the stream requested."""
         async for page in self.stored():
             yield page
         async for messages in self.live():
             yield messages
 
     async def stored(self) -> AsyncGenerator[list[FeedMessage]]:
-        """Yield what there is when a subscription begins: the snapshot, then what is stored."""
+        """Yield what a subscription begins with: the snapshot, then what is stored."""
         yield [self._snapshot]
         for stream_id in sorted(self._query.catches_up_on):
             async for page in self._stored(stream_id):
@@ -238,7 +244,7 @@ class Feed:
                 yield messages
 
     def take_waiting(self) -> list[FeedMessage]:
-        """Return what has come meanwhile, for who sends several batches of :meth:`live` as one."""
+        """Return what has come meanwhile, to be sent together with a batch of :meth:`live`."""
         return self._live(self._subscription.take_waiting())
 
     async def _stored(self, stream_id: str) -> AsyncIterator[list[FeedMessage]]:
@@ -251,20 +257,22 @@ class Feed:
             return
         await self._history.settle()
         if after_seq >= 0:
-            # Who comes back has had it; the selection has to know the stream all the same.
+            # The subscriber has had stream_opened; the selection has to see it all the same, to
+            # know the stream's roles.
             opened = await self._history.opened(stream_id)
             if opened is not None:
                 self._selection.of(opened)
-        told = self._told.setdefault(stream_id, _Told(last_seq))
+        sent = self._sent.setdefault(stream_id, _Sent(last_seq))
         pages = self._history.results(
             stream_id, from_sample=self._query.from_sample or 0, after_seq=after_seq
         )
         async for page in pages:
-            told.add(page)
+            sent.add(page)
             yield [one for result in page if (one := self._selection.of(result)) is not None]
 
     def _live(self, batch: Sequence[Result]) -> list[FeedMessage]:
         messages: list[FeedMessage] = []
+        # Looked for before the selection: types=point leaves stream_closed out.
         if self._query.stream_id is not None and not self._stream_ended:
             self._stream_ended = any(isinstance(result, StreamClosed) for result in batch)
         dropped = self._subscription.dropped
@@ -272,8 +280,8 @@ class Feed:
             messages.append(Dropped(results=dropped - self._dropped))
             self._dropped = dropped
         for result in batch:
-            told = self._told.get(result.stream_id)
-            if told is not None and told.includes(result):
+            sent = self._sent.get(result.stream_id)
+            if sent is not None and sent.includes(result):
                 continue
             one = self._selection.of(result)
             if one is not None:
@@ -281,12 +289,12 @@ class Feed:
         return messages
 
 
-class _Told:
-    """What a subscriber was told of a stream from the store.
+class _Sent:
+    """What a subscriber was sent of a stream from the store.
 
     Args:
         last_seq: of the last result published when the subscription was made; None: the stream
-            had ended. Only later ones can come again.
+            had ended. Only later ones can come from the mailbox too, so only those are remembered.
     """
 
     def __init__(self, last_seq: int | None) -> None:
@@ -301,8 +309,9 @@ class _Told:
             self._highest_seq = max(self._highest_seq, results[-1].seq)
 
     def includes(self, result: Result) -> bool:
-        """Whether it was told, or is an interim version of what was."""
+        """Return whether a result was sent, or is an interim version of one that was."""
         if result.seq in self._seqs:
             return True
+        # The store has one row for a span, so the version sent from there may be a later one.
         interim = isinstance(result, Segment | Gap) and not result.final
         return interim and result.seq < self._highest_seq

@@ -1,1 +1,165 @@
-"""The HTTP server: health, metrics, feeds; and what every page and interface on it shares."""
+"""The HTTP server: what every request must pass and every answer carries, health and metrics.
+
+Whatever else is served (feeds, pages, interfaces) is added to the same application and is guarded
+by it: ``app.router.add_get(...)``, or ``app.add_subapp(...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from stream_server.access import Access, bearer_token, cookie_token
+from stream_server.http.login import LOGIN_PATH, logged_in, login_page, wants_page
+from stream_server.metrics import Metrics
+from stream_server.wire.errors import ErrorCode, ProtocolError
+from stream_server.wire.messages import error_message
+
+ACCESS = web.AppKey("access", Access)
+METRICS = web.AppKey("metrics", Metrics)
+
+TOKEN_NAME = web.RequestKey("token_name", str)
+"""Name of the token that authorized a request; not set if none was needed."""
+
+_ORIGIN_ALLOWED = web.RequestKey("origin_allowed", bool)
+
+OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH))
+"""Paths without a token: probes of an orchestrator have no secrets, and these reveal none."""
+
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+"""Defaults; a handler may set its own, as the dashboard does for its pages."""
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Check a request before its handler; answer a refusal as an error or the login page."""
+    try:
+        _check(request)
+        if _is_preflight(request):
+            return web.Response(status=204)
+        return await handler(request)
+    except ProtocolError as error:
+        request.config_dict[METRICS].refused(error.code.value)
+        if error.code is ErrorCode.UNAUTHORIZED and wants_page(request):
+            return login_page(request)
+        return error_response(error)
+
+
+def _check(request: web.Request) -> None:
+    access = request.config_dict[ACCESS]
+    # First of all, and for open paths, too: a page of another site must not learn anything, and the
+    # Host is compared against DNS rebinding.
+    access.check_origin(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
+    request[_ORIGIN_ALLOWED] = True
+    if request.path in OPEN_PATHS or _is_preflight(request):
+        return
+    token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
+    token = token or cookie_token(request.headers.get(hdrs.COOKIE))
+    host = request.headers.get(hdrs.HOST)
+    name = access.authorize_client(token, request.remote or "", host)
+    if name is not None:
+        request[TOKEN_NAME] = name
+
+
+def _is_preflight(request: web.Request) -> bool:
+    """Whether this is a CORS preflight request, to which browsers add no token."""
+    return (
+        request.method == hdrs.METH_OPTIONS
+        and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+    )
+
+
+async def secure(request: web.Request, response: web.StreamResponse) -> None:
+    """Add headers before an answer is sent; a signal of aiohttp's, so streams get them, too."""
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    # aiohttp's default names its version and Python's, which helps attackers only.
+    response.headers[hdrs.SERVER] = "emotion-monitor"
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or not request.get(_ORIGIN_ALLOWED, False):
+        return
+    # A cache must not serve one origin's answer to another (Fetch standard, CORS and caches).
+    response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+    if _is_preflight(request):
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, PATCH, DELETE"
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
+            "Authorization, Content-Type, Last-Event-ID"
+        )
+        response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
+
+
+def error_response(error: ProtocolError) -> web.Response:
+    """Return an error as the JSON of the native protocol, with its HTTP status."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after_s))
+    if error.code is ErrorCode.UNAUTHORIZED:
+        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return web.Response(
+        body=msgspec.json.encode(error_message(error)),
+        status=error.kind.http_status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+_MAX_BODY_BYTES = 1 << 20
+
+Readiness = Callable[[], Sequence[str]]
+"""Returns the reasons why the server is not ready, empty if it is. Must not block."""
+
+
+def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.Application:
+    """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        access: who may come in.
+        metrics: what ``/metrics`` shows.
+        readiness: what ``/readyz`` asks.
+    """
+    app = web.Application(middlewares=[guard], client_max_size=_MAX_BODY_BYTES)
+    app[ACCESS] = access
+    app[METRICS] = metrics
+    app.on_response_prepare.append(secure)
+
+    async def healthz(_: web.Request) -> web.Response:
+        """Liveness: restart the process if this does not answer."""
+        return web.json_response({"alive": True})
+
+    async def readyz(_: web.Request) -> web.Response:
+        """Readiness: send streams only while this says 200."""
+        reasons = list(readiness())
+        return web.json_response(
+            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
+        )
+
+    async def log_in(request: web.Request) -> web.StreamResponse:
+        """Check the token of the login form and set the cookie."""
+        form = await request.post()
+        token = str(form.get("token", "")).strip()
+        # On loopback no token is checked: without this, any text would be set as the cookie.
+        access.authorize(token or None, peer_is_loopback=False)
+        return logged_in(request, token, str(form.get("next", "/")))
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(
+            body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
+        )
+
+    app.router.add_post(LOGIN_PATH, log_in)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", show_metrics)
+    return app

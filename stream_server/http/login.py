@@ -1,8 +1,8 @@
-"""How a browser comes by a token: a form, then a cookie.
+"""The login form for browsers, and the cookie that holds the token.
 
-A page cannot be asked for with an ``Authorization`` header. The cookie is out of reach of scripts,
-goes to this host alone, and never along with a request that another site has caused; the check of
-the ``Origin`` holds besides. It lasts until the browser is closed.
+A browser cannot send an ``Authorization`` header when it opens a page. The cookie is HttpOnly, sent
+to this host only and never with a request that another site caused (SameSite=Strict); the check of
+``Origin`` applies as well. It lasts until the browser is closed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from stream_server.access import COOKIE_NAME
-
-__all__ = ["LOGIN_PATH", "logged_in", "login_page", "wants_page"]
 
 LOGIN_PATH = "/login"
 
@@ -48,13 +46,11 @@ _PAGE = """<!doctype html>
   <button>Open / <span lang="zh">打开</span></button>
 </form>
 """
-_PROBLEM = (
-    '<p role="alert">This is none of the server\'s tokens. / <span lang="zh">令牌无效。</span></p>'
-)
+_PROBLEM = '<p role="alert">This token is not valid. / <span lang="zh">令牌无效。</span></p>'
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether a person in a browser asks, not a program or a script of a page."""
+    """Whether a browser opens a page, as opposed to a program or a script of a page."""
     if request.path == LOGIN_PATH:
         return True
     accepts = "text/html" in request.headers.get(hdrs.ACCEPT, "")
@@ -62,7 +58,7 @@ def wants_page(request: web.Request) -> bool:
 
 
 def login_page(request: web.Request) -> web.Response:
-    """Return the form; after it comes the page that was asked for."""
+    """Return the form, which leads on to the requested page."""
     again = request.path == LOGIN_PATH
     text = _PAGE.format(
         path=LOGIN_PATH,
@@ -79,7 +75,7 @@ def login_page(request: web.Request) -> web.Response:
 
 
 def logged_in(request: web.Request, token: str, next_path: str) -> web.Response:
-    """Return the way to the page that was asked for, and the cookie with which it is had."""
+    """Return the redirect to the requested page, with the cookie."""
     response = web.Response(status=303, headers={hdrs.LOCATION: _local(next_path)})
     response.set_cookie(
         COOKIE_NAME,
@@ -93,6 +89,7 @@ def logged_in(request: web.Request, token: str, next_path: str) -> web.Response:
 
 
 def _local(path: str) -> str:
-    """Return a path of this server; "/" for what leads elsewhere."""
+    """Return the path if it is one of this server's, else "/"."""
+    # "//host" and "/\\host" are other hosts to a browser: an open redirect (CWE-601).
     plain = path.startswith("/") and not path.startswith(("//", "/\\"))
     return path if plain and path.isprintable() else "/"

@@ -35,7 +35,9 @@ NAMES = (
 """The folders, in the order of their settings in ``config.yaml``."""
 
 PLATFORMS: dict[str, Platform[Any]] = {
-    name: import_module(f"{__name__}.{name}").PLATFORM for name in NAMES
+    # Imported by name: one line adds a platform, and mypy checks each PLATFORM in its own folder.
+    name: import_module(f"{__name__}.{name}").PLATFORM
+    for name in NAMES
 }
 
 if TYPE_CHECKING:
@@ -52,9 +54,10 @@ else:
     TelephonyConfig = make_dataclass(
         "TelephonyConfig",
         (),
+        # Without slots: several bases with slots cannot be combined.
         bases=(*_bases, TelephonySettings),
         frozen=True,
-        namespace={"__doc__": "The whole ``telephony`` group.", "__module__": __name__},
+        namespace={"__doc__": "Telephone platforms that send calls here.", "__module__": __name__},
     )
 
 

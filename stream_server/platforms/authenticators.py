@@ -52,6 +52,8 @@ class TokenAuthenticator:
 
     def authenticate(self, handshake: Handshake) -> str:
         """Return the token's name."""
+        # Some platforms can be given only a URL, so the token may be in it. Headers come first, as
+        # URLs end up in the logs of proxies.
         in_path = (handshake.path_token or "").rstrip("/") or None
         token = handshake.header_token or handshake.headers.get(self._header) or in_path
         try:
@@ -79,6 +81,7 @@ class SeenNonces:
 
     def is_new(self, nonce: str) -> bool:
         """Return whether ``nonce`` was not used before, and remember it."""
+        # Bounded by number and not by time: these signatures do not say when they were made.
         if nonce in self._seen:
             return False
         self._seen[nonce] = None
@@ -121,8 +124,10 @@ def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str])
     is_secure = scheme_given == "wss"
     urls = []
     for scheme in schemes:
+        # A signature made for ws:// must not open what is reached by wss://.
         if public_url and (_PORTS[scheme] == 443) != is_secure:
             continue
+        # Twilio's helper libraries themselves try the URL with and without the port.
         for host_and_port in _hosts(netloc, _PORTS[scheme]):
             start = f"{scheme}://{host_and_port}{slash}{beginning}"
             urls += [f"{start}{each}{mark}{query}" for each in paths]

@@ -32,9 +32,8 @@ from stream_server.wire.dialect import (
     BadMessages,
     Inbound,
     bad_message,
+    json_field,
     json_number,
-    json_object,
-    kind_of,
     parse_json_object,
     unexpected_message,
 )
@@ -46,8 +45,8 @@ DTMF_MARK = "dtmf"
 """Name of the mark that a pressed key becomes. Which key is not kept: people type card numbers."""
 
 ROLES_PARAMETER = "roles"
-"""Custom parameter that says who speaks on the inbound and on the outbound track, e.g.
-``agent customer`` where the stream is of the agent's leg."""
+"""Custom parameter with the roles of the inbound and the outbound track, e.g. ``agent customer``
+where the stream is of the agent's leg."""
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _BETWEEN_ROLES = re.compile(r"[^A-Za-z0-9_-]+")
@@ -60,8 +59,9 @@ def roles_of(parameters: Mapping[str, object], default: Sequence[str]) -> tuple[
         parameters: custom parameters of the call; see :data:`ROLES_PARAMETER`.
         default: roles of the settings.
     """
-    said = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
-    named = [role for role in _BETWEEN_ROLES.split(said) if role]
+    text = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
+    named = [role for role in _BETWEEN_ROLES.split(text) if role]
+    # One named role takes the place of one default, and the other default stays.
     inbound, outbound = [*named, *(role for role in default if role not in named)][:2]
     return inbound, outbound
 
@@ -73,17 +73,16 @@ def call_spec(
     name: str,
     details: Mapping[str, object],
 ) -> StreamSpec:
-    """Return the stream of a call, which is sent no results.
+    """Return the specification of a call's stream, whose client is sent no results.
 
     Args:
-        audio_format: of the audio as the dialect hands it on.
+        audio_format: of the audio as the dialect passes it on.
         roles: one a channel.
         name: of the stream; the platform's id of the call.
-        details: kept with the stream, the most important first; what is no text, number or truth
-            value is left out.
+        details: kept with the stream, the most important first; only texts, numbers and booleans.
 
     Raises:
-        ProtocolError: ``BAD_START``: a role is none.
+        ProtocolError: ``BAD_START``: a role is invalid.
     """
     return check_start(
         Start(
@@ -103,9 +102,10 @@ def fitting_text(text: str) -> str:
 
 
 def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts, numbers and truth values of ``details``, as many as a stream may have."""
+    """Return the texts, numbers and booleans of ``details``, as many as a stream may have."""
     metadata: dict[str, str] = {}
     for key, value in details.items():
+        # Before numbers: bool is an int in Python.
         if isinstance(value, bool):
             text = "true" if value else "false"
         elif isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
@@ -120,7 +120,7 @@ def fitting_metadata(details: Mapping[str, object]) -> dict[str, str]:
 
 
 INBOUND = "inbound"
-"""Track: what the platform hears from the leg of the call that the stream was begun on."""
+"""Track: what the platform receives from the leg of the call that is streamed."""
 OUTBOUND = "outbound"
 """Track: what the platform plays to that leg."""
 BOTH_TRACKS = (INBOUND, OUTBOUND)
@@ -130,18 +130,19 @@ _TRACKS = {"inbound": (INBOUND,), "outbound": (OUTBOUND,), "both": BOTH_TRACKS}
 
 @dataclass(frozen=True, slots=True)
 class WireEncoding:
-    """How samples come.
+    """The encoding of a payload.
 
     Attributes:
-        encoding: what they are, once in order.
-        byte_order: of 16-bit samples where the platform does not tell; None: as ``encoding`` says.
+        encoding: of the samples, in little-endian order.
+        byte_order: to assume for 16-bit samples until their first second shows it; None: always
+            little-endian.
     """
 
     encoding: Encoding
     byte_order: ByteOrder | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlatform:
     """One platform's table.
 
@@ -177,13 +178,13 @@ class MediaStreamDialect:
     """One connection of a platform.
 
     Args:
-        platform: whose words to understand.
+        platform: its table.
         roles: of the settings, for the inbound and the outbound track.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-        tracks: those that come, where ``start`` does not say; None: the platform's usual ones.
+        tracks: where ``start`` does not list them; None: those of the table.
 
     Attributes:
-        start: what the stream is, as soon as that is known.
+        start: the stream's specification, once ``start`` came.
     """
 
     can_resume = False
@@ -221,23 +222,21 @@ class MediaStreamDialect:
         return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: the platform has no words for what this server says."""
+        """Return nothing: the platforms have no message for results."""
         return []
 
     @property
     def tracks(self) -> TrackStats | None:
-        """What became of the packets so far; None: there is no stream yet."""
+        """Packet counts so far; None before ``start``."""
         return None if self._aligner is None else self._aligner.stats
 
     def release(self) -> list[Inbound]:
-        """Return the audio that waits for a packet of before, or of the other track."""
+        """Return the audio that waits for an earlier packet, or for the other track."""
         return [] if self._aligner is None else [*self._aligner.flush()]
 
     def _text(self, text: str | bytes) -> list[Inbound]:
         message = parse_json_object(text)
-        event = message.get("event")
-        if not isinstance(event, str):
-            raise bad_message(f"a message whose event is {kind_of(event)}", "a name")
+        event = json_field(message, "event", str)
         if event == "start":
             return [self._start(message)]
         if event not in ("media", "dtmf", "mark", "stop"):
@@ -245,7 +244,7 @@ class MediaStreamDialect:
         self._check_expected(event, message)
         match event:
             case "media":
-                return self._media(json_object(message, "media"))
+                return self._media(json_field(message, "media", dict))
             case "dtmf":
                 return [Mark(name=DTMF_MARK)]
             case "mark":
@@ -255,13 +254,11 @@ class MediaStreamDialect:
 
     def _start(self, message: dict[str, Any]) -> StreamSpec:
         if self.start is not None:
-            raise unexpected_message("start", "it once")
-        platform, start = self._platform, json_object(message, "start")
-        stream_format = start.get(platform.format)
-        if stream_format is None:
-            stream_format = {}
-        elif not isinstance(stream_format, dict):
-            raise bad_message(f"{platform.format} that is {kind_of(stream_format)}", "an object")
+            raise unexpected_message("stream already started: got a second 'start'")
+        platform, start = self._platform, json_field(message, "start", dict)
+        stream_format: dict[str, Any] = {}
+        if start.get(platform.format) is not None:
+            stream_format = json_field(start, platform.format, dict)
         encoding, rate_hz = self._encoding(stream_format)
         tracks = _listed_tracks(start.get("tracks")) or self._tracks
         parameters = platform.parameters(message)
@@ -280,10 +277,11 @@ class MediaStreamDialect:
             audio_format,
             [roles[track] for track in tracks],
             name=call_id if isinstance(call_id, str) else "",
-            # No parameter takes the place of what is known; that comes first if all is too much.
+            # Known fields come first, so that they survive the limit on metadata, and last, so that
+            # no custom parameter of the same name replaces them.
             details={**known, **parameters, **known},
         )
-        # Nothing that follows fails: what was wrong left the dialect as it was.
+        # Nothing below raises: after a refused message the dialect is as it was.
         self._tracks = tracks
         self._stream_id = stream_id if isinstance(stream_id, str) else None
         if encoding.byte_order is not None:
@@ -294,11 +292,10 @@ class MediaStreamDialect:
 
     def _encoding(self, stream_format: dict[str, Any]) -> tuple[WireEncoding, int]:
         platform = self._platform
-        named = stream_format.get("encoding")
-        if named is None:
-            named = platform.default_encoding
-        if not isinstance(named, str):
-            raise bad_message(f"an encoding that is {kind_of(named)}", "a name")
+        named = platform.default_encoding
+        if stream_format.get("encoding") is not None:
+            named = json_field(stream_format, "encoding", str)
+        # MIME types are case-insensitive, and may have parameters (RFC 2045, section 5.1).
         name, _, parameters = named.lower().partition(";")
         encoding = platform.encodings.get(name.strip())
         if encoding is None:
@@ -306,11 +303,13 @@ class MediaStreamDialect:
                 ErrorCode.BAD_FORMAT,
                 f"got encoding {shown(named)}, expected one of {', '.join(platform.encodings)}",
             )
-        # "audio/x-l16;rate=16000" says the rate as well.
+        # The rate may also be a parameter of the encoding: "audio/x-l16;rate=16000".
         rate_hz = json_number(stream_format, platform.rate)
         if rate_hz is None:
-            said = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
-            rate_hz = json_number(said, "rate") or 0
+            parameter = {"rate": parameters.partition("rate=")[2].strip() or _USUAL_RATE_HZ}
+            # 0 Hz is refused by AudioFormat with the allowed range.
+            rate_hz = json_number(parameter, "rate") or 0
+        # A track is one direction of a call; two directions in one payload would share one role.
         if json_number(stream_format, "channels") not in (None, 1):
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT, "got a track of several channels, expected one"
@@ -319,45 +318,51 @@ class MediaStreamDialect:
 
     def _check_expected(self, event: str, message: dict[str, Any]) -> None:
         if self._stopped:
-            raise unexpected_message(event, "nothing after 'stop'")
+            raise unexpected_message(f"got '{event}' after 'stop', which ends the stream")
+        # A 'stop' without a 'start' is a call that ended before its audio began.
         if self.start is None and event != "stop":
-            raise unexpected_message(event, "'start' first")
+            raise unexpected_message(f"got '{event}' before 'start'")
         stream_id = message.get(self._platform.stream_id)
+        # Some versions leave the id out of later messages; only a different one is an error.
         if None not in (stream_id, self._stream_id) and stream_id != self._stream_id:
-            raise unexpected_message(event, f"the {self._platform.stream_id} of 'start'")
+            name = self._platform.stream_id
+            raise unexpected_message(f"got '{event}' with another {name} than 'start'")
 
     def _media(self, media: dict[str, Any]) -> list[Inbound]:
         assert self.start is not None and self._aligner is not None
         track = self._track(media.get("track"))
+        # The other track of a call of which one was asked for.
         if track not in self._tracks:
             return []
         number = json_number(media, "chunk")
         timestamp_ms = json_number(media, "timestamp")
-        payload = _payload(media.get("payload"), self.start.format.bytes_per_sample)
+        payload = _payload(media, self.start.format.bytes_per_sample)
+        # An empty packet has no place in the count of samples.
         if not payload:
             return []
         linear16 = self._linear16.get(track)
+        # Each track decides by itself: silence on one says nothing of the other.
         if linear16 is not None:
             payload = linear16.decode(payload)
         at_tick = None
         if timestamp_ms is not None:
+            # Milliseconds are coarser than samples: the aligner takes times for noisy anyway.
             at_tick = timestamp_ms * self.start.format.sample_rate_hz // 1000
         channel = self._tracks.index(track)
         return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
 
     def _track(self, track: object) -> str:
-        """Return the track that media are of: perhaps one that nobody has asked for."""
+        """Return the track of a message, perhaps one that is not analysed."""
+        # A single track need not be named: Exotel does not.
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
         if isinstance(track, str) and (name := _track_name(track)) in BOTH_TRACKS:
             return name
-        got = shown(track) if isinstance(track, str) else kind_of(track)
-        raise bad_message(f"media of a track that is {got}", " or ".join(BOTH_TRACKS))
+        got = f"got track {shown(track)}" if isinstance(track, str) else "got media without a track"
+        raise bad_message(f"{got}, expected {' or '.join(BOTH_TRACKS)}")
 
     def _mark(self, message: dict[str, Any]) -> list[Inbound]:
-        name = json_object(message, "mark").get("name")
-        if not isinstance(name, str):
-            raise bad_message(f"a mark whose name is {kind_of(name)}", "text")
+        name = json_field(json_field(message, "mark", dict), "name", str)
         return [Mark(name=fitting_text(name))]
 
     def _stop(self) -> list[Inbound]:
@@ -365,32 +370,34 @@ class MediaStreamDialect:
         return [*self.release(), Stop()]
 
 
-def _payload(value: object, bytes_per_sample: int) -> bytes:
-    if not isinstance(value, str):
-        raise bad_message(f"a payload that is {kind_of(value)}", "Base64")
+def _payload(media: Mapping[str, Any], bytes_per_sample: int) -> bytes:
+    text = json_field(media, "payload", str)
     try:
-        if "\n" in value:
-            value = "".join(value.split())  # MIME breaks lines.
-        payload = base64.b64decode(value, validate=True)
+        if "\n" in text:
+            text = "".join(text.split())  # MIME breaks lines (RFC 2045, section 6.8).
+        payload = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise bad_message("a payload that is no Base64", "Base64") from None
+        raise bad_message("invalid 'payload': it is not Base64") from None
     if len(payload) % bytes_per_sample:
-        raise bad_message(f"{len(payload)} bytes of audio", f"samples of {bytes_per_sample} bytes")
+        raise bad_message(
+            f"got {len(payload)} bytes of audio, expected whole samples of {bytes_per_sample} bytes"
+        )
     return payload
 
 
 def _track_name(track: str) -> str:
-    """Return the name without the ending Twilio gives it in the messages of pressed keys."""
+    """Return the name without the ending that Twilio adds in TwiML and ``dtmf``: inbound_track."""
     return track.lower().removesuffix("_track")
 
 
 def _listed_tracks(tracks: object) -> tuple[str, ...]:
-    """Return the tracks of a list or name, inbound first; () where it says none that is known."""
+    """Return the known tracks of a list or name, inbound first."""
     if isinstance(tracks, str):
         tracks = [tracks]
     if not isinstance(tracks, list):
         return ()
     names = {_track_name(name) for name in tracks if isinstance(name, str)}
+    # The spelling of TwiML's ``track``.
     if names & {"both", "both_tracks"}:
         return BOTH_TRACKS
     return tuple(track for track in BOTH_TRACKS if track in names)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from ser_engine.config import check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.access import Access
 from stream_server.platforms.authenticators import Authenticator, TokenAuthenticator
@@ -29,11 +29,11 @@ class TelephonySettings:
     the server; signatures are made over it; "": they connect to the server itself."""
     roles: tuple[str, str] = ("customer", "agent")
     """Roles of a call's two sides: who called or is called, and who works here."""
-    max_jitter_ms: int = 200
-    """Longest wait for a packet that is late, in audio that came meanwhile; 20 to 2000 ms."""
+    max_jitter_ms: Annotated[int, Range(20, 2000)] = 200
+    """Longest wait for a late packet, in audio that arrived meanwhile."""
 
     def __post_init__(self) -> None:
-        check_range("telephony.max_jitter_ms", self.max_jitter_ms, 20, 2000)
+        check_fields(self, "telephony")
         if self.public_url and not self.public_url.startswith(("ws://", "wss://")):
             raise ConfigError(
                 f"got telephony.public_url '{self.public_url}', expected wss://HOST or ws://HOST"
@@ -107,6 +107,7 @@ class PlatformRoute:
 
     def admit(self, handshake: Handshake) -> Admission:
         """Authenticate a client and reserve nothing: the stream is opened by its first message."""
+        # In this order, so that strangers learn nothing of the query and the load.
         name = self._authenticator.authenticate(handshake)
         dialect = self._make_dialect(handshake)
         self._check_capacity(name)

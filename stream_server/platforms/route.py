@@ -67,6 +67,7 @@ class Handshake:
         Raises:
             ProtocolError: a name comes twice.
         """
+        # Two values for one name are ambiguous, and which one a proxy or a platform takes differs.
         query = dict(self.query_pairs)
         if len(query) < len(self.query_pairs):
             names = [name for name, _ in self.query_pairs]
@@ -85,6 +86,7 @@ class Handshake:
     @property
     def root(self) -> str:
         """The first part of the path, with its slash: which route it takes."""
+        # A proxy or a platform may join host and path with two slashes.
         return "/" + self.path.lstrip("/").partition("/")[0]
 
     @property
@@ -98,6 +100,7 @@ class Handshake:
         value = self.headers.get("authorization", "")
         scheme, _, rest = value.partition(" ")
         match scheme.lower():
+            # Deepgram's scheme. Basic is for platforms that take only a URL with a password.
             case "token":
                 return rest.strip() or None
             case "basic":
@@ -235,6 +238,7 @@ class NativeRoute:
 
 def _basic_password(encoded: str) -> str | None:
     try:
+        # RFC 7617: user-id and password with a colon; the user's name does not matter.
         text = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, ValueError):
         return None

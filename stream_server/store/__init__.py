@@ -3,8 +3,12 @@
 ``docs/store.md`` tells what is kept and for how long.
 """
 
-from stream_server.store.database import parse_store_url
-from stream_server.store.errors import StoreError, StoreUnavailableError, StoreVersionError
+from stream_server.store.database import (
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+    parse_store_url,
+)
 from stream_server.store.jobs import JobTable
 from stream_server.store.records import (
     AlertFilter,

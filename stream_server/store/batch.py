@@ -1,7 +1,8 @@
 """Write a batch of results in one transaction.
 
-Everything written can be written again: the outcome of a commit is unknown when the connection is
-lost in the middle of it, and then the batch is repeated.
+Everything written can be written again: when the connection is lost during a commit its outcome is
+unknown, and the batch is repeated. So nothing is plainly inserted: rows that exist are left alone
+or, for spans and alerts, brought up to date.
 """
 
 from __future__ import annotations
@@ -37,16 +38,14 @@ from stream_server.wire.results import (
     Warning,
 )
 
-__all__ = ["BatchWriter"]
-
 _LOOKUP_SIZE = 500
-"""Streams asked for in one statement."""
+"""Streams looked up in one statement: SQLite before 3.32 allows 999 parameters."""
 
 Rows = list[dict[str, Any]]
 
 
 class BatchWriter:
-    """Knows the keys of live streams, so that a batch rarely has to ask for them.
+    """Writes batches; remembers the keys of live streams, which are rarely looked up therefore.
 
     Args:
         owner: name of this server, kept with the streams it writes.
@@ -57,7 +56,7 @@ class BatchWriter:
         self._known: dict[str, tuple[int, StreamInfo]] = {}
 
     def forget(self) -> None:
-        """Forget what was learned in transactions, one of which was not committed."""
+        """Forget the keys: one from a transaction that was not committed may be of no stream."""
         self._known.clear()
 
     def write(
@@ -79,6 +78,7 @@ class BatchWriter:
         opened = [result for result in results if isinstance(result, StreamOpened)]
         if opened:
             rows = [stream_row(result, self._owner) for result in opened]
+            # Without RETURNING: a row that exists already would return nothing.
             connection.execute(_insert(connection, schema.streams, ["id"]), rows)
         self._look_up(connection, {result.stream_id for result in results} - self._known.keys())
         rows_of: dict[Table, Rows] = {}
@@ -109,6 +109,7 @@ class BatchWriter:
                     ended.append((result, key))
                 case _:  # StreamOpened is written; Flushed tells of nothing that lasts.
                     pass
+        # One statement a table, executed with many rows: both drivers then send them at once.
         for table, rows in rows_of.items():
             if table is schema.segments or table is schema.gaps:
                 connection.execute(_upsert_span(connection, table), rows)
@@ -140,7 +141,7 @@ class BatchWriter:
         values = {"closed_seq": end.seq, "closed_at": end.closed_at, "reason": end.reason}
         connection.execute(update(streams).where(streams.c.key == key).values(values))
         for table in (schema.segments, schema.gaps):
-            # Where the last version was lost, the one before it is what there is.
+            # If the last version of a span was lost, the one before it is all there is.
             open_spans = (table.c.stream_key == key) & table.c.final.is_(False)
             connection.execute(update(table).where(open_spans).values(final=True))
         self._known.pop(end.stream_id, None)
@@ -162,6 +163,7 @@ def _upsert_span(connection: Connection, table: Table) -> Any:
     return statement.on_conflict_do_update(
         index_elements=unique,
         set_={column.name: new[column.name] for column in table.c if column.name not in unique},
+        # A batch that is repeated must not put an older version back.
         where=new.seq >= table.c.seq,
     )
 

@@ -1,13 +1,13 @@
-"""Connections to the database: one for the writer, a few for readers.
+"""The database: its URL, its connections (one writes, a few read), its migrations, its errors.
 
-``store.url``, checked: which database, and is what it takes there?
+::
 
-Who a SQLite file belongs to while a server runs: a lock that ends with the process.
+    StoreError
+    ├── StoreUnavailableError  the database does not answer (recoverable)
+    └── StoreVersionError      the database was made by a newer version
 
-The lock is on a file beside the database. SQLite's own locks are gone as soon as the process closes
-any descriptor of the database file, so that one is not touched.
-
-Bring a database to the tables this version knows.
+A wrong ``store.url`` or a missing driver is a :class:`~ser_engine.errors.ConfigError`. No message
+holds the password of the URL.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import importlib.util
 import os
 import sqlite3
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from alembic import command
@@ -41,49 +37,57 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ser_engine.errors import ConfigError
-from stream_server.store.errors import StoreError, StoreUnavailableError, StoreVersionError
 
-Job = tuple[Callable[[Connection], Any], "Future[Any]"]
-"""What to do in a transaction, and who waits for its outcome."""
+_EXAMPLES = "sqlite:///FOLDER/FILE.db or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
-_EXPECTED = "expected sqlite:///FOLDER/FILE.db or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+
+class StoreError(Exception):
+    """Base class of the store's errors."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database does not answer, or the store is closed. It may work again later."""
+
+
+class StoreVersionError(StoreError):
+    """The database has tables this version does not know."""
 
 
 def parse_store_url(text: str) -> URL:
     """Return the URL with the user's home folder in place of ``~`` and psycopg as driver.
 
     Raises:
-        ConfigError: it is no URL of a SQLite file or a PostgreSQL database, or the driver is not
-            installed.
+        ConfigError: it is not the URL of a SQLite file or a PostgreSQL database, or the driver is
+            not installed.
     """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
-        raise ConfigError(f"got a store.url that is no database URL, {_EXPECTED}") from None
+        raise ConfigError(f"store.url is not a database URL; it is such as {_EXAMPLES}") from None
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return _sqlite(url)
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return _postgresql(url)
-    raise ConfigError(f"got store.url with '{url.drivername}', {_EXPECTED}")
+    raise ConfigError(f"store.url has the driver '{url.drivername}'; it is such as {_EXAMPLES}")
 
 
 def _sqlite(url: URL) -> URL:
     if url.host:
         raise ConfigError(
-            f"got store.url '{url}' with a host, expected three slashes before a relative path and"
-            " four before an absolute one"
+            f"store.url '{url}' has a host; a path has three slashes before it if it is relative,"
+            " four if it is absolute"
         )
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ConfigError(
-            f"got store.url '{url}' without a file, expected sqlite:///FOLDER/FILE.db; \"\" keeps"
-            " nothing"
+            f"store.url '{url}' names no file; it is such as sqlite:///FOLDER/FILE.db, or \"\" to"
+            " keep nothing"
         )
     try:
         path = Path(url.database).expanduser()
     except RuntimeError:
         raise ConfigError(
-            f"got store.url '{url}', expected a home folder for '~'; name the folder in full"
+            f"store.url '{url}': this user has no home folder for '~'; name the folder in full"
         ) from None
     return url.set(drivername="sqlite", database=str(path.absolute()))
 
@@ -91,22 +95,26 @@ def _sqlite(url: URL) -> URL:
 def _postgresql(url: URL) -> URL:
     if importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
-            "got a store.url of PostgreSQL without its driver; pip install"
-            " 'emotion-monitor[postgresql]'"
+            "store.url names a PostgreSQL database and its driver is not installed; run"
+            " pip install 'emotion-monitor[postgresql]'"
         )
     if not url.database:
         raise ConfigError(
-            f"got store.url '{url.render_as_string()}' without a database, {_EXPECTED}"
+            f"store.url '{url.render_as_string()}' names no database; it is such as {_EXAMPLES}"
         )
     return url.set(drivername="postgresql+psycopg")
 
 
 class Claim:
-    """A SQLite file, taken for one server; a database server's needs none.
+    """The claim of one server on a SQLite file; a database server needs none.
+
+    It is a lock on a file beside the database, which ends with the process however that ends.
+    SQLite's own locks would not do: POSIX drops them as soon as the process closes any descriptor
+    of the database file (https://www.sqlite.org/howtocorrupt.html, 2.2).
 
     Args:
-        url: checked by :func:`~stream_server.store.database.parse_store_url`; its folder exists.
-        owner: name of this server; others may have the same file.
+        url: checked by :func:`parse_store_url`; its folder exists.
+        owner: name of this server; servers of other names may have the same file.
 
     Raises:
         StoreError: a running server of this name has it.
@@ -124,17 +132,17 @@ class Claim:
         except BlockingIOError:
             os.close(descriptor)
             raise StoreError(
-                f"got store.url with the file '{path}', which a running server writes to; expected"
-                " a file of its own: stop that server, or name another file"
+                f"store.url: a running server writes to the file '{path}'; stop that server, or"
+                " name another file"
             ) from None
         except OSError:
-            # A file system without such locks, as some of networks are.
+            # Some network file systems have no such locks; the operator has to take care there.
             os.close(descriptor)
             return
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Give it up; may be called twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -142,21 +150,23 @@ class Claim:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x456D6F4D
-"""Number of the lock that lets one server at a time upgrade a PostgreSQL database."""
+"""Number of the advisory lock under which one server at a time upgrades a PostgreSQL database:
+"EmoM" in ASCII, as no other program is likely to choose."""
 
 
 def newest_revision() -> str:
-    """Return the name of the last step."""
+    """Return the name of the last migration."""
     (head,) = ScriptDirectory(str(_MIGRATIONS)).get_heads()
     return head
 
 
 def upgrade_schema(connection: Connection) -> None:
-    """Apply the steps that are missing, inside the connection's transaction.
+    """Apply the migrations that are missing, inside the connection's transaction.
 
     Raises:
         StoreVersionError: the database was made by a newer version.
     """
+    # SQLite needs no lock: BEGIN IMMEDIATE has taken the only one there is for writing.
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     scripts = ScriptDirectory(str(_MIGRATIONS))
@@ -165,11 +175,12 @@ def upgrade_schema(connection: Connection) -> None:
             scripts.get_revision(revision)
         except CommandError:
             raise StoreVersionError(
-                f"got a database with tables of version '{revision}', expected"
-                f" '{newest_revision()}' or older: a newer emotion-monitor made it; install that"
-                " one, or point store.url to another database"
+                f"the database has tables of version '{revision}', newer than"
+                f" '{newest_revision()}': a newer emotion-monitor made it; install that one, or"
+                " point store.url to another database"
             ) from None
     config = Config()
+    # alembic interpolates "%" in its options, and a path may have one.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -188,7 +199,7 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
     """Return the connections of the writer, or of the readers.
 
     Args:
-        url: checked by :func:`~stream_server.store.database.parse_store_url`.
+        url: checked by :func:`parse_store_url`.
         read_only: for readers: each transaction sees one moment of the database, and changes
             nothing.
 
@@ -210,7 +221,8 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
         return engine
     options = {
         "connect_timeout": str(_CONNECT_TIMEOUT_S),
-        # Without these a machine that vanishes is noticed after a quarter of an hour.
+        # Without these two, a machine that vanishes is noticed when the kernel gives up sending
+        # again, after a quarter of an hour (tcp_retries2).
         "tcp_user_timeout": "10000",
         "keepalives_idle": "10",
         "application_name": "emotion-monitor",
@@ -220,6 +232,7 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
         url,
         pool_size=size,
         max_overflow=0,
+        # A connection that broke while it was idle is replaced, instead of failing once.
         pool_pre_ping=True,
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
         connect_args={name: value for name, value in options.items() if name not in url.query},
@@ -227,7 +240,7 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
 
 
 def is_away(error: SQLAlchemyError) -> bool:
-    """Return whether trying the same again later may help: the fault is not in the statement."""
+    """Return whether the database is at fault, not the statement: later the same may work."""
     if isinstance(error, PoolTimeoutError | OperationalError | InterfaceError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
@@ -250,30 +263,35 @@ def size_bytes(connection: Connection) -> int:
 
 
 def _make_file(path: Path) -> None:
-    """Make the file so that nobody else can read it; SQLite gives its side files the same mode."""
+    """Make the file so that only this user can read it.
+
+    SQLite would make it with the umask. It gives its -wal and -shm files the mode of this one.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise ConfigError(
-            f"got store.url with the file '{path}', which cannot be opened: {error.strerror};"
-            " expected a file in a folder that this user may write to"
+            f"store.url: the file '{path}' cannot be opened: {error.strerror}; name a file in a"
+            " folder that this user may write to"
         ) from None
 
 
 def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
     def connect(connection: sqlite3.Connection, record: object) -> None:
-        # The driver would begin transactions late, and not at all for reads.
+        # None: begin() below begins transactions. Python's driver would begin one before the first
+        # INSERT only, so that two SELECTs would see two states.
         connection.isolation_level = None
         cursor = connection.cursor()
         for statement in (
             f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",
             "PRAGMA foreign_keys = ON",
-            # Takes effect in a new file only; deleted streams then give their space back.
+            # Deleted streams give their space back. Takes effect in a new file only.
             "PRAGMA auto_vacuum = INCREMENTAL",
-            # A commit outlives the process; only a power failure can take the last ones.
+            # With a write-ahead log a commit then outlives the process, without an fsync each; a
+            # power failure may take the last ones, and never corrupts the file.
             "PRAGMA synchronous = NORMAL",
-            # What is deleted is overwritten, not only forgotten.
+            # What is deleted is overwritten with zeros, not only unlinked: it is about people.
             "PRAGMA secure_delete = ON",
             f"PRAGMA query_only = {'ON' if read_only else 'OFF'}",
         ):
@@ -282,7 +300,8 @@ def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
         cursor.close()
 
     def begin(connection: Connection) -> None:
-        # A writer that begins as a reader could not wait for another process's lock.
+        # A transaction that has read and then wants to write, while another process wrote, fails at
+        # once with SQLITE_BUSY_SNAPSHOT: the busy timeout does not help a stale snapshot.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", connect)
@@ -290,39 +309,19 @@ def _set_up_sqlite(engine: Engine, read_only: bool) -> None:
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Switch the file to a write-ahead log, however many open it at once.
+    """Switch the file to a write-ahead log, also if several processes open it at once.
 
-    SQLite's own busy timeout does not hold for this statement: where another connection has the
-    file of a new database, it fails at once.
+    With one, readers never wait for the writer, nor the writer for readers.
     """
+    # The busy timeout does not apply to this statement: it needs the file for itself, and fails at
+    # once where another connection has a new database open. It is tried for as long as that.
     for _ in range(_BUSY_TIMEOUT_MS // _BUSY_PAUSE_MS):
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
+            # The low byte is the primary code, of which e.g. SQLITE_BUSY_RECOVERY is an extension.
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
         time.sleep(_BUSY_PAUSE_MS / 1000)
     cursor.execute("PRAGMA journal_mode = WAL")
-
-
-def refuse(jobs: deque[Job], error: SQLAlchemyError | None) -> None:
-    """Tell those who wait for jobs that they are not done, and forget them.
-
-    Args:
-        jobs: left empty.
-        error: why the database does not answer; None: the store is closed.
-    """
-    while jobs:
-        _, future = jobs.popleft()
-        if future.set_running_or_notify_cancel():
-            future.set_exception(unavailable(error))
-
-
-def unavailable(error: SQLAlchemyError | None) -> StoreUnavailableError:
-    """Return what a caller is told, arguments as for :func:`refuse`."""
-    if error is None:
-        return StoreUnavailableError("the store is closed")
-    return StoreUnavailableError(
-        f"got no answer from the database ({describe(error)}); it is tried again by itself"
-    )

@@ -1,10 +1,4 @@
-"""Files that are analysed on request, as the store keeps them.
-
-The rows of one folder: another server that writes to the same database has files that this one
-cannot reach.
-
-Rows of ``jobs``: asked for and changed. Each function is one short transaction.
-"""
+"""Files that are analysed on request, as rows of ``jobs``."""
 
 from __future__ import annotations
 
@@ -12,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from stream_server.store.reader import StoreReader
@@ -25,109 +19,14 @@ _FIELDS = JobRecord.__struct_fields__
 _COLUMNS = [jobs.c.id.label("job_id"), *(jobs.c[name] for name in _FIELDS if name != "job_id")]
 
 
-def insert_jobs(connection: Connection, owner: str, records: Sequence[JobRecord]) -> None:
-    """Add jobs."""
-    for record in records:
-        row = msgspec.structs.asdict(record)
-        row["id"] = row.pop("job_id")
-        connection.execute(insert(jobs).values(owner=owner, **_clean(row)))
-
-
-def update_job(connection: Connection, owner: str, job_id: str, values: dict[str, Any]) -> bool:
-    """Change fields of a job; return False if there is none of that name."""
-    changed = connection.execute(
-        update(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner).values(**_clean(values))
-    )
-    return bool(changed.rowcount)
-
-
-def delete_job(connection: Connection, owner: str, job_id: str) -> bool:
-    """Delete a job; return False if there is none of that name."""
-    deleted = connection.execute(delete(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner))
-    return bool(deleted.rowcount)
-
-
-def job(connection: Connection, owner: str, job_id: str) -> JobRecord | None:
-    """Return a job; None: there is none of that name."""
-    query = select(*_COLUMNS).where(jobs.c.id == job_id, jobs.c.owner == owner)
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else JobRecord(**row)
-
-
-def list_jobs(
-    connection: Connection,
-    owner: str,
-    *,
-    states: Collection[JobState] | None,
-    limit: int,
-    offset: int,
-) -> list[JobRecord]:
-    """Return jobs, the newest first."""
-    query = select(*_COLUMNS).where(jobs.c.owner == owner)
-    if states is not None:
-        query = query.where(jobs.c.state.in_(states))
-    query = query.order_by(jobs.c.key.desc()).limit(limit).offset(offset)
-    return [JobRecord(**row) for row in connection.execute(query).mappings()]
-
-
-def open_jobs(connection: Connection, owner: str) -> list[JobRecord]:
-    """Return the jobs that wait or run, in the order they came."""
-    query = (
-        select(*_COLUMNS)
-        .where(jobs.c.owner == owner, jobs.c.state.in_(["waiting", "running"]))
-        .order_by(jobs.c.key)
-    )
-    return [JobRecord(**row) for row in connection.execute(query).mappings()]
-
-
-def finished_jobs(
-    connection: Connection, owner: str, *, before: float | None, limit: int
-) -> list[JobRecord]:
-    """Return the jobs that were finished first, before a time if one is given."""
-    query = select(*_COLUMNS).where(jobs.c.owner == owner, jobs.c.finished_at.is_not(None))
-    if before is not None:
-        query = query.where(jobs.c.finished_at < before)
-    query = query.order_by(jobs.c.finished_at, jobs.c.key).limit(limit)
-    return [JobRecord(**row) for row in connection.execute(query).mappings()]
-
-
-def cached_job(connection: Connection, owner: str, cache_key: str) -> JobRecord | None:
-    """Return the newest job that is done and has the result of a key."""
-    query = (
-        select(*_COLUMNS)
-        .where(jobs.c.cache_key == cache_key, jobs.c.owner == owner, jobs.c.state == "done")
-        .order_by(jobs.c.key.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else JobRecord(**row)
-
-
-def usage(connection: Connection, owner: str) -> tuple[int, int]:
-    """Return how many jobs are finished, and what all results take, in bytes."""
-    query = select(func.count(jobs.c.finished_at), func.coalesce(func.sum(jobs.c.kept_bytes), 0))
-    num_finished, kept_bytes = connection.execute(query.where(jobs.c.owner == owner)).one()
-    return int(num_finished), int(kept_bytes)
-
-
-def known_jobs(connection: Connection, owner: str, job_ids: Sequence[str]) -> set[str]:
-    """Return which of some names are those of jobs; a few hundred at a time."""
-    query = select(jobs.c.id).where(jobs.c.owner == owner, jobs.c.id.in_(job_ids))
-    return set(connection.execute(query).scalars())
-
-
-def _clean(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values without what PostgreSQL refuses in a text."""
-    return {
-        name: text(value) if isinstance(value, str) else value for name, value in values.items()
-    }
-
-
 class JobTable:
-    """The jobs whose files are in one folder.
+    """The jobs of one owner, whose files are in one folder.
 
-    Everything raises :class:`StoreUnavailableError` where the database does not answer or the
-    store is closed.
+    Another server that writes to the same database has files that this one cannot reach, so it does
+    not see this one's rows either.
+
+    Every method raises :class:`StoreUnavailableError` if the database does not answer or the store
+    is closed.
 
     Args:
         writer: its thread changes rows.
@@ -139,27 +38,36 @@ class JobTable:
         self._writer = writer
         self._reader = reader
         self._owner = owner
+        self._own = jobs.c.owner == owner
 
     async def add(self, *records: JobRecord) -> None:
         """Add jobs, all or none."""
-        owner = self._owner
-        await self._writer.submit(lambda connection: insert_jobs(connection, owner, records))
+
+        def add(connection: Connection) -> None:
+            for record in records:
+                row = msgspec.structs.asdict(record)
+                row["id"] = row.pop("job_id")
+                connection.execute(insert(jobs).values(owner=self._owner, **_clean(row)))
+
+        await self._writer.submit(add)
 
     async def change(self, job_id: str, **values: Any) -> bool:
-        """Change fields of a :class:`JobRecord`; return False if there is none of that name."""
-        owner = self._owner
+        """Change fields of a :class:`JobRecord`; return False if there is none with that id."""
+        statement = update(jobs).where(jobs.c.id == job_id, self._own).values(**_clean(values))
         return await self._writer.submit(
-            lambda connection: update_job(connection, owner, job_id, values)
+            lambda connection: bool(connection.execute(statement).rowcount)
         )
 
     async def delete(self, job_id: str) -> bool:
-        """Delete a job; return False if there is none of that name."""
-        owner = self._owner
-        return await self._writer.submit(lambda connection: delete_job(connection, owner, job_id))
+        """Delete a job; return False if there is none with that id."""
+        statement = delete(jobs).where(jobs.c.id == job_id, self._own)
+        return await self._writer.submit(
+            lambda connection: bool(connection.execute(statement).rowcount)
+        )
 
     async def get(self, job_id: str) -> JobRecord | None:
-        """Return a job; None: there is none of that name."""
-        return await self._reader.read(job, self._owner, job_id)
+        """Return a job; None: there is none with that id."""
+        return next(iter(await self._find(self._select().where(jobs.c.id == job_id))), None)
 
     async def page(
         self,
@@ -175,31 +83,62 @@ class JobTable:
             limit: how many at most.
             offset: how many of the newest to leave out.
         """
-        return await self._reader.read(
-            list_jobs, self._owner, states=states, limit=limit, offset=offset
-        )
+        query = self._select()
+        if states is not None:
+            query = query.where(jobs.c.state.in_(states))
+        return await self._find(query.order_by(jobs.c.key.desc()).limit(limit).offset(offset))
 
     async def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that wait or run, in the order they came."""
-        return await self._reader.read(open_jobs, self._owner)
+        is_open = jobs.c.state.in_(["waiting", "running"])
+        return await self._find(self._select().where(is_open).order_by(jobs.c.key))
 
     async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
         """Return the jobs that were finished first.
 
         Args:
-            before: finished before this time, seconds since 1970; None: whenever.
+            before: finished before this time, seconds since 1970; None: at any time.
             limit: how many at most.
         """
-        return await self._reader.read(finished_jobs, self._owner, before=before, limit=limit)
+        query = self._select().where(jobs.c.finished_at.is_not(None))
+        if before is not None:
+            query = query.where(jobs.c.finished_at < before)
+        return await self._find(query.order_by(jobs.c.finished_at, jobs.c.key).limit(limit))
 
     async def cached(self, cache_key: str) -> JobRecord | None:
-        """Return the newest job that is done and has the result of a key; None: there is none."""
-        return await self._reader.read(cached_job, self._owner, cache_key)
+        """Return the newest job that is done and has the result of a key, if there is one."""
+        query = self._select().where(jobs.c.cache_key == cache_key, jobs.c.state == "done")
+        return next(iter(await self._find(query.order_by(jobs.c.key.desc()).limit(1))), None)
 
     async def usage(self) -> tuple[int, int]:
         """Return how many jobs are finished, and what all results take, in bytes."""
-        return await self._reader.read(usage, self._owner)
+        query = select(
+            # COUNT of a column leaves NULL out: jobs that are not finished.
+            func.count(jobs.c.finished_at),
+            func.coalesce(func.sum(jobs.c.kept_bytes), 0),
+        ).where(self._own)
+        num_finished, kept_bytes = await self._reader.read(
+            lambda connection: connection.execute(query).one()
+        )
+        # PostgreSQL sums BIGINT as NUMERIC, which comes as a Decimal.
+        return int(num_finished), int(kept_bytes)
 
     async def known(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of some names, a few hundred at most, are those of jobs."""
-        return await self._reader.read(known_jobs, self._owner, job_ids)
+        """Return which of some ids, a few hundred at most, are those of jobs."""
+        query = select(jobs.c.id).where(self._own, jobs.c.id.in_(job_ids))
+        return await self._reader.read(lambda connection: set(connection.execute(query).scalars()))
+
+    def _select(self) -> Select[Any]:
+        return select(*_COLUMNS).where(self._own)
+
+    async def _find(self, query: Select[Any]) -> list[JobRecord]:
+        return await self._reader.read(
+            lambda connection: [JobRecord(**row) for row in connection.execute(query).mappings()]
+        )
+
+
+def _clean(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values whose texts PostgreSQL takes."""
+    return {
+        name: text(value) if isinstance(value, str) else value for name, value in values.items()
+    }

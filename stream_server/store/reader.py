@@ -1,18 +1,28 @@
-"""Read timelines, in a few threads of their own: nothing here blocks the event loop."""
+"""Read timelines, in a few threads of their own: nothing here blocks the event loop.
+
+Each method is one transaction, which sees one moment of the database (a snapshot of SQLite's
+write-ahead log, REPEATABLE READ in PostgreSQL): what several statements find belongs together.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import ColumnElement, Select, Table, select
+from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from stream_server.store import queries
-from stream_server.store.database import NUM_READERS, describe, is_away
-from stream_server.store.errors import StoreError, StoreUnavailableError
+from stream_server.store import schema
+from stream_server.store.database import (
+    NUM_READERS,
+    StoreError,
+    StoreUnavailableError,
+    describe,
+    is_away,
+)
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
@@ -20,21 +30,49 @@ from stream_server.store.records import (
     StoredResults,
     StreamRecord,
 )
+from stream_server.store.rows import (
+    StreamInfo,
+    alert_of,
+    alert_record_of,
+    closed_of,
+    gap_of,
+    marked_of,
+    opened_of,
+    point_of,
+    segment_of,
+    stream_record_of,
+    summary_of,
+    warning_of,
+)
+from stream_server.store.upkeep import last_seq
+from stream_server.wire.results import Result
 
-__all__ = ["StoreReader"]
-
-P = ParamSpec("P")
 T = TypeVar("T")
+
+_streams, _alerts = schema.streams, schema.alerts
+
+_SPANS: dict[str, tuple[Table, Callable[[Any, StreamInfo], Result]]] = {
+    "point": (schema.points, point_of),
+    "segment": (schema.segments, segment_of),
+    "gap": (schema.gaps, gap_of),
+}
+_MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]]] = {
+    "marked": (schema.marks, "at_sample", 1.0, marked_of),
+    "warning": (schema.warnings, "at_s", 1 / 16_000, warning_of),
+}
+"""Table, column of the position, its unit in samples, and what makes a result of a row."""
+
+_BY_CLEARING = ("raised", "cleared")
 
 
 class StoreReader:
     """Answers about what is stored.
 
-    Everything raises :class:`StoreUnavailableError` where the database does not answer or the
-    store is closed.
+    Every method raises :class:`StoreUnavailableError` if the database does not answer or the store
+    is closed.
 
     Args:
-        engine: connections that see one moment of the database in each transaction.
+        engine: read-only connections.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,24 +98,36 @@ class StoreReader:
             offset: how many of the newest to leave out.
             since: opened at or after, seconds since 1970.
             until: opened before.
-            name: part of the stream's name, in whatever case.
+            name: part of the stream's name, in any case.
             live_only: leave out those that have ended.
             ended_only: leave out those that are live.
         """
+        query = _in_time(select(_streams), _streams.c.opened_at, since, until)
+        if name:
+            # autoescape: % and _ of the name are no wildcards.
+            query = query.where(_streams.c.name.icontains(name, autoescape=True))
+        if live_only:
+            query = query.where(_streams.c.closed_at.is_(None))
+        if ended_only:
+            query = query.where(_streams.c.closed_at.is_not(None))
+        # The key decides between streams of the same instant, so that pages do not overlap.
+        query = query.order_by(_streams.c.opened_at.desc(), _streams.c.key.desc())
+        query = query.limit(limit).offset(offset)
         return await self.read(
-            queries.list_streams,
-            limit=limit,
-            offset=offset,
-            since=since,
-            until=until,
-            name=name,
-            live_only=live_only,
-            ended_only=ended_only,
+            lambda connection: [
+                stream_record_of(row) for row in connection.execute(query).mappings()
+            ]
         )
 
     async def stream(self, stream_id: str) -> StreamRecord | None:
-        """Return a stream; None: there is none of that name."""
-        return await self.read(queries.stream, stream_id)
+        """Return a stream; None: there is none with that id."""
+        query = select(_streams).where(_streams.c.id == stream_id)
+
+        def read(connection: Connection) -> StreamRecord | None:
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else stream_record_of(row)
+
+        return await self.read(read)
 
     async def results(
         self,
@@ -90,26 +140,67 @@ class StoreReader:
     ) -> StoredResults | None:
         """Return results of a stream in order of ``seq``; None: there is no such stream.
 
-        To go on with live results without hole or double: subscribe to the bus, then ``flush()``,
-        then ask for results until ``is_complete``, then pass on from the subscription what has a
-        ``seq`` above ``last_seq``.
+        To go on with live results so that none is missing or repeated: subscribe to the bus, then
+        ``flush()``, then request results until ``is_complete``, then pass on from the subscription
+        what has a ``seq`` above ``last_seq``.
 
         Args:
             stream_id: which stream.
             from_sample: only what ends after this position of the stream's clock; how the stream
-                began and ended is always told.
+                began and ended is always included.
             after_seq: only results with a larger ``seq``.
             kinds: ``type`` of the results wanted; None: all.
             limit: how many at most.
         """
-        return await self.read(
-            queries.results,
-            stream_id,
-            from_sample=from_sample,
-            after_seq=after_seq,
-            kinds=kinds,
-            limit=limit,
-        )
+        wanted = set(kinds) if kinds is not None else None
+        stream = select(_streams).where(_streams.c.id == stream_id)
+
+        def wants(kind: str) -> bool:
+            return wanted is None or kind in wanted
+
+        def read(connection: Connection) -> StoredResults | None:
+            row = connection.execute(stream).mappings().one_or_none()
+            if row is None:
+                return None
+            key, info = row["key"], StreamInfo.of(row)
+
+            # Each kind is in a table of its own. The first `limit` results of all kinds are among
+            # the first `limit` of each kind; one more tells whether there are more.
+            def first_rows(table: Table, condition: ColumnElement[bool]) -> list[Row[Any]]:
+                query = (
+                    select(table)
+                    .where(table.c.stream_key == key, table.c.seq > after_seq, condition)
+                    .order_by(table.c.seq)
+                    .limit(limit + 1)
+                )
+                return list(connection.execute(query))
+
+            found: list[Result] = []
+            for kind, (table, make) in _SPANS.items():
+                if wants(kind):
+                    rows = first_rows(table, table.c.end_sample > from_sample)
+                    found += [make(one, info) for one in rows]
+            for kind, (table, column, unit, make) in _MOMENTS.items():
+                if wants(kind):
+                    rows = first_rows(table, table.c[column] >= from_sample * unit)
+                    found += [make(one, info) for one in rows]
+            if wants("alert"):
+                # A row holds two results, raised and cleared, each with a seq of its own.
+                for one in connection.execute(select(_alerts).where(_alerts.c.stream_key == key)):
+                    found += [each for each in alert_of(one, info) if each.at_sample >= from_sample]
+            if wants("stream_opened"):
+                found.append(opened_of(row))
+            for kind, end in (("summary", summary_of(row)), ("stream_closed", closed_of(row))):
+                if end is not None and wants(kind):
+                    found.append(end)
+            found = sorted((one for one in found if one.seq > after_seq), key=lambda one: one.seq)
+            return StoredResults(
+                results=tuple(found[:limit]),
+                last_seq=last_seq(connection, key),
+                is_complete=len(found) <= limit,
+            )
+
+        return await self.read(read)
 
     async def alerts(
         self,
@@ -129,37 +220,49 @@ class StoreReader:
             limit: how many at most.
             offset: how many of the newest to leave out.
         """
+        query = select(
+            _alerts, _streams.c.id.label("stream_id"), _streams.c.name.label("stream_name")
+        ).join(_streams, _streams.c.key == _alerts.c.stream_key)
+        query = _in_time(query, _alerts.c.raised_at, since, None)
+        if state is not None:
+            column = _alerts.c.cleared_at if state in _BY_CLEARING else _alerts.c.acknowledged_at
+            is_open = state in ("raised", "unacknowledged")
+            query = query.where(column.is_(None) if is_open else column.is_not(None))
+        if stream_id is not None:
+            query = query.where(_streams.c.id == stream_id)
+        query = query.order_by(_alerts.c.raised_at.desc(), _alerts.c.id.desc())
+        query = query.limit(limit).offset(offset)
         return await self.read(
-            queries.alerts,
-            state=state,
-            stream_id=stream_id,
-            since=since,
-            limit=limit,
-            offset=offset,
+            lambda connection: [alert_record_of(row) for row in connection.execute(query)]
         )
 
     async def close_reader(self) -> None:
-        """Close the connections; whoever still waits gets an answer first."""
+        """Close the connections; a read that has begun is answered first."""
         self._is_closed = True
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._readers.dispose)
 
-    async def read(
-        self,
-        query: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a query of :mod:`~stream_server.store.queries` in a reader's thread."""
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query in a reader's thread, in a transaction of its own."""
 
-        def read() -> T:
+        def run() -> T:
             try:
                 with self._readers.connect() as connection, connection.begin():
-                    return query(connection, *args, **kwargs)
+                    return query(connection)
             except SQLAlchemyError as error:
                 kind = StoreUnavailableError if is_away(error) else StoreError
-                raise kind(f"got no answer from the database: {describe(error)}") from error
+                raise kind(f"no answer from the database: {describe(error)}") from error
 
         if self._is_closed:
             raise StoreUnavailableError("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+def _in_time(
+    query: Select[Any], column: ColumnElement[float], since: float | None, until: float | None
+) -> Select[Any]:
+    if since is not None:
+        query = query.where(column >= since)
+    if until is not None:
+        query = query.where(column < until)
+    return query

@@ -9,17 +9,6 @@ import msgspec
 from ser_engine.schema import CloseReason, ModelNotice, Severity
 from stream_server.wire.results import Result, StreamChannel, Summary
 
-__all__ = [
-    "AlertFilter",
-    "AlertRecord",
-    "JobRecord",
-    "JobState",
-    "ResultKind",
-    "StoreStats",
-    "StoredResults",
-    "StreamRecord",
-]
-
 ResultKind = Literal[
     "stream_opened",
     "point",
@@ -34,7 +23,7 @@ ResultKind = Literal[
 """The ``type`` of results that are kept; ``flushed`` is not."""
 
 AlertFilter = Literal["raised", "cleared", "unacknowledged", "acknowledged"]
-"""``raised``: holds still. ``unacknowledged``: nobody has dealt with it, holding or not."""
+"""``raised``: not cleared yet. ``unacknowledged``: whether cleared or not."""
 
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 """How far a file is that is analysed on request; the last three are final."""
@@ -126,9 +115,9 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A file that is analysed on request.
 
     Attributes:
-        job_id: names it; nobody guesses it.
+        job_id: random, so that it cannot be guessed.
         name: of the file, as its owner calls it; never a path.
-        options: what was asked for.
+        options: of the analysis, as requested.
         state: how far it is.
         progress: 0 to 1; behind by a second where it runs.
         attempts: how often it was begun.
@@ -136,7 +125,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         created_at, started_at, finished_at: seconds since 1970, UTC; None: not yet.
         duration_s: of the recording, once known.
         error_code, error: why it failed, for programs and for people.
-        folder: of its result, below the server's own; None: there is none.
+        folder: of its result, below the server's own; None: it has no result.
         kept_bytes: what that folder takes.
         summary: of the result, for lists.
         cache_key: of the same bytes, model and settings.

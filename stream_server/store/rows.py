@@ -1,9 +1,8 @@
-"""Alerts as rows: one row from raising on, two results.
-
-Results as rows of the tables, and back.
+"""Results as rows of the tables, and back.
 
 Posteriors are kept as float32 and read back with six decimals, which is what is published: the
-bytes are the same as on the wire.
+bytes are the same as on the wire. An alert is one row from when it is raised on, and up to two
+results.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from stream_server.wire.results import (
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
-    """What results of a stream share, so that it is not kept with each.
+    """What the results of a stream have in common, so that it is not kept with each.
 
     Attributes:
         stream_id: names the stream.
-        model: that points come from where they say nothing else.
+        model: of points that name no other.
         roles: by index of the channel.
     """
 
@@ -54,7 +53,7 @@ class StreamInfo(msgspec.Struct, frozen=True):
 
 
 def text(value: str) -> str:
-    """Return text as every database takes it: PostgreSQL knows no character 0."""
+    """Return text without the character 0, which PostgreSQL's TEXT cannot hold."""
     return value.replace("\x00", "\ufffd")
 
 

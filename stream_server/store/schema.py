@@ -25,21 +25,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = [
-    "NARROW_BAND",
-    "PROVISIONAL",
-    "WIDENED",
-    "alerts",
-    "gaps",
-    "jobs",
-    "marks",
-    "metadata",
-    "points",
-    "segments",
-    "streams",
-    "warnings",
-]
-
 PROVISIONAL, WIDENED, NARROW_BAND = 1, 2, 4
 """Bits of ``points.flags``."""
 
@@ -52,7 +37,8 @@ metadata = MetaData(
     }
 )
 _JSON = JSON().with_variant(JSONB(), "postgresql")
-# SQLite numbers rows by itself only in a column declared INTEGER.
+# SQLite numbers rows by itself only in a column declared INTEGER, exactly that word: it is then an
+# alias of the rowid (https://www.sqlite.org/lang_createtable.html#rowid).
 _KEY = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -88,7 +74,7 @@ streams = Table(
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
     Index(None, "opened_at"),
     Index(None, "closed_at"),
-    # A key is never given out again, whatever is deleted.
+    # AUTOINCREMENT: a key is never used again, whatever is deleted. The writer remembers keys.
     sqlite_autoincrement=True,
 )
 
@@ -106,12 +92,15 @@ points = Table(
     Column("speech_share", Double, nullable=False),
     Column("flags", SmallInteger, nullable=False),
     Column("model", Text),  # NULL: that of the stream
+    # Rows are kept in the tree of the primary key itself, in the order in which they are read; with
+    # a rowid the largest table would have a second tree.
     sqlite_with_rowid=False,
 )
 
 
 def _span_columns() -> list[Column[int]]:
-    # One row a span: a later version of it, with a larger seq, replaces it.
+    # The key has no seq: there is one row for a span, which a later version of it, with a larger
+    # seq, replaces.
     return [
         _stream_key(),
         Column("channel", SmallInteger, primary_key=True, autoincrement=False),

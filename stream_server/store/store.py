@@ -1,7 +1,7 @@
 """The store as the rest of the server sees it: results go in, timelines come out.
 
 Reads run in a few threads of their own, changes in the writer's thread: nothing here blocks the
-event loop. All methods belong to the event loop's thread.
+event loop. All methods are called on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy import func, select
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
-from stream_server.store import queries, upkeep
+from stream_server.store import upkeep
 from stream_server.store.database import (
     Claim,
+    StoreError,
+    StoreUnavailableError,
     describe,
     is_away,
     make_engine,
     parse_store_url,
+    size_bytes,
     upgrade_schema,
 )
-from stream_server.store.errors import StoreError, StoreUnavailableError
 from stream_server.store.jobs import JobTable
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import StoreStats
 from stream_server.store.rows import text
+from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
 from stream_server.wire.results import Result
-
-__all__ = ["Store"]
 
 _log = structlog.get_logger(__name__)
 
@@ -52,24 +54,22 @@ class Store(StoreReader):
         engine: connections of the writer.
         readers: connections of the readers.
         claim: released when the store is closed.
-        owner: name of this server.
-        on_deleted: told of each stream that was deleted, in a thread.
-        now: the time, seconds since 1970.
+        owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
         fingerprint: eight letters that tell this database from others, the same whenever it is
             opened.
         file: of a SQLite database; None: it is a database server's.
-        retention_s: age at which what is kept is deleted, s; 0: never.
+        retention_s: age at which what is kept is deleted; 0: never.
     """
 
     def __init__(
         self,
+        *,
         config: StoreConfig,
         engine: Engine,
         readers: Engine,
         claim: Claim,
-        *,
         owner: str,
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
@@ -105,16 +105,16 @@ class Store(StoreReader):
         Args:
             config: the ``store`` group of the settings, with a ``url``.
             owner: name of this server. Where several write to one database each needs its own, so
-                that none takes another's live streams for abandoned ones.
-            on_deleted: told of each stream that was deleted, in a thread.
+                that none closes another's live streams as abandoned ones.
+            on_deleted: called with the id of each stream that was deleted, in a thread.
             now: the time, seconds since 1970.
 
         Raises:
             ConfigError: the URL is wrong, its driver is missing, or the file cannot be made.
             StoreUnavailableError: the database does not answer.
             StoreVersionError: a newer version made the database.
-            StoreError: the database refuses, or is none; or it is a file that a running server of
-                this name writes to.
+            StoreError: the database refuses, or the file is not a database; or a running server of
+                this name writes to it.
         """
         return await asyncio.to_thread(cls._open, config, owner, on_deleted, now)
 
@@ -138,8 +138,8 @@ class Store(StoreReader):
             claim.release()
             kind = StoreUnavailableError if is_away(error) else StoreError
             raise kind(
-                f"got no use of the database {url.render_as_string()}: {describe(error)}; expected"
-                " one that answers and that this user may change; see store.url"
+                f"the database {url.render_as_string()} cannot be used: {describe(error)}; check"
+                " store.url, that the database answers, and that this user may change it"
             ) from error
         except BaseException:
             engine.dispose()
@@ -148,7 +148,15 @@ class Store(StoreReader):
         if abandoned:
             _log.info("store_closed_abandoned_streams", streams=abandoned)
         readers = make_engine(url, read_only=True)
-        return cls(config, engine, readers, claim, owner=owner, on_deleted=on_deleted, now=now)
+        return cls(
+            config=config,
+            engine=engine,
+            readers=readers,
+            claim=claim,
+            owner=owner,
+            on_deleted=on_deleted,
+            now=now,
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -156,17 +164,17 @@ class Store(StoreReader):
         return self.writer.is_ready
 
     def jobs(self, owner: str) -> JobTable:
-        """Return the files that are analysed on request, of the server that has them.
+        """Return the files that are analysed on request.
 
         Args:
-            owner: names the folder they are in; who keeps the files deletes the rows.
+            owner: names the folder they are in. The server that keeps the files deletes the rows.
         """
         return JobTable(self.writer, self, owner)
 
-    # In.
+    # What goes in
 
     def write(self, result: Result) -> None:
-        """Let a result be written within ``write_interval_ms``; never blocks, never raises."""
+        """Have a result written within ``write_interval_ms``; never blocks, never raises."""
         self.writer.write(result)
 
     async def run(self, subscription: Subscription) -> None:
@@ -182,7 +190,7 @@ class Store(StoreReader):
         await self.writer.flush()
 
     async def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits and close the connections; whoever still reads gets an answer.
+        """Write what waits and close the connections; reads that have begun are answered.
 
         Args:
             timeout_s: how long to try to write; what is left then is dropped and counted.
@@ -194,17 +202,32 @@ class Store(StoreReader):
 
     async def stats(self) -> StoreStats:
         """Return how much is stored, and how the writer is doing."""
-        return await self.read(
-            queries.stats,
-            pending_results=self.writer.pending,
-            dropped_results=self.writer.dropped,
-            is_ready=self.is_ready,
-        )
+        of_streams = select(
+            func.count(),
+            func.count().filter(streams.c.closed_at.is_(None)),
+            func.min(streams.c.opened_at),
+        ).select_from(streams)
+        raised = select(func.count()).select_from(alerts).where(alerts.c.cleared_at.is_(None))
 
-    # Changes.
+        def read(connection: Connection) -> StoreStats:
+            num_streams, num_live, oldest = connection.execute(of_streams).one()
+            return StoreStats(
+                streams=num_streams,
+                live_streams=num_live,
+                raised_alerts=connection.execute(raised).scalar_one(),
+                oldest_opened_at=oldest,
+                size_bytes=size_bytes(connection),
+                pending_results=self.writer.pending,
+                dropped_results=self.writer.dropped,
+                is_ready=self.is_ready,
+            )
+
+        return await self.read(read)
+
+    # Changes
 
     async def acknowledge(self, alert_id: str, note: str = "") -> bool:
-        """Note that somebody has dealt with an alert; return False if there is none of that name.
+        """Note that somebody has dealt with an alert; return False if there is none with that id.
 
         A second acknowledgement replaces the first.
         """
@@ -214,7 +237,7 @@ class Store(StoreReader):
         )
 
     async def delete_stream(self, stream_id: str) -> bool:
-        """Delete a stream with all its results; return False if there is none of that name.
+        """Delete a stream with all its results; return False if there is none with that id.
 
         Raises:
             StoreError: it is live.
@@ -227,7 +250,7 @@ class Store(StoreReader):
         key, has_ended = found
         if not has_ended:
             raise StoreError(
-                f"got stream {stream_id}, which is live; expected one that has ended: stop it first"
+                f"stream {stream_id} is live; only one that has ended can be deleted: stop it first"
             )
         await self._delete(key, stream_id)
         return True
@@ -246,7 +269,7 @@ class Store(StoreReader):
         return num_deleted
 
     async def run_retention(self, interval_s: float = _RETENTION_INTERVAL_S) -> None:
-        """Call :meth:`expire` every now and then, for ever."""
+        """Call :meth:`expire` every ``interval_s``, for ever."""
         while True:
             try:
                 if num_deleted := await self.expire():
@@ -256,7 +279,9 @@ class Store(StoreReader):
             await asyncio.sleep(interval_s)
 
     async def _delete(self, key: int, stream_id: str) -> None:
-        # In small transactions: results are written in between.
+        # In small transactions: an hour of a stream is thousands of rows, and results have to be
+        # written in between. The stream's own row goes last, so that an interrupted deletion is
+        # found again.
         while await self.writer.submit(lambda connection: upkeep.delete_points(connection, key)):
             pass
         await self.writer.submit(lambda connection: upkeep.delete_stream(connection, key))

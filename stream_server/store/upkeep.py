@@ -10,17 +10,6 @@ from sqlalchemy.engine import Connection
 from ser_engine.frames import samples_to_s
 from stream_server.store.schema import alerts, gaps, marks, points, segments, streams, warnings
 
-__all__ = [
-    "acknowledge",
-    "close_abandoned",
-    "delete_points",
-    "delete_stream",
-    "ended_before",
-    "give_space_back",
-    "key_of_ended",
-    "last_seq",
-]
-
 _POINTS_AT_A_TIME = 5000
 _PAGES_AT_A_TIME = 1000
 
@@ -28,7 +17,8 @@ _PAGES_AT_A_TIME = 1000
 def close_abandoned(connection: Connection, owner: str) -> int:
     """Close the streams that this server left open when it died; return how many.
 
-    They end where their last result does, with the reason ``server_stopped``.
+    They end where their last result does, with the reason ``server_stopped``. What is added takes
+    the numbers (``seq``) after the last one stored.
     """
     left = select(streams.c.key, streams.c.opened_at).where(
         streams.c.closed_at.is_(None), streams.c.owner == owner
@@ -90,7 +80,8 @@ def _last_sample(connection: Connection, key: int) -> int:
     for table in (segments, gaps):
         end = select(func.max(table.c.end_sample)).where(table.c.stream_key == key)
         found.append(connection.execute(end).scalar_one() or 0)
-    # A channel's points come in order of time; looking at the last of them is enough.
+    # Each channel's points come in order of time, and a stream has at most eight channels: the
+    # largest end is among the last points. There is no index on end_sample.
     last = (
         select(points.c.end_sample)
         .where(points.c.stream_key == key)
@@ -102,7 +93,7 @@ def _last_sample(connection: Connection, key: int) -> int:
 
 
 def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> bool:
-    """Note that somebody has dealt with an alert; return False if there is none of that name."""
+    """Note that somebody has dealt with an alert; return False if there is none with that id."""
     changed = connection.execute(
         update(alerts)
         .where(alerts.c.id == alert_id)
@@ -112,7 +103,7 @@ def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> 
 
 
 def ended_before(connection: Connection, at: float, limit: int) -> Sequence[tuple[int, str]]:
-    """Return key and id of the streams that ended first, before a time."""
+    """Return key and id of the ``limit`` streams that ended first, before a time."""
     query = (
         select(streams.c.key, streams.c.id)
         .where(streams.c.closed_at < at)
@@ -130,7 +121,7 @@ def key_of_ended(connection: Connection, stream_id: str) -> tuple[int, bool] | N
 
 
 def delete_points(connection: Connection, key: int) -> int:
-    """Delete some points of a stream; return how many, 0: there are none left."""
+    """Delete some points of a stream; return how many, 0: none is left."""
     first = (
         select(points.c.seq)
         .where(points.c.stream_key == key)
@@ -149,9 +140,10 @@ def delete_stream(connection: Connection, key: int) -> None:
 
 
 def give_space_back(connection: Connection) -> None:
-    """Make a SQLite file smaller; PostgreSQL does that by itself."""
+    """Make a SQLite file smaller; PostgreSQL's autovacuum does that by itself."""
     if connection.dialect.name == "sqlite":
         free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-        # Python's driver goes no further than the first page of what it asks for.
+        # incremental_vacuum(N) frees one page with each step of the statement, and Python's driver
+        # makes only the first step of a statement that returns no rows.
         for _ in range(min(free, _PAGES_AT_A_TIME)):
             connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")

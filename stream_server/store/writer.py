@@ -2,22 +2,13 @@
 
 ::
 
-    event loop ── write(result) ──▶ mailbox ──┐ every write_interval_ms, or at once if a job waits
+    event loop ── write(result) ──▶ Backlog ──┐ every write_interval_ms, or at once if a job waits
                ── submit(job) ────▶ jobs ─────┴──▶ thread: one transaction, then the jobs
 
 Results that wait are bounded by ``max_pending_results`` and dropped by the rules of
-:mod:`stream_server.bus`, counted. While the database does not answer they are kept and tried
-again; jobs are not, they fail at once. A result that the database refuses is dropped and counted,
-so that it does not hold up the others.
-
-Results that wait to be written: bounded, and kept until the database has taken them.
-
-::
-
-    put ──▶ mailbox ── take_in_hand ──▶ in hand ── current ──▶ one transaction ── settle
-
-What is in hand belongs to the writer's thread, so that it need not hold the lock while it works
-on it. All but ``current`` is called under the writer's lock.
+:class:`~stream_server.bus.Mailbox`, counted. While the database does not answer they are kept and
+tried again; jobs are not, they fail at once. A result that the database refuses is dropped and
+counted, so that it does not hold up the others.
 """
 
 from __future__ import annotations
@@ -28,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import text
@@ -37,17 +28,36 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Mailbox, Subscription
 from stream_server.store.batch import BatchWriter
-from stream_server.store.database import Job, describe, is_away, refuse, unavailable
-from stream_server.store.errors import StoreError
+from stream_server.store.database import StoreError, StoreUnavailableError, describe, is_away
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+Job = tuple[Callable[[Connection], Any], "Future[Any]"]
+"""What to do in a transaction, and the future of its outcome."""
+
 MAX_TRANSACTION = 5000
-"""Results of one transaction."""
+"""Results of one transaction: a transaction that fails is repeated as a whole."""
+
+_BATCH = 1024
+"""Results taken from a subscription at a time, between which other tasks run."""
+
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 
 
 class Backlog:
-    """What waits to be written, and the count of what never will be.
+    """Results that wait to be written, and the count of those that never will be.
+
+    ::
+
+        put ──▶ mailbox ── take_in_hand ──▶ in hand ── current ──▶ one transaction ── settle
+
+    The event loop puts and the thread takes. All methods but :meth:`current` are called under the
+    writer's lock; what is in hand belongs to the thread, so that it need not hold the lock while it
+    writes.
 
     Args:
         max_pending: how many results wait at most.
@@ -60,6 +70,7 @@ class Backlog:
         self._mailbox = Mailbox(max_pending)
         self._in_hand = Mailbox(1)
         self._current: list[Result] = []
+        # A row says when an alert was raised; the message says only where in the audio.
         self._alerts_at: dict[tuple[str, int], float] = {}
         self._dropped = 0
         self.oldest_at = 0.0
@@ -76,11 +87,11 @@ class Backlog:
 
     @property
     def num_new(self) -> int:
-        """Results that nobody has in hand."""
+        """Results that the thread has not taken in hand."""
         return len(self._mailbox)
 
     def put(self, result: Result) -> None:
-        """Let a result wait; drops by the rules of :mod:`stream_server.bus`."""
+        """Add a result; drops by the rules of :class:`~stream_server.bus.Mailbox`."""
         if isinstance(result, Alert):
             self._alerts_at[result.stream_id, result.seq] = self._now()
         if not len(self._mailbox):
@@ -92,13 +103,13 @@ class Backlog:
         self._dropped += 1
 
     def take_in_hand(self) -> None:
-        """Take all new results in hand, in no time: the event loop may wait for the lock."""
+        """Take all new results in hand, by exchanging mailboxes: the event loop may be waiting."""
         assert not len(self._in_hand)
         self._dropped += self._mailbox.dropped
         self._in_hand, self._mailbox = self._mailbox, Mailbox(self._max_pending)
 
     def current(self) -> list[Result]:
-        """Return the results of the next transaction: those that are not settled, and more."""
+        """Return the results of the next transaction: those not settled yet, filled up."""
         while len(self._current) < MAX_TRANSACTION:
             result = self._in_hand.take()
             if result is None:
@@ -107,10 +118,10 @@ class Backlog:
         return self._current
 
     def settle(self, num_results: int, *, num_dropped: int) -> None:
-        """Note what became of the first of the current results.
+        """Remove the first of the current results, which are written or dropped.
 
         Args:
-            num_results: how many are done with.
+            num_results: how many.
             num_dropped: those among them that the database will never have.
         """
         for result in self._current[:num_results]:
@@ -120,12 +131,12 @@ class Backlog:
         self._dropped += num_dropped
 
     def hold_back(self) -> None:
-        """Let what is in hand count against the bound: the database is away."""
+        """Let what is in hand count against the bound, while the database is away."""
         left = self._max_pending - len(self._in_hand) - len(self._current)
         self._mailbox.capacity = max(left, 1)
 
     def give_up(self) -> int:
-        """Drop everything; return how many results that were."""
+        """Drop everything; return how many results that was."""
         lost = len(self)
         self._dropped += lost + self._mailbox.dropped
         self._mailbox, self._in_hand, self._current = Mailbox(1), Mailbox(1), []
@@ -135,15 +146,6 @@ class Backlog:
         """Return when an alert was published, seconds since 1970."""
         at = self._alerts_at.get((alert.stream_id, alert.seq))
         return self._now() if at is None else at
-
-
-T = TypeVar("T")
-
-_log = structlog.get_logger(__name__)
-
-_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
-_BATCH = 1024
-"""Results taken from a subscription at a time."""
 
 
 class StoreWriter:
@@ -157,8 +159,9 @@ class StoreWriter:
         now: the time, seconds since 1970.
 
     Attributes:
-        on_write: told of the time of each transaction with results, s; in the writer's thread.
-        on_failure: told of each try that found the database away; in the writer's thread.
+        on_write: called with the duration of each transaction with results, s.
+        on_failure: called for each try that found the database away. Both are called in the
+            writer's thread.
     """
 
     def __init__(
@@ -202,7 +205,7 @@ class StoreWriter:
 
     @property
     def dropped(self) -> int:
-        """Results that were never written: no room, no stream, refused, or given up at the end."""
+        """Results never written: no room, unknown stream, refused, or left when it was closed."""
         return self._backlog.dropped
 
     @property
@@ -211,12 +214,14 @@ class StoreWriter:
         return self._written
 
     def write(self, result: Result) -> None:
-        """Let a result be written within ``write_interval_ms``; never blocks, never raises."""
+        """Have a result written within ``write_interval_ms``; never blocks, never raises."""
         with self._changed:
             if self._give_up_at is not None:
                 self._backlog.drop()
                 return
             self._backlog.put(result)
+            # Not for every result: waking a thread costs more than adding to a mailbox. The first
+            # begins the interval, and a full transaction need not wait for its end.
             if self._backlog.num_new in (1, MAX_TRANSACTION):
                 self._changed.notify()
 
@@ -236,6 +241,7 @@ class StoreWriter:
         Raises:
             StoreUnavailableError: the database does not answer, or the store is closed.
         """
+        # The task of run() may not have read its subscription yet.
         if self._subscription is not None:
             for result in self._subscription.take_waiting():
                 self.write(result)
@@ -245,8 +251,8 @@ class StoreWriter:
         """Run a job in a transaction of its own, after what was written before.
 
         Returns:
-            Its outcome, or what it raises; ``StoreUnavailableError`` if the database does not
-            answer or the store is closed, ``StoreError`` if the database refuses.
+            A future of its outcome or of what it raises: ``StoreUnavailableError`` if the database
+            does not answer or the store is closed, ``StoreError`` if the database refuses.
         """
         future: Future[T] = Future()
         with self._changed:
@@ -254,7 +260,7 @@ class StoreWriter:
                 self._jobs.append((job, future))
                 self._changed.notify()
             else:
-                future.set_exception(unavailable(None))
+                future.set_exception(_unavailable(None))
         return asyncio.wrap_future(future)
 
     async def close(self, timeout_s: float = 10.0) -> None:
@@ -278,8 +284,9 @@ class StoreWriter:
                 jobs = self._take_jobs()
                 try:
                     if not self._is_ready:
-                        self._knock()
-                    # What the jobs come after is in hand, and in the mailbox.
+                        self._check_answers()
+                    # A job comes after everything written before it: what an interrupted
+                    # transaction left in hand, and what is in the mailbox.
                     self._write_in_hand()
                     with self._changed:
                         self._backlog.take_in_hand()
@@ -294,7 +301,7 @@ class StoreWriter:
             self._end()
 
     def _wait_for_work(self, retry_s: float) -> bool:
-        """Return whether to go on, when there is something to do."""
+        """Wait until there is something to do; return False if the thread is to end."""
         with self._changed:
             if retry_s:
                 not_before = time.monotonic() + retry_s
@@ -304,8 +311,8 @@ class StoreWriter:
                         if left <= 0:
                             return False
                     self._changed.wait(left)
-                    # Whoever asks meanwhile is told that the database is away.
-                    refuse(self._jobs, self._last_error)
+                    # Jobs submitted meanwhile fail at once instead of waiting for the database.
+                    _refuse(self._jobs, self._last_error)
                 return True
             while not self._jobs and self._give_up_at is None:
                 if not self._backlog.num_new:
@@ -328,7 +335,7 @@ class StoreWriter:
             self._note_back()
 
     def _write(self, results: Sequence[Result]) -> None:
-        """Write the first of the current results, or those of them that the database takes.
+        """Write the first of the current results, or those of them that the database accepts.
 
         Raises:
             SQLAlchemyError: the database is away.
@@ -341,12 +348,14 @@ class StoreWriter:
             self._batch_writer.forget()
             if isinstance(error, SQLAlchemyError) and is_away(error):
                 raise
+            # One of them is at fault. Halving finds it in log2(n) transactions, and the others are
+            # written in the right order.
             if len(results) > 1:
                 middle = len(results) // 2
                 self._write(results[:middle])
                 self._write(results[middle:])
                 return
-            # The error's text may quote what was to be written.
+            # Not the error's text: it may quote what was to be written.
             cause = getattr(error, "orig", None) or error
             kind = type(results[0]).__name__
             _log.error("store_refused_result", kind=kind, error=type(cause).__name__)
@@ -356,13 +365,14 @@ class StoreWriter:
         with self._changed:
             self._backlog.settle(len(results), num_dropped=orphans)
 
-    def _knock(self) -> None:
+    def _check_answers(self) -> None:
+        # A cheap statement first: results would be turned into rows for each try.
         with self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
         self._note_back()
 
     def _run_jobs(self, jobs: deque[Job]) -> bool:
-        """Run jobs; return False if the database went away."""
+        """Run jobs; return False if the database went away, which refuses the rest."""
         while jobs:
             job, future = jobs.popleft()
             if not future.set_running_or_notify_cancel():
@@ -373,7 +383,7 @@ class StoreWriter:
             except SQLAlchemyError as error:
                 if is_away(error):
                     self._note_away(error, jobs)
-                    future.set_exception(unavailable(error))
+                    future.set_exception(_unavailable(error))
                     return False
                 future.set_exception(StoreError(f"the database refused: {describe(error)}"))
             except Exception as error:
@@ -391,7 +401,7 @@ class StoreWriter:
             _log.error("store_unavailable", error=describe(error))
         with self._changed:
             self._backlog.hold_back()
-        refuse(jobs, error)
+        _refuse(jobs, error)
 
     def _note_back(self) -> None:
         if not self._is_ready:
@@ -405,4 +415,20 @@ class StoreWriter:
             jobs, self._jobs = self._jobs, deque()
         if lost:
             _log.error("store_closed_with_results_left", dropped_results=lost)
-        refuse(jobs, None)
+        _refuse(jobs, None)
+
+
+def _refuse(jobs: deque[Job], error: SQLAlchemyError | None) -> None:
+    """Fail jobs and empty the queue; ``error``: why the database is away, None: it is closed."""
+    while jobs:
+        _, future = jobs.popleft()
+        if future.set_running_or_notify_cancel():
+            future.set_exception(_unavailable(error))
+
+
+def _unavailable(error: SQLAlchemyError | None) -> StoreUnavailableError:
+    if error is None:
+        return StoreUnavailableError("the store is closed")
+    return StoreUnavailableError(
+        f"no answer from the database ({describe(error)}); it is tried again by itself"
+    )

@@ -22,7 +22,7 @@ from stream_server.platforms.route import Admission
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import GOODBYE_S, ClientSocket
-from stream_server.tracks.stats import ReportsTracks, TrackStats
+from stream_server.tracks.track import ReportsTracks, TrackStats
 from stream_server.wire.dialect import HoldsAudio, Inbound, Say
 from stream_server.wire.errors import CLOSE_ABNORMAL, CLOSE_NORMAL, ErrorCode, ProtocolError
 from stream_server.wire.messages import Stop
@@ -68,11 +68,11 @@ class Connection:
 
     def __init__(
         self,
+        *,
         websocket: ServerConnection,
         admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
-        *,
         heartbeat_s: float,
         on_refused: Callable[[ErrorCode], None],
         refusal_delay_s: float = 0.0,
@@ -159,6 +159,7 @@ class Connection:
         except BaseException:
             await self._leave(stream)
             raise
+        # A new stream begins at 0, even if a resume was asked for.
         return stream, spec.resume.last_seq + 1 if spec.resume and resumed else 0
 
     async def _first_request(self) -> StreamSpec | None:
@@ -209,6 +210,7 @@ class Connection:
             if error is not None:
                 raise error
             await self._socket.close(CLOSE_NORMAL)
+            # 1006: the closing handshake did not complete, so the last results may be lost with it.
             is_lost = not is_delivered or self._socket.close_code == CLOSE_ABNORMAL
             if is_lost and self._dialect.can_resume:
                 self._registry.detach(stream, self)
@@ -223,6 +225,7 @@ class Connection:
         finally:
             if tracks := self._tracks():
                 report.end(tracks)
+            # Also after errors: the sender may be waiting for results that will not come.
             sender.cancel()
             await asyncio.wait([sender])
 
@@ -294,6 +297,7 @@ class Connection:
                     continue
                 if not unread.results:
                     return True
+                # The log is bounded: a slow client loses the oldest, and a warning says so.
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
                 for result in unread.results:

@@ -44,10 +44,10 @@ class Gateway:
 
     def __init__(
         self,
+        *,
         registry: StreamRegistry,
         access: Access,
         config: ServerConfig,
-        *,
         is_ready: Callable[[], bool],
         on_refused: Callable[[ErrorCode], None],
         routes: Mapping[str, Route] | None = None,
@@ -171,10 +171,10 @@ class Gateway:
             return
         root, admission = self._admitted.pop(websocket)
         connection = Connection(
-            websocket,
-            admission,
-            self._registry,
-            self._config.limits,
+            websocket=websocket,
+            admission=admission,
+            registry=self._registry,
+            limits=self._config.limits,
             heartbeat_s=self._config.streams.heartbeat_ms / 1000,
             on_refused=self._on_refused,
             refusal_delay_s=self._config.access.refusal_delay_ms / 1000,

@@ -35,15 +35,19 @@ LARGEST_SAMPLE = 1e6
 HOLD_OFF_MS = 100
 """Good audio after bad that is left out along with it."""
 
+_MIN_EVIDENCE_BYTES, _MAX_EVIDENCE_BYTES = 64, 4096
+"""Of a message, to tell whether it begins within a sample."""
+_SMALLEST_LIKELY = 1e-10
+
 # Both laws as tables of 256 values. A code is a sign, a segment (exponent) and a step (mantissa);
 # values are those of the 16-bit form in common use: mu-law ±32124 (14 bit, shifted by 2), A-law
 # ±32256 (13 bit, shifted by 3). Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
 
+# As libsndfile scales 16-bit files: a stream and its file are the same samples.
 _SCALE = np.float32(1 / 32_768)
-"""As libsndfile scales 16-bit files: a stream and its file are the same samples."""
 
+# The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last.
 _MULAW_BIAS = 33 << 2
-"""The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last."""
 
 
 def _mulaw_pcm16() -> npt.NDArray[np.int16]:
@@ -103,8 +107,8 @@ class NoAudio:
     num_samples: int  # on the 16 kHz clock
 
 
+# Column of the channel, start and end.
 _Spans = deque[tuple[int, int, int]]
-"""Column of the channel, start and end."""
 
 
 class Intake:
@@ -123,7 +127,7 @@ class Intake:
         self._columns = list(channels)
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
-        self._bytes = bytearray()
+        self._bytes = bytearray()  # not read yet; may end within a tick
         self._lost: _Spans = deque()  # in ticks
         self._lost_output: _Spans = deque()  # in samples of the clock, where resampled
         self._read = 0  # ticks taken from the buffer or given up
@@ -184,8 +188,25 @@ class Intake:
                 spans.append((span.channel, self.to_clock(start), self.to_clock(end)))
                 if self.is_resampling:
                     self._lost_output.append((column, *spans[-1][1:]))
+        if self._is_shifted(data):
+            self.drop_partial_tick()
         self._bytes += data
         return spans
+
+    def _is_shifted(self, data: bytes) -> bool:
+        """Whether ``data`` begins with a sample, though one is incomplete.
+
+        Bytes that are no audio, an odd number of them, would make noise of all that follows. A
+        message that does complete the sample stays as it is, and so does one that is silent: the
+        next one with sound decides.
+        """
+        width = self._format.bytes_per_sample
+        missing = -len(self._bytes) % width
+        if not missing:
+            return False
+        whole = _wildness(data, self._format)
+        # Half: noise is as wild either way, and speech a hundred times wilder where it is shifted.
+        return whole is not None and 2 * whole < (_wildness(data[missing:], self._format) or 0.0)
 
     def drop_partial_tick(self) -> None:
         """Forget the bytes of a tick that did not come whole: the rest of it will not come."""
@@ -204,12 +225,14 @@ class Intake:
         if self._lost:
             # Before the check for bad audio: lost bytes may be anything.
             _silence(samples, self._read, self._lost)
+        # Integers and G.711 cannot be NaN, or beyond full scale.
         if self._format.encoding != "pcm_f32le":
             return self._audio(samples)
         return self._checked(samples)
 
     def flush(self) -> list[FloatArray | NoAudio]:
         """Read everything, and let what the resampler holds back come out."""
+        # A partial tick stays: the next message may bring the rest of it.
         items = self.read(self.buffered_ticks)
         return items + self._block(self._resampler.finish())
 
@@ -218,7 +241,7 @@ class Intake:
         return self.flush() + self._no_audio(reason, num_ticks)
 
     def take_errors(self) -> list[ProtocolError]:
-        """Return what the client has to be told of since the last call."""
+        """Return the errors since the last call; none of them ends the stream."""
         errors, self._errors = self._errors, []
         return errors
 
@@ -251,6 +274,7 @@ class Intake:
                 self._errors.append(self._error())
             at = min(end, len(samples))
             items += self._no_audio("error", at - start)
+            # The rest of the hold-off is left out of the next read.
             self._hold_off = end - at
         if at < len(samples):
             items += self._audio(samples[at:])
@@ -271,6 +295,23 @@ class Intake:
             _silence(samples, self._returned, self._lost_output)
         self._returned += len(samples)
         return [np.ascontiguousarray(samples.T)]
+
+
+def _wildness(data: bytes, audio_format: AudioFormat) -> float | None:
+    """Return how little the bytes look like whole samples; None: too few to tell."""
+    if len(data) < _MIN_EVIDENCE_BYTES:
+        return None
+    width, count = audio_format.bytes_per_sample, audio_format.num_channels
+    data = data[: min(len(data), _MAX_EVIDENCE_BYTES) // width * width]
+    if width == 2:
+        samples = np.frombuffer(data, "<i2").astype(np.float32)
+        # The size, too: a constant does not jump, shifted or not.
+        return float(np.mean(np.abs(samples[count:] - samples[:-count])) + np.mean(np.abs(samples)))
+    # A float cut elsewhere has a random exponent: most are far too large, or too small to be heard.
+    samples = np.abs(np.frombuffer(data, "<f4"))
+    with np.errstate(invalid="ignore"):
+        is_likely = (samples == 0) | ((samples > _SMALLEST_LIKELY) & (samples < LARGEST_SAMPLE))
+    return float(1 - np.mean(is_likely))
 
 
 def _silence(samples: FloatArray, at: int, spans: _Spans) -> None:

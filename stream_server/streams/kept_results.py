@@ -11,10 +11,10 @@ from stream_server.wire.results import Result
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What a reader has not read yet.
+    """Results a reader has not read yet.
 
     Attributes:
-        results: in order of ``seq``; empty only when the log is closed and read to its end.
+        results: in order of ``seq``; empty only where the stream has ended and all was read.
         num_dropped: results before them that were dropped because the reader was too slow.
     """
 
@@ -47,12 +47,12 @@ class KeptResults:
         self._wake()
 
     def close(self) -> None:
-        """Say that no more results come."""
+        """The stream has ended: no more results come."""
         self._closed = True
         self._wake()
 
     async def read(self, from_seq: int) -> Unread:
-        """Wait until there are results from ``from_seq`` on, or there will be none; return them."""
+        """Return the results from ``from_seq`` on; wait for them, or for the end of the stream."""
         while from_seq >= self._next_seq and not self._closed:
             await self._changed.wait()
         first = self._next_seq - len(self._results)
@@ -61,5 +61,6 @@ class KeptResults:
         return Unread(results, max(first - from_seq, 0))
 
     def _wake(self) -> None:
+        # A new event each time: one that several readers share has no right moment to be cleared.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

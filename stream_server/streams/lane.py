@@ -19,7 +19,7 @@ from typing import Literal
 
 import structlog
 
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
     EngineOverloadedError,
@@ -29,18 +29,18 @@ from ser_engine.errors import (
 )
 from ser_engine.frames import samples_to_s
 from ser_engine.types import Window, WindowResult
-from stream_server.engines.local import EngineHandle
+from stream_server.engines.engine import Engine
 from stream_server.metrics import Metrics
 from stream_server.streams.session import Session
 
 _log = structlog.get_logger(__name__)
 
+# Windows that wait and cannot give way, because a gap follows them. A client that interrupts its
+# audio more often within the engine's delay is held back.
 _MAX_WAITING = 8
-"""Windows that wait and cannot give way, because a gap follows them. A client that interrupts its
-audio more often within the engine's delay is held back."""
 
+# Share of the sums of :class:`LaneStats` that each answer leaves: about ten windows count.
 _KEPT = 0.9
-"""Share of the sums of :class:`LaneStats` that each answer leaves: about ten windows count."""
 
 
 def supersedes(newer: Window, older: Window) -> bool:
@@ -54,17 +54,11 @@ def supersedes(newer: Window, older: Window) -> bool:
 
 @dataclass(slots=True)
 class LaneStats:
-    """The last answers of a lane: decaying sums, so that old windows count less and less.
+    """The last answers of a lane: decaying sums, so that old windows count less and less."""
 
-    Attributes:
-        engine_s: time windows spent in the engine, waiting included.
-        audio_s: audio that the answered windows moved on by.
-        windows: windows answered.
-    """
-
-    engine_s: float = 0.0
-    audio_s: float = 0.0
-    windows: float = 0.0
+    engine_s: float = 0.0  # time windows spent in the engine, waiting for it included
+    audio_s: float = 0.0  # audio that the answered windows moved on by
+    windows: float = 0.0  # windows answered
 
     def answered(self, engine_s: float, audio_s: float) -> None:
         """Add an answer."""
@@ -76,7 +70,7 @@ class LaneStats:
 @dataclass(slots=True)
 class _Waiting:
     window: Window
-    priority: Priority
+    priority: Priority  # as of when it was put: audio that has caught up with time is live again
     since_s: float
 
 
@@ -98,7 +92,7 @@ class Lane:
         *,
         session: Session,
         channel: int,
-        engine: EngineHandle,
+        engine: Engine,
         metrics: Metrics,
         patience_s: float,
         on_answer: Callable[[], None],
@@ -112,10 +106,10 @@ class Lane:
         self._patience_s = patience_s
         self._on_answer = on_answer
         self._on_dead = on_dead
-        self._waiting: deque[_Waiting] = deque()
-        self._running: asyncio.Task[None] | None = None
-        self._moved = asyncio.Event()
-        self._last_end_sample: int | None = None
+        self._waiting: deque[_Waiting] = deque()  # more than one only where gaps are between
+        self._running: asyncio.Task[None] | None = None  # the one window in the engine
+        self._moved = asyncio.Event()  # a window has left the engine
+        self._last_end_sample: int | None = None  # of the last window that was answered
 
     @property
     def is_idle(self) -> bool:
@@ -129,6 +123,7 @@ class Lane:
             window: the next one of this channel.
             patient: give no window up, however long that takes: the audio is ahead of time.
         """
+        # Waiting here is what holds the reader back, and with it the client, by TCP.
         while not self._make_room(window, patient=patient):
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -146,7 +141,7 @@ class Lane:
             await self._moved.wait()
 
     async def aclose(self) -> None:
-        """Drop what waits and what runs."""
+        """Drop the windows that wait or run; the session gives them up when it is closed."""
         self._waiting.clear()
         if self._running is not None:
             self._running.cancel()
@@ -157,18 +152,21 @@ class Lane:
             return True
         last = self._waiting[-1].window
         if not supersedes(window, last):
+            # A gap is between them, so the new one cannot score what the last one was for.
             return len(self._waiting) < _MAX_WAITING
         # Only the last one: the ones before it did not give way to it, so a gap follows them.
         gives_way_at_s = self._gives_way_at_s(window, patient=patient)
         if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
             return False
         self._waiting.pop()
+        # At once, so that the session lets the next window score its slots.
         self._skip(last, "skipped")
         return True
 
     def _gives_way_at_s(self, window: Window, *, patient: bool) -> float | None:
         """Return from when on the last waiting window may be given up; None: never."""
         last = self._waiting[-1]
+        # A recording can wait: every window of it is scored.
         if patient or not supersedes(window, last.window):
             return None
         return last.since_s + self._patience_s
@@ -184,6 +182,7 @@ class Lane:
         try:
             outcome = await self._score(window, priority)
         except EngineDeadError as error:
+            # No window of this stream will be answered: the session makes gaps of them.
             self._waiting.clear()
             self._on_dead(error)
             return
@@ -192,6 +191,7 @@ class Lane:
             self._running = None
             self._moved.set()
         if outcome is None:
+            # Not tried again: the next window, which is due soon, covers it.
             self._skip(window, "refused")
         else:
             self._count(window, loop.time() - started_s)
@@ -217,10 +217,11 @@ class Lane:
     async def _score(self, window: Window, priority: Priority) -> WindowResult | WindowError | None:
         """Return the answer; None: the engine had no room for the window."""
         try:
-            return await self._engine.submit(window, priority)
+            return await self._engine.score(window, priority)
         except WindowError as error:
             return error
         except (EngineOverloadedError, StreamBusyError):
+            # Not an error of the window: its audio is scored with the next one, or is an overload.
             return None
         except EngineDeadError:
             raise

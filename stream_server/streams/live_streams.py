@@ -1,4 +1,4 @@
-"""What is live now, for whoever comes later: feeds and the dashboard begin with a snapshot.
+"""The streams that are live now: feeds and dashboard begin with a snapshot of them.
 
 Subscribe to the bus first, then take the snapshot, then pass on what has a larger ``seq`` than the
 snapshot's stream: nothing is missing and nothing comes twice, if both happen without an ``await``
@@ -20,6 +20,7 @@ from stream_server.wire.results import (
     StreamOpened,
 )
 
+# Results that may wait. Falling behind would lose streams, so it is far above a busy second's.
 _CAPACITY = 65_536
 
 
@@ -28,7 +29,7 @@ class LiveChannel(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         point: the last one; None: no speech yet.
-        span: the segment or gap it is in, as far as it is known.
+        span: the segment or gap it is in, up to where that is known.
     """
 
     channel: int
@@ -40,10 +41,10 @@ class LiveStream(msgspec.Struct, frozen=True, kw_only=True):
     """One stream at one moment.
 
     Attributes:
-        last_seq: everything up to here is taken into account.
-        opened: how it began.
+        last_seq: results up to here are taken into account.
+        opened: its first result.
         channels: those with results, by index.
-        alerts: those that hold.
+        alerts: those raised and not cleared.
     """
 
     last_seq: int
@@ -76,11 +77,7 @@ class _Stream:
 
 
 class LiveStreams:
-    """Registry of live streams, fed by a subscription of its own.
-
-    Args:
-        bus: where streams are published; those opened before are not known.
-    """
+    """Follows the bus by a subscription of its own; streams opened before are not known."""
 
     def __init__(self, bus: Bus) -> None:
         self._subscription = bus.subscribe(name="live_streams", capacity=_CAPACITY)
@@ -93,11 +90,11 @@ class LiveStreams:
                 self._feed(result)
 
     def snapshot(self, stream_id: str | None = None) -> tuple[LiveStream, ...]:
-        """Return what is live, the oldest first: all published so far is taken into account.
+        """Return the live streams, or the one with ``stream_id``, the oldest first.
 
-        Args:
-            stream_id: of this stream only.
+        Everything published so far is taken into account.
         """
+        # run() may be behind: a snapshot must hold everything published before it.
         for result in self._subscription.take_waiting():
             self._feed(result)
         if stream_id is not None:
@@ -121,13 +118,14 @@ class LiveStreams:
             return
         stream = self._streams.get(result.stream_id)
         if stream is None:
-            return
+            return  # It opened before this registry subscribed.
         stream.last_seq = result.seq
         match result:
             case Point():
                 stream.points[result.channel] = result
             case Segment() | Gap():
                 stream.spans[result.channel] = result
+            # By channel one of each, and alerts by id: a stream of hours takes no more memory.
             case Alert(state="raised"):
                 stream.alerts[result.alert_id] = result
             case Alert():

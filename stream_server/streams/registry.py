@@ -14,7 +14,7 @@ from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
-from stream_server.engines.local import EngineSource
+from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.streams.runner import StreamRunner
@@ -26,24 +26,24 @@ from stream_server.wire.start import StreamSpec
 
 
 class StreamFactory:
-    """Makes runners of streams.
+    """Begins streams: an engine is lent, the session is made, the runner starts.
 
     Args:
         engines: lends engines.
         config: roles, limits, alert rules.
-        metrics: told of what streams do.
-        publish: told of every result of every stream.
-        recordings: keeps the audio of streams; None: nothing does.
+        metrics: counts what streams do.
+        publish: is given every result of every stream.
+        recordings: keeps the audio of streams; None: it is not kept.
         now: seconds since 1970.
     """
 
     def __init__(
         self,
+        *,
         engines: EngineSource,
         config: ServerConfig,
         metrics: Metrics,
         publish: Callable[[Result], None],
-        *,
         recordings: Recordings | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -91,6 +91,7 @@ class StreamFactory:
                 now=self._now,
             )
         except BaseException as error:
+            # No runner owns them yet, which would give them back.
             lease.release()
             if recording is not None:
                 recording.close()
@@ -99,8 +100,8 @@ class StreamFactory:
             raise
 
 
+# Hint for clients of a full server: when to try again.
 _RETRY_AFTER_S = 5.0
-"""Hint for clients of a full server."""
 
 
 class Holder(Protocol):
@@ -113,20 +114,13 @@ class Holder(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RunningStream:
-    """A stream and who holds it.
-
-    Attributes:
-        runner: the stream itself.
-        token_name: name of the access token it was begun with, "" where none was needed.
-        resume_token: secret that takes it up again.
-        holder: the connection that holds it; None: no connection does.
-    """
+    """A stream and the connection that holds it."""
 
     runner: StreamRunner
-    token_name: str
-    resume_token: str
-    holder: Holder | None = None
-    expiry: asyncio.Task[None] | None = field(default=None, repr=False)
+    token_name: str  # of the access token it was begun with, "" where none was needed
+    resume_token: str  # secret that resumes it
+    holder: Holder | None = None  # None: its connection is gone
+    expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
 
     @property
     def stream_id(self) -> str:
@@ -169,7 +163,7 @@ class StreamRegistry:
 
     Args:
         limits: how many and how long.
-        make_runner: begins a stream with the given id. Raises ProtocolError where it cannot.
+        make_runner: begins a stream with the given id, or raises ProtocolError.
     """
 
     def __init__(
@@ -179,16 +173,16 @@ class StreamRegistry:
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
-        self._streams: dict[str, RunningStream] = {}
-        self._undelivered: dict[str, RunningStream] = {}
-        self._of_token: Counter[str] = Counter()
+        self._streams: dict[str, RunningStream] = {}  # by resume token
+        self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
+        self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
 
     def __len__(self) -> int:
         """Return how many streams run, those without a connection included."""
         return len(self._streams)
 
     def find(self, stream_id: str) -> RunningStream | None:
-        """Return a stream that runs; None: none of that name does."""
+        """Return the running stream with that id, or None."""
         running = (one for one in self._streams.values() if one.stream_id == stream_id)
         return next(running, None)
 
@@ -202,14 +196,14 @@ class StreamRegistry:
         if len(self._streams) >= limits.max_streams:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
-                f"{limits.max_streams} streams are running, which is all this server takes",
+                f"stream limit of this server ({limits.max_streams}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        # Without a name no token was needed: clients cannot be told apart, so none has a share.
         if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
-                f"{limits.max_streams_per_token} streams of this token are running, which is all it"
-                " may have",
+                f"stream limit of this token ({limits.max_streams_per_token}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
 
@@ -217,11 +211,12 @@ class StreamRegistry:
         """Begin a stream.
 
         Raises:
-            ProtocolError: there is no room, or it cannot be begun as asked.
+            ProtocolError: there is no room, or the stream cannot be begun.
         """
         self.check_capacity(token_name)
         runner = self._make_runner(secrets.token_hex(8), spec)
         stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder)
+        # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
         self._of_token[token_name] += 1
         return stream
@@ -229,12 +224,10 @@ class StreamRegistry:
     async def resume(
         self, spec: StreamSpec, token_name: str, holder: Holder
     ) -> RunningStream | None:
-        """Take up the stream that ``spec.resume`` names; None: it is gone.
-
-        A connection that still holds it, because the server has not noticed its loss, is ended.
+        """Resume the stream that ``spec.resume`` names; None: it is gone.
 
         Raises:
-            ProtocolError: the stream is another one's, or had another format.
+            ProtocolError: the stream is another token's, or had another format.
         """
         request = spec.resume
         if request is None:
@@ -244,44 +237,47 @@ class StreamRegistry:
             return None
         if stream.token_name != token_name:
             raise ProtocolError(
-                ErrorCode.UNAUTHORIZED, "got another access token than the stream was begun with"
+                ErrorCode.UNAUTHORIZED, "the stream was begun with another access token"
             )
         session = stream.runner.session
         if (spec.format, spec.channels) != (session.spec.format, session.spec.channels):
             raise ProtocolError(
                 ErrorCode.BAD_START,
-                "got another format or other channels than the stream was begun with",
+                "the stream was begun with another format or other channels",
             )
+        # The server may not know yet that the former connection is lost. A loop, for a third one
+        # may resume the stream while this one waits.
         while (former := stream.holder) is not None:
             await former.end(
-                ProtocolError(ErrorCode.REPLACED, "another connection has taken the stream up")
+                ProtocolError(ErrorCode.REPLACED, "another connection has resumed the stream")
             )
             self.detach(stream, former)
         if not stream.runner.has_ended():
             stream.holder = holder
-            self._keep(stream)
+            self._stop_expiry(stream)
             try:
                 await stream.runner.rejoin(request.next_sample)
             except BaseException:
                 self.detach(stream, holder)
                 raise
         elif request.token not in self._undelivered:
+            # It ended while this connection waited for the former one, and all was delivered.
             return None
         return stream
 
     def detach(self, stream: RunningStream, holder: Holder) -> None:
-        """Say that the connection is gone before all was said.
+        """Let a stream be without its connection; it ends unless it is resumed in time.
 
-        The stream ends unless it is resumed in time. One that has ended keeps its results as long,
-        for a client that was lost before it had the last of them; of no more streams than may
-        run. Does nothing for a stream that another connection holds.
+        One that has ended keeps its results as long, for a client that was lost before it had the
+        last of them; of no more streams than may run. Does nothing for a stream that another
+        connection holds.
         """
         if stream.holder is not holder:
             return
         stream.holder = None
         if stream.runner.has_ended():
             if len(self._undelivered) >= self._limits.max_streams:
-                self._keep(self._undelivered.pop(next(iter(self._undelivered))))
+                self._stop_expiry(self._undelivered.pop(next(iter(self._undelivered))))
             self._undelivered[stream.resume_token] = stream
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
@@ -290,14 +286,15 @@ class StreamRegistry:
         if self._streams.pop(stream.resume_token, None) is None:
             return
         self._of_token[stream.token_name] -= 1
+        # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
-            self._keep(stream)
+            self._stop_expiry(stream)
         await stream.runner.finish(reason)
 
     async def aclose(self) -> None:
-        """End every stream, all at a time."""
+        """End every stream, all at once."""
         for stream in self._undelivered.values():
-            self._keep(stream)
+            self._stop_expiry(stream)
         self._undelivered.clear()
         streams = list(self._streams.values())
         await asyncio.gather(*(self.close(stream, "server_stopped") for stream in streams))
@@ -308,7 +305,7 @@ class StreamRegistry:
         await self.close(stream, "client_lost")
 
     @staticmethod
-    def _keep(stream: RunningStream) -> None:
+    def _stop_expiry(stream: RunningStream) -> None:
         if stream.expiry is not None:
             stream.expiry.cancel()
             stream.expiry = None

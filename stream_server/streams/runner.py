@@ -15,31 +15,31 @@ import structlog
 from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import CloseReason
+from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
-from stream_server.engines.local import EngineLease
+from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.streams.kept_results import KeptResults
 from stream_server.streams.lane import Lane
 from stream_server.streams.session import ChannelWindow, Session, stream_key
-from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import Alert, Point, Result, Warning, WarningCode
+from stream_server.wire.results import Alert, Point, Result, Warning
 
 _log = structlog.get_logger(__name__)
 
+# Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
+# up, and live audio goes before it.
 _AHEAD_S = 1.0
-"""Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
-up, and live audio goes before it."""
+# Audio this far ahead makes a warning for the client.
 _WARN_AHEAD_S = 5.0
-"""Audio this far ahead makes a warning for the client."""
 
+# Share of a step a window waits before it gives way: less than one, for clients are not exact.
 _PATIENCE = 0.8
-"""Share of a step a window waits before it gives way: less than one, for clients are not exact."""
 
 LOST_SHARE = 0.03
 """Share of a channel's packets whose loss makes a warning: more harms every sentence."""
@@ -126,9 +126,9 @@ class StreamRunner:
         self._now = now
         started_s = asyncio.get_running_loop().time()
         self._pace = Pace(is_live=session.spec.live, started_s=started_s)
-        self._paused_at_s: float | None = None
-        self._counted_samples = 0
-        self._dead: EngineDeadError | None = None
+        self._paused_at_s: float | None = None  # on the loop's clock
+        self._counted_samples = 0  # of the stream's clock, in the metrics
+        self._dead: EngineDeadError | None = None  # why the engine answers no more
         self.timeline = lease.engine.config.timeline
         self._step_s = self.timeline.step_ms / 1000
         self._lanes = {
@@ -165,6 +165,7 @@ class StreamRunner:
             case Pause():
                 self._paused_at_s = asyncio.get_running_loop().time()
                 await self._put(self.session.pause())
+            # The length is checked first: a pause of years must not become a gap of the timeline.
             case Resume(paused_samples=None):
                 length = self._checked_length(self._measured_pause_samples())
                 await self._put(self.session.resume(length, is_counted=False))
@@ -175,7 +176,7 @@ class StreamRunner:
             case Mark(name=name):
                 self.session.mark(name)
             case KeepAlive():
-                pass
+                pass  # That a message came has been noticed where it was received.
             case _:
                 raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
         self._publish()
@@ -204,6 +205,7 @@ class StreamRunner:
         if self.close_reason is not None:
             return
         self.close_reason = reason
+        # The client's 'stop' is a control message too; it ends the stream instead of being handled.
         self.received_controls += reason == "stopped"
         try:
             # What is not answered in time becomes a gap.
@@ -213,15 +215,16 @@ class StreamRunner:
                     await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
         finally:
             try:
+                # No answer may come after the session is closed.
                 for lane in self._lanes.values():
                     await lane.aclose()
             finally:
                 self._end()
 
-    # -- what the client is told ------------------------------------------------------------------
+    # -- messages for the client -------------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
-        """Return how the stream is doing, as its client is told every second."""
+        """Return the message of every second: how the stream is doing."""
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
@@ -244,10 +247,10 @@ class StreamRunner:
         """Warn that the client reads too slowly."""
         self.warn("results_dropped", f"{count} results were dropped: they were not read in time")
 
-    def warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         """Warn the client. After the last result nothing can be published."""
         if self.results.is_closed:
-            return
+            return  # The sender may be slow still when the stream has ended.
         self._warn(code, message, channel)
         self._publish()
 
@@ -262,13 +265,14 @@ class StreamRunner:
             # A message may hold minutes: other streams have their turn in between.
             await asyncio.sleep(0)
         if self.session.clock_samples == clock:
-            return
+            return  # It waits for more: nothing can have gone wrong with it yet.
         self._count_audio()
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
             raise ProtocolError(
                 ErrorCode.TOO_LONG,
                 f"got more than {self._limits.max_stream_s:g} s of audio, the limit of a stream",
             )
+        # One of them is enough for a client: the others are of the same message.
         if errors := self.session.take_errors():
             raise errors[0]
 
@@ -280,6 +284,7 @@ class StreamRunner:
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
         if not windows:
             return
+        # Decided once for all windows, or channels of one boundary could be treated differently.
         received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
         patient = self._pace.can_wait(received_s, now_s)
         for channel, window in windows:
@@ -306,6 +311,7 @@ class StreamRunner:
 
     def _publish(self) -> None:
         """Publish what is due, and the alerts it raises."""
+        # A loop, for the alerts that points raise are results themselves.
         while results := self.session.take_results():
             for result in results:
                 self.results.append(result)
@@ -317,7 +323,7 @@ class StreamRunner:
         for alert in alerts:
             self.session.publish(Alert, alert)
 
-    def _warn(self, code: WarningCode, message: str, channel: int | None = None) -> None:
+    def _warn(self, code: StreamWarningCode, message: str, channel: int | None = None) -> None:
         at_s = self.session.received_s
         self.session.publish(Warning, code=code, channel=channel, message=message, at_s=at_s)
 
@@ -325,10 +331,12 @@ class StreamRunner:
         assert self.close_reason is not None, "_end() follows finish()"
         try:
             self._count_audio()
+            # Before the session is closed: its summary counts alerts, and comes last.
             self._alert(self._evaluator.finish())
             self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
             self._publish()
         finally:
+            # Whatever failed above: the client must not wait, and the engine must be given back.
             self.results.close()
             for channel in self._lanes:
                 self._lease.engine.forget(stream_key(self.session.stream_id, channel))
@@ -337,6 +345,7 @@ class StreamRunner:
                 self._recording.close()
 
     def _engine_died(self, error: EngineDeadError) -> None:
+        # Called in a lane's task: the client's next request raises it, where it can be answered.
         self._dead = error
 
     def _check_engine(self) -> None:
@@ -349,7 +358,7 @@ class TrackReport:
 
     def __init__(self, runner: StreamRunner) -> None:
         self._runner = runner
-        self._warned_of: set[tuple[WarningCode, int]] = set()
+        self._warned_of: set[tuple[StreamWarningCode, int]] = set()
         self._has_ended = False
 
     def check(self, stats: TrackStats) -> None:
@@ -389,7 +398,7 @@ class TrackReport:
                 drift_ppm=None if track.drift_ppm is None else round(track.drift_ppm, 1),
             )
 
-    def _warn(self, code: WarningCode, channel: int, message: str) -> None:
+    def _warn(self, code: StreamWarningCode, channel: int, message: str) -> None:
         if (code, channel) not in self._warned_of:
             self._warned_of.add((code, channel))
             self._runner.warn(code, message, channel)

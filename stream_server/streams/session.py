@@ -62,13 +62,13 @@ BLOCK_MS = 500
 """Audio that is decoded at once, where nothing falls due before: many short messages then cost
 little more than few long ones."""
 
+# Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
+# between.
 _MAX_BLOCKS = 10
-"""Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
-between."""
 
+# Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that the
+# boundary's audio comes out.
 _RESAMPLER_LAG_SAMPLES = 980
-"""Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that
-the boundary's audio comes out."""
 
 _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 
@@ -111,6 +111,7 @@ class _Channel:
 
     def is_accounted(self, sample: int) -> bool:
         """Whether all frames before ``sample`` are published that were complete there."""
+        # A frame reads 400 samples: the last slots before a mark are complete only after it.
         return self.stream.accounted_samples + RECEPTIVE_FIELD_SAMPLES > sample
 
     def close(self, reason: GapReason) -> ChannelSummary:
@@ -199,6 +200,7 @@ class Session:
     @property
     def clock_samples(self) -> int:
         """Stream time up to which audio was processed."""
+        # All channels take the same time.
         return self._channels[self.analysed[0]].stream.clock_samples
 
     @property
@@ -224,13 +226,12 @@ class Session:
             ProtocolError: the stream is paused; nothing is taken.
         """
         self._check_running()
+        # Without its length the pause has no place on the clock, nor has the audio after it.
         if self.is_paused:
             raise _unexpected("got audio while paused, expected 'resume' first")
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
                 self._channels[index].stream.lose(start, end)
-        if lost:
-            self._set_wake()
 
     @property
     def has_backlog(self) -> bool:
@@ -250,12 +251,13 @@ class Session:
                 # What is resampled comes out late and in other portions: it is cut afterwards.
                 ticks = self._block_ticks
                 if not self._intake.is_resampling:
-                    ticks = min(ticks, self._until_due())
+                    ticks = min(ticks, self._until_boundary())
                 self._items += self._intake.read(ticks)
             is_due = False
             if self._items:
                 is_due = self._process_item(windows)
             self._set_wake()
+            # Windows are to be answered before more is advanced through: results keep their order.
             if is_due:
                 break
         return self._with_markers(windows)
@@ -267,6 +269,7 @@ class Session:
             ProtocolError: too many marks and flushes wait.
         """
         self._check_running()
+        # Noted before it is processed: a flush of silence is due at once.
         self._log.mark(self._intake.end_sample, None)
         return self._flush(ChannelStream.flush)
 
@@ -297,6 +300,7 @@ class Session:
         if not self.is_paused:
             raise _unexpected("got 'resume' without a pause, expected 'pause' first")
         windows = self._gap("paused", num_source_samples)
+        # The client of a measured pause counts on as if there had been none, the clock does not.
         if not is_counted:
             self._uncounted_ticks += num_source_samples
         self.is_paused = False
@@ -408,6 +412,7 @@ class Session:
             return
         if not self._is_finished:
             self.finish()
+        # From here on marks and flushes are due wherever they are: nothing more comes before them.
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
         summaries = tuple([each.close(gap) for each in self._channels.values()])
@@ -428,12 +433,17 @@ class Session:
         """Return the samples until something may fall due on any channel."""
         return min(each.stream.until_due for each in self._channels.values())
 
+    def _until_boundary(self) -> int:
+        return self._channels[self.analysed[0]].stream.until_boundary
+
     def _set_wake(self) -> None:
         """Compute how much has to be buffered until there is something to do."""
+        # Cached, for every message of 20 ms is compared with it and most of them only wait.
         lag = _RESAMPLER_LAG_SAMPLES if self._intake.is_resampling else 0
-        due_sample = self.clock_samples + self._until_due()
-        to_due = self._intake.to_source(due_sample + lag) - self._intake.read_ticks
-        self._wake_ticks = max(1, min(self._block_ticks, to_due))
+        # Not where a loss ends: it may go on with the next message.
+        boundary = self.clock_samples + self._until_boundary()
+        to_boundary = self._intake.to_source(boundary + lag) - self._intake.read_ticks
+        self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
 
     def _process_item(self, windows: list[ChannelWindow]) -> bool:
         """Let the channels take the next item, audio only until something may fall due.
@@ -444,6 +454,8 @@ class Session:
         if isinstance(item, NoAudio):
             windows += self._pass_time(item)
             return True
+        # All channels up to the same sample, the least that makes one of them due: so results come
+        # in the same order however the audio was split.
         until_due = self._until_due()
         if item.shape[1] > until_due:
             self._items.appendleft(item[:, until_due:])
@@ -488,7 +500,7 @@ class Session:
         self._check_running()
         _check_count(f"{reason} samples", num_source_samples)
         if num_source_samples == 0:
-            return []
+            return []  # Not even a flush: nothing interrupts the audio.
         return self._with_markers(self._drain(self._intake.gap(reason, num_source_samples)))
 
     def _with_markers(self, windows: list[ChannelWindow]) -> list[ChannelWindow]:

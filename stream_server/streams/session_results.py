@@ -46,6 +46,7 @@ class ResultLog:
         """Publish a result of ``kind``, made from what was ``found``, if given, and ``fields``."""
         envelope = {"stream_id": self._stream_id, "seq": self.next_seq, **fields}
         result = kind(**envelope) if found is None else in_envelope(kind, found, **envelope)
+        # Counted only now: a result that cannot be made must leave no hole.
         self.next_seq += 1
         self._results.append(result)
         return result

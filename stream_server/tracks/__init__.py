@@ -2,6 +2,6 @@
 
 from stream_server.tracks.aligner import TrackAligner
 from stream_server.tracks.drift import TickSource
-from stream_server.tracks.stats import ChannelTrack, ReportsTracks, TrackStats
+from stream_server.tracks.track import ChannelTrack, ReportsTracks, TrackStats
 
 __all__ = ["ChannelTrack", "ReportsTracks", "TickSource", "TrackAligner", "TrackStats"]

@@ -1,9 +1,4 @@
-"""Packets of all channels in, interleaved audio on one clock out.
-
-A stretch of one channel.
-
-Samples of several channels as one run of interleaved bytes.
-"""
+"""Packets of all channels in, interleaved audio on one clock out."""
 
 from __future__ import annotations
 
@@ -11,16 +6,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stream_server.tracks.drift import TickSource
-from stream_server.tracks.stats import TrackStats
-from stream_server.tracks.track import Run, Track
+from stream_server.tracks.track import Run, Track, TrackStats
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, LostSpan
 
 _SILENT_BYTE = {"mulaw": b"\xff", "alaw": b"\xd5", "pcm_s16le": b"\x00", "pcm_f32le": b"\x00"}
-"""Each byte of a sample that is no sound (ITU-T G.711, tables 1a and 2a: the positive zero)."""
+"""Each byte of a silent sample (ITU-T G.711, tables 1a and 2a: the positive zero, on the wire)."""
 _ITEM: dict[int, Literal["B", "H", "I"]] = {1: "B", 2: "H", 4: "I"}
-"""An item of a sample's size for :class:`memoryview`; what it says of bytes' order is of no
-interest, as they are only moved."""
+"""An item of a sample's size for :class:`memoryview`. Samples are only moved, so signs and byte
+order do not matter."""
 
 
 def silence(audio_format: AudioFormat, num_ticks: int) -> bytes:
@@ -29,12 +23,7 @@ def silence(audio_format: AudioFormat, num_ticks: int) -> bytes:
 
 
 def interleave(channels: Sequence[Sequence[Run]], audio_format: AudioFormat) -> bytes:
-    """Return equally long channels as interleaved samples, silence where there is none.
-
-    Args:
-        channels: what each consists of.
-        audio_format: of the samples.
-    """
+    """Return equally long channels as interleaved samples, lost runs as silence."""
     silent, size = _SILENT_BYTE[audio_format.encoding], audio_format.bytes_per_sample
     whole = [
         b"".join(
@@ -45,37 +34,38 @@ def interleave(channels: Sequence[Sequence[Run]], audio_format: AudioFormat) -> 
     if len(whole) == 1:
         return whole[0]
     mixed = bytearray(sum(map(len, whole)))
+    # Strided assignment of a memoryview interleaves without a Python loop and without numpy.
     items = memoryview(mixed).cast(_ITEM[size])
     for index, data in enumerate(whole):
         items[index :: len(whole)] = memoryview(data).cast(_ITEM[size])
+    # An exported buffer keeps the bytearray from being read out.
     items.release()
     return bytes(mixed)
 
 
 _MAX_TICK = 1 << 60
-"""Times and numbers beyond are none."""
+"""Times and numbers beyond are treated as missing."""
 
 
 class TrackAligner:
-    """Puts a call's packets on one clock; how is told in :mod:`~.track` and :mod:`~.offset`.
+    """Puts the packets of a call on one clock; :mod:`.track` and :mod:`.drift` say how.
 
     The clock begins with the first audio of any channel and counts samples, as the packets' times
-    do. Output comes in order, all channels together, as soon as every channel has audio, or has
-    been given up: a channel is lost where another, or its own later packets, are ``max_jitter_ms``
-    of audio ahead. No clock is asked: nothing comes out while nothing comes in.
+    do. Output comes in order, all channels together, once every channel has audio or is given up: a
+    channel is lost where another, or its own later packets, are ``max_jitter_ms`` of audio ahead.
+    Waiting is measured in audio, not by a clock: nothing comes out while nothing comes in.
 
-    A channel without times goes by its numbers, and one without either follows its last packet.
-    Such a channel begins beside the packet that another channel was given last, and goes on there
-    when more than ``max_jitter_ms`` of it in a row came too late.
+    A channel without times is placed by its numbers, one without either by its last packet. Such a
+    channel begins at the packet that another channel was given last, and resumes there after more
+    than ``max_jitter_ms`` of it in a row came too late.
 
-    What is held is bounded by ``max_jitter_ms`` of audio a channel and one packet, and by 256
-    packets.
+    At most ``max_jitter_ms`` of audio and one packet are held for each channel, and 256 packets.
 
     Args:
         audio_format: of the packets, and of the output; every packet is of one channel.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-        ticks: what ``at_tick`` is: the platform's time of the ``media``, which errs to both sides,
-            or the time of ``arrival``, which errs to one.
+        ticks: whether ``at_tick`` is the platform's time of the ``media``, which errs to both
+            sides, or the time of ``arrival``, which errs to one.
     """
 
     def __init__(
@@ -86,7 +76,7 @@ class TrackAligner:
         self._tracks = [
             Track(audio_format, self._wait, ticks) for _ in range(audio_format.num_channels)
         ]
-        self._at: int | None = None  # what is before it came out
+        self._at: int | None = None  # end of what was returned; None until the clock begins
         self._silent_block = silence(audio_format, audio_format.sample_rate_hz)
 
     def put(
@@ -100,8 +90,8 @@ class TrackAligner:
         """Take a packet; return the audio that is complete, in pieces of at most a second.
 
         Args:
-            channel: its index.
-            payload: encoded samples of that channel; a sample that is not whole is left out.
+            channel: index of the channel.
+            payload: encoded samples; an incomplete one at the end is dropped.
             at_tick: its time in samples a channel, from any origin that all channels share.
             number: counts the packets of the channel, from any first number.
 
@@ -112,7 +102,7 @@ class TrackAligner:
             raise ValueError(f"got channel {channel}, expected 0 to {len(self._tracks) - 1}")
         payload = payload[: len(payload) - len(payload) % self._format.bytes_per_sample]
         self._tracks[channel].put(
-            payload, _bounded(at_tick), _bounded(number), self._beside(channel)
+            payload, _bounded(at_tick), _bounded(number), self._others_at(channel)
         )
         self._give_up()
         return self._take()
@@ -120,7 +110,7 @@ class TrackAligner:
     def flush(self) -> list[AudioData]:
         """Return everything that is held; channels that end earlier are lost to the end."""
         for channel, track in enumerate(self._tracks):
-            track.flush(self._beside(channel))
+            track.flush(self._others_at(channel))
         ends = [track.filled for track in self._tracks if track.filled is not None]
         if not ends:
             return []
@@ -134,8 +124,8 @@ class TrackAligner:
         """What became of the packets so far."""
         return TrackStats(tuple(track.stats for track in self._tracks))
 
-    def _beside(self, channel: int) -> int | None:
-        """Return where the other channels are; None: nowhere yet."""
+    def _others_at(self, channel: int) -> int | None:
+        """Return the latest position of the other channels; None before they have one."""
         starts = [
             track.latest_start
             for index, track in enumerate(self._tracks)
@@ -144,7 +134,8 @@ class TrackAligner:
         return max(starts, default=None)
 
     def _give_up(self) -> None:
-        """Let be lost what other channels are too far ahead of."""
+        """Give up what other channels are more than the wait ahead of."""
+        # Forcing one channel may place packets that put it ahead of the others: until it settles.
         limit: int | None = None
         while True:
             ahead = max((t.position for t in self._tracks if t.position is not None), default=None)
@@ -152,6 +143,8 @@ class TrackAligner:
                 return
             limit = ahead - self._wait
             if self._at is None:
+                # The clock cannot go back, so it begins only when no channel may still come with
+                # an earlier packet.
                 begun = [track.start for track in self._tracks if track.start is not None]
                 if not begun or (len(begun) < len(self._tracks) and min(begun) >= limit):
                     return
@@ -160,14 +153,14 @@ class TrackAligner:
                 track.force(limit)
 
     def _begin(self) -> None:
-        """Let the clock begin where the earliest channel does."""
+        """Begin the clock where the earliest channel begins."""
         if self._at is None:
             self._at = min(track.start for track in self._tracks if track.start is not None)
             for track in self._tracks:
                 track.begin(self._at)
 
     def _take(self) -> list[AudioData]:
-        """Return what is decided on all channels."""
+        """Return what is filled on all channels."""
         pieces: list[AudioData] = []
         if self._at is None:
             return pieces
@@ -185,7 +178,7 @@ class TrackAligner:
         )
         if all(run.data is None for parts in runs for run in parts):
             size = num_ticks * self._format.bytes_per_tick
-            # A long hole is one block many times over, not so much memory.
+            # A hole may last minutes: every second of it is the same object.
             block = self._silent_block
             return AudioData(block if size == len(block) else block[:size], lost)
         return AudioData(interleave(runs, self._format), lost)

@@ -1,7 +1,21 @@
-"""When audio of a TCP connection was sent, told from when it came.
+"""Times of packets against their count of samples: offset, drift, and pauses of a TCP sender.
 
-TCP loses nothing and keeps the order, so a connection that says nothing for a while has either
-stalled or been paused by its sender::
+The offset of a packet is its time minus the samples before it. It is noisy: media times have a
+resolution of a millisecond or worse, times of arrival include the network. Estimates come from
+blocks of a second or two:
+
+* *Media* times err to both sides: a block's value is the median of its offsets, and the offset the
+  median of the last three blocks.
+* Times of *arrival* err to one side, since a network only delays: the least delayed packets are
+  right. A block's value is its smallest offset, and the offset the smallest of the last 20 s. A
+  delay that lasts longer is taken for an offset, and given back when it ends.
+
+Drift is the slope of the blocks' values over time: the median of the slopes of pairs half the call
+apart (a Theil-Sen estimator), so single blocks that are far off do not move it.
+
+:class:`ArrivalTimes` turns the arrival of a TCP connection's audio into the time when it was sent.
+TCP loses nothing and keeps the order, so a silent connection was either stalled or paused by its
+sender::
 
     sent      ▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮      sent      ▮▮▮▮▮▮▮▮            ▮▮▮▮▮▮
     arrives   ▮▮▮▮▮▮▮▮        ▮▮▮▮▮   arrives   ▮▮▮▮▮▮▮▮            ▮▮▮▮▮▮
@@ -9,21 +23,6 @@ stalled or been paused by its sender::
 
 Only after a pause is audio later than its predecessors for good. Audio that is very late is held
 until that is known: at most ``max_jitter_ms`` by the clock.
-
-How far a channel's times are from its count of samples, and how that changes.
-
-The offset of a packet is its time minus the samples before it. It is noisy: times have a resolution
-of a millisecond or worse, or are those of arrival. What is believed of it comes from blocks of a
-second or two:
-
-* Times of the *media* err to both sides: a block's value is the median of its offsets, and the
-  offset the median of the last three blocks.
-* Times of *arrival* err to one side, for a network only ever delays: the packets that were delayed
-  least tell the truth. A block's value is its smallest offset, and the offset the smallest of the
-  last 20 s. A delay that lasts longer is taken for an offset, and given back when it ends.
-
-Drift is the slope of the blocks' values over time, the median of the slopes of pairs half the call
-apart (after Theil and Sen): some blocks that are far off do not move it.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from statistics import median
 from typing import Literal
 
 TickSource = Literal["media", "arrival"]
-"""What packets' times are: the platform's of the audio, or those at which they came."""
+"""What a packet's time is: the platform's clock of the audio, or the time of its arrival."""
 
 MIN_DRIFT_S = 30
-"""Audio from which on drift is told: in less, noise of some ms would look like drift."""
+"""Audio before drift is reported: over less, noise of some ms looks like drift."""
 
 _BLOCK_S = {"media": 1, "arrival": 2}
 _BLOCKS = {"media": 3, "arrival": 10}
@@ -48,7 +47,7 @@ _MAX_KEPT_BLOCKS = 256
 
 
 class OffsetFilter:
-    """Takes the offset of every packet of a channel.
+    """Estimates offset and drift from the offsets of a channel's packets.
 
     Args:
         rate_hz: of the channel.
@@ -66,10 +65,10 @@ class OffsetFilter:
         self._merged = 1  # blocks in an entry of those
         self._pending: list[tuple[float, float]] = []
         self.offset: float | None = None
-        """What is believed, in samples; None: nothing yet."""
+        """The estimate, in samples; None before the first block ends."""
 
     def add(self, tick: int, offset: int) -> None:
-        """Take the offset of the packet at ``tick``."""
+        """Add the offset of the packet at ``tick``."""
         if not self._block:
             self._block_start = tick
         self._block.append(offset)
@@ -77,7 +76,8 @@ class OffsetFilter:
             self._end_block((self._block_start + tick) / 2)
 
     def shift(self, offset: int) -> None:
-        """Let the latest offsets be greater by ``offset``: their times were read wrongly."""
+        """Add ``offset`` to the latest offsets, whose times were shifted."""
+        # Not to the kept blocks: a step in time would look like drift.
         self._block = [each + offset for each in self._block]
         self._latest = deque((each + offset for each in self._latest), self._latest.maxlen)
         if self.offset is not None:
@@ -85,8 +85,9 @@ class OffsetFilter:
 
     @property
     def drift_ppm(self) -> float | None:
-        """How much faster samples come than times say; None: not known."""
+        """How much faster samples come than times say; None if not known yet."""
         kept = self._kept
+        # Kept blocks are at their middles, a second inside both ends of the call.
         if len(kept) < 3 or kept[-1][0] - kept[0][0] < (MIN_DRIFT_S - 2) * self._rate_hz:
             return None
         return -1e6 * median(_slopes(kept))
@@ -102,6 +103,7 @@ class OffsetFilter:
         self._kept.append(_mean(self._pending))
         self._pending.clear()
         if len(self._kept) >= _MAX_KEPT_BLOCKS:
+            # Halving keeps the memory of a long call bounded and its slope's span whole.
             self._kept = [_mean(self._kept[at : at + 2]) for at in range(0, len(self._kept), 2)]
             self._merged *= 2
 
@@ -118,11 +120,12 @@ def _slopes(blocks: Sequence[tuple[float, float]]) -> Iterable[float]:
 
 
 MAX_HELD_S = 10
-"""Audio that is held at most; when more comes at once, what is known then decides."""
+"""Audio that is held at most; when more comes at once, it is placed by what is known then."""
 
 _SAMPLE_BYTES = 2
 _MAX_DRIFT = 0.0005
-"""How much slower than the clock a sender's samples may come without being late."""
+"""How much slower than the clock a sender's samples may come without being late: 500 parts in a
+million, several times a quartz."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +136,23 @@ class _Held:
 
 
 class ArrivalTimes:
-    """One connection.
+    """The sending times of one TCP connection.
 
     Args:
         rate_hz: of its audio, one channel of 16-bit samples.
-        max_jitter_ms: delay that is nothing unusual.
+        max_jitter_ms: delay that is usual.
     """
 
     def __init__(self, rate_hz: int, max_jitter_ms: int) -> None:
         self._wait = rate_hz * max_jitter_ms // 1000
         self._max_held = MAX_HELD_S * rate_hz
         self._num_samples = 0
-        self._delay: float | None = None  # the least of late: from a sample's number to its time
+        self._delay: float | None = None  # recent minimum: from a sample's number to its time
         self._came_at = 0
         self._held: list[_Held] = []
 
     def put(self, data: bytes, came_at: int) -> list[tuple[bytes, int]]:
-        """Take audio; return what is placed: audio, and the time of its first sample.
+        """Take audio; return pieces of audio, each with the time of its first sample.
 
         Args:
             data: whole samples.
@@ -157,17 +160,20 @@ class ArrivalTimes:
         """
         self._held.append(_Held(data, self._num_samples, came_at))
         self._num_samples += len(data) // _SAMPLE_BYTES
+        # A chunk can be sent once its last sample was spoken.
         delay = came_at - self._num_samples
         if self._delay is None:
             self._delay = delay
         else:
+            # The minimum rises slowly, or a sender with a slow clock would seem ever later.
             self._delay += (came_at - self._came_at) * _MAX_DRIFT
         self._came_at = came_at
         if delay - self._delay <= self._wait:
             if len(self._held) == 1:
-                # As usual: its own time, noise and all.
+                # The usual case: its own time, with its noise, which the offset filter removes.
                 self._delay = min(self._delay, delay)
                 return self._release(delay)
+            # A burst has caught up: it was a stall, and its audio was sent in time.
             return self._release(self._delay)
         first = self._held[0]
         if (
@@ -178,7 +184,7 @@ class ArrivalTimes:
         return []
 
     def flush(self) -> list[tuple[bytes, int]]:
-        """Return what is held: it was sent as late as the least late of it came."""
+        """Return what is held, placed by the least delay among it: the sender has paused."""
         if not self._held:
             return []
         self._delay = min(

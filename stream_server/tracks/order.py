@@ -1,4 +1,8 @@
-"""The packets of one channel that are not placed yet, in the order they were sent."""
+"""The packets of one channel that are not placed yet, in the order they were sent: a jitter buffer.
+
+How numbers are judged follows RFC 3550, appendix A.1, with one difference: numbers here do not wrap
+around, so a number far off is a new count and not the next cycle.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ from collections import deque
 from dataclasses import dataclass
 
 MAX_NUMBERS_AHEAD = 3000
-"""Numbers that may be missing in a row; a greater jump is a new count, if the next packet agrees.
-This and the next are those of RFC 3550, appendix A.1."""
+"""Numbers that may be missing in a row (MAX_DROPOUT); a greater jump is a new count, if the next
+packet agrees."""
 MAX_NUMBERS_BEHIND = 100
-"""Numbers a late packet may be behind; more is a new count, if the next packet agrees."""
+"""Numbers that a late packet may be behind (MAX_MISORDER); more is a new count, if the next packet
+agrees."""
 MAX_HELD_PACKETS = 256
-"""Packets that wait for an earlier one, however little audio they hold."""
+"""Packets that may wait for an earlier one, however little audio they hold."""
 
 _MAX_MISSING_SPANS = 64
+"""Runs of numbers given up that are remembered, to tell a late packet from a duplicate."""
 
 
 @dataclass(slots=True)
@@ -23,7 +29,7 @@ class Packet:
     Attributes:
         payload: whole samples.
         num_samples: of them.
-        at_tick: its time, by the platform.
+        at_tick: its time, in samples, by the platform or of its arrival.
         number: in its channel; 0 in a channel without numbers.
     """
 
@@ -36,8 +42,8 @@ class Packet:
 class Order:
     """Orders packets by number, or by time where there are no numbers.
 
-    Whether a channel has numbers is seen from its first packet. A packet without one in a channel
-    that has them follows the last.
+    The first packet decides whether a channel has numbers. A later packet without one is taken to
+    follow the last.
 
     Args:
         by_time: order packets without numbers by their times.
@@ -45,8 +51,8 @@ class Order:
     Attributes:
         held: packets in order.
         held_samples: audio of them.
-        next_number: number of the packet that is to come next.
-        late, duplicate, reordered, lost, restarts: counts.
+        next_number: of the packet to be placed next.
+        late, duplicate, reordered, lost, restarts: counts of packets, and of new counts.
     """
 
     def __init__(self, *, by_time: bool) -> None:
@@ -57,18 +63,19 @@ class Order:
         self._by_time = by_time
         self._is_numbered: bool | None = None
         self._highest = 0
-        self._new_count: int | None = None  # number that would confirm one
+        self._new_count: int | None = None  # the number that would confirm a new count
         self._missing: deque[range] = deque(maxlen=_MAX_MISSING_SPANS)
 
     @property
     def num_missing(self) -> int:
-        """Numbers missing before the first packet held."""
+        """How many numbers are missing before the first packet held."""
         return self.held[0].number - self.next_number if self._is_numbered else 0
 
     def put(self, packet: Packet, number: int | None) -> bool:
-        """Hold a packet; return whether its number or time began anew.
+        """Hold a packet; return whether its number begins a new count.
 
-        A packet that came too late or came already is counted instead.
+        In that case it is not held: the caller places what is held and calls :meth:`restart`. A
+        late packet or a duplicate is counted instead.
         """
         if self._is_numbered is None:
             self._is_numbered = number is not None
@@ -82,6 +89,8 @@ class Order:
         begins_anew = False
         if not -MAX_NUMBERS_BEHIND <= ahead <= MAX_NUMBERS_AHEAD:
             if packet.number != self._new_count:
+                # One stray number changes nothing; a second that follows it does (bad_seq of RFC
+                # 3550). The first of the two is dropped.
                 self._new_count = packet.number + 1
                 self.late += 1
                 return False
@@ -91,7 +100,7 @@ class Order:
         if ahead < 0:
             self._count_old(packet.number)
         elif begins_anew:
-            # Numbers of two counts do not compare: the caller has let go of what was held.
+            # Numbers of two counts do not compare, so nothing may be held across them.
             self._highest = packet.number
             self._missing.clear()
             return True
@@ -100,22 +109,22 @@ class Order:
         return False
 
     def restart(self, packet: Packet) -> None:
-        """Hold the first packet of a new count; nothing else is held."""
+        """Hold the first packet of a new count; nothing else may be held."""
         self.next_number = packet.number
         self._hold(0, packet)
 
     def pop(self) -> Packet:
-        """Take the first packet out, whatever is missing before it."""
+        """Remove and return the first packet, whatever is missing before it."""
         packet = self.held.pop(0)
         self.held_samples -= packet.num_samples
         self.next_number = packet.number + 1
         return packet
 
     def give_up_missing(self, *, are_lost: bool) -> None:
-        """Wait no more for the packets missing before the first one held.
+        """Give up the packets missing before the first one held.
 
         Args:
-            are_lost: False: time says that nothing is missing, whatever the numbers say.
+            are_lost: False if the times show that nothing is missing, whatever the numbers say.
         """
         if not self.num_missing:
             return
@@ -129,7 +138,7 @@ class Order:
             if number in span:
                 self.late += 1
                 self.lost -= 1
-                # It does not come late twice.
+                # A second copy of it is a duplicate, so its number leaves the span.
                 del self._missing[index]
                 self._missing.extend(
                     part
@@ -144,6 +153,7 @@ class Order:
             self._highest = packet.number
             self._hold(len(self.held), packet)
             return
+        # From the end: a late packet is rarely late by more than a few.
         at = len(self.held)
         while at and self.held[at - 1].number >= packet.number:
             at -= 1
@@ -161,6 +171,7 @@ class Order:
             for other in self.held[max(at - 1, 0) : at + 1]:
                 if other.at_tick is None:
                     continue
+                # Times are noisy: two that overlap by more than half are one packet, sent twice.
                 if abs(other.at_tick - packet.at_tick) * 2 < packet.num_samples:
                     self.duplicate += 1
                     return

@@ -1,10 +1,8 @@
-"""16-bit linear samples whose byte order a platform does not tell, as little-endian ones.
+"""The encoding of a stream's audio, and the arithmetic between bytes and samples.
 
-``audio/l16`` is big-endian by RFC 2586, but platforms say L16 and send either. Speech tells: read
-in the wrong order it is close to white noise, and jumps from sample to sample far more than in the
-right one.
-
-How the audio of a stream is encoded, and the arithmetic between bytes and samples.
+:class:`Linear16` finds the byte order of 16-bit samples where a platform does not say it.
+``audio/L16`` is big-endian (RFC 2586, section 2), but platforms use the name for either. Speech
+tells: read in the wrong order it is close to white noise, and jumps far more from sample to sample.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ ENCODINGS: tuple[str, ...] = get_args(Encoding)
 SAMPLE_RATES_HZ = range(8_000, 48_001)
 MAX_CHANNELS = 8
 
+# ITU-T G.711 compands a sample to one byte.
 _BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 
 
@@ -37,7 +36,7 @@ class AudioFormat:
         num_channels: 1 to 8.
 
     Raises:
-        ProtocolError: a value is none of these.
+        ProtocolError: a value is out of range.
     """
 
     encoding: Encoding
@@ -69,7 +68,7 @@ class AudioFormat:
 
     @property
     def bytes_per_tick(self) -> int:
-        """Bytes of one sample of every channel: what a message boundary may not split for good."""
+        """Bytes of one sample of every channel."""
         return self.bytes_per_sample * self.num_channels
 
     @property
@@ -81,14 +80,14 @@ class AudioFormat:
 ByteOrder = Literal["little", "big"]
 
 _EVIDENCE_SAMPLES = 8_000
-"""Samples other than zero after which the order is not looked at any more."""
+"""Samples other than zero after which the order is final: a second of telephone speech."""
 
 
 class Linear16:
-    """Turns the samples of one stream into little-endian ones.
+    """Converts the samples of one stream to little-endian ones.
 
     Args:
-        expected: byte order to go by until there is evidence.
+        expected: byte order to assume until there is evidence.
     """
 
     def __init__(self, expected: ByteOrder) -> None:
@@ -104,9 +103,11 @@ class Linear16:
         return _swapped(data) if self._is_big else data
 
     def _look_at(self, data: bytes) -> None:
+        # Digital silence is zero in either order, and no evidence.
         self._looked_at += sum(1 for sample in array("h", data) if sample)
         self._roughness_little += _roughness(data)
         self._roughness_big += _roughness(_swapped(data))
+        # A tie is silence or a constant, and keeps the assumption.
         if self._roughness_big != self._roughness_little:
             self._is_big = self._roughness_big < self._roughness_little
 
@@ -118,8 +119,9 @@ def _swapped(data: bytes) -> bytes:
 
 
 def _roughness(data: bytes) -> int:
-    """Return how far little-endian samples jump from one to the next, in all."""
+    """Return the sum of the jumps from each little-endian sample to the next."""
     samples = array("h", data)
+    # array() reads in the machine's order.
     if sys.byteorder == "big":
         samples.byteswap()
     return sum(abs(after - before) for before, after in pairwise(samples))

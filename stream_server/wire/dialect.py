@@ -1,12 +1,13 @@
-"""What the gateway needs of a protocol: messages in, requests out; results in, messages out.
+"""The interface of a client protocol: messages in, requests out; results in, messages out.
 
-Reading JSON whose form nobody guarantees: every surprise is a :class:`ProtocolError`.
+Also what several protocols share: reading JSON of which nothing is guaranteed, so that every
+surprise is a :class:`ProtocolError`, and counting the messages that could not be understood.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -26,51 +27,71 @@ from stream_server.wire.messages import (
 from stream_server.wire.start import StreamSpec
 
 M = TypeVar("M")
-
+T = TypeVar("T")
 
 MAX_BAD_MESSAGES = 100
 """Bad messages of one connection before it is closed."""
 
-
 GOOD_MESSAGES_PER_BAD = 10
-"""So many good messages make up for a bad one: a client of a later version that says something
+"""Good messages that make up for a bad one: a client of a later version that sends something
 unknown now and then is not a broken one."""
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
+# Platforms write numbers as strings, with spaces or fractions too; msgspec's lax mode takes "1e3"
+# and refuses " 1 ". Neither signs nor the digits of other scripts, which int() takes.
 _NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{1,9})?")
 _LARGEST_NUMBER = 10**15
+_MAX_CONTROL_BYTES = 65_536
 
 
 def parse_json_object(text: str | bytes) -> dict[str, Any]:
-    """Return the object that a message is.
+    """Parse a message.
 
     Raises:
-        ProtocolError: ``BAD_MESSAGE``: it is binary, no JSON, or no object.
+        ProtocolError: ``BAD_MESSAGE``: it is binary, or not a JSON object.
     """
     if isinstance(text, bytes):
-        raise bad_message(f"{len(text)} bytes of a binary message", "text")
+        raise bad_message(f"got {len(text)} bytes of a binary message, expected text")
     try:
         return _decoder.decode(text)
     except RecursionError:
-        raise bad_message("JSON that is nested too deeply", "an object with an event") from None
+        # msgspec raises RecursionError, which is not a DecodeError.
+        raise bad_message("got JSON that is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeError):
-        raise bad_message("text that is no JSON object", "one with an event") from None
+        raise bad_message("got text that is not a JSON object") from None
 
 
-def json_object(message: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the object that a field of a message is.
+def text_of_control(message: str | bytes) -> str | bytes:
+    """Return the text of a control message that came as a binary one; audio as it is.
+
+    Some clients send all their messages as binary ones, and JSON taken for audio would be noise,
+    and shift what follows by the rest of a sample.
+    """
+    # PCM may begin with "{", but not be an object with one of these names.
+    if isinstance(message, str) or message[:1] != b"{" or len(message) > _MAX_CONTROL_BYTES:
+        return message
+    try:
+        fields = _decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return message
+    is_control = any(isinstance(fields.get(name), str) for name in ("type", "event"))
+    return message.decode() if is_control else message
+
+
+def json_field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a field of a type.
 
     Raises:
-        ProtocolError: ``BAD_MESSAGE``: it is missing or no object.
+        ProtocolError: ``BAD_MESSAGE``: it is missing or of another type.
     """
-    value = message.get(name)
-    if not isinstance(value, dict):
-        raise bad_message(f"'{name}' that is {kind_of(value)}", "an object")
-    return value
+    try:
+        return msgspec.convert(fields.get(name), kind)
+    except msgspec.ValidationError as error:
+        raise bad_message(f"invalid '{name}': {error}") from None
 
 
-def json_number(fields: dict[str, Any], name: str) -> int | None:
-    """Return a whole number that is 0 or more, from a number or a string; None: there is none.
+def json_number(fields: Mapping[str, Any], name: str) -> int | None:
+    """Return the whole part of a number or numeric string, 0 or more; None if it is missing.
 
     Raises:
         ProtocolError: ``BAD_MESSAGE``: it is something else.
@@ -80,38 +101,21 @@ def json_number(fields: dict[str, Any], name: str) -> int | None:
         return None
     if isinstance(value, str) and (matched := _NUMBER.fullmatch(value.strip())):
         return int(matched[1])
+    # True passes as 1: bool is an int in Python, and no platform sends it. NaN does not pass.
     if isinstance(value, int | float) and 0 <= value < _LARGEST_NUMBER:
-        # True is a number as well, and no platform sends it.
         return int(value)
-    got = shown(value) if isinstance(value, str) else kind_of(value)
-    raise bad_message(f"{name} {got}", "a number from 0")
+    got = f": got {shown(value)}" if isinstance(value, str) else ""
+    raise bad_message(f"invalid '{name}'{got}, expected a number from 0")
 
 
-def kind_of(value: object) -> str:
-    """Return what a JSON value is, as messages may say it."""
-    match value:
-        case None:
-            return "missing"
-        case bool():
-            return "a truth value"
-        case int() | float():
-            return "another number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+def bad_message(problem: str) -> ProtocolError:
+    """Return the error of a message that cannot be understood; the stream goes on."""
+    return ProtocolError(ErrorCode.BAD_MESSAGE, problem)
 
 
-def bad_message(got: str, expected: str) -> ProtocolError:
-    """Return the error of a message that makes no sense."""
-    return ProtocolError(ErrorCode.BAD_MESSAGE, f"got {got}, expected {expected}")
-
-
-def unexpected_message(event: str, expected: str) -> ProtocolError:
-    """Return the error of a message that comes at the wrong time."""
-    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, f"got '{event}', expected {expected}")
+def unexpected_message(problem: str) -> ProtocolError:
+    """Return the error of a message that comes at the wrong time; the stream goes on."""
+    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,8 @@ class LostSpan:
     """Audio of one channel that never came, while that of others did.
 
     Attributes:
-        channel: its index.
-        start_tick: first sample that is missing, counted from the start of the
-            :class:`AudioData` it belongs to.
+        channel: index of the channel.
+        start_tick: first missing sample, counted from the start of the :class:`AudioData`.
         end_tick: end, not included.
     """
 
@@ -136,8 +139,8 @@ class AudioData:
 
     Attributes:
         data: interleaved samples in the stream's format; may end within a sample.
-        lost: where a channel has nothing, whatever ``data`` holds there; only with data of whole
-            ticks, in order, not overlapping on a channel.
+        lost: where a channel has no audio, whatever ``data`` holds there; in order, not overlapping
+            on a channel, and only with data of whole ticks.
     """
 
     data: bytes
@@ -146,11 +149,7 @@ class AudioData:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """What the protocol itself answers, at once: nobody else is asked.
-
-    Attributes:
-        messages: WebSocket messages, in order.
-    """
+    """WebSocket messages that the protocol itself answers with, without the stream."""
 
     messages: tuple[str | bytes, ...]
 
@@ -158,18 +157,18 @@ class Say:
 Inbound = (
     StreamSpec | AudioData | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop | Say
 )
-"""What a client asks for. A :class:`StreamSpec` begins the stream and comes once; before it only
-:class:`Say` may come, and :class:`Stop` from a client that goes without a stream."""
+"""What a client requests. A :class:`StreamSpec` begins the stream and comes once; before it only
+:class:`Say` may come, and :class:`Stop` from a client that leaves without a stream."""
 
 
 class Dialect(Protocol):
     """One connection's protocol, without I/O.
 
     Attributes:
-        can_resume: a client that is lost may come back and go on, so its stream is kept a while.
-        client_closes: the client closes the WebSocket when it has been told the last there is; the
-            server does so only if that takes too long.
-        begins_with: what has to come first, as messages call it.
+        can_resume: a lost client may resume, so its stream is kept for a while.
+        client_closes: the client closes the WebSocket after its last message; the server does so
+            only if that takes too long.
+        begins_with: the message that has to come first, as error texts name it.
     """
 
     can_resume: bool
@@ -178,26 +177,26 @@ class Dialect(Protocol):
 
     @property
     def start(self) -> StreamSpec | None:
-        """What the stream is, as soon as that is known: perhaps before the first message."""
+        """The stream's specification, once known: with some protocols before any message."""
         ...
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: the client has to be told of something. Where its code does not end the
-                stream, the dialect is as it was before the message.
+            ProtocolError: the message is refused. If its code does not end the stream, the dialect
+                is as it was before the message.
         """
         ...
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return the WebSocket messages that say ``message``; none where there are no words."""
+        """Return ``message`` as WebSocket messages; none if the protocol has none for it."""
         ...
 
 
 @runtime_checkable
 class HoldsAudio(Protocol):
-    """A dialect that holds audio back until what belongs before or beside it has come."""
+    """A dialect that holds audio back until earlier audio, or other channels', has come."""
 
     def release(self) -> list[Inbound]:
         """Return what is held, as nothing more will come; nothing the second time."""
@@ -205,21 +204,22 @@ class HoldsAudio(Protocol):
 
 
 class BadMessages:
-    """Counts what one connection sends."""
+    """Counts the bad messages of one connection, so that a broken client is closed."""
 
     def __init__(self) -> None:
         self._badness = 0
 
     def counted(self, understand: Callable[[M], list[Inbound]], message: M) -> list[Inbound]:
-        """Return what ``understand`` makes of a message, and count it as good or bad.
+        """Return ``understand(message)``, and count the message as good or bad.
 
         Raises:
-            ProtocolError: what ``understand`` raises, or ``TOO_MANY_ERRORS`` for one more that
-                would have left the stream as it was.
+            ProtocolError: as ``understand`` raises, or ``TOO_MANY_ERRORS`` instead of the error
+                that exceeds the limit.
         """
         try:
             inbound = understand(message)
         except ProtocolError as error:
+            # An error that ends the stream ends the count, too.
             if not error.ends_stream:
                 self.count_bad(error)
             raise
@@ -228,17 +228,11 @@ class BadMessages:
 
     def count_good(self) -> None:
         """Count a message that was understood."""
+        # Not below 0: an hour of good messages is no licence for a thousand bad ones.
         self._badness = max(0, self._badness - 1)
 
     def count_bad(self, error: ProtocolError) -> None:
-        """Count a message that was not.
-
-        Args:
-            error: what the client is told of it.
-
-        Raises:
-            ProtocolError: ``TOO_MANY_ERRORS``.
-        """
+        """Count a message that was not understood; raise ``TOO_MANY_ERRORS`` at the limit."""
         self._badness += GOOD_MESSAGES_PER_BAD
         if self._badness > MAX_BAD_MESSAGES * GOOD_MESSAGES_PER_BAD:
             raise ProtocolError(

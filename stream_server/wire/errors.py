@@ -1,11 +1,14 @@
-"""How many bad messages a client may send before its connection is closed.
+"""Every error that a client can be sent: its code, whether it ends the stream, and how.
 
-Every error a client can be told of: its code, whether it ends the stream, and how.
+::
 
-An error that ends the stream is sent as an ``error`` message and followed by a close with its
-close code; the others leave the stream as it was. Before the WebSocket is open an error is an HTTP
-status instead. Close codes from 4000 on are this protocol's own (RFC 6455, section 7.4.2); the
-last three digits of most are those of the HTTP status with the same meaning.
+    ProtocolError
+      kind.close_code is None    the stream goes on; the client gets an ``error`` message
+      kind.close_code is set     an ``error`` message, and a close with this code
+
+Before the WebSocket is open an error is an HTTP status instead. Close codes from 4000 on are this
+protocol's own (RFC 6455, section 7.4.2); the last three digits of most are those of the HTTP status
+with the same meaning.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ _SHOWN_CHARACTERS = 60
 
 
 def shown(value: str | int) -> str:
-    """Return what was got as an error message may repeat it: in quotes, escaped and not long."""
+    """Return a value as an error message may repeat it: quoted, escaped and short."""
     if isinstance(value, int):
-        # Python refuses to print integers of thousands of digits.
+        # Python refuses to print integers of more than 4300 digits.
         return str(value) if value.bit_length() <= 64 else "a number beyond 64 bits"
     quoted = repr(value[: _SHOWN_CHARACTERS + 1])
     return quoted if len(quoted) <= _SHOWN_CHARACTERS else quoted[: _SHOWN_CHARACTERS - 2] + "…'"
@@ -59,7 +62,7 @@ class ErrorCode(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal"
-    # Of feeds: a subscription does not begin.
+    # Feeds only: the subscription does not begin.
     BAD_QUERY = "bad_query"
     UNKNOWN_STREAM = "unknown_stream"
     TOO_MANY_SUBSCRIBERS = "too_many_subscribers"
@@ -67,11 +70,11 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """What an error does and what the client can do.
+    """What an error does, and what the client can do.
 
     Attributes:
         close_code: of the WebSocket close that follows; None: the stream goes on.
-        http_status: of the answer to a handshake that is refused with this error.
+        http_status: of the response to a handshake that is refused with this error.
         remedy: one sentence: what to do.
         retry: trying again unchanged may work.
     """
@@ -133,7 +136,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         4408, 408, "Read the results as they come, or ask for fewer in 'wants'.", retry=True
     ),
     ErrorCode.REPLACED: ErrorKind(
-        4409, 409, "Nothing: another connection has taken this stream up."
+        4409, 409, "Nothing: another connection has resumed this stream."
     ),
     ErrorCode.SHUTTING_DOWN: ErrorKind(1001, 503, "Connect again in a moment.", retry=True),
     ErrorCode.ENGINE_FAILED: ErrorKind(
@@ -157,12 +160,12 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
 
 
 class ProtocolError(Exception):
-    """Something a client has to be told of.
+    """An error that is reported to the client.
 
     Args:
         code: what went wrong.
-        message: what was got and what was expected.
-        retry_after_s: when to try again, where that is known.
+        message: what was got, what is allowed, what to do.
+        retry_after_s: when to try again, if that is known.
     """
 
     def __init__(
@@ -174,7 +177,7 @@ class ProtocolError(Exception):
 
     @property
     def kind(self) -> ErrorKind:
-        """What the error does."""
+        """Close code, HTTP status and remedy."""
         return ERRORS[self.code]
 
     @property

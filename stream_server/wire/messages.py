@@ -1,15 +1,8 @@
-"""Text messages from the server to the client that streams: results, and what is between the two.
+"""Messages of the native protocol, both ways; ``docs/protocol.md`` shows their order.
 
-``docs/protocol.md`` tells how messages follow one another. Positions of audio a client sent count
-samples a channel at the client's own rate; positions of results count at 16 kHz.
-
-What messages are made of: their base class, and parts that several of them carry.
-
-Text messages from the client, as types.
-
-Positions count samples a channel at the client's rate from the start of the stream, whatever
-fills them: audio, and the spans of ``discarded``, of ``resume`` and of what was lost. A pause whose
-length the client does not say is left out.
+Positions of audio count samples a channel at the client's rate from the start of the stream,
+whatever fills them: audio, the spans of ``discarded`` and ``resume``, and what was lost. A pause
+whose length the client does not give takes no positions. Positions of results count at 16 kHz.
 """
 
 from __future__ import annotations
@@ -22,11 +15,13 @@ from ser_engine.schema import LabelName, ModelNotice
 from stream_server.wire.errors import ERRORS, ProtocolError
 from stream_server.wire.results import Message, Result, StreamChannel
 
+# Fields may be added within a version, as both sides ignore unknown ones; anything else needs a
+# new one.
 PROTOCOL_VERSION = 1
 
 Want = Literal["points", "segments", "frames", "alerts"]
-"""What a client may ask for. ``frames`` gives points their frames; gaps come with either of
-``points`` and ``segments``; marks, warnings, heartbeats and errors always come."""
+"""What a client may ask for. ``frames`` adds frames to points; gaps come with either of ``points``
+and ``segments``; marks, warnings, heartbeats and errors always come."""
 
 
 class ChannelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +38,14 @@ class ChannelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Take up a stream whose connection was lost.
+    """Resume a stream whose connection was lost.
 
     Attributes:
-        token: of the stream's ``ready``.
-        next_sample: position of the oldest audio the client can still send. Where the server has
-            less, what is missing becomes a gap, ``lost``. The connection goes on at
+        token: ``resume_token`` of the stream's ``ready``.
+        next_sample: position of the oldest audio that the client can still send. If the server has
+            received less, what is missing becomes a gap, ``lost``. The connection continues at
             ``received_samples`` of ``ready``, which is never below it.
-        last_seq: ``seq`` of the last result the client has; later ones are sent again. −1: none.
+        last_seq: ``seq`` of the last result received; later ones are sent again. −1: none.
     """
 
     token: str
@@ -68,13 +63,14 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         name: of the stream, for people.
         metadata: kept with the stream; at most 32 entries of 256 characters.
         wants: which results to send; ``frames`` brings ``points`` along.
-        live: False: a recording, sent as fast as the server takes it. None of it is given up when
-            the server is overloaded; it waits instead, and live streams go first.
-        resume: where this connection goes on with an earlier stream.
+        live: False: a recording, sent as fast as the server takes it. Under overload it waits and
+            loses nothing; live streams go first.
+        resume: set if this connection continues an earlier stream.
         token: access token, where no header carries it.
         version: of the protocol.
     """
 
+    # A plain str, not a Literal: check_start gives a better error than msgspec would.
     encoding: str
     sample_rate: int
     channels: tuple[ChannelSpec, ...] = (ChannelSpec(),)
@@ -138,14 +134,14 @@ ClientMessage = Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | 
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server puts up with.
+    """Limits of the server.
 
     Attributes:
         max_message_bytes: of one message.
         max_messages_per_s: on average; a burst of ten seconds' worth is taken.
         idle_timeout_s: longest time without audio or ``keepalive``.
         max_stream_s: longest audio of one stream.
-        resume_window_s: how long a lost client may come back.
+        resume_window_s: how long a stream waits for a lost client.
     """
 
     max_message_bytes: int
@@ -160,14 +156,14 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
 
     Attributes:
         stream_id: names the stream in feeds, store and dashboard.
-        resume_token: secret that takes the stream up again.
-        resumed: this connection goes on with a stream; False although it was asked for: the stream
-            is gone and this is a new one.
-        received_samples: position at which this connection's audio goes on, in samples a channel
+        resume_token: secret that resumes the stream.
+        resumed: this connection continues a stream; False although it was asked for: that stream is
+            gone and this is a new one.
+        received_samples: position at which this connection's audio continues, in samples a channel
             at the client's rate; 0 if new.
         received_controls: how many ``flush``, ``pause``, ``resume``, ``discarded``, ``mark`` and
-            ``stop`` of this stream the server has acted on; a client that comes back sends the
-            later ones again. 0 if new.
+            ``stop`` of this stream the server has acted on; a client that resumes sends the later
+            ones again. 0 if new.
         paused: the stream is paused: ``resume`` comes before audio.
         labels: the classes, in the order of ``posteriors``.
         window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
@@ -186,6 +182,7 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     look_ahead_ms: int
     frame_hop_ms: int
     limits: Limits
+    # A server that leaves these out counts no controls, and cannot be paused across a resume.
     received_controls: int = 0
     paused: bool = False
 
@@ -204,6 +201,7 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
     code: str
     message: str
     remedy: str
+    # Repeats that of the close frame, which is lost if the connection breaks first.
     close_code: int | None = None
     retry_after_s: float | None = None
 
@@ -212,8 +210,8 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     """How the stream is doing, every ``heartbeat_ms``.
 
     Attributes:
-        received_samples: up to which position the server has the stream, in samples a channel at
-            the client's rate; what is before it need not be kept for a resume.
+        received_samples: position up to which the server has received the stream, in samples a
+            channel at the client's rate; what is before it need not be kept for a resume.
         received_controls: as in ``ready``; these need not be kept either.
         received_s: audio received, on the stream's clock.
         published_s: every analysed channel is scored or in a gap up to here.
@@ -238,7 +236,7 @@ ServerMessage = Ready | Error | Heartbeat | Result
 
 
 def error_message(error: ProtocolError) -> Error:
-    """Return the message that tells a client of an error."""
+    """Return the ``error`` message of an error."""
     return Error(
         code=error.code.value,
         message=str(error),

@@ -1,4 +1,4 @@
-"""The server's side of the native protocol, version 1; ``docs/protocol.md`` describes it."""
+"""The server's side of the native protocol, version 1, without I/O; see ``docs/protocol.md``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stream_server.wire.dialect import AudioData, BadMessages, Inbound
+from stream_server.wire.dialect import AudioData, BadMessages, Inbound, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import (
@@ -46,6 +46,8 @@ class _Typed(msgspec.Struct):
     type: str
 
 
+# Two passes instead of one tagged union: an unknown type is an error of its own, which a client of
+# a later version survives, and the type decides what an invalid field does.
 _typed_decoder = msgspec.json.Decoder(_Typed)
 _decoders: dict[str, msgspec.json.Decoder[ClientMessage]] = {
     str(message.__struct_config__.tag): msgspec.json.Decoder(message)
@@ -58,15 +60,15 @@ class NativeDialect:
     """One connection of the native protocol.
 
     While a stream is paused its audio is dropped, not analysed: people pause to keep something
-    private. The first chunk of it is an error, the others of the same pause are silent, as a
-    client that has not noticed would be told fifty times a second.
+    private. The first chunk of it is an error; the others of the same pause are dropped silently,
+    as a client that has not noticed would be sent fifty errors a second.
 
     Args:
-        query: of the URL, percent signs decoded; None or empty: ``start`` comes as a message.
+        query: of the URL, decoded; None or empty: ``start`` comes as a message.
         encoder: shared by connections, so that a result is encoded once.
 
     Attributes:
-        start: what the stream is, as soon as that is known; with a query from the beginning.
+        start: the stream's specification; with a query from the beginning.
 
     Raises:
         ProtocolError: the query is wrong; codes as for ``start``.
@@ -80,11 +82,11 @@ class NativeDialect:
         self, query: Mapping[str, str] | None = None, *, encoder: ResultEncoder | None = None
     ) -> None:
         self.start: StreamSpec | None = check_start(start_from_query(query)) if query else None
-        # Without others to share texts with there is nothing to keep them for.
+        # A private encoder needs to remember no more than the result it is given.
         self._encoder = ResultEncoder(capacity=1) if encoder is None else encoder
         self._paused = False
         self._stopped = False
-        self._told_of_audio = False
+        self._has_reported_audio = False
         self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
@@ -95,13 +97,15 @@ class NativeDialect:
                 ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
                 of them are ``TOO_MANY_ERRORS``.
         """
+        message = text_of_control(message)
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return the text that says ``message``; nothing where the client did not ask for it."""
+        """Return the text of ``message``; nothing if the client does not want it."""
         if isinstance(message, Ready):
+            # A resumed stream may be paused: this connection has not seen its ``pause``.
             self._paused = message.paused
         if isinstance(message, Ready | Error | Heartbeat):
             return [encode_message(message)]
@@ -113,16 +117,17 @@ class NativeDialect:
     def _audio(self, data: bytes) -> list[Inbound]:
         if self.start is None:
             raise ProtocolError(
-                ErrorCode.NOT_STARTED, f"got {len(data)} bytes of audio, expected 'start' first"
+                ErrorCode.NOT_STARTED,
+                f"got {len(data)} bytes of audio before 'start'; send it first",
             )
         if self._paused or self._stopped:
-            if self._told_of_audio:
+            if self._has_reported_audio:
                 return []
-            self._told_of_audio = True
-            expected = "none after 'stop'" if self._stopped else "'resume' first"
+            self._has_reported_audio = True
+            when = "after 'stop'" if self._stopped else "while paused; send 'resume' first"
             raise ProtocolError(
                 ErrorCode.UNEXPECTED_MESSAGE,
-                f"got {len(data)} bytes of audio, expected {expected}; they were dropped",
+                f"dropped {len(data)} bytes of audio that came {when}",
             )
         return [AudioData(data)]
 
@@ -133,23 +138,25 @@ class NativeDialect:
             return [self.start]
         self._check_expected(message)
         if isinstance(message, Pause | Resume):
+            # Every pause reports its first dropped chunk anew.
             self._paused = isinstance(message, Pause)
-            self._told_of_audio = False
+            self._has_reported_audio = False
         elif isinstance(message, Stop):
             self._stopped = True
-            self._told_of_audio = False
+            self._has_reported_audio = False
         return [message]
 
     def _check_expected(self, message: Inbound) -> None:
         name = _name(message)
         if self.start is None:
-            raise _unexpected(name, "'start' first")
+            raise _unexpected(f"got '{name}' before 'start'; send it first")
+        # A client may keep its connection alive while it waits for ``summary``.
         if self._stopped and not isinstance(message, KeepAlive):
-            raise _unexpected(name, "nothing after 'stop'")
+            raise _unexpected(f"got '{name}' after 'stop', which ends the stream")
         if self._paused and isinstance(message, Pause | Discarded):
-            raise _unexpected(name, "'resume' first: the stream is paused")
+            raise _unexpected(f"got '{name}' while the stream is paused; send 'resume' first")
         if not self._paused and isinstance(message, Resume):
-            raise _unexpected(name, "'pause' first: the stream is not paused")
+            raise _unexpected(f"got '{name}', but the stream is not paused")
         if isinstance(message, Mark):
             check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
         elif isinstance(message, Discarded):
@@ -159,7 +166,6 @@ class NativeDialect:
 
 
 def _decode(text: str, *, started: bool) -> ClientMessage:
-    """Return the message that ``text`` is."""
     try:
         name = _typed_decoder.decode(text).type
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -172,13 +178,14 @@ def _decode(text: str, *, started: bool) -> ClientMessage:
             ErrorCode.UNKNOWN_MESSAGE, f"got type {shown(name)}, expected {', '.join(_decoders)}"
         )
     if name == "start" and started:
-        raise _unexpected("start", "it once, as the first message or in the query")
+        raise _unexpected("stream already started: got a second 'start'")
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
+        # A wrong ``start`` ends the connection: guessing a format would give wrong results.
         raise ProtocolError(
             ErrorCode.BAD_START if name == "start" else ErrorCode.BAD_MESSAGE,
-            f"got a wrong '{name}': {_explain(error)}",
+            f"invalid '{name}': {_explain(error)}",
         ) from None
 
 
@@ -187,6 +194,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, UnicodeError):
+        # WebSocket text is UTF-8 (RFC 6455, section 5.6); a caller's str may hold lone surrogates.
         return "it is not valid Unicode"
     # msgspec repeats a value that is none of those expected, whatever its length, and then says
     # where it is: "Invalid enum value 'x' - at `$.wants[0]`".
@@ -203,8 +211,8 @@ def _name(message: Inbound) -> str:
     return str(message.__struct_config__.tag)
 
 
-def _unexpected(name: str, expected: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, f"got '{name}', expected {expected}")
+def _unexpected(problem: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, problem)
 
 
 def _is_wanted(result: Result, wants: frozenset[str]) -> bool:
@@ -214,11 +222,12 @@ def _is_wanted(result: Result, wants: frozenset[str]) -> bool:
         case Segment():
             return "segments" in wants
         case Gap():
+            # A gap says why a point or a segment is missing.
             return "points" in wants or "segments" in wants
         case Alert():
             return "alerts" in wants
         case StreamOpened() | StreamClosed():
-            # The client has 'ready' and 'summary'.
+            # For feeds: this client gets 'ready' and 'summary'.
             return False
         case _:
             return True

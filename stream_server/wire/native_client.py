@@ -1,17 +1,15 @@
 """The client's side of the native protocol, version 1, without I/O.
 
 A shell connects, sends what :meth:`NativeClient.connect` and :meth:`NativeClient.take_outgoing`
-return, hands over what comes, and asks :meth:`NativeClient.closed` whether to connect again::
+return, passes on what it receives, and asks :meth:`NativeClient.closed` whether to reconnect::
 
     client = NativeClient(spec)
     send(client.connect())                    # on every new connection
-    for result in client.receive(message):    # whenever a message comes
+    for result in client.receive(message):    # for every message that comes
         ...
     client.send_audio(chunk)                  # whenever there is audio, connected or not
     for message in client.take_outgoing():    # after either
         send(message)
-
-Whether it is worth connecting again after a connection or its handshake failed.
 """
 
 from __future__ import annotations
@@ -42,10 +40,10 @@ from stream_server.wire.replay_log import ReplayLog
 from stream_server.wire.results import Summary
 from stream_server.wire.start import StreamSpec, check_span, check_text
 
-# Of RFC 6455 and its registry. No close frame and an abnormal end are a lost connection; the
-# others say that server or proxy restart or are busy.
+# RFC 6455, section 7.4.1, and the IANA registry of close codes: 1005 and 1006 are a close without a
+# code and a lost connection; 1011 to 1014 a server or proxy that failed, restarts or is busy.
 _LOST_CONNECTION = (1005, 1006, 1011, 1012, 1013, 1014)
-# What proxies answer while the server behind them is away.
+# What proxies answer while the server behind them is away (RFC 9110, section 15.6).
 _TEMPORARY_STATUSES = (408, 502, 504)
 
 
@@ -55,13 +53,13 @@ def retry_after_close(close_code: int | None, error: Error | None = None) -> boo
     Args:
         close_code: of the close frame; None: the connection broke without one.
         error: the last ``error`` of this connection that ends a stream. Several errors share a
-            close code, so this decides where it is there.
+            close code, so this decides if there is one.
     """
     if error is not None:
         try:
             return ERRORS[ErrorCode(error.code)].retry
         except ValueError:
-            pass  # An error of a later version: its close code tells what is known of it.
+            pass  # An error of a later version: its close code has to do.
     if close_code is None or close_code in _LOST_CONNECTION:
         return True
     return any(kind.retry for kind in ERRORS.values() if kind.close_code == close_code)
@@ -71,26 +69,27 @@ def retry_after_refusal(http_status: int) -> bool:
     """Return whether connecting again may work after the handshake was refused with a status."""
     if http_status in _TEMPORARY_STATUSES:
         return True
+    # Errors that share a status may differ; all of them must be worth another try.
     kinds = [kind for kind in ERRORS.values() if kind.http_status == http_status]
     return bool(kinds) and all(kind.retry for kind in kinds)
 
 
 DEFAULT_KEPT_S = 30
-"""Audio kept for a lost connection: as long as a server waits for a client by default."""
+"""Audio kept for a lost connection: the server's default ``resume_window_s``."""
 
 
 _encoder = msgspec.json.Encoder()
 
 
 class ClientState(Enum):
-    """Where a client is."""
+    """State of the protocol."""
 
     DISCONNECTED = auto()
     STARTING = auto()
     """``start`` is sent; ``ready`` has not come."""
     STREAMING = auto()
     FINISHED = auto()
-    """``summary`` has come, and there is nothing more to say."""
+    """``summary`` has come, and everything was sent."""
 
 
 @dataclass(slots=True)
@@ -98,11 +97,11 @@ class _Stream:
     """The stream as the server last described it.
 
     Attributes:
-        ready: its ``ready``; None: there is none yet.
+        ready: its ``ready``; None before the first.
         start_sample: position 0 of this stream, counted from the client's first sample.
-        last_seq: of the last result that came.
-        ended: the server ended it before the client had said everything.
-        error: the last error that ends the stream, of this connection.
+        last_seq: of the last result received.
+        ended: the server ended it before it had received everything.
+        error: the last error on this connection that ends the stream.
     """
 
     ready: Ready | None = None
@@ -116,14 +115,14 @@ class NativeClient:
     """One stream of a client over any number of connections.
 
     Positions are samples a channel at the client's rate. The client's own count from its first
-    sample and never go back; the server's begin at 0 with every stream, and when the server has
-    given a stream up, a new one begins: :attr:`stream_start_sample` is the difference. What a
-    server would refuse raises at once, so that both count the same controls.
+    sample and never go back. The server's begin at 0 with every stream, and after a stream that the
+    server could not keep a new one begins: :attr:`stream_start_sample` is the difference. What a
+    server would refuse raises at once, so that both sides count the same controls.
 
     Args:
-        spec: what to ask for; its ``resume`` is not used.
+        spec: the stream to ask for; its ``resume`` is not used.
         max_kept_bytes: bound of what is kept to be sent again; by default ``DEFAULT_KEPT_S`` of
-            audio. When it is full the oldest goes, sent or not.
+            audio. When it is exceeded the oldest is dropped, sent or not.
     """
 
     def __init__(self, spec: StreamSpec, *, max_kept_bytes: int | None = None) -> None:
@@ -138,7 +137,7 @@ class NativeClient:
 
     @property
     def state(self) -> ClientState:
-        """Where the client is."""
+        """State of the protocol."""
         return self._state
 
     @property
@@ -148,7 +147,7 @@ class NativeClient:
 
     @property
     def stream_start_sample(self) -> int:
-        """Where the server's present stream begins, counted from the client's first sample."""
+        """Start of the server's present stream, counted from the client's first sample."""
         return self._stream.start_sample
 
     @property
@@ -158,7 +157,7 @@ class NativeClient:
 
     @property
     def position_samples(self) -> int:
-        """Position after everything the caller said, counted from the client's first sample."""
+        """Position after everything added, counted from the client's first sample."""
         return self._log.end_sample
 
     @property
@@ -172,12 +171,13 @@ class NativeClient:
     def connect(self) -> str:
         """Return the first message of a new connection."""
         if self._state is ClientState.FINISHED:
-            raise RuntimeError("got connect() after the stream's summary, expected a new client")
+            raise RuntimeError("stream already finished: make a new client")
         self._log.disconnected()
         stream = self._stream
         stream.error = None
         self._state = ClientState.STARTING
         resume = None
+        # A stream that ended cannot be resumed; what it did not take begins a new one.
         if stream.ready is not None and not stream.ended:
             resume = ResumeRequest(
                 token=stream.ready.resume_token,
@@ -200,10 +200,10 @@ class NativeClient:
         )
 
     def receive(self, message: str | bytes) -> list[ServerMessage]:
-        """Take a message of the server and return it, decoded, where it is new.
+        """Take a message of the server; return it decoded, or nothing if it is not new.
 
-        A result that came before the connection was lost, binary messages and types of a later
-        version of the protocol are left out.
+        Left out are results that came before the connection was lost, binary messages, and types of
+        a later version of the protocol.
 
         Raises:
             ProtocolError: the message is not one of this protocol.
@@ -223,6 +223,7 @@ class NativeClient:
                 if decoded.close_code is not None:
                     self._stream.error = decoded
             case _:
+                # A resumed stream sends again what the lost connection may have swallowed.
                 if decoded.seq <= self._stream.last_seq:
                     return []
                 self._stream.last_seq = decoded.seq
@@ -231,10 +232,8 @@ class NativeClient:
         return [decoded]
 
     def take_outgoing(self) -> list[str | bytes]:
-        """Return what to send now: nothing before ``ready``, and everything once.
-
-        After a lost connection this is first what the server does not have.
-        """
+        """Return what to send now; after a lost connection first what the server does not have."""
+        # Before ``ready`` the position at which the server continues is not known.
         if self._state is not ClientState.STREAMING:
             return []
         return [
@@ -243,17 +242,14 @@ class NativeClient:
         ]
 
     def keep_alive(self) -> list[str]:
-        """Return what to send while there is no audio: ``keepalive``, or nothing before ready."""
+        """Return the ``keepalive`` to send while there is no audio; nothing before ``ready``."""
         return [_text(KeepAlive())] if self._state is ClientState.STREAMING else []
 
     def closed(self, close_code: int | None) -> bool:
-        """The connection is gone.
+        """Note that the connection is closed; return whether to reconnect.
 
         Args:
             close_code: of the close frame; None: there was none.
-
-        Returns:
-            Whether to connect again.
         """
         if self._state is ClientState.FINISHED:
             return False
@@ -262,35 +258,35 @@ class NativeClient:
         return retry_after_close(close_code, self._stream.error)
 
     def refused(self, http_status: int) -> bool:
-        """The handshake was answered with an HTTP status; return whether to try again."""
+        """Note that the handshake was refused with a status; return whether to try again."""
         return self._state is not ClientState.FINISHED and retry_after_refusal(http_status)
 
     def retry_after_s(self) -> float | None:
-        """When the server said to come back, in seconds from then; None: it did not say."""
+        """The server's ``retry_after_s`` in the last error; None without one."""
         return None if self._stream.error is None else self._stream.error.retry_after_s
 
     def send_audio(self, data: bytes) -> None:
-        """Say audio, interleaved, in the stream's format, in any split."""
+        """Add audio, interleaved, in the stream's format, in any split."""
         self._check("audio", may_be_paused=False)
         self._log.add_audio(data)
 
     def discard(self, num_samples: int) -> None:
-        """Say that so many samples a channel were lost before they could be sent."""
+        """Report samples a channel that were lost before they could be sent."""
         self._check("discard()", may_be_paused=False)
         check_span("samples of 'discarded'", num_samples)
         if num_samples:
             self._log.add_control(Discarded(samples=num_samples))
 
     def pause(self) -> None:
-        """Say that no audio comes until :meth:`resume`."""
+        """Pause: no audio comes until :meth:`resume`."""
         self._check("pause()", may_be_paused=False)
         self._log.add_control(Pause())
 
     def resume(self, paused_samples: int) -> None:
-        """Say that audio goes on after a pause of so many samples a channel."""
+        """Resume after a pause of ``paused_samples`` a channel."""
         self._check("resume()", may_be_paused=True)
         if not self._log.paused:
-            raise RuntimeError("got resume() without a pause, expected pause() first")
+            raise RuntimeError("resume() called, but the stream is not paused")
         check_span("paused_samples of 'resume'", paused_samples)
         self._log.add_control(Resume(paused_samples=paused_samples))
 
@@ -306,24 +302,26 @@ class NativeClient:
         self._log.add_control(Flush())
 
     def stop(self) -> None:
-        """Say that there is no more audio; ``summary`` will follow."""
+        """End the stream; ``summary`` will follow."""
         self._check("stop()", may_be_paused=True)
         self._log.add_control(Stop())
         self._stopped = True
 
     def _check(self, what: str, *, may_be_paused: bool) -> None:
+        # The server ignores a control it refuses, and does not count it: the counts would differ.
         if self._stopped:
-            raise RuntimeError(f"got {what} after stop(), expected nothing")
+            raise RuntimeError(f"got {what}, but stop() was called already")
         if self._log.paused and not may_be_paused:
-            raise RuntimeError(f"got {what} during a pause, expected resume() first")
+            raise RuntimeError(f"got {what}, but the stream is paused; call resume() first")
 
     def _end(self, summary: Summary) -> None:
         stream = self._stream
         received = summary.received_samples + stream.start_sample
+        # A server that is being stopped may still have received everything.
         if summary.reason == "stopped" or (self._stopped and received >= self._log.end_sample):
             self._state = ClientState.FINISHED
             return
-        # What the server did not take any more is the beginning of a new stream.
+        # What the server no longer received begins a new stream.
         self._log.skip_to(received)
         self._state = ClientState.DISCONNECTED
         stream.ended = True
@@ -331,7 +329,7 @@ class NativeClient:
     def _begin(self, ready: Ready) -> None:
         if self._state is not ClientState.STARTING:
             raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE, "got 'ready', expected it once, after 'start'"
+                ErrorCode.UNEXPECTED_MESSAGE, "got 'ready' without a 'start' that waits for it"
             )
         stream = self._stream
         if ready.resumed:
@@ -341,6 +339,7 @@ class NativeClient:
                 paused=ready.paused,
             )
         else:
+            # Also where a resume was asked for: the server has given the stream up.
             self._log.begin_stream()
             stream.start_sample = self._log.start_sample
             stream.last_seq = -1

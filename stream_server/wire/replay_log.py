@@ -1,14 +1,15 @@
-"""What a client has to say and the server does not have yet, kept for a lost connection.
+"""A client's audio and controls that the server has not confirmed, kept for a lost connection.
 
-The log holds audio and controls in the order in which they were said. Positions count samples a
-channel at the client's rate, whatever fills them: audio, ``discarded``, the span of ``resume``::
+The log holds entries in the order in which the caller added them. Positions count samples a channel
+at the client's rate, whatever fills them: audio, ``discarded``, the span of ``resume``::
 
     entries   [audio][audio][pause][resume, 4800 samples][audio][mark][audio]
-              ^ start_sample        what went out so far ^              ^ end_sample
+              ^ start_sample              sent so far ^              ^ end_sample
 
-What the server has is always a beginning of what was said, so two numbers name it: its position
-and how many controls it acted on. When the log is full, the oldest entries go. What had not been
-sent becomes a ``discarded``; what had been sent is missed only if the connection is lost.
+The server has always received a prefix, so two numbers confirm it: its position and how many
+controls it acted on. When the log is full, the oldest entries are dropped. Those not yet sent
+become a ``discarded``; those sent are missing only if the connection is lost before they are
+confirmed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Mark, Pause, Resume, Stop
 
 Control = Flush | Pause | Resume | Discarded | Mark | Stop
-"""What is kept; ``keepalive`` means something only when it is sent."""
+"""Every control but ``keepalive``, which has no meaning when sent again."""
 
 _MAX_CHUNK_BYTES = 32_768
+"""Of one message: far below any server's limit, and small enough to drop one at a time."""
 _CONTROL_BYTES = 512
-"""What a control counts for against the bound; no less than its text and the objects around."""
+"""Size of a control against the bound; no less than its text and Python's objects for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Audio or a control and the positions it fills."""
+    """Audio or a control, and the positions it fills."""
 
     start_sample: int
     end_sample: int
@@ -43,19 +45,19 @@ class _Entry:
 
 @dataclass(slots=True)
 class _State:
-    """All that changes.
+    """The mutable state.
 
     Attributes:
-        entries: what is kept.
-        num_bytes: of ``entries``.
+        entries: what is kept, oldest first.
+        num_bytes: size of ``entries``.
         partial: the beginning of a sample of all channels whose rest has not come.
-        end_sample: position after everything said.
+        end_sample: position after everything added.
         paused_at_end: whether a pause is open there.
         paused_at_start: whether a pause is open before the first entry.
-        first_control: number of the first control in ``entries`` among those of the stream.
-        num_sent: how many entries, from the first, went out on this connection.
-        num_tried: the same for any connection since the server last said what it has.
-        bridge_from: position and pause the server is at while nothing of ``entries`` is sent.
+        first_control: index in the stream of the first control in ``entries``.
+        num_sent: how many entries, from the first, were sent on this connection.
+        num_tried: the same on any connection since the server last confirmed; it may have them.
+        bridge_from: the server's position, and whether it is paused there, before the first entry.
     """
 
     entries: deque[_Entry] = field(default_factory=deque)
@@ -91,27 +93,29 @@ class ReplayLog:
 
     @property
     def end_sample(self) -> int:
-        """Position after everything said."""
+        """Position after everything added."""
         return self._state.end_sample
 
     @property
     def paused(self) -> bool:
-        """Whether a pause is open after everything said."""
+        """Whether a pause is open after everything added."""
         return self._state.paused_at_end
 
     @property
     def num_kept_bytes(self) -> int:
-        """What is kept, in bytes."""
+        """Size of what is kept, in bytes."""
         return self._state.num_bytes
 
     @property
     def has_unsent(self) -> bool:
-        """Whether :meth:`take` has something to say."""
+        """Whether :meth:`take` returns anything."""
         return self._state.num_sent < len(self._state.entries)
 
     def add_audio(self, data: bytes) -> None:
-        """Say audio, interleaved, in any split."""
+        """Add audio, interleaved, in any split."""
         state = self._state
+        # Entries hold whole samples of all channels, or the channels would change places in the one
+        # that follows a dropped entry.
         data = state.partial + data if state.partial else data
         tick = self._format.bytes_per_tick
         whole = len(data) - len(data) % tick
@@ -122,7 +126,7 @@ class ReplayLog:
             self._add(chunk, len(chunk) // tick)
 
     def add_control(self, control: Control) -> None:
-        """Say a control. Its order among pauses, audio and discards is the caller's affair."""
+        """Add a control. The caller checks that it is allowed: no second pause, no late resume."""
         state = self._state
         if isinstance(control, Discarded):
             control = self._merged(control)
@@ -131,11 +135,12 @@ class ReplayLog:
         self._add(control, _span(control))
 
     def take(self) -> list[bytes | Control]:
-        """Return what has not been sent on this connection, and regard it as sent."""
+        """Return what has not been sent on this connection, and count it as sent."""
         state = self._state
         if not self.has_unsent:
             return []
         if state.num_sent == 0:
+            # Dropped entries may lie between the server's position and the first one kept.
             self._bridge()
         num_entries = len(state.entries)
         unsent = [state.entries[index].content for index in range(state.num_sent, num_entries)]
@@ -143,13 +148,14 @@ class ReplayLog:
         return unsent
 
     def forget(self, end_sample: int, num_controls: int) -> None:
-        """Drop what the server has: all before ``end_sample``, and the first controls."""
+        """Drop what a heartbeat confirms: all before ``end_sample``, and the first controls."""
         state = self._state
+        # Never what this connection has not sent, whatever the server claims.
         while state.num_sent and self._is_received(state.entries[0], end_sample, num_controls):
             self._drop_first()
 
     def skip_to(self, start_sample: int) -> None:
-        """Drop everything before a position, controls too: what follows begins a new stream."""
+        """Drop everything before a position, controls too; what follows begins a new stream."""
         state = self._state
         while state.entries and state.entries[0].end_sample <= start_sample:
             self._drop_first()
@@ -157,39 +163,41 @@ class ReplayLog:
             self._cut_first(start_sample)
 
     def disconnected(self) -> None:
-        """The connection is gone; nothing counts as sent."""
+        """The connection is lost; nothing counts as sent."""
         state = self._state
+        # Sent entries may have arrived all the same: ``ready`` of the next connection tells.
         state.num_tried = max(state.num_tried, state.num_sent)
         state.num_sent = 0
 
     def go_on(self, end_sample: int, num_controls: int, *, paused: bool) -> None:
-        """Continue on a new connection after what the server has.
+        """Continue on a new connection after what the server has received.
 
         Args:
-            end_sample: up to where it has the stream.
-            num_controls: how many controls it acted on.
-            paused: whether a pause is open there.
+            end_sample: ``received_samples`` of ``ready``, on the client's clock.
+            num_controls: ``received_controls`` of ``ready``.
+            paused: whether the server has a pause open there.
 
         Raises:
-            ProtocolError: it claims to have what was never sent.
+            ProtocolError: the server confirms what was never sent.
         """
         state = self._state
         while state.num_tried and self._is_received(state.entries[0], end_sample, num_controls):
             self._drop_first()
+        # The server counts samples, not messages: it may have taken part of one.
         if state.num_tried and state.entries[0].start_sample < end_sample:
             self._cut_first(end_sample)
         if end_sample > self.start_sample:
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE,
-                f"got received_samples {end_sample} from the server, expected at most"
-                f" {self.start_sample}, which is what it was sent",
+                f"got received_samples {end_sample} from the server, which was sent"
+                f" {self.start_sample}",
             )
         state.first_control = num_controls
         state.num_sent = state.num_tried = 0
         state.bridge_from = (end_sample, paused)
 
     def begin_stream(self) -> None:
-        """Continue with a new stream, whose position 0 is :attr:`start_sample`."""
+        """Begin a new stream, whose position 0 is :attr:`start_sample`."""
         state = self._state
         state.first_control = 0
         state.num_sent = state.num_tried = 0
@@ -201,6 +209,7 @@ class ReplayLog:
         state.entries.append(entry)
         state.end_sample = entry.end_sample
         state.num_bytes += entry.num_bytes
+        # The newest entry stays even if it alone exceeds the bound.
         while state.num_bytes > self._max_bytes and len(state.entries) > 1:
             self._drop_first()
 
@@ -210,19 +219,22 @@ class ReplayLog:
         state.num_bytes -= entry.num_bytes
         was_sent = max(state.num_sent, state.num_tried) > 0
         if not isinstance(entry.content, bytes):
+            # The server counts the controls it acted on. One that was never sent is not among them.
             state.first_control += was_sent
             if isinstance(entry.content, Pause | Resume):
                 state.paused_at_start = isinstance(entry.content, Pause)
         if state.num_sent:
+            # The server has it from this connection, so the next bridge begins after it.
             state.num_sent -= 1
             state.bridge_from = (entry.end_sample, state.paused_at_start)
         state.num_tried = max(0, state.num_tried - 1)
 
     def _cut_first(self, start_sample: int) -> None:
-        """Leave out what is before ``start_sample`` of the first entry, if that is audio."""
+        """Cut what is before ``start_sample`` from the first entry."""
         state = self._state
         entry = state.entries[0]
         if not isinstance(entry.content, bytes):
+            # A control is acted on whole or not at all.
             return
         num_cut_bytes = (start_sample - entry.start_sample) * self._format.bytes_per_tick
         rest = _Entry(start_sample, entry.end_sample, entry.content[num_cut_bytes:])
@@ -230,6 +242,7 @@ class ReplayLog:
         state.num_bytes -= num_cut_bytes
 
     def _is_received(self, entry: _Entry, end_sample: int, num_controls: int) -> bool:
+        # A control may fill no positions, so only its index tells.
         if isinstance(entry.content, bytes):
             return entry.end_sample <= end_sample
         return self._state.first_control < num_controls
@@ -237,6 +250,7 @@ class ReplayLog:
     def _merged(self, discarded: Discarded) -> Discarded:
         """Return ``discarded`` together with one that ends the log and was never sent."""
         state = self._state
+        # A microphone that cannot send discards many times a second; one entry must hold them all.
         if len(state.entries) <= max(state.num_sent, state.num_tried):
             return discarded
         last = state.entries[-1]
@@ -248,7 +262,16 @@ class ReplayLog:
         return Discarded(samples=last.content.samples + discarded.samples)
 
     def _bridge(self) -> None:
-        """Put before the first entry what leads there from where the server is."""
+        """Prepend the controls that lead from the server's position and pause to the first entry.
+
+        ::
+
+            server                first entry     prepended
+            running               running, later  discarded
+            paused                running         resume of the missing samples
+            paused                paused, later   resume of the missing samples, pause
+            running               paused          discarded if samples are missing, pause
+        """
         state = self._state
         position, paused = state.bridge_from
         start = self.start_sample
@@ -261,6 +284,7 @@ class ReplayLog:
             controls.append(Discarded(samples=num_missing))
         if state.paused_at_start and not paused:
             controls.append(Pause())
+        # From now on the first entry is one of these, and before it the server's state holds.
         state.paused_at_start = state.bridge_from[1]
         for control in reversed(controls):
             begin = start - _span(control)

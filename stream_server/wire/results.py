@@ -7,12 +7,12 @@ can say (a stream began, ended, reached a mark) is defined here.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ser_engine import schema
-from ser_engine.schema import CloseReason, ModelNotice
+from ser_engine.schema import CloseReason, ModelNotice, StreamWarningCode
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -35,18 +35,6 @@ class StreamChannel(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     analysed: bool
 
-
-WarningCode = Literal[
-    "clipping",
-    "too_quiet",
-    "noisy",
-    "narrow_band",
-    "faster_than_real_time",
-    "results_dropped",
-    "packet_loss",
-    "clock_drift",
-]
-"""The codes of :data:`ser_engine.schema.WarningCode` that version 1 of the protocol has."""
 
 # The envelope of every result below:
 #   stream_id  which stream it is about;
@@ -97,7 +85,7 @@ class Warning(schema.Warning, Message, tag="warning", frozen=True, kw_only=True)
     stream_id: str
     seq: int
     channel: int | None
-    code: WarningCode
+    code: StreamWarningCode
 
 
 class Summary(schema.Summary, Message, tag="summary", frozen=True, kw_only=True):
@@ -194,16 +182,3 @@ def in_envelope(message: type[R], result: msgspec.Struct, **envelope: Any) -> R:
     # Not structs.asdict: that would copy every frame of a point, these are shared.
     fields = {name: getattr(result, name) for name in result.__struct_fields__}
     return message(**fields, **envelope)
-
-
-def without_envelope(result: Point | Segment | Gap) -> schema.Event:
-    """Return what a message about a span says, whatever stream it is of."""
-    kind: type[schema.Point | schema.Segment | schema.Gap]
-    match result:
-        case Point():
-            kind = schema.Point
-        case Segment():
-            kind = schema.Segment
-        case Gap():
-            kind = schema.Gap
-    return kind(**{name: getattr(result, name) for name in kind.__struct_fields__})

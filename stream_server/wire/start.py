@@ -1,7 +1,4 @@
-"""From what a client says at first, ``start`` or a query, to a :class:`StreamSpec` that holds.
-
-What a client wants of a stream, checked.
-"""
+"""From a client's first message, ``start`` or a query, to a checked :class:`StreamSpec`."""
 
 from __future__ import annotations
 
@@ -17,17 +14,17 @@ from stream_server.wire.messages import PROTOCOL_VERSION, ChannelSpec, ResumeReq
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """A ``start`` that holds together.
+    """A checked ``start``.
 
     Attributes:
         format: of the audio.
         channels: one entry a channel, in the order of the interleaved samples.
         name: of the stream, for people.
         metadata: kept with the stream.
-        wants: which results to send to the client.
-        live: whether the audio is of this moment; a recording can wait.
-        resume: where it goes on with an earlier stream.
-        token: access token, "" if a header carried it or none is needed.
+        wants: results that the client is sent.
+        live: whether the audio is live; a recording can wait.
+        resume: set if it continues an earlier stream.
+        token: access token; "" if a header carried it or none is needed.
     """
 
     format: AudioFormat
@@ -66,7 +63,7 @@ _DEFAULT_SAMPLE_RATE_HZ = 16_000
 
 
 def check_start(start: Start) -> StreamSpec:
-    """Return what ``start`` asks for.
+    """Check a ``start``.
 
     Raises:
         ProtocolError: ``UNSUPPORTED_VERSION``, ``BAD_FORMAT`` or ``BAD_START``.
@@ -106,17 +103,16 @@ def check_start(start: Start) -> StreamSpec:
 
 
 def start_from_query(query: Mapping[str, str]) -> Start:
-    """Return the ``start`` that the query of a URL says, not yet checked.
-
-    A name that is not known is refused here although unknown fields of messages are ignored: a
-    mistyped ``sample_rate`` would be answered with a default and with wrong results.
+    """Return the ``start`` of a URL's query, not yet checked.
 
     Args:
-        query: names and values, percent signs decoded.
+        query: names and values, decoded.
 
     Raises:
         ProtocolError: ``BAD_START``.
     """
+    # Unknown fields of messages are ignored, so that later versions can add some. In a query a
+    # mistyped ``sample_rate`` would silently become the default, and give wrong results.
     for key in query:
         if key not in _QUERY_KEYS and not key.startswith(_METADATA_PREFIX):
             advice = "; an access token goes into a header or 'start'" if key == "token" else ""
@@ -141,7 +137,7 @@ def start_from_query(query: Mapping[str, str]) -> Start:
 
 
 def check_text(what: str, text: str, code: ErrorCode) -> None:
-    """Raise ``ProtocolError(code)`` unless ``text`` is short and can be kept in a database.
+    """Raise ``ProtocolError(code)`` unless ``text`` is short and can be stored.
 
     Args:
         what: which text, for the message.
@@ -155,6 +151,7 @@ def check_text(what: str, text: str, code: ErrorCode) -> None:
         )
     for character in text:
         number = ord(character)
+        # PostgreSQL refuses U+0000, UTF-8 lone surrogates; other control characters garble logs.
         if number < 0x20 or number == 0x7F or 0xD800 <= number <= 0xDFFF:
             raise ProtocolError(
                 code,
@@ -205,6 +202,7 @@ def _check_wants(wants: tuple[Want, ...]) -> frozenset[Want]:
             raise _bad(f"{shown(want)} in wants", f"one of {', '.join(_WANTS)}")
         if want in wants[:index]:
             raise _bad(f"'{want}' twice in wants", "each once")
+    # Frames are sent inside points.
     chosen = frozenset(wants)
     return chosen | {"points"} if "frames" in chosen else chosen
 
@@ -236,7 +234,7 @@ def _query_channels(query: Mapping[str, str]) -> tuple[ChannelSpec, ...]:
     listed = next((entries for entries in (roles, names) if entries is not None), None)
     num_channels = _whole_number(query, "channels", 1 if listed is None else len(listed))
     if num_channels > MAX_CHANNELS:
-        # Said before a list of that length is made.
+        # Checked here: AudioFormat would see it only after a list of that length was made.
         raise ProtocolError(
             ErrorCode.BAD_FORMAT, f"got {num_channels} channels, expected 1 to {MAX_CHANNELS}"
         )
@@ -266,5 +264,5 @@ def _query_live(query: Mapping[str, str]) -> bool:
 def _query_wants(query: Mapping[str, str]) -> tuple[Want, ...]:
     if "wants" not in query:
         return ("points", "segments", "alerts")
-    # check_start tells of what is no Want.
+    # check_start refuses unknown ones.
     return cast(tuple[Want, ...], tuple(query["wants"].split(",")) if query["wants"] else ())

@@ -1,38 +1,67 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from dashboard.config import DashboardConfig
-from dashboard.pages import plotly_bundle
+from dashboard.pages import PAGES, PAGES_DIR
+from dashboard.shell import SHELL_DIR, plotly_bundle
 from tests.support.dashboard_lab import serve_dashboard
 
 
 @pytest.fixture
-def static_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "static"
-    (folder / "js").mkdir(parents=True)
-    (folder / "index.html").write_text("<!doctype html><title>x</title>")
-    (folder / "js" / "main.js").write_text("export {};")
-    (folder / "favicon.svg").write_text("<svg/>")
-    (tmp_path / "secret.txt").write_text("secret")
-    return folder
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "dashboard"
+    (root / "shell").mkdir(parents=True)
+    (root / "pages" / "wall").mkdir(parents=True)
+    (root / "shell" / "index.html").write_text(
+        "<!doctype html><title>x</title><!-- styles of the pages -->"
+    )
+    (root / "shell" / "main.js").write_text("export {};")
+    (root / "shell" / "favicon.svg").write_text("<svg/>")
+    (root / "pages" / "wall" / "routes.py").write_text("secret = 1")
+    (root / "secret.js").write_text("secret")
+    return root
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/streams/s1", "/microphone", "/analyse", "/alerts", "/history"]
-)
-async def test_every_page_is_the_shell(path: str, static_dir: Path):
-    async with serve_dashboard(static_dir=static_dir) as lab:
-        answer = await lab.client.get(path)
-        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "<title>x</title>" in await answer.text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_a_folder(page):
+    names = {path.name for path in (PAGES_DIR / page.name).iterdir()}
+    assert {"page.js", "style.css", "words.en.js", "words.zh.js"} <= names
 
 
-async def test_the_policy_is_strict(static_dir: Path):
-    async with serve_dashboard(static_dir=static_dir) as lab:
+def test_every_folder_is_a_page():
+    folders = {path.parent.name for path in PAGES_DIR.glob("*/page.js")}
+    assert folders == {page.name for page in PAGES}
+
+
+def test_a_page_imports_from_its_own_folder_and_the_shell_only():
+    for page in PAGES:
+        for script in sorted((PAGES_DIR / page.name).glob("*.js")):
+            source = script.read_text("utf-8")
+            for name in re.findall(r'(?:^import [^"]*|\bimport\()"([^"]+)"', source, re.M):
+                target = (script.parent / name).resolve()
+                assert target.is_file(), f"{page.name}/{script.name}: {name}"
+                assert target.parent in (script.parent, SHELL_DIR), f"{page.name}: {name}"
+
+
+async def test_every_page_is_the_same_document(root: Path):
+    async with serve_dashboard(root=root) as lab:
+        for page in PAGES:
+            answer = await lab.client.get(re.sub(r"{\w+}", "s1", page.path))
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-store"
+            text = await answer.text()
+            assert "<title>x</title>" in text
+            for other in PAGES:
+                assert f'href="/static/pages/{other.name}/style.css"' in text
+
+
+async def test_the_policy_is_strict(root: Path):
+    async with serve_dashboard(root=root) as lab:
         answer = await lab.client.get("/", headers={"Host": "localhost:7860"})
         policy = dict(
             part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; ")
@@ -45,20 +74,20 @@ async def test_the_policy_is_strict(static_dir: Path):
         assert answer.headers["Permissions-Policy"].startswith("microphone=(self)")
 
 
-async def test_the_policy_names_the_ingest_of_a_proxy(static_dir: Path):
+async def test_the_policy_names_the_ingest_of_a_proxy(root: Path):
     config = DashboardConfig(ingest_url="wss://monitor.example.org/ingest")
-    async with serve_dashboard(config=config, static_dir=static_dir) as lab:
+    async with serve_dashboard(config=config, root=root) as lab:
         policy = (await lab.client.get("/")).headers["Content-Security-Policy"]
         assert " wss://monitor.example.org;" in policy
 
 
-async def test_files_are_asked_for_anew_but_sent_only_when_changed(static_dir: Path):
-    async with serve_dashboard(static_dir=static_dir) as lab:
-        answer = await lab.client.get("/static/js/main.js")
+async def test_files_are_asked_for_anew_but_sent_only_when_changed(root: Path):
+    async with serve_dashboard(root=root) as lab:
+        answer = await lab.client.get("/static/shell/main.js")
         assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
         assert answer.headers["Cache-Control"] == "no-cache"
         headers = {"If-None-Match": answer.headers["ETag"]}
-        assert (await lab.client.get("/static/js/main.js", headers=headers)).status == 304
+        assert (await lab.client.get("/static/shell/main.js", headers=headers)).status == 304
         icon = await lab.client.get("/favicon.ico")
         assert icon.headers["Content-Type"].startswith("image/svg+xml")
 
@@ -66,32 +95,32 @@ async def test_files_are_asked_for_anew_but_sent_only_when_changed(static_dir: P
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../secret.txt",
-        "/static/..%2fsecret.txt",
-        "/static/js/..%2f..%2f..%2fsecret.txt",
-        "/static/%2e%2e/secret.txt",
+        "/static/secret.js",
+        "/static/shell/../secret.js",
+        "/static/shell/..%2fsecret.js",
+        "/static/shell/%2e%2e/secret.js",
+        "/static/pages/wall/routes.py",
+        "/static/shell/index.html",
         "/static//etc/passwd",
-        "/static/js",
-        "/static/nothing.js",
-        "/static/x%00",
+        "/static/shell",
+        "/static/shell/nothing.js",
+        "/static/shell/x%00",
         "/nothing",
     ],
 )
-async def test_nothing_else_is_served(path: str, static_dir: Path):
-    async with serve_dashboard(static_dir=static_dir) as lab:
+async def test_nothing_else_is_served(path: str, root: Path):
+    async with serve_dashboard(root=root) as lab:
         url = str(lab.client.make_url("/")).rstrip("/") + path
-        from yarl import URL
-
         answer = await lab.client.session.get(URL(url, encoded=True))
         assert answer.status == 404
         assert "secret" not in await answer.text()
 
 
-async def test_plotly_comes_from_its_package(static_dir: Path):
+async def test_plotly_comes_from_its_package(root: Path):
     bundle = plotly_bundle()
     assert bundle is not None
     path, version = bundle
-    async with serve_dashboard(static_dir=static_dir) as lab:
+    async with serve_dashboard(root=root) as lab:
         answer = await lab.client.head(f"/static/plotly.min.js?v={version}")
         assert int(answer.headers["Content-Length"]) == path.stat().st_size
         assert "immutable" in answer.headers["Cache-Control"]
@@ -101,7 +130,7 @@ async def test_plotly_comes_from_its_package(static_dir: Path):
 
 
 async def test_without_the_files_it_is_said_so(tmp_path: Path):
-    async with serve_dashboard(static_dir=tmp_path) as lab:
+    async with serve_dashboard(root=tmp_path) as lab:
         answer = await lab.client.get("/")
         assert "not installed" in await answer.text()
         assert (await lab.client.get("/favicon.ico")).status == 404

@@ -9,8 +9,8 @@ import pytest
 
 from emotion_monitor.palette import COLOURS
 
-STATIC = Path(__file__).parents[2] / "dashboard" / "static"
-SCRIPT = (STATIC / "js" / "palette.js").read_text(encoding="utf-8")
+SHELL = Path(__file__).parents[2] / "dashboard" / "shell"
+SCRIPT = (SHELL / "palette.js").read_text(encoding="utf-8")
 
 
 def block(name: str) -> str:
@@ -34,7 +34,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_charts_and_style_sheets_have_the_same_colours() -> None:
     assert dict(re.findall(r'(\w+): "(#\w{6})"', block("COLOURS"))) == COLOURS
-    tokens = (STATIC / "css" / "tokens.css").read_text(encoding="utf-8")
+    tokens = (SHELL / "tokens.css").read_text(encoding="utf-8")
     styles = dict(re.findall(r"--emotion-(\w+): (#\w{6});", tokens))
     assert {name: value.upper() for name, value in styles.items()} == COLOURS
 

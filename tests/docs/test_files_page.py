@@ -14,7 +14,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.core import factory
 from ser_engine.files import job, voices
 from ser_engine.files import run as one_call
-from ser_engine.files.listener import WarningCode
+from ser_engine.schema import FileWarningCode
 from ser_engine.types import FloatArray
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine, LevelDetector
@@ -43,7 +43,7 @@ def test_the_table_of_presets():
 
 def test_the_table_of_warnings():
     told = {row[0].strip("`") for row in rows("What is wrong with the audio")}
-    assert told == set(get_args(WarningCode))
+    assert told == set(get_args(FileWarningCode))
 
 
 @pytest.mark.needs("pandas")
@@ -61,7 +61,7 @@ def test_the_code_runs(
         exec(block, names)
     first, *others = capsys.readouterr().out.splitlines()
     assert first == "angry"
-    assert others[0].startswith("call.wav {'emotion': 'angry'")
+    assert others[0] == "call.wav 2.0"
     assert others[1] == "missing.wav: there is no such file"
 
 

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from emotion_monitor import main
+from ser_engine.schema import ChannelResult, FileModel, FileResult, Gap, LabelName
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
 from stream_server.store import Store
 from stream_server.wire.results import Result
+from tests.support.results import without_envelope
 from tests.support.timeline import LABELS, make_closed, make_opened, make_points, make_summary
 
 Captured = pytest.CaptureFixture[str]
@@ -55,23 +57,25 @@ def results(stream_id: str = "s1") -> list[Result]:
     ]
 
 
-def analysis(**changes: Any) -> dict[str, Any]:
-    """Return a document as ``analyze -g stream --scores --json`` prints it."""
-    points = [
-        {
-            "start": point.start_s,
-            "end": point.end_s,
-            "emotion": point.label,
-            "confidence": point.confidence,
-            "speech_share": 1.0,
-            "provisional": False,
-            "widened": False,
-            "scores": dict(zip(LABELS, point.posteriors, strict=True)),
-        }
-        for point in make_points([0.1, *[0.8] * 6, 0.1])
-    ]
-    gaps = [{"start": 4.0, "end": 6.0, "reason": "silence"}]
-    return {"granularity": "stream", "points": points, "segments": [], "gaps": gaps, **changes}
+def analysis(name: str = "a.wav", *, channels: int = 1, **changes: Any) -> FileResult:
+    """Return a document as ``analyze -g stream --json`` prints it."""
+    points = tuple(without_envelope(point) for point in make_points([0.1, *[0.8] * 6, 0.1]))
+    gap = Gap(start_sample=64_000, end_sample=96_000, reason="silence", final=True)
+    document = FileResult(
+        name=name,
+        granularity="stream",
+        model=FileModel(name="fake", licence="none"),
+        labels=tuple(LabelName(name=label, name_zh=label) for label in LABELS),
+        duration_s=6.0,
+        sample_rate=16_000,
+        frame_hop_ms=20,
+        has_embedding=True,
+        channels=tuple(
+            ChannelResult(channel=index, overall=None, points=points, gaps=(gap,))
+            for index in range(channels)
+        ),
+    )
+    return msgspec.structs.replace(document, **changes)
 
 
 def write(path: Path, *messages: Any) -> Path:
@@ -93,7 +97,7 @@ def test_a_recording(rules: Path, tmp_path: Path, capsys: Captured):
                 "alert_s": 1.5,
                 "alerts": [
                     {
-                        "timeline": "call.json",
+                        "timeline": "call.json: a.wav, channel 0",
                         "channel": 0,
                         "role": "",
                         "since_s": 0.5,
@@ -115,11 +119,14 @@ def test_the_role_of_a_recording(rules: Path, tmp_path: Path, capsys: Captured):
 
 
 def test_channels_of_several_recordings(rules: Path, tmp_path: Path, capsys: Captured):
-    entries = [analysis(file="a.wav", channel=1), analysis(file="a.wav", channel=2)]
+    entries = [analysis("a.wav", channels=2), analysis("b.wav")]
     assert run(rules, write(tmp_path / "calls.json", entries), "--json") == 0
     alerts = json.loads(capsys.readouterr().out)["rules"][0]["alerts"]
     names = [alert["timeline"] for alert in alerts]
-    assert names == ["calls.json: a.wav, channel 1", "calls.json: a.wav, channel 2"]
+    assert names == [
+        f"calls.json: {each}"
+        for each in ("a.wav, channel 0", "a.wav, channel 1", "b.wav, channel 0")
+    ]
 
 
 def test_results_line_by_line(rules: Path, tmp_path: Path, capsys: Captured):
@@ -189,7 +196,7 @@ def test_rules_in_a_larger_file(text: str, tmp_path: Path, capsys: Captured):
         ("rules: []\nother: 1", "expected 'rules:'"),
         ("", "got nothing"),
         ("rules:\n  - name: a\n    labels: [angry]\n    holds: 1", "rules.0.holds"),
-        ("rules:\n  - name: a\n    labels: [angry]\n    hold_s: -1", "hold_s -1"),
+        ("rules:\n  - name: a\n    labels: [angry]\n    hold_s: -1", "got -1, expected 0 to 3600"),
         ("rules:\n  - name: a\n    labels: [bored]", "bored in 'a'"),
     ],
 )
@@ -201,19 +208,12 @@ def test_wrong_rules_are_one_line(text: str, told: str, tmp_path: Path, capsys: 
     assert told in line
 
 
-def no_scores() -> dict[str, Any]:
-    document = analysis()
-    for point in document["points"]:
-        del point["scores"]
-    return document
-
-
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (msgspec.json.encode(no_scores()), "--scores"),
-        (msgspec.json.encode({"granularity": "utterance"}), "granularity 'utterance'"),
-        (msgspec.json.encode({"points": []}), "granularity"),
+        (msgspec.json.encode(analysis(granularity="utterance")), "granularity 'utterance'"),
+        # As versions before 2 had it.
+        (msgspec.json.encode({"granularity": "stream", "points": []}), "missing required field"),
         (b'{"type": "point"}', "line 1"),
         (b"hello", "line 1"),
         (b"", "without a result"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +12,7 @@ from emotion_monitor import main
 from emotion_monitor.commands import options as engine_module
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError
+from ser_engine.schema import FileResult
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
@@ -24,7 +26,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[EngineConfig]:
 
     def build(config: EngineConfig) -> FakeEngine:
         seen.append(config)
-        return FakeEngine(hop_samples=config.timeline.hop_samples)
+        return FakeEngine()
 
     monkeypatch.setattr(engine_module, "build_engine", build)
     return seen
@@ -79,18 +81,29 @@ def test_frames_every_10_ms(angry: Path, capsys: Captured):
 def test_a_stream_as_json(angry: Path, capsys: Captured):
     assert run(angry, "--json", "-g", "stream", "--set", "ser_engine.vad.detector=off") == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["granularity", "points", "segments", "gaps"]
-    assert [segment["emotion"] for segment in document["segments"]] == ["angry"]
+    (channel,) = msgspec.convert(document, FileResult).channels
+    assert [segment.label for segment in channel.segments] == ["angry"]
 
 
-@pytest.mark.parametrize("granularity", ["utterance", "frame", "stream"])
+@pytest.mark.parametrize("granularity", ["utterance", "frame"])
+def test_everything_as_json(granularity: str, angry: Path, stereo: Path, capsys: Captured):
+    assert run(stereo, "--details", "-g", granularity) == 0
+    document = msgspec.json.decode(capsys.readouterr().out, type=FileResult)
+    assert [channel.channel for channel in document.channels] == [0, 1]
+    assert run(angry, stereo, "--json", "--details", "-g", granularity) == 0
+    both = msgspec.json.decode(capsys.readouterr().out, type=list[FileResult])
+    assert [Path(each.name).name for each in both] == ["angry.wav", "stereo.wav"]
+    assert both[1] == document
+
+
+@pytest.mark.parametrize("granularity", ["utterance", "frame"])
 def test_channels_and_files_are_told_apart(
     granularity: str, angry: Path, stereo: Path, capsys: Captured
 ):
     assert run(angry, stereo, "--json", "-g", granularity) == 0
     entries = json.loads(capsys.readouterr().out)
-    names = [(Path(entry["file"]).name, entry["channel"]) for entry in entries]
-    assert names == [("angry.wav", 1), ("stereo.wav", 1), ("stereo.wav", 2)]
+    names = [(Path(entry["name"]).name, entry["channel"]) for entry in entries]
+    assert names == [("angry.wav", 0), ("stereo.wav", 0), ("stereo.wav", 1)]
     assert {entry["granularity"] for entry in entries} == {granularity}
 
 
@@ -117,9 +130,9 @@ def test_a_single_bad_file_prints_no_json(tmp_path: Path, capsys: Captured):
 @pytest.mark.parametrize(
     ("granularity", "shown"),
     [
-        ("utterance", ["angry.wav", "stereo.wav, channel 2", "angry", "happy", "%"]),
-        ("frame", ["angry.wav", "stereo.wav, channel 2", "49 frames of 20 ms", "0:00.98"]),
-        ("stream", ["angry.wav", "stereo.wav, channel 2", "3 points", "0:01.00"]),
+        ("utterance", ["angry.wav", "stereo.wav, channel 1", "angry", "happy", "%"]),
+        ("frame", ["angry.wav", "stereo.wav, channel 1", "49 frames of 20 ms", "0:00.98"]),
+        ("stream", ["angry.wav", "stereo.wav, channel 1", "3 points", "0:01.00"]),
     ],
 )
 def test_tables(
@@ -176,8 +189,7 @@ def test_embeddings_of_an_utterance(angry: Path, tmp_path: Path):
 
 def test_embeddings_of_frames_and_channels(stereo: Path, tmp_path: Path):
     assert run(stereo, "--json", "-g", "frame", "--embeddings", tmp_path / "out.npy") == 0
-    assert np.load(tmp_path / "out.1.npy").shape == (49, 2)
-    assert np.load(tmp_path / "out.2.npy").shape == (49, 2)
+    assert np.load(tmp_path / "out.npy").shape == (2, 49, 2)
 
 
 def test_embeddings_that_cannot_be_written(angry: Path, tmp_path: Path, capsys: Captured):

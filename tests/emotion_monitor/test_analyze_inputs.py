@@ -119,7 +119,7 @@ def test_a_name_that_is_no_utf_8(fake: FakeEngine, tmp_path: Path):
     out = tmp_path / "out"
     for formats in ("json,csv,npy", "json"):
         assert run(folder, "--out", out, "--format", formats) == 0
-    assert json.loads((out / "caf_.wav.json").read_bytes())["file"] == "caf_.wav"
+    assert json.loads((out / "caf_.wav.json").read_bytes())["name"] == "caf_.wav"
     assert run(folder, "--json") == 0
     assert run(folder, "--dated", "--out", tmp_path / "dated") == 0
 
@@ -143,7 +143,7 @@ def test_a_folder_is_printed_like_its_files(fake: FakeEngine, tmp_path: Path, ca
         soundfile.write(tmp_path / "in" / name, make_audio((8_000, 0.1)), 16_000)
     assert run(tmp_path / "in", "--json") == 0
     entries = json.loads(capsys.readouterr().out)
-    assert [Path(each["file"]).name for each in entries] == ["a.wav", "b.wav"]
+    assert [Path(each["name"]).name for each in entries] == ["a.wav", "b.wav"]
     assert run(tmp_path / "in", "--json", "-r") == 0
     assert len(json.loads(capsys.readouterr().out)) == 3
 
@@ -189,7 +189,8 @@ def test_a_second_time_the_result_is_the_same_and_was_kept(
 
 _WITH_PEAK = """
 import atexit, sys
-from emotion_monitor import engine as engine_module, main
+from emotion_monitor import main
+from emotion_monitor.commands import options as engine_module
 from emotion_monitor.compare.child import peak_bytes
 from tests.support.fake_engine import FakeEngine
 atexit.register(lambda: print(peak_bytes(), file=sys.stderr))

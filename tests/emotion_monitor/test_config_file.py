@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_monitor.settings import parse_config, parse_value, read_config_file
+from emotion_monitor.config_file import parse_config, parse_value, read_config_file
 from ser_engine.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from emotion_monitor import pool_analyser as dashboard_analysis
 from emotion_monitor.pool_analyser import MAX_IN_FLIGHT, PoolAnalyser
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.files import (
     AnalysisOptions,
@@ -28,6 +28,7 @@ from ser_engine.files import (
     file_sha256,
 )
 from ser_engine.types import Window
+from tests.ser_engine.files.jobs import plain
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
 
@@ -57,9 +58,11 @@ async def analyse(
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 async def test_results_are_those_of_the_command_line(call: Path, granularity: Granularity):
     analysis = await analyse(call, granularity)
-    expected = analyze_file(FakeEngine(), call, granularity, ENGINE_CONFIG)
-    found = [channel.result.to_json(scores=True) for channel in analysis.channels]
-    assert found == [result.to_json(scores=True) for result in expected]
+    expected = analyze_file(
+        FakeEngine(), call, granularity, ENGINE_CONFIG, embeddings=granularity == "frame"
+    )
+    found = [plain(channel.result) for channel in analysis.channels]
+    assert found == list(map(plain, expected))
     assert (analysis.duration_s, analysis.rate_hz) == (12.0, 16_000)
     assert analysis.model.notice == "A fake model."
 
@@ -71,7 +74,7 @@ async def test_frames_come_with_what_the_whole_is(call: Path):
     assert isinstance(whole.result, UtteranceResult)
     assert left.overall is not None
     assert right.overall is not None
-    assert right.overall.emotion == "neutral"
+    assert right.overall.label == "neutral"
     assert left.overall.posteriors == pytest.approx(whole.result.posteriors, abs=1e-6)
     assert left.overall.embedding == pytest.approx(whole.result.embedding, abs=1e-6)
     assert left.overall.level_dbfs == pytest.approx(whole.result.level_dbfs, abs=1e-6)
@@ -156,7 +159,7 @@ class StuckEngine(LabEngine):
         super().__init__()
         self.asked = asyncio.Event()
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+    async def score(self, window: Window, priority: Priority = Priority.LIVE):
         self.asked.set()
         await asyncio.Event().wait()
         raise WindowError("not reached")
@@ -171,13 +174,13 @@ class HoldingEngine(LabEngine):
         self.asked = asyncio.Event()
         self.in_flight = self.most_in_flight = 0
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE):
+    async def score(self, window: Window, priority: Priority = Priority.LIVE):
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.asked.set()
         try:
             await self.gate.wait()
-            return await super().submit(window, priority)
+            return await super().score(window, priority)
         finally:
             self.in_flight -= 1
 
@@ -194,7 +197,7 @@ async def test_few_windows_are_in_flight_and_no_thread_waits_for_them(call: Path
         engine.gate.set()
         analysis = await task
     assert engine.most_in_flight == MAX_IN_FLIGHT
-    assert len(analysis.channels[0].segments) > MAX_IN_FLIGHT
+    assert len(analysis.channels[0].pieces) > MAX_IN_FLIGHT
 
 
 async def test_a_file_that_is_stopped_is_left_and_its_windows_withdrawn(call: Path):
@@ -231,14 +234,14 @@ async def test_a_result_is_written_as_files(call: Path, tmp_path: Path):
     analysed = await analyser(request, lambda progress: None)
     assert analysed.duration_s == 12.0
     assert analysed.cache_key == analyser.key(request)
-    assert [one["emotion"] for one in analysed.summary["channels"]][1] == "neutral"
+    assert [one["label"] for one in analysed.summary["channels"]][1] == "neutral"
     names = sorted(path.name for path in request.folder.iterdir())
     assert names == [
         *("audio.flac", "embedding.npy", "log.txt", "result.csv", "result.json", "view.json")
     ]
     document = json.loads((request.folder / "result.json").read_bytes())
     assert (document["name"], document["has_embedding"]) == ("call.wav", True)
-    assert len(document["channels"][0]["frames"]) == 599
+    assert len(document["channels"][0]["frames"]["labels"]) == 599
     log = (request.folder / "log.txt").read_text()
     assert str(tmp_path) not in log
     assert "took call.wav" in log

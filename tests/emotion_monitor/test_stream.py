@@ -216,7 +216,7 @@ def run_here(*arguments: object) -> int:
         (["--sample-call", "--wants", "tea"], "got 'tea', expected some of points"),
         (["--sample-call", "--meta", "x"], "got 'x', expected KEY=VALUE"),
         (["--sample-call", "--roles", "driver"], "got 1 roles, expected 2"),
-        (["--sample-call", "--url", "http://x"], "got URL 'http://x', expected ws://"),
+        (["--sample-call", "--url", "http://x"], "invalid URL 'http://x'; it must be ws://"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]):

@@ -14,8 +14,8 @@ from examples.voice_agent import (
     NOTE_MARK,
     Listener,
     Note,
-    Notes,
     PushedAudio,
+    ToneTracker,
     follow,
     recording,
 )
@@ -40,9 +40,9 @@ def speech(*parts: tuple[str, float], start_s: float = 0.0, sure: float = 0.9) -
     return points
 
 
-def notes_of(results: Iterable[Result], notes: Notes | None = None) -> list[Note]:
-    notes = notes or Notes()
-    return [note for result in results if (note := notes.hear(result)) is not None]
+def notes_of(results: Iterable[Result], tracker: ToneTracker | None = None) -> list[Note]:
+    tracker = tracker or ToneTracker()
+    return [note for result in results if (note := tracker.update(result)) is not None]
 
 
 def test_what_lasts_is_told_once():
@@ -146,7 +146,7 @@ async def test_a_listener_hears_the_user():
     told: list[Note] = []
     audio = pcm(np.concatenate([level(5, 0.3), level(8, 0.1)]))
     async with live_lab() as lab:
-        listener = Listener(collect(told), lab.url, role="driver", name="a car")
+        listener = Listener(on_note=collect(told), url=lab.url, role="driver", name="a car")
         for chunk in chunks(audio, 3200):
             listener.push(chunk, 16_000)
             listener.push(b"\0\0" * 8, 8000)  # of another rate: left out
@@ -161,12 +161,12 @@ async def test_a_listener_hears_the_user():
 
 @virtual_time
 async def test_an_agent_goes_on_without_a_server(caplog: pytest.LogCaptureFixture):
-    listener = Listener(collect([]), "ws://127.0.0.1:9")
+    listener = Listener(on_note=collect([]), url="ws://127.0.0.1:9")
     listener.push(bytes(3200), 16_000)
     await asyncio.sleep(1)
     listener.push(bytes(3200), 16_000)
     await listener.aclose()
-    assert "nobody listens to the tone of voice any more" in caplog.text
+    assert "the tone of voice is not followed any more" in caplog.text
 
 
 @virtual_time
@@ -174,7 +174,7 @@ async def test_an_agent_does_not_wait_for_a_server_that_is_away():
     told: list[Note] = []
     async with live_lab() as lab:
         lab.engine.delay_s = 1000.0
-        listener = Listener(collect(told), lab.url)
+        listener = Listener(on_note=collect(told), url=lab.url)
         listener.push(pcm(level(3, 0.1)), 16_000)
         await asyncio.sleep(1)
         began_s = asyncio.get_running_loop().time()
@@ -185,7 +185,7 @@ async def test_an_agent_does_not_wait_for_a_server_that_is_away():
 
 
 async def test_a_listener_that_heard_nothing_ends_at_once():
-    await Listener(collect([])).aclose()
+    await Listener(on_note=collect([])).aclose()
 
 
 async def test_a_stream_of_somebody_else_is_followed():

@@ -13,7 +13,7 @@ from mic_client.sources import Chunk
 
 
 async def main() -> None:
-    source = MicrophoneSource("pulse")
+    source = MicrophoneSource(device="pulse")
     print(source.format, source.device, file=sys.stderr)
 
     async def stop() -> None:

@@ -46,7 +46,7 @@ def test_what_is_not_there_is_told_with_what_is(wanted: int | str, sounddevice: 
 
 def test_a_name_that_fits_several_is_told(sounddevice: FakeSounddevice):
     sounddevice.devices.append(device("Second Headset"))
-    with pytest.raises(NoSuchDeviceError, match="fits several"):
+    with pytest.raises(NoSuchDeviceError, match="matches several"):
         find_device("headset")
 
 
@@ -77,17 +77,17 @@ def test_the_sample_rate(
 
 
 def test_a_rate_the_device_does_not_take(sounddevice: FakeSounddevice):
-    with pytest.raises(DeviceError, match=r"Built-in Microphone: .*leave the rate away"):
+    with pytest.raises(DeviceError, match=r"Built-in Microphone: .*leave the rate out"):
         choose_sample_rate(find_device(1), 1, 22_050)
 
 
 def test_a_rate_the_protocol_does_not_take(sounddevice: FakeSounddevice):
-    with pytest.raises(DeviceError, match="got sample rate 96000, expected 8000 to 48000 Hz"):
+    with pytest.raises(DeviceError, match="got sample rate 96000; it must be 8000 to 48000 Hz"):
         choose_sample_rate(find_device(1), 1, 96_000)
 
 
 def test_more_channels_than_there_are(sounddevice: FakeSounddevice):
-    with pytest.raises(DeviceError, match="got 3 channels, expected 1 to 2"):
+    with pytest.raises(DeviceError, match="3 channels requested; it has 2"):
         choose_sample_rate(find_device(1), 3, None)
 
 

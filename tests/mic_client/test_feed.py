@@ -50,6 +50,18 @@ async def test_results_come_as_they_are_published():
         await publishing
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+async def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, host: str):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
+        # Port 1 answers nothing.
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with serve_feed() as server:
+        server.publish(make_opened())
+        url = server.url().replace("127.0.0.1", host)
+        assert len(await take(emotion_feed(url, give_up_after_s=0.0), 1)) == 1
+
+
 async def test_the_feed_of_one_stream_ends_with_it():
     stored: list[Result] = [make_opened(), *make_points([0.1] * 4)]
     async with serve_feed(FakeHistory(stored)) as server:

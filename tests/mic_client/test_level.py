@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mic_client.microphone import SILENT_DBFS, MeteredSource, levels_dbfs
-from mic_client.sources import MAX_SPEED, ArraySource
+from mic_client.sources import MAX_SPEED, SILENT_DBFS, ArraySource, MeteredSource, levels_dbfs
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from tests.support.virtual_time import virtual_time
 

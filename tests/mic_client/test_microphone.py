@@ -37,7 +37,7 @@ async def started(sounddevice: FakeSounddevice) -> FakeStream:
 
 @virtual_time
 async def test_what_is_recorded_comes(sounddevice: FakeSounddevice):
-    source = MicrophoneSource("built-in", num_channels=2)
+    source = MicrophoneSource(device="built-in", num_channels=2)
     assert source.is_live
     assert (source.format.sample_rate_hz, source.format.num_channels) == (16_000, 2)
     items = aiter(source)
@@ -87,7 +87,7 @@ async def test_an_overflow_of_portaudio_is_a_gap(sounddevice: FakeSounddevice):
 @virtual_time
 async def test_a_device_that_is_pulled_out_is_waited_for(sounddevice: FakeSounddevice):
     headset = sounddevice.devices[2]
-    source = MicrophoneSource("headset")
+    source = MicrophoneSource(device="headset")
     items = aiter(source)
     first = asyncio.ensure_future(anext(items))
     stream = await started(sounddevice)
@@ -114,7 +114,7 @@ async def test_a_device_that_is_pulled_out_is_waited_for(sounddevice: FakeSoundd
 
 @virtual_time
 async def test_a_device_that_falls_silent_without_a_word_is_gone(sounddevice: FakeSounddevice):
-    source = MicrophoneSource("headset", reopen_timeout_s=0)
+    source = MicrophoneSource(device="headset", reopen_timeout_s=0)
     items = aiter(source)
     first = asyncio.ensure_future(anext(items))
     stream = await started(sounddevice)
@@ -129,7 +129,7 @@ async def test_a_device_that_falls_silent_without_a_word_is_gone(sounddevice: Fa
 @virtual_time
 async def test_a_device_in_use_is_told(sounddevice: FakeSounddevice):
     sounddevice.open_error = PortAudioError("Device unavailable", -9985)
-    source = MicrophoneSource("headset")
+    source = MicrophoneSource(device="headset")
     with pytest.raises(DeviceError, match=r"USB Headset.*it is in use"):
         await anext(aiter(source))
 

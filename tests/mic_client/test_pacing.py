@@ -55,7 +55,7 @@ async def test_as_fast_as_it_goes_still_lets_others_run():
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan")])
 def test_a_speed_must_be_one(speed: float):
-    with pytest.raises(ValueError, match="expected more than 0"):
+    with pytest.raises(ValueError, match="must be above 0"):
         Pacer(speed)
 
 

@@ -446,7 +446,7 @@ async def test_leaving_closes_connection_and_source_at_once():
 
 
 def test_roles_must_fit_the_channels():
-    with pytest.raises(ValueError, match="got 2 roles for a source of 1 channels"):
+    with pytest.raises(ValueError, match="2 roles for a source of 1 channels"):
         StreamClient(
             ArraySource(noise(1), RATE_HZ), options=StreamOptions(channels=(ChannelSpec(),) * 2)
         )
@@ -456,5 +456,5 @@ def test_roles_must_fit_the_channels():
     "url", ["http://localhost:8765", "localhost:8765", "ws://", "ws://a:99999", "ws://[1"]
 )
 def test_a_url_of_another_kind_is_refused(url: str):
-    with pytest.raises(ValueError, match="expected ws://HOST:PORT"):
+    with pytest.raises(ValueError, match="must be ws://HOST:PORT"):
         StreamClient(ArraySource(noise(1), RATE_HZ), url)

@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from ser_engine.core import BatchingStats
+from ser_engine.core.batcher import BatchingStats
 from stream_server.bus import SubscriberFigures
 from stream_server.engines.status import EngineStatus
 from stream_server.metrics import Metrics
-from stream_server.tracks.stats import ChannelTrack, TrackStats
+from stream_server.tracks.track import ChannelTrack, TrackStats
 from tests.support.fake_engine import FakeEngine
 
 

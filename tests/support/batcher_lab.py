@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ser_engine.config import BatchingConfig
-from ser_engine.core import Batcher, Priority
+from ser_engine.config import BatchingConfig, EngineConfig
+from ser_engine.core.batcher import Batcher
+from ser_engine.core.queue import Priority
 from ser_engine.types import WindowResult
 from tests.support.fake_core import FakeCore, TimedWorker, a_window
 
@@ -35,7 +36,9 @@ class Lab:
         self._next_delay: float | None = 0.0
         settings: dict[str, Any] = {"max_batch_size": 4, "max_wait_ms": 5.0, "max_restarts": 1}
         self.batcher = Batcher(
-            self._make, BatchingConfig(**(settings | config)), make_worker=self._worker
+            self._make,
+            EngineConfig(batching=BatchingConfig(**(settings | config))),
+            make_worker=self._worker,
         )
 
     @property
@@ -49,7 +52,7 @@ class Lab:
     def submit(
         self, mark: int, stream: str | None = None, priority: Priority = Priority.LIVE
     ) -> asyncio.Task[WindowResult]:
-        submitted = self.batcher.submit(a_window(mark, stream), priority=priority)
+        submitted = self.batcher.score(a_window(mark, stream), priority)
         return asyncio.create_task(submitted)
 
     def _worker(self) -> TimedWorker:

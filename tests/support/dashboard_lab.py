@@ -36,18 +36,17 @@ from ser_engine.files import (
     FileAnalysis,
     FrameResult,
     Granularity,
-    QualityWarning,
     StreamResult,
     UtteranceResult,
 )
 from ser_engine.labels import LabelSet
-from ser_engine.schema import LabelName
+from ser_engine.schema import LabelName, Warning
 from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
 from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
-from stream_server.http.app import make_app
+from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.store import Store
@@ -88,7 +87,7 @@ def make_analysis(
             posteriors=posteriors.astype(np.float64),
             embeddings=embeddings,
         )
-    warning = QualityWarning(code="clipping", message="loud", at_s=1.0)
+    warning = Warning(code="clipping", message="loud", at_s=1.0)
     channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
     labels = LabelSet.from_tokens(LABELS)
     return FileAnalysis(
@@ -206,7 +205,7 @@ async def serve_dashboard(
     history: History | None = None,
     database: Path | None = None,
     recordings: Path | None = None,
-    static_dir: Path | None = None,
+    root: Path | None = None,
     is_ready: bool = True,
     settings: dict[str, Any] | None = None,
     listen: ListenConfig | None = None,
@@ -221,7 +220,7 @@ async def serve_dashboard(
         history: stands for what is stored, in feeds only.
         database: where a real store is made.
         recordings: where a real recorder writes.
-        static_dir: the pages' files.
+        root: holds the pages' files.
         is_ready: whether there is an engine.
         settings: what ``/config`` shows.
         listen: where the server says it listens.
@@ -313,7 +312,7 @@ async def serve_dashboard(
             metrics=metrics,
             readiness=list,
         )
-        options = {} if static_dir is None else {"static_dir": static_dir}
+        options = {} if root is None else {"root": root}
         dashboard = Dashboard(backend, config or DashboardConfig(), **options)
         if history is not None and store is None:
             dashboard.live.keeps = True

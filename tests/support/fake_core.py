@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from ser_engine.errors import WindowError
-from ser_engine.types import Window, WindowResult
+from ser_engine.types import ModelInfo, Window, WindowResult
+from tests.support.fake_engine import LABELS
 
 __all__ = ["FakeCore", "InlineWorker", "TimedWorker", "a_result", "a_window", "marks"]
 
@@ -43,7 +44,10 @@ class FakeCore:
         forgotten: streams it was told have ended.
     """
 
+    runtime_name = "none"
+
     def __init__(self) -> None:
+        self.info = ModelInfo("fake", "nowhere", "none", "", LABELS, 4)
         self.batches: list[list[int]] = []
         self.faulty: set[int] = set()
         self.poisoned: dict[int, BaseException] = {}
@@ -58,6 +62,9 @@ class FakeCore:
             WindowError("too short") if window.start_sample in self.faulty else a_result(window)
             for window in windows
         ]
+
+    def warm_up(self) -> None:
+        pass
 
     def forget(self, stream_key: str) -> None:
         self.forgotten.append(stream_key)

@@ -44,14 +44,11 @@ class FakeEngine:
         fail_when: windows it answers with an error.
     """
 
-    def __init__(
-        self, frame_logits: FrameLogits = logits_of_audio, *, hop_samples: int = HOP_SAMPLES
-    ) -> None:
+    def __init__(self, frame_logits: FrameLogits = logits_of_audio) -> None:
         self.info = ModelInfo("fake", "nowhere", "none", "", LABELS, 2, notice="A fake model.")
         self.windows: list[Window] = []
         self.fail_when: Callable[[Window], bool] = lambda window: False
         self._frame_logits = frame_logits
-        self._hop = hop_samples
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
         return [self.run(window) for window in windows]
@@ -61,10 +58,10 @@ class FakeEngine:
         if self.fail_when(window):
             return WindowError("got a window it was told to fail on")
         frames = np.lib.stride_tricks.sliding_window_view(window.samples, RECEPTIVE_FIELD_SAMPLES)
-        frames = frames[:: self._hop]
+        frames = frames[:: window.hop_samples]
         logits = self._frame_logits(frames, window)
         embeddings = np.stack([frames[:, 0], frames[:, -1]], axis=1).copy()
-        return WindowResult(logits, embeddings, self._hop)
+        return WindowResult(logits, embeddings, window.hop_samples)
 
 
 class LevelDetector:

@@ -14,7 +14,7 @@ from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.source import FeedSource, History
-from stream_server.http.app import make_app
+from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.results import Result, StreamOpened

@@ -18,12 +18,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ser_engine.config import EngineConfig, VadConfig
-from ser_engine.core import Priority
+from ser_engine.core.batcher import BatchingStats
+from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.config import ServerConfig
-from stream_server.engines.local import EngineLease
+from stream_server.engines.engine import EngineLease
 from stream_server.engines.status import PoolStatus
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
@@ -66,7 +67,17 @@ class LabEngine:
         info: ModelInfo = self.core.info
         return info
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
+    runtime_name = "fake"
+    num_pending = 0
+    stats = BatchingStats()
+
+    async def start(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    async def score(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
         self.priorities.append(priority)
         async with self._turn:
             if self.delay_s:
@@ -114,14 +125,16 @@ class Lab:
         self.metrics = Metrics()
         self.published: list[Result] = []
         self.refused: list[str] = []
-        factory = StreamFactory(engine, config, self.metrics, self.published.append)
+        factory = StreamFactory(
+            engines=engine, config=config, metrics=self.metrics, publish=self.published.append
+        )
         self.registry = StreamRegistry(config.limits, factory)
         access = Access(config.access, config.listen, config.telephony.public_url)
         known = make_routes(config.telephony, access, self.registry.check_capacity)
         self.gateway = Gateway(
-            self.registry,
-            access,
-            config,
+            registry=self.registry,
+            access=access,
+            config=config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refused.append,
             routes={**known, **(routes or {})},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ser_engine.schema import AlertState, ChannelSummary, CloseReason, ModelNotice
 from stream_server.wire.results import (
     Alert,
@@ -27,7 +29,15 @@ __all__ = [
     "segment",
     "summary",
     "warning",
+    "without_envelope",
 ]
+
+
+def without_envelope(result: Any) -> Any:
+    """Return what a message says, whatever stream it is of: the engine's own struct."""
+    kind: Any = type(result).__mro__[1]
+    return kind(**{name: getattr(result, name) for name in kind.__struct_fields__})
+
 
 LABELS = ("angry", "happy", "neutral", "sad")
 ROLES = ("customer", "agent")

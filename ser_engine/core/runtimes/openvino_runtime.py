@@ -10,7 +10,7 @@ weights are the bulk of the model and each compilation packs them anew.
 
 int8 is post-training quantisation by NNCF: weights per channel, activations by the ranges they
 take on real speech. Only the context stage is quantised. It is where the time goes once local
-features are kept, and emotion2vec's extractor, whose inputs span tens of decibels, loses most by it.
+features are kept, and emotion2vec's extractor, whose inputs span tens of decibels, loses most.
 """
 
 from __future__ import annotations

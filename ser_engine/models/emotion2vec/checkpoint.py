@@ -31,8 +31,6 @@ from ser_engine.models.model import Checkpoint, Network
 if TYPE_CHECKING:
     from ser_engine.core.engine import Core
 
-from ser_engine.models.emotion2vec.network import Emotion2vecSizes
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Emotion2vecCheckpoint(Checkpoint):

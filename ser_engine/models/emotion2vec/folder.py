@@ -8,13 +8,11 @@
     ├── model.pt             weights, with or without training state
     └── configuration.json   optional: what the hubs call it
 
-Read an emotion2vec(+) ``config.yaml`` into sizes.
-
-FunASR reads the file through OmegaConf without a schema: a key that is not there is None, which
-switches an option off, and a number it cannot do without fails inside the network. The rules here
-are the same: options that are absent are off, sizes that are absent are an error that names them.
-Every option that changes what the network computes at inference is looked at; the rest (dropout,
-masking, decoder, losses) is ignored.
+FunASR reads ``config.yaml`` through OmegaConf without a schema: a key that is not there is None,
+which switches an option off, and a number it cannot do without fails inside the network. The rules
+here are the same: options that are absent are off, sizes that are absent are an error that names
+them. Every option that changes what the network computes at inference is looked at; the rest
+(dropout, masking, decoder, losses) is ignored.
 
 Source: ``funasr/models/emotion2vec/{model,audio,base,modules}.py``.
 """

@@ -66,11 +66,14 @@ class FunasrEngine:
 
     def _score(self, window: Window) -> WindowResult:
         with torch.inference_mode():
-            (answer,) = self.auto_model.generate(
-                window.samples, granularity="frame", extract_embedding=True
-            )
-        embeddings = answer["feats"]
-        return WindowResult(embeddings @ self._weight.T + self._bias, embeddings)
+            passes = [
+                self.auto_model.generate(
+                    window.samples[shift:], granularity="frame", extract_embedding=True
+                )[0]["feats"]
+                for shift in window.pass_shifts()
+            ]
+        logits = [embeddings @ self._weight.T + self._bias for embeddings in passes]
+        return WindowResult.of_passes(logits, passes, window.hop_samples)
 
     def forget(self, stream_key: str) -> None:
         """Do nothing: no features are kept."""

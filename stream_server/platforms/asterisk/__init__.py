@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from ser_engine.config import check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.platforms.asterisk.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
 from stream_server.platforms.platform import (
@@ -21,18 +22,17 @@ from stream_server.platforms.route import Route, json_refusal
 class AudioSocketConfig:
     """Asterisk AudioSocket: plain TCP without authentication."""
 
-    port: int = 9092
-    """It listens here; -1 to 65535, -1: nowhere, 0: any free one. Where another program has the
-    default one, the server goes on without and says so."""
+    port: Annotated[int, Range(-1, 65_535)] = 9092
+    """Port to listen on. -1: none; 0: any free one. If another program has the default port, the
+    server continues without and logs it."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
-    channels: int = 2
-    """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``: 1 or
-    2; a channel without a connection is a gap."""
+    channels: Annotated[int, Range(1, 2)] = 2
+    """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``; a
+    channel without a connection is a gap."""
 
     def __post_init__(self) -> None:
-        check_range("telephony.audiosocket.port", self.port, -1, 65_535)
-        check_range("telephony.audiosocket.channels", self.channels, 1, 2)
+        check_fields(self, "telephony.audiosocket")
         for network in self.allow:
             try:
                 ipaddress.ip_network(network, strict=False)

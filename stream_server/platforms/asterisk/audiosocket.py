@@ -8,9 +8,9 @@ Asterisk connects, sends one UUID frame and then the audio of one channel, 20 ms
 call by closing the connection; a hangup frame before that is optional. Sources: the page
 AudioSocket of Asterisk's documentation, ``res/res_audiosocket.c``, ``apps/app_audiosocket.c``.
 
-The server sends nothing but a hangup frame. Asterisk plays audio it is sent to the caller and asks
-for none; to an error frame it answers by hanging the caller up, to a hangup frame by going on with
-the dialplan, and a monitor has no business to end calls.
+The server sends nothing but a hangup frame, after which Asterisk continues with the dialplan. Audio
+would be played to the caller, an error frame would hang the caller up, and a monitor must do
+neither.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Frame:
     """One frame.
 
     Attributes:
-        type: see :class:`FrameType`; may be none of them.
+        type: a :class:`FrameType`, or an unknown one.
         payload: at most :data:`MAX_PAYLOAD_BYTES`.
     """
 
@@ -113,24 +113,25 @@ def encode_audio(data: bytes, rate_hz: int = 8_000) -> bytes:
 
 
 HANGUP = encode_frame(Frame(FrameType.HANGUP))
-"""What ends a connection; the only thing the server says."""
+"""Ends a connection; the only frame that the server sends."""
 
 
 class FrameParser:
-    """Cuts a stream of bytes into frames. Holds less than one frame."""
+    """Splits a stream of bytes into frames; holds less than one frame."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     @property
     def partial_bytes(self) -> int:
-        """Bytes of a frame that did not come whole."""
+        """Bytes of an incomplete frame."""
         return len(self._bytes)
 
     def receive(self, data: bytes) -> list[Frame]:
-        """Take bytes, any number; return the frames that are whole."""
+        """Take bytes, any number; return the complete frames."""
         self._bytes += data
         frames = []
+        # One deletion at the end: one for each frame would copy the rest every time.
         at = 0
         while len(self._bytes) - at >= HEADER_BYTES:
             end = at + HEADER_BYTES + int.from_bytes(self._bytes[at + 1 : at + HEADER_BYTES], "big")
@@ -168,15 +169,15 @@ class CallerAudio:
 
 @dataclass(frozen=True, slots=True)
 class KeyPressed:
-    """A key was pressed. Which is not told: it may be part of a card's number."""
+    """A key was pressed. Which one is not kept: people type card numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegOver:
-    """The last event: the client said that it ends.
+    """The last event: the client ends.
 
     Attributes:
-        reason: ``stopped``, or ``client_lost`` where it tells of an error of its own.
+        reason: ``stopped``, or ``client_lost`` where the client reports an error of its own.
     """
 
     reason: Literal["stopped", "client_lost"]
@@ -186,10 +187,7 @@ LegEvent = Identified | CallerAudio | KeyPressed | LegOver
 
 
 class AudioSocketLeg:
-    """One connection: one side of a call.
-
-    Frames of unknown types are dropped: later versions may have more.
-    """
+    """One connection: one side of a call. Unknown frames are ignored: Asterisk has added some."""
 
     def __init__(self) -> None:
         self._parser = FrameParser()
@@ -199,14 +197,14 @@ class AudioSocketLeg:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the bytes end with a frame: a client that goes then has said all it had."""
+        """Whether the bytes end with a frame, so that a close now loses nothing."""
         return not self._parser.partial_bytes
 
     def receive(self, data: bytes) -> list[LegEvent]:
         """Take bytes, any number; nothing comes after :class:`LegOver`.
 
         Raises:
-            ProtocolError: this is no AudioSocket, or has audio that cannot be analysed.
+            ProtocolError: this is not AudioSocket, or its audio cannot be analysed.
         """
         events: list[LegEvent] = []
         for frame in self._parser.receive(data):
@@ -216,6 +214,7 @@ class AudioSocketLeg:
         return events
 
     def _event(self, frame: Frame) -> LegEvent | None:
+        # The UUID frame comes first; anything else means that this is not Asterisk.
         if self._call_id is None or frame.type == FrameType.UUID:
             return self._identify(frame)
         if frame.type in AUDIO_RATES_HZ:
@@ -224,6 +223,7 @@ class AudioSocketLeg:
             return KeyPressed()
         if frame.type in (FrameType.HANGUP, FrameType.ERROR):
             self._is_over = True
+            # Asterisk reports a caller who hung up as an error; to this server it is a normal end.
             is_normal = frame.type == FrameType.HANGUP or frame.payload == _ERROR_CALLER_HUNG_UP
             return LegOver("stopped" if is_normal else "client_lost")
         return None
@@ -239,6 +239,7 @@ class AudioSocketLeg:
         if self._call_id is None:
             self._call_id = call_id
             return Identified(call_id)
+        # A repeated UUID frame is harmless; another one would mix two calls.
         if call_id != self._call_id:
             raise ProtocolError(
                 ErrorCode.BAD_START, "got a second UUID, expected one call in a connection"
@@ -248,6 +249,7 @@ class AudioSocketLeg:
 
 def _audio(frame: Frame) -> CallerAudio:
     rate_hz = AUDIO_RATES_HZ[frame.type]
+    # Asterisk's slin96 and slin192 hold no more speech.
     if rate_hz not in SAMPLE_RATES_HZ:
         raise ProtocolError(
             ErrorCode.BAD_FORMAT,
@@ -264,7 +266,7 @@ def _audio(frame: Frame) -> CallerAudio:
 
 
 def _append(events: list[LegEvent], event: LegEvent | None) -> None:
-    """Append an event; audio of one rate becomes one with that before it."""
+    """Append an event, joining audio to audio of the same rate before it."""
     last = events[-1] if events else None
     match last, event:
         case _, None:

@@ -1,8 +1,8 @@
-"""One call that comes in by AudioSocket: the stream, and the one or two connections that fill it.
+"""One AudioSocket call: the stream, and the one or two connections that fill it.
 
-A connection carries one channel, so a call with both its sides has two, with one UUID. The first is
-the first of the settings' roles, the second the other. Nothing on the wire says when audio was
-spoken: both are placed by the times at which they came, on one clock.
+A connection carries one channel, so a call with both sides has two, with one UUID. The first gets
+the first of the settings' roles, the second the other. Nothing on the wire tells when audio was
+spoken: both are placed on one clock by their times of arrival.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CallLeg(Protocol):
     """A connection of a call."""
 
     def hang_up(self, error: ProtocolError) -> None:
-        """End the connection for a reason outside of it; it leaves the call some time after."""
+        """End the connection for a reason outside of it; it leaves the call later."""
         ...
 
 
@@ -44,7 +44,7 @@ class AudioSocketCall:
         call_id: the UUID.
         registry: where the stream is begun, with the first audio: before that its rate is unknown.
         config: the server's settings.
-        on_end: called once nobody may join the call any more.
+        on_end: called when no connection may join the call any more.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class AudioSocketCall:
         self._rate_hz = 0
         self._beat_s = 0.0
         self._is_over = False
-        # A stream takes requests one at a time.
+        # The connections share the stream, which takes requests one at a time.
         self._turn = asyncio.Lock()
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody may join any more."""
+        """Whether no connection may join any more."""
         return self._is_over
 
     def join(self, leg: CallLeg) -> int:
@@ -89,13 +89,14 @@ class AudioSocketCall:
                 f"got connection {self._num_joined + 1} of one UUID, expected"
                 f" {len(self._roles)}: the setting telephony.audiosocket.channels",
             )
+        # By order of arrival: AudioSocket has no field for a direction.
         channel = self._num_joined
         self._num_joined += 1
         self._legs[channel] = leg
         return channel
 
     async def put(self, channel: int, rate_hz: int, data: bytes, now_s: float) -> None:
-        """Take audio of a connection that came just now; return when there is room for more.
+        """Take audio that just came; return when there is room for more.
 
         Args:
             channel: of the connection.
@@ -104,7 +105,7 @@ class AudioSocketCall:
             now_s: the time.
 
         Raises:
-            ProtocolError: the connection has to end. Where the stream does, all are told.
+            ProtocolError: the connection has to end. If the stream ends, all connections hang up.
         """
         async with self._turn:
             if self._is_over:
@@ -116,20 +117,21 @@ class AudioSocketCall:
                     f"got audio of {rate_hz} Hz in a call of {self._rate_hz} Hz, expected one rate:"
                     " give both channels the same codec",
                 )
+            # By this machine's clock, in samples: it is what both connections share.
             placed = self._times[channel].put(data, round(now_s * rate_hz))
             await self._hand_over(stream, _aligned(aligner, channel, placed))
             if now_s >= self._beat_s:
-                stream.runner.heartbeat()  # Metrics are told of the lag with it.
+                stream.runner.heartbeat()  # Not sent to anyone, but it updates the lag in /metrics.
                 self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
 
     async def mark(self, name: str) -> None:
-        """Mark the place up to which audio came; nothing where none came yet."""
+        """Mark the position of the audio so far; nothing before the first audio."""
         async with self._turn:
             if self._stream is not None and not self._is_over:
                 await self._hand_over(self._stream, [Mark(name=name)])
 
     async def leave(self, channel: int, reason: CloseReason) -> None:
-        """Take a connection away; the stream ends with the last one."""
+        """Remove a connection; the stream ends with the last one."""
         self._legs.pop(channel, None)
         if not self._legs:
             self._end_joining()
@@ -137,6 +139,7 @@ class AudioSocketCall:
             if not self._legs:
                 await self._close(reason)
             elif self._stream is not None and self._aligner is not None and not self._is_over:
+                # Its last audio may be held as late; the other side continues without it.
                 placed = self._times[channel].flush()
                 await self._hand_over(self._stream, _aligned(self._aligner, channel, placed))
 
@@ -190,11 +193,13 @@ class AudioSocketCall:
 
     def _end_joining(self) -> None:
         if not self._is_over:
+            # Before on_end: a third connection with this UUID is a new call.
             self._is_over = True
             self._on_end(self)
 
     async def _close(self, reason: CloseReason) -> None:
         stream, aligner = self._stream, self._aligner
+        # First, so that nothing is added while the last results are awaited.
         self._stream = self._aligner = None
         if stream is None or aligner is None or stream.runner.has_ended():
             return
@@ -210,6 +215,7 @@ class AudioSocketCall:
 
     async def _hand_over_last(self, stream: RunningStream, aligner: TrackAligner) -> None:
         try:
+            # An engine that hangs must not keep the call from ending.
             async with asyncio.timeout(self._config.limits.drain_timeout_s):
                 for channel, times in enumerate(self._times):
                     for each in _aligned(aligner, channel, times.flush()):
@@ -225,6 +231,6 @@ class AudioSocketCall:
 def _aligned(
     aligner: TrackAligner, channel: int, placed: Iterable[tuple[bytes, int]]
 ) -> Iterator[AudioData]:
-    """Yield what comes of audio with its times."""
+    """Yield the audio that pieces with their times complete."""
     for data, at_tick in placed:
         yield from aligner.put(channel, data, at_tick=at_tick)

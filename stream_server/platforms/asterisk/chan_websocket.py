@@ -1,11 +1,11 @@
-"""Asterisk's WebSocket channel driver, chan_websocket: the side an application has.
+"""Asterisk's WebSocket channel driver, chan_websocket: the application's side.
 
-Asterisk connects, says ``MEDIA_START`` in text, as words or as JSON, and then sends the audio of
-one channel in binary messages. Sources: the page WebSocket of Asterisk's channel drivers and
+Asterisk connects, sends ``MEDIA_START`` as text, in words or as JSON, and then the audio of one
+channel in binary messages. Sources: the page WebSocket of Asterisk's channel drivers and
 ``channels/chan_websocket.c``.
 
-Nothing is sent back: what Asterisk is sent it plays to the channel, and text it takes for commands.
-To close the WebSocket, as for an error, is to hang up the channel behind it.
+Nothing is sent back: Asterisk plays binary messages to the channel, and takes text for commands.
+Closing the WebSocket, also after an error, hangs up the channel behind it.
 """
 
 from __future__ import annotations
@@ -36,36 +36,33 @@ FORMATS: dict[str, tuple[Encoding, int]] = {
     "slin48": ("pcm_s16le", 48_000),
 }
 """Asterisk's names of formats that can be analysed. It sends ``slin`` in its machine's byte order,
-which is little-endian on all that it is usually run on."""
+which is little-endian on x86 and ARM."""
 
 QUERY_KEYS = ("role", "name")
-"""What the URL's query may say: the channel's role, and the stream's name."""
-
-PLATFORM = "asterisk-websocket"
-"""What the stream's metadata calls it."""
+"""The channel's role, and the stream's name."""
 
 _START = "MEDIA_START"
 _KEY_PRESSED = "DTMF_END"
 _METADATA = ("connection_id", "channel", "channel_id")
 _MAX_WORDS = 32
-"""Fields of an event that are looked at; MEDIA_START has six."""
+"""Fields of an event that are parsed; MEDIA_START has six."""
 
 
 class ChanWebSocketDialect:
     """One connection: one channel.
 
-    A key that is pressed becomes a mark. The other events are dropped, those of audio that Asterisk
-    is to play and unknown ones.
+    A pressed key becomes a mark. Other events are ignored: those about audio to be played, and
+    unknown ones.
 
     Args:
-        role: of the channel, where the query names none.
-        query: of the URL, percent signs decoded.
+        role: of the channel, unless the query names one.
+        query: of the URL, decoded.
 
     Attributes:
-        start: what the stream is, once ``MEDIA_START`` came.
+        start: the stream's specification, once ``MEDIA_START`` came.
 
     Raises:
-        ProtocolError: the query says something else.
+        ProtocolError: the query has an unknown parameter.
     """
 
     can_resume = False
@@ -95,23 +92,24 @@ class ChanWebSocketDialect:
             if self.start is None:
                 raise ProtocolError(
                     ErrorCode.NOT_STARTED,
-                    f"got {len(message)} bytes of audio, expected {_START} first",
+                    f"got {len(message)} bytes of audio before {_START}",
                 )
             return [AudioData(message)]
         event, fields = _parse(message)
         if event == _KEY_PRESSED and self.start is not None:
             return [Mark(name=DTMF_MARK)]
+        # Events about playback come to a monitor as well, which plays nothing.
         if event != _START:
             return []
         if self.start is not None:
             raise ProtocolError(
-                ErrorCode.UNEXPECTED_MESSAGE, f"got a second {_START}, expected one"
+                ErrorCode.UNEXPECTED_MESSAGE, f"stream already started: got a second {_START}"
             )
         self.start = self._spec(fields)
         return [self.start]
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: see the module."""
+        """Return nothing: Asterisk would play it, or take it for a command."""
         return []
 
     def _spec(self, fields: Mapping[str, Any]) -> StreamSpec:
@@ -126,14 +124,16 @@ class ChanWebSocketDialect:
             )
         encoding, rate_hz = known
         variables = fields.get("channel_variables")
-        said = {"platform": PLATFORM, **{key: fields.get(key) for key in _METADATA}}
+        said = {"platform": "asterisk-websocket", **{key: fields.get(key) for key in _METADATA}}
         if isinstance(variables, Mapping):
+            # The dialplan's variables must not replace what Asterisk itself says.
             said |= {key: value for key, value in variables.items() if key not in said}
         metadata = fitting_metadata(said)
         start = Start(
             encoding=encoding,
             sample_rate=rate_hz,
             channels=(ChannelSpec(role=self._role),),
+            # channel_id names the channel in all of Asterisk, connection_id in this driver only.
             name=fitting_text(self._name)
             or metadata.get("channel_id")
             or metadata.get("connection_id", ""),
@@ -144,7 +144,7 @@ class ChanWebSocketDialect:
 
 
 def _parse(text: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the event and its fields; "" for a text that is none."""
+    """Return an event's name and fields; "" for text that is not an event."""
     if text.lstrip()[:1] == "{":
         try:
             decoded = msgspec.json.decode(text)
@@ -153,6 +153,7 @@ def _parse(text: str) -> tuple[str, Mapping[str, Any]]:
         fields = cast(Mapping[str, Any], decoded)
         event = fields.get("event")
         return (event, fields) if isinstance(event, str) else ("", {})
+    # "MEDIA_START connection_id:... channel:..."; values hold no spaces, and may hold colons.
     event, *words = text.split()[: 1 + _MAX_WORDS] or [""]
     pairs = (word.partition(":") for word in words)
     return event, {key: value for key, separator, value in pairs if separator}

@@ -1,7 +1,7 @@
 """The TCP server that Asterisk's AudioSocket connects to.
 
-AudioSocket has no way to prove who connects, so the settings say which addresses may. Nothing but a
-hangup frame is ever sent: ``stream_server/platforms/asterisk/audiosocket.py`` says why.
+AudioSocket has no authentication, so the settings list the addresses that may connect. Nothing but
+a hangup frame is ever sent: :mod:`stream_server.platforms.asterisk.audiosocket` says why.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 _log = structlog.get_logger(__name__)
 
 _READ_BYTES = 65_536
-"""Most that is read of a connection at a time: four seconds at 8 kHz."""
+"""Read at most at a time: four seconds at 8 kHz."""
 _GOODBYE_S = 2.0
-"""Longest wait for a client that was told to hang up to do so. Asterisk does so at once; a
-connection that is closed before that is an error to it, and it would hang the caller up."""
+"""Longest wait for a client to close after a hangup frame. Asterisk does so at once; if the server
+closed first, Asterisk would take it for an error and hang the caller up."""
 _MAX_CONNECTIONS_MORE = 256
 """Connections that may be open beside those of running streams."""
 
@@ -49,8 +49,8 @@ class AudioSocketServer:
     Args:
         registry: where streams are begun.
         config: addresses and limits.
-        is_ready: whether streams can be scored already.
-        on_refused: told of the code of every connection that is refused.
+        is_ready: whether the model is loaded.
+        on_refused: called with the code of every refused connection.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class AudioSocketServer:
             self._accept,
             self._config.listen.host,
             self._config.telephony.of(AsteriskSettings).audiosocket.port,
+            # asyncio stops reading at twice this, so TCP holds a fast client back.
             limit=_READ_BYTES,
         )
 
@@ -113,6 +114,7 @@ class AudioSocketServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection in a task of its own."""
+        # Refused without a task, so that refusals cost little.
         connection = _Connection(reader, writer, self._config, self._refused, self._join)
         try:
             self._admit(writer)
@@ -128,8 +130,7 @@ class AudioSocketServer:
         if peer is None or not any(peer in network for network in self._networks):
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED,
-                "got a connection from an address that may not, expected one of the setting"
-                " telephony.audiosocket.allow",
+                "the address may not connect; add it to the setting telephony.audiosocket.allow",
             )
         if self._draining:
             raise ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
@@ -156,7 +157,7 @@ class AudioSocketServer:
         return call, call.join(connection)
 
     def _refused(self, error: ProtocolError) -> None:
-        """Tell the operator why a connection is refused: the client cannot be told."""
+        """Log why a connection is refused: the protocol cannot tell the client."""
         self._on_refused(error.code)
         left_out = self._refusals.take(error.code)
         if left_out is not None:
@@ -222,7 +223,7 @@ class _Connection:
         self._writer.close()
 
     def hang_up(self, error: ProtocolError) -> None:
-        """Tell the client to go, and see to it that it does; what it still sends is dropped."""
+        """Send a hangup frame, and abort if the client does not close; its data is dropped."""
         if self._error is not None:
             return
         self._error = error
@@ -234,17 +235,17 @@ class _Connection:
     async def _serve(self) -> None:
         while not self._is_over and (data := await self._read()):
             if self._error is not None:
-                continue  # Until it goes, as it was told to.
+                continue  # Until the client closes, after the hangup frame.
             try:
                 await self._receive(data)
             except ProtocolError as error:
                 await self._fail(error)
         if self._error is None and not self._is_over and self._leg.is_whole:
-            # How Asterisk itself ends a call.
+            # Closing between two frames is how Asterisk ends a call.
             self._reason = "stopped"
 
     async def _read(self) -> bytes:
-        """Return what has come; nothing where nothing will come any more."""
+        """Return what has come; b"" at the end."""
         if self._abort is not None:
             return await self._reader.read(_READ_BYTES)
         try:
@@ -266,6 +267,7 @@ class _Connection:
         now_s = self._loop.time()
         num_frames = self._leg.num_frames
         events = self._leg.receive(data)
+        # After parsing: how many frames a read holds is known only then.
         self._rate.take(self._leg.num_frames - num_frames, now_s)
         for event in events:
             match event:
@@ -281,11 +283,12 @@ class _Connection:
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason
+        # Part of a frame is no sign of life: a client could trickle bytes for ever.
         if self._call is not None and self._leg.num_frames > num_frames:
             self._due_s = self._loop.time() + self._limits.idle_timeout_s
 
     async def _fail(self, error: ProtocolError) -> None:
-        """End the connection for a reason of its own; the call goes on without it at once."""
+        """End the connection for a reason of its own; the call continues without it."""
         self._reason = reason_of(error)
         if not self._has_audio:
             self._on_refused(error)
@@ -307,5 +310,6 @@ def _peer(
     name = writer.get_extra_info("peername")
     if not name:
         return None
+    # Link-local IPv6 addresses come with a zone: fe80::1%eth0 (RFC 4007).
     address = ipaddress.ip_address(str(name[0]).partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from ser_engine.config import check_range
+from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
 from stream_server.platforms.route import Route
@@ -19,16 +20,15 @@ class AudioHookConfig:
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: no
     signature is asked for, but an access token, save on loopback."""
-    max_age_s: float = 10.0
-    """Age at which a signature is refused; 1 to 300 s."""
+    max_age_s: Annotated[float, Range(1, 300)] = 10.0
+    """Age at which a signature is refused."""
     events: bool = True
     """Results are sent back as events of the session, for what listens to them there."""
-    event_interval_ms: int = 1000
-    """Audio between two such messages, alerts apart; 200 to 60000 ms."""
+    event_interval_ms: Annotated[int, Range(200, 60_000)] = 1000
+    """Audio between two such messages, alerts apart."""
 
     def __post_init__(self) -> None:
-        check_range("telephony.audiohook.max_age_s", self.max_age_s, 1, 300)
-        check_range("telephony.audiohook.event_interval_ms", self.event_interval_ms, 200, 60_000)
+        check_fields(self, "telephony.audiohook")
         for number, secret in enumerate(self.keys.values(), start=1):
             try:
                 decoded = base64.b64decode(secret, validate=True)

@@ -1,20 +1,16 @@
 """One AudioHook session, the server's side.
 
-The client opens and closes: ``open`` is answered with ``opened`` when the stream was admitted,
-``close`` with ``closed`` after the last result, and then the client closes the WebSocket. Where the
-server wants to end it says ``disconnect``, and the client closes. A mistake of the client's ends
-the session, as the specification has it; types of message that are not known are let pass, as the
+The client opens and closes: ``open`` is answered with ``opened`` once the stream was admitted,
+``close`` with ``closed`` after the last result, and then the client closes the WebSocket. A server
+that wants to end sends ``disconnect``, and the client closes. A mistake of the client's ends the
+session, as the specification says; unknown types of message are ignored, as it requires, since the
 platform has added some.
 
-Which of the offered media is taken.
+Results go back as entities of ``event`` messages. The platform limits how many messages it takes a
+second, so several results share one: the latest point of each channel and everything else, once an
+interval of the audio. An alert is sent at once.
 
-From ``open`` to what the stream is.
-
-Results as entities of AudioHook's ``event`` messages.
-
-The platform limits how many messages it takes a second, so several results go into one: the
-latest point of each channel and what else there is, once an interval of the audio. An alert goes
-at once.
+Source: developer.genesys.cloud/devapps/audiohook.
 """
 
 from __future__ import annotations
@@ -60,30 +56,32 @@ EXTERNAL = "external"
 INTERNAL = "internal"
 
 _ENCODINGS: dict[str, Encoding] = {"PCMU": "mulaw", "L16": "pcm_s16le"}
-"""``L16`` is not in network byte order here (RFC 3551, section 4.5.11): the platform's reference
-implementation reads and writes it in that of its machine, which is little-endian."""
+"""Unlike in RTP (RFC 3551, section 4.5.11), ``L16`` is not in network byte order: the platform's
+reference implementation reads and writes it in its machine's order, which is little-endian."""
 
+# A session of both channels may list them in either order; the audio is interleaved in that order.
 _CHANNELS = {(EXTERNAL, INTERNAL), (INTERNAL, EXTERNAL), (EXTERNAL,), (INTERNAL,)}
 
 
 def choose_media(offers: Sequence[MediaOffer]) -> MediaOffer:
-    """Return the best: both sides of the call, else who called; µ-law rather than linear PCM.
+    """Return the best offer: both channels, else ``external``; mu-law rather than linear PCM.
 
     Raises:
-        ProtocolError: BAD_FORMAT, none is known.
+        ProtocolError: BAD_FORMAT: none can be analysed.
     """
+    # The client offers several media, and the server accepts one of them.
     known = [offer for offer in offers if _is_known(offer)]
     if not known:
         raise ProtocolError(
             ErrorCode.BAD_FORMAT,
-            f"got {len(offers)} media, none of them audio of 'external' or 'internal' in PCMU or"
-            " L16, expected at least one",
+            f"none of {len(offers)} offered media is audio of 'external' or 'internal' in PCMU or"
+            " L16",
         )
     return min(known, key=_rank)
 
 
 def format_of(offer: MediaOffer) -> AudioFormat:
-    """Return how its audio is encoded."""
+    """Return the audio format of an offer."""
     return AudioFormat(
         encoding=_ENCODINGS[offer.format],
         sample_rate_hz=offer.rate,
@@ -92,12 +90,7 @@ def format_of(offer: MediaOffer) -> AudioFormat:
 
 
 def channels_of(offer: MediaOffer, roles: tuple[str, str]) -> tuple[ChannelSpec, ...]:
-    """Return its channels.
-
-    Args:
-        offer: the chosen one.
-        roles: of ``external`` and of ``internal``.
-    """
+    """Return the channels of an offer; ``roles`` are of ``external`` and of ``internal``."""
     role_of = dict(zip((EXTERNAL, INTERNAL), roles, strict=True))
     return tuple(ChannelSpec(role=role_of[name], name=name) for name in offer.channels)
 
@@ -112,6 +105,7 @@ def _is_known(offer: MediaOffer) -> bool:
 
 
 def _rank(offer: MediaOffer) -> tuple[int, bool, bool]:
+    # mu-law is half the bytes, and all that a telephone line carries (G.711).
     return (-len(offer.channels), EXTERNAL not in offer.channels, offer.format != "PCMU")
 
 
@@ -119,7 +113,8 @@ _CUSTOM_PREFIX = "custom."
 
 
 def is_probe(parameters: OpenParameters) -> bool:
-    """Whether it is a connection probe: the platform tries the connection, there is no call."""
+    """Whether this is a connection probe: Genesys tries the integration without a call."""
+    # It sends the null UUID for both ids, and no audio follows.
     return parameters.conversation_id == parameters.participant.id == NULL_UUID
 
 
@@ -129,13 +124,13 @@ def check_open(
     roles: tuple[str, str],
     wants: frozenset[Want],
 ) -> tuple[StreamSpec, MediaOffer]:
-    """Return the stream that is asked for and the media it is to be sent in.
+    """Return the stream's specification and the chosen media.
 
     Args:
         parameters: of ``open``.
         ids: of the handshake, kept with the stream; empty ones are left out.
         roles: of ``external`` and ``internal``.
-        wants: which results the client is sent.
+        wants: results that the client is sent.
 
     Raises:
         ProtocolError: BAD_START or BAD_FORMAT.
@@ -157,7 +152,8 @@ def check_open(
 
 
 def _metadata(parameters: OpenParameters, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield what is kept, clipped rather than refused: a call is not lost for a long note."""
+    """Yield what is kept, clipped and not refused: a call must not be lost for a long note."""
+    # Ids come first, so that they survive when custom entries exceed the limit.
     entries = {
         "platform": "genesys",
         **ids,
@@ -169,23 +165,26 @@ def _metadata(parameters: OpenParameters, ids: Mapping[str, str]) -> Iterator[tu
     }
     for name, value in (parameters.custom_config or {}).items():
         entries[_CUSTOM_PREFIX + name] = _as_text(value)
+    # Clipped names may collide: the last wins, which is harmless for notes.
     clipped = ((_clip(name), _clip(value)) for name, value in entries.items())
     kept = {name: value for name, value in clipped if value}
     yield from list(kept.items())[:MAX_METADATA_ENTRIES]
 
 
 def _continued(parameters: OpenParameters) -> str:
-    """Return the sessions this one goes on with, whole ones only."""
+    """Return the ids of the sessions that this one continues, the latest that fit."""
+    # After a reconnect the list grows by one.
     ids = [each.id for each in parameters.continued_sessions or () if is_uuid(each.id)]
     return ",".join(ids[-(MAX_TEXT_LENGTH // (len(NULL_UUID) + 1)) :])
 
 
 def _as_text(value: object) -> str:
+    # customConfig is any JSON; numbers and objects are kept as their text.
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _clip(text: str) -> str:
-    """Return a text that can be kept: short, without control characters."""
+    """Return a text that can be stored: short, without control characters and lone surrogates."""
     return "".join(
         character
         for character in text[:MAX_TEXT_LENGTH]
@@ -200,19 +199,19 @@ ALERT_TYPE = "emotion.alert"
 _RESULT_RATE_HZ = 16_000
 """Rate of the clock that results count on."""
 _MAX_HELD = 64
-"""Entities of one message."""
+"""Entities of one message, which may have 64 kB."""
 
 Entity = Mapping[str, object]
 
 
 class EventWriter:
-    """Collects results until it is time to tell them.
+    """Collects results for the next ``event`` message.
 
     Args:
         channels: names of the stream's channels, ``external`` and ``internal``.
         labels: of the classes, in the order of posteriors.
         origin_ns: the platform's position of the stream's first sample.
-        interval_ms: of the audio, between messages.
+        interval_ms: audio between messages.
     """
 
     def __init__(
@@ -227,10 +226,12 @@ class EventWriter:
         self._due_sample = self._interval_samples
 
     def add(self, result: Result) -> list[Entity]:
-        """Take a result; return the entities to send now, if any."""
+        """Add a result; return the entities to send now, if any."""
         match result:
             case Point():
+                # The latest replaces the one before: its posteriors cover the same trailing span.
                 self._points[result.channel] = self._point(result)
+            # Interim segments still change, and an entity cannot be taken back.
             case Segment(final=True):
                 self._others.append(self._segment(result))
             case Alert():
@@ -238,7 +239,9 @@ class EventWriter:
                 return self.flush()
             case StreamClosed():
                 return self.flush()
+        # Due by the audio, not by a clock: a recording that is replayed fast loses no result.
         if isinstance(result, Point | Segment | Gap) and result.end_sample >= self._due_sample:
+            # From the result, not the last due time: one message follows a long gap, not a burst.
             self._due_sample = result.end_sample + self._interval_samples
             return self.flush()
         return self.flush() if len(self._others) >= _MAX_HELD else []
@@ -301,18 +304,18 @@ _REASONS = {
     ErrorCode.TOO_LONG.value: "completed",
     ErrorCode.SHUTTING_DOWN.value: "completed",
 }
-"""Reasons of ``disconnect``; others are ``error``."""
+"""Reasons of ``disconnect``, which the specification lists; other errors are ``error``."""
 _MAX_INFO_CHARACTERS = 512
 
 
 class _Phase(Enum):
     NEW = auto()  # ``open`` has not come
-    PROBE = auto()  # open, without a stream
-    OPENING = auto()  # the stream is asked for
+    PROBE = auto()  # a connection probe is open, without a stream
+    OPENING = auto()  # the stream is requested
     OPEN = auto()
-    CLOSING = auto()  # ``close`` has come, the last results go out
-    DISCONNECTING = auto()  # ``disconnect`` was said, ``close`` is to come
-    CLOSED = auto()  # ``closed`` was said: it is the client's turn
+    CLOSING = auto()  # ``close`` has come, the last results are sent
+    DISCONNECTING = auto()  # ``disconnect`` was sent, ``close`` is to come
+    CLOSED = auto()  # ``closed`` was sent, the client closes the WebSocket
 
 
 class AudioHookDialect:
@@ -320,14 +323,14 @@ class AudioHookDialect:
 
     Args:
         roles: of the channels ``external`` and ``internal``.
-        session_id: of the handshake; "": the first message says it.
-        organization_id: the same; "": any.
-        ids: others of the handshake, kept with the stream, by what they are called there.
-        is_authorized: False: whatever comes first is answered with ``disconnect``.
-        event_interval_ms: of the audio, between ``event`` messages; None: none are sent.
+        session_id: of the handshake; "": that of the first message.
+        organization_id: of the handshake; "": any.
+        ids: others of the handshake, kept with the stream under these names.
+        is_authorized: False: the first message is answered with ``disconnect``.
+        event_interval_ms: audio between ``event`` messages; None: none are sent.
 
     Attributes:
-        start: what the stream is; None before ``open``, and in a connection probe.
+        start: the stream's specification; None before ``open``, and in a connection probe.
     """
 
     can_resume = False
@@ -360,7 +363,8 @@ class AudioHookDialect:
 
     @property
     def _code(self) -> ErrorCode:
-        """Of the client's mistakes: all of them end the session."""
+        """Error code of the client's mistakes."""
+        # Both end the session; before ``open`` there is no stream that could have gone on.
         return ErrorCode.BAD_START if self.start is None else ErrorCode.TOO_MANY_ERRORS
 
     # -- what comes -------------------------------------------------------------------------------
@@ -376,7 +380,7 @@ class AudioHookDialect:
         if not self._is_authorized:
             if isinstance(message, str):
                 self._envelopes.read_late(message)
-            # Why is told to nobody who may be guessing.
+            # No reason: it would help someone who guesses secrets.
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "not authorized")
         if isinstance(message, bytes):
             return self._audio(message)
@@ -384,12 +388,14 @@ class AudioHookDialect:
 
     def _handle(self, message: ClientMessage) -> list[Inbound]:
         match message.type:
+            # A second ``open`` is ignored below, like any type at a time when it means nothing.
             case "open" if self._phase is _Phase.NEW:
                 return [self._open(message)]
             case "close":
                 return self._close()
             case "ping":
                 return [self._say("pong")]
+            # The language may change; emotion does not depend on it, so it is only acknowledged.
             case "update" if self._phase is _Phase.OPEN:
                 return [self._say("updated")]
             case "discarded" if self._phase is _Phase.OPEN and not self._is_paused:
@@ -399,6 +405,7 @@ class AudioHookDialect:
                 return [Pause()]
             case "resumed" if self._phase is _Phase.OPEN:
                 ticks = self._take_gap(message)
+                # ``resumed`` without ``paused``: the client says that it dropped audio meanwhile.
                 if not self._is_paused:
                     return self._discarded(ticks)
                 self._is_paused = False
@@ -407,15 +414,17 @@ class AudioHookDialect:
 
     def _open(self, message: ClientMessage) -> Inbound:
         parameters = read_parameters(message, OpenParameters, self._code)
+        # The handshake's id is covered by the signature; that of ``open`` is not.
         if self._organization_id not in ("", parameters.organization_id):
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "not authorized")
         self._opened = {"startPaused": False}
         if parameters.supported_languages:
-            # Emotion is not bound to one: whatever is spoken is supported.
+            # The client asks whether its language is supported. Emotion depends on none.
             self._opened["supportedLanguages"] = (
                 [parameters.language] if parameters.language else []
             )
         if is_probe(parameters):
+            # A probe checks that the answer is valid, so it names media like any other.
             self._opened["media"] = [choose_media(parameters.media)] if parameters.media else []
             self._phase = _Phase.PROBE
             return self._say("opened", self._opened)
@@ -427,6 +436,7 @@ class AudioHookDialect:
         return self.start
 
     def _close(self) -> list[Inbound]:
+        # A repeated ``close``: its answer waits for the last results.
         if self._phase is _Phase.CLOSING:
             return []
         if self.start is None:
@@ -440,13 +450,14 @@ class AudioHookDialect:
             raise ProtocolError(
                 ErrorCode.NOT_STARTED, f"got {len(data)} bytes of audio, expected 'open' first"
             )
-        # People pause to keep something private.
+        # Audio may still come after ``paused``, and people pause to keep something private.
+        # Audio before ``opened``, and that of a probe, is dropped as well.
         if self._phase is not _Phase.OPEN or self._is_paused or not data:
             return []
         assert self.start is not None
         bytes_per_tick = self.start.format.bytes_per_tick
         if len(data) % bytes_per_tick:
-            # The channels would change places from here on.
+            # Half a sample or an odd channel would swap the channels from here on.
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
                 f"got {len(data)} bytes of audio, expected a multiple of {bytes_per_tick}",
@@ -455,11 +466,9 @@ class AudioHookDialect:
         return [AudioData(data)]
 
     def _take_gap(self, message: ClientMessage) -> int:
-        """Return the length of a gap, in samples a channel; audio that is missing before it counts.
-
-        The client's positions are the time of the call. Where its gap begins after what has come,
-        there was more audio than was sent.
-        """
+        """Return the length of a gap, in samples a channel, with what is missing before it."""
+        # Positions are times of the call: a gap that begins after the audio received so far means
+        # that audio was lost without a ``discarded`` of its own.
         assert self.start is not None
         gap = read_parameters(message, GapParameters, self._code)
         rate_hz = self.start.format.sample_rate_hz
@@ -474,7 +483,8 @@ class AudioHookDialect:
         return [Discarded(samples=ticks)] if ticks else []
 
     def _receive_late(self, message: str | bytes) -> list[Inbound]:
-        """Answer what comes after ``disconnect``, or after ``closed``, without any demands."""
+        """Answer what comes after ``disconnect`` or ``closed``; nothing of it is an error."""
+        # Numbers may be wrong now: the client may have sent these before it read ``disconnect``.
         late = self._envelopes.read_late(message) if isinstance(message, str) else None
         if late is None or self._phase is _Phase.CLOSED:
             return []
@@ -486,7 +496,7 @@ class AudioHookDialect:
     # -- what goes --------------------------------------------------------------------------------
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return the message that says ``message``; none where the platform has no words for it."""
+        """Return ``message`` in AudioHook's form; nothing where the platform has none for it."""
         match message:
             case Ready():
                 return [self._ready(message)]
@@ -497,6 +507,7 @@ class AudioHookDialect:
         texts: list[str | bytes] = []
         if self._events is not None and (entities := self._events.add(message)):
             texts.append(self._envelopes.write("event", {"entities": entities}))
+        # Last of all: after ``closed`` the client closes the WebSocket.
         if isinstance(message, StreamClosed) and self._phase is _Phase.CLOSING:
             self._phase = _Phase.CLOSED
             texts.append(self._envelopes.write("closed", {}))
@@ -515,16 +526,18 @@ class AudioHookDialect:
         return self._envelopes.write("opened", self._opened)
 
     def _error(self, error: Error) -> list[str | bytes]:
-        # After ``close`` there is nothing to disconnect any more, only to answer.
+        # An error that ends nothing cannot be expressed, and ``disconnect`` is sent once.
         if error.close_code is None or self._phase in (_Phase.DISCONNECTING, _Phase.CLOSED):
             return []
         if self._phase is _Phase.CLOSING:
+            # The client waits for ``closed``, whatever happened to its stream.
             self._phase = _Phase.CLOSED
             return [self._envelopes.write("closed", {})]
         self._phase = _Phase.DISCONNECTING
         reason = _REASONS.get(error.code, "error")
         parameters = {"reason": reason}
         if reason != "unauthorized":
+            # For the platform's operators; an unauthorized client is told no reason.
             parameters["info"] = error.message[:_MAX_INFO_CHARACTERS]
         return [self._envelopes.write("disconnect", parameters)]
 

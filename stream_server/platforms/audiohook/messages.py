@@ -1,11 +1,10 @@
-"""Ids and numbers of a session's messages, both ways.
+"""AudioHook's text messages: the envelope, its numbers, and the parameters that are used.
 
-Durations of ISO 8601, e.g. ``PT1.2S``, in whole nanoseconds: AudioHook's positions.
+Nothing else is kept. That includes ``ani``, ``aniName`` and ``dnis``, the numbers and the name of
+people, and the digits of ``dtmf``.
 
-AudioHook's text messages: the envelope, and the parameters that are made use of.
-
-Of what is not listed here nothing is kept. That includes ``ani``, ``aniName`` and ``dnis``, the
-numbers and the name of people, and the digits of ``dtmf``.
+Positions are ISO 8601 durations, e.g. ``PT1.2S``; here they are whole nanoseconds, so that no
+position is rounded twice.
 
 Source: developer.genesys.cloud/devapps/audiohook, and the types of
 github.com/purecloudlabs/audiohook-reference-implementation.
@@ -23,7 +22,7 @@ from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 NS_PER_S = 10**9
 MAX_DURATION_NS = 7 * 24 * 3600 * NS_PER_S
-"""Longest duration that is taken: a week, the longest stream settings allow."""
+"""Longest duration that is accepted: a week, the longest stream that settings allow."""
 
 _NUMBER = r"((?:[0-9]{1,15}(?:[.,][0-9]{0,18})?|[.,][0-9]{1,18}))"
 _DURATION = re.compile(
@@ -39,11 +38,12 @@ def parse_duration(text: str) -> int:
     section 5.5.2). The platform itself uses seconds only.
 
     Raises:
-        ValueError: the text is no such duration, or it is longer than :data:`MAX_DURATION_NS`.
+        ValueError: the text is not such a duration, or longer than :data:`MAX_DURATION_NS`.
     """
     match = _DURATION.fullmatch(text)
     parts = match.groups() if match is not None else ()
     given = [(part, unit) for part, unit in zip(parts, _UNITS_NS, strict=False) if part]
+    # Only the last component may have a fraction (ISO 8601).
     if not given or any(not part.isdigit() for part, _ in given[:-1]):
         raise ValueError(f"got a duration of {len(text)} characters, expected e.g. 'PT1.2S'")
     duration_ns = sum(_to_ns(part, unit) for part, unit in given)
@@ -61,6 +61,7 @@ def format_duration(duration_ns: int) -> str:
 
 def ticks_of(duration_ns: int, rate_hz: int) -> int:
     """Return how many samples a channel a duration is, to the nearest."""
+    # Twice both sides: integer division rounds to the nearest without floats.
     return (2 * duration_ns * rate_hz + NS_PER_S) // (2 * NS_PER_S)
 
 
@@ -70,6 +71,7 @@ def to_duration(ticks: int, rate_hz: int) -> int:
 
 
 def _to_ns(number: str, unit_ns: int) -> int:
+    # ISO 8601 prefers the comma.
     whole, _, fraction = number.replace(",", ".").partition(".")
     scale: int = 10 ** len(fraction)
     digits = int(f"{whole}{fraction}")
@@ -92,10 +94,10 @@ class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
         version: of the protocol.
         id: of the session.
         type: which message.
-        seq: its number, from 1.
-        serverseq: number of the last message the client has.
-        position: where in the media the client is, a duration.
-        parameters: of the message's type, not read yet.
+        seq: number of the message, from 1.
+        serverseq: number of the last message that the client received.
+        position: of the client in the media, a duration.
+        parameters: of the message's type, not decoded yet.
     """
 
     version: str
@@ -188,8 +190,8 @@ def read_message(text: str, code: ErrorCode) -> ClientMessage:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ProtocolError(
             code,
-            "got a text that is no message of an AudioHook client, expected a JSON object with"
-            " version, id, type, seq, serverseq, position and parameters",
+            "got text that is not an AudioHook message: a JSON object with version, id, type, seq,"
+            " serverseq, position and parameters",
         ) from None
 
 
@@ -201,8 +203,7 @@ def read_parameters(message: ClientMessage, kind: type[_P], code: ErrorCode) -> 
         expected = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
         raise ProtocolError(
             code,
-            f"got wrong parameters of '{message.type}', expected those of the specification:"
-            f" {expected}",
+            f"invalid parameters of '{message.type}', which has {expected}",
         ) from None
 
 
@@ -221,16 +222,16 @@ def read_duration(what: str, text: str, code: ErrorCode) -> int:
 
 
 _MAX_SEQ = 2**53 - 1
-"""Largest number that every JSON reader takes for what it is."""
+"""Largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
 
 _encoder = msgspec.json.Encoder()
 
 
 class Envelopes:
-    """Checks what comes, and numbers what goes.
+    """Checks the numbers of the client's messages, and numbers the server's.
 
     Args:
-        session_id: of the handshake's headers; "": the first message says it.
+        session_id: of the handshake's headers; "": that of the first message.
     """
 
     def __init__(self, session_id: str = "") -> None:
@@ -254,10 +255,12 @@ class Envelopes:
                 ErrorCode.UNSUPPORTED_VERSION,
                 f"got version {shown(message.version)}, expected '{VERSION}'",
             )
+        # WebSocket keeps the order, so a number that is left out is a client's mistake.
         if message.seq != self._client_seq + 1:
             raise ProtocolError(
                 code, f"got seq {shown(message.seq)}, expected {self._client_seq + 1}"
             )
+        # Taken before the other checks, so that ``disconnect`` acknowledges this message.
         self._client_seq = message.seq
         if not 0 <= message.serverseq <= self._seq:
             raise ProtocolError(
@@ -268,11 +271,12 @@ class Envelopes:
         return message
 
     def read_late(self, text: str) -> ClientMessage | None:
-        """Return a message after an error, where numbers need not be right any more; None: none."""
+        """Return a message that comes after an error, its numbers unchecked; None if it is none."""
         try:
             message = read_message(text, ErrorCode.BAD_START)
         except ProtocolError:
             return None
+        # Never backwards, and never beyond what JSON can carry.
         self._client_seq = min(max(self._client_seq, message.seq), _MAX_SEQ)
         return message
 
@@ -285,6 +289,7 @@ class Envelopes:
                 "type": kind,
                 "seq": self._seq,
                 "clientseq": self._client_seq,
+                # Only a ``disconnect`` before the first valid message has no id to use.
                 "id": self._id or NULL_UUID,
                 "parameters": parameters,
             }
@@ -293,9 +298,8 @@ class Envelopes:
     def _check_id(self, session_id: str, code: ErrorCode) -> None:
         if not is_uuid(session_id):
             raise ProtocolError(code, f"got the id {shown(session_id)}, expected a UUID")
+        # A client without the header: its first message names the session.
         if not self._id:
             self._id = session_id
         if session_id != self._id:
-            raise ProtocolError(
-                code, "got the id of another session, expected that of Audiohook-Session-Id"
-            )
+            raise ProtocolError(code, "got the id of another session than Audiohook-Session-Id's")

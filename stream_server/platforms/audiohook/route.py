@@ -58,12 +58,14 @@ class AudioHookRoute:
         try:
             name = self._authorize(handshake)
         except ProtocolError as error:
+            # Anyone can cause refusals, so each reason is logged once in ten seconds.
             left_out = self._refusals.take(str(error))
             if left_out is not None:
                 _log.warning("audiohook_unauthorized", reason=str(error), left_out=left_out)
         session_id = headers.get("audiohook-session-id", "")
         dialect = AudioHookDialect(
             self._roles,
+            # A header that is not a UUID would make every message of the session a mismatch.
             session_id=session_id if is_uuid(session_id) else "",
             organization_id=headers.get("audiohook-organization-id", ""),
             ids={

@@ -1,6 +1,6 @@
-"""HTTP message signatures as AudioHook makes them: who opens the WebSocket holds the secret.
+"""HTTP message signatures as AudioHook makes them: the client holds the secret of its API key.
 
-``Signature-Input`` names what was signed and when, ``Signature`` is the HMAC-SHA256 over it
+``Signature-Input`` lists what was signed and when, ``Signature`` is the HMAC-SHA256 over it
 (draft-ietf-httpbis-message-signatures, now RFC 9421; structured fields: RFC 8941)::
 
     Signature-Input: sig1=("@request-target" "@authority" "x-api-key" ...);keyid="...";nonce="..."
@@ -29,17 +29,20 @@ REQUIRED_COMPONENTS = (
     "audiohook-correlation-id",
     "x-api-key",
 )
-"""What a signature has to cover."""
+"""What a signature must cover; anything else could be replaced by someone who overheard it."""
 
 MAX_CLOCK_SKEW_S = 3.0
-"""How far the platform's clock may be ahead of this one's, and how late ``expires`` is."""
+"""How far the platform's clock may be ahead of this one's, and how late ``expires`` may be."""
 MIN_NONCE_LENGTH = 22
 """Characters of a nonce: Base64 of 128 bits."""
 MAX_NONCES = 65_536
-"""Nonces that are remembered. Only who holds a secret can fill it."""
+"""Nonces that are remembered. Only the holder of a secret can fill it."""
 
 _ALGORITHM = "hmac-sha256"
 _NO_KEY = bytes(32)
+
+# The subset of structured fields (RFC 8941, section 3) that signatures use: a dictionary of inner
+# lists of strings, with parameters that are strings or integers of up to 15 digits.
 
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _STRING = r'"(?:[ !#-\[\]-~]|\\["\\])*"'
@@ -62,13 +65,13 @@ class _Input:
     def number(self, name: str) -> int | None:
         value = self.parameters.get(name)
         if isinstance(value, str):
-            raise _refused(f"{name} is no number")
+            raise _refused(f"{name} is not a number")
         return value
 
     def string(self, name: str) -> str:
         value = self.parameters.get(name, "")
         if isinstance(value, int):
-            raise _refused(f"{name} is no string")
+            raise _refused(f"{name} is not a string")
         return value
 
 
@@ -78,7 +81,7 @@ class SignatureVerifier:
     Args:
         keys: API keys and their secrets, decoded.
         max_age_s: age at which a signature is refused.
-        authority: host the platform connects to; "": what ``Host`` says.
+        authority: host that the platform connects to; "": that of the ``Host`` header.
     """
 
     def __init__(self, keys: Mapping[str, bytes], *, max_age_s: float, authority: str = "") -> None:
@@ -88,7 +91,7 @@ class SignatureVerifier:
         self._nonces: OrderedDict[tuple[str, str], float] = OrderedDict()  # until when
 
     def check(self, headers: Mapping[str, str], target: str, now_s: float) -> None:
-        """Return if a request is signed as it should be.
+        """Check the signature of a request.
 
         Args:
             headers: by name in lower case.
@@ -96,7 +99,7 @@ class SignatureVerifier:
             now_s: seconds since 1970.
 
         Raises:
-            ProtocolError: UNAUTHORIZED; the message is for the operator and repeats nothing of the
+            ProtocolError: UNAUTHORIZED; its text is for the operator and repeats nothing of the
                 request.
         """
         signed = _parse_input(headers.get("signature-input", ""))
@@ -105,14 +108,15 @@ class SignatureVerifier:
         base = _signature_base(fields, self._values(headers, target))
         key_id = fields.string("keyid")
         secret = self._keys.get(key_id)
-        # An unknown key takes as long as a wrong signature.
+        # An unknown key takes as long as a wrong signature, so that time does not tell which.
         computed = hmac.new(
             _NO_KEY if secret is None else secret,
             base.encode(errors="surrogatepass"),
             hashlib.sha256,
         ).digest()
         if not hmac.compare_digest(computed, signature) or secret is None:
-            raise _refused("the key is not known or the signature is not that of its secret")
+            raise _refused("the key is unknown, or the signature was made with another secret")
+        # After the signature: an unsigned request learns nothing from which check fails.
         if headers.get("x-api-key") != key_id:
             raise _refused("keyid differs from X-API-KEY")
         if fields.parameters.get("alg", _ALGORITHM) != _ALGORITHM:
@@ -140,21 +144,21 @@ class SignatureVerifier:
         return created_s
 
     def _use(self, key_id: str, nonce: str, until_s: float, now_s: float) -> None:
-        """Remember a nonce for as long as the signature would pass."""
+        """Refuse a nonce that was used, and remember it for as long as its signature is valid."""
         if len(nonce) < MIN_NONCE_LENGTH:
             raise _refused(f"the nonce is shorter than {MIN_NONCE_LENGTH} characters")
-        # Nearly in order of time: those behind a later one wait for it.
+        # Nearly in order of time: one behind a later one is forgotten with it.
         while self._nonces and next(iter(self._nonces.values())) <= now_s:
             self._nonces.popitem(last=False)
         if (key_id, nonce) in self._nonces:
-            raise _refused("it was used before")
+            raise _refused("its nonce was used already")
         if len(self._nonces) >= MAX_NONCES:
             raise _refused(f"more than {MAX_NONCES} connections within {self._max_age_s:g} s")
         self._nonces[key_id, nonce] = until_s
 
 
 def authority_of(url: str) -> str:
-    """Return host and port of a URL as signatures hold it: lower case, no default port."""
+    """Return ``@authority`` (RFC 9421, section 2.2.3): lower case, without a default port."""
     scheme, _, rest = url.partition("://")
     authority = rest.partition("/")[0].lower()
     default = {"wss": ":443", "ws": ":80"}.get(scheme.lower(), "")
@@ -162,7 +166,7 @@ def authority_of(url: str) -> str:
 
 
 def _refused(why: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNAUTHORIZED, f"got a signature that does not hold: {why}")
+    return ProtocolError(ErrorCode.UNAUTHORIZED, f"invalid signature: {why}")
 
 
 def _parse_input(header: str) -> tuple[str, _Input]:
@@ -186,11 +190,11 @@ def _parse_signature(header: str, label: str) -> bytes:
     try:
         return base64.b64decode(match[2], validate=True)
     except binascii.Error:
-        raise _refused("Signature is no Base64") from None
+        raise _refused("Signature is not Base64") from None
 
 
 def _first_member(pattern: re.Pattern[str], header: str, name: str) -> re.Match[str]:
-    """Return the first member of a dictionary, all of which have to be well formed."""
+    """Return the first member of a dictionary, all of whose members must be well formed."""
     if not header:
         raise _refused(f"{name} is missing")
     text = header.strip(" \t")
@@ -205,6 +209,7 @@ def _first_member(pattern: re.Pattern[str], header: str, name: str) -> re.Match[
 
 def _signature_base(fields: _Input, values: Mapping[str, str]) -> str:
     """Return what is signed (RFC 9421, section 2.5)."""
+    # RFC 9421, section 2.5: each component once, and an error if one is not in the request.
     if len(set(fields.components)) < len(fields.components):
         raise _refused("a component is covered twice")
     for name in REQUIRED_COMPONENTS:
@@ -214,6 +219,7 @@ def _signature_base(fields: _Input, values: Mapping[str, str]) -> str:
         if not values.get(name):
             raise _refused("a component that is covered is not in the request")
     lines = [f'"{name}": {values[name]}' for name in fields.components]
+    # The parameters as they came: to serialize them anew might not give the signer's bytes.
     return "\n".join([*lines, f'"@signature-params": {fields.text}'])
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -23,11 +25,20 @@ _TOKEN_PROTOCOLS = ("token", "bearer")
 """Browsers can set no header, so they ask for these subprotocols and the key as another."""
 
 
+@dataclass(frozen=True)
+class DeepgramSettings(TelephonySettings):
+    """Settings of clients of Deepgram."""
+
+    deepgram_transcript: Literal["none", "label"] = "none"
+    """``label``: what is a transcript for a client of Deepgram holds the emotion's label, for
+    clients that show nothing else."""
+
+
 class DeepgramRoute:
     """See :class:`~stream_server.platforms.route.Route`.
 
     Args:
-        roles: of a call's two sides, for clients that name none.
+        settings: roles of a call's two sides, and what is in a transcript.
         context: see :class:`RouteContext`.
         now: seconds since 1970.
     """
@@ -36,19 +47,20 @@ class DeepgramRoute:
 
     def __init__(
         self,
-        roles: tuple[str, str],
+        settings: DeepgramSettings,
         context: RouteContext,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._access = context.access
         self._check_capacity = context.check_capacity
-        self._roles = roles
+        self._settings = settings
         self._now = now
 
     def admit(self, handshake: Handshake) -> Admission:
         """Let a client in whose key is in a header, a subprotocol or the query."""
-        if handshake.path != _PATH:
+        # Some clients end a base URL with a slash, or begin the path with a second one.
+        if "/" + handshake.path.strip("/") != _PATH:
             raise ProtocolError(
                 ErrorCode.UNKNOWN_PATH,
                 f"got the path {shown(handshake.path)}, expected '{_PATH}'",
@@ -56,7 +68,9 @@ class DeepgramRoute:
         given = handshake.header_token or _subprotocol_token(handshake)
         query: ListenQuery | ProtocolError
         try:
-            query = ListenQuery.of(handshake.query_pairs)
+            query = ListenQuery.of(
+                handshake.query_pairs, default_transcript=self._settings.deepgram_transcript
+            )
         except ProtocolError as error:
             query = error
         if not given:
@@ -67,7 +81,7 @@ class DeepgramRoute:
         if isinstance(query, ProtocolError):
             raise query
         request_id = str(uuid.uuid4())
-        dialect = DeepgramDialect(query, self._roles, request_id, self._now())
+        dialect = DeepgramDialect(query, self._settings.roles, request_id, self._now())
         self._check_capacity(name)
         return Admission(
             dialect,
@@ -79,14 +93,14 @@ class DeepgramRoute:
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error in Deepgram's form."""
-        told = f"{error}. {remedy_of(error.code, error.kind.remedy)}"
+        text = f"{error}. {remedy_of(error.code, error.kind.remedy)}"
         request_id = str(uuid.uuid4())
         status = error.kind.http_status
-        body = {"err_code": http_error_code(status), "err_msg": told, "request_id": request_id}
+        body = {"err_code": http_error_code(status), "err_msg": text, "request_id": request_id}
         headers = {
             "Content-Type": "application/json",
             # A header takes one line of ASCII.
-            "dg-error": told.encode("ascii", "backslashreplace").decode(),
+            "dg-error": text.encode("ascii", "backslashreplace").decode(),
             "dg-request-id": request_id,
             **retry_after(error),
         }
@@ -104,6 +118,4 @@ def _subprotocol_token(handshake: Handshake) -> str | None:
     return names[1] or None
 
 
-PLATFORM = Platform(
-    {"/v1": lambda settings, context: DeepgramRoute(settings.roles, context)}, TelephonySettings
-)
+PLATFORM = Platform({"/v1": DeepgramRoute}, DeepgramSettings)

@@ -1,11 +1,10 @@
 """The server's side of Deepgram's ``/v1/listen``; ``README.md`` describes it.
 
 A client's audio begins with the query, or with a WAV header where the query names no encoding.
-Clients wait for nothing before they send, so there is no answer to the beginning of a stream.
+Clients send at once, without waiting for an answer to the beginning of a stream, so there is none.
 
-The header of a WAV file that comes in pieces, as the beginning of a stream.
-
-Source: Microsoft's "Multiple Channel Audio Data and WAVE Files" for the extensible form.
+The header may come in pieces. Source of its extensible form: Microsoft, "Multiple Channel Audio
+Data and WAVE Files".
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from stream_server.platforms.deepgram.messages import (
 )
 from stream_server.platforms.deepgram.query import ListenQuery
 from stream_server.platforms.deepgram.results import ListenResults, model_info_of, model_uuid_of
-from stream_server.wire.dialect import AudioData, Inbound, Say
+from stream_server.wire.dialect import AudioData, Inbound, Say, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
     Error,
@@ -41,7 +40,7 @@ from stream_server.wire.results import Flushed, Gap, Point, Segment, Summary
 from stream_server.wire.start import StreamSpec
 
 MAX_HEADER_BYTES = 65_536
-"""Longest header, texts and pictures in front of the audio included."""
+"""Longest header, with texts and pictures in front of the audio."""
 
 _RIFF_BYTES = 12
 _CHUNK_BYTES = 8
@@ -51,19 +50,19 @@ _EXTENSIBLE_BYTES = 26
 _ENCODINGS = {(1, 16): "pcm_s16le", (3, 32): "pcm_f32le", (6, 8): "alaw", (7, 8): "mulaw"}
 """Format tag and bits a sample."""
 _UNKNOWN_LENGTH_BYTES = 0x7FFF_F000
-"""Lengths from here on are what programs write that do not know yet; so is 0."""
+"""Programs that do not know the length yet write 0, or a number from here on."""
 
 
 @dataclass(frozen=True, slots=True)
 class WavHeader:
-    """What a header says.
+    """The fields of a header.
 
     Attributes:
         encoding: as the native protocol calls it.
-        sample_rate_hz: as the header says, unchecked.
-        num_channels: the same.
+        sample_rate_hz: unchecked.
+        num_channels: unchecked.
         size_bytes: where the audio begins.
-        data_bytes: length of the audio; None: it does not say.
+        data_bytes: length of the audio; None if it is not known.
     """
 
     encoding: str
@@ -74,7 +73,7 @@ class WavHeader:
 
 
 def read_wav_header(data: bytes) -> WavHeader | None:
-    """Return the header that ``data`` begins with; None: more is needed.
+    """Return the header that ``data`` begins with; None if more is needed.
 
     Raises:
         ProtocolError: BAD_FORMAT: it begins with no header, or with one of other audio.
@@ -100,7 +99,7 @@ def read_wav_header(data: bytes) -> WavHeader | None:
             if len(data) < at + min(length, _EXTENSIBLE_BYTES):
                 break
             known = _format(data[at : at + length])
-        # Chunks begin at even positions.
+        # RIFF pads chunks to even lengths.
         at += length + length % 2
         if at > MAX_HEADER_BYTES:
             raise _too_long()
@@ -112,7 +111,7 @@ def read_wav_header(data: bytes) -> WavHeader | None:
 def _format(chunk: bytes) -> tuple[str, int, int]:
     tag, num_channels, rate_hz, _, _, bits = struct.unpack("<HHIIHH", chunk[:_FORMAT_BYTES])
     if tag == _EXTENSIBLE and len(chunk) >= _EXTENSIBLE_BYTES:
-        # The first two bytes of the sub-format are what the tag would be.
+        # The sub-format is a GUID whose first two bytes are the tag.
         tag = int.from_bytes(chunk[24:26], "little")
     encoding = _ENCODINGS.get((tag, bits))
     if encoding is None:
@@ -132,10 +131,10 @@ def _bad(got: str, expected: str) -> ProtocolError:
 
 
 MAX_BAD_MESSAGES = 100
-"""Texts of one connection that are not understood before it is closed."""
+"""Bad texts of one connection before it is closed."""
 
 _TRANSACTION_KEY = "deprecated"
-"""What Deepgram writes there."""
+"""As Deepgram itself sends it."""
 
 
 class _Request(msgspec.Struct):
@@ -150,13 +149,13 @@ class DeepgramDialect:
     """One connection of a client of Deepgram's.
 
     Args:
-        query: what it asked for.
+        query: of the request.
         default_roles: of a call's two sides, where the query names none.
-        request_id: names the request.
-        created_at_s: when it was made, seconds since 1970, UTC.
+        request_id: of the request.
+        created_at_s: time of the request, seconds since 1970, UTC.
 
     Attributes:
-        start: what the stream is; None until the WAV header is there.
+        start: the stream's specification; None until the WAV header is complete.
 
     Raises:
         ProtocolError: the query asks for a stream that cannot be.
@@ -189,19 +188,22 @@ class DeepgramDialect:
         self._num_bad = 0
 
     def receive(self, message: str | bytes) -> list[Inbound]:
-        """Take one WebSocket message; after the end of the audio nothing is heard any more.
+        """Take one WebSocket message; after ``CloseStream`` all are ignored.
 
         Raises:
             ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         if self._is_stopped:
             return []
+        # Several client libraries send KeepAlive as bytes.
+        message = text_of_control(message)
         if isinstance(message, bytes):
+            # An empty message ends the audio: older clients of Deepgram send it for CloseStream.
             return self._audio(message) if message else self._stop()
         return self._text(message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return the texts that say ``message``."""
+        """Return ``message`` in Deepgram's form."""
         return [encode(each) for each in self._say(message)]
 
     def _say(self, message: ServerMessage) -> list[ListenMessage]:
@@ -210,6 +212,7 @@ class DeepgramDialect:
         if isinstance(message, Ready):
             self._ready = message
             self._results = ListenResults(self._query, self._request_id, message)
+        # Nothing can be reported before ``ready``: it names the labels.
         if self._results is None:
             return []
         match message:
@@ -224,6 +227,7 @@ class DeepgramDialect:
         return []
 
     def _audio(self, data: bytes) -> list[Inbound]:
+        # ``Metadata`` has the SHA-256 of the audio as it was sent, header and all.
         self._hash.update(data)
         if self.start is not None:
             return self._within_length(data)
@@ -237,10 +241,11 @@ class DeepgramDialect:
         return [self.start, *self._within_length(rest)]
 
     def _within_length(self, data: bytes) -> list[Inbound]:
-        """Leave out what follows the audio of a WAV file: texts and pictures."""
+        """Cut what follows the audio of a WAV file: texts and pictures."""
         if self._left_bytes is not None:
             data = data[: self._left_bytes]
             self._left_bytes -= len(data)
+        # A message with nothing but a trailing chunk still shows that the client is alive.
         return [AudioData(data)] if data else [KeepAlive()]
 
     def _text(self, text: str) -> list[Inbound]:
@@ -258,7 +263,7 @@ class DeepgramDialect:
             case "Finalize":
                 if not is_begun:
                     return []
-                # Results of before 'Ready' are none.
+                # Before 'Ready' there are no results to finalize.
                 if self._results is not None:
                     self._results.will_finalize(request.channel)
                 return [Flush()]

@@ -1,7 +1,4 @@
-"""How errors are told in Deepgram's form: before the upgrade, as a message, as a close frame.
-
-Messages of ``/v1/listen``, in Deepgram's form; fields of ours are marked so.
-"""
+"""Messages and errors of ``/v1/listen``, in Deepgram's form; fields of ours are marked so."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class Word(_Struct, frozen=True, kw_only=True):
 
 
 class Alternative(_Struct, frozen=True, kw_only=True):
-    """What was said: nothing, with the emotion's confidence."""
+    """The transcript, which is empty, with the emotion's confidence."""
 
     transcript: str
     confidence: float
@@ -90,17 +87,17 @@ class GapNotice(_Struct, frozen=True, kw_only=True):
 
 
 class Results(_Message, tag="Results", frozen=True, kw_only=True, omit_defaults=True):
-    """A stretch of one channel; ``emotion`` and ``gap`` are ours.
+    """A span of one channel; ``emotion`` and ``gap`` are ours.
 
     Attributes:
         channel_index: number of the channel and of channels.
         duration: s.
         start: s from the start of the stream.
-        is_final: nothing else will be said of this span.
+        is_final: no other result of this span will follow.
         speech_final: a pause follows.
         channel: with the alternatives clients read.
         metadata: of the model.
-        emotion: None: nobody speaks.
+        emotion: None without speech.
         from_finalize: it answers ``Finalize``.
         gap: only where ``gaps`` was asked for.
     """
@@ -231,21 +228,23 @@ _HTTP_CODES = {
 }
 
 _MAX_REASON_BYTES = 123
-"""What a close frame has room for (RFC 6455, section 5.5)."""
+"""A control frame has 125 bytes, two of which are the code (RFC 6455, section 5.5)."""
 
 
 def close_frame(error: ProtocolError) -> tuple[int, str]:
     """Return close code and reason."""
+    # Deepgram closes with 1008 for DATA-0000, and with 1011 for NET-0000 and NET-0001.
     code = _CLOSE_CODES.get(error.code, 1008)
+    # Cut in bytes, not characters: a split character is dropped by ``ignore`` below.
     reason = f"{_variant(error.code)}: {error}".encode()[:_MAX_REASON_BYTES]
     return code, reason.decode(errors="ignore")
 
 
 def error_message(error: NativeError) -> Error:
-    """Return the message that tells of an error."""
+    """Return the ``Error`` message of an error."""
     code = ErrorCode(error.code)
-    told = f"{error.message}. {remedy_of(code, error.remedy)}"
-    return Error(variant=_variant(code), description=told, message=told)
+    text = f"{error.message}. {remedy_of(code, error.remedy)}"
+    return Error(variant=_variant(code), description=text, message=text)
 
 
 def http_error_code(http_status: int) -> str:
@@ -258,7 +257,7 @@ def remedy_of(code: ErrorCode, native: str) -> str:
 
     Args:
         code: of the error.
-        native: what a client of the native protocol is told.
+        native: the native protocol's remedy.
     """
     return _REMEDIES.get(code, native)
 

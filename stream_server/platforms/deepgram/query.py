@@ -1,4 +1,4 @@
-"""What a client asks for in the query of ``/v1/listen``."""
+"""The query of ``/v1/listen``, checked."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ PARAMETERS = (
     "gaps",
     "interim_results",
     "live",
+    "model",
     "multichannel",
     "name",
     "sample_rate",
@@ -37,23 +38,27 @@ PARAMETERS = (
 """Parameters with one value; all but those, ``tag``, ``extra``, ``role`` and ``roles`` ask for a
 transcript of some kind and are ignored, known or not."""
 
+LABEL_MODELS = ("label", "emotion-label", "transcript=label")
+"""Values of ``model`` that say ``transcript=label``: every client lets its user choose the model,
+and many no other parameter."""
+
 _DEFAULT_ROLE = ChannelSpec().role
 _MAX_UTTERANCE_END_MS = 60_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenQuery:
-    """A query that holds together.
+    """A checked query.
 
     Attributes:
         encoding: as the native protocol calls it; None: a WAV header begins the audio and says
             what it is.
         sample_rate_hz: of the audio; None with ``encoding``.
         num_channels: None: not said, or the WAV header says it.
-        interim_results: tell of a stretch while it goes on, too.
-        vad_events: tell where speech begins.
-        utterance_end_ms: silence after which the end of an utterance is told; 0: it is not.
-        gaps: tell of final gaps, too: ours, not Deepgram's.
+        interim_results: also report a span while it lasts.
+        vad_events: report where speech begins.
+        utterance_end_ms: silence after which the end of an utterance is reported; 0: never.
+        gaps: also report final gaps: ours, not Deepgram's.
         transcript: put the label into the transcript: ours, for clients that show nothing else.
         live: False: a recording, sent as fast as it is taken: ours.
         roles: one a channel; empty: not said.
@@ -77,11 +82,14 @@ class ListenQuery:
     token: str = field(repr=False)
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[str, str]]) -> ListenQuery:
+    def of(
+        cls, pairs: Iterable[tuple[str, str]], *, default_transcript: str = "none"
+    ) -> ListenQuery:
         """Return what a query asks for.
 
         Args:
             pairs: names and values, percent signs decoded; a name may come several times.
+            default_transcript: of the settings, where the query says nothing of it.
 
         Raises:
             ProtocolError: BAD_FORMAT or BAD_START.
@@ -99,13 +107,14 @@ class ListenQuery:
             vad_events=_flag(values, "vad_events"),
             utterance_end_ms=_utterance_end_ms(values),
             gaps=_flag(values, "gaps"),
-            transcript=_transcript(values),
+            transcript=_transcript(values, default_transcript),
             live=_flag(values, "live", default=True),
             roles=_roles(pairs),
             name=values.get("name", ""),
             metadata=_metadata(pairs),
             token=values.get("token", ""),
         )
+        # Checked, and otherwise ignored: channels are always apart.
         _flag(values, "multichannel")
         return query
 
@@ -118,7 +127,8 @@ class ListenQuery:
     ) -> StreamSpec:
         """Return the stream this asks for.
 
-        Channels are always analysed apart: the emotion of a mixture of two people is nobody's.
+        Channels are always analysed apart, whatever ``multichannel`` says: a mixture of two people
+        has no emotion.
 
         Args:
             default_roles: of a call's two sides, where the query names none.
@@ -131,6 +141,7 @@ class ListenQuery:
         if wav is None:
             assert self.encoding is not None, "without an encoding there is a header"
             assert self.sample_rate_hz is not None, "an encoding has a sample rate"
+            # Roles count channels where the query does not.
             num_channels = self.num_channels or max(1, len(self.roles))
             wav = (self.encoding, self.sample_rate_hz, num_channels)
         encoding, sample_rate_hz, num_channels = wav
@@ -175,7 +186,7 @@ def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _encoding(values: dict[str, str]) -> tuple[str | None, int | None]:
     asked = values.get("encoding")
     if asked is None:
-        # Deepgram's rule: whoever sends a container names neither.
+        # Deepgram's rule: a client that sends a container names neither.
         return None, None
     encoding = _ENCODINGS.get(asked)
     if encoding is None:
@@ -211,8 +222,10 @@ def _utterance_end_ms(values: dict[str, str]) -> int:
     return length_ms
 
 
-def _transcript(values: dict[str, str]) -> bool:
-    asked = values.get("transcript", "none")
+def _transcript(values: dict[str, str], default: str) -> bool:
+    if values.get("model", "").lower() in LABEL_MODELS:
+        default = "label"
+    asked = values.get("transcript", default)
     if asked not in ("none", "label"):
         raise _bad(f"transcript={shown(asked)}", "label or none")
     return asked == "label"
@@ -240,6 +253,7 @@ def _roles(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 def _metadata(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     metadata: dict[str, str] = {}
     for name, value in pairs:
+        # Deepgram's syntax: extra=KEY:VALUE, any number of times.
         if name == "extra":
             key, _, text = value.partition(":")
             metadata[key] = text

@@ -1,4 +1,4 @@
-"""From results of a stream to the messages of ``/v1/listen``."""
+"""From the results of a stream to the messages of ``/v1/listen``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stream_server.platforms.deepgram.messages import (
     Word,
 )
 from stream_server.platforms.deepgram.query import ListenQuery
-from stream_server.platforms.deepgram.spans import Stretch, StretchTracker, Tile
+from stream_server.platforms.deepgram.spans import Span, SpanTracker, SpeechSpan
 from stream_server.wire.messages import Heartbeat, Ready
 from stream_server.wire.results import Flushed, Gap, Point, Segment, Summary
 
@@ -30,7 +30,7 @@ _ARCHITECTURE = "emotion"
 
 
 def model_info_of(ready: Ready) -> ModelInfo:
-    """Return what Deepgram's clients are told of a model."""
+    """Return a model's description in Deepgram's form."""
     model = ready.model
     return ModelInfo(
         name=model.name,
@@ -47,23 +47,23 @@ def model_uuid_of(ready: Ready) -> str:
 
 
 @dataclass(slots=True)
-class _Lane:
-    """One channel; of one that is not analysed there are no results."""
+class _Channel:
+    """State of one channel. One that is not analysed has no results."""
 
     index: int
     role: str
-    tracker: StretchTracker
-    is_told_of_pause: bool = True
-    is_told_of_speech: bool = False
+    tracker: SpanTracker
+    has_reported_pause: bool = True
+    has_reported_speech: bool = False
 
 
 class ListenResults:
-    """What one stream's client is told of its channels.
+    """Makes the messages of one stream.
 
     Args:
-        query: what it asked for.
-        request_id: names the request.
-        ready: how the stream began.
+        query: of the request.
+        request_id: of the request.
+        ready: of the stream.
     """
 
     def __init__(self, query: ListenQuery, request_id: str, ready: Ready) -> None:
@@ -76,157 +76,167 @@ class ListenResults:
             model_uuid=model_uuid_of(ready),
             stream_id=ready.stream_id,
         )
-        self._lanes = {
-            channel.index: _Lane(channel.index, channel.role, StretchTracker(self._labels))
+        self._channels = {
+            channel.index: _Channel(channel.index, channel.role, SpanTracker(self._labels))
             for channel in ready.channels
         }
         self._finalized: deque[int | None] = deque()
 
     def will_finalize(self, channel: int | None) -> None:
-        """Say that a flush was asked for, of one channel or of all."""
+        """Note that ``Finalize`` was requested, for one channel or for all."""
         self._finalized.append(channel)
 
     def of(self, result: Point | Segment | Gap) -> list[ListenMessage]:
-        """Return what is to be said of a result."""
-        lane = self._lanes[result.channel]
-        messages = self._tiles(lane, lane.tracker.take(result))
+        """Return the messages of a result."""
+        channel = self._channels[result.channel]
+        # Finals before the interim that follows them: clients append finals to a transcript.
+        messages = self._report(channel, channel.tracker.take(result))
         match result:
             case Point():
-                messages += self._interim(lane)
+                messages += self._interim(channel)
             case Gap():
-                messages += self._utterance_end(lane, result.end_sample)
+                messages += self._utterance_end(channel, result.end_sample)
         return messages
 
     def heartbeat(self, beat: Heartbeat) -> list[ListenMessage]:
-        """Return what is due as time goes on."""
+        """Return the messages that are due as time passes."""
         messages: list[ListenMessage] = []
-        for lane in self._lanes.values():
-            messages += self._tiles(lane, lane.tracker.release())
-            messages += self._utterance_end(lane, round(beat.published_s * _CLOCK_HZ))
+        for channel in self._channels.values():
+            messages += self._report(channel, channel.tracker.release())
+            messages += self._utterance_end(channel, round(beat.published_s * _CLOCK_HZ))
         return messages
 
     def flushed(self, flushed: Flushed) -> list[ListenMessage]:
         """Return the answer to ``Finalize``: a result for each channel, with or without speech."""
+        # Flushes are answered in the order of the requests.
         asked = self._finalized.popleft() if self._finalized else None
         messages: list[ListenMessage] = []
-        for lane in self._lanes.values():
-            messages += self._tiles(lane, lane.tracker.release())
-            if asked is not None and asked != lane.index:
+        for channel in self._channels.values():
+            messages += self._report(channel, channel.tracker.release())
+            if asked is not None and asked != channel.index:
                 continue
-            stretch = lane.tracker.cut()
-            if stretch is not None:
-                messages += self._speech_started(lane, stretch)
+            span = channel.tracker.cut()
+            if span is not None:
+                messages += self._speech_started(channel, span)
             at = flushed.at_sample
             messages.append(
-                self._results(lane, stretch or (at, at), is_final=True, from_finalize=True)
+                self._results(channel, span or (at, at), is_final=True, from_finalize=True)
             )
         return messages
 
     def summary(self, summary: Summary) -> list[ListenMessage]:
-        """Return what is left at the end."""
+        """Return the last messages."""
         return [
             message
-            for lane in self._lanes.values()
-            for message in self._tiles(lane, lane.tracker.release())
+            for channel in self._channels.values()
+            for message in self._report(channel, channel.tracker.release())
         ]
 
-    def _tiles(self, lane: _Lane, tiles: list[Tile]) -> list[ListenMessage]:
+    def _report(self, channel: _Channel, spans: list[Span]) -> list[ListenMessage]:
         messages: list[ListenMessage] = []
-        for tile in tiles:
-            if isinstance(tile, Stretch):
-                messages += self._speech_started(lane, tile)
-                messages.append(self._results(lane, tile, is_final=True))
-                lane.is_told_of_speech = tile.goes_on
-                lane.is_told_of_pause = tile.goes_on
+        for each in spans:
+            if isinstance(each, SpeechSpan):
+                messages += self._speech_started(channel, each)
+                messages.append(self._results(channel, each, is_final=True))
+                channel.has_reported_speech = each.goes_on
+                channel.has_reported_pause = each.goes_on
             else:
                 messages += self._utterance_end(
-                    lane, tile.end_sample, pause_since=tile.start_sample
+                    channel, each.end_sample, pause_since=each.start_sample
                 )
-                lane.is_told_of_speech = False
+                channel.has_reported_speech = False
                 if self._query.gaps:
-                    span = (tile.start_sample, tile.end_sample)
-                    messages.append(self._results(lane, span, is_final=True, gap=tile.reason))
+                    span = (each.start_sample, each.end_sample)
+                    messages.append(self._results(channel, span, is_final=True, gap=each.reason))
         return messages
 
-    def _interim(self, lane: _Lane) -> list[ListenMessage]:
-        stretch = lane.tracker.current()
-        if stretch is None:
+    def _interim(self, channel: _Channel) -> list[ListenMessage]:
+        span = channel.tracker.current()
+        if span is None:
             return []
-        messages = self._speech_started(lane, stretch)
+        messages = self._speech_started(channel, span)
         if self._query.interim_results:
-            messages.append(self._results(lane, stretch, is_final=False))
+            messages.append(self._results(channel, span, is_final=False))
         return messages
 
-    def _speech_started(self, lane: _Lane, stretch: Stretch) -> list[ListenMessage]:
-        if lane.is_told_of_speech or not stretch.follows_pause:
+    def _speech_started(self, channel: _Channel, span: SpeechSpan) -> list[ListenMessage]:
+        if channel.has_reported_speech or not span.follows_pause:
             return []
-        lane.is_told_of_speech = True
+        channel.has_reported_speech = True
         if not self._query.vad_events:
             return []
         return [
-            SpeechStarted(channel=self._index(lane), timestamp=stretch.start_sample / _CLOCK_HZ)
+            SpeechStarted(channel=self._index(channel), timestamp=span.start_sample / _CLOCK_HZ)
         ]
 
     def _utterance_end(
-        self, lane: _Lane, until_sample: int, *, pause_since: int | None = None
+        self, channel: _Channel, until_sample: int, *, pause_since: int | None = None
     ) -> list[ListenMessage]:
-        since = lane.tracker.pause_since if pause_since is None else pause_since
+        since = channel.tracker.pause_since if pause_since is None else pause_since
         least_ms = self._query.utterance_end_ms
-        if not least_ms or since is None or lane.is_told_of_pause:
+        # Once a pause: Deepgram sends UtteranceEnd again only after more speech.
+        if not least_ms or since is None or channel.has_reported_pause:
             return []
         if (until_sample - since) * 1000 < least_ms * _CLOCK_HZ:
             return []
-        lane.is_told_of_pause = True
-        return [UtteranceEnd(channel=self._index(lane), last_word_end=since / _CLOCK_HZ)]
+        channel.has_reported_pause = True
+        return [UtteranceEnd(channel=self._index(channel), last_word_end=since / _CLOCK_HZ)]
 
-    def _index(self, lane: _Lane) -> tuple[int, int]:
-        return (lane.index, self._num_channels)
+    def _index(self, channel: _Channel) -> tuple[int, int]:
+        return (channel.index, self._num_channels)
 
     def _results(
         self,
-        lane: _Lane,
-        told: Stretch | tuple[int, int],
+        channel: _Channel,
+        reported: SpeechSpan | tuple[int, int],
         *,
         is_final: bool,
         from_finalize: bool = False,
         gap: str | None = None,
     ) -> Results:
-        stretch = told if isinstance(told, Stretch) else None
-        start, end = (told.start_sample, told.end_sample) if isinstance(told, Stretch) else told
-        goes_on = stretch is not None and stretch.goes_on
+        span = reported if isinstance(reported, SpeechSpan) else None
+        start, end = (
+            (reported.start_sample, reported.end_sample)
+            if isinstance(reported, SpeechSpan)
+            else reported
+        )
+        goes_on = span is not None and span.goes_on
         return Results(
-            channel_index=self._index(lane),
+            channel_index=self._index(channel),
             duration=(end - start) / _CLOCK_HZ,
             start=start / _CLOCK_HZ,
             is_final=is_final,
+            # Clients end a turn at speech_final, so a change of label within speech must not set
+            # it.
             speech_final=is_final and gap is None and not goes_on,
-            channel=Channel(alternatives=(self._alternative(stretch),), role=lane.role),
+            channel=Channel(alternatives=(self._alternative(span),), role=channel.role),
             metadata=self._metadata,
-            emotion=None if stretch is None else self._emotion(stretch),
+            emotion=None if span is None else self._emotion(span),
             from_finalize=from_finalize,
             gap=None if gap is None else GapNotice(reason=gap),
         )
 
-    def _alternative(self, stretch: Stretch | None) -> Alternative:
-        if stretch is None:
+    def _alternative(self, span: SpeechSpan | None) -> Alternative:
+        if span is None:
             return Alternative(transcript="", confidence=0.0)
+        # Clients that index words must find none: an empty transcript has no words.
         if not self._query.transcript:
-            return Alternative(transcript="", confidence=stretch.confidence)
+            return Alternative(transcript="", confidence=span.confidence)
         word = Word(
-            word=stretch.label,
-            start=stretch.start_sample / _CLOCK_HZ,
-            end=stretch.end_sample / _CLOCK_HZ,
-            confidence=stretch.confidence,
-            punctuated_word=stretch.label,
+            word=span.label,
+            start=span.start_sample / _CLOCK_HZ,
+            end=span.end_sample / _CLOCK_HZ,
+            confidence=span.confidence,
+            punctuated_word=span.label,
         )
-        return Alternative(transcript=stretch.label, confidence=stretch.confidence, words=(word,))
+        return Alternative(transcript=span.label, confidence=span.confidence, words=(word,))
 
-    def _emotion(self, stretch: Stretch) -> Emotion:
+    def _emotion(self, span: SpeechSpan) -> Emotion:
         return Emotion(
-            label=stretch.label,
-            confidence=stretch.confidence,
-            posteriors=dict(zip(self._labels, stretch.posteriors, strict=False)),
-            speech_share=stretch.speech_share,
-            provisional=stretch.provisional,
-            narrow_band=stretch.narrow_band,
+            label=span.label,
+            confidence=span.confidence,
+            posteriors=dict(zip(self._labels, span.posteriors, strict=False)),
+            speech_share=span.speech_share,
+            provisional=span.provisional,
+            narrow_band=span.narrow_band,
         )

@@ -1,14 +1,14 @@
-"""From one channel's points, segments and gaps to stretches: what ``/v1/listen`` tells of.
+"""From one channel's points, segments and gaps to the spans that ``/v1/listen`` reports.
 
-A stretch is a segment with the mean of its points, and with whether speech went on behind it. Both
-are known only with the point of the zone a segment ends in, which follows it::
+A span of speech is a segment with the mean of its points, and with whether speech continues after
+it. Both are known only with the point of the step in which the segment ends, which follows it::
 
     points       [--point---)[--point---)[---point--)
-    segments     [-------angry-----)[--sad--)           final, each before the point of its zone
-    stretches    [-------angry-----)[--sad--)           with that point, or the next heartbeat
+    segments     [-------angry-----)[--sad--)           final, each before the point of its step
+    spans        [-------angry-----)[--sad--)           with that point, or the next heartbeat
 
-So a final segment waits for the next point. Where none comes, for the zone that follows holds no
-speech, :meth:`StretchTracker.release` lets it go.
+So a final segment waits for the next point. If none comes, because the following step holds no
+speech, :meth:`SpanTracker.release` returns it.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from dataclasses import dataclass, field
 from stream_server.wire.results import Gap, Point, Segment
 
 _MAX_POINTS = 256
-"""Points kept one by one; those before them belong to the stretch that goes on, for certain."""
+"""Points kept one by one; older ones certainly belong to the running span, and are summed."""
 _DECIMALS = 6
-"""As of other results."""
+"""As other results have."""
 _LEAST_SAMPLES = 720
-"""Two hops and the rest of a frame: a shorter remainder of a stretch is not told of."""
+"""Two hops and the rest of a frame: a shorter remainder of a span is not reported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechSpan:
     """Consecutive speech with one stable label.
 
     Attributes:
         start_sample: on the stream's 16 kHz clock.
         end_sample: end, not included.
         label: the stable label.
-        confidence: of a whole segment the mean over its frames, else of its points, 0 to 1.
+        confidence: of a whole segment the mean over its frames, else over its points, 0 to 1.
         posteriors: one value a class, sum 1: that of the label is the confidence, the others share
-            the rest as they do in the mean of the points by the speech they tell of.
+            the rest as in the mean of the points, weighted by their speech.
         speech_share: mean of the points' shares.
         provisional: all its points are.
         narrow_band: one of its points is.
-        goes_on: speech goes on behind it, with another label.
+        goes_on: speech with another label follows at once.
         follows_pause: silence, or the start of the stream, is before it.
     """
 
@@ -58,7 +58,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class SilentSpan:
     """Consecutive time without a result.
 
     Attributes:
@@ -72,12 +72,12 @@ class Pause:
     reason: str
 
 
-Tile = Stretch | Pause
+Span = SpeechSpan | SilentSpan
 
 
 @dataclass(slots=True)
 class _Mean:
-    """Sums over points, weighted by the speech they tell of."""
+    """Sums over points, weighted by the samples of speech in them."""
 
     weight: float = 0.0
     samples: int = 0
@@ -109,8 +109,8 @@ class _Mean:
         return self.weight / self.samples if self.samples else 0.0
 
 
-class StretchTracker:
-    """Takes the results of one channel, in order.
+class SpanTracker:
+    """Makes spans of the results of one channel, taken in order.
 
     Args:
         labels: names of the classes, in the order of posteriors.
@@ -121,42 +121,44 @@ class StretchTracker:
         self._points: deque[Point] = deque()
         self._older = _Mean()
         self._waiting: list[Segment | Gap] = []
-        self._tiled = 0  # end of the last tile
-        self._told = 0  # end of what was told of a stretch before its end
-        self._goes_on = False  # speech followed the last tile at once
+        self._spans_end = 0  # of the spans returned
+        self._reported_end = 0  # of what cut() returned of the running speech
+        self._goes_on = False  # speech followed the last span at once
         self._pause_since: int | None = None
 
     @property
     def pause_since(self) -> int | None:
-        """Where the speech before the present pause ended; None: nobody spoke yet, or speaks."""
+        """End of the speech before the present pause; None before any speech and during it."""
         return self._pause_since
 
-    def take(self, result: Point | Segment | Gap) -> list[Tile]:
-        """Take a result; return what is final by it, in order."""
+    def take(self, result: Point | Segment | Gap) -> list[Span]:
+        """Take a result; return the spans that it makes final, in order."""
         if isinstance(result, Point):
             self._points.append(result)
             if len(self._points) > _MAX_POINTS:
-                self._older.add(self._points.popleft(), max(self._tiled, self._told), None)
+                self._older.add(
+                    self._points.popleft(), max(self._spans_end, self._reported_end), None
+                )
             return self._release(result.label)
         if not result.final:
             return []
         self._waiting.append(result)
-        # Only a segment needs its point.
+        # Only a segment waits for its point.
         return self._release(None) if isinstance(self._waiting[0], Gap) else []
 
-    def release(self) -> list[Tile]:
-        """Return what waits for a point that does not come."""
+    def release(self) -> list[Span]:
+        """Return the spans that wait for a point that does not come."""
         return self._release(None)
 
-    def current(self) -> Stretch | None:
-        """Return the state of the speech that goes on, as its last point tells it."""
-        start = max(self._tiled, self._told)
+    def current(self) -> SpeechSpan | None:
+        """Return the running speech up to its last point, in the state of that point."""
+        start = max(self._spans_end, self._reported_end)
         if not self._points or self._pause_since is not None:
             return None
         point = self._points[-1]
         if point.end_sample <= start:
             return None
-        return Stretch(
+        return SpeechSpan(
             start_sample=start,
             end_sample=point.end_sample,
             label=point.label,
@@ -169,43 +171,47 @@ class StretchTracker:
             follows_pause=not self._goes_on,
         )
 
-    def cut(self) -> Stretch | None:
-        """Return what is there of the speech that goes on; what comes of it is told apart.
+    def cut(self) -> SpeechSpan | None:
+        """Return the running speech so far, and report its rest apart; None without speech.
 
-        What waits has to be released first. None: nobody speaks.
+        :meth:`release` comes first.
         """
         current = self.current()
         if current is None:
             return None
-        stretch = self._stretch(current.start_sample, current.end_sample, current.label, None)
-        self._told = current.end_sample
+        span = self._speech_span(current.start_sample, current.end_sample, current.label, None)
+        self._reported_end = current.end_sample
         self._older = _Mean()
-        return stretch
+        return span
 
-    def _release(self, label: str | None) -> list[Tile]:
-        """Let all tiles go that wait; ``label`` is that of the point they waited for."""
-        tiles: list[Tile] = []
-        for index, tile in enumerate(self._waiting):
-            if isinstance(tile, Gap):
-                tiles.append(Pause(tile.start_sample, tile.end_sample, tile.reason))
+    def _release(self, label: str | None) -> list[Span]:
+        """Return the waiting spans; ``label`` is that of the point they waited for, if it came."""
+        spans: list[Span] = []
+        for index, each in enumerate(self._waiting):
+            if isinstance(each, Gap):
+                spans.append(SilentSpan(each.start_sample, each.end_sample, each.reason))
                 self._goes_on, self._pause_since = False, None
             else:
                 later = self._waiting[index + 1 : index + 2]
                 if later:
                     goes_on = isinstance(later[0], Segment)
                 else:
-                    goes_on = label is not None and label != tile.label
-                tiles += self._close(tile, goes_on)
-            self._tiled = tile.end_sample
+                    # The point's label is that at the end of its step. Where it is the segment's
+                    # own, the segment ended by a pause and not by a change.
+                    goes_on = label is not None and label != each.label
+                spans += self._close(each, goes_on)
+            self._spans_end = each.end_sample
         self._waiting.clear()
-        while self._points and self._points[0].end_sample <= self._tiled and len(self._points) > 1:
+        # The last point stays: current() needs it.
+        while len(self._points) > 1 and self._points[0].end_sample <= self._spans_end:
             self._points.popleft()
-        return tiles
+        return spans
 
-    def _close(self, segment: Segment, goes_on: bool) -> list[Tile]:
-        start = max(segment.start_sample, self._told)
+    def _close(self, segment: Segment, goes_on: bool) -> list[Span]:
+        start = max(segment.start_sample, self._reported_end)
+        # The segment's confidence is not that of its rest after a cut.
         confidence = segment.confidence if start == segment.start_sample else None
-        stretch = self._stretch(
+        span = self._speech_span(
             start, segment.end_sample, segment.label, confidence, goes_on=goes_on
         )
         self._older = _Mean()
@@ -213,25 +219,25 @@ class StretchTracker:
         self._pause_since = None if goes_on else segment.end_sample
         is_rest = start > segment.start_sample
         least = _LEAST_SAMPLES if is_rest else 1
-        return [stretch] if segment.end_sample - start >= least else []
+        return [span] if segment.end_sample - start >= least else []
 
-    def _stretch(
+    def _speech_span(
         self, start: int, end: int, label: str, confidence: float | None, *, goes_on: bool = False
-    ) -> Stretch:
+    ) -> SpeechSpan:
         mean = self._older
         for point in self._points:
             mean.add(point, start, end)
         posteriors = mean.posteriors
-        believed = self._labels.index(label)
+        label_index = self._labels.index(label)
         if posteriors and confidence is None:
-            confidence = round(posteriors[believed], _DECIMALS)
+            confidence = round(posteriors[label_index], _DECIMALS)
         confidence = confidence or 0.0
-        return Stretch(
+        return SpeechSpan(
             start_sample=start,
             end_sample=end,
             label=label,
             confidence=confidence,
-            posteriors=_agreeing(posteriors, believed, confidence),
+            posteriors=_agreeing(posteriors, label_index, confidence),
             speech_share=round(mean.speech_share, _DECIMALS),
             provisional=mean.provisional and mean.samples > 0,
             narrow_band=mean.narrow_band,
@@ -240,15 +246,16 @@ class StretchTracker:
         )
 
 
-def _agreeing(posteriors: tuple[float, ...], believed: int, confidence: float) -> tuple[float, ...]:
-    """Return posteriors with the given one for the class that is believed.
-
-    Points tell of the ends of their zones, a segment of its frames: near a change they differ.
-    """
+def _agreeing(
+    posteriors: tuple[float, ...], label_index: int, confidence: float
+) -> tuple[float, ...]:
+    """Return posteriors whose value for the class of the label is ``confidence``."""
+    # A point describes the end of its step, a segment the mean of its frames: they differ near a
+    # change of label, and a client must not see a label that its own posteriors deny.
     if not posteriors:
         return ()
-    others = sum(posteriors) - posteriors[believed]
+    others = sum(posteriors) - posteriors[label_index]
     share = (1.0 - confidence) / others if others > 0 else 0.0
     scaled = [round(value * share, _DECIMALS) for value in posteriors]
-    scaled[believed] = confidence
+    scaled[label_index] = confidence
     return tuple(scaled)

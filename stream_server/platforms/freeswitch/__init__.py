@@ -1,15 +1,15 @@
 """FreeSWITCH's mod_audio_stream and mod_audio_fork: 16-bit PCM over a WebSocket, and little else.
 
 Either sends the metadata of its command as the first text, if there is any, and then the audio in
-binary messages, 20 ms each if not told otherwise: little-endian samples, of the caller (``mono``),
-of both mixed (``mixed``), or of the caller and the callee, interleaved (``stereo``). Neither rate
-nor channels are on the wire, so the query of the URL says them, or the metadata. That may come some
+binary messages, 20 ms each by default: little-endian samples, of the caller (``mono``), of both
+mixed (``mixed``), or of the caller and the callee, interleaved (``stereo``). Neither rate nor
+channels are on the wire, so the query of the URL has them, or the metadata. That may come some
 messages late (amigniter/mod_audio_stream, issue 121), so the first audio waits for it. A paused
 fork sends nothing; an empty binary message is mod_audio_fork's graceful shutdown. Sources: the
 README files of amigniter/mod_audio_stream and drachtio/drachtio-freeswitch-modules,
 ``audio_pipe.cpp`` and ``lws_glue.cpp`` of the latter.
 
-Text that comes back becomes an event in FreeSWITCH: nothing is sent unless the query asks for it.
+Text sent back becomes an event in FreeSWITCH: nothing is sent unless the query asks for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stream_server.platforms.platform import (
     TelephonySettings,
 )
 from stream_server.platforms.route import Handshake, Route, json_refusal
-from stream_server.wire.dialect import Inbound
+from stream_server.wire.dialect import Inbound, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder
 from stream_server.wire.messages import ChannelSpec, Heartbeat, Ready, ServerMessage, Stop
@@ -35,22 +35,22 @@ from stream_server.wire.native import NativeDialect
 from stream_server.wire.start import StreamSpec, check_start, start_from_query
 
 SUBPROTOCOLS = ("audio.drachtio.org", "audio.jambonz.org")
-"""What mod_audio_fork asks for, by itself and in jambonz; mod_audio_stream asks for none."""
+"""Offered by mod_audio_fork, alone and in jambonz; mod_audio_stream offers none."""
 
 MIXED_ROLE = "mixed"
-"""Role of a channel that holds both sides: it is analysed only where the settings say so, for it
-holds the voice of who works there."""
+"""Role of a channel that holds both sides. It holds an agent's voice, so it is analysed only where
+the settings list it."""
 
 _MIX_CHANNELS = {"mono": 1, "mixed": 1, "stereo": 2}
 
 _RATE_NAMES = ("sampleRate", "sample_rate", "samplingRate", "sampling_rate", "rate")
 _MIX_NAMES = ("mixType", "mix_type", "mix-type", "mix")
 _CALL_NAMES = ("uuid", "call_id", "callId", "callid", "callSid", "call_sid")
-"""What metadata calls the same; jambonz says sampleRate, mixType and callSid."""
+"""Spellings in metadata; jambonz has sampleRate, mixType and callSid."""
 
 _PEOPLE = frozenset(("from", "to", "callerid", "callername", "calledname", "callednumber"))
-"""Metadata that says who talks to whom, in lower case without underscores: jambonz sends it with
-every call, asked or not. It is not kept; ``meta.X`` of the query is the operator's own word."""
+"""Metadata about people, in lower case without underscores: jambonz sends it with every call. It is
+not kept; ``meta.X`` of the query, which the operator wrote, is."""
 
 _MAX_EARLY_MESSAGES = 25
 """Audio messages that wait for the metadata: half a second of them, as they usually are."""
@@ -79,10 +79,10 @@ class FreeSwitchDialect:
             stereo), and those of the native protocol, ``roles``, ``name``, ``wants``, ``meta.X``,
             ... What it says goes before what the metadata says.
         encoder: shared by connections, so that a result is encoded once.
-        wrapped: whether the client passes on only messages of the type ``json``: mod_audio_fork.
+        wrapped: the client passes on only messages of the type ``json``, as mod_audio_fork does.
 
     Attributes:
-        start: what the stream is, once the first message came.
+        start: the stream's specification, once the metadata or enough audio came.
 
     Raises:
         ProtocolError: the query is wrong.
@@ -105,12 +105,12 @@ class FreeSwitchDialect:
         self._wrapped = wrapped
         self._native = NativeDialect(encoder=encoder)
         self._early: list[bytes] = []
-        # So that a wrong query is told of with the handshake.
+        # Checked now, so that a wrong query refuses the handshake.
         self._spec({})
 
     @property
     def start(self) -> StreamSpec | None:
-        """What the stream is."""
+        """The stream's specification."""
         return self._native.start
 
     def receive(self, message: str | bytes) -> list[Inbound]:
@@ -119,15 +119,18 @@ class FreeSwitchDialect:
         Raises:
             ProtocolError: the metadata names a rate or mix that is none, or a control is wrong.
         """
+        message = text_of_control(message)
         if self.start is None:
             return self._first(message)
         if isinstance(message, str):
+            # Late metadata is ignored: the stream has begun without it.
             return self._native.receive(message) if _is_control(message) else []
         return self._audio(message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return the text that says ``message``; nothing where the client did not ask for it."""
+        """Return the text of ``message``; nothing if the client does not want it."""
         if isinstance(message, Ready):
+            # The native dialect must see ``ready``, which tells whether the stream is paused.
             self._native.send(message)
             return []
         if self.start is None or not self.start.wants or isinstance(message, Heartbeat):
@@ -140,7 +143,7 @@ class FreeSwitchDialect:
     def _first(self, message: str | bytes) -> list[Inbound]:
         if isinstance(message, bytes):
             self._early.append(message)
-            # With a name in the query there is nothing to wait for.
+            # With a name in the query the metadata is not needed. An empty message is the end.
             if message and "name" not in self._query and self._has_room():
                 return []
         self._native.start = spec = self._spec(_object(message) if isinstance(message, str) else {})
@@ -161,7 +164,7 @@ class FreeSwitchDialect:
         except ProtocolError as error:
             if error.ends_stream:
                 raise
-            return []  # Audio of a pause: what was on its way when the pause was told.
+            return []  # Audio that was on its way when the pause began.
 
     def _spec(self, metadata: Mapping[str, Any]) -> StreamSpec:
         query = dict(self._query)
@@ -170,6 +173,7 @@ class FreeSwitchDialect:
         if mix is not None:
             query.setdefault("channels", str(_channels_of(mix)))
         elif "channels" not in query and "roles" not in query and "names" not in query:
+            # Only where nothing else counts the channels.
             query["channels"] = _first(metadata, ("channels",)) or "1"
         query.setdefault("sample_rate", _hertz(rate or "8000"))
         query.setdefault("wants", "")
@@ -215,7 +219,7 @@ def _hertz(rate: str) -> str:
 
 
 def _first(said: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """Return the first of these that is said, as text."""
+    """Return the first of these fields that is set, as text."""
     for name in names:
         value = said.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -224,7 +228,7 @@ def _first(said: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    """Return the object that a text is; a text that is none is metadata of its own."""
+    """Parse the metadata; text that is not an object is kept as it is."""
     try:
         decoded = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -31,9 +31,9 @@ from stream_server.wire.dialect import (
     AudioData,
     BadMessages,
     Inbound,
-    bad_message,
-    kind_of,
+    json_field,
     parse_json_object,
+    text_of_control,
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
@@ -165,6 +165,7 @@ class VonageDialect:
                 ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
                 ``BAD_FORMAT``.
         """
+        message = text_of_control(message)
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)
@@ -175,26 +176,24 @@ class VonageDialect:
 
     def _audio(self, data: bytes) -> list[Inbound]:
         if self.start is None:
-            raise unexpected_message("audio", "'websocket:connected' first")
+            raise unexpected_message("got audio before 'websocket:connected'")
         return [AudioData(data)]
 
     def _text(self, text: str) -> list[Inbound]:
         message = parse_json_object(text)
-        match message.get("event"):
+        match json_field(message, "event", str):
             case "websocket:connected":
                 return [self._connected(message)]
             case "websocket:dtmf":
                 if self.start is None:
-                    raise unexpected_message("websocket:dtmf", "'websocket:connected' first")
+                    raise unexpected_message("got 'websocket:dtmf' before 'websocket:connected'")
                 return [Mark(name=DTMF_MARK)]
-            case str():
+            case _:
                 return []
-            case event:
-                raise bad_message(f"a message whose event is {kind_of(event)}", "a name")
 
     def _connected(self, message: dict[str, Any]) -> StreamSpec:
         if self.start is not None:
-            raise unexpected_message("websocket:connected", "it once")
+            raise unexpected_message("stream already started: got a second 'websocket:connected'")
         headers = {name: value for name, value in message.items() if name not in _NOT_HEADERS}
         names = (headers.get(name) for name in _NAMES)
         inbound, _ = roles_of(headers, self._roles)
@@ -212,9 +211,9 @@ def _rate_hz(content_type: object) -> int:
         return _DEFAULT_RATE_HZ
     matched = _CONTENT_TYPE.fullmatch(content_type) if isinstance(content_type, str) else None
     if matched is None:
-        got = shown(content_type) if isinstance(content_type, str) else kind_of(content_type)
+        got = f"got {shown(content_type)}, " if isinstance(content_type, str) else ""
         raise ProtocolError(
-            ErrorCode.BAD_FORMAT, f"got content-type {got}, expected 'audio/l16;rate=16000'"
+            ErrorCode.BAD_FORMAT, f"invalid content-type: {got}expected 'audio/l16;rate=16000'"
         )
     return _DEFAULT_RATE_HZ if matched[1] is None else int(matched[1])
 

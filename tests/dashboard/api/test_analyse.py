@@ -64,8 +64,8 @@ async def test_a_file_is_analysed_and_its_result_fetched():
         assert result["model"]["notice"] == "A fake model."
         first, second = result["channels"]
         assert (first["channel"], second["channel"]) == (0, 1)
-        assert first["overall"]["emotion"] == "neutral"
-        assert sum(first["overall"]["scores"].values()) == pytest.approx(1, abs=1e-5)
+        assert first["overall"]["label"] == "neutral"
+        assert sum(first["overall"]["posteriors"]) == pytest.approx(1, abs=1e-5)
         assert first["warnings"][0]["code"] == "clipping"
         assert await lab.get(f"/analyse/{job_id}/result.json") == result
         assert lab.analyse.seen == [b"RIFF audio"]
@@ -77,15 +77,14 @@ async def test_downloads_of_frames():
         (job_id,) = await send(lab, ("a.wav", b"x"), granularity="frame")
         result = (await until_done(lab, job_id))["result"]
         frames = result["channels"][0]["frames"]
-        assert [(one["time"], one["end"]) for one in frames[:2]] == [(0.0, 0.02), (0.02, 0.04)]
-        (segment,) = result["channels"][0]["segments"]
-        assert (segment["start"], segment["end"], segment["emotion"]) == (0.0, 0.08, "neutral")
+        assert (frames["start_samples"][:2], frames["hop_samples"]) == ([0, 320], 320)
+        assert frames["labels"] == ["neutral"] * 4
         path = f"/api/v1/analyse/{job_id}"
         rows = list(
             csv.DictReader(io.StringIO(await (await lab.client.get(f"{path}/result.csv")).text()))
         )
         assert len(rows) == 8
-        assert (rows[5]["channel"], rows[5]["start_s"], rows[5]["emotion"]) == (
+        assert (rows[5]["channel"], rows[5]["start_s"], rows[5]["label"]) == (
             "1",
             "0.02",
             "neutral",
@@ -256,7 +255,7 @@ async def test_a_form_without_a_file():
         part = data.append("frame")
         part.set_content_disposition("form-data", name="granularity")
         error = await lab.ask("POST", "/analyse", 400, data=data)
-        assert error["message"] == "got a form without a file, expected one or more"
+        assert error["message"] == "the form has no file, expected one or more"
 
 
 async def test_the_sample_is_analysed():
@@ -296,7 +295,7 @@ async def test_the_list_has_the_newest_first_by_pages():
         newest, failed, _, oldest = page["jobs"]
         assert newest["options"]["granularity"] == "stream"
         assert failed["error"]["code"] == "bad_audio"
-        assert oldest["summary"]["channels"][1]["emotion"] == "neutral"
+        assert oldest["summary"]["channels"][1]["label"] == "neutral"
         assert oldest["summary"]["warnings"] == ["clipping"]
         assert (oldest["size_bytes"], oldest["duration_s"]) == (1, 0.08)
         assert oldest["created_at"] <= oldest["started_at"] <= oldest["finished_at"]
@@ -350,7 +349,7 @@ async def test_the_form_of_the_web_demo():
         await until_done(lab, stream)
         path = f"/analyse/{whole}/result.json?form=demo"
         assert set(await lab.get(f"{path}&channel=0")) == {"emotion", "confidence", "granularity"}
-        assert [one["channel"] for one in await lab.get(path)] == [1, 2]
+        assert [one["channel"] for one in await lab.get(path)] == [0, 1]
         assert (await lab.get(f"{path}&channel=2", 404))["code"] == "not_found"
         found = await lab.get(f"/analyse/{frames}/result.json?form=demo&channel=1&scores=true")
         assert set(found[0]) == {"time", "emotion", "score", "scores"}

@@ -161,7 +161,7 @@ async def test_it_goes_on_while_one_looks_at_another_page(open_page: OpenPage):
 @pytest.mark.parametrize(
     ("locale", "title", "remedy"),
     [
-        ("en-GB", "This page may not use the microphone", "allow the microphone"),
+        ("en-GB", "Microphone access was denied", "allow the microphone"),
         ("zh-CN", "本页面未获准使用麦克风", "允许麦克风"),
     ],
 )
@@ -179,7 +179,7 @@ async def test_a_refused_permission_is_explained(
 @pytest.mark.parametrize(
     ("error", "title"),
     [
-        ("NotFoundError", "There is no microphone"),
+        ("NotFoundError", "No microphone found"),
         ("NotReadableError", "The microphone cannot be opened"),
         ("TypeError", "The microphone did not start"),
     ],
@@ -212,4 +212,4 @@ async def test_an_unplugged_microphone_ends_the_stream_and_says_so(open_page: Op
     await timeline_has(page, 1)
     await page.evaluate("() => { window.given.getTracks()[0].dispatchEvent(new Event('ended')); }")
     await state_is(page, "ended")
-    await expect(page.get_by_role("alert")).to_contain_text("The microphone is gone")
+    await expect(page.get_by_role("alert")).to_contain_text("The microphone was disconnected")

@@ -30,7 +30,7 @@ _CONTROLS: dict[str, Any] = {
 
 _RUN = """async (given) => {
   const [scripts, maxBytes] = JSON.parse(given);
-  const { ReplayLog } = await import("/static/js/microphone/replay_log.js");
+  const { ReplayLog } = await import("/static/pages/microphone/replay_log.js");
   const shown = (content) => content instanceof Int16Array ? Array.from(content) : content;
   return JSON.stringify(scripts.map((script) => {
     const log = new ReplayLog(maxBytes);

@@ -81,7 +81,7 @@ async def test_an_alert_leads_to_its_moment_and_is_acknowledged_there(
 
     page = await open_page("/alerts")
     row = page.locator(".alert-row", has=page.locator(f'a[href="/streams/{call}"]'))
-    await row.get_by_role("link", name="Go to the moment").click()
+    await row.get_by_role("link", name="Go to moment").click()
     await expect(page.locator(".open-alerts .notice")).to_have_count(1)
     await page.locator(".open-alerts").get_by_role("button", name="Acknowledge").click()
     await page.get_by_role("dialog").get_by_label("Note").fill("called back")
@@ -104,4 +104,4 @@ async def test_a_stream_is_found_and_deleted(open_page: OpenPage):
     await expect(page.locator("tbody tr")).to_have_count(1)
     await page.get_by_role("button", name="Delete Call 18").click()
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    await expect(page.get_by_text("No stream matches")).to_be_visible()
+    await expect(page.get_by_text("No matching streams")).to_be_visible()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dashboard.results.files import rename_result, summary_of, write_result, zip_chunks
+from dashboard.results.files import read_view, rename_result, summary_of, write_result, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
-from ser_engine.files import FrameResult, Granularity, SpeakerResult, UtteranceSegment
-from ser_engine.speakers.diariser import Turn
+from ser_engine.files import FrameResult, Granularity
 from tests.support.dashboard_lab import make_analysis
 
 
@@ -25,7 +23,9 @@ def write(folder: Path, granularity: Granularity = "utterance", num_frames: int 
 
 
 def demo(folder: Path, channel: int | None = None, *, scores: bool = False) -> Any:
-    return json.loads(b"".join(demo_chunks(folder / "result.csv", 2, channel, scores=scores)))
+    is_frame = json.loads((folder / "view.json").read_bytes())["granularity"] == "frame"
+    chunks = demo_chunks(folder / "result.csv", 2, channel, is_frame=is_frame, scores=scores)
+    return json.loads(b"".join(chunks))
 
 
 def test_the_form_of_the_web_demo_of_an_utterance(tmp_path: Path):
@@ -38,7 +38,7 @@ def test_the_form_of_the_web_demo_of_an_utterance(tmp_path: Path):
     }
     assert demo(folder, 0) == one
     assert list(demo(folder, 1)) == ["emotion", "confidence", "granularity"]
-    assert demo(folder) == [{"channel": 1, **one}, {"channel": 2, **one}]
+    assert demo(folder) == [{"channel": 0, **one}, {"channel": 1, **one}]
     assert sum(demo(folder, 0, scores=True)["scores"].values()) == pytest.approx(1, abs=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_the_form_of_the_web_demo_of_frames(tmp_path: Path):
     assert [frame["time"] for frame in frames[:3]] == [0.0, 0.02, 0.04]
     both = demo(folder)
     assert [list(one) for one in both] == [["channel", "granularity", "frames"]] * 2
-    assert [one["channel"] for one in both] == [1, 2]
+    assert [one["channel"] for one in both] == [0, 1]
     assert both[1]["frames"] == frames
     assert demo(folder, 0, scores=True)[7]["scores"].keys() == {
         label.name for label in make_analysis().model.labels.labels
@@ -63,9 +63,8 @@ def test_the_page_is_given_no_more_frames_than_it_can_draw(tmp_path: Path):
         json.loads((folder / name).read_bytes()) for name in ("view.json", "result.json")
     )
     for shown, every in zip(view["channels"], whole["channels"], strict=True):
-        assert len(shown["frames"]) <= 6000
-        assert len(every["frames"]) == 13_000
-        assert shown["frames"][-1]["end"] == every["frames"][-1]["end"]
+        assert len(shown["frames"]["labels"]) <= 6000
+        assert len(every["frames"]["labels"]) == 13_000
     assert {key: view[key] for key in view if key != "channels"} == {
         key: whole[key] for key in whole if key != "channels"
     }
@@ -98,6 +97,10 @@ def test_a_copy_has_its_own_name(tmp_path: Path):
     for name in ("result.json", "view.json"):
         after = json.loads((folder / name).read_bytes())
         assert after == {**before, "name": 'an "other"\\name.wav'}
+    rows = (folder / "result.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.partition('",0,' if number == 1 else '",1,')[0] for number, row in enumerate(rows)][
+        1:
+    ] == ['"an ""other""\\name.wav'] * 2
     assert "the same bytes" in (folder / "log.txt").read_text()
     with pytest.raises(OSError, match="does not begin with its name"):
         rename_result(folder, "fake.wav", "x.wav")
@@ -113,7 +116,7 @@ def test_writing_can_be_ended(tmp_path: Path):
 
 def test_a_list_tells_little_of_it():
     assert summary_of(make_analysis()) == {
-        "channels": [{"emotion": "neutral", "confidence": pytest.approx(0.8700, abs=1e-4)}] * 2,
+        "channels": [{"label": "neutral", "confidence": pytest.approx(0.8700, abs=1e-4)}] * 2,
         "warnings": ["clipping"],
     }
 
@@ -126,56 +129,15 @@ def test_parquet_has_the_rows_of_the_csv(tmp_path: Path):
     write_parquet(folder / "result.csv", tmp_path / "x.parquet")
     table = parquet.read_table(tmp_path / "x.parquet")
     assert table.num_rows == 100
-    assert table.column_names[:5] == ["channel", "start_s", "end_s", "emotion", "score"]
+    assert table.column_names[:5] == ["name", "channel", "start_s", "end_s", "label"]
     assert table.column("start_s").to_pylist()[:3] == [0.0, 0.02, 0.04]
 
 
-def test_pieces_and_speakers_are_told_of(tmp_path: Path):
-    plain = make_analysis()
-    channel = plain.channels[0]
-    labels, posteriors = channel.result.labels, np.eye(len(channel.result.labels))[0]
-    logits = posteriors.astype(np.float32)
-    spoken = UtteranceSegment(labels, 0, 160_000, True, logits, posteriors, logits, "speaker 1")
-    silent = UtteranceSegment(labels, 160_000, 200_000, False, None, None, None)
-    speaker = SpeakerResult(
-        "speaker 1",
-        (Turn(start_sample=0, end_sample=64_000, speaker=0),),
-        4.0,
-        labels[0],
-        1.0,
-        posteriors,
-    )
-    told = replace(channel, segments=(spoken, silent), speakers=(speaker,))
-    write_result(tmp_path, replace(plain, channels=(told,)), [], lambda: None)
-    (found,) = json.loads((tmp_path / "result.json").read_bytes())["channels"]
-    scores = dict(zip(labels, posteriors.tolist(), strict=True))
-    assert found["pieces"] == [
-        {
-            "start": 0.0,
-            "end": 10.0,
-            "speech": True,
-            "emotion": labels[0],
-            "confidence": 1.0,
-            "scores": scores,
-            "speaker": "speaker 1",
-        },
-        {
-            "start": 10.0,
-            "end": 12.5,
-            "speech": False,
-            "emotion": None,
-            "confidence": None,
-            "scores": None,
-            "speaker": None,
-        },
-    ]
-    assert found["speakers"] == [
-        {
-            "speaker": "speaker 1",
-            "turns": [{"start": 0.0, "end": 4.0}],
-            "speech_s": 4.0,
-            "emotion": labels[0],
-            "confidence": 1.0,
-            "scores": scores,
-        }
-    ]
+def test_a_result_of_an_earlier_version_is_not_read(tmp_path: Path):
+    assert read_view(write(tmp_path)) == (tmp_path / "view.json").read_bytes()
+    for old in (b'{"name":"a.wav","granularity":"frame","channels":[]}', b"{", b"[]"):
+        (tmp_path / "view.json").write_bytes(old)
+        assert read_view(tmp_path) is None
+    (tmp_path / "view.json").unlink()
+    with pytest.raises(OSError, match=r"view\.json"):
+        read_view(tmp_path)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from emotion_monitor.compare.child import CHANGES_MS, changed_speech, smallest_change_ms
-from ser_engine.config import EngineConfig, Granularity, VadConfig
+from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.files import Result, analyze
+from ser_engine.schema import Granularity
 from ser_engine.types import FloatArray
 from tests.support.fake_engine import FakeEngine
 

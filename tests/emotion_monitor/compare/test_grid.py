@@ -14,8 +14,9 @@ from emotion_monitor.compare.grid import (
     turns,
 )
 from emotion_monitor.compare.page import chart
-from ser_engine.config import EngineConfig, Granularity, VadConfig
+from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.files import Result, analyze
+from ser_engine.schema import Granularity
 from ser_engine.types import FloatArray
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine

@@ -179,7 +179,7 @@ def claims_much() -> bytes:
         (not_an_array(), "got no array"),
         (claims_much(), "got no array"),
         (np.zeros((0,), np.float32), "got no value"),
-        (np.zeros((2, 2, 2), np.float32), "shape (2, 2, 2), expected floats"),
+        (np.zeros((2, 2, 2, 2), np.float32), "shape (2, 2, 2, 2), expected floats"),
         (np.zeros(3, np.int64), "got int64"),
         (np.zeros(2, np.float32), "length 0.0"),
         (np.ones(3, np.float32), "shape (3,)"),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
     EngineOverloadedError,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_engine.config import BatchingConfig
-from ser_engine.core import Batcher, Priority
+from ser_engine.config import BatchingConfig, EngineConfig
+from ser_engine.core.batcher import Batcher
+from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
     EngineOverloadedError,
@@ -223,10 +224,11 @@ def test_every_caller_is_answered_whatever_happens(happenings: list[Happening]) 
 # -- A real thread -------------------------------------------------------------------------------
 
 
-class BlockingCore:
+class BlockingCore(FakeCore):
     """A core whose steps wait for the test."""
 
     def __init__(self, entered: threading.Event, go_on: threading.Event) -> None:
+        super().__init__()
         self.entered, self.go_on = entered, go_on
         self.threads: set[str] = set()
 
@@ -234,20 +236,17 @@ class BlockingCore:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
         assert self.go_on.wait(LONG_S)
-        return FakeCore().step(windows)
-
-    def forget(self, stream_key: str) -> None:
-        pass
+        return super().step(windows)
 
 
 async def test_the_event_loop_goes_on_while_the_core_computes() -> None:
     entered, go_on = threading.Event(), threading.Event()
     core = BlockingCore(entered, go_on)
-    batcher = Batcher(lambda: core, BatchingConfig(max_wait_ms=0))
+    batcher = Batcher(lambda: core, EngineConfig(batching=BatchingConfig(max_wait_ms=0)))
     await batcher.start()
-    first = asyncio.create_task(batcher.submit(a_window(1)))
+    first = asyncio.create_task(batcher.score(a_window(1)))
     assert await asyncio.to_thread(entered.wait, LONG_S)
-    second = asyncio.create_task(batcher.submit(a_window(2)))
+    second = asyncio.create_task(batcher.score(a_window(2)))
     await asyncio.sleep(0)
     assert batcher.num_pending == 1
     go_on.set()
@@ -270,10 +269,12 @@ def test_a_late_answer_of_a_lost_worker_is_ignored() -> None:
 
     @virtual_time
     async def test() -> None:
-        batcher = Batcher(lambda: cores.pop(0), BatchingConfig(max_wait_ms=0))
+        batcher = Batcher(
+            lambda: cores.pop(0), EngineConfig(batching=BatchingConfig(max_wait_ms=0))
+        )
         with current_loop().frozen():
             await batcher.start()
-            task = asyncio.create_task(batcher.submit(a_window(1)))
+            task = asyncio.create_task(batcher.score(a_window(1)))
             await asyncio.to_thread(entered.wait, LONG_S)
         # The clock is free again: with the thread stuck, it runs into the step's timeout. It is
         # stopped there, for the next core is made in a thread of its own.
@@ -281,10 +282,10 @@ def test_a_late_answer_of_a_lost_worker_is_ignored() -> None:
         asyncio.get_running_loop().call_at(60.0, current_loop().hold)
         with pytest.raises(WindowError, match="no answer within 60 s"):
             await task
-        assert mark_of(await batcher.submit(a_window(2))) == 2
+        assert mark_of(await batcher.score(a_window(2))) == 2
         go_on.set()
         await asyncio.to_thread(left.wait, LONG_S)
-        assert mark_of(await batcher.submit(a_window(3))) == 3
+        assert mark_of(await batcher.score(a_window(3))) == 3
         await batcher.aclose()
         current_loop().release()
 
@@ -300,7 +301,7 @@ def test_windows_are_let_go_when_they_are_answered() -> None:
         async with lab() as it:
             window = Window(a_window(0).samples.copy())
             samples = weakref.ref(window.samples)
-            await it.batcher.submit(window)
+            await it.batcher.score(window)
             del window
             await asyncio.sleep(1)
             gc.collect()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from ser_engine.core.engine import EngineCore
 from ser_engine.core.factory import build_engine
-from ser_engine.errors import CheckpointError, ConfigError, RuntimeUnavailableError
+from ser_engine.errors import CheckpointError, RuntimeUnavailableError
 from ser_engine.models.model import FrameOutputs
 
 
@@ -100,16 +100,6 @@ def test_only_torch_runs_on_a_gpu(
                 runtime="openvino",
             )
         )
-
-
-def test_the_reference_has_no_10_ms_timeline(tiny_checkpoint_dir: Path) -> None:
-    models_dir = str(tiny_checkpoint_dir.parent)
-    model = ModelConfig(name=str(tiny_checkpoint_dir), models_dir=models_dir, runtime="funasr")
-
-    with pytest.raises(
-        ConfigError, match=r"got timeline\.frame_hop_ms 10 with model\.runtime funasr"
-    ):
-        build_engine(EngineConfig(model=model, timeline=TimelineConfig(frame_hop_ms=10)))
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:

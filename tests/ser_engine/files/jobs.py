@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from ser_engine.config import EngineConfig
-from ser_engine.files import AnalysisJob, AnalysisOptions, ArraySource, FileAnalysis
+from ser_engine.files import AnalysisJob, AnalysisOptions, ArraySource, FileAnalysis, Result
 from ser_engine.files.source import AudioSource
 from ser_engine.types import FloatArray
 from tests.support.fake_engine import FakeEngine
@@ -46,6 +48,18 @@ def work(job: AnalysisJob, engine: FakeEngine | None = None, at_once: int = 4) -
         for pending in reversed(job.take_windows(at_once)):
             job.answer(pending, engine.run(pending.window))
     return job.finish()
+
+
+def plain(result: Result) -> dict[str, Any]:
+    """Return a result as values that can be compared, floats as they are published."""
+    return {
+        each.name: value.astype(np.float64).round(6).tolist()
+        if isinstance(value := getattr(result, each.name), np.ndarray)
+        else round(value, 6)
+        if isinstance(value, float)
+        else value
+        for each in dataclasses.fields(result)
+    }
 
 
 def voiced(seconds: float, level: float = 0.1) -> FloatArray:

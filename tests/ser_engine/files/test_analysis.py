@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
-from ser_engine.config import EngineConfig, OfflineConfig, VadConfig
+from ser_engine.config import EngineConfig, OfflineConfig, SmoothingConfig, VadConfig
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.files import (
     AnalysisOptions,
-    ChannelAnalysis,
     FileAnalysis,
     Granularity,
     SpeakerResult,
+    listener,
 )
+from ser_engine.files.documents import document_of, json_chunks
+from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
 from ser_engine.speakers.diariser import Turn
 from tests.ser_engine.files.jobs import make_job, silence, voiced, work
-from tests.support.fake_engine import LABELS
+from tests.support.fake_engine import LABELS, LevelDetector
 
 CONFIG = EngineConfig(vad=VadConfig(detector="off"), offline=OfflineConfig(max_pass_s=2))
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
@@ -32,79 +36,131 @@ def analysis(granularity: Granularity = "utterance", channels: int = 1) -> FileA
     return work(make_job(audio, AnalysisOptions(granularity, embeddings=True), CONFIG))
 
 
-def test_one_channel_is_its_bare_result():
-    assert list(analysis().to_json()) == ["emotion", "confidence", "granularity"]
-    (first, *_) = analysis("frame").to_json()
-    assert json.dumps(first) == '{"time": 0.0, "emotion": "angry", "score": 0.999665}'
-    assert list(analysis("stream").to_json()) == ["granularity", "points", "segments", "gaps"]
-    assert "scores" in analysis().to_json(scores=True)
-
-
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_several_channels_are_a_list_with_their_numbers(granularity: Granularity):
-    entries = analysis(granularity, 2).to_json()
-    assert [(entry["channel"], entry["granularity"]) for entry in entries] == [
-        (1, granularity),
-        (2, granularity),
-    ]
-    assert ("frames" in entries[0]) == (granularity == "frame")
-
-
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_details_are_a_document_of_one_form(granularity: Granularity, channels: int):
-    document = analysis(granularity, channels).to_json(details=True)
-    json.dumps(document, allow_nan=False)
-    assert list(document) == ["file", "model", "options", "duration_s", "rate_hz", "channels"]
-    assert document["duration_s"] == 3.0
-    assert document["options"]["granularity"] == granularity
-    assert document["model"]["notice"] == "A fake model."
-    assert [channel["channel"] for channel in document["channels"]] == [1, 2][:channels]
-    first = document["channels"][0]
-    assert list(first) == ["channel", "result", "overall", "segments", "warnings", "speakers"]
-    assert first["overall"]["level_dbfs"] == pytest.approx(-16, abs=1)
-    assert [each["start"] for each in first["segments"]] == [0.0, 1.98]
-    assert first["segments"][1] == {
-        "start": 1.98,
-        "end": 3.0,
-        "emotion": "happy",
-        "confidence": first["segments"][1]["confidence"],
-        "speech": True,
-    }
+def test_a_document_has_one_form(granularity: Granularity, channels: int):
+    document = analysis(granularity, channels).document()
+    json.dumps(msgspec.to_builtins(document), allow_nan=False)
+    assert (document.duration_s, document.sample_rate) == (3.0, 16_000)
+    assert (document.granularity, document.version) == (granularity, RESULT_VERSION)
+    assert document.model.notice == "A fake model."
+    assert [channel.channel for channel in document.channels] == [0, 1][:channels]
+    first = document.channels[0]
+    assert first.overall is not None
+    assert first.overall.level_dbfs == pytest.approx(-16, abs=1)
+    assert [(each.start_s, each.end_s, each.label) for each in first.pieces] == [
+        (0.0, 1.98, "angry"),
+        (1.98, 3.0, "happy"),
+    ]
+    assert [each.label for each in first.segments] == (
+        [] if granularity == "utterance" else ["angry", "happy"]
+    )
+    assert bool(first.points) is (granularity == "stream")
+    assert (first.frames is not None) is (granularity == "frame")
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_chunks_are_the_document(granularity: Granularity):
+    whole = analysis(granularity, 2)
+    text = b"".join(json_chunks(whole))
+    assert msgspec.json.decode(text, type=FileResult) == whole.document()
+    assert text == msgspec.json.encode(whole.document())
+
+
+def test_frames_of_a_page_are_averaged():
+    whole = analysis("frame")
+    every, some = (document_of(whole, max_rows=rows).channels[0].frames for rows in (None, 40))
+    assert every is not None
+    assert some is not None
+    assert len(every.labels) == 149
+    assert len(some.labels) == len(some.start_samples) == 38
+    assert some.hop_samples == 4 * every.hop_samples
+    np.testing.assert_allclose(some.posteriors[0], np.mean(every.posteriors[:4], axis=0), atol=1e-6)
+    np.testing.assert_allclose(some.posteriors[-1], every.posteriors[-1], atol=1e-6)
+
+
+def test_frames_become_the_segments_of_a_stream(monkeypatch: pytest.MonkeyPatch):
+    """One smoother: where one label is certain, both say when it begins and ends."""
+    monkeypatch.setattr(listener, "make_detector", lambda config: LevelDetector())
+    audio = np.concatenate([voiced(4, 0.1), silence(2), voiced(4, 0.2), voiced(4, 0.3), silence(2)])
+    frame, stream = (
+        work(make_job(audio, AnalysisOptions(granularity))).document().channels[0]
+        for granularity in ("frame", "stream")
+    )
+
+    def spans(channel: ChannelResult) -> list[tuple[int, int, str]]:
+        found = [(one.start_sample, one.end_sample, one.label) for one in channel.segments]
+        return sorted(
+            found + [(one.start_sample, one.end_sample, one.reason) for one in channel.gaps]
+        )
+
+    assert spans(frame) == spans(stream)
+    assert [label for *_, label in spans(frame)] == [
+        *("angry", "silence", "happy", "neutral", "silence")
+    ]
+
+
+def test_smoothing_of_frames_follows_the_settings():
+    audio = np.concatenate([voiced(4, 0.1), voiced(0.6, 0.2), voiced(4, 0.1)])
+    labels = []
+    for smoothing in (SmoothingConfig(), SmoothingConfig(span_ms=100, min_dwell_ms=200)):
+        config = EngineConfig(vad=VadConfig(detector="off"), smoothing=smoothing)
+        document = work(make_job(audio, AnalysisOptions("frame"), config)).document()
+        labels.append([segment.label for segment in document.channels[0].segments])
+    assert labels == [["angry"], ["angry", "happy", "angry"]]
 
 
 def test_what_was_not_scored_is_null():
     quiet = work(make_job(np.concatenate([silence(40)]), AnalysisOptions("stream")))
-    document = quiet.to_json(scores=True, details=True)
-    json.dumps(document, allow_nan=False)
-    (channel,) = document["channels"]
-    assert channel["overall"] is None
-    assert channel["segments"][0]["emotion"] is None
-    assert channel["segments"][0]["scores"] is None
-    assert [warning["code"] for warning in channel["warnings"]] == ["silent"]
-    loud = work(make_job(silence(2))).to_json(details=True)
-    assert loud["channels"][0]["overall"]["level_dbfs"] is None
+    (channel,) = quiet.document().channels
+    assert channel.overall is None
+    assert (channel.pieces[0].label, channel.pieces[0].posteriors) == (None, None)
+    assert [warning.code for warning in channel.warnings] == ["silent"]
+    (loud,) = work(make_job(silence(2))).document().channels
+    assert loud.overall is not None
+    assert loud.overall.level_dbfs is None
 
 
 def test_speakers_are_told_of():
-    (channel,) = analysis().channels
+    whole = analysis()
     posteriors = np.array([0.7, 0.1, 0.1, 0.1])
     turns = (
         Turn(start_sample=0, end_sample=8_000, speaker=0),
         Turn(start_sample=16_000, end_sample=27_753, speaker=0),
     )
     one = SpeakerResult("speaker 1", turns, 1.23456, "angry", 0.7, posteriors)
-    body = ChannelAnalysis(channel.result, channel.overall, speakers=(one,)).to_json(scores=True)
-    assert body["speakers"] == [
+    channel = dataclasses.replace(whole.channels[0], speakers=(one,))
+    document = dataclasses.replace(whole, channels=(channel,)).to_json()
+    assert list(document["channels"][0]["speakers"]) == [
         {
-            "speaker": "speaker 1",
-            "turns": [{"start": 0.0, "end": 0.5}, {"start": 1.0, "end": 27_753 / 16_000}],
+            "name": "speaker 1",
+            "turns": (
+                {"start_sample": 0, "end_sample": 8_000, "start_s": 0.0, "end_s": 0.5},
+                {
+                    "start_sample": 16_000,
+                    "end_sample": 27_753,
+                    "start_s": 1.0,
+                    "end_s": 27_753 / 16_000,
+                },
+            ),
             "speech_s": 1.235,
-            "emotion": "angry",
+            "label": "angry",
             "confidence": 0.7,
-            "scores": dict(zip(LABELS.names, posteriors.tolist(), strict=True)),
+            "posteriors": (0.7, 0.1, 0.1, 0.1),
         }
     ]
+
+
+def test_embeddings_are_one_array():
+    shapes: dict[Granularity, tuple[int, ...]] = {
+        "utterance": (2,),
+        "stream": (2,),
+        "frame": (149, 2),
+    }
+    for granularity, shape in shapes.items():
+        alone, both = (analysis(granularity, count).embedding for count in (1, 2))
+        assert alone is not None and both is not None
+        assert (alone.shape, both.shape) == (shape, (2, *shape))
 
 
 def test_the_size_grows_with_the_frames():
@@ -121,28 +177,28 @@ def test_a_data_frame(granularity: Granularity, rows: int):
     table = analysis(granularity, 2).to_dataframe()
     assert len(table) == rows
     assert list(table.columns[:6]) == [
-        "file",
+        "name",
         "channel",
         "start_s",
         "end_s",
-        "emotion",
+        "label",
         "confidence",
     ]
     assert list(table.columns[-4:]) == list(LABELS.names)
-    assert set(table["channel"]) == {1, 2}
-    assert set(table[table["channel"] == 2]["emotion"]) == {"neutral"}
+    assert set(table["channel"]) == {0, 1}
+    assert set(table[table["channel"] == 1]["label"]) == {"neutral"}
     np.testing.assert_allclose(table[list(LABELS.names)].sum(axis=1), 1, atol=1e-5)
     assert table["end_s"].max() == pytest.approx(3.0, abs=0.03)
 
 
 @pytest.mark.needs("pandas")
-def test_a_data_frame_of_segments():
+def test_a_data_frame_of_pieces():
     audio = np.concatenate([voiced(25), silence(40), voiced(25)])
-    table = work(make_job(audio)).to_dataframe(segments=True)
+    table = work(make_job(audio)).to_dataframe(pieces=True)
     assert table["end_s"].to_list()[-1] == 90.0
     assert table["start_s"].to_list()[1:] == table["end_s"].to_list()[:-1]
-    assert table["emotion"].isna().to_list() == (~table["speech"]).to_list()
-    assert 0 < table["emotion"].isna().sum() < len(table)
+    assert table["label"].isna().to_list() == (~table["has_speech"]).to_list()
+    assert 0 < table["label"].isna().sum() < len(table)
 
 
 @pytest.mark.needs("pandas")

@@ -10,6 +10,7 @@ from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.errors import AudioError, WindowError
 from ser_engine.files import Granularity, analyze_channel, analyze_file
 from ser_engine.files.audio import read_audio
+from tests.ser_engine.files.jobs import plain
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
@@ -31,10 +32,8 @@ def test_channels_are_kept_apart(granularity: Granularity, stereo: Path) -> None
         analyze_channel(FakeEngine(), channel, granularity, CONFIG)
         for channel in read_audio(stereo, as_streamed=granularity == "stream")
     ]
-    assert [each.to_json(scores=True) for each in results] == [
-        each.to_json(scores=True) for each in alone
-    ]
-    assert results[0].to_json() != results[1].to_json()
+    assert list(map(plain, results)) == list(map(plain, alone))
+    assert plain(results[0]) != plain(results[1])
 
 
 def test_a_short_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -54,4 +53,4 @@ def test_a_failure_names_the_file(stereo: Path) -> None:
 def test_a_call_of_two_channels(shared_data: Path) -> None:
     path = shared_data / "calls" / "two_channel_agent_customer_16k.wav"
     agent, customer = analyze_file(FakeEngine(), path, "stream")
-    assert agent.to_json() != customer.to_json()
+    assert plain(agent) != plain(customer)

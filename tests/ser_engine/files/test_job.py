@@ -43,7 +43,7 @@ def level_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_json(analysis: FileAnalysis) -> object:
-    return analysis.to_json(scores=True, details=True)
+    return analysis.to_json()
 
 
 def test_the_whole_is_the_mean_of_the_segments_weighted_by_their_frames(level_detector: None):
@@ -51,21 +51,21 @@ def test_the_whole_is_the_mean_of_the_segments_weighted_by_their_frames(level_de
         [voiced(14, 0.1), silence(2), voiced(13, 0.2), silence(1), voiced(17, 0.3)]
     )
     (channel,) = work(make_job(audio, config=NO_HANGOVER)).channels
-    assert [(each.start_s, each.end_s) for each in channel.segments] == [
+    assert [(each.start_s, each.end_s) for each in channel.pieces] == [
         (0, 15),
         (15, 29.5),
         (29.5, 47),
     ]
-    assert [each.emotion for each in channel.segments] == ["angry", "happy", "neutral"]
+    assert [each.label for each in channel.pieces] == ["angry", "happy", "neutral"]
     # 750, 725 and 875 cells; the last one has no 80 samples to read on.
     weights = [750, 725, 874]
-    logits = np.array([each.logits for each in channel.segments], dtype=np.float64)
+    logits = np.array([each.logits for each in channel.pieces], dtype=np.float64)
     expected = np.average(logits, axis=0, weights=weights)
     assert isinstance(channel.result, UtteranceResult)
     assert channel.overall is channel.result
     np.testing.assert_allclose(channel.result.logits, expected, rtol=1e-6)
     np.testing.assert_allclose(channel.result.posteriors, softmax(expected), atol=1e-6)
-    embeddings = np.array([each.embedding for each in channel.segments])
+    embeddings = np.array([each.embedding for each in channel.pieces])
     expected = np.average(embeddings, axis=0, weights=weights)
     np.testing.assert_allclose(channel.result.embedding, expected, rtol=1e-5)
 
@@ -82,7 +82,7 @@ def test_a_recording_of_one_pass_is_the_models_own_result():
         own.logits.mean(axis=0, dtype=np.float64),
         rtol=1e-6,
     )
-    assert len(channel.segments) == 1
+    assert len(channel.pieces) == 1
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -92,10 +92,10 @@ def test_segments_without_speech_are_left_out_and_marked(
     audio = np.concatenate([voiced(25, 0.1), silence(60), voiced(25, 0.1)])
     engine = FakeEngine()
     (channel,) = work(make_job(audio, AnalysisOptions(granularity)), engine).channels
-    silent = [each for each in channel.segments if not each.has_speech]
+    silent = [each for each in channel.pieces if not each.has_speech]
     assert silent
     for each in silent:
-        values = (each.emotion, each.confidence, each.logits, each.posteriors, each.embedding)
+        values = (each.label, each.confidence, each.logits, each.posteriors, each.embedding)
         assert values == (None,) * 5
     assert channel.overall is not None
     # Of silence the fake engine would say angry too, but with much less certainty.
@@ -112,7 +112,7 @@ def test_where_nothing_is_speech_there_is_a_result_with_a_warning(
 ):
     (channel,) = work(make_job(silence(seconds), AnalysisOptions(granularity))).channels
     assert [warning.code for warning in channel.warnings] == ["silent"]
-    assert not any(each.has_speech for each in channel.segments)
+    assert not any(each.has_speech for each in channel.pieces)
     # A stream asks for nothing where nobody speaks: silence is a gap.
     assert (channel.overall is None) == (granularity == "stream")
 
@@ -125,15 +125,13 @@ def test_frames_of_a_long_recording_and_its_segments(level_detector: None):
     assert isinstance(channel.result, FrameResult)
     assert channel.result.embeddings is not None
     assert len(channel.result.logits) == len(channel.result.embeddings) == 50 * 50 - 1
-    spans = [(each.start_sample, each.end_sample, each.emotion) for each in channel.segments]
-    assert spans == [
-        (each.start_sample, each.end_sample, each.emotion) for each in utterance.segments
-    ]
+    spans = [(each.start_sample, each.end_sample, each.label) for each in channel.pieces]
+    assert spans == [(each.start_sample, each.end_sample, each.label) for each in utterance.pieces]
     # The fake engine's frames know nothing of their window, so both ways give the same.
     assert channel.overall is not None and utterance.overall is not None
     np.testing.assert_allclose(channel.overall.logits, utterance.overall.logits, rtol=1e-6)
     np.testing.assert_allclose(channel.overall.embedding, utterance.overall.embedding, rtol=1e-5)
-    for each in channel.segments:
+    for each in channel.pieces:
         rows = channel.result.logits[each.start_sample // 320 : each.end_sample // 320]
         assert each.logits is not None
         np.testing.assert_allclose(each.logits, rows.mean(axis=0, dtype=np.float64), rtol=1e-6)
@@ -149,7 +147,7 @@ def test_a_second_pass_gives_frames_every_10_ms(granularity: Granularity):
         timeline=TimelineConfig(500, 100, 40, 10), vad=SHORT.vad, offline=SHORT.offline
     )
     asked = AnalysisOptions(granularity, embeddings=True, details=True)
-    once = work(make_job(audio, asked, native), FakeEngine(hop_samples=160))
+    once = work(make_job(audio, asked, native), FakeEngine())
     assert twice.options == once.options
     assert twice.options.frame_hop_ms == 10
     assert as_json(twice) == as_json(once)

@@ -45,7 +45,7 @@ def recording(tmp_path: Path) -> Path:
 def test_three_lines(recording: Path, built: list[tuple[EngineConfig, FakeEngine]]):
     result = analyze(recording)
     assert result.channels[0].overall is not None
-    assert result.channels[0].overall.emotion == "angry"
+    assert result.channels[0].overall.label == "angry"
     assert result.name == str(recording)
 
 
@@ -71,7 +71,7 @@ def test_the_engine_is_made_once_a_model(
 def test_samples(built: list[tuple[EngineConfig, FakeEngine]]):
     audio = np.stack([make_audio((32_000, 0.1)), make_audio((32_000, 0.2))])
     analysis = analyze(audio.astype(np.float64), engine=FakeEngine())
-    assert [c.overall.emotion for c in analysis.channels if c.overall] == ["angry", "happy"]
+    assert [c.overall.label for c in analysis.channels if c.overall] == ["angry", "happy"]
     assert len(analyze(audio[1], engine=FakeEngine()).channels) == 1
     assert built == []
 
@@ -122,7 +122,7 @@ def test_presets_and_what_goes_before_them(recording: Path):
 def test_10_ms_from_an_engine_of_20(recording: Path):
     (channel,) = analyze(recording, "frame", engine=FakeEngine(), frame_hop_ms=10).channels
     assert isinstance(channel.result, FrameResult)
-    assert [each["time"] for each in channel.result.to_json()[:3]] == [0.0, 0.01, 0.02]
+    assert channel.result.times_s[:3].tolist() == [0.0, 0.01, 0.02]
     assert len(channel.result.logits) == 198
 
 
@@ -141,10 +141,10 @@ def test_the_built_in_model_and_a_long_call(shared_data: Path):
         analyze(path, granularity, config=config).channels[0]
         for granularity in ("utterance", "frame")
     )
-    assert 14 <= len(utterance.segments) <= 28
-    for segment in utterance.segments[:-1]:
+    assert 14 <= len(utterance.pieces) <= 28
+    for segment in utterance.pieces[:-1]:
         assert 10 <= segment.end_s - segment.start_s <= 20
-    scored = [segment for segment in utterance.segments if segment.logits is not None]
+    scored = [segment for segment in utterance.pieces if segment.logits is not None]
     weights = [segment.end_sample - segment.start_sample for segment in scored]
     expected = np.average([segment.logits for segment in scored], axis=0, weights=weights)
     assert utterance.overall is not None and frame.overall is not None
@@ -156,7 +156,7 @@ def test_the_built_in_model_and_a_long_call(shared_data: Path):
     from ser_engine.files.audio import read_audio
 
     audio, loudness = read_audio(path)[0], list[float]()
-    for segment in utterance.segments[:-1]:
+    for segment in utterance.pieces[:-1]:
         around = audio[segment.end_sample - 800 : segment.end_sample + 800]
         inside = audio[segment.start_sample : segment.end_sample]
         loudness.append(float(np.square(around).mean() / np.square(inside).mean()))

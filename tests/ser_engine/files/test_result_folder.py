@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_engine.config import Granularity
 from ser_engine.errors import AudioError
 from ser_engine.files import FileAnalysis, analyze
 from ser_engine.files.audio import read_audio
 from ser_engine.files.folders import write_result_folder
+from ser_engine.schema import Granularity
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
@@ -62,10 +62,9 @@ def test_channels_stay_apart(tmp_path: Path):
     soundfile.write(tmp_path / "in.flac", audio, 16_000)
     folder = write(tmp_path, tmp_path / "in.flac", "frame")
     assert soundfile.info(folder / "processed_audio.wav").channels == 2
-    assert np.load(folder / "embedding.1.npy").shape == (49, 2)
-    assert np.load(folder / "embedding.2.npy").shape == (49, 2)
+    assert np.load(folder / "embedding.npy").shape == (2, 49, 2)
     channels = json.loads((folder / "result.json").read_bytes())
-    assert [each["channel"] for each in channels] == [1, 2]
+    assert [each["channel"] for each in channels] == [0, 1]
 
 
 def test_frames_are_the_list_that_users_know(recording: Path, tmp_path: Path):

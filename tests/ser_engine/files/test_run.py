@@ -81,8 +81,8 @@ def test_every_file_has_the_result_it_has_alone(granularity: Granularity):
     OpenFile.num_open -= 7
     for job, analysis in found.items():
         assert isinstance(analysis, FileAnalysis)
-        expected = alone[job.name].to_json(scores=True, details=True)
-        assert analysis.to_json(scores=True, details=True) == expected
+        expected = alone[job.name].to_json()
+        assert analysis.to_json() == expected
 
 
 def test_a_batch_holds_windows_of_several_files_and_few_are_open():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ser_engine.config import EngineConfig, ModelConfig, SpeakersConfig
 from ser_engine.errors import CheckpointError, RuntimeUnavailableError
@@ -20,8 +22,9 @@ from ser_engine.files import (
     listener,
     voices,
 )
+from ser_engine.schema import ChannelResult, Span
 from ser_engine.types import FloatArray
-from tests.ser_engine.files.jobs import silence, voiced, work
+from tests.ser_engine.files.jobs import make_job, silence, voiced, work
 from tests.support.campplus import make_campplus_folder
 from tests.support.fake_engine import FakeEngine, LevelDetector
 
@@ -53,6 +56,11 @@ def analysed(audio: FloatArray, granularity: Granularity, *, speakers: bool) -> 
     return channel
 
 
+def document_of_channel(channel: ChannelAnalysis) -> ChannelResult:
+    whole = work(make_job(silence(1)))
+    return dataclasses.replace(whole, channels=(channel,)).document().channels[0]
+
+
 @pytest.fixture(autouse=True)
 def level_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (listener, voices):
@@ -68,45 +76,41 @@ CALL = np.concatenate(
 def test_each_speaker_has_turns_and_a_result(granularity: Granularity) -> None:
     channel = analysed(CALL, granularity, speakers=True)
     first, second = channel.speakers
-    assert (first.speaker, second.speaker) == ("speaker 1", "speaker 2")
+    assert (first.name, second.name) == ("speaker 1", "speaker 2")
     assert [turn.start_s for turn in first.turns] == [0.0, 17.0]
     assert [turn.start_s for turn in second.turns] == [7.0, pytest.approx(29.0, abs=0.75)]
     assert first.speech_s == pytest.approx(18.0, abs=0.75)
     assert first.speech_s + second.speech_s == pytest.approx(36.0, abs=0.1)
     # Whoever speaks at 0.1 is angry, and happy at 0.2.
-    assert (first.emotion, second.emotion) == ("angry", "happy")
+    assert (first.label, second.label) == ("angry", "happy")
     assert min(first.confidence, second.confidence) > 0.6
     assert second.posteriors.sum() == pytest.approx(1)
 
 
 def test_segments_tell_who_speaks_most() -> None:
     channel = analysed(CALL, "utterance", speakers=True)
-    assert {each.speaker for each in channel.segments} <= {"speaker 1", "speaker 2"}
-    for each in channel.segments:
-        assert each.speaker == ("speaker 1" if each.emotion == "angry" else "speaker 2")
+    assert {each.speaker for each in channel.pieces} <= {"speaker 1", "speaker 2"}
+    for each in channel.pieces:
+        assert each.speaker == ("speaker 1" if each.label == "angry" else "speaker 2")
 
 
 def test_the_document_tells_of_speakers() -> None:
-    body = analysed(CALL, "utterance", speakers=True).to_json(scores=True)
-    first = body["speakers"][0]
-    assert first["turns"][0] == {"start": 0.0, "end": 6.0}
-    assert set(first) == {"speaker", "turns", "speech_s", "emotion", "confidence", "scores"}
+    first = document_of_channel(analysed(CALL, "utterance", speakers=True)).speakers[0]
+    assert first.turns[0] == Span(start_sample=0, end_sample=96_000)
+    assert (first.name, first.label) == ("speaker 1", "angry")
 
 
 def test_nobody_is_told_apart_unasked() -> None:
     channel = analysed(CALL, "utterance", speakers=False)
     assert channel.speakers == ()
-    assert {each.speaker for each in channel.segments} == {None}
+    assert {each.speaker for each in channel.pieces} == {None}
 
 
 def test_speakers_change_nothing_else() -> None:
-    without = analysed(CALL, "frame", speakers=False).to_json(scores=True)
-    with_them = analysed(CALL, "frame", speakers=True).to_json(scores=True)
-    for body in (without, with_them):
-        del body["speakers"]
-        for segment in body["segments"]:
-            segment.pop("speaker", None)
-    assert with_them == without
+    without = document_of_channel(analysed(CALL, "frame", speakers=False))
+    with_them = document_of_channel(analysed(CALL, "frame", speakers=True))
+    pieces = tuple(replace(piece, speaker=None) for piece in with_them.pieces)
+    assert replace(with_them, speakers=(), pieces=pieces) == without
 
 
 def test_silence_has_no_speakers() -> None:

@@ -170,7 +170,6 @@ def test_what_only_emotion2vec_has_is_refused(tmp_path: Path) -> None:
     ("runtime", "tolerance"),
     [
         pytest.param("openvino", 1e-4, marks=pytest.mark.needs("openvino")),
-        pytest.param("onnx", 1e-4, marks=pytest.mark.needs("onnx", "onnxruntime")),
         pytest.param("onnx-int8", 0.1, marks=pytest.mark.needs("onnx", "onnxruntime")),
     ],
 )

@@ -157,8 +157,8 @@ def test_any_course_of_events_accounts_for_all(course: list[Action]) -> None:
     events += answer(stream, stream.finish(), engine) + stream.close()
     assert stream.accounted_samples == clock
     assert_tiles(events, clock)
-    cells = scored_slots(events)
-    assert cells == sorted(set(cells))
+    slots = scored_slots(events)
+    assert slots == sorted(set(slots))
     assert {reason for _, _, reason in gap_spans(events)} <= {"silence", "paused", "too_short"}
 
 

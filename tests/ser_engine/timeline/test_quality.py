@@ -46,14 +46,14 @@ def test_flags_are_those_of_the_detector():
     assert QualityMonitor(LevelDetector(), RATE).push(audio) == LevelDetector().push(audio)
 
 
-def test_clipping_is_told_once_until_it_has_gone():
+def test_clipping_is_reported_once_until_it_has_gone():
     loud, good = np.clip(speech_like(5, 0.8), -1, 1), speech_like(15, 0.05)
     assert codes(loud) == ["clipping"]
     assert codes(np.concatenate([loud, loud])) == ["clipping"]
     assert codes(np.concatenate([loud, good, loud])) == ["clipping", "clipping"]
 
 
-def test_quiet_speech_is_told_with_its_level():
+def test_quiet_speech_is_reported_with_its_level():
     monitor = QualityMonitor(EverythingIsSpeech(), RATE)
     monitor.push(speech_like(5, 0.002, floor=2e-5))
     (finding,) = monitor.take_findings()
@@ -62,7 +62,7 @@ def test_quiet_speech_is_told_with_its_level():
     assert finding.at_s == 2.0
 
 
-def test_speech_in_noise_is_told():
+def test_speech_in_noise_is_reported():
     assert codes(speech_like(10, 0.1, floor=0.05)) == ["noisy"]
 
 

@@ -18,7 +18,7 @@ Events = list[Segment | Gap]
 
 
 class Course:
-    """A builder with a tracker before it, fed cell by cell."""
+    """A builder with a tracker before it, fed slot by slot."""
 
     def __init__(self, config: SmoothingConfig) -> None:
         self.builder = SegmentBuilder(NAMES)
@@ -26,23 +26,23 @@ class Course:
         self.at = 0
         self.events: Events = []
 
-    def feed(self, cells: str) -> None:
+    def feed(self, slots: str) -> None:
         """Take ``a`` and ``b`` for frames, ``.`` for silence, ``!`` for an error."""
-        for cell in cells:
+        for slot in slots:
             start, end = self.at, self.at + HOP
             self.at = end
-            if cell in ".!":
-                self.events += self.builder.gap(start, end, "silence" if cell == "." else "error")
+            if slot in ".!":
+                self.events += self.builder.gap(start, end, "silence" if slot == "." else "error")
                 continue
-            posterior = A if cell == "a" else B
+            posterior = A if slot == "a" else B
             decision = self.tracker.push(start, end, posterior.tolist())
             self.events += self.builder.frame(start, end, posterior, decision)
 
 
-def course(cells: str, *, dwell_cells: int = 3, span_cells: int = 10) -> Events:
-    config = SmoothingConfig(span_ms=20 * span_cells, min_dwell_ms=20 * dwell_cells)
+def course(slots: str, *, dwell_slots: int = 3, span_slots: int = 10) -> Events:
+    config = SmoothingConfig(span_ms=20 * span_slots, min_dwell_ms=20 * dwell_slots)
     fed = Course(config)
-    fed.feed(cells)
+    fed.feed(slots)
     return fed.events + fed.builder.finish()
 
 
@@ -59,7 +59,7 @@ def spans(events: Events) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "expected"),
+    ("slots", "expected"),
     [
         ("", []),
         ("....", [(0, 4, "silence")]),
@@ -79,8 +79,8 @@ def spans(events: Events) -> list[tuple[int, int, str]]:
         ("aaab.bbaaa", [(0, 4, "angry"), (4, 5, "silence"), (5, 7, "happy"), (7, 10, "angry")]),
     ],
 )
-def test_course(cells: str, expected: list[tuple[int, int, str]]) -> None:
-    assert spans(course(cells)) == expected
+def test_course(slots: str, expected: list[tuple[int, int, str]]) -> None:
+    assert spans(course(slots)) == expected
 
 
 def test_confidence_is_the_mean_posterior_of_the_label() -> None:
@@ -130,9 +130,9 @@ def test_extend_moves_the_end_of_what_is_open() -> None:
 
 
 @given(st.text("ab.!", max_size=200), st.integers(0, 5))
-def test_final_events_tile_and_announcements_come_true(cells: str, dwell_cells: int) -> None:
-    # Doubled so that announcements, due at 50 cells, occur.
-    events = course(cells * 2, dwell_cells=dwell_cells)
+def test_final_events_tile_and_announcements_come_true(slots: str, dwell_slots: int) -> None:
+    # Doubled so that announcements, due at 50 slots, occur.
+    events = course(slots * 2, dwell_slots=dwell_slots)
     at = 0
     for event in events:
         assert event.start_sample == at
@@ -145,4 +145,4 @@ def test_final_events_tile_and_announcements_come_true(cells: str, dwell_cells: 
             assert spans([fulfilled])[0][2] == (
                 event.label if isinstance(event, Segment) else event.reason
             )
-    assert at == len(cells) * 2 * HOP
+    assert at == len(slots) * 2 * HOP

@@ -22,13 +22,13 @@ from tests.ser_engine.timeline.streams import (
 from tests.support.fake_engine import FakeEngine, logits_of_position
 
 AUDIO = make_audio((12_000, 0.1), (7000, 0), (30_000, 0.2), (1000, 0), (5123, 0.3))
-CELLS = (len(AUDIO) - 400) // 320 + 1
-SPEECH = [cell for cell in range(CELLS) if AUDIO[cell * 320 : cell * 320 + 320].any()]
+SLOTS = (len(AUDIO) - 400) // 320 + 1
+SPEECH = [slot for slot in range(SLOTS) if AUDIO[slot * 320 : slot * 320 + 320].any()]
 
 
-def zone_limit(end: int) -> int:
-    """Cells due at a boundary; at the end of the audio, all."""
-    return CELLS if end == len(AUDIO) else (end - TIMELINE.look_ahead_samples) // 320
+def due_limit(end: int) -> int:
+    """Slots due at a boundary; at the end of the audio, all."""
+    return SLOTS if end == len(AUDIO) else (end - TIMELINE.look_ahead_samples) // 320
 
 
 @given(picked=st.sets(st.integers(0, 34)))
@@ -41,20 +41,20 @@ def test_any_windows_may_be_left_out(picked: set[int]) -> None:
         events += stream.accept(window, engine.run(window))
     events += stream.close()
 
-    # A cell is answered for by the first accepted window that was due for it or later.
+    # A slot is answered for by the first accepted window that was due for it or later.
     expected: list[int] = []
-    for cell in SPEECH:
+    for slot in SPEECH:
         for window in accepted:
-            if cell < zone_limit(window.start_sample + len(window.samples)):
-                expected += [cell * 320] * (cell * 320 >= window.start_sample)
+            if slot < due_limit(window.start_sample + len(window.samples)):
+                expected += [slot * 320] * (slot * 320 >= window.start_sample)
                 break
     assert scored_slots(events) == expected
     assert_tiles(events, len(AUDIO))
     overload = [
-        cell
+        slot
         for start, end, reason in gap_spans(events)
         if reason == "overload"
-        for cell in range(start // 320, min(end // 320, CELLS))
+        for slot in range(start // 320, min(end // 320, SLOTS))
     ]
     assert sorted(overload + [start // 320 for start in expected]) == SPEECH
 
@@ -78,8 +78,8 @@ def test_any_order_of_answers_accounts_for_all(actions: list[str]) -> None:
     stream.finish()
     events += stream.close()
     assert_tiles(events, len(AUDIO))
-    cells = scored_slots(events)
-    assert cells == sorted(set(cells))
+    slots = scored_slots(events)
+    assert slots == sorted(set(slots))
 
 
 def test_as_many_windows_as_promised_can_be_given_up_at_no_loss() -> None:
@@ -92,8 +92,8 @@ def test_as_many_windows_as_promised_can_be_given_up_at_no_loss() -> None:
         (*_, point) = stream.accept(windows[5 + skipped], engine.run(windows[5 + skipped]))
         assert isinstance(point, Point)
         assert point.widened
-        zone_samples = (skipped + 1) * TIMELINE.step_samples
-        assert (point.end_sample - point.start_sample < zone_samples) is lost
+        due_samples = (skipped + 1) * TIMELINE.step_samples
+        assert (point.end_sample - point.start_sample < due_samples) is lost
 
 
 def test_skipping_at_once_asks_for_the_speech_again_even_in_silence() -> None:
@@ -106,7 +106,7 @@ def test_skipping_at_once_asks_for_the_speech_again_even_in_silence() -> None:
     assert (point.start_sample, point.end_sample) == (0, 2560)
 
 
-def test_skipped_speech_no_window_can_hold_is_told_without_an_answer() -> None:
+def test_skipped_speech_that_no_window_can_hold_is_a_gap_without_an_answer() -> None:
     stream = make_stream()
     events: list[Event] = []
     for step in range(40):

@@ -13,7 +13,7 @@ from ser_engine.errors import CheckpointError, EngineDeadError, RuntimeUnavailab
 from ser_engine.models.compact.model import COMPACT
 from ser_engine.types import Window
 from stream_server.engines.loading import EngineMaker, load, load_beside_another
-from stream_server.engines.local import LocalEngine
+from stream_server.engines.opening import local_engine
 from tests.support.fake_core import InlineWorker, TimedWorker, a_window
 from tests.support.virtual_time import virtual_time
 
@@ -35,20 +35,20 @@ async def test_a_lost_engine_is_made_again_with_the_same_model() -> None:
         return lambda: NullEngine(f"model {len(loaded)}")
 
     config = EngineConfig(batching=BatchingConfig(step_timeout_s=1.0))
-    engine = LocalEngine(
-        config, load_first_found, make_worker=lambda: TimedWorker(lambda: delays.pop(0))
+    engine = local_engine(
+        config, load=load_first_found, make_worker=lambda: TimedWorker(lambda: delays.pop(0))
     )
     await engine.start()
     with pytest.raises(WindowError, match="lost"):
-        await engine.submit(a_window())
-    await engine.submit(a_window())
+        await engine.score(a_window())
+    await engine.score(a_window())
     assert loaded == ["auto"]
     assert engine.info.name == "model 1"
     assert engine.stats.restarts == 1
     await engine.aclose()
     assert not engine.is_alive
     with pytest.raises(EngineDeadError):
-        await engine.submit(a_window())
+        await engine.score(a_window())
 
 
 async def test_it_is_warmed_up_before_it_is_used_and_told_of_streams_that_ended() -> None:
@@ -61,7 +61,7 @@ async def test_it_is_warmed_up_before_it_is_used_and_told_of_streams_that_ended(
         def forget(self, stream_key: str) -> None:
             told.append(f"forget {stream_key}")
 
-    engine = LocalEngine(EngineConfig(), lambda config: Core, make_worker=InlineWorker)
+    engine = local_engine(EngineConfig(), load=lambda config: Core, make_worker=InlineWorker)
     await engine.start()
     assert engine.runtime_name == "none"
     assert engine.num_pending == 0
@@ -71,13 +71,13 @@ async def test_it_is_warmed_up_before_it_is_used_and_told_of_streams_that_ended(
 
 
 async def test_a_folder_is_opened_in_the_engines_thread(tiny_checkpoint_dir, tmp_path) -> None:
-    engine = LocalEngine(settings(str(tiny_checkpoint_dir), tmp_path), load)
+    engine = local_engine(settings(str(tiny_checkpoint_dir), tmp_path))
     await engine.start()
     try:
         assert engine.info.name == "emotion2vec_tiny"
         assert engine.runtime_name == "torch fp32 cpu"
         samples = (np.random.default_rng(0).standard_normal(16_000) / 10).astype(np.float32)
-        result = await engine.submit(Window(samples, stream_key="a"))
+        result = await engine.score(Window(samples, stream_key="a"))
         assert result.logits.shape == (49, len(engine.info.labels))
     finally:
         await engine.aclose()
@@ -98,7 +98,7 @@ async def test_a_model_that_is_not_there_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("ser_engine.models.registry.HUB_CLIENTS", ())
-    engine = LocalEngine(settings(name, tmp_path), load)
+    engine = local_engine(settings(name, tmp_path))
     with pytest.raises(CheckpointError, match=f"{name}.*(expected a model's folder|copy the)"):
         await engine.start()
     await engine.aclose()
@@ -127,17 +127,17 @@ async def test_an_engine_scores_while_another_is_warmed_up_on_its_gpu(
 ) -> None:
     cpu = settings("compact", tmp_path)
     config = replace(cpu, model=replace(cpu.model, device="cuda"))
-    first = LocalEngine(config, load)
+    first = local_engine(config)
     await first.start()
     samples = (np.random.default_rng(0).standard_normal(64_000) / 10).astype(np.float32)
-    expected = (await first.submit(Window(samples))).logits
+    expected = (await first.score(Window(samples))).logits
     model = replace(config.model, name=str(tiny_checkpoint_dir))
-    second = LocalEngine(replace(config, model=model), load)
+    second = local_engine(replace(config, model=model))
     starting = asyncio.create_task(second.start())
     while not starting.done():
-        np.testing.assert_allclose((await first.submit(Window(samples))).logits, expected, atol=0.1)
+        np.testing.assert_allclose((await first.score(Window(samples))).logits, expected, atol=0.1)
     await starting
-    assert (await second.submit(Window(samples))).logits.shape == (199, len(second.info.labels))
+    assert (await second.score(Window(samples))).logits.shape == (199, len(second.info.labels))
     assert first.stats.workers_lost == second.stats.workers_lost == 0
     await second.aclose()
     await first.aclose()

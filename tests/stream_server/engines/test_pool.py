@@ -12,14 +12,17 @@ from structlog.testing import capture_logs
 
 from benchmarks.null_engine import NullEngine
 from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.core.batcher import Batcher, OnStep
 from ser_engine.errors import (
     CheckpointError,
     EngineDeadError,
     HubUnavailableError,
     RuntimeUnavailableError,
 )
+from ser_engine.models.emotion2vec.model import Emotion2vecModel
 from ser_engine.models.hub import FetchProgress, ProgressCallback
 from stream_server.engines.loading import EngineMaker
+from stream_server.engines.opening import local_engine
 from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool
 from stream_server.engines.status import UpgradeState
 from tests.support.fake_core import TimedWorker, a_window
@@ -78,17 +81,16 @@ class Lab:
         self._config = EngineConfig(model=ModelConfig(**fields))  # type: ignore[arg-type]
         self.hub = Hub()
         self.workers: list[TimedWorker] = []
+        self.opened_beside: list[bool] = []
         self.load_errors: dict[str, Exception] = {}
         self.prepared: list[str] = []
         self.prepare_errors: dict[str, Exception] = {}
         self.make_s: float | None = 0.0
         self.pool = EnginePool(
             self._config,
-            load_first=self._load,
-            load_second=self._load,
+            open_engine=self._open,
             fetch=self.hub.fetch,
             prepare=self._prepare,
-            make_worker=self._worker,
         )
 
     @property
@@ -105,6 +107,12 @@ class Lab:
         if name in self.load_errors:
             raise self.load_errors[name]
         return lambda: NullEngine(name)
+
+    def _open(
+        self, config: EngineConfig, *, beside_another: bool, on_step: OnStep | None
+    ) -> Batcher:
+        self.opened_beside.append(beside_another)
+        return local_engine(config, load=self._load, make_worker=self._worker, on_step=on_step)
 
     def _worker(self) -> TimedWorker:
         worker = TimedWorker(lambda: self.make_s)
@@ -133,7 +141,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def models_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A named model is also looked for where the hubs' clients keep theirs.
-    monkeypatch.setattr("ser_engine.models.registry._places", lambda name, config, clients: [])
+    monkeypatch.setattr(Emotion2vecModel, "places", lambda self, config, clients=(): ())
     return tmp_path
 
 
@@ -155,7 +163,7 @@ async def test_it_is_ready_while_a_better_model_is_fetched(models_dir) -> None:
         assert lab.upgrade is UpgradeState.FETCHING
         with pool.acquire() as engine:
             assert engine.info.name == "compact"
-            result = await engine.submit(a_window())
+            result = await engine.score(a_window())
             assert result.logits.shape == (1, len(engine.info.labels))
 
 
@@ -168,8 +176,8 @@ async def test_new_streams_use_the_better_model_and_running_ones_do_not(models_d
         after = pool.acquire()
         assert before.engine.info.name == "compact"
         assert after.engine.info.name == BASE
-        await before.engine.submit(a_window(stream="a"))
-        await after.engine.submit(a_window(stream="b"))
+        await before.engine.score(a_window(stream="a"))
+        await after.engine.score(a_window(stream="b"))
         assert [(e.info.name, e.num_streams) for e in pool.status().engines] == [
             (BASE, 1),
             ("compact", 1),
@@ -216,7 +224,7 @@ async def test_without_a_living_engine_no_stream_begins(models_dir) -> None:
     with pytest.raises(EngineDeadError):
         pool.acquire()
     with pytest.raises(EngineDeadError):
-        await lease.engine.submit(a_window())
+        await lease.engine.score(a_window())
     lease.release()
 
 
@@ -268,7 +276,7 @@ async def test_a_download_that_breaks_off_leaves_streams_alone(models_dir) -> No
         lease = pool.acquire()
         await until(lambda: lab.upgrade is UpgradeState.FAILED)
         assert pool.status().upgrade.done_bytes == 50
-        await lease.engine.submit(a_window())
+        await lease.engine.score(a_window())
         assert pool.acquire().engine is lease.engine
 
 

@@ -34,15 +34,15 @@ async def test_streams_are_scored_before_and_after(hub: HubServer, tmp_path: Pat
         old = pool.acquire()
         assert old.engine.info.name == "standard"
         await until(pool, UpgradeState.FETCHING)
-        await old.engine.submit(Window(samples, stream_key="a/0"))
+        await old.engine.score(Window(samples, stream_key="a/0"))
         hub.hold.set()
         await until(pool, UpgradeState.READY)
         with pool.acquire() as new:
             assert new.info.name == "emotion2vec_plus_base"
-            result = await new.submit(Window(samples, stream_key="b/0"))
+            result = await new.score(Window(samples, stream_key="b/0"))
             assert result.logits.shape == (49, len(new.info.labels))
         assert pool.status().engines[0].runtime == "torch fp32 cpu"
-        await old.engine.submit(Window(samples, stream_key="a/0"))
+        await old.engine.score(Window(samples, stream_key="a/0"))
         old.release()
         assert [engine.info.name for engine in pool.status().engines] == ["emotion2vec_plus_base"]
     finally:

@@ -82,7 +82,10 @@ async def subscribe(server: FeedServer, kind: str, query: str = "", **options: A
         reader = EventReader(await server.client.get(f"/feed{query}", **options))
         assert reader.response.status == 200
         assert reader.response.headers["Content-Type"] == "text/event-stream"
-        assert await reader.block() == ["retry: 2000"]
+        # A proxy such as nginx otherwise holds events back until it has a buffer full of them.
+        assert reader.response.headers["X-Accel-Buffering"] == "no"
+        assert reader.response.headers["Cache-Control"] == "no-cache"
+        assert await reader.block() == [": connected", "retry: 2000"]
     assert isinstance(await reader.read(), Snapshot)
     return reader
 

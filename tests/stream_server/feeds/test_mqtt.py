@@ -78,10 +78,10 @@ class Lab:
         self.bus, self.metrics = LocalBus(), Metrics()
         self.metrics.bus_from(self.bus.figures)
         self.publisher = MqttPublisher(
-            f"mqtt://127.0.0.1:{broker.port}",
-            "emotions",
-            self.bus,
-            self.metrics,
+            url=f"mqtt://127.0.0.1:{broker.port}",
+            topic="emotions",
+            bus=self.bus,
+            metrics=self.metrics,
             mailbox_size=64,
             rng=random.Random(0),
         )
@@ -216,7 +216,7 @@ async def test_what_waits_at_the_end_is_published(broker: Mosquitto):
 async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
     bus, metrics = LocalBus(), Metrics()
     url = f"mqtt://127.0.0.1:{unused_tcp_port}"
-    publisher = MqttPublisher(url, "emotions", bus, metrics, mailbox_size=16)
+    publisher = MqttPublisher(url=url, topic="emotions", bus=bus, metrics=metrics, mailbox_size=16)
     loop = current_loop()
     async with publisher:
         bus.publish(make_opened())
@@ -263,4 +263,6 @@ def test_a_url_without_a_broker_is_refused(url: str):
 @pytest.mark.parametrize("topic", ["", "/", "emotions/#", "+/emotions"])
 def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
-        MqttPublisher("mqtt://broker", topic, LocalBus(), Metrics(), mailbox_size=16)
+        MqttPublisher(
+            url="mqtt://broker", topic=topic, bus=LocalBus(), metrics=Metrics(), mailbox_size=16
+        )

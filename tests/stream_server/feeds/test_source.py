@@ -236,7 +236,7 @@ async def test_an_unknown_stream_is_refused(query: str, history: bool):
 
 async def test_an_ended_stream_without_a_time_is_refused():
     lab = Lab(FakeHistory([make_opened(), make_closed()]))
-    with pytest.raises(ProtocolError, match="has ended, without from_s"):
+    with pytest.raises(ProtocolError, match="has ended; add from_s"):
         await lab.open("stream=s1")
 
 

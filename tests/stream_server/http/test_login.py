@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream_server.access import COOKIE_NAME, cookie_token
-from tests.stream_server.http.test_app import TOKEN, serving
+from tests.stream_server.http.test_http import TOKEN, serving
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -18,7 +18,7 @@ async def test_a_person_is_shown_a_form_a_program_an_error():
         assert "script-src" not in answer.headers["Content-Security-Policy"]
         text = await answer.text()
         assert 'name="next" value="/who?a=1"' in text
-        assert "none of the server" not in text
+        assert "token is not valid" not in text
         assert (await (await client.get("/who")).json())["code"] == "unauthorized"
         assert (await client.post("/who", headers=PAGE)).content_type == "application/json"
 
@@ -41,7 +41,7 @@ async def test_a_wrong_token_is_said_so(host: str, token: str):
     async with serving(host) as client:
         answer = await client.post("/login", data={"token": token}, allow_redirects=False)
         assert answer.status == 401
-        assert "none of the server" in await answer.text()
+        assert "token is not valid" in await answer.text()
         assert COOKIE_NAME not in answer.cookies
 
 

@@ -13,13 +13,14 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.platforms import TelephonyConfig, make_routes
+from stream_server.platforms import NAMES, TelephonyConfig, make_routes
 from stream_server.platforms.media_stream import MediaStreamDialect
 from stream_server.platforms.platform import PlatformRoute, RouteContext
 from stream_server.platforms.route import Admission, Handshake
 from stream_server.platforms.vonage import VonageDialect, VonageToken
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.start import StreamSpec
+from tests.requirements import REPOSITORY
 from tests.support.platform_calls import PLATFORMS
 
 TOKEN = "0123456789abcdef"
@@ -65,10 +66,15 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"key:{password}".encode()).decode()
 
 
+def test_every_folder_is_in_the_table():
+    folder = REPOSITORY / "stream_server" / "platforms"
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(NAMES)
+    assert all((folder / name / "README.md").is_file() for name in NAMES)
+
+
 # -- Access tokens ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("target", "headers"),
     [
@@ -79,10 +85,16 @@ def basic(password: str) -> str:
         (f"/{TOKEN}/?sample-rate=8000", {}),
     ],
 )
-def test_a_token_lets_in(path: str, target: str, headers: dict[str, str]):
-    admission = routes()[path].admit(handshake(path + target, **headers))
+def test_a_token_lets_in(target: str, headers: dict[str, str]):
+    admission = routes()["/exotel"].admit(handshake("/exotel" + target, **headers))
     assert isinstance(admission, Admission)
     assert admission.authorize("") == "calls"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_platform_takes_a_token_and_nothing_less(path: str):
+    assert routes()[path].admit(handshake(f"{path}/{TOKEN}")).authorize("") == "calls"
+    assert refused(routes()[path], handshake(path)) is ErrorCode.UNAUTHORIZED
 
 
 def test_telnyx_has_a_header_of_its_own():
@@ -91,11 +103,9 @@ def test_telnyx_has_a_header_of_its_own():
     assert refused(routes()["/exotel"], handshake("/exotel", **headers)) is ErrorCode.UNAUTHORIZED
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("target", "headers"),
     [
-        ("", {}),
         ("/", {}),
         ("/wrong", {}),
         ("", {"Authorization": "Bearer wrong"}),
@@ -103,9 +113,9 @@ def test_telnyx_has_a_header_of_its_own():
         ("", {"X-Twilio-Signature": "wrong"}),
     ],
 )
-def test_without_one_nobody_comes_in(path: str, target: str, headers: dict[str, str]):
-    route = routes()[path]
-    assert refused(route, handshake(path + target, **headers)) is ErrorCode.UNAUTHORIZED
+def test_without_one_nobody_comes_in(target: str, headers: dict[str, str]):
+    request = handshake("/twilio" + target, **headers)
+    assert refused(routes()["/twilio"], request) is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("path", PATHS)

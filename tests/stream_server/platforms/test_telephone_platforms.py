@@ -321,20 +321,19 @@ async def test_only_what_twilio_has_signed_comes_in():
 
 
 @pytest.mark.parametrize(
-    ("path", "setting"),
+    ("path", "setting", "headers"),
     [
-        ("/twilio", "twilio_auth_token"),
-        ("/plivo", "plivo_auth_token"),
-        ("/vonage", "vonage_signature_secret"),
-    ],
-)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
-        {"X-Twilio-Signature": "RSOYDt4T1cUTdK1PDd93/VVr8B8="},
-        {"X-Plivo-Signature-V3": "x", "X-Plivo-Signature-V3-Nonce": "1"},
+        ("/twilio", "twilio_auth_token", {"X-Twilio-Signature": "RSOYDt4T1cUTdK1PDd93/VVr8B8="}),
+        (
+            "/plivo",
+            "plivo_auth_token",
+            {"X-Plivo-Signature-V3": "x", "X-Plivo-Signature-V3-Nonce": "1"},
+        ),
+        (
+            "/vonage",
+            "vonage_signature_secret",
+            {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
+        ),
     ],
 )
 @virtual_time

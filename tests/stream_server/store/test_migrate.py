@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from stream_server.config import StoreConfig
-from stream_server.store import Store, StoreVersionError, migrations
+from stream_server.store import Store, StoreVersionError, database
 from stream_server.store.database import (
     make_engine,
     newest_revision,
@@ -20,7 +20,7 @@ from stream_server.store.database import (
 )
 from stream_server.store.schema import metadata
 
-MIGRATIONS = Path(migrations.__file__).parent
+MIGRATIONS = Path(database.__file__).parent / "migrations"
 
 
 def test_an_empty_database_gets_the_tables_of_the_schema(store_url: str):
@@ -77,7 +77,7 @@ async def test_a_database_of_a_newer_version_is_refused(store_url: str):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(StoreVersionError, match="version '9999', expected '0002' or older"):
+    with pytest.raises(StoreVersionError, match="version '9999', newer than '0002'"):
         await Store.open(StoreConfig(url=store_url))
 
 

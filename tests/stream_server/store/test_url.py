@@ -30,14 +30,14 @@ def test_postgresql_uses_psycopg(scheme: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "no database URL"),
-        ("postgresql://user:pw@host:port/db", "no database URL"),
-        ("mysql://host/db", "got store.url with 'mysql'"),
-        ("postgresql+asyncpg://host/db", r"got store.url with 'postgresql\+asyncpg'"),
-        ("sqlite://", "without a file"),
-        ("sqlite:///:memory:", "without a file"),
-        ("sqlite://folder/file.db", "with a host"),
-        ("sqlite:///~nobody-of-that-name/x.db", "expected a home folder"),
+        ("nonsense", "is not a database URL"),
+        ("postgresql://user:pw@host:port/db", "is not a database URL"),
+        ("mysql://host/db", "the driver 'mysql'"),
+        ("postgresql+asyncpg://host/db", r"the driver 'postgresql\+asyncpg'"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite://folder/file.db", "has a host"),
+        ("sqlite:///~nobody-of-that-name/x.db", "no home folder"),
     ],
 )
 def test_a_wrong_url_is_refused(text: str, message: str):
@@ -47,7 +47,7 @@ def test_a_wrong_url_is_refused(text: str, message: str):
 
 @pytest.mark.needs("postgresql")
 def test_postgresql_without_a_database_is_refused_without_telling_the_password():
-    with pytest.raises(ConfigError, match="without a database") as caught:
+    with pytest.raises(ConfigError, match="names no database") as caught:
         parse_store_url("postgresql://user:secret@host")
     assert "secret" not in str(caught.value)
 

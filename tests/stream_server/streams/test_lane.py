@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineOverloadedError
 from ser_engine.types import Window, WindowResult
 from stream_server.streams.lane import supersedes
@@ -35,8 +35,8 @@ class BrokenEngine(LabEngine):
         super().__init__()
         self.how = how
 
-    async def submit(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
-        result = await super().submit(window, priority)
+    async def score(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
+        result = await super().score(window, priority)
         if len(self.priorities) != 2:
             return result
         if self.how == "refuses":

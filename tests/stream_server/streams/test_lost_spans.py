@@ -97,7 +97,7 @@ def in_ms(drawn: Iterable[tuple[int, int, int]], rate_hz: int) -> list[LostSpan]
 
 
 @pytest.mark.parametrize(("encoding", "rate_hz"), FORMATS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(drawn=spans, cuts=st.lists(st.integers(1, 40_000), max_size=12))
 def test_any_split_gives_the_same_results(
     encoding: Encoding, rate_hz: int, drawn: list[tuple[int, int, int]], cuts: list[int]
@@ -162,28 +162,6 @@ def test_boundaries_stay_common_to_all_channels() -> None:
     for window in engine.windows:
         if window.stream_key == "id/1" and window.start_sample + len(window.samples) > 22_123:
             assert window.start_sample >= 22_123
-
-
-def test_windows_reach_across_a_short_hole_and_hear_silence_there() -> None:
-    engine = FakeEngine()
-    data = encode(np.full((16_000, 2), 0.2, dtype=np.float32), "pcm_s16le")
-    config = replace(CONFIG, vad=VadConfig(detector="off"))
-    session = make_session(roles=ROLES, config=config)
-    results = drive_lost(session, data, [LostSpan(0, 6_400, 6_720)], engine=engine)
-    across = [
-        window
-        for window in engine.windows
-        if window.stream_key == "id/0"
-        and window.start_sample < 6_400 < window.start_sample + len(window.samples) - 320
-    ]
-    assert across
-    for window in across:
-        at = 6_400 - window.start_sample
-        assert not window.samples[at : at + 320].any()
-        assert window.samples[at - 1] and window.samples[at + 320]
-    assert [gap[:2] for gap in gap_spans(results) if gap[2] == "lost"] == [(6_400, 6_720)]
-    scored = [tile for tile in tiles(results) if not isinstance(tile, Gap)]
-    assert sum(tile.end_sample - tile.start_sample for tile in scored) == 16_000 - 320
 
 
 def test_what_the_bytes_hold_there_does_not_matter() -> None:

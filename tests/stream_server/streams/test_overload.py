@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ser_engine.core import Priority
+from ser_engine.core.queue import Priority
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Point, Summary, Warning
 from tests.stream_server.streams.timelines import gaps, points, tiles

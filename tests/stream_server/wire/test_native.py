@@ -79,7 +79,7 @@ def test_audio():
 def test_audio_before_start_ends_the_connection():
     error = refused(NativeDialect(), b"\0\0")
     assert error.code is ErrorCode.NOT_STARTED
-    assert str(error) == "got 2 bytes of audio, expected 'start' first"
+    assert str(error) == "got 2 bytes of audio before 'start'; send it first"
 
 
 def test_a_control_before_start_is_ignored():
@@ -165,7 +165,7 @@ def test_a_bad_start_ends_the_connection(changes: dict[str, Any]):
 
 def test_where_a_start_is_wrong_is_said():
     error = refused(NativeDialect(), START.replace("}", ', "wants": ["words"]}'))
-    assert str(error) == "got a wrong 'start': Invalid enum value 'words' - at `$.wants[0]`"
+    assert str(error) == "invalid 'start': Invalid enum value 'words' - at `$.wants[0]`"
 
 
 def test_a_query_is_a_start():
@@ -194,7 +194,7 @@ def test_audio_of_a_pause_is_dropped_and_named_once_a_pause():
         dialect.receive('{"type": "pause"}')
         error = refused(dialect, b"\0\0")
         assert error.code is ErrorCode.UNEXPECTED_MESSAGE
-        assert "expected 'resume' first; they were dropped" in str(error)
+        assert "while paused; send 'resume' first" in str(error)
         assert dialect.receive(b"\0\0") == []
         assert dialect.receive('{"type": "resume", "paused_samples": 4}') == [
             Resume(paused_samples=4)
@@ -243,7 +243,7 @@ def test_nothing_comes_after_stop():
     dialect.receive('{"type": "stop"}')
     for text in ('{"type": "stop"}', '{"type": "flush"}', '{"type": "mark", "name": "a"}'):
         assert refused(dialect, text).code is ErrorCode.UNEXPECTED_MESSAGE
-    assert "expected none after 'stop'" in str(refused(dialect, b"\0"))
+    assert "that came after 'stop'" in str(refused(dialect, b"\0"))
     assert dialect.receive(b"\0") == []
     assert dialect.receive('{"type": "keepalive"}') == [KeepAlive()]
 

@@ -49,7 +49,7 @@ def test_the_best_of_what_is_offered_is_taken(offers: list[MediaOffer], expected
     ],
 )
 def test_media_that_is_not_known_is_refused(offers: list[MediaOffer]):
-    with pytest.raises(ProtocolError, match=f"got {len(offers)} media") as caught:
+    with pytest.raises(ProtocolError, match=f"none of {len(offers)} offered media") as caught:
         choose_media(offers)
     assert caught.value.code is ErrorCode.BAD_FORMAT
 

@@ -1,0 +1,125 @@
+/** Alerts: open ones, acknowledged ones, all that there were. */
+import { acknowledge } from "../../shell/acknowledge.js";
+import { whileVisible } from "../../shell/dom.js";
+import { icon } from "../../shell/icons.js";
+import { roleName, streamName } from "../../shell/names.js";
+import { emotion } from "../../shell/palette.js";
+import { Component, h, render } from "../../shell/preact.js";
+import { emptyState, errorState, loadingState } from "../../shell/states.js";
+
+const STATES = ["unacknowledged", "acknowledged", "all"];
+const PAGE = 50;
+const INTERVAL_MS = 5_000;
+const SAMPLES_A_S = 16_000;
+/** A moment is easier to judge with what led to it. */
+const LEAD_S = 2;
+
+/**
+ * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
+ */
+export async function mount(root, params, app) {
+  const wanted = params.query.get("state") ?? "";
+  render(h(Alerts, { app, wanted: STATES.includes(wanted) ? wanted : STATES[0] }), root);
+  return () => render(null, root);
+}
+
+class Alerts extends Component {
+  asked = 0;
+  limit = PAGE;
+  state = { shown: this.props.wanted, alerts: null, error: null };
+
+  componentDidMount() {
+    this.end = whileVisible(() => void this.load(), INTERVAL_MS);
+  }
+
+  componentWillUnmount() {
+    this.end();
+    this.asked += 1; // an answer on its way comes too late
+  }
+
+  choose(shown) {
+    this.limit = PAGE;
+    history.replaceState(null, "", shown === STATES[0] ? "/alerts" : `/alerts?state=${shown}`);
+    this.setState({ shown, alerts: null, error: null }, () => void this.load());
+  }
+
+  async load() {
+    const ticket = ++this.asked;
+    try {
+      const { alerts } = await this.props.app.api.alerts({ state: this.state.shown, limit: this.limit + 1 });
+      if (ticket === this.asked) this.setState({ alerts, error: null });
+    } catch (error) {
+      if (ticket === this.asked) this.setState({ error });
+    }
+  }
+
+  render({ app }, { shown }) {
+    const { t } = app;
+    const tabs = STATES.map((name) => h("button", { type: "button", "aria-pressed": name === shown, onclick: () => this.choose(name) }, t(`alerts.${name}`)));
+    return [
+      h("div", { class: "page-head" }, h("h1", {}, t("alerts.title")), h("div", { class: "grow" }), h("div", { class: "switch", role: "group", "aria-label": t("alerts.tabs") }, tabs)),
+      h("div", { class: "alert-list", "aria-live": "polite" }, this.list()),
+    ];
+  }
+
+  list() {
+    const { app } = this.props;
+    const { shown, alerts, error } = this.state;
+    if (error) return errorState(app, error, () => void this.load());
+    if (alerts === null) return loadingState([92, 92, 92], app.t("state.loading"));
+    if (alerts.length === 0) return emptyState("bell", app.t(`alerts.none_${shown}`), app.t(`alerts.none_${shown}_text`));
+    const press = async (alert) => {
+      if (await acknowledge(app, alert)) void this.load();
+    };
+    const more = () => {
+      this.limit += PAGE;
+      void this.load();
+    };
+    return [
+      h("ul", { class: "card rows" }, alerts.slice(0, this.limit).map((alert) => h(Row, { key: alert.alert_id, app, alert, press }))),
+      alerts.length > this.limit && h("button", { class: "button", type: "button", onclick: more }, app.t("action.more")),
+    ];
+  }
+}
+
+/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (alert: any) => void}} props */
+function Row({ app, alert, press }) {
+  const { format, t } = app;
+  const isOpen = alert.acknowledged_at === null;
+  const kind = !isOpen ? "" : alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
+  const stream = `/streams/${encodeURIComponent(alert.stream_id)}`;
+  const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
+  const length_s = alert.cleared_sample === null ? null : (alert.cleared_sample - alert.since_sample) / SAMPLES_A_S;
+  return h(
+    "li",
+    { class: `alert-row ${kind}`, "data-alert-id": alert.alert_id },
+    h("span", { class: `badge ${kind}` }, icon(isOpen ? "warning" : "check"), t(`severity.${alert.severity}`)),
+    h(
+      "div",
+      { class: "alert-what" },
+      h("h2", {}, alert.rule),
+      h(
+        "p",
+        { class: "facts" },
+        h("a", { href: stream }, streamName(app, alert.stream_name, alert.stream_id)),
+        h("span", {}, roleName(app, alert.role)),
+        alert.labels.map((name) => emotion(app, name)),
+        h("span", { class: "number" }, format.percent(alert.posterior)),
+      ),
+      !isOpen && h("p", { class: "alert-note" }, h("span", { class: "muted", title: format.fullTime(alert.acknowledged_at) }, t("alerts.acknowledged_at", { when: format.dateTime(alert.acknowledged_at) })), alert.acknowledged_note && h("q", {}, alert.acknowledged_note)),
+    ),
+    h(
+      "div",
+      { class: "alert-when number" },
+      h("span", { title: format.fullTime(alert.raised_at) }, format.dateTime(alert.raised_at)),
+      h("span", { class: "muted" }, format.ago(alert.raised_at)),
+      h("span", { class: length_s === null ? "alert-active" : "muted" }, length_s === null ? t("common.active") : t("alerts.lasted", { length: format.clock(length_s) })),
+    ),
+    h(
+      "div",
+      { class: "alert-actions" },
+      isOpen && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
+      h("a", { class: "button", href: `${stream}?t=${moment_s.toFixed(1)}` }, t("alerts.jump"), icon("arrow")),
+    ),
+  );
+}

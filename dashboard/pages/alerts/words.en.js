@@ -1,0 +1,17 @@
+export default {
+  "alerts.nav": "Alerts",
+  "alerts.title": "Alerts",
+  "alerts.tabs": "Show alerts",
+  "alerts.unacknowledged": "Open",
+  "alerts.acknowledged": "Acknowledged",
+  "alerts.all": "All",
+  "alerts.none_unacknowledged": "No open alerts",
+  "alerts.none_unacknowledged_text": "When an alert rule is triggered, the alert is listed here until it is acknowledged.",
+  "alerts.none_acknowledged": "No acknowledged alerts",
+  "alerts.none_acknowledged_text": "Acknowledged alerts are listed here with their notes.",
+  "alerts.none_all": "No alerts yet",
+  "alerts.none_all_text": "No alert rule has been triggered so far.",
+  "alerts.lasted": "lasted {length}",
+  "alerts.acknowledged_at": "Acknowledged {when}",
+  "alerts.jump": "Go to moment",
+};

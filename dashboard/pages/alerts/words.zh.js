@@ -1,0 +1,17 @@
+export default {
+  "alerts.nav": "警报",
+  "alerts.title": "警报",
+  "alerts.tabs": "显示警报",
+  "alerts.unacknowledged": "未处理",
+  "alerts.acknowledged": "已确认",
+  "alerts.all": "全部",
+  "alerts.none_unacknowledged": "没有未处理的警报",
+  "alerts.none_unacknowledged_text": "当设置中的某条规则持续成立足够长时间，警报会出现在这里，直到有人处理。",
+  "alerts.none_acknowledged": "尚无已确认的警报",
+  "alerts.none_acknowledged_text": "有人处理过的警报连同备注保存在这里。",
+  "alerts.none_all": "尚无警报",
+  "alerts.none_all_text": "至今没有规则持续成立足够长时间。",
+  "alerts.lasted": "持续了 {length}",
+  "alerts.acknowledged_at": "确认于 {when}",
+  "alerts.jump": "跳到该时刻",
+};

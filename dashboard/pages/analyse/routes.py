@@ -1,0 +1,324 @@
+"""Files: sent, queued, listed, cancelled, deleted. Their results are ``api/analyse_results.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, get_args
+
+import msgspec
+from aiohttp import web
+
+from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.errors import API_ERRORS, ApiError
+from dashboard.jobs.options import FORM_FIELDS, Options, options_of
+from dashboard.results.files import read_view
+from dashboard.uploads import read_form
+from ser_engine.schema import FileResult, Granularity
+from stream_server.store import JobRecord, JobState
+from stream_server.wire.messages import Error
+
+_STATES: tuple[JobState, ...] = get_args(JobState)
+_SAMPLE_NAME = "Sample call.wav"
+_POLL_S = 1.0
+
+
+class JobRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is going to be analysed."""
+
+    job_id: str
+    name: str
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that are going to be analysed.
+
+    Attributes:
+        job_id: of the first one.
+        jobs: all of them, in the order of the form.
+    """
+
+    job_id: str
+    jobs: list[JobRef]
+
+
+class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How to analyse the sample call; what is left out is as for files."""
+
+    granularity: Granularity | None = None
+    frame_hop_ms: int | None = None
+    embeddings: bool | None = None
+    speakers: bool | None = None
+    preset: str = ""
+
+
+class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """The strongest class of a channel and its posterior, 0 to 1."""
+
+    label: str
+    confidence: float
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A result in a list.
+
+    Attributes:
+        channels: in their order; None: nothing of it could be scored.
+        warnings: codes of what is wrong with the audio.
+    """
+
+    channels: list[SummaryChannel | None] = []
+    warnings: list[str] = []
+
+
+class JobItem(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a file is.
+
+    Attributes:
+        progress: 0 to 1.
+        before: how many files come before it.
+        created_at, started_at, finished_at: s since 1970, UTC; None: not yet.
+        duration_s: of the recording, once it is done.
+        error: why it failed.
+        summary: of the result, once it is done.
+    """
+
+    job_id: str
+    name: str
+    granularity: Granularity
+    options: Options
+    state: JobState
+    progress: float
+    before: int
+    size_bytes: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    duration_s: float | None
+    error: Error | None
+    summary: JobSummary | None
+
+
+class JobView(JobItem, frozen=True, kw_only=True):
+    """A file and, once it is done, its result; frames beyond 6000 a channel are averaged."""
+
+    result: FileResult | None
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """Files, newest first.
+
+    Attributes:
+        jobs: those of this page.
+        waiting, running: how many of all files wait and run.
+    """
+
+    jobs: list[JobItem]
+    waiting: int
+    running: int
+
+
+async def send(call: Call) -> web.Response:
+    """Answer ``POST /analyse``."""
+    _check_ready(call)
+    jobs, backend = call.services.jobs, call.services.backend
+    max_file_bytes = call.services.config.analyse.max_file_mb << 20
+    async with read_form(call.request, jobs, max_file_bytes) as form:
+        options = options_of(form.fields, backend.presets)
+        records = await jobs.add([(file.place, file.name, options) for file in form.files])
+    return _accepted(records)
+
+
+async def send_sample(call: Call) -> web.Response:
+    """Answer ``POST /analyse/sample``."""
+    _check_ready(call)
+    jobs, backend = call.services.jobs, call.services.backend
+    given = msgspec.structs.asdict(call.body)
+    if not given["preset"] and given["granularity"] is None:
+        given["granularity"] = "stream"
+    options = options_of(given, backend.presets)
+    with jobs.place() as place:
+        audio = await backend.sample_audio()
+        place.grow(len(audio))
+        await asyncio.to_thread(place.path.write_bytes, audio)
+        records = await jobs.add([(place, _SAMPLE_NAME, options)])
+    return _accepted(records)
+
+
+async def list_jobs(call: Call) -> web.Response:
+    """Answer ``GET /analyse``."""
+    query, jobs = call.query, call.services.jobs
+    records = await jobs.page(
+        states=query["state"] or None, limit=query["limit"], offset=query["offset"]
+    )
+    waiting, running = jobs.counts
+    items = [JobItem(**_fields(call, record)) for record in records]
+    return reply(JobList(jobs=items, waiting=waiting, running=running))
+
+
+async def show(call: Call) -> web.Response:
+    """Answer ``GET /analyse/{job_id}``."""
+    jobs = call.services.jobs
+    record = await jobs.get(call.part("job_id"))
+    if record is None:
+        raise unknown_job()
+    result: Any = None
+    folder = jobs.folder(record)
+    if record.state == "done" and folder is not None:
+        try:
+            # Written as JSON when the job was done: up to a megabyte that need not be parsed.
+            view = await asyncio.to_thread(read_view, folder)
+        except OSError:
+            raise unknown_job() from None  # deleted since the row was read
+        if view is None:
+            raise old_result()
+        result = msgspec.Raw(view)
+    return reply({**_fields(call, record), "result": result})
+
+
+async def cancel(call: Call) -> web.Response:
+    """Answer ``POST /analyse/{job_id}/cancel``."""
+    record = await call.services.jobs.cancel(call.part("job_id"))
+    if record is None:
+        raise unknown_job()
+    return reply(JobItem(**_fields(call, record)))
+
+
+async def delete(call: Call) -> web.Response:
+    """Answer ``DELETE /analyse/{job_id}``."""
+    if not await call.services.jobs.delete(call.part("job_id")):
+        raise unknown_job()
+    return web.Response(status=204)
+
+
+def error_of(record: JobRecord) -> ApiError | None:
+    """Return why a job failed, None if it has not."""
+    if record.state != "failed":
+        return None
+    # The row may have been written by a later version with codes of its own.
+    code = record.error_code if record.error_code in API_ERRORS else "failed"
+    return ApiError(code or "failed", record.error or "the analysis broke off")
+
+
+def unknown_job() -> ApiError:
+    """Return the answer for a job that does not exist."""
+    return ApiError("not_found", "job not found")
+
+
+def _check_ready(call: Call) -> None:
+    if not call.services.backend.models().is_ready:
+        raise ApiError("not_ready", "the model is still being loaded", retry_after_s=_POLL_S)
+
+
+def _fields(call: Call, record: JobRecord) -> dict[str, Any]:
+    error = error_of(record)
+    summary = record.summary
+    return {
+        "job_id": record.job_id,
+        "name": record.name,
+        "granularity": record.options.get("granularity", "utterance"),
+        "options": msgspec.convert(record.options, type=Options),
+        "state": record.state,
+        "progress": round(record.progress, 3),
+        "before": call.services.jobs.before(record.job_id),
+        "size_bytes": record.size_bytes,
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "duration_s": record.duration_s,
+        "error": None if error is None else error.body,
+        "summary": None if summary is None else _summary(summary),
+    }
+
+
+def _summary(kept: dict[str, Any]) -> JobSummary:
+    """Return the summary of a result; of one that an earlier version kept, what is still valid."""
+    try:
+        return msgspec.convert(kept, type=JobSummary)
+    except msgspec.ValidationError:
+        return JobSummary(warnings=[str(code) for code in kept.get("warnings", ())])
+
+
+def old_result() -> ApiError:
+    """Return the answer for a result that an earlier version of the server wrote."""
+    return ApiError(
+        "not_found",
+        "this result was written by an earlier version, in another form; analyse the file again",
+    )
+
+
+def _accepted(records: list[JobRecord]) -> web.Response:
+    refs = [JobRef(job_id=record.job_id, name=record.name) for record in records]
+    return reply(Accepted(job_id=refs[0].job_id, jobs=refs), status=202)
+
+
+_ONE = "/analyse/{job_id}"
+_REFUSED = ("too_many_jobs", "no_room", "not_ready", "store_away")
+_FILE = {
+    "type": "string",
+    "format": "binary",
+    "description": "a recording; may occur several times",
+}
+
+ROUTES = (
+    Route(
+        "POST",
+        "/analyse",
+        "Analyse files, one job each; live streams go first.",
+        send,
+        response=Accepted,
+        status=202,
+        errors=("file_too_big", *_REFUSED),
+        form={
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": _FILE, **FORM_FIELDS},
+        },
+    ),
+    Route(
+        "POST",
+        "/analyse/sample",
+        "Analyse the sample call.",
+        send_sample,
+        body=SampleRequest,
+        response=Accepted,
+        status=202,
+        errors=_REFUSED,
+    ),
+    Route(
+        "GET",
+        "/analyse",
+        "Files, newest first.",
+        list_jobs,
+        params=(
+            Param("state", "list", "only those; default: all", choices=_STATES),
+            Param("limit", "integer", "how many at most", 100, 1, 1000),
+            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
+        ),
+        response=JobList,
+        errors=("store_away",),
+    ),
+    Route(
+        "GET",
+        _ONE,
+        "How far a file is, and its result.",
+        show,
+        response=JobView,
+        errors=("not_found", "store_away"),
+    ),
+    Route(
+        "POST",
+        _ONE + "/cancel",
+        "Stop an analysis; one that has ended stays as it is.",
+        cancel,
+        response=JobItem,
+        errors=("not_found", "store_away"),
+    ),
+    Route(
+        "DELETE",
+        _ONE,
+        "Stop an analysis, and delete it with its result.",
+        delete,
+        status=204,
+        errors=("not_found", "store_away"),
+    ),
+)

@@ -1,0 +1,255 @@
+"""Streams, live and ended: lists of them, and one with its results and its audio."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from aiohttp import hdrs, web
+
+from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.errors import ApiError
+from dashboard.live.tiles import StreamItem
+from stream_server.store import ResultKind, Store, StreamRecord
+from stream_server.wire.results import Point, Result
+
+_KINDS: tuple[ResultKind, ...] = (
+    "stream_opened",
+    "point",
+    "segment",
+    "gap",
+    "marked",
+    "alert",
+    "warning",
+    "summary",
+    "stream_closed",
+)
+_POINTS: tuple[ResultKind, ...] = ("point",)
+_RATE_HZ = 16_000
+_PAGE = 2000
+_MAX_S = 1e9
+_LATEST_S = 1e11
+_POINT_FIELDS = (
+    *("channel", "role", "start_s", "end_s", "label", "confidence", "speech_share"),
+    *("provisional", "widened", "narrow_band", "model"),
+)
+
+
+class Streams(msgspec.Struct, frozen=True, kw_only=True):
+    """Streams, newest first.
+
+    Attributes:
+        more: whether there are more beyond ``limit``.
+    """
+
+    streams: list[StreamItem]
+    more: bool
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """Results in order of ``seq``.
+
+    Attributes:
+        complete: False: there are more; ask again with ``after_seq`` set to ``next_seq``.
+    """
+
+    results: list[Result]
+    complete: bool
+    next_seq: int
+
+
+async def list_streams(call: Call) -> web.Response:
+    """Answer ``GET /streams``."""
+    limit = call.query["limit"]
+    # One more than asked for tells whether there are more.
+    items = await call.services.listing.page(**{**call.query, "limit": limit + 1})
+    return reply(Streams(streams=items[:limit], more=len(items) > limit))
+
+
+async def show(call: Call) -> web.Response:
+    """Answer ``GET /streams/{stream_id}``."""
+    item = await call.services.listing.one(call.part("stream_id"))
+    if item is None:
+        raise _not_found()
+    return reply(item)
+
+
+async def delete(call: Call) -> web.Response:
+    """Answer ``DELETE /streams/{stream_id}``."""
+    record = await _record(call)
+    if record.is_live:
+        raise ApiError("stream_is_live", "the stream is still live")
+    await call.services.store.delete_stream(record.stream_id)
+    return web.Response(status=204)
+
+
+async def results(call: Call) -> web.Response:
+    """Answer ``GET /streams/{stream_id}/results``."""
+    query, stream_id = call.query, call.part("stream_id")
+    store = call.services.store
+    await call.services.listing.settle(stream_id)
+    found = await store.results(
+        stream_id,
+        from_sample=round(query["from_s"] * _RATE_HZ),
+        after_seq=query["after_seq"],
+        kinds=query["types"] or _KINDS,
+        limit=query["limit"],
+    )
+    if found is None:
+        raise _not_found()
+    to_s = query["to_s"]
+    # next_seq is that of the last result read, shown or not: else paging stops at a page that
+    # to_s empties.
+    return reply(
+        Results(
+            results=[one for one in found.results if to_s is None or _begin_s(one) <= to_s],
+            complete=found.is_complete,
+            next_seq=found.results[-1].seq if found.results else query["after_seq"],
+        )
+    )
+
+
+async def points_csv(call: Call) -> web.StreamResponse:
+    """Answer ``GET /streams/{stream_id}/points.csv``, reading a page at a time."""
+    record = await _record(call)
+    response = web.StreamResponse(
+        headers={
+            hdrs.CONTENT_TYPE: "text/csv; charset=utf-8",
+            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{record.stream_id}.csv"',
+        }
+    )
+    await response.prepare(call.request)
+    await response.write(_csv([(*_POINT_FIELDS, *record.labels)]))
+    async for page in _points(call.services.store, record.stream_id):
+        rows = [
+            (*(getattr(point, name) for name in _POINT_FIELDS), *point.posteriors) for point in page
+        ]
+        await response.write(_csv(rows))
+    await response.write_eof()
+    return response
+
+
+async def recording(call: Call) -> web.FileResponse:
+    """Answer ``GET /streams/{stream_id}/recording/{channel}``."""
+    recordings, suffix = call.services.backend.recordings, f".{call.part('channel')}"
+    paths = (
+        []
+        if recordings is None
+        else await asyncio.to_thread(recordings.files, call.part("stream_id"))
+    )
+    # Looked up among the files there are: no part of the request becomes a path.
+    path = next((path for path in paths if path.suffixes[-2] == suffix), None)
+    if path is None:
+        raise ApiError("not_found", "this channel has no recording")
+    headers = {hdrs.CONTENT_TYPE: "audio/flac", hdrs.CACHE_CONTROL: "private, no-cache"}
+    return web.FileResponse(path, headers=headers)
+
+
+async def _record(call: Call) -> StreamRecord:
+    stream_id = call.part("stream_id")
+    store = call.services.store
+    await call.services.listing.settle(stream_id)
+    record = await store.stream(stream_id)
+    if record is None:
+        raise _not_found()
+    return record
+
+
+async def _points(store: Store, stream_id: str) -> AsyncIterator[Sequence[Point]]:
+    after_seq = -1
+    while True:
+        found = await store.results(stream_id, after_seq=after_seq, kinds=_POINTS, limit=_PAGE)
+        if found is None or not found.results:
+            return
+        yield [one for one in found.results if isinstance(one, Point)]
+        if found.is_complete:
+            return
+        after_seq = found.results[-1].seq
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    # RFC 4180 ends lines with CRLF.
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _begin_s(result: Result) -> float:
+    begin: float = getattr(result, "start_s", getattr(result, "at_s", 0.0))
+    return begin
+
+
+def _not_found() -> ApiError:
+    return ApiError("not_found", "stream not found")
+
+
+_ONE = "/streams/{stream_id}"
+
+ROUTES = (
+    Route(
+        "GET",
+        "/streams",
+        "Streams, live and ended, newest first.",
+        list_streams,
+        params=(
+            Param("live", "boolean", "true: live ones only; false: ended ones only"),
+            Param("limit", "integer", "how many at most", 100, 1, 1000),
+            Param("offset", "integer", "how many of the newest to leave out", 0, 0, 10**9),
+            Param("since", "number", "opened at or after, s since 1970, UTC", None, 0, _LATEST_S),
+            Param("until", "number", "opened before, s since 1970, UTC", None, 0, _LATEST_S),
+            Param("name", "string", "part of the name, upper or lower case", ""),
+        ),
+        response=Streams,
+        errors=("store_away",),
+    ),
+    Route(
+        "GET",
+        _ONE,
+        "One stream.",
+        show,
+        response=StreamItem,
+        errors=("not_found", "store_away"),
+    ),
+    Route(
+        "DELETE",
+        _ONE,
+        "Delete a stream that has ended, with its results and its audio.",
+        delete,
+        status=204,
+        errors=("not_found", "stream_is_live", "no_store", "store_away"),
+    ),
+    Route(
+        "GET",
+        _ONE + "/results",
+        "The results of a stream, as they are stored.",
+        results,
+        params=(
+            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, _MAX_S),
+            Param("to_s", "number", "leave out what begins after, s", None, 0, _MAX_S),
+            Param("types", "list", "of results; default: all", choices=_KINDS),
+            Param("after_seq", "integer", "only later results", -1, -1, 10**15),
+            Param("limit", "integer", "how many at most", 10_000, 1, 50_000),
+        ),
+        response=Results,
+        errors=("not_found", "no_store", "store_away"),
+    ),
+    Route(
+        "GET",
+        _ONE + "/points.csv",
+        "The points of a stream as a table, one column for each class.",
+        points_csv,
+        content="text/csv",
+        errors=("not_found", "no_store", "store_away"),
+    ),
+    Route(
+        "GET",
+        _ONE + "/recording/{channel}",
+        "The audio of a channel, if it is kept; takes Range.",
+        recording,
+        content="audio/flac",
+        errors=("not_found",),
+    ),
+)

@@ -1,0 +1,58 @@
+/** Search and filters of the wall, kept in the address. */
+import { icon } from "../../shell/icons.js";
+import { roleName } from "../../shell/names.js";
+import { Component, createRef, h } from "../../shell/preact.js";
+
+/** @param {URLSearchParams} query @returns {import("./tiles.js").Filter} */
+export function filterOf(query) {
+  return { text: query.get("q") ?? "", emotion: query.get("emotion") ?? "", role: query.get("role") ?? "", alerts: query.get("alerts") === "1" };
+}
+
+/** @param {import("./tiles.js").Filter} filter */
+export function remember({ text, emotion, role, alerts }) {
+  const values = { q: text, emotion, role, alerts: alerts ? "1" : "" };
+  const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+  history.replaceState(null, "", query ? `/?${query}` : "/");
+}
+
+export class Filters extends Component {
+  search = createRef();
+
+  componentDidMount() {
+    this.onKey = (event) => {
+      const typing = event.target instanceof Element && event.target.closest("input, textarea, select");
+      if (event.key !== "/" || typing) return;
+      event.preventDefault();
+      this.search.current.focus();
+    };
+    document.addEventListener("keydown", this.onKey);
+  }
+
+  componentWillUnmount() {
+    document.removeEventListener("keydown", this.onKey);
+  }
+
+  render({ app, filter, tiles, onChange }) {
+    const { t } = app;
+    const roles = [...new Set([...tiles.flatMap((tile) => tile.roles), ...(filter.role ? [filter.role] : [])])].sort();
+    return h(
+      "div",
+      { class: "filters" },
+      h(
+        "div",
+        { class: "search" },
+        icon("search"),
+        h("input", { ref: this.search, class: "field", type: "search", value: filter.text, placeholder: t("wall.search"), "aria-label": t("wall.search"), oninput: (event) => onChange({ text: event.target.value }) }),
+        h("kbd", { "aria-hidden": "true" }, "/"),
+      ),
+      roles.length > 1 &&
+        h(
+          "select",
+          { class: "field", "aria-label": t("wall.role"), value: filter.role, onchange: (event) => onChange({ role: event.target.value }) },
+          h("option", { value: "" }, t("wall.all_roles")),
+          roles.map((role) => h("option", { key: role, value: role }, roleName(app, role))),
+        ),
+      h("button", { class: "button", type: "button", "aria-pressed": filter.alerts, onclick: () => onChange({ alerts: !filter.alerts }) }, icon("bell"), t("wall.only_alerts")),
+    );
+  }
+}

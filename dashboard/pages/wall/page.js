@@ -1,0 +1,90 @@
+/** The live wall: every live stream a tile, the worst first. */
+import { onFrame } from "../../shell/dom.js";
+import { connectLive } from "../../shell/live.js";
+import { ModelBadge } from "../../shell/model.js";
+import { streamName } from "../../shell/names.js";
+import { h, render } from "../../shell/preact.js";
+import { emptyState } from "../../shell/states.js";
+import { EmptyWall, SampleButton } from "./empty.js";
+import { Filters, filterOf, remember } from "./filters.js";
+import { Grid } from "./grid.js";
+import { Summary } from "./summary.js";
+import { Tiles } from "./tiles.js";
+
+/** Nobody reads faster, and hundreds of tiles are a lot to paint. What is urgent does not wait. */
+const INTERVAL_MS = 500;
+
+/**
+ * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params
+ * @param {import("../../shell/types.js").App} app
+ */
+export async function mount(root, params, app) {
+  const { t } = app;
+  const tiles = new Tiles();
+  let filter = filterOf(params.query);
+  let loaded = false;
+  let urgent = true;
+  let news = "";
+  const frame = onFrame(draw, INTERVAL_MS);
+
+  /** @param {Partial<import("./tiles.js").Filter>} change */
+  function setFilter(change) {
+    filter = { ...filter, ...change };
+    remember(filter);
+    urgent = true;
+    frame.request(true);
+  }
+  const clear = () => setFilter({ text: "", emotion: "", role: "", alerts: false });
+
+  function draw() {
+    const all = [...tiles.all.values()];
+    const shown = tiles.sorted(filter);
+    render([
+      h("div", { class: "page-head" },
+        h("h1", {}, t("wall.title")),
+        h(ModelBadge, { app }),
+        h("div", { class: "grow" }),
+        all.length > 0 && h("div", { class: "wall-tools" }, h(Filters, { app, filter, tiles: all, onChange: setFilter }), h(SampleButton, { app, kind: "quiet" })),
+      ),
+      all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
+      !loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
+      h(Grid, { app, tiles: shown, urgent }),
+      loaded && all.length === 0 && h(EmptyWall, { app }),
+      all.length > 0 && shown.length === 0 && emptyState("search", t("wall.no_match"), t("wall.no_match_text"), h("button", { class: "button", type: "button", onclick: clear }, t("wall.clear"))),
+      h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" }, news),
+    ], root);
+    urgent = false;
+  }
+
+  const live = connectLive({
+    url: () => app.api.urlOf("/live"),
+    onState(state) {
+      app.connection(state);
+      root.dataset.stale = String(state === "waiting");
+    },
+    onMessage(message) {
+      const raised = tiles.take(message);
+      urgent ||= message.type === "snapshot" || raised.length > 0;
+      if (raised.length > 0) {
+        app.emit("alerts");
+        // Those that were there when the page was opened are no news.
+        if (loaded) news = raised.map((alert) => announce(alert)).join(". ");
+      }
+      loaded ||= message.type === "snapshot";
+      frame.request(urgent);
+    },
+  });
+
+  /** @param {import("./tiles.js").TileAlert} alert */
+  function announce(alert) {
+    const tile = [...tiles.all.values()].find((candidate) => candidate.alerts.includes(alert));
+    return t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
+  }
+
+  draw();
+  return () => {
+    live.close();
+    frame.cancel();
+    render(null, root);
+  };
+}

@@ -1,0 +1,64 @@
+"""What the wall is fed from: live data over WebSocket, and the sample call that fills it."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.backend import BusyError
+from dashboard.errors import ApiError
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream that has begun."""
+
+    stream_id: str
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """An empty object."""
+
+
+async def live(call: Call) -> web.StreamResponse:
+    """Answer a handshake for ``GET /live``."""
+    query = call.query
+    return await call.services.live.handle(call.request, query["stream"], query["after_seq"])
+
+
+async def play_sample_call(call: Call) -> web.Response:
+    """Answer ``POST /sample-call``."""
+    backend = call.services.backend
+    if not backend.models().is_ready:
+        raise ApiError("not_ready", "the model is still being loaded")
+    try:
+        return reply(Started(stream_id=await backend.play_sample_call()), status=201)
+    except BusyError as error:
+        raise ApiError("too_many_sample_calls", str(error), retry_after_s=10.0) from None
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/live",
+        "Live data for a page, over WebSocket: the wall, or one stream.",
+        live,
+        params=(
+            Param("stream", "string", "show this stream; default: the wall"),
+            Param("after_seq", "integer", "with stream: the last seq received", None, -1, 10**15),
+        ),
+        content="websocket",
+        status=101,
+        errors=("not_found", "too_many_viewers", "store_away"),
+    ),
+    Route(
+        "POST",
+        "/sample-call",
+        "Play the sample call, 42 s with an agent and a customer, as a live stream.",
+        play_sample_call,
+        body=Nothing,
+        response=Started,
+        status=201,
+        errors=("not_ready", "too_many_sample_calls"),
+    ),
+)

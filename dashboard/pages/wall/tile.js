@@ -1,0 +1,105 @@
+/** One stream on the wall. */
+import { icon } from "../../shell/icons.js";
+import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
+import { colourOf, inkOf } from "../../shell/palette.js";
+import { Component, createRef, h } from "../../shell/preact.js";
+import { drawSparkline } from "./sparkline.js";
+import { openAlerts, stateOf } from "./tiles.js";
+
+/** How strong the colour behind the word is at full confidence, in percent. */
+const STRONGEST = 42;
+/** Emotions that need no attention are quieter. */
+const CALM = new Set(["neutral", "other", "unknown"]);
+const STRONGEST_CALM = 14;
+const TREND_STEP_S = 2.5;
+
+export class TileView extends Component {
+  visible = false;
+
+  componentDidMount() {
+    this.element = this.base;
+    this.props.grid.watch(this, this.element);
+  }
+
+  componentWillUnmount() {
+    this.props.grid.unwatch(this.element);
+  }
+
+  // Tiles.take makes a new object of each that changed, and of no other.
+  shouldComponentUpdate({ tile, trend_px }) {
+    return this.visible && (tile !== this.shown || trend_px !== this.props.trend_px);
+  }
+
+  /** @param {boolean} visible whether it is on the screen, or nearly so */
+  show(visible) {
+    this.visible = visible;
+    if (visible && this.props.tile !== this.shown) this.forceUpdate();
+  }
+
+  render({ app, tile, trend_px }) {
+    this.shown = tile;
+    const alerting = new Set(openAlerts(tile).map((alert) => alert.channel));
+    const alert = openAlerts(tile)[0] ?? tile.alerts[0];
+    const kind = alert ? (alert.acknowledged ? "acknowledged" : alert.severity) : "";
+    return h(
+      "li",
+      {},
+      h(
+        "a",
+        { class: "tile", href: `/streams/${encodeURIComponent(tile.stream_id)}`, "data-alert": kind },
+        h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
+        h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
+        inOrder(tile.channels).map((channel) =>
+          channel.analysed
+            ? h(ChannelView, { key: channel.channel, app, channel, now_s: tile.duration_s, alerting: alerting.has(channel.channel), trend_px })
+            : h("div", { key: channel.channel, class: "tile-off" }, `${roleName(app, channel.role)} · ${app.t("common.not_analysed")}`),
+        ),
+      ),
+    );
+  }
+}
+
+function alertText(app, tile, alert) {
+  const more = tile.alerts.length > 1 ? ` +${tile.alerts.length - 1}` : "";
+  const text = alert.acknowledged ? app.t("wall.acknowledged", { rule: alert.rule }) : alert.rule;
+  return [icon(alert.acknowledged ? "check" : "warning"), h("span", {}, text + more)];
+}
+
+class ChannelView extends Component {
+  canvas = createRef();
+  trendKey = "";
+
+  componentDidMount() {
+    this.componentDidUpdate();
+  }
+
+  componentDidUpdate() {
+    const { channel, now_s, trend_px } = this.props;
+    // It moves on by a pixel or so; more often nobody would see.
+    const key = `${Math.floor(now_s / TREND_STEP_S)} ${stateOf(channel)} ${channel.trend.length} ${trend_px}`;
+    if (key === this.trendKey) return;
+    this.trendKey = key;
+    drawSparkline(this.canvas.current, channel, now_s, trend_px);
+  }
+
+  render({ app, channel, now_s, alerting }) {
+    const state = stateOf(channel);
+    const isSilent = state === "silent";
+    const held_s = channel.since_s === null ? 0 : now_s - channel.since_s;
+    const strength = isSilent ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
+    const style = { "--emotion": colourOf(state), "--on-emotion": inkOf(state), "--strength": `${strength}%` };
+    return h(
+      "div",
+      { class: "tile-channel" },
+      h("span", { class: "tile-role" }, channelName(app, channel)),
+      h(
+        "div",
+        { class: "tile-now", "data-state": isSilent ? "silent" : alerting ? "alert" : "speech", style },
+        h("strong", {}, isSilent ? app.t(channel.label ? "common.silent" : "common.no_speech") : app.label(state)),
+        h("span", { class: "number" }, isSilent || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
+        h("span", { class: "tile-since number" }, isSilent || held_s < 1 ? "" : app.format.clock(held_s)),
+      ),
+      h("canvas", { ref: this.canvas, class: "tile-trend", "aria-hidden": "true" }),
+    );
+  }
+}

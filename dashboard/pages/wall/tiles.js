@@ -1,0 +1,96 @@
+/**
+ * What is known of the live streams: snapshot, then changes. Pure: no elements.
+ *
+ * @typedef {object} TileChannel
+ * @property {number} channel
+ * @property {string} role
+ * @property {string} name
+ * @property {boolean} analysed
+ * @property {string | null} label  null: no speech yet
+ * @property {number | null} confidence  0 to 1
+ * @property {number | null} since_s
+ * @property {boolean} speaking
+ * @property {[number, string, number][]} trend  [start_s, label, confidence], 5 s each
+ *
+ * @typedef {object} TileAlert
+ * @property {string} alert_id
+ * @property {string} rule
+ * @property {"info" | "warning" | "critical"} severity
+ * @property {number} channel
+ * @property {string} role
+ * @property {number} since_s
+ * @property {number} at_s
+ * @property {boolean} acknowledged
+ *
+ * @typedef {object} Tile
+ * @property {string} stream_id
+ * @property {string} name
+ * @property {string[]} roles
+ * @property {number} opened_at
+ * @property {number} duration_s
+ * @property {TileChannel[]} channels
+ * @property {TileAlert[]} alerts
+ * @property {number} worst
+ */
+
+export class Tiles {
+  /** @type {Map<string, Tile>} a tile that changed is a new object, one that did not the same */
+  all = new Map();
+
+  /** @param {any} message of the wall's feed @returns {TileAlert[]} alerts that are new */
+  take(message) {
+    const known = new Set([...this.all.values()].flatMap((tile) => tile.alerts.map((alert) => alert.alert_id)));
+    if (message.type === "snapshot") this.all = new Map(message.tiles.map((/** @type {Tile} */ tile) => [tile.stream_id, tile]));
+    if (message.type === "changes") {
+      for (const tile of message.opened) this.all.set(tile.stream_id, tile);
+      for (const id of message.removed) this.all.delete(id);
+      for (const change of message.changed) this.#change(change);
+    }
+    return [...this.all.values()].flatMap((tile) => tile.alerts).filter((alert) => !known.has(alert.alert_id));
+  }
+
+  #change(change) {
+    const tile = this.all.get(change.stream_id);
+    if (!tile) return;
+    const channels = tile.channels.map((channel) => ({
+      ...channel,
+      ...change.channels.find((other) => other.channel === channel.channel),
+    }));
+    this.all.set(tile.stream_id, { ...tile, ...change, channels });
+  }
+
+  /** @param {Filter} filter @returns {Tile[]} those that match, the worst first */
+  sorted(filter) {
+    return [...this.all.values()]
+      .filter((tile) => matches(tile, filter))
+      .sort((a, b) => b.worst - a.worst || a.opened_at - b.opened_at);
+  }
+}
+
+/**
+ * @typedef {object} Filter
+ * @property {string} text  part of the name or id
+ * @property {string} emotion  "" for all
+ * @property {string} role  "" for all
+ * @property {boolean} alerts  only those with an open alert
+ */
+
+/** @param {Tile} tile @param {Filter} filter */
+export function matches(tile, { text, emotion, role, alerts }) {
+  if (alerts && openAlerts(tile).length === 0) return false;
+  if (role && !tile.roles.includes(role)) return false;
+  if (emotion && !tile.channels.some((channel) => stateOf(channel) === emotion)) return false;
+  const words = `${tile.name} ${tile.stream_id} ${tile.channels.map((channel) => channel.name).join(" ")}`;
+  return words.toLowerCase().includes(text.toLowerCase());
+}
+
+/** @param {Tile} tile alerts that hold and that nobody has dealt with */
+export function openAlerts(tile) {
+  return tile.alerts.filter((alert) => !alert.acknowledged);
+}
+
+/** @param {TileChannel} channel @returns {string} emotion, `silent`, or "" where nothing is analysed */
+export function stateOf(channel) {
+  if (!channel.analysed) return "";
+  return channel.label && channel.speaking ? channel.label : "silent";
+}

@@ -1,0 +1,111 @@
+/** The header: where one is, open alerts, connection, language, theme. */
+import { PAGES } from "../pages.js";
+import { fill, h, setText, whileVisible } from "./dom.js";
+import { icon } from "./icons.js";
+import { chooseTheme, chosenTheme } from "./theme.js";
+
+const THEMES = /** @type {const} */ (["system", "light", "dark"]);
+const THEME_ICONS = /** @type {const} */ ({ system: "system", light: "sun", dark: "moon" });
+const ALERTS_INTERVAL_MS = 10_000;
+const MOST_COUNTED = 99;
+
+/**
+ * @param {HTMLElement} root @param {import("./types.js").App} app
+ * @param {{onLang: (lang: "en" | "zh") => void, onTheme: () => void}} handlers
+ */
+export function makeHeader(root, app, { onLang, onTheme }) {
+  let page = "";
+  let open = 0;
+  const connection = h("span", { class: "connection", role: "status" });
+  const count = h("span", { class: "count" });
+  /** @type {"idle" | "live" | "waiting"} */
+  let state = "idle";
+
+  function render() {
+    fill(
+      root,
+      h("a", { class: "brand", href: "/", "aria-label": "Emotion Monitor" }, h("img", { src: "/static/shell/favicon.svg", width: 24, height: 24, alt: "" }), h("span", {}, "Emotion Monitor")),
+      h(
+        "nav",
+        { class: "nav", "aria-label": app.t("nav.label") },
+        PAGES.filter((each) => each.icon).map(({ name, path, icon: iconName }) =>
+          h(
+            "a",
+            { href: path, dataset: { page: name }, "aria-current": name === page && "page" },
+            icon(/** @type {any} */ (iconName)),
+            h("span", {}, app.t(`${name}.nav`)),
+            name === "alerts" && count,
+          ),
+        ),
+      ),
+      h("div", { class: "shell-tools" }, connection, langButton(), themeButton()),
+    );
+    showCount();
+    showConnection();
+  }
+
+  function langButton() {
+    const other = app.lang === "en" ? "zh" : "en";
+    return h(
+      "button",
+      { class: "button quiet", type: "button", lang: other, "aria-label": app.t("shell.language"), onclick: () => onLang(other) },
+      other === "zh" ? "中文" : "EN",
+    );
+  }
+
+  function themeButton() {
+    const theme = chosenTheme();
+    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    const text = app.t("shell.theme", { theme: app.t(`theme.${theme}`) });
+    const press = () => {
+      chooseTheme(next);
+      render();
+      /** @type {HTMLElement} */ (root.querySelector(".theme")).focus();
+      onTheme();
+    };
+    return h("button", { class: "button quiet icon-only theme", type: "button", "aria-label": text, title: text, onclick: press }, icon(THEME_ICONS[theme]));
+  }
+
+  function showCount() {
+    count.hidden = open === 0;
+    setText(count, open > MOST_COUNTED ? `${MOST_COUNTED}+` : String(open));
+    count.setAttribute("aria-label", app.plural("nav.open_alerts", open));
+  }
+
+  function showConnection() {
+    connection.hidden = state === "idle";
+    connection.dataset.state = state;
+    setText(connection, state === "idle" ? "" : app.t(`connection.${state}`));
+  }
+
+  async function askAlerts() {
+    try {
+      const { alerts } = await app.api.alerts({ state: "unacknowledged", limit: MOST_COUNTED + 1 });
+      open = alerts.length;
+      showCount();
+    } catch {
+      // The count stays as it was; pages say it when the server is away.
+    }
+  }
+
+  return {
+    render,
+    /** @param {string} name of the page that is shown */
+    current(name) {
+      page = PAGES.find((each) => each.name === name)?.nav || name;
+      for (const link of root.querySelectorAll(".nav a")) {
+        if (/** @type {HTMLElement} */ (link).dataset.page === page) link.setAttribute("aria-current", "page");
+        else link.removeAttribute("aria-current");
+      }
+    },
+    /** @param {"idle" | "live" | "waiting"} next */
+    connection(next) {
+      state = next;
+      showConnection();
+    },
+    watchAlerts() {
+      whileVisible(() => void askAlerts(), ALERTS_INTERVAL_MS);
+      app.on("alerts", () => void askAlerts());
+    },
+  };
+}

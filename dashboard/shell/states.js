@@ -1,0 +1,94 @@
+/** What a page shows while there is nothing else to show; dialogs and passing messages. */
+import { fill, h as make } from "./dom.js";
+import { icon } from "./icons.js";
+import { Component, h } from "./preact.js";
+
+/** @param {string} iconName @param {string} title @param {string} text @param {...any} actions below it */
+export function emptyState(iconName, title, text, ...actions) {
+  return h(
+    "div",
+    { class: "state card" },
+    icon(/** @type {any} */ (iconName)),
+    h("h2", {}, title),
+    h("p", {}, text),
+    actions.length > 0 && h("div", { class: "actions" }, actions),
+  );
+}
+
+/** @param {import("./types.js").App} app @param {any} error @param {() => void} [retry] */
+export function errorState(app, error, retry) {
+  const button = retry && h("button", { class: "button", type: "button", onclick: retry }, app.t("action.retry"));
+  return h("div", { role: "alert" }, emptyState("warning", app.t("error.title"), describeError(app, error), button));
+}
+
+/** @param {import("./types.js").App} app @param {any} error @returns {string} */
+export function describeError(app, error) {
+  if (error?.code === "offline") return app.t("error.offline");
+  const text = error?.message || String(error);
+  return error?.remedy ? `${text}. ${error.remedy}` : text;
+}
+
+/** Grey shapes of what is coming. @param {number[]} heights_px @param {string} label */
+export function loadingState(heights_px, label) {
+  return h(
+    "div",
+    { class: "page", role: "status", "aria-label": label },
+    heights_px.map((height) => h("div", { class: "skeleton", style: { height: `${height}px` } })),
+  );
+}
+
+/** Say something in passing. @param {string} text @param {"info" | "error"} [kind] */
+export function toast(text, kind = "info") {
+  const element = make("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : null }, text);
+  document.getElementById("toasts")?.append(element);
+  setTimeout(() => element.remove(), kind === "error" ? 8000 : 4000);
+}
+
+/**
+ * Ask. Escape and a click beside it mean no.
+ * @param {import("./types.js").App} app
+ * @param {{title: string, text?: string, action: string, danger?: boolean, field?: {label: string, placeholder?: string}}} question
+ * @returns {Promise<string | null>} the field's text ("" where there is none), null: no
+ */
+export function ask(app, { title, text, action, danger = false, field }) {
+  return new Promise((resolve) => {
+    const input = field && make("textarea", { class: "field", rows: 3, maxlength: 1000, placeholder: field.placeholder, "aria-label": field.label });
+    const dialog = make("dialog", { "aria-labelledby": "dialog-title" });
+    const form = make(
+      "form",
+      { method: "dialog" },
+      make("h2", { id: "dialog-title" }, title),
+      text && make("p", {}, text),
+      input,
+      make(
+        "div",
+        { class: "actions" },
+        make("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel")),
+        make("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes" }, action),
+      ),
+    );
+    fill(dialog, form);
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes" ? (input?.value ?? "") : null);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+    (input ?? form.querySelector("button[type=submit]"))?.focus();
+  });
+}
+
+/** A command with a button that copies it. */
+export class Command extends Component {
+  async copy() {
+    await navigator.clipboard.writeText(this.props.text);
+    this.setState({ copied: true });
+    setTimeout(() => this.setState({ copied: false }), 1500);
+  }
+
+  render({ app, text }, { copied }) {
+    const button = { class: "button quiet icon-only", type: "button", "aria-label": app.t("action.copy"), onclick: () => void this.copy() };
+    return h("div", { class: "command" }, h("code", {}, text), h("button", button, icon(copied ? "check" : "copy")));
+  }
+}

@@ -1,1 +1,0 @@
-"""The steps, each naming the one before it."""

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from stream_server.access import Access, AccessConfig, ListenConfig
+from stream_server.http import TOKEN_NAME, make_app
+from stream_server.metrics import Metrics
+
+TOKEN = "crm-0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+Client = TestClient[web.Request, web.Application]
+
+
+def make_access(host: str, *origins: str) -> Access:
+    return Access(
+        AccessConfig(tokens={"crm": TOKEN}, allowed_origins=origins), ListenConfig(host=host)
+    )
+
+
+@asynccontextmanager
+async def serving(
+    host: str = "localhost", *origins: str, reasons: list[str] | None = None
+) -> AsyncIterator[Client]:
+    """A server with a page of its own beside what ``make_app`` gives."""
+    app = make_app(
+        access=make_access(host, *origins), metrics=Metrics(), readiness=lambda: reasons or []
+    )
+
+    async def who(request: web.Request) -> web.Response:
+        return web.json_response({"name": request.get(TOKEN_NAME, "")})
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="hello", headers={"Content-Security-Policy": "script-src 'self'"})
+
+    app.router.add_get("/who", who)
+    app.router.add_post("/who", who)
+    app.router.add_get("/page", page)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def test_alive_and_ready():
+    async with serving() as client:
+        assert await (await client.get("/healthz")).json() == {"alive": True}
+        answer = await client.get("/readyz")
+        assert answer.status == 200
+        assert await answer.json() == {"ready": True, "reasons": []}
+
+
+async def test_not_ready_says_why():
+    reasons: list[str] = ["the model is being loaded"]
+    async with serving(reasons=reasons) as client:
+        answer = await client.get("/readyz")
+        assert answer.status == 503
+        assert await answer.json() == {"ready": False, "reasons": ["the model is being loaded"]}
+        assert (await client.get("/healthz")).status == 200
+        reasons.clear()
+        assert (await client.get("/readyz")).status == 200
+
+
+async def test_metrics_are_shown():
+    async with serving() as client:
+        answer = await client.get("/metrics")
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "# TYPE emotion_monitor_streams gauge" in await answer.text()
+
+
+async def test_on_loopback_no_token_is_needed():
+    async with serving() as client:
+        assert await (await client.get("/who")).json() == {"name": ""}
+        assert await (await client.get("/who", headers=BEARER)).json() == {"name": "crm"}
+
+
+@pytest.mark.parametrize("path", ["/who", "/metrics", "/page", "/nowhere"])
+async def test_elsewhere_a_token_is_needed(path: str):
+    async with serving("0.0.0.0") as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
+            answer = await client.get(path, headers=headers)
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            body = await answer.json()
+            assert (body["type"], body["code"]) == ("error", "unauthorized")
+            assert body["remedy"]
+        assert (await client.get(path, headers=BEARER)).status in (200, 404)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_need_no_token(path: str):
+    async with serving("0.0.0.0") as client:
+        assert (await client.get(path)).status == 200
+
+
+async def test_a_token_in_the_url_does_not_count():
+    async with serving("0.0.0.0") as client:
+        assert (await client.get("/who", params={"token": TOKEN})).status == 401
+
+
+async def test_refusals_are_counted():
+    async with serving("0.0.0.0") as client:
+        await client.get("/who")
+        text = await (await client.get("/metrics", headers=BEARER)).text()
+        assert 'emotion_monitor_refused_total{reason="unauthorized"} 1.0' in text
+
+
+async def test_a_page_of_another_site_is_refused():
+    async with serving() as client:
+        for method in ("GET", "POST"):
+            headers = {"Origin": "https://evil.example"}
+            answer = await client.request(method, "/who", headers=headers)
+            assert answer.status == 403
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            assert (await answer.json())["code"] == "forbidden_origin"
+
+
+async def test_a_rebound_name_is_refused():
+    async with serving() as client:
+        answer = await client.get("/healthz", headers={"Host": "evil.example"})
+        assert answer.status == 403
+
+
+async def test_an_allowed_origin_may_read_answers():
+    async with serving("0.0.0.0", "https://app.example.org") as client:
+        headers = BEARER | {"Origin": "https://app.example.org"}
+        answer = await client.get("/who", headers=headers)
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
+        assert answer.headers["Vary"] == "Origin"
+
+
+async def test_a_browser_may_ask_if_it_may_ask():
+    async with serving("0.0.0.0", "https://app.example.org") as client:
+        headers = {
+            "Origin": "https://app.example.org",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        answer = await client.options("/who", headers=headers)
+        assert answer.status == 204
+        assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+        refused = await client.options("/who", headers=headers | {"Origin": "https://evil.example"})
+        assert refused.status == 403
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/who", "/nowhere"])
+async def test_every_answer_has_the_security_headers(path: str):
+    async with serving() as client:
+        headers = (await client.get(path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        assert "aiohttp" not in headers["Server"].lower()
+
+
+async def test_a_page_sets_its_own_policy():
+    async with serving() as client:
+        headers = (await client.get("/page")).headers
+        assert headers["Content-Security-Policy"] == "script-src 'self'"
+
+
+async def test_other_addresses_of_this_machine_count_as_loopback():
+    async with serving() as client:
+        url = client.make_url("/who").with_host("127.0.0.1")
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert answer.status == 200
