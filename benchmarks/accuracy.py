@@ -5,20 +5,21 @@ For any model the engine can load, on speakers and recordings that nothing was t
 ``clips`` whole validation clips, the model free to answer any of its classes (calm counts as
 neutral, bored is left out). ``uar_<corpus>``: unweighted average recall; ``_mulaw8k``,
 ``_noise_10db``, ``_reverb``, ``_music_10db``, ``_car_5db``: the same clips so rendered, and
-``cost_...`` what that takes away; ``worst_speaker_<corpus>``; ``men_women_apart``: difference of the
-recalls of women and men, each the mean of the corpora; ``angry_uar_mulaw8k`` and ``angry_auc_...``:
-angry against all else over the telephone; ``ece_<corpus>``: expected calibration error.
+``cost_...`` what that takes away; ``worst_speaker_<corpus>``; ``men_women_apart``: difference of
+the recalls of women and men, each the mean of the corpora; ``angry_uar_mulaw8k`` and
+``angry_auc_...``: angry against all else over the telephone; ``ece_<corpus>``: expected calibration
+error.
 
-``unseen`` a corpus in a language that nothing was trained on (EMOVO): recall, anger recall, emotions
-called neutral. ``uar4_<corpus>_left_out``: four classes on a corpus left out of training; for
-built-in models the figures of networks trained for this (``training/left_out.json``).
+``unseen`` a corpus in a language that nothing was trained on (EMOVO): recall, anger recall,
+emotions called neutral. ``uar4_<corpus>_left_out``: four classes on a corpus left out of training;
+for built-in models the figures of networks trained for this (``training/left_out.json``).
 
 ``natural`` natural recordings as streams, as recorded and over the telephone: share of points shown
 as neutral, as an emotion, and abstained on; label changes a minute; alerts an hour of the default
 rule. ``sounds`` tones, ringing, hold music as streams: what is shown as an emotion.
 
-``alerts`` 40 s of acted anger a speaker: how many raise the default rule. ``changes`` streams that go
-from angry to neutral and back at a known time: delay of the new label, changes missed, EDER.
+``alerts`` 40 s of acted anger a speaker: how many raise the default rule. ``changes`` streams that
+go from angry to neutral and back at a known time: delay of the new label, changes missed, EDER.
 
 ``time`` median processor time of a 4 s window on one thread.
 """

@@ -1,7 +1,8 @@
-"""Streams: natural speech, sounds without speech, alerts, and changes from one emotion to another."""
+"""Streams: natural speech, sounds without speech, alerts, changes of the emotion."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ _RULE = DEFAULT_RULES[0]
 _DOUBT = "unclear"
 
 
-def shown_labels(points: Sequence[Point], names: Sequence[str], abstain_below: float) -> list[str]:
+def shown_labels(points: Sequence[Point], abstain_below: float) -> list[str]:
     """Return what a person is shown at each point: an emotion, ``neutral`` or ``unclear``.
 
     Neutral needs no certainty: it is what is shown of ordinary speech. An emotion does.
@@ -83,7 +84,7 @@ def natural_row(
         each = {}
         for recording, samples in natural_recordings(data):
             points = _points(engine, samples if line is None else line(samples), config)
-            shown = shown_labels(points, engine.info.labels.names, abstain_below)
+            shown = shown_labels(points, abstain_below)
             kinds = [label if label in ("neutral", _DOUBT) else "emotion" for label in shown]
             for kind in kinds:
                 counts[kind] += 1
@@ -91,7 +92,7 @@ def natural_row(
                 p.confidence > 0.6 and p.label not in ("neutral", "unknown", "other")
                 for p in points
             )
-            changes += sum(a != b for a, b in zip(shown, shown[1:], strict=False))
+            changes += sum(a != b for a, b in itertools.pairwise(shown))
             speech_s += sum(p.speech_share * (p.end_sample - p.start_sample) for p in points) / 16e3
             audio_s += len(samples) / SAMPLE_RATE_HZ
             alerts += _alerts(points, engine.info.labels.names)
@@ -125,7 +126,7 @@ def sounds_row(
             if number % 2:
                 samples = telephone(samples)
             points = _points(engine, samples, config)
-            shown = shown_labels(points, engine.info.labels.names, abstain_below)
+            shown = shown_labels(points, abstain_below)
             wrong += sum(label not in ("neutral", _DOUBT) for label in shown)
             count += len(points)
             scored_s += sum(p.end_sample - p.start_sample for p in points) / SAMPLE_RATE_HZ

@@ -1,7 +1,7 @@
 """All recordings that training draws from, corpus by corpus, and who is kept apart.
 
-Acted clips have an emotion. Natural speech has none; it is mostly neutral, and the rest is not known.
-Nothing of the manifests' ``val`` and ``unseen`` speakers is returned here.
+Acted clips have an emotion. Natural speech has none; it is mostly neutral, and the rest is not
+known. Nothing of the manifests' ``val`` and ``unseen`` speakers is returned here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HELD_OUT_NATURAL = frozenset(
         "other-recording2",
     }
 )
-"""Natural recordings of the training split that nothing is trained on: thresholds are fitted there."""
+"""Natural recordings of the training split to fit thresholds on: nothing is trained on them."""
 
 _MORE = "more-speech"
 _PROMPT_ROOTS = (Path("/usr/share/asterisk/sounds"),)
@@ -68,7 +68,7 @@ _SENTENCES = (
 
 
 def read_more_clips(data: Path, corpora: Iterable[str], splits: Iterable[str]) -> list[Clip]:
-    """Return clips of ``more-speech``. ``corpora``: as in its manifest, ``natural`` for all natural.
+    """Return clips of ``more-speech``; the corpus ``natural`` stands for all natural ones.
 
     The speaker of a natural clip is its recording, for that is what splits go by.
     """

@@ -1,7 +1,8 @@
-"""``python -m training.devset``: what options and thresholds are chosen on, through the frozen layers.
+"""``python -m training.devset``: what options and thresholds are chosen on.
 
-Whole clips of :data:`training.corpora.DEV_SPEAKERS` as recorded, over the telephone and in noise; 4 s
-windows of natural recordings that nothing is trained on; sounds without speech. No validation speaker.
+Whole clips of :data:`training.corpora.DEV_SPEAKERS` as recorded, over the telephone and in noise; 4
+s windows of natural recordings that nothing is trained on; sounds without speech. No validation
+speaker.
 """
 
 from __future__ import annotations

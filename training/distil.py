@@ -1,8 +1,8 @@
-"""``python -m training.distil``: train the compact model on scenes, with the standard model as teacher.
+"""``python -m training.distil``: train the compact model, with the standard one as teacher.
 
-Starts from a compact network that is there. What a part of a scene is aimed at is the mean of what it
-was recorded as and of what the teacher says of it; the teacher is not asked where it is plainly wrong
-about an acted emotion.
+Starts from a compact network that is there. What a part of a scene is aimed at is the mean of what
+it was recorded as and of what the teacher says of it; the teacher is not asked where it is plainly
+wrong about an acted emotion.
 """
 
 from __future__ import annotations

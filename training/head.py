@@ -188,8 +188,14 @@ def train_head(rows: dict[str, Rows], plan: HeadPlan, seed: int) -> _Trainee:
             frames = slice(int(rng.integers(2)), None, 2)  # every other frame, at half the cost
             weight = torch.full((count,), plan.natural_weight if calm else 1.0)
             parts.append(
-                (of.near[pick, frames].float(), of.whole[pick].float(), of.second[pick, frames])
-                + (of.first_target[pick], of.second_target[pick], weight)
+                (
+                    of.near[pick, frames].float(),
+                    of.whole[pick].float(),
+                    of.second[pick, frames],
+                    of.first_target[pick],
+                    of.second_target[pick],
+                    weight,
+                )
             )
         near, whole, second, first_t, second_t, weight = (
             torch.cat(columns) for columns in zip(*parts, strict=True)

@@ -1,9 +1,9 @@
 """Windows of audio to train on: what is heard in them, and when.
 
-A scene is 1.5 to 4 s of one speaker: recordings of one emotion, trimmed to speech, one after another
-with pauses, from a random point on, through a random room, line and level. Some change to another
-emotion of the same speaker, some to a sound without speech, some begin in silence. All is drawn from
-a seed, so that a scene can be made again.
+A scene is 1.5 to 4 s of one speaker: recordings of one emotion, trimmed to speech, one after
+another with pauses, from a random point on, through a random room, line and level. Some change to
+another emotion of the same speaker, some to a sound without speech, some begin in silence. All is
+drawn from a seed, so that a scene can be made again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``python -m training.stats``: what the head sees of each scene, at some of its frames.
 
 The head of the standard model sees frames through statistics of the frames about them
-(:func:`ser_engine.models.standard.network.statistics`). A scene is therefore kept as those of a dozen
-of its frames, which is a twentieth of it, and a head trains on it in seconds.
+(:func:`ser_engine.models.standard.network.statistics`). A scene is therefore kept as those of a
+dozen of its frames, which is a twentieth of it, and a head trains on it in seconds.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def read_ctranslate2(path: Path) -> dict[str, Tensor]:
         text()
         take("I")
         for _ in range(take("I")[0]):
-            name, shape = text(), take("%dI" % take("B")[0])
+            name, shape = text(), take(f"{take('B')[0]}I")
             kind, length = take("B")[0], take("I")[0]
             data = file.read(length)
             if len(data) < length:

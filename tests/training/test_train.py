@@ -12,8 +12,8 @@ import torch
 from ser_engine.models.compact.model import COMPACT
 from ser_engine.models.compact.network import CompactSizes
 from training.batches import WindowSource, load_prepared
+from training.calibrate import fit_temperature
 from training.clips import CLASSES, CORPORA
-from training.evaluate import fit_temperature
 from training.export import Calibration, export, load_run
 from training.prepare import prepare
 from training.train import Plan, train

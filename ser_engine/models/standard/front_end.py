@@ -9,10 +9,10 @@ frame has one spectrum of its own, over just its samples, and one half a hop lat
     half a hop on             [-----240-----|--160--)
     frame t + 1                       [-----------400-----------)
 
-A Fourier transform is linear: frame ``t`` keeps the part of the second spectrum that lies in its own
-samples, and also the part of the spectrum before it, of frame ``t - 1``, that lies in its own. The
-two parts are added later (:func:`log_mel`). What a frame keeps so depends on its 400 samples alone
-and can be kept while a window slides on, exactly. Nothing here is learned.
+A Fourier transform is linear: frame ``t`` keeps the part of the second spectrum that lies in its
+own samples, and also the part of the spectrum before it, of frame ``t - 1``, that lies in its own.
+The two parts are added later (:func:`log_mel`). What a frame keeps so depends on its 400 samples
+alone and can be kept while a window slides on, exactly. Nothing here is learned.
 
 Source of the spectra: Radford et al. 2022, arXiv 2212.04356, and its published code.
 """

@@ -14,8 +14,8 @@ it and of the whole window::
     (T/2, 512) ─┬─ mean and deviation, near ───▶ ┬─ GELU ─ gate ─▶ embeddings (T, embed) ─▶ head
                 └─ mean and deviation, window ─▶ ┘
 
-The head is linear and applied to each frame, so that the mean of the frame logits is the head of the
-mean embedding: pooling logits over any span is what the network was trained for. Statistics are
+The head is linear and applied to each frame, so that the mean of the frame logits is the head of
+the mean embedding: pooling logits over any span is what the network was trained for. Statistics are
 weighted by how loud a frame is, so pauses do not move them.
 
 Rows of different length share a batch by padding, as in :mod:`ser_engine.models.compact`.
