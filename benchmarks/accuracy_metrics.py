@@ -11,11 +11,14 @@ from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import Point, Segment
 
 __all__ = [
+    "area_under_curve",
+    "binary_recall",
     "confusion_matrix",
     "diarisation_error",
     "expected_calibration_error",
     "label_delay_s",
     "recalls",
+    "risk_coverage",
     "unweighted_average_recall",
 ]
 
@@ -113,3 +116,44 @@ def label_delay_s(
         if point.end_sample > change_sample and point.label == emotion:
             return (published - change_sample) / SAMPLE_RATE_HZ
     return None
+
+
+def binary_recall(truth: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_]) -> float:
+    """Return the mean of the recalls of a class and of all others."""
+    return float((answers[truth].mean() + (~answers[~truth]).mean()) / 2)
+
+
+def area_under_curve(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    """Return how often an item of the class scores above one that is not; ties count half."""
+    order = np.argsort(scores, kind="stable")
+    ranks = np.empty(len(scores))
+    ranks[order] = np.arange(1, len(scores) + 1)
+    values, group = np.unique(scores, return_inverse=True)
+    mean_rank = np.bincount(group, ranks, len(values)) / np.bincount(group, minlength=len(values))
+    positives = int(truth.sum())
+    above = mean_rank[group][truth].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (len(truth) - positives)))
+
+
+def risk_coverage(
+    confidence: npt.NDArray[np.float64],
+    right: npt.NDArray[np.bool_],
+    coverages: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+) -> list[dict[str, float]]:
+    """Return the share of errors among the most confident items, for shares of all items.
+
+    Geifman & El-Yaniv 2017, arXiv 1705.08500.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    rows = []
+    for coverage in coverages:
+        count = max(1, round(coverage * len(order)))
+        kept = order[:count]
+        rows.append(
+            {
+                "coverage": coverage,
+                "risk": float(1 - right[kept].mean()),
+                "confidence_at_least": float(confidence[kept[-1]]),
+            }
+        )
+    return rows

@@ -105,13 +105,14 @@ def test_holds_the_packages_and_the_defaults_and_nothing_else(wheel: Path):
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
-def test_carries_the_built_in_model_its_card_and_the_sample_call(wheel: Path):
-    folder = "ser_engine/models/compact"
+def test_carries_the_built_in_models_their_cards_and_the_sample_call(wheel: Path):
+    models = "ser_engine/models"
     with zipfile.ZipFile(wheel) as archive:
         for name in (
-            f"{folder}/weights.safetensors",
-            f"{folder}/MODEL_CARD.md",
-            f"{folder}/confusion.png",
+            f"{models}/standard/weights.safetensors",
+            f"{models}/standard/MODEL_CARD.md",
+            f"{models}/compact/weights.safetensors",
+            f"{models}/compact/MODEL_CARD.md",
             "mic_client/sample_call.ogg",
         ):
             assert archive.read(name) == (REPOSITORY / name).read_bytes()

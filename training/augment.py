@@ -14,8 +14,9 @@ from scipy.signal import butter, fftconvolve, sosfilt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
+from training.tones import hold_music
 
-__all__ = ["Augmenter", "change_speed", "noise", "telephone"]
+__all__ = ["Augmenter", "car", "change_speed", "noise", "synthetic_room", "telephone"]
 
 _TELEPHONE_HZ = 8_000
 
@@ -62,6 +63,44 @@ def noise(length: int, rng: np.random.Generator) -> FloatArray:
     return result
 
 
+def car(length: int, rng: np.random.Generator) -> FloatArray:
+    """Return the sound within a moving car, at RMS 1: rumble, engine orders, tyres, wind.
+
+    Most of its power lies below 200 Hz, falling by about 12 dB an octave, over a wide band of
+    tyres and wind 25 to 40 dB lower.
+    """
+    hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE_HZ)
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    rumble = 1 / (1 + (hz / rng.uniform(40, 120)) ** 2)
+    tyres = 10 ** (-rng.uniform(25, 40) / 20) / (1 + (hz / 1500) ** 2)
+    made = np.fft.irfft(spectrum * (rumble + tyres), length)
+    made /= np.sqrt(np.mean(made**2)) + 1e-12
+    time = np.arange(length) / SAMPLE_RATE_HZ
+    turns = rng.uniform(20, 55) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.02, 0.2) * time))
+    phase = 2 * np.pi * np.cumsum(turns) / SAMPLE_RATE_HZ
+    for order in (1, 2, 4):
+        made += rng.exponential(0.25) * np.sin(order * phase)
+    result: FloatArray = (made / (np.sqrt(np.mean(made**2)) + 1e-12)).astype(np.float32)
+    return result
+
+
+def synthetic_room(rng: np.random.Generator) -> FloatArray:
+    """Return an impulse response: a direct sound, then noise that decays, faster at high pitch."""
+    length = int(SAMPLE_RATE_HZ * rng.uniform(0.2, 1.0))
+    time = np.arange(length) / SAMPLE_RATE_HZ
+    tail = np.zeros(length)
+    reverberation_s = rng.uniform(0.15, 0.9)
+    for low, high, share in ((50, 1000, 1.0), (1000, 3500, 0.8), (3500, 7500, 0.5)):
+        sos = butter(2, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+        noise_of_band = sosfilt(sos, rng.standard_normal(length))
+        tail += noise_of_band * 10 ** (-3 * time / (reverberation_s * share))
+    tail[: int(rng.uniform(0.002, 0.02) * SAMPLE_RATE_HZ)] = 0
+    tail *= 10 ** (-rng.uniform(0, 12) / 20) / (np.sqrt(np.sum(tail**2)) + 1e-9)
+    tail[0] = 1.0
+    result: FloatArray = tail.astype(np.float32)
+    return result
+
+
 class Augmenter:
     """Draws renderings of a clip.
 
@@ -74,9 +113,17 @@ class Augmenter:
         self._responses = [_response(path) for path in sorted(responses_dir.glob("*.wav"))]
         self._voices = voices
 
-    def render(self, samples: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return one rendering: each effect by chance, in the order in which they happen."""
-        if rng.random() < 0.7:
+    def render(
+        self, samples: FloatArray, rng: np.random.Generator, *, speed: bool = True
+    ) -> FloatArray:
+        """Return one rendering: each effect by chance, in the order in which they happen.
+
+        Args:
+            samples: speech.
+            rng: decides.
+            speed: whether it may be played faster or slower, which changes its length.
+        """
+        if speed and rng.random() < 0.7:
             samples = change_speed(samples, float(rng.uniform(0.87, 1.15)))
         if self._responses and rng.random() < 0.35:
             samples = self._in_a_room(samples, rng)
@@ -88,7 +135,7 @@ class Augmenter:
             samples = _band(samples, rng)
         level = 10 ** (-rng.uniform(14, 42) / 20)
         samples = (samples * level).astype(np.float32)
-        if rng.random() < 0.3:
+        if rng.random() < 0.45:
             samples = telephone(samples, "u" if rng.random() < 0.5 else "a")
         return _quantised(samples)
 
@@ -102,18 +149,28 @@ class Augmenter:
         return _quantised(samples)
 
     def _background(self, length: int, rng: np.random.Generator) -> FloatArray:
-        if not self._voices or rng.random() < 0.7:
+        kind = rng.random()
+        if kind < 0.2:
+            return car(length, rng) * np.float32(3.0)  # up to 10 dB above what speech has over it
+        if kind < 0.3:
+            music = hold_music(length, rng)
+            result: FloatArray = music / (np.sqrt(np.mean(music**2)) + 1e-6)
+            return result
+        if not self._voices or kind < 0.75:
             return noise(length, rng)
         babble = np.zeros(length, np.float32)
         for _ in range(rng.integers(4, 8)):
             voice = self._voices[rng.integers(len(self._voices))]
             voice = np.resize(np.roll(voice, rng.integers(len(voice))), length)
             babble += voice / (np.sqrt(np.mean(voice**2)) + 1e-6)
-        result: FloatArray = babble / (np.sqrt(np.mean(babble**2)) + 1e-6)
+        result = babble / (np.sqrt(np.mean(babble**2)) + 1e-6)
         return result
 
     def _in_a_room(self, samples: FloatArray, rng: np.random.Generator) -> FloatArray:
-        response = self._responses[rng.integers(len(self._responses))]
+        if rng.random() < 0.6:
+            response = synthetic_room(rng)
+        else:
+            response = self._responses[rng.integers(len(self._responses))]
         response = change_speed(response, float(rng.uniform(0.8, 1.25)))
         peak = int(np.argmax(np.abs(response)))
         wet = fftconvolve(samples, response)[peak : peak + len(samples)]

@@ -37,6 +37,7 @@ class Clip:
         emotion: one of :data:`CLASSES`; calm counts as neutral.
         split: ``train`` or ``val``, by speaker.
         duration_s: length.
+        gender: ``F``, ``M`` or "".
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Clip:
     emotion: str
     split: str
     duration_s: float
+    gender: str = ""
 
 
 def data_dir() -> Path:
@@ -66,6 +68,7 @@ def read_clips(data: Path, split: str | None = None) -> list[Clip]:
                 emotion=_READ_AS.get(row["emotion"], row["emotion"]),
                 split=row["split"],
                 duration_s=float(row["duration_s"]),
+                gender=row["gender"].upper()[:1],
             )
             for row in csv.DictReader(manifest)
             if row["emotion"] not in _LEFT_OUT and split in (None, row["split"])

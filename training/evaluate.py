@@ -15,25 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ser_engine.models.compact.model import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
+from training.calibrate import fit_temperature
 from training.clips import CLASSES, CORPORA, FloatArray, data_dir, read_clip, read_clips
-from training.export import export, load_run
+from training.export import Calibration, export, load_run
 from training.left_out import evaluate_left_out
 from training.picture import draw_confusion
 from training.progress import Progress
 
-__all__ = ["fit_temperature", "main"]
-
-
-def fit_temperature(logits: Tensor, truth: Tensor, weights: Tensor) -> float:
-    """Return what logits (items, classes) are divided by for the least cross-entropy."""
-    grid = torch.linspace(0.3, 4.0, 371)
-    costs = [(F.cross_entropy(logits / t, truth, reduction="none") * weights).sum() for t in grid]
-    return float(grid[int(torch.stack(costs).argmin())])
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     temperature = fit_temperature(torch.stack(logits), torch.tensor(truth), torch.tensor(weights))
     print(f"temperature {temperature:.2f}")
     plan = json.loads((given.runs / "compact" / "plan.json").read_text())
-    facts = {"temperature": f"{temperature:.2f}", "plan": json.dumps(plan)}
-    export(model, temperature, given.out, facts)
+    facts = {"plan": json.dumps(plan)}
+    export(model, Calibration(temperature), given.out, facts)
     draw_confusion(
         [
             (clip.corpus, clip.emotion, CLASSES[answer])

@@ -20,11 +20,13 @@ from ser_engine.models.emotion2vec.model import (
 )
 from ser_engine.models.hub import HUB_CLIENTS, HubClient, ProgressCallback, Published, fetch
 from ser_engine.models.model import Checkpoint, Model, ModelOnDisk
+from ser_engine.models.standard.model import STANDARD
 
 MODELS: tuple[Model, ...] = (
     EMOTION2VEC_PLUS_LARGE,
     EMOTION2VEC_PLUS_BASE,
     EMOTION2VEC_PLUS_SEED,
+    STANDARD,
     COMPACT,
 )
 """Best first: the order is the rank by which ``auto`` chooses. The last one is always there."""

@@ -52,12 +52,12 @@ def run(models_dir: Path, *arguments: object, **model: str) -> int:
     return int(caught.value.code or 0)
 
 
-def test_with_nothing_fetched_compact_is_taken(models_dir, capsys) -> None:
+def test_with_nothing_fetched_the_better_built_in_model_is_taken(models_dir, capsys) -> None:
     assert run(models_dir, "list") == 0
     out = capsys.readouterr().out
     assert "▸" in out
     assert "CC BY-NC-SA 4.0" in out
-    assert "auto takes compact: no emotion2vec+ is here." in out
+    assert "auto takes standard: no emotion2vec+ is here." in out
     assert f"While serving, auto fetches {BASE}" in out
 
 
@@ -119,6 +119,7 @@ def test_sound_models_are_told_with_their_hash_and_time(models_dir, capsys) -> N
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         f"{BASE} (published)",
+        "standard (built in)",
         "compact (built in)",
     ]
     assert all(": sound, sha256 " in line and "1 s of audio scored in" in line for line in lines)
@@ -128,9 +129,12 @@ def test_a_damaged_model_is_status_1_and_the_others_are_checked(models_dir, caps
     write_random_checkpoint(models_dir / BASE)
     (models_dir / BASE / "model.pt").write_bytes(b"nothing")
     assert run(models_dir, "check") == 1
-    damaged, sound = capsys.readouterr().out.splitlines()
+    damaged, *sound = capsys.readouterr().out.splitlines()
     assert damaged.startswith(f"{BASE} (published): DAMAGED: got ")
-    assert sound.startswith("compact (built in): sound")
+    assert [line.partition(", ")[0] for line in sound] == [
+        "standard (built in): sound",
+        "compact (built in): sound",
+    ]
 
 
 def test_a_model_the_settings_cannot_run_is_told_apart(models_dir, monkeypatch, capsys) -> None:

@@ -12,9 +12,9 @@ import torch
 from ser_engine.models.compact.model import COMPACT
 from ser_engine.models.compact.network import CompactSizes
 from training.batches import WindowSource, load_prepared
+from training.calibrate import fit_temperature
 from training.clips import CLASSES, CORPORA
-from training.evaluate import fit_temperature
-from training.export import export, load_run
+from training.export import Calibration, export, load_run
 from training.prepare import prepare
 from training.train import Plan, train
 
@@ -109,7 +109,7 @@ def test_the_same_seed_trains_the_same_network_stopped_or_not(
 def test_a_run_becomes_a_file_that_the_engine_reads(prepared: Path, tmp_path: Path) -> None:
     train(replace(PLAN, steps=1), prepared, tmp_path / "run")
     model = load_run(tmp_path / "run")
-    export(model, 2.0, tmp_path / "weights.safetensors", {"temperature": "2.00"})
+    export(model, Calibration(2.0), tmp_path / "weights.safetensors", {})
     checkpoint = COMPACT.read(tmp_path / "weights.safetensors")
     assert isinstance(checkpoint.sizes, CompactSizes)
     shipped = checkpoint.build()

@@ -19,7 +19,8 @@ COMPACT_FORMAT = "emotion-monitor-compact-2"
 
 _LICENCE = (
     "CC BY-NC-SA 4.0, https://creativecommons.org/licenses/by-nc-sa/4.0/"
-    " (non-commercial; trained on EmoDB, RAVDESS and nEMO)"
+    " (non-commercial; trained on EmoDB, RAVDESS, nEMO, ASED, AMI, LibriSpeech and others, see its"
+    " model card)"
 )
 
 _NOTICE = (

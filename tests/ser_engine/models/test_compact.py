@@ -44,7 +44,8 @@ def network() -> Compact:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Core:
     models_dir = tmp_path_factory.mktemp("models")
-    return build_engine(EngineConfig(model=ModelConfig(models_dir=str(models_dir), threads=1)))
+    model = ModelConfig(name="compact", models_dir=str(models_dir), threads=1)
+    return build_engine(EngineConfig(model=model))
 
 
 def voice(rng: np.random.Generator, seconds: float, level: float = 0.1) -> FloatArray:
@@ -64,15 +65,14 @@ def scored(engine: Core, *windows: FloatArray) -> list[WindowResult]:
     return results  # type: ignore[return-value]
 
 
-def test_auto_takes_it_where_no_other_model_is_on_disk(tmp_path: Path) -> None:
-    for name in ("auto", "compact"):
-        config = ModelConfig(name=name, models_dir=str(tmp_path / "none"), offline=True)
-        info = find_model(config, clients=[]).info
-        assert info.name == "compact"
-        assert "acted speech" in info.notice
-        assert "weaker than emotion2vec+" in info.notice
-        assert "non-commercial" in info.notice
-        assert "CC BY-NC-SA 4.0" in info.licence
+def test_it_says_what_it_is_and_what_it_may_be_used_for(tmp_path: Path) -> None:
+    config = ModelConfig(name="compact", models_dir=str(tmp_path / "none"), offline=True)
+    info = find_model(config, clients=[]).info
+    assert info.name == "compact"
+    assert "acted speech" in info.notice
+    assert "weaker than emotion2vec+" in info.notice
+    assert "non-commercial" in info.notice
+    assert "CC BY-NC-SA 4.0" in info.licence
 
 
 def test_labels_are_those_of_emotion2vec_in_its_order() -> None:

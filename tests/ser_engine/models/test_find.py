@@ -92,7 +92,13 @@ def test_auto_takes_the_best_on_disk(tmp_path, models_dir, hub) -> None:
     write_random_checkpoint(tmp_path / "cache" / LARGE)
     assert find_model(config("auto", models_dir), clients=[hub]).info.name == LARGE
     found = inventory(config("auto", models_dir), clients=[hub])
-    assert list(dict.fromkeys(each.name for each in found)) == [LARGE, BASE, SEED, "compact"]
+    assert list(dict.fromkeys(each.name for each in found)) == [
+        LARGE,
+        BASE,
+        SEED,
+        "standard",
+        "compact",
+    ]
     assert hub.asked == []
 
 
@@ -106,11 +112,11 @@ def test_auto_passes_over_what_is_damaged(models_dir, hub, caplog) -> None:
 
 
 def test_auto_falls_back_to_the_model_in_the_package(models_dir, hub, caplog) -> None:
-    assert find_model(config("auto", models_dir), clients=[hub]).info.name == "compact"
+    assert find_model(config("auto", models_dir), clients=[hub]).info.name == "standard"
     write_random_checkpoint(models_dir / LARGE)
     (models_dir / LARGE / "model.pt").write_bytes(b"damaged")
     with caplog.at_level(logging.WARNING):
-        assert find_model(config("auto", models_dir), clients=[hub]).info.name == "compact"
+        assert find_model(config("auto", models_dir), clients=[hub]).info.name == "standard"
     assert f"model {LARGE} is passed over" in caplog.text
     assert hub.asked == []
 

@@ -37,12 +37,16 @@ def prepared_file(config: ModelConfig) -> Path:
     return path
 
 
-def test_the_built_in_model_is_always_there(config, hub) -> None:
-    (compact,) = inventory(config, [hub])
-    assert (compact.name, compact.form) == ("compact", Form.BUILT_IN)
-    assert compact.size_bytes > 100_000
-    assert len(compact.sha256) == 64
-    assert check_model(compact, config).info.name == "compact"
+def test_the_built_in_models_are_always_there(config, hub) -> None:
+    found = inventory(config, [hub])
+    assert [(each.name, each.form) for each in found] == [
+        ("standard", Form.BUILT_IN),
+        ("compact", Form.BUILT_IN),
+    ]
+    for each in found:
+        assert each.size_bytes > 100_000
+        assert len(each.sha256) == 64
+        assert check_model(each, config).info.name == each.name
 
 
 def test_a_published_model_is_listed_without_being_read(folder, config, hub) -> None:
@@ -55,7 +59,7 @@ def test_a_published_model_is_listed_without_being_read(folder, config, hub) -> 
 
 def test_once_read_its_hash_is_known_and_so_is_what_was_prepared(folder, config, hub) -> None:
     info = find_model(config, clients=[hub]).info
-    published, prepared, _ = inventory(config, [hub])
+    published, prepared, *_ = inventory(config, [hub])
     assert published.sha256 == prepared.sha256 == info.sha256
     assert prepared.form is Form.PREPARED
     assert check_model(published, config).info == info
@@ -77,7 +81,7 @@ def test_a_damaged_file_is_found(folder, config, hub) -> None:
 def test_a_prepared_file_that_has_changed_is_found(folder, config, hub) -> None:
     find_model(config, clients=[hub])
     change_prepared(config, 1.0)
-    published, prepared, _ = inventory(config, [hub])
+    published, prepared, *_ = inventory(config, [hub])
     check_model(prepared, config)
     with pytest.raises(CheckpointError, match=r"differs from .*remove the file"):
         check_model(published, config)
@@ -93,7 +97,7 @@ def test_values_that_are_not_numbers_are_found(folder, config, hub) -> None:
 def test_a_prepared_file_that_cannot_be_read_is_listed_and_found(folder, config, hub) -> None:
     find_model(config, clients=[hub])
     prepared_file(config).write_bytes(b"nothing")
-    published, prepared, _ = inventory(config, [hub])
+    published, prepared, *_ = inventory(config, [hub])
     assert published.sha256 == prepared.sha256 == ""
     with pytest.raises(CheckpointError, match="cannot be read as a prepared model"):
         check_model(prepared, config)

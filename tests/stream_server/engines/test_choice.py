@@ -12,6 +12,7 @@ LARGE, BASE, SEED = "emotion2vec_plus_large", "emotion2vec_plus_base", "emotion2
     ("in_use", "device", "wanted"),
     [
         ("compact", "cpu", BASE),
+        ("standard", "cpu", BASE),
         (SEED, "cpu", BASE),
         (BASE, "cpu", None),
         (LARGE, "cpu", None),

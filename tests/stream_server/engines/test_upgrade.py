@@ -32,7 +32,7 @@ async def test_streams_are_scored_before_and_after(hub: HubServer, tmp_path: Pat
     try:
         assert pool.is_ready
         old = pool.acquire()
-        assert old.engine.info.name == "compact"
+        assert old.engine.info.name == "standard"
         await until(pool, UpgradeState.FETCHING)
         await old.engine.score(Window(samples, stream_key="a/0"))
         hub.hold.set()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
+from ser_engine.core.engine import Core
+from ser_engine.core.factory import build_engine
+from ser_engine.frames import num_frames
+from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
+from ser_engine.models.registry import find_model
+from ser_engine.models.standard.model import STANDARD, STANDARD_WEIGHTS
+from ser_engine.timeline.smoothing import softmax
+from ser_engine.types import FloatArray, Window, WindowResult
+from training.tones import KINDS, tone
+
+
+def engine_of(runtime: RuntimeName, models_dir: Path) -> Core:
+    model = ModelConfig(
+        name="standard", runtime=runtime, models_dir=str(models_dir), threads=1, offline=True
+    )
+    return build_engine(EngineConfig(model=model))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Core:
+    return engine_of("torch", tmp_path_factory.mktemp("models"))
+
+
+def speech(seconds: float, seed: int = 0) -> FloatArray:
+    """Return a buzz with a moving pitch, in syllables."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    phase = 2 * np.pi * np.cumsum(150 + 40 * np.sin(2 * np.pi * 0.7 * time)) / 16_000
+    buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
+    syllables = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)
+    made: FloatArray = 0.05 * (buzz * syllables + 0.02 * rng.standard_normal(len(time)))
+    return made.astype(np.float32)
+
+
+def scored(engine: Core, *windows: Window) -> list[WindowResult]:
+    results = engine.step(list(windows))
+    assert all(isinstance(result, WindowResult) for result in results)
+    return results  # type: ignore[return-value]
+
+
+def test_auto_takes_it_where_no_emotion2vec_is_on_disk(tmp_path: Path) -> None:
+    for name in ("auto", "standard"):
+        config = ModelConfig(name=name, models_dir=str(tmp_path / "none"), offline=True)
+        info = find_model(config, clients=[]).info
+        assert info.name == "standard"
+        assert "acted speech" in info.notice
+        assert "CC BY-NC-SA 4.0" in info.licence
+        assert info.labels.names == LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
+
+
+def test_it_is_small_and_says_when_it_doubts() -> None:
+    assert STANDARD_WEIGHTS.stat().st_size <= 25_000_000
+    assert 0.3 <= STANDARD.read().info.abstain_below <= 0.9
+
+
+def test_classes_that_were_never_learned_are_never_answered(engine: Core) -> None:
+    (result,) = scored(engine, Window(speech(4.0)))
+    assert result.logits.shape == (num_frames(64_000), 9)
+    assert np.isneginf(result.logits[:, engine.info.labels.names.index("other")]).all()
+
+
+def test_kept_features_change_nothing(engine: Core) -> None:
+    samples = speech(5.0)
+    for start in (0, 8_000, 16_000):
+        window = samples[start : start + 64_000]
+        (kept,) = scored(engine, Window(window, stream_key="a", start_sample=start))
+        (alone,) = scored(engine, Window(window))
+        np.testing.assert_allclose(kept.embeddings, alone.embeddings, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_without_speech_is_no_emotion(engine: Core, kind: str) -> None:
+    samples = tone(kind, 64_000, np.random.default_rng(5)) * np.float32(0.2)
+    (result,) = scored(engine, Window(samples))
+    best = int(result.logits.mean(axis=0).argmax())
+    assert engine.info.labels.names[best] in ("unknown", "neutral")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "tolerance"),
+    [
+        pytest.param("openvino", 1e-3, marks=pytest.mark.needs("openvino")),
+        pytest.param("onnx", 1e-3, marks=pytest.mark.needs("onnx", "onnxruntime")),
+        # Far from anything it was trained on, int8 moves the posterior but not the answer.
+        pytest.param("onnx-int8", 0.4, marks=pytest.mark.needs("onnx", "onnxruntime")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
+def test_every_runtime_says_the_same(
+    engine: Core, tmp_path: Path, runtime: RuntimeName, tolerance: float
+) -> None:
+    window = Window(speech(4.0))
+    results = [scored(one, window)[0] for one in (engine, engine_of(runtime, tmp_path))]
+    expected, found = (softmax(one.logits.mean(axis=0)) for one in results)
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    assert found.argmax() == expected.argmax()

@@ -1,0 +1,253 @@
+"""``python -m training.standard``: train the standard model's upper layers and head.
+
+Works on what ``training.shards`` kept of the frozen lower layers. The schedule is fixed in advance;
+what is kept is a moving average of the weights. State is saved every minute: the same command goes
+on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ser_engine.models.standard.network import Standard, StandardSizes
+from training.clips import CLASSES
+from training.corpora import DEV_SPEAKERS
+from training.schedule import follow, load_state, rate_at, save_state
+from training.shard_batches import Batch, ShardSource
+from training.shards import frozen_network
+
+__all__ = ["Plan", "load_standard", "main", "pooled_loss", "train"]
+
+_SAVE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is trained, on what and for how long.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: scenes a step.
+        layer_rate: learning rate of encoder layers; 0 leaves them as published.
+        tuned_layers: how many layers from the top are trained, of those above the frozen ones.
+        head_rate: learning rate of the head.
+        warm_up_steps: steps of linear growth.
+        weight_decay: of AdamW.
+        label_smoothing: share of each target spread over all classes.
+        mixup_share: batches in which scenes are mixed in pairs.
+        average_decay: of the moving average of the weights.
+        all_frames: share of the loss on the mean over all frames; the rest pools speech only.
+        corpus_shares: how often each corpus is drawn.
+        corpus_weights: weight of a row of a corpus in the loss; 1 where not named.
+        leave_out: corpora not to train on.
+        with_dev: whether the speakers that options are chosen on are trained on.
+        dropout: share of activations left out.
+        start: a run whose averaged weights this one starts from.
+        seed: of initial weights and batches.
+    """
+
+    steps: int = 1200
+    batch_size: int = 24
+    layer_rate: float = 1e-4
+    tuned_layers: int = 2
+    head_rate: float = 1e-3
+    warm_up_steps: int = 60
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.08
+    mixup_share: float = 0.3
+    average_decay: float = 0.99
+    all_frames: float = 0.3
+    corpus_shares: tuple[tuple[str, float], ...] = (
+        ("emodb", 0.12),
+        ("ravdess", 0.18),
+        ("nemo_pl", 0.2),
+        ("ased", 0.15),
+        ("emogator", 0.02),
+        ("emospeech", 0.03),
+        ("natural", 0.14),
+        ("prompts", 0.06),
+        ("sounds", 0.1),
+    )
+    corpus_weights: tuple[tuple[str, float], ...] = (("emospeech", 0.3), ("emogator", 0.5))
+    leave_out: tuple[str, ...] = ()
+    with_dev: bool = False
+    dropout: float = 0.1
+    start: str = ""
+    seed: int = 1
+
+
+def train(plan: Plan, shards: Path, whisper: Path, out: Path) -> Standard:
+    """Train, or go on training; return the averaged network in evaluation mode."""
+    torch.manual_seed(plan.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
+    source = ShardSource(
+        shards,
+        {name: share for name, share in plan.corpus_shares if name not in plan.leave_out},
+        frozenset() if plan.with_dev else DEV_SPEAKERS,
+        seed=plan.seed,
+    )
+    model = _network(whisper, plan).train()
+    average = _network(whisper, plan).eval()
+    average.load_state_dict(model.state_dict())
+    average.requires_grad_(False)
+    optimiser = _optimiser(model, plan)
+    step = load_state(out / "state.pt", model, average, [optimiser])
+    saved = said = time.monotonic()
+    losses: list[float] = []
+    while step < plan.steps:
+        torch.manual_seed(plan.seed * 1_000_003 + step)  # dropout: the same after a resumption
+        for group, rate in zip(optimiser.param_groups, _rates(plan), strict=True):
+            group["lr"] = rate * rate_at(step, plan.steps, plan.warm_up_steps)
+        loss = pooled_loss(model, source.batch(step, plan.batch_size), plan)
+        model.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        optimiser.step()
+        step += 1
+        follow(average, model, min(plan.average_decay, step / (step + 20)))
+        losses.append(float(loss.detach()))
+        now = time.monotonic()
+        if now - said > 15:
+            said = now
+            recent = losses[-100:]
+            print(f"step {step}/{plan.steps}: loss {sum(recent) / len(recent):.3f}", flush=True)
+        if now - saved >= _SAVE_EVERY_S or step == plan.steps:
+            saved = now
+            save_state(out / "state.pt", step, model, average, [optimiser])
+    torch.save(average.state_dict(), out / "average.pt")
+    return average
+
+
+def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
+    """Return the cross-entropy of the pooled logits of each part of each scene.
+
+    Mostly of the mean over speech frames, partly of the mean over all: users pool either way.
+    """
+    # With the layers left alone their outputs are at hand.
+    alone = plan.layer_rate == 0
+    frozen, loudness = _masked(batch.top if alone else batch.frozen, plan), batch.loudness
+    share, order = 1.0, None
+    if torch.rand(()) < plan.mixup_share:
+        share = float(torch.distributions.Beta(0.4, 0.4).sample())
+        order = torch.randperm(len(frozen))
+        frozen = share * frozen + (1 - share) * frozen[order]
+        loudness = share * loudness + (1 - share) * loudness[order]
+    frames = frozen if alone else model.context.encoder.upper(frozen, None)
+    logits = model.context.head(frames, loudness).logits
+    weights = torch.tensor([dict(plan.corpus_weights).get(corpus, 1.0) for corpus in batch.corpora])
+
+    def cost(rows: Tensor | slice) -> Tensor:
+        inside = torch.arange(batch.frames) < batch.change[rows][:, None]
+        total = torch.zeros(())
+        for part, target in ((inside, batch.first[rows]), (~inside, batch.second[rows])):
+            for speech, weight in (
+                (batch.speech[rows], 1 - plan.all_frames),
+                (torch.ones_like(inside), plan.all_frames),
+            ):
+                frames = (part & speech).float()
+                count = frames.sum(dim=1)
+                pooled = (logits * frames[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
+                each = F.cross_entropy(
+                    pooled, target, reduction="none", label_smoothing=plan.label_smoothing
+                )
+                # A part counts by its length, and not at all where it holds no speech.
+                size = part.sum(dim=1) / batch.frames * (count > 4)
+                total = total + weight * (each * size * weights[rows]).mean()
+        return total
+
+    loss = cost(slice(None))
+    if order is not None:
+        loss = share * loss + (1 - share) * cost(order)
+    return loss
+
+
+def _masked(frozen: Tensor, plan: Plan) -> Tensor:
+    """Put stretches of time, and some channels of a scene, to the scene's mean."""
+    batch, frames, dim = frozen.shape
+    mean = frozen.mean(dim=1, keepdim=True)
+    keep = torch.ones(batch, frames, 1)
+    for row in range(batch):
+        for _ in range(2):
+            if torch.rand(()) < 0.5:
+                width = int(torch.randint(1, max(2, frames // 8), ()))
+                start = int(torch.randint(0, frames - width, ()))
+                keep[row, start : start + width] = 0
+    channels = (torch.rand(batch, 1, dim) > plan.dropout / 2).float()
+    keep = keep * channels
+    return frozen * keep + mean * (1 - keep)
+
+
+def _network(whisper: Path, plan: Plan) -> Standard:
+    published = frozen_network(whisper)
+    sizes = replace(StandardSizes(), num_classes=len(CLASSES), dropout=plan.dropout)
+    model = Standard(sizes)
+    model.context.encoder.load_state_dict(published.context.encoder.state_dict())
+    if plan.start:
+        model.load_state_dict(torch.load(Path(plan.start) / "average.pt", weights_only=True))
+    model.requires_grad_(False)
+    if plan.layer_rate > 0:
+        for layer in model.context.encoder.layers[sizes.depth - plan.tuned_layers :]:
+            layer.requires_grad_(True)
+    model.context.head.requires_grad_(True)
+    return model
+
+
+def _rates(plan: Plan) -> list[float]:
+    """Return the learning rate of each group of the optimiser."""
+    return [plan.layer_rate, plan.head_rate, plan.head_rate]
+
+
+def _optimiser(model: Standard, plan: Plan) -> torch.optim.Optimizer:
+    layers = [p for p in model.context.encoder.parameters() if p.requires_grad]
+    head = list(model.context.head.parameters())
+    groups = [
+        {"params": layers, "lr": plan.layer_rate, "weight_decay": 0.01},
+        {"params": [p for p in head if p.ndim > 1], "lr": plan.head_rate},
+        {"params": [p for p in head if p.ndim <= 1], "lr": plan.head_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=plan.weight_decay)
+
+
+def load_standard(run: Path) -> Standard:
+    """Return the averaged network of a run, in evaluation mode, with the classes it learned."""
+    model = Standard(replace(StandardSizes(), num_classes=len(CLASSES)))
+    model.load_state_dict(torch.load(run / "average.pt", weights_only=True))
+    return model.eval().requires_grad_(False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.standard", description=__doc__)
+    parser.add_argument("--shards", type=Path, default=Path("results/training/shards"))
+    parser.add_argument("--whisper", type=Path, required=True, help="CTranslate2 model.bin")
+    parser.add_argument("--out", type=Path, default=Path("results/training/standard"))
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    known = {field.name for field in fields(Plan)}
+    values = {}
+    for text in given.set:
+        name, _, value = text.partition("=")
+        if name not in known:
+            parser.error(f"got --set {text}, expected one of {sorted(known)}")
+        values[name] = json.loads(value)
+        if name in ("corpus_shares", "corpus_weights"):
+            values[name] = tuple(values[name].items())
+        elif name == "leave_out":
+            values[name] = tuple(values[name])
+    train(Plan(**values), given.shards, given.whisper, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""``python -m training.stats``: what the head sees of each scene, at some of its frames.
+
+The head of the standard model sees frames through statistics of the frames about them
+(:func:`ser_engine.models.standard.network.statistics`). A scene is therefore kept as those of a
+dozen of its frames, which is a twentieth of it, and a head trains on it in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ser_engine.models.standard.network import StandardSizes, statistics
+from training.progress import Progress
+from training.shards import load_shard
+
+__all__ = ["FRAMES_A_SCENE", "main", "write_stats"]
+
+FRAMES_A_SCENE = 8
+
+
+def write_stats(path: Path, source: str = "top") -> None:
+    """Write ``stats.npz`` of a shard.
+
+    near: float16 (scenes, 8, 1024) at frames of speech evenly apart, of each part where a scene
+    changes; whole: float16 (scenes, 1024); second: bool (scenes, 8), which lie in the second part;
+    the first and second targets, corpus and speaker of the scene.
+    """
+    shard = load_shard(path)
+    span = StandardSizes().span_frames
+    starts = np.concatenate([[0], np.cumsum(shard.frames)])
+    uppers = np.concatenate([[0], np.cumsum((shard.frames + 1) // 2)])
+    frames_of = getattr(shard, source)
+    near_rows, whole_rows, seconds = [], [], []
+    with torch.inference_mode():
+        for index, count in enumerate(shard.frames):
+            frames = torch.tensor(
+                np.array(frames_of[uppers[index] : uppers[index + 1]]), dtype=torch.float32
+            )[None]
+            loudness = torch.tensor(
+                np.array(shard.loudness[starts[index] : starts[index + 1]])
+            ).float()
+            near, whole = statistics(frames, loudness[None], span)
+            speech = np.flatnonzero(shard.speech[starts[index] : starts[index + 1]])
+            if not len(speech):
+                speech = np.arange(count)
+            chosen = speech[np.linspace(0, len(speech) - 1, FRAMES_A_SCENE).round().astype(int)]
+            near_rows.append(near[0, chosen // 2].half().numpy())
+            whole_rows.append(whole[0, 0].half().numpy())
+            seconds.append(chosen >= shard.change[index])
+    np.savez(
+        path / "stats.partial.npz",
+        near=np.stack(near_rows),
+        whole=np.stack(whole_rows),
+        second=np.stack(seconds),
+        first_target=shard.first,
+        second_target=shard.second,
+        speaker=shard.speaker,
+    )
+    (path / "stats.partial.npz").rename(path / "stats.npz")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.stats", description=__doc__)
+    parser.add_argument("--shards", type=Path, default=Path("results/training/shards"))
+    given = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    paths = [p for p in sorted(given.shards.glob("*_[0-9][0-9][0-9]")) if (p / "top.npy").exists()]
+    for path in Progress([p for p in paths if not (p / "stats.npz").exists()], "stats"):
+        write_stats(path)
+
+
+if __name__ == "__main__":
+    main()
