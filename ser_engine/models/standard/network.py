@@ -243,8 +243,8 @@ def halved(frames: Tensor, real: Tensor | None) -> Tensor:
     length = frames.shape[1]
     counts = frames.new_ones(1, length) if real is None else real
     frames = frames * counts[..., None]
-    pairs = F.pad(frames, (0, 0, 0, length % 2)).unflatten(1, (-1, 2)).sum(dim=2)
-    counts = F.pad(counts, (0, length % 2)).unflatten(1, (-1, 2)).sum(dim=2)
+    pairs = torch.unflatten(F.pad(frames, (0, 0, 0, length % 2)), 1, (-1, 2)).sum(dim=2)
+    counts = torch.unflatten(F.pad(counts, (0, length % 2)), 1, (-1, 2)).sum(dim=2)
     return pairs / counts.clamp_min(1)[..., None]
 
 
@@ -297,7 +297,7 @@ def statistics(frames: Tensor, loudness: Tensor, span_frames: float) -> tuple[Te
     Returns:
         near (batch, frames / 2 rounded up, 2 dim) and whole (batch, 1, 2 dim).
     """
-    loud = F.pad(loudness, (0, loudness.shape[1] % 2)).unflatten(1, (-1, 2)).sum(dim=2)
+    loud = torch.unflatten(F.pad(loudness, (0, loudness.shape[1] % 2)), 1, (-1, 2)).sum(dim=2)
     normed = F.layer_norm(frames, frames.shape[-1:])
     index = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
     near = torch.exp((index[:, None] - index[None, :]).abs() * (-2 / span_frames))
