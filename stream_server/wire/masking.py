@@ -23,6 +23,9 @@ _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _SECRETS_BY_NAME = ("tokens", "keys")
 """Settings that are mappings of names, which say who may connect, to secrets."""
 
+# Numbers, whatever they limit: ``max_streams_per_token``.
+_LIMITS = ("max_", "min_")
+
 # Up to the last "@": passwords hold "@" and "/", though URLs should have them percent-encoded.
 _URL_IN_TEXT = re.compile(r"(?<=://)([^\s/@:?#'\"]*):\S+@")
 _URL = re.compile(r"(?<=://)([^\s/@:?#]*):.+@", re.DOTALL)
@@ -43,6 +46,8 @@ _SCHEME = re.compile(
 
 def is_secret(name: str) -> bool:
     """Return whether the setting of that name, the last part of a dotted one, is secret."""
+    if name.startswith(_LIMITS):
+        return False
     return name in _SECRETS_BY_NAME or _SECRET.search(name) is not None
 
 
@@ -80,7 +85,12 @@ def masked_text(text: str) -> str:
     text = _URL_IN_TEXT.sub(rf"\g<1>:{MASK}@", text)
     text = _HEADER.sub(rf"\g<1>{MASK}", text)
     text = _SCHEME.sub(rf"\g<1>\g<2>{MASK}", text)
-    return _ASSIGNMENT.sub(rf"\g<1>{MASK}", text)
+    return _ASSIGNMENT.sub(_masked_assignment, text)
+
+
+def _masked_assignment(found: re.Match[str]) -> str:
+    name = re.split(r"['\"\s=:]", found[1])[0].rpartition(".")[2]
+    return found[0] if name.startswith(_LIMITS) else f"{found[1]}{MASK}"
 
 
 def _masked_webhook(url: str) -> str:

@@ -79,7 +79,12 @@ def test_a_secret_in_a_text_is_not_shown(text: str):
         "https://monitor.example.org/feed?stream=s1",
         "no access token; send 'Authorization: …'"[:16],
         "sqlite:////data/x.db",
+        "--set stream_server.limits.max_streams_per_token=12",
     ],
 )
 def test_what_is_no_secret_stays(text: str):
     assert masked_text(text) == text
+
+
+def test_a_limit_of_tokens_is_no_secret():
+    assert masked({"max_streams_per_token": 256}) == {"max_streams_per_token": 256}
