@@ -81,7 +81,7 @@ class ClipScores:
         found = [
             a == "neutral" for t, a in zip(self.truth, self.answers, strict=True) if t != "neutral"
         ]
-        return sum(found) / max(1, len(found))
+        return float(sum(found)) / max(1, len(found))
 
     def row(self, name: str) -> dict[str, Any]:
         """Return everything a report holds of them."""

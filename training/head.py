@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def load_rows(shards: Path, corpora: Sequence[str], without: frozenset[str]) -> 
 
         def part(
             name: str, files: list[np.lib.npyio.NpzFile] = files, keep: np.ndarray = keep
-        ) -> Tensor:  # type: ignore[type-arg]
+        ) -> Tensor:
             return torch.from_numpy(np.concatenate([file[name] for file in files])[keep])
 
         found[corpus] = Rows(
@@ -133,6 +134,9 @@ def load_rows(shards: Path, corpora: Sequence[str], without: frozenset[str]) -> 
 
 class _Trainee(nn.Module):
     """A head of one seed, on normalised statistics."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, plan: HeadPlan, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -170,8 +174,9 @@ def train_head(rows: dict[str, Rows], plan: HeadPlan, seed: int) -> _Trainee:
     model = _Trainee(plan, sample.mean(dim=0), sample.std(dim=0) + 1e-2).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        groups,
         betas=(0.9, 0.98),
         weight_decay=plan.weight_decay,
     )
@@ -245,7 +250,9 @@ def joined_head(heads: Sequence[_Trainee], sizes: StandardSizes) -> Head:
         "near.weight": torch.cat(near),
         "near.bias": torch.cat(bias),
         "whole.weight": torch.cat(whole),
-        "gate.weight": torch.block_diag(*[one.gate.weight for one in heads]),
+        "gate.weight": torch.block_diag(  # type: ignore[no-untyped-call]
+            *[one.gate.weight for one in heads]
+        ),
         "gate.bias": torch.cat([one.gate.bias for one in heads]),
         "head.weight": torch.cat([one.head.weight for one in heads], dim=1) / len(heads),
         "head.bias": torch.stack([one.head.bias for one in heads]).mean(dim=0),
@@ -270,7 +277,7 @@ def write_teacher(heads: Sequence[_Trainee], shards: Path, path: Path) -> None:
                 count = inside.sum(dim=1, keepdim=True)
                 parts.append((logits * inside[..., None]).sum(dim=1) / count.clamp_min(1))
             said[stats.parent.name] = torch.stack(parts, dim=1).softmax(dim=-1).numpy()
-    np.savez(path, **said)
+    np.savez(path, **said)  # type: ignore[arg-type]
 
 
 def network_with(heads: Sequence[_Trainee], whisper: Path) -> Standard:

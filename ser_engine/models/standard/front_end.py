@@ -64,7 +64,7 @@ class FrontEnd(nn.Module):
         """
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
         spectra = frames @ self.transform
-        own, between = spectra.split([2 * _BINS, 4 * _BINS], dim=-1)
+        own, between = spectra[..., : 2 * _BINS], spectra[..., 2 * _BINS :]
         power = own[..., :_BINS].square() + own[..., _BINS:].square()
         mel = (power @ self.mel).clamp_min(_POWER_FLOOR).log10()
         return torch.cat([mel, between], dim=-1)
@@ -88,7 +88,9 @@ class LogMel(nn.Module):
             features: of a window.
             real: (batch, frames), 1 for frames that are real; None: all are.
         """
-        own, before, after = features.split([NUM_MELS, 2 * _BINS, 2 * _BINS], dim=-1)
+        own = features[..., :NUM_MELS]
+        before = features[..., NUM_MELS : NUM_MELS + 2 * _BINS]
+        after = features[..., NUM_MELS + 2 * _BINS :]
         if real is not None:
             before = before * real[..., None]
         spectrum = after + F.pad(before[:, 1:], (0, 0, 0, 1))
