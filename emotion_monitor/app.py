@@ -23,7 +23,9 @@ from emotion_monitor.commands import (
 )
 from emotion_monitor.commands.options import GlobalOptions
 from ser_engine.errors import ConfigError, SerEngineError
+from stream_server.wire.masking import masked_text
 
+# Packages of the extra ``server``; an installation of the client lacks them.
 _SERVER_PACKAGES = (
     "aiohttp",
     "alembic",
@@ -35,7 +37,6 @@ _SERVER_PACKAGES = (
     "torch",
     "webrtcvad",
 )
-"""Packages of the extra ``server``; an installation of the client lacks them."""
 
 app = typer.Typer(
     name="emotion-monitor",
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(1)
     except SerEngineError as error:
-        print(f"emotion-monitor: {error}", file=sys.stderr)
+        print(f"emotion-monitor: {masked_text(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

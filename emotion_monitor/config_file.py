@@ -115,6 +115,7 @@ _HEADER = """\
 # `emotion-monitor config --defaults` prints this file.
 """
 _WIDTH = 100
+# The unit in the end of a setting's name; the first that matches counts.
 _UNITS = {
     "_per_s": "",  # A rate is a number, not a time.
     "_ms": "Milliseconds",
@@ -125,7 +126,6 @@ _UNITS = {
     "_mb": "MiB",
     "_dbfs": "dBFS",
 }
-"""The unit in the end of a setting's name; the first that matches counts."""
 
 
 def config_text(sections: dict[str, Any]) -> str:

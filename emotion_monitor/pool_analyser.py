@@ -81,13 +81,13 @@ class AnalysisLog:
 MAX_IN_FLIGHT = 4
 """Windows of one file that wait for the engine, so that it is not idle while the next is read."""
 
+# Audio that is read in one go: between two it can be told how far it is, and stopped.
 _MAX_READ_S = 60.0
-"""Audio that is read in one go: between two it can be told how far it is, and stopped."""
 _RETRY_S = 0.25
+# Memory for the frames or points of one file; a longer one is refused.
 _MAX_RESULT_BYTES = 512 << 20
-"""Memory for the frames or points of one file; a longer one is refused."""
+# A second of points.
 _POINT_BYTES = 2_000
-"""A second of points."""
 
 Progress = Callable[[float], None]
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stream_server.server import Server
 from stream_server.store import StoreError
+from stream_server.wire.masking import masked_text
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings
@@ -66,7 +68,7 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
             return 0
         await starting
     except (OSError, StoreError) as error:
-        _say(str(error))
+        _say(masked_text(str(error)))
         return 1
     try:
         _announce(server, settings.dashboard.enabled)
@@ -98,6 +100,8 @@ def _until_signal() -> asyncio.Future[Any]:
             sys.stderr.flush()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
+            # Reached by process 1 only, which the default action of a signal does not end.
+            os._exit(128 + signal.SIGTERM)
         else:
             stopped.set_result(None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -43,10 +44,13 @@ from emotion_monitor.config_file import (
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
 from stream_server.config import ServerConfig
+from stream_server.wire.masking import MASK, is_secret, masked
 
 _PREFIX = "EMOTION_MONITOR__"
 _DELIMITER = "__"
 _COMMAND_LINE = "--set"
+_LONGEST_SHOWN = 3
+"""Characters of a value that is shown though its setting is not known: too few for a secret."""
 
 _SettingPath = tuple[str, ...]
 
@@ -200,7 +204,7 @@ def _tree_of(assignments: Sequence[str]) -> dict[str, Any]:
         path = name.strip().split(".")
         if not equals or not all(path):
             raise ConfigError(
-                f"got --set '{assignment}', expected section.group.name=value, e.g."
+                f"got --set '{_name_of(assignment)}', expected section.group.name=value, e.g."
                 " ser_engine.timeline.window_ms=3000"
             )
         branch: Any = parse_value(text)
@@ -208,6 +212,12 @@ def _tree_of(assignments: Sequence[str]) -> dict[str, Any]:
             branch = {key: branch}
         tree = _merged(tree, branch)
     return tree
+
+
+def _name_of(assignment: str) -> str:
+    """Return an assignment without its value, which may be secret."""
+    name, separator, value = re.split(r"([=:\s]|$)", assignment, maxsplit=1)
+    return name + separator + (value if len(value) <= _LONGEST_SHOWN else "…")
 
 
 def _merged(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +243,8 @@ def _refuse_unknown(source: _Source) -> None:
             raise ConfigError(_unknown(source.spelling(path), path))
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"{source.spelling(path)}: got {_shown(value)}, expected a section with settings"
+                f"{source.spelling(path)}: got {_shown(value, path)}, expected a section with"
+                " settings"
             )
         for key, inner in value.items():
             check((*path, str(key)), inner)
@@ -265,7 +276,7 @@ def first_error(error: ValidationError) -> tuple[_SettingPath, str]:
     expected = expected.partition(", unable to ")[0]
     more = f" (and {len(others)} more)" if others else ""
     path = tuple(str(part) for part in first["loc"])
-    return path, f"got {_shown(first['input'])}, expected {expected}{more}"
+    return path, f"got {_shown(first['input'], path)}, expected {expected}{more}"
 
 
 def _holds(tree: Any, path: _SettingPath) -> bool:
@@ -276,6 +287,19 @@ def _holds(tree: Any, path: _SettingPath) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, path: _SettingPath = ()) -> str:
+    """Return a value that was got, without what may be secret in it."""
+    names = [name for name in path if not name.isdigit()]
+    below = [
+        name.split(".")[len(path) :]
+        for name in known_settings()
+        if name.startswith(".".join(path) + ".")
+    ]
+    if any(is_secret(name) for name in names) or (
+        not isinstance(value, Mapping) and any(is_secret(part) for parts in below for part in parts)
+    ):
+        # Also where a secret's section, e.g. ``access``, is a text by mistake.
+        return MASK
+    value = masked(value, names[-1] if names else "")
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

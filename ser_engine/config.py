@@ -125,8 +125,8 @@ class ModelConfig:
 
     name: str = "auto"
     """A folder, ``emotion2vec_plus_large``, ``emotion2vec_plus_base``, ``emotion2vec_plus_seed``,
-    ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best one
-    on disk, else ``standard``."""
+    ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best
+    one on disk, else ``standard``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
     hub: Literal["auto", "modelscope", "huggingface"] = "auto"

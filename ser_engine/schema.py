@@ -53,8 +53,11 @@ interruptions. ``overload``: windows were skipped until no window held the audio
 never came; the client or the network says which.
 """
 
-FileWarningCode = Literal["clipping", "too_quiet", "noisy", "narrow_band", "silent", "short"]
-"""What can be wrong with the audio of a file. ``silent``: no speech; ``short``: less than 1 s."""
+FileWarningCode = Literal[
+    "clipping", "too_quiet", "noisy", "narrow_band", "silent", "short", "length"
+]
+"""What can be wrong with the audio of a file. ``silent``: no speech; ``short``: less than 1 s;
+``length``: its header tells of another length, or the audio is cut off."""
 
 StreamWarningCode = Literal[
     "clipping",

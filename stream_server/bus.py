@@ -33,8 +33,8 @@ from stream_server.wire.results import (
     Summary,
 )
 
+# How much a result is needed, least first.
 _POINT, _INTERIM, _OTHER, _FINAL_SEGMENT, _KEPT = range(5)
-"""How much a result is needed, least first."""
 
 _RANKS: dict[type, int] = {
     Point: _POINT,

@@ -14,6 +14,7 @@ traceback is written without the values of local variables, which may hold any o
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,12 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from stream_server.config import LoggingConfig
+from stream_server.wire.errors import ProtocolError
+from stream_server.wire.masking import masked_text
 
+_log = structlog.get_logger(__name__)
+
+# What libraries log at least; they tell of every connection, request or migration otherwise.
 _LEVELS = {
     "aiohttp.access": logging.WARNING,
     "alembic": logging.WARNING,
@@ -32,7 +38,6 @@ _LEVELS = {
     "sqlalchemy": logging.WARNING,
     "websockets": logging.WARNING,
 }
-"""What libraries log at least; they tell of every connection, request or migration otherwise."""
 
 _OUR_PACKAGES = ("ser_engine", "stream_server", "mic_client", "dashboard", "emotion_monitor")
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -60,6 +65,10 @@ def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> No
         # As text and without local variables, whatever the renderer would make of an exception.
         structlog.processors.format_exc_info,
     ]
+    finish: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _mask_secrets,
+    ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -76,10 +85,7 @@ def configure_logging(config: LoggingConfig, stream: TextIO | None = None) -> No
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(_json() if as_json else _console(colours=stream.isatty())),
-            ],
+            processors=[*finish, *(_json() if as_json else _console(colours=stream.isatty()))],
         )
     )
     handler.addFilter(_quieten_strangers)
@@ -105,6 +111,13 @@ def _console(*, colours: bool) -> list[Processor]:
     return [_escape_control_characters, structlog.dev.ConsoleRenderer(colors=colours)]
 
 
+def _mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Hide secrets of URLs and headers: a traceback may hold a request that was malformed."""
+    return {
+        key: masked_text(value) if isinstance(value, str) else value for key, value in event.items()
+    }
+
+
 def _escape_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Keep what came from outside from starting a new line or steering the terminal."""
     return {
@@ -124,24 +137,31 @@ def _quieten_strangers(record: logging.LogRecord) -> bool:
     return True
 
 
+# Kinds that are told apart; what more there are count as one.
 _MAX_KINDS = 64
-"""Kinds that are told apart; what more there are count as one."""
 
 
 class SparseLog:
     """Says when a line of a kind may be written.
 
     Args:
-        interval_s: least time between two lines of a kind.
+        interval_s: time in which ``burst`` lines of a kind may come.
         now_s: the time, from any origin.
+        burst: see ``interval_s``.
     """
 
     def __init__(
-        self, interval_s: float = 10.0, now_s: Callable[[], float] = time.monotonic
+        self,
+        interval_s: float = 10.0,
+        now_s: Callable[[], float] = time.monotonic,
+        *,
+        burst: int = 1,
     ) -> None:
         self._interval_s = interval_s
         self._now_s = now_s
-        self._kinds: dict[str, tuple[float, int]] = {}  # when the next may come, left out so far
+        self._burst = burst
+        # When the interval ends, lines written in it, lines left out since the last one.
+        self._kinds: dict[str, tuple[float, int, int]] = {}
 
     def take(self, kind: str) -> int | None:
         """Return how many lines were left out since the last one; None: leave this out, too.
@@ -152,9 +172,51 @@ class SparseLog:
         if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
             kind = ""
         now_s = self._now_s()
-        due_s, left_out = self._kinds.get(kind, (now_s, 0))
-        if now_s < due_s:
-            self._kinds[kind] = due_s, left_out + 1
+        end_s, written, left_out = self._kinds.get(kind, (now_s, 0, 0))
+        if now_s >= end_s:
+            end_s, written = now_s + self._interval_s, 0
+        if written >= self._burst:
+            self._kinds[kind] = end_s, written, left_out + 1
             return None
-        self._kinds[kind] = now_s + self._interval_s, 0
+        self._kinds[kind] = end_s, written + 1, 0
         return left_out
+
+
+_REFUSALS_IN_A_BURST = 20
+# What a client sent, as error texts repeat it: a role, a path, a name.
+_QUOTED = re.compile(r"""\b(got [^'",;:]*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+
+
+def without_quotes(text: str) -> str:
+    """Return an error's text without what it repeats of the client's."""
+    return _QUOTED.sub(r"\1'…'", text)
+
+
+class RefusalLog:
+    """Counts refused connections, and logs each, or of a flood some and their number.
+
+    Args:
+        count: takes the code and the route of each.
+    """
+
+    def __init__(self, count: Callable[[str, str], None]) -> None:
+        self._count = count
+        self._lines = SparseLog(burst=_REFUSALS_IN_A_BURST)
+
+    def __call__(self, route: str, error: ProtocolError) -> None:
+        """Note one.
+
+        Args:
+            route: where it came in: first part of the path, or the name of another port.
+            error: why it is refused.
+        """
+        self._count(error.code.value, route)
+        left_out = self._lines.take(f"{route} {error.code}")
+        if left_out is not None:
+            _log.warning(
+                "stream_refused",
+                route=route,
+                code=error.code.value,
+                reason=without_quotes(str(error)),
+                left_out=left_out,
+            )

@@ -53,7 +53,12 @@ class Metrics:
         self._opened = self._counter("streams_opened", "Streams opened.")
         self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
         self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
-        self._refused = self._counter("refused", "Connections refused, by reason.", "reason")
+        self._refused = self._counter(
+            "refused",
+            "Connections refused, by reason and by where they came in.",
+            "reason",
+            "route",
+        )
         self._audio = self._counter(
             "audio_seconds", "Audio of analysed channels that came in, gaps included, in seconds."
         )
@@ -125,9 +130,9 @@ class Metrics:
         self._closed.labels(reason).inc()
         self._streams.dec()
 
-    def refused(self, reason: str) -> None:
-        """A connection was refused, with the code of its error."""
-        self._refused.labels(reason).inc()
+    def refused(self, reason: str, route: str) -> None:
+        """A connection was refused, with the code of its error, at a route such as ``/twilio``."""
+        self._refused.labels(reason, route).inc()
 
     def audio(self, seconds: float) -> None:
         """Audio was taken in: seconds of the clock times analysed channels."""

@@ -33,8 +33,8 @@ from stream_server.config import RecordingConfig
 
 _log = structlog.get_logger(__name__)
 
+# Samples of all streams that wait for the disk: 128 MiB.
 _MAX_WAITING_SAMPLES = 64 << 20
-"""Samples of all streams that wait for the disk: 128 MiB."""
 _WRITE_INTERVAL_S = 0.5
 _EXPIRY_INTERVAL_S = 300.0
 _STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -37,6 +37,7 @@ from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import make_app
+from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
@@ -51,8 +52,8 @@ from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamO
 
 _log = structlog.get_logger(__name__)
 
+# Longest wait for answers in progress when the server stops.
 _HTTP_SHUTDOWN_S = 5.0
-"""Longest wait for answers in progress when the server stops."""
 
 
 class Server:
@@ -99,13 +100,14 @@ class Server:
             publish=self._publish,
             recordings=self.recordings,
         )
+        refused = RefusalLog(self.metrics.refused)
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
             registry=self._registry,
             access=self._access,
             config=config,
             is_ready=lambda: self.engines.is_ready,
-            on_refused=lambda code: self.metrics.refused(code.value),
+            on_refused=refused,
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
         )
         self._audiosocket: AudioSocketServer | None = None
@@ -114,7 +116,7 @@ class Server:
                 self._registry,
                 config,
                 is_ready=lambda: self.engines.is_ready,
-                on_refused=lambda code: self.metrics.refused(code.value),
+                on_refused=refused,
             )
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()

@@ -277,7 +277,7 @@ def write_teacher(heads: Sequence[_Trainee], shards: Path, path: Path) -> None:
                 count = inside.sum(dim=1, keepdim=True)
                 parts.append((logits * inside[..., None]).sum(dim=1) / count.clamp_min(1))
             said[stats.parent.name] = torch.stack(parts, dim=1).softmax(dim=-1).numpy()
-    np.savez(path, **said)  # type: ignore[arg-type]
+    np.savez(path, allow_pickle=False, **said)
 
 
 def network_with(heads: Sequence[_Trainee], whisper: Path) -> Standard:

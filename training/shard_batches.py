@@ -113,7 +113,7 @@ class ShardSource:
         """Return given scenes, all of ``frames`` frames."""
         upper = (frames + 1) // 2
 
-        def cut(name: str, start: dict[str, np.ndarray], length: int) -> Tensor:  # type: ignore[type-arg]
+        def cut(name: str, start: dict[str, np.ndarray], length: int) -> Tensor:
             rows = [
                 getattr(self._shards[shard], name)[start[shard][scene] :][:length]
                 for shard, scene in keys

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -15,14 +13,9 @@ from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, Upgra
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
 from ser_engine.schema import LabelName
-
-# Stands for a secret.
-MASK = "•••"
+from stream_server.wire.masking import masked
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
-# "tokens" holds names and their tokens, and is a mapping; "max_tokens_..." would be no secret.
-_SECRET = re.compile(r"secret|password|token(?!s\b)|api_?key", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)([^/@:]*)(:[^/@]*)?@")
 
 
 class InfoModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,30 +107,6 @@ def ingest_url(request: web.Request, backend: Backend, config: DashboardConfig) 
     host = matched[1] if matched is not None else "localhost"
     scheme = "wss" if request.secure else "ws"
     return f"{scheme}://{host}:{backend.ingest_port()}"
-
-
-def masked(value: Any, name: str = "") -> Any:
-    """Return settings without tokens, passwords, and keys that webhooks are signed with.
-
-    Args:
-        value: a tree of mappings and lists.
-        name: its key in the tree.
-    """
-    if isinstance(value, Mapping):
-        # Of {NAME: TOKEN} the names say who may connect, the values let them in.
-        inner = "secret" if name in ("tokens", "keys") else None
-        return {str(key): masked(one, inner or str(key)) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(one, name) for one in value]
-    if not isinstance(value, str) or not value:
-        return value
-    if _SECRET.search(name):
-        return MASK
-    if name == "webhook":
-        # Services put the right to post into the path.
-        parts = urlsplit(value)
-        return f"{parts.scheme}://{parts.hostname or ''}/{MASK}"
-    return _USER_INFO.sub(lambda found: f"{found[1]}:{MASK}@" if found[2] else found[0], value)
 
 
 def _info_model(engine: EngineView) -> InfoModel:

@@ -78,6 +78,7 @@ export default {
   "common.scores": "Scores by emotion",
   "warning.silent": "No speech",
   "warning.short": "Very short",
+  "warning.length": "Length is not as told",
   "common.active": "still active",
   "acknowledge.action": "Acknowledge",
   "acknowledge.title": "Acknowledge “{rule}”",

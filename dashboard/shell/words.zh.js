@@ -78,6 +78,7 @@ export default {
   "common.scores": "各情绪得分",
   "warning.silent": "没有语音",
   "warning.short": "太短",
+  "warning.length": "长度与文件头不符",
   "common.active": "仍在持续",
   "acknowledge.action": "确认",
   "acknowledge.title": "确认“{rule}”",

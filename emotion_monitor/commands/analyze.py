@@ -122,7 +122,7 @@ def analyze(
     config = engine_config(context, assignments, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     if dated:
-        from emotion_monitor.commands.analyze_dated import analyze_dated
+        from emotion_monitor.commands.analyze_output import analyze_dated
 
         options = _with_embeddings(options, has_embeddings or options.granularity == "frame")
         engine = load_engine(config)
@@ -145,7 +145,7 @@ def analyze(
             use_cache=not no_cache,
         )
     else:
-        from emotion_monitor.commands.analyze_print import analyze_print
+        from emotion_monitor.commands.analyze_output import analyze_print
 
         options = _with_embeddings(options, embeddings is not None)
         is_fine = analyze_print(

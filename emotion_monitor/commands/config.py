@@ -21,8 +21,8 @@ def config(
     ] = False,
 ) -> None:
     """Print the settings in effect, as YAML; of secrets only that there are any."""
-    from dashboard.api.info import masked
     from emotion_monitor.settings import Settings
+    from stream_server.wire.masking import masked
 
     if defaults:
         print(Settings().to_commented_yaml(), end="")

@@ -109,7 +109,7 @@ def cluster(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Sort recordings into groups, and draw them in a plane."""
-    from emotion_monitor.embeddings.picture import write_picture
+    from emotion_monitor.embeddings import write_picture
     from ser_engine.files.embeddings import cluster, project, stack
     from ser_engine.files.tables import write_csv
 
@@ -143,7 +143,7 @@ def cluster(
 def _load(
     context: typer.Context, paths: Sequence[Path], model: str | None, no_cache: bool
 ) -> list[Embedding]:
-    from emotion_monitor.embeddings.sources import embeddings_of
+    from emotion_monitor.embeddings import embeddings_of
 
     config = engine_config(context, None, model)
     return embeddings_of(paths, lambda: load_engine(config), config, use_cache=not no_cache)

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from emotion_monitor.palette import COLOURS
+from emotion_monitor.report import COLOURS
 from mic_client.sources import SILENT_DBFS
 from mic_client.stream_client import ClientEvent, ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Ready

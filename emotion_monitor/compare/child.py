@@ -40,8 +40,8 @@ CHANGES_MS = (20, 40, 80, 160, 320, 640, 1280, 2560, 5120)
 _DURATION_S = 8
 _CUSTOMER = 1
 _CALM_S = ((3.2, 5.8), (6.2, 8.6), (35.3, 37.7), (39.6, 41.2))
+# Phrases of the sample call's customer, as ``scripts/make_sample_call.py`` arranges them.
 _ANGRY_S = ((18.4, 21.4), (21.7, 24.5), (24.8, 27.4))
-"""Phrases of the sample call's customer, as ``scripts/make_sample_call.py`` arranges them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,6 @@ def _analyse(request: Request, engine: Engine, source: Path | FloatArray) -> Fil
     )
 
 
-if __name__ == "__main__":
-    main()
-
-
 def changed_speech(change_ms: int) -> FloatArray:
     """Return calm speech, ``(samples,)``, with so much angry speech in its middle."""
     calm, angry = _speech(_CALM_S), _speech(_ANGRY_S)
@@ -172,3 +168,7 @@ def smallest_change_ms(analyse: Callable[[FloatArray], Result]) -> int | None:
         if difference(calm, analyse(changed_speech(change_ms))) > SEEN_DIFFERENCE:
             return change_ms
     return None
+
+
+if __name__ == "__main__":
+    main()

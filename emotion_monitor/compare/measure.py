@@ -40,8 +40,8 @@ VARIANTS = {
 _MIB = 1 << 20
 
 
+# Those with labels of their own: every second frame of 10 ms is one of 20 ms.
 _COMPARED = ("utterance", "frame", "stream")
-"""Those with labels of their own: every second frame of 10 ms is one of 20 ms."""
 
 
 def measure(

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from emotion_monitor.compare.grid import SEEN_DIFFERENCE, Cells, labels_of, posteriors_of, runs
-from emotion_monitor.palette import COLOURS
-from emotion_monitor.report import report_page
+from emotion_monitor.report import COLOURS, report_page
 from ser_engine.files import Result
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
 
 _MOST_COLUMNS = 600
+# Cells of a column of the areas: single frames flicker.
 _LEAST_PER_COLUMN = 10
-"""Cells of a column of the areas: single frames flicker."""
 
 
 def chart(results: Mapping[str, Result]) -> dict[str, Any]:

@@ -78,9 +78,9 @@ OnStep = Callable[[int, float, Sequence[float]], None]
 """Called after every forward pass with the number of its windows, its time in seconds, and how long
 each window waited for it."""
 
+# Longest wait for the worker's thread to end after the close: a core that is still being made
+# cannot be interrupted, and may take half a minute.
 _END_TIMEOUT_S = 5.0
-"""Longest wait for the worker's thread to end after the close: a core that is still being
-made cannot be interrupted, and may take half a minute."""
 
 _log = logging.getLogger(__name__)
 

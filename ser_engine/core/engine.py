@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ser_engine.core.features import FeatureExtractor, FeatureRequest
-from ser_engine.core.runtimes.base import Runtime
+from ser_engine.core.runtimes import Runtime
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
 

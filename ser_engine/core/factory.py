@@ -9,7 +9,7 @@ import torch
 from ser_engine.config import EngineConfig
 from ser_engine.core.engine import Core, EngineCore
 from ser_engine.core.features import FeatureExtractor
-from ser_engine.core.runtimes.base import Runtime
+from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
 from ser_engine.frames import HOP_SAMPLES, num_frames
 from ser_engine.models.hub import ProgressCallback
@@ -18,8 +18,8 @@ from ser_engine.models.normalisation import FirstLayer
 from ser_engine.models.registry import find_model
 from ser_engine.types import ModelInfo
 
+# Lengths the local stage is run with, in steps: the new audio, and more and more to refresh.
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
-"""Lengths the local stage is run with, in steps: the new audio, and more and more to refresh."""
 
 _log = logging.getLogger(__name__)
 

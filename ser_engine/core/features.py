@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ser_engine.core.runtimes.base import Runtime, group_by_length
+from ser_engine.core.runtimes import Runtime, group_by_length
 from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.normalisation import (
     FirstLayer,
@@ -43,8 +43,8 @@ from ser_engine.models.normalisation import (
 )
 from ser_engine.types import FloatArray
 
+# Runs of frames this close are computed as one: the frame between is as cheap as the seam.
 _MERGE_GAP_FRAMES = 1
-"""Runs of frames this close are computed as one: the frame between is as cheap as the seam."""
 
 
 @dataclass(frozen=True, slots=True)

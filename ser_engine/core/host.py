@@ -78,9 +78,9 @@ class ThreadWorker:
             del item, future, job
 
 
+# Windows that make a core raise, with none scored between, before it is taken for broken: a lost
+# CUDA context, for one, fails every call from then on.
 _MAX_RAISES = 8
-"""Windows that make a core raise, with none scored between, before it is taken for broken: a
-lost CUDA context, for one, fails every call from then on."""
 
 
 Answers = list[WindowResult | WindowError]

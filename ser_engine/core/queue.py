@@ -23,8 +23,8 @@ from typing import Generic, TypeVar
 from ser_engine.errors import EngineOverloadedError, StreamBusyError
 from ser_engine.types import Window
 
+# Time after a live window in which another one is taken to be on its way.
 _LIVE_LATELY_S = 5.0
-"""Time after a live window in which another one is taken to be on its way."""
 
 
 class Priority(IntEnum):

@@ -20,13 +20,16 @@ from ser_engine.errors import AudioError
 from ser_engine.files.decoders import (
     DecodeError,
     Decoder,
+    JoinedDecoder,
     SoundDecoder,
     UnknownFormatError,
     wav_codec,
 )
+from ser_engine.files.layout import Layout, layout_of
 from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.resample import Resampler
+from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
 AUDIO_SUFFIXES = frozenset(
@@ -88,8 +91,10 @@ class AudioFile:
         self._path = Path(path)
         self._as_streamed = as_streamed
         self._max_duration_s = max_duration_s
+        self._warnings: list[Warning] = []
+        self._damage = ""
         try:
-            self._decoder = _open(self._path)
+            self._decoder, self._layout = _open(self._path)
         except DecodeError as error:
             raise self._error(str(error)) from None
         except Exception as error:
@@ -118,14 +123,19 @@ class AudioFile:
         """Length in seconds as the header has it, perhaps an estimate; 0: it does not say."""
         return self._decoder.num_frames / self.rate_hz
 
+    def warnings(self) -> tuple[Warning, ...]:
+        """Return what is to be said of the file's length, once it is read to its end."""
+        return tuple(self._warnings)
+
     def blocks(self) -> Iterator[FloatArray]:
         """Yield the audio from where it was read to, as ``(channels, samples)`` at 16 kHz.
 
         Blocks differ in size. Values are float32, full scale ±1; those of a file with floating
-        point samples may lie beyond.
+        point samples may lie beyond. Audio that is cut off or damaged further on is read as far as
+        it goes, and :meth:`warnings` tells of the rest.
 
         Raises:
-            AudioError: the file is damaged, cut off or too long, or a sample is NaN, infinite or
+            AudioError: nothing can be decoded, it is too long, or a sample is NaN, infinite or
                 beyond :data:`MAX_LEVEL`.
         """
         try:
@@ -138,12 +148,14 @@ class AudioFile:
     def _resampled(self) -> Iterator[FloatArray]:
         resample, finish = self._make_resampler()
         frames_read = 0
-        while len(block := self._read()):
+        while len(block := self._read(frames_read)):
             self._check_samples(block, frames_read)
             frames_read += len(block)
             self._check_duration(frames_read)
             yield np.ascontiguousarray(resample(block).T)
-        self._check_length(frames_read)
+        if frames_read == 0:
+            raise self._error("it holds no audio")
+        self._judge_length(frames_read)
         if self.rate_hz != SAMPLE_RATE_HZ:
             yield np.ascontiguousarray(finish().T)
 
@@ -160,11 +172,15 @@ class AudioFile:
         nothing = np.empty((0, self.channels), dtype=np.float32)
         return filtered.resample_chunk, lambda: filtered.resample_chunk(nothing, last=True)
 
-    def _read(self) -> FloatArray:
+    def _read(self, frames_read: int) -> FloatArray:
         try:
             return self._decoder.read()
-        except DecodeError as error:
-            raise self._error(str(error)) from None
+        except Exception as error:
+            reason = str(error) if isinstance(error, DecodeError) else _of_library(error)
+            if frames_read == 0:
+                raise self._error(reason) from error
+            self._damage = reason
+            return np.empty((0, self.channels), dtype=np.float32)
 
     def _check_header(self) -> None:
         if not 1 <= self.channels <= MAX_CHANNELS:
@@ -194,14 +210,27 @@ class AudioFile:
                 f" {self._max_duration_s:g} s or less"
             )
 
-    def _check_length(self, frames_read: int) -> None:
-        if frames_read == 0:
-            raise self._error("it holds no audio")
-        if frames_read < self._decoder.num_frames - self._decoder.tolerance_frames:
-            raise self._error(
-                f"it is cut off: got {frames_read / self.rate_hz:.2f} s of audio, expected"
-                f" {self._decoder.num_frames / self.rate_hz:.2f} s"
-            )
+    def _judge_length(self, frames_read: int) -> None:
+        """Note what is missing, by the header's length or by the file's own end."""
+        read_s, header_s = frames_read / self.rate_hz, self.header_s
+        missing = self._decoder.num_frames - self._decoder.tolerance_frames - frames_read
+        layout = self._layout
+        left_out = self._decoder.note if isinstance(self._decoder, JoinedDecoder) else ""
+        if left_out:
+            message = f"the file {left_out}; {read_s:.3f} s were analysed"
+        elif layout.claimed_bytes != layout.held_bytes:
+            # The decoder was given the true length: the header's follows from the bytes.
+            header_s = read_s * layout.claimed_bytes / layout.held_bytes
+            message = _length_message(header_s, read_s)
+        elif self._damage:
+            message = f"{_length_message(header_s, read_s)} ({self._damage})"
+        elif missing > 0:
+            message = f"the audio is cut off: {_length_message(header_s, read_s)}"
+        elif layout.note:
+            message = f"the file {layout.note}; {read_s:.3f} s were analysed"
+        else:
+            return
+        self._warnings.append(Warning(code="length", message=message, at_s=round(read_s, 3)))
 
     def _error(self, message: str) -> AudioError:
         return AudioError(f"{self._path}: {message}")
@@ -221,7 +250,14 @@ def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
         return np.concatenate(list(file.blocks()), axis=1)
 
 
-def _open(path: Path) -> Decoder:
+def _length_message(header_s: float, read_s: float) -> str:
+    return (
+        f"the header tells of {header_s:.3f} s of audio, {read_s:.3f} s could be read;"
+        " the result is that of what was read"
+    )
+
+
+def _open(path: Path) -> tuple[Decoder, Layout]:
     """Open a file with the library that reads its kind."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -238,18 +274,21 @@ def _open(path: Path) -> Decoder:
     for at, sign, container, kind in _CONTAINERS:
         if start[at:].startswith(sign):
             try:
-                return MediaDecoder(path, container)
+                return MediaDecoder(path, container), Layout()
             except ImportError:
                 raise DecodeError(
                     f"got {kind}, expected {_READABLE}; install what reads it with {_INSTALL}, or"
                     " convert it, e.g. with ffmpeg -i FILE out.wav"
                 ) from None
     try:
-        return SoundDecoder(path)
+        layout = layout_of(path)
+        if len(layout.parts) > 1:
+            return JoinedDecoder(path, layout.parts), layout
+        return SoundDecoder(path, *layout.parts), layout
     except UnknownFormatError as error:
         if (shared := _SHARED_CONTAINERS.get(start[:4])) is not None:
             with contextlib.suppress(ImportError, DecodeError):
-                return MediaDecoder(path, shared)
+                return MediaDecoder(path, shared), Layout()
         if (codec := wav_codec(path)) is not None:
             raise DecodeError(
                 f"got WAV with {codec}, which cannot be decoded; expected {_READABLE}"

@@ -14,6 +14,7 @@ import soundfile
 from ser_engine.errors import AudioError
 from ser_engine.files.audio import AudioFile
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
 _MAX_FLAC_CHANNELS = 8
@@ -59,6 +60,10 @@ class BoundedFile:
     def header_s(self) -> float:
         """Length as the header has it, s."""
         return self._file.header_s
+
+    def warnings(self) -> tuple[Warning, ...]:
+        """Return what is to be said of the file's length, once it is read to its end."""
+        return self._file.warnings()
 
     def __enter__(self) -> BoundedFile:
         return self

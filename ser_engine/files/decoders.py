@@ -5,17 +5,24 @@ What reading a file needs of a library that decodes it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
+import numpy as np
 import soundfile
+import soxr
 
+from ser_engine.files.layout import PatchedFile, Piece
 from ser_engine.types import FloatArray
 
 BLOCK_VALUES = 1 << 18
 """Values of one block, all channels together: 1 MiB, 16 s of mono audio at 16 kHz."""
+
+
+_STEP_FRAMES = 4096
 
 
 class DecodeError(Exception):
@@ -54,11 +61,11 @@ class Decoder(Protocol):
         ...
 
 
-_LENGTH_UNKNOWN = 0xFFFF_FFFF
-"""Size of a WAV data chunk that was written to a pipe."""
-
 _MP3_TOLERANCE = 0.05
 """Share of an MP3 file's length that its index may be wrong by."""
+
+_MP3_FRAME = 1152
+"""Samples of a frame."""
 
 _MP3_INDEXES = (b"Xing", b"Info", b"VBRI")
 """What the first frame of an MP3 file holds where it tells of the length."""
@@ -77,19 +84,23 @@ class SoundDecoder:
 
     Args:
         path: the file.
+        pieces: what is read of it; none: all.
 
     Raises:
         UnknownFormatError: it is none that libsndfile reads.
-        DecodeError: it holds no audio or is cut off.
+        DecodeError: it holds no audio.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pieces: tuple[Piece, ...] = ()) -> None:
         # By descriptor: of a name that ends in .raw soundfile takes the format, not of the content.
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        patched = PatchedFile(path, pieces) if pieces else None
+        self._source: PatchedFile | BinaryIO = patched or path.open("rb")
         try:
-            self._file = soundfile.SoundFile(self._descriptor, closefd=False)
+            self._file = soundfile.SoundFile(
+                patched or cast(BinaryIO, self._source).fileno(), closefd=False
+            )
         except BaseException as error:
-            os.close(self._descriptor)
+            self._source.close()
             if isinstance(error, soundfile.LibsndfileError):
                 raise UnknownFormatError(_reason(error)) from None
             raise
@@ -97,40 +108,126 @@ class SoundDecoder:
         self.rate_hz: int = self._file.samplerate
         self.num_frames: int = self._file.frames
         self.tolerance_frames = 0
-        if self._file.format in ("MP3", "MPEG"):
-            # Without an index the length is guessed from the bit rate of the first frame.
-            share = _MP3_TOLERANCE if _has_mp3_index(path) else 1.0
-            self.tolerance_frames = int(self.num_frames * share)
-        try:
-            self._check_length(path)
-        except DecodeError:
+        self._damage = ""
+        self._position = 0
+        if self._file.subtype == "MPEG_LAYER_III":
+            # Without an index the length is guessed from the bit rate of the first frame. The
+            # encoder's delay, a frame or two, is in the length that WAV tells of and is not heard.
+            share = _MP3_TOLERANCE if _has_mp3_index(path, pieces) else 1.0
+            if self._file.format in ("WAV", "WAVEX"):
+                share = _MP3_TOLERANCE
+            self.tolerance_frames = max(int(self.num_frames * share), 3 * _MP3_FRAME)
+        if self.num_frames == 0:
             self.close()
-            raise
+            raise DecodeError("it holds no audio")
 
     def read(self) -> FloatArray:
         """Return the next samples."""
+        if self._damage:
+            raise DecodeError(self._damage)
         try:
-            block: FloatArray = self._file.read(
-                max(1, BLOCK_VALUES // self.channels), dtype="float32", always_2d=True
-            )
+            block = self._block(max(1, BLOCK_VALUES // self.channels))
         except soundfile.LibsndfileError as error:
-            raise DecodeError(f"the audio is damaged: {_reason(error)}") from None
+            self._damage = f"the audio is damaged: {_reason(error)}"
+            block = self._before_damage()
+        self._position += len(block)
+        if not len(block) and self._damage:
+            raise DecodeError(self._damage)
         return block
+
+    def _block(self, num_frames: int) -> FloatArray:
+        block: FloatArray = self._file.read(num_frames, dtype="float32", always_2d=True)
+        return block
+
+    def _before_damage(self) -> FloatArray:
+        """Return what lies before the damage: of a block with any soundfile returns nothing."""
+        blocks: list[FloatArray] = [np.empty((0, self.channels), dtype=np.float32)]
+        # Not done from the start: soundfile seeks after each read, which MP3 does not bear well.
+        with contextlib.suppress(soundfile.LibsndfileError):
+            self._file.seek(self._position)
+            while len(block := self._block(_STEP_FRAMES)):
+                blocks.append(block)
+        return np.concatenate(blocks)
 
     def close(self) -> None:
         """Let go of the file."""
         if not self._file.closed:
             self._file.close()
-            os.close(self._descriptor)
+            self._source.close()
 
-    def _check_length(self, path: Path) -> None:
-        if self.num_frames == 0:
-            raise DecodeError("it holds no audio")
-        if self._file.format in ("WAV", "WAVEX") and (missing := _missing_wav_bytes(path)) > 0:
-            raise DecodeError(
-                f"it is cut off: its header tells of {missing} bytes of audio more than the"
-                " file holds"
+
+class JoinedDecoder:
+    """Recordings that are in one file, one after the other, as one.
+
+    Rate and channels are those of the first. A part of another rate is resampled; one with other
+    channels is not read, since channels are never mixed, nor is what follows it.
+
+    Args:
+        path: the file.
+        parts: the pieces of each recording.
+    """
+
+    def __init__(self, path: Path, parts: tuple[tuple[Piece, ...], ...]) -> None:
+        self._current = SoundDecoder(path, parts[0])
+        self.channels = self._current.channels
+        self.rate_hz = self._current.rate_hz
+        self.num_frames = self._current.num_frames
+        self.tolerance_frames = self._current.tolerance_frames
+        self.note = ""
+        self._path = path
+        self._waiting = list(parts[1:])
+        self._resample: soxr.ResampleStream | None = None
+        for pieces in parts[1:]:
+            with contextlib.suppress(DecodeError):
+                part = SoundDecoder(path, pieces)
+                self.num_frames += part.num_frames * self.rate_hz // part.rate_hz
+                self.tolerance_frames += part.tolerance_frames * self.rate_hz // part.rate_hz
+                part.close()
+
+    def read(self) -> FloatArray:
+        """Return the next samples."""
+        while True:
+            block = self._current.read()
+            is_end = not len(block)
+            if self._resample is not None:
+                block = np.asarray(self._resample.resample_chunk(block, last=is_end))
+            if is_end:
+                is_more = self._open_next()
+                if not len(block) and is_more:
+                    continue
+            if len(block) or is_end:
+                return block
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._current.close()
+
+    def _open_next(self) -> bool:
+        self._resample = None
+        if not self._waiting:
+            return False
+        pieces = self._waiting.pop(0)
+        try:
+            part = SoundDecoder(self._path, pieces)
+        except DecodeError as error:
+            self.note = f"holds a further part that cannot be read: {error}"
+            return bool(self._waiting) and self._open_next()
+        if part.channels != self.channels:
+            seconds = part.num_frames / part.rate_hz
+            self.note = (
+                f"goes on with {part.channels} channels, expected {self.channels} as at the start;"
+                f" {seconds:.2f} s or more were left out"
             )
+            part.close()
+            self._waiting.clear()
+            return False
+        self._current.close()
+        self._current = part
+        if part.rate_hz != self.rate_hz:
+            self._resample = soxr.ResampleStream(
+                part.rate_hz, self.rate_hz, self.channels, dtype="float32", quality="HQ"
+            )
+        return True
 
 
 _WAV_CODECS = {
@@ -171,25 +268,9 @@ def wav_codec(path: Path) -> str | None:
     return None
 
 
-def _missing_wav_bytes(path: Path) -> int:
-    """Return by how much the data chunk of a WAV file reaches past the file's end, or 0."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return 0
-        at = 12
-        while at + 8 <= size:
-            file.seek(at)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":
-                return 0 if length == _LENGTH_UNKNOWN else max(0, at + 8 + length - size)
-            at += 8 + length + length % 2
-    return 0
-
-
-def _has_mp3_index(path: Path) -> bool:
+def _has_mp3_index(path: Path, pieces: tuple[Piece, ...]) -> bool:
     """Return whether an MP3 file tells how long it is."""
-    with path.open("rb") as file:
+    with contextlib.closing(PatchedFile(path, pieces or ((0, path.stat().st_size),))) as file:
         start = file.read(_ID3_HEADER_BYTES)
         if start.startswith(b"ID3") and len(start) == _ID3_HEADER_BYTES:
             # The tag's length: four bytes of seven bits.

@@ -1,27 +1,21 @@
-"""The analysis of one channel: audio goes in, windows are asked for, answers make the result.
+"""One channel of a recording at one granularity: audio in, requests for windows out, a result.
 
-Answers come in any order.
+::
 
-Segments of a channel, and how the whole follows from them.
+    push(samples) ─▶ requests: deque ─▶ (an engine, in any order) ─▶ request.deliver ─▶ result()
 
-The whole is the mean of the segments' logits, weighted by their frames; then softmax. Segments
-without speech are left out: the model hears an emotion in anything. Where nothing is speech the
-whole is that of everything.
-
-One result for a channel, from segments that are a forward pass each.
-
-One result a frame, from passes that overlap; segments are means of their frames.
-
-The timeline a live stream of a channel gives. Its windows are asked for one by one, in order.
+Every granularity also gives the result of the whole channel and of its pieces. The whole is the
+mean of the pieces' logits, weighted by their frames, then softmax. Pieces without speech are left
+out, because the model finds an emotion in any sound; where no piece has speech, all count.
 """
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -29,16 +23,16 @@ import numpy.typing as npt
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
-from ser_engine.files.listener import Listener
+from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.files.passes import (
     READ_ON_SAMPLES,
-    Ask,
     Outcome,
     Pass,
     PassCutter,
-    SegmentCutter,
-    Span,
+    PieceCutter,
+    PieceSpan,
+    WindowRequest,
 )
 from ser_engine.files.results import (
     Float64Array,
@@ -48,18 +42,354 @@ from ser_engine.files.results import (
     StreamResult,
     UtteranceResult,
 )
-from ser_engine.files.voices import Voices
+from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
 from ser_engine.timeline.segments import SegmentBuilder
 from ser_engine.timeline.smoothing import LabelTracker, LogitPool, softmax
-from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
+from ser_engine.types import FloatArray, ModelInfo, Window
+
+AnalyserResult = tuple[Result, UtteranceResult | None, tuple[PieceResult, ...]]
+"""The result of a channel, that of the whole (None: no piece could be scored), and the pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSetup:
+    """What the analysis of one channel works with.
+
+    Attributes:
+        info: the model.
+        config: lengths, detector, smoothing.
+        options: what to give.
+        monitor: of this channel; the analyser pushes the samples to it.
+        speakers: of this channel; the analyser adds the logits, the caller pushes the samples.
+            None: speakers are not told apart.
+    """
+
+    info: ModelInfo
+    config: EngineConfig
+    options: AnalysisOptions
+    monitor: ChannelMonitor
+    speakers: ChannelSpeakers | None = None
+
+    @property
+    def frame_hop_ms(self) -> int:
+        """Time between frames. An engine made for 10 ms gives 10 in any case."""
+        return min(self.options.frame_hop_ms, self.config.timeline.frame_hop_ms)
+
+
+def make_analyser(setup: ChannelSetup) -> ChannelAnalyser:
+    """Return the analyser for the granularity of the options."""
+    match setup.options.granularity:
+        case "frame":
+            return FrameAnalyser(setup)
+        case "stream":
+            return StreamAnalyser(setup)
+    return UtteranceAnalyser(setup)
+
+
+class ChannelAnalyser(ABC):
+    """Turns one channel of a recording into a result.
+
+    Attributes:
+        monitor: the setup's.
+        requests: for the caller to take from the left, in the order of the audio.
+    """
+
+    def __init__(self, setup: ChannelSetup) -> None:
+        self.monitor = setup.monitor
+        self.requests: deque[WindowRequest] = deque()
+        self._labels = setup.info.labels.names
+        self._speakers = setup.speakers
+        self._pieces = PieceScores(setup.info)
+
+    @property
+    def wants_audio(self) -> bool:
+        """Whether more may be pushed now; if not, an outcome has to be delivered first."""
+        return True
+
+    @abstractmethod
+    def push(self, samples: FloatArray) -> None:
+        """Take the next samples ``(samples,)``."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Request what is left. No more audio may come."""
+
+    @abstractmethod
+    def result(self) -> AnalyserResult:
+        """Return what was asked for. Call it once, when every request has its outcome."""
+
+    def _whole(self) -> UtteranceResult | None:
+        return self._pieces.whole(self.monitor.num_samples, self.monitor.level_dbfs)
+
+
+class UtteranceAnalyser(ChannelAnalyser):
+    """One result for the whole, from pieces that are a forward pass each.
+
+    Args:
+        setup: what to work with.
+        is_lenient: leave out what cannot be scored, and silence even if the channel is nothing
+            else, so that there may be no whole.
+    """
+
+    def __init__(self, setup: ChannelSetup, *, is_lenient: bool = False) -> None:
+        super().__init__(setup)
+        config = setup.config
+        self._cutter = PieceCutter(config.offline, hangover_ms=config.vad.hangover_ms)
+        self._held: FloatArray = np.empty(0, dtype=np.float32)
+        self._held_from = 0
+        self._num_cut_flags = 0
+        self._has_heard_speech = False
+        self._is_lenient = is_lenient
+
+    def push(self, samples: FloatArray) -> None:
+        """Take the next samples ``(samples,)``."""
+        self.monitor.push(samples)
+        self.cut(samples)
+
+    def cut(self, samples: FloatArray) -> None:
+        """Take samples that were pushed to the monitor already."""
+        self._held = np.concatenate([self._held, samples])
+        flags = self.monitor.flags[self._num_cut_flags :]
+        self._num_cut_flags += len(flags)
+        for span in self._cutter.push(len(samples), flags):
+            self._request(span)
+
+    def end(self) -> None:
+        """Request the last pieces."""
+        for span in self._cutter.finish():
+            self._request(span)
+
+    def result(self) -> tuple[UtteranceResult, UtteranceResult, tuple[PieceResult, ...]]:
+        """Return the whole twice, as the result and as the whole, and the pieces."""
+        whole, pieces = self.whole()
+        assert whole is not None, "a channel with a frame has a piece that is scored"
+        return whole, whole, pieces
+
+    def whole(self) -> tuple[UtteranceResult | None, tuple[PieceResult, ...]]:
+        """Return the whole, if a piece could be scored, and the pieces."""
+        return self._whole(), self._pieces.results()
+
+    def _request(self, span: PieceSpan) -> None:
+        number = self._pieces.add(span)
+        self._has_heard_speech |= span.has_speech
+        start, end = span.start_sample - self._held_from, span.end_sample - self._held_from
+        # Silence is not scored, except in front of the first speech: it is not known there whether
+        # any speech will come, and without any the whole is that of the silence.
+        if span.has_speech or not (self._has_heard_speech or self._is_lenient):
+            window = Window(self._held[start : end + READ_ON_SAMPLES].copy(), span.start_sample)
+            self.requests.append(
+                WindowRequest(window, lambda outcome: self._take(number, span, outcome))
+            )
+        self._held = self._held[end:].copy()
+        self._held_from = span.end_sample
+
+    def _take(self, number: int, span: PieceSpan, outcome: Outcome) -> None:
+        if isinstance(outcome, WindowError):
+            if self._is_lenient:
+                return
+            raise outcome
+        # A 10 ms engine adds a second pass, which is no part of what the model says of a whole.
+        rows = slice(None, None, HOP_SAMPLES // outcome.hop_samples)
+        if self._speakers is not None:
+            self._speakers.add_logits(span.start_sample, outcome.logits[rows])
+        self._pieces.put(number, Scores.of_rows(outcome.logits[rows], outcome.embeddings[rows]))
+
+
+class FrameAnalyser(ChannelAnalyser):
+    """One result a frame, from passes that overlap. Pieces are means of the 20 ms frames."""
+
+    def __init__(self, setup: ChannelSetup) -> None:
+        super().__init__(setup)
+        info, config = setup.info, setup.config
+        self._config = config
+        self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
+        self._cutter = PieceCutter(config.offline, hangover_ms=config.vad.hangover_ms)
+        self._wants_embeddings = setup.options.embeddings
+        self._hop = ms_to_samples(setup.frame_hop_ms)
+        # Outcomes may come in any order; those of later passes wait here to be joined.
+        self._early: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._num_requested = self._num_joined = 0
+        self._logits: list[FloatArray] = []
+        self._embeddings: list[FloatArray] = []
+        self._num_native_frames = 0  # joined; native frames are 20 ms apart
+        # Native frames of pieces that are not complete.
+        self._open_spans: deque[tuple[int, PieceSpan]] = deque()
+        self._open_logits: FloatArray = np.empty((0, len(info.labels)), dtype=np.float32)
+        self._open_embeddings: FloatArray = np.empty((0, info.embedding_dim), dtype=np.float32)
+
+    def push(self, samples: FloatArray) -> None:
+        """Take the next samples ``(samples,)``."""
+        flags = self.monitor.push(samples)
+        self._open(self._cutter.push(len(samples), flags))
+        for each in self._passes.push(samples):
+            self._request(each)
+
+    def end(self) -> None:
+        """Request the last pass."""
+        self._open(self._cutter.finish())
+        for each in self._passes.finish():
+            self._request(each)
+
+    def result(self) -> tuple[FrameResult, UtteranceResult | None, tuple[PieceResult, ...]]:
+        """Return the frames, the whole and the pieces."""
+        self._close_spans(is_end=True)
+        logits = np.concatenate(self._logits)
+        num_samples = self.monitor.num_samples
+        segments, gaps = spans_of_frames(
+            logits,
+            self.monitor.flags,
+            hop_samples=self._hop,
+            num_samples=num_samples,
+            config=self._config,
+            labels=self._labels,
+        )
+        frames = FrameResult(
+            labels=self._labels,
+            num_samples=num_samples,
+            hop_samples=self._hop,
+            logits=logits,
+            posteriors=softmax(logits),
+            embeddings=np.concatenate(self._embeddings) if self._wants_embeddings else None,
+            segments=segments,
+            gaps=gaps,
+        )
+        return frames, self._whole(), self._pieces.results()
+
+    def _open(self, spans: Sequence[PieceSpan]) -> None:
+        self._open_spans += [(self._pieces.add(span), span) for span in spans]
+
+    def _request(self, each: Pass) -> None:
+        number, self._num_requested = self._num_requested, self._num_requested + 1
+        window = replace(each.window, hop_samples=self._hop)
+        self.requests.append(
+            WindowRequest(window, lambda outcome: self._take(number, each, outcome))
+        )
+
+    def _take(self, number: int, each: Pass, outcome: Outcome) -> None:
+        if isinstance(outcome, WindowError):
+            raise outcome
+        rows = each.rows(outcome)
+        # Copies: a view would keep the arrays of the whole pass.
+        self._early[number] = (outcome.logits[rows].copy(), outcome.embeddings[rows].copy())
+        while self._num_joined in self._early:
+            self._join(*self._early.pop(self._num_joined))
+            self._num_joined += 1
+
+    def _join(self, logits: FloatArray, embeddings: FloatArray) -> None:
+        self._logits.append(logits)
+        if self._wants_embeddings:
+            self._embeddings.append(embeddings)
+        native = slice(None, None, HOP_SAMPLES // self._hop)
+        if self._speakers is not None:
+            self._speakers.add_logits(self._num_native_frames * HOP_SAMPLES, logits[native])
+        self._num_native_frames += len(logits[native])
+        self._open_logits = np.concatenate([self._open_logits, logits[native]])
+        self._open_embeddings = np.concatenate([self._open_embeddings, embeddings[native]])
+        self._close_spans()
+
+    def _close_spans(self, *, is_end: bool = False) -> None:
+        while self._open_spans:
+            number, span = self._open_spans[0]
+            frames = (span.end_sample - span.start_sample) // HOP_SAMPLES
+            # The last piece has a frame less than slots: its end has no samples to read on.
+            if not is_end and len(self._open_logits) < frames:
+                return
+            logits, self._open_logits = self._open_logits[:frames], self._open_logits[frames:]
+            embeddings = self._open_embeddings[:frames]
+            self._open_embeddings = self._open_embeddings[frames:].copy()
+            self._pieces.put(number, Scores.of_rows(logits, embeddings))
+            self._open_spans.popleft()
+
+
+_stream_numbers = itertools.count()
+
+
+class StreamAnalyser(ChannelAnalyser):
+    """Exactly what a live stream gives: the same core, with every window answered in its turn.
+
+    The whole and its pieces are those of ``utterance``. That is one more forward pass a piece,
+    where the stream takes dozens for the same audio.
+    """
+
+    def __init__(self, setup: ChannelSetup) -> None:
+        super().__init__(setup)
+        self._utterance = UtteranceAnalyser(setup, is_lenient=True)
+        # One deque: the windows of the pieces come between those of the stream.
+        self._utterance.requests = self.requests
+        timeline = replace(setup.config.timeline, frame_hop_ms=setup.frame_hop_ms)
+        self._stream = ChannelStream(
+            replace(setup.config, timeline=timeline),
+            setup.info.labels,
+            f"recording/{next(_stream_numbers)}",
+            detector=self.monitor,
+            details=setup.options.details,
+        )
+        self._due: deque[Window] = deque()
+        self._is_waiting = False
+        self._points: list[Point] = []
+        self._segments: list[Segment] = []
+        self._gaps: list[Gap] = []
+
+    @property
+    def wants_audio(self) -> bool:
+        """Whether every window that fell due has its outcome."""
+        return not self._is_waiting
+
+    def push(self, samples: FloatArray) -> None:
+        """Take at most a second: all windows that fall due in it wait with their audio."""
+        self._due += self._stream.push(samples)
+        self._utterance.cut(samples)
+        self._go_on()
+
+    def end(self) -> None:
+        """Request the windows that end with the recording."""
+        self._due += self._stream.finish()
+        self._utterance.end()
+        self._go_on()
+
+    def result(self) -> tuple[StreamResult, UtteranceResult | None, tuple[PieceResult, ...]]:
+        """Return the timeline, the whole and the pieces."""
+        self._keep(self._stream.close())
+        stream = StreamResult(
+            labels=self._labels,
+            num_samples=self._stream.clock_samples,
+            points=tuple(self._points),
+            segments=tuple(self._segments),
+            gaps=tuple(self._gaps),
+        )
+        return (stream, *self._utterance.whole())
+
+    def _go_on(self) -> None:
+        # One at a time: with an outcome the stream gives up the windows handed out before its own.
+        self._is_waiting = bool(self._due)
+        if not self._due:
+            self._keep(self._stream.take_events())
+            return
+        window = self._due.popleft()
+        self.requests.append(WindowRequest(window, lambda outcome: self._take(window, outcome)))
+
+    def _take(self, window: Window, outcome: Outcome) -> None:
+        self._keep(self._stream.accept(window, outcome))
+        self._go_on()
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Point():
+                    narrow = self.monitor.narrow_band_at(event.end_sample)
+                    self._points.append(msgspec.structs.replace(event, narrow_band=narrow))
+                case Segment(final=True):
+                    self._segments.append(event)
+                case Gap(final=True):
+                    self._gaps.append(event)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Sums over the frames of a segment, 20 ms apart.
+    """Sums over the frames of a piece, 20 ms apart.
 
     Attributes:
         frames: how many.
@@ -82,39 +412,36 @@ class Scores:
 
 
 class PieceScores:
-    """Collects the scores of one channel's segments, in any order."""
+    """The pieces of one channel, in order, and their scores, which come in any order."""
 
     def __init__(self, info: ModelInfo) -> None:
         self._labels = info.labels.names
-        self._spans: list[Span] = []
+        self._spans: list[PieceSpan] = []
         self._scores: dict[int, Scores] = {}
 
-    def __len__(self) -> int:
-        """Return how many segments there are."""
-        return len(self._spans)
-
-    def add(self, span: Span) -> int:
-        """Take the next segment; return its number."""
+    def add(self, span: PieceSpan) -> int:
+        """Take the next piece; return its number."""
         self._spans.append(span)
         return len(self._spans) - 1
 
     def put(self, number: int, scores: Scores) -> None:
-        """Take the scores of a segment."""
+        """Take the scores of a piece."""
         self._scores[number] = scores
 
-    def pieces(self) -> tuple[PieceResult, ...]:
-        """Return every piece."""
+    def results(self) -> tuple[PieceResult, ...]:
+        """Return every piece; one without speech has no logits, even if it was scored."""
         return tuple(self._piece(number) for number in range(len(self._spans)))
 
     def whole(self, num_samples: int, level_dbfs: float) -> UtteranceResult | None:
-        """Return the result of the whole channel; None: no segment was scored."""
-        speech = [number for number in sorted(self._scores) if self._spans[number].has_speech]
-        scores = [self._scores[number] for number in speech or sorted(self._scores)]
+        """Return the result of the whole channel; None: no piece was scored."""
+        numbers = sorted(self._scores)  # not as they came: sums of floats depend on the order
+        speech = [number for number in numbers if self._spans[number].has_speech]
+        scores = [self._scores[number] for number in speech or numbers]
         frames = sum(each.frames for each in scores)
         if not frames:
             return None
-        logits = _total([each.logit_sum for each in scores]) / frames
-        embedding = _total([each.embedding_sum for each in scores]) / frames
+        logits = np.sum([each.logit_sum for each in scores], axis=0) / frames
+        embedding = np.sum([each.embedding_sum for each in scores], axis=0) / frames
         return UtteranceResult(
             labels=self._labels,
             num_samples=num_samples,
@@ -140,215 +467,6 @@ class PieceScores:
             posteriors=posteriors,
             embedding=embedding,
         )
-
-
-def native_rows(result: WindowResult) -> slice:
-    """Return which rows are 20 ms apart: the model has one frame every 20 ms.
-
-    The second pass of a 10 ms timeline is left out of what the model says of a whole.
-    """
-    return slice(None, None, HOP_SAMPLES // result.hop_samples)
-
-
-def _total(sums: Sequence[Float64Array]) -> Float64Array:
-    total: Float64Array = np.sum(sums, axis=0, dtype=np.float64)
-    return total
-
-
-class UtteranceWork:
-    """One result for the whole, from segments that are a forward pass each.
-
-    Args:
-        info: the model.
-        config: lengths, detector.
-        listener: hears the channel. What it is not given here somebody else gives it.
-        voices: told of every frame's logits; None: nobody is.
-        is_lenient: leave out what has no speech and what cannot be scored, even if that is all.
-    """
-
-    wants_audio = True
-
-    def __init__(
-        self,
-        info: ModelInfo,
-        config: EngineConfig,
-        listener: Listener,
-        voices: Voices | None = None,
-        *,
-        is_lenient: bool = False,
-    ) -> None:
-        self.listener = listener
-        self._voices = voices
-        self.asks: deque[Ask] = deque()
-        self._cutter = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
-        self._scores = PieceScores(info)
-        self._held: FloatArray = np.empty(0, dtype=np.float32)
-        self._held_from = 0
-        self._has_heard_speech = False
-        self._is_lenient = is_lenient
-
-    def push(self, samples: FloatArray) -> None:
-        """Take the next samples."""
-        self.hear(samples, self.listener.push(samples))
-
-    def hear(self, samples: FloatArray, flags: list[bool]) -> None:
-        """Take samples that the listener has heard already."""
-        self._held = np.concatenate([self._held, samples])
-        for span in self._cutter.push(len(samples), flags):
-            self._ask(span)
-
-    def end(self) -> None:
-        """Ask for the rest."""
-        for span in self._cutter.finish():
-            self._ask(span)
-
-    def result(self) -> tuple[UtteranceResult, UtteranceResult, tuple[PieceResult, ...]]:
-        """Return the whole, twice, and its segments."""
-        whole, segments = self.whole()
-        assert whole is not None, "a channel with a frame has a segment that is scored"
-        return whole, whole, segments
-
-    def whole(self) -> tuple[UtteranceResult | None, tuple[PieceResult, ...]]:
-        """Return the whole, if any of it could be scored, and its segments."""
-        heard = self.listener
-        return self._scores.whole(heard.heard_samples, heard.level_dbfs), self._scores.pieces()
-
-    def _ask(self, span: Span) -> None:
-        number = self._scores.add(span)
-        self._has_heard_speech |= span.has_speech
-        start, end = span.start_sample - self._held_from, span.end_sample - self._held_from
-        # Before the first speech it is not known whether there will be any.
-        if span.has_speech or not (self._has_heard_speech or self._is_lenient):
-            window = Window(self._held[start : end + READ_ON_SAMPLES].copy(), span.start_sample)
-            self.asks.append(Ask(window, lambda outcome: self._take(number, span, outcome)))
-        self._held = self._held[end:].copy()
-        self._held_from = span.end_sample
-
-    def _take(self, number: int, span: Span, outcome: Outcome) -> None:
-        if isinstance(outcome, WindowError):
-            if self._is_lenient:
-                return
-            raise outcome
-        rows = native_rows(outcome)
-        if self._voices is not None:
-            self._voices.score(span.start_sample, outcome.logits[rows])
-        self._scores.put(number, Scores.of_rows(outcome.logits[rows], outcome.embeddings[rows]))
-
-
-class FrameWork:
-    """One result a frame; frames of several passes are joined. Segments are means of frames."""
-
-    wants_audio = True
-
-    def __init__(
-        self,
-        info: ModelInfo,
-        config: EngineConfig,
-        options: AnalysisOptions,
-        listener: Listener,
-        voices: Voices | None = None,
-    ) -> None:
-        self.listener = listener
-        self._config = config
-        self._flags = bytearray()  # of every 320-sample slot: whether it holds speech
-        self._voices = voices
-        self._num_frames = 0  # native ones that were joined
-        self.asks: deque[Ask] = deque()
-        self._labels = info.labels.names
-        self._passes = PassCutter(int(config.offline.max_pass_s * SAMPLE_RATE_HZ))
-        self._segments = SegmentCutter(config.offline, hangover_ms=config.vad.hangover_ms)
-        self._scores = PieceScores(info)
-        self._wants_embeddings = options.embeddings
-        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
-        self._hop = ms_to_samples(hop_ms)
-        self._early: dict[int, tuple[FloatArray, FloatArray]] = {}
-        self._num_asked = self._num_joined = 0
-        self._logits: list[FloatArray] = []
-        self._embeddings: list[FloatArray] = []
-        # Native frames that belong to segments which are not complete.
-        self._open_spans: deque[tuple[int, Span]] = deque()
-        self._open_logits: FloatArray = np.empty((0, len(info.labels)), dtype=np.float32)
-        self._open_embeddings: FloatArray = np.empty((0, info.embedding_dim), dtype=np.float32)
-
-    def push(self, samples: FloatArray) -> None:
-        """Take the next samples."""
-        flags = self.listener.push(samples)
-        self._flags += bytes(flags)
-        spans = self._segments.push(len(samples), flags)
-        self._open_spans += [(self._scores.add(span), span) for span in spans]
-        for each in self._passes.push(samples):
-            self._ask(each)
-
-    def end(self) -> None:
-        """Ask for the last pass."""
-        self._open_spans += [(self._scores.add(span), span) for span in self._segments.finish()]
-        for each in self._passes.finish():
-            self._ask(each)
-
-    def result(self) -> tuple[FrameResult, UtteranceResult | None, tuple[PieceResult, ...]]:
-        """Return the frames, the whole, and its segments."""
-        self._close_spans(is_end=True)
-        logits = np.concatenate(self._logits)
-        heard = self.listener
-        segments, gaps = spans_of_frames(
-            logits,
-            self._flags,
-            hop_samples=self._hop,
-            num_samples=heard.heard_samples,
-            config=self._config,
-            labels=self._labels,
-        )
-        frames = FrameResult(
-            labels=self._labels,
-            num_samples=heard.heard_samples,
-            hop_samples=self._hop,
-            logits=logits,
-            posteriors=softmax(logits),
-            embeddings=np.concatenate(self._embeddings) if self._wants_embeddings else None,
-            segments=segments,
-            gaps=gaps,
-        )
-        whole = self._scores.whole(heard.heard_samples, heard.level_dbfs)
-        return frames, whole, self._scores.pieces()
-
-    def _ask(self, each: Pass) -> None:
-        number, self._num_asked = self._num_asked, self._num_asked + 1
-        window = replace(each.window, hop_samples=self._hop)
-        self.asks.append(Ask(window, lambda outcome: self._take(number, each, outcome)))
-
-    def _take(self, number: int, each: Pass, outcome: Outcome) -> None:
-        if isinstance(outcome, WindowError):
-            raise outcome
-        rows = each.rows(outcome)
-        # Copies: a view would keep the arrays of the whole pass.
-        self._early[number] = (outcome.logits[rows].copy(), outcome.embeddings[rows].copy())
-        while self._num_joined in self._early:
-            self._join(*self._early.pop(self._num_joined))
-            self._num_joined += 1
-
-    def _join(self, logits: FloatArray, embeddings: FloatArray) -> None:
-        self._logits.append(logits)
-        if self._wants_embeddings:
-            self._embeddings.append(embeddings)
-        native = slice(None, None, HOP_SAMPLES // self._hop)
-        if self._voices is not None:
-            self._voices.score(self._num_frames * HOP_SAMPLES, logits[native])
-        self._num_frames += len(logits[native])
-        self._open_logits = np.concatenate([self._open_logits, logits[native]])
-        self._open_embeddings = np.concatenate([self._open_embeddings, embeddings[native]])
-        self._close_spans()
-
-    def _close_spans(self, *, is_end: bool = False) -> None:
-        while self._open_spans:
-            number, span = self._open_spans[0]
-            frames = (span.end_sample - span.start_sample) // HOP_SAMPLES
-            if not is_end and len(self._open_logits) < frames:
-                return
-            logits, self._open_logits = self._open_logits[:frames], self._open_logits[frames:]
-            embeddings = self._open_embeddings[:frames]
-            self._open_embeddings = self._open_embeddings[frames:].copy()
-            self._scores.put(number, Scores.of_rows(logits, embeddings))
-            self._open_spans.popleft()
 
 
 def spans_of_frames(
@@ -382,16 +500,17 @@ def spans_of_frames(
     tracker, builder = LabelTracker(config.smoothing), SegmentBuilder(labels)
     events: list[Segment | Gap] = []
     row = 0
-    for slot, (is_speech, is_usable) in enumerate(
+    for index, (is_speech, is_usable) in enumerate(
         zip(speech.tolist(), usable.tolist(), strict=True)
     ):
-        start, end = slot * hop_samples, (slot + 1) * hop_samples
+        start, end = index * hop_samples, (index + 1) * hop_samples
         if is_speech and is_usable and posteriors is not None:
             decision = tracker.push(start, end, posteriors[row].tolist())
             events += builder.frame(start, end, posteriors[row], decision)
             row += 1
         else:
             events += builder.gap(start, end, "error" if is_speech else "silence")
+    # The end of the recording is not a whole frame; it belongs to the last segment or gap.
     events += builder.extend(num_samples)
     final = [event for event in events + builder.finish() if event.final]
     return (
@@ -403,173 +522,13 @@ def spans_of_frames(
 def _speech_of_frames(
     flags: Sequence[int], num_frames: int, hop_samples: int, config: EngineConfig
 ) -> npt.NDArray[np.bool_]:
-    """Return whether each frame is speech, with short silences between speech counted in."""
-    frames_a_slot = HOP_SAMPLES // hop_samples
+    """Return ``(frames,)`` whether each is speech, short silences between speech included."""
     slots = np.frombuffer(bytes(flags), dtype=np.bool_).copy()
     # No more than the look-ahead, because a stream knows no sooner that a silence was short.
     short_ms = min(config.vad.min_silence_ms, config.timeline.look_ahead_ms)
     short = ms_to_samples(short_ms) // HOP_SAMPLES
-    spoken = np.flatnonzero(slots)
-    for before, after in itertools.pairwise(spoken.tolist()):
+    for before, after in itertools.pairwise(np.flatnonzero(slots).tolist()):
         if after - before - 1 < short:
             slots[before:after] = True
-    speech: npt.NDArray[np.bool_] = np.repeat(slots, frames_a_slot)[:num_frames]
+    speech: npt.NDArray[np.bool_] = np.repeat(slots, HOP_SAMPLES // hop_samples)[:num_frames]
     return speech
-
-
-_stream_numbers = itertools.count()
-
-
-class _Ears:
-    """The listener as a detector, with a copy of the flags for whoever cuts segments."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._flags: list[bool] = []
-
-    def push(self, samples: FloatArray) -> list[bool]:
-        flags = self._listener.push(samples)
-        self._flags += flags
-        return flags
-
-    def skip(self, num_samples: int) -> None:
-        self._listener.skip(num_samples)
-
-    def take(self) -> list[bool]:
-        flags, self._flags = self._flags, []
-        return flags
-
-
-class StreamWork:
-    """Exactly what a live stream gives: the same core, every window answered in its turn.
-
-    The whole and its segments are those of ``utterance``: a forward pass a segment on top, where a
-    stream takes dozens for the same audio.
-    """
-
-    def __init__(
-        self,
-        info: ModelInfo,
-        config: EngineConfig,
-        options: AnalysisOptions,
-        listener: Listener,
-        voices: Voices | None = None,
-    ) -> None:
-        self.listener = listener
-        self.asks: deque[Ask] = deque()
-        self._labels = info.labels.names
-        hop_ms = min(options.frame_hop_ms, config.timeline.frame_hop_ms)
-        self._ears = _Ears(listener)
-        self._whole = UtteranceWork(info, config, listener, voices, is_lenient=True)
-        self._stream = ChannelStream(
-            replace(config, timeline=replace(config.timeline, frame_hop_ms=hop_ms)),
-            info.labels,
-            f"recording/{next(_stream_numbers)}",
-            detector=self._ears,
-            details=options.details,
-        )
-        self._due: deque[Window] = deque()
-        self._is_asked = False
-        self._points: list[Point] = []
-        self._segments: list[Segment] = []
-        self._gaps: list[Gap] = []
-
-    @property
-    def wants_audio(self) -> bool:
-        """Whether every window of the stream is answered."""
-        return not self._is_asked
-
-    def push(self, samples: FloatArray) -> None:
-        """Take the next samples: no more than a second, or many windows wait with their audio."""
-        self._due += self._stream.push(samples)
-        self._whole.hear(samples, self._ears.take())
-        self._go_on()
-
-    def end(self) -> None:
-        """Ask for the rest."""
-        self._due += self._stream.finish()
-        self._whole.end()
-        self._go_on()
-
-    def result(self) -> tuple[StreamResult, UtteranceResult | None, tuple[PieceResult, ...]]:
-        """Return the timeline, the whole, and its segments."""
-        self._keep(self._stream.close())
-        stream = StreamResult(
-            labels=self._labels,
-            num_samples=self._stream.clock_samples,
-            points=tuple(self._points),
-            segments=tuple(self._segments),
-            gaps=tuple(self._gaps),
-        )
-        return (stream, *self._whole.whole())
-
-    def _go_on(self) -> None:
-        self.asks += self._whole.asks
-        self._whole.asks.clear()
-        self._is_asked = bool(self._due)
-        if not self._due:
-            self._keep(self._stream.take_events())
-            return
-        window = self._due.popleft()
-        self.asks.append(Ask(window, lambda outcome: self._take(window, outcome)))
-
-    def _take(self, window: Window, outcome: Outcome) -> None:
-        self._keep(self._stream.accept(window, outcome))
-        self._go_on()
-
-    def _keep(self, events: Sequence[Event]) -> None:
-        for event in events:
-            match event:
-                case Point():
-                    narrow = self.listener.narrow_band_at(event.end_sample)
-                    self._points.append(msgspec.structs.replace(event, narrow_band=narrow))
-                case Segment(final=True):
-                    self._segments.append(event)
-                case Gap(final=True):
-                    self._gaps.append(event)
-
-
-class ChannelWork(Protocol):
-    """Turns one channel of a recording into a result.
-
-    Attributes:
-        listener: hears all of it.
-        asks: what the engine is asked for next.
-    """
-
-    listener: Listener
-    asks: deque[Ask]
-
-    @property
-    def wants_audio(self) -> bool:
-        """Whether more may be pushed now; if not, an answer is waited for."""
-        ...
-
-    def push(self, samples: FloatArray) -> None:
-        """Take the next samples ``(samples,)``."""
-        ...
-
-    def end(self) -> None:
-        """Note that there is no more audio."""
-        ...
-
-    def result(self) -> tuple[Result, UtteranceResult | None, tuple[PieceResult, ...]]:
-        """Return what was asked for, the whole, and its segments; ask when all is answered."""
-        ...
-
-
-def make_channel_work(
-    info: ModelInfo,
-    config: EngineConfig,
-    options: AnalysisOptions,
-    rate_hz: int,
-    voices: Voices | None = None,
-) -> ChannelWork:
-    """Return the analysis of one channel of a file of ``rate_hz``."""
-    listener = Listener(config.vad, rate_hz)
-    match options.granularity:
-        case "frame":
-            return FrameWork(info, config, options, listener, voices)
-        case "stream":
-            return StreamWork(info, config, options, listener, voices)
-    return UtteranceWork(info, config, listener, voices)

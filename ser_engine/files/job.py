@@ -1,11 +1,11 @@
-"""One file's analysis without an engine: windows are taken out, answers are put in.
+"""The analysis of one file, without an engine: windows are taken out, outcomes are put in.
 
 ::
 
-    file.blocks() ─▶ channels ─▶ take_windows ─▶ (some engine, in any order) ─▶ answer ─▶ finish
+    file.blocks() ─▶ channels ─▶ take_windows ─▶ (an engine, in any order) ─▶ answer ─▶ finish
 
-Audio is read as windows are asked for, so whoever asks decides how much is in memory: a block of
-the file, some 30 s of each channel, and the windows that are not answered. Nothing here waits.
+Audio is read as windows are taken, so the caller decides how much is in memory: a block of the
+file, some 30 s of each channel, and the windows whose outcome is missing. Nothing here waits.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from dataclasses import dataclass, field, replace
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import AudioError, SerEngineError, WindowError
-from ser_engine.files.granularities import ChannelWork, make_channel_work
+from ser_engine.files.granularities import ChannelAnalyser, ChannelSetup, make_analyser
+from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.files.options import AnalysisOptions, options_in_effect
-from ser_engine.files.passes import Ask, Outcome
+from ser_engine.files.passes import Outcome, WindowRequest
 from ser_engine.files.results import ChannelAnalysis, FileAnalysis
-from ser_engine.files.source import AudioSource
-from ser_engine.files.voices import Voices
+from ser_engine.files.source import AudioSource, Warns
+from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
 from ser_engine.types import FloatArray, ModelInfo, Window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWindow:
-    """A window that was taken out and waits for its answer.
+    """A window that was taken and whose outcome is missing.
 
     Attributes:
         window: for the engine.
@@ -39,27 +41,27 @@ class PendingWindow:
 
     window: Window
     channel: int
-    ask: Ask = field(repr=False)
+    request: WindowRequest = field(repr=False)
 
 
 class AnalysisJob:
-    """See the module's text. For one thread at a time.
+    """One file, all channels. For one thread at a time.
 
     Errors of the file or of the engine end the job, and :meth:`finish` raises them. Their messages
     begin with the file's path or name.
 
     Args:
-        file: an open one, read to the end here and left by :meth:`close`; for ``stream`` one that
+        file: an open one, which the job owns: :meth:`close` leaves it. For ``stream`` one that
             resamples ``as_streamed``.
         name: of the file, for results.
         info: the model that scores.
         config: lengths, detector, smoothing, and what the engine was made for.
         options: what to give.
-        embedder: tells speakers apart where that is asked for; None: the model the settings name.
+        embedder: tells speakers apart if the options say so; None: the model the settings name.
 
     Raises:
         RuntimeUnavailableError, CheckpointError: speakers are to be told apart, and the model for
-            it cannot be had.
+            it is not available.
     """
 
     def __init__(
@@ -81,16 +83,24 @@ class AnalysisJob:
         self._file = file
         self._blocks: Iterator[FloatArray] | None = file.blocks()
         self._block: FloatArray | None = None
-        # A stream's windows fall due faster than they are answered, and hold their audio.
-        piece_s = 1 if options.granularity == "stream" else 16
-        self._piece_samples = piece_s * SAMPLE_RATE_HZ
-        self._voices = [
-            Voices(info, config, embedder) if options.speakers and embedder else None
+        # A stream's windows fall due faster than they are scored, and hold their audio.
+        chunk_s = 1 if options.granularity == "stream" else 16
+        self._chunk_samples = chunk_s * SAMPLE_RATE_HZ
+        self._speakers = tuple(
+            ChannelSpeakers(info, config, embedder) if options.speakers and embedder else None
             for _ in range(file.channels)
-        ]
+        )
         self._channels = tuple(
-            make_channel_work(info, config, self.options, file.rate_hz, voices)
-            for voices in self._voices
+            make_analyser(
+                ChannelSetup(
+                    info,
+                    config,
+                    self.options,
+                    ChannelMonitor(config.vad, file.rate_hz),
+                    speakers,
+                )
+            )
+            for speakers in self._speakers
         )
         self._pending: set[PendingWindow] = set()
         self._progress = 0.0
@@ -100,15 +110,15 @@ class AnalysisJob:
     def take_windows(
         self, max_windows: int, *, max_read_s: float = math.inf
     ) -> list[PendingWindow]:
-        """Return windows to be scored, at most so many; reads on in the file as far as needed.
+        """Return windows to be scored, reading as much of the file as they need.
 
-        An empty list means: what is pending has to be answered first, or the job is done; or so
-        much was read and nothing in it asks for a window.
+        The list is empty if pending windows need their outcomes first, if the job is done, or if
+        ``max_read_s`` was read without a window.
 
         Args:
-            max_windows: how many.
-            max_read_s: audio after which to come back, s, for those who have other things to do:
-                hours of silence ask for nothing.
+            max_windows: at most so many.
+            max_read_s: audio after which to return in any case, s: hours of silence need no
+                window, and other jobs may be waiting.
         """
         taken: list[PendingWindow] = []
         read_to = self._heard_samples + max_read_s * SAMPLE_RATE_HZ
@@ -124,49 +134,51 @@ class AnalysisJob:
         return taken
 
     def answer(self, pending: PendingWindow, outcome: Outcome) -> None:
-        """Take what the engine says of a window.
+        """Take the outcome of a window, in any order.
 
         Raises:
-            ValueError: the window is not one of this job's that waits for an answer.
+            ValueError: the window is not of this job, or has its outcome already.
         """
         if pending not in self._pending:
-            raise ValueError("got an answer to a window that does not wait for one, expected one")
+            raise ValueError("the window is not pending in this job: answer each taken window once")
         self._pending.remove(pending)
+        # After an error the outcomes of windows that were under way are of no use.
         if self._error is None:
             try:
-                pending.ask.deliver(outcome)
+                pending.request.deliver(outcome)
             except WindowError as error:
                 self._error = WindowError(f"{self.name}: {error}")
 
     @property
     def num_pending(self) -> int:
-        """Windows that were taken out and wait for an answer."""
+        """Windows that were taken and whose outcome is missing."""
         return len(self._pending)
 
     @property
     def is_done(self) -> bool:
-        """Whether :meth:`finish` may be called: all is answered, or something went wrong."""
+        """Whether :meth:`finish` may be called: all is scored, or there is an error."""
         if self._error is not None:
             return True
-        asked = self._pending or any(channel.asks for channel in self._channels)
-        return self._blocks is None and not asked
+        open_windows = self._pending or any(channel.requests for channel in self._channels)
+        return self._blocks is None and not open_windows
 
     @property
     def progress(self) -> float:
-        """How much of the audio is answered, 0 to 1. An estimate where the length is one."""
+        """How much of the audio is scored, 0 to 1. An estimate where the length is one."""
         if self.is_done:
             return 1.0
         total = self._file.header_s * SAMPLE_RATE_HZ
         windows = [pending.window for pending in self._pending]
-        windows += [ask.window for channel in self._channels for ask in channel.asks]
+        windows += [each.window for channel in self._channels for each in channel.requests]
         first = min((window.start_sample for window in windows), default=self._heard_samples)
         share = first / total if total else 0.0
+        # Where no window was open all that was read counted; the next one may start before that.
         self._progress = max(self._progress, min(share, 0.99))
         return self._progress
 
     @property
     def stream_keys(self) -> frozenset[str]:
-        """Keys under which the engine may keep something of this file: let it forget them."""
+        """Keys under which the engine may have cached features of this file, for ``forget``."""
         return frozenset(self._stream_keys)
 
     def finish(self) -> FileAnalysis:
@@ -180,8 +192,12 @@ class AnalysisJob:
         if self._error is not None:
             raise self._error
         if not self.is_done:
-            raise RuntimeError("got a job with windows to be answered, expected one that is done")
-        channels = tuple(map(_analysis, self._channels, self._voices))
+            raise RuntimeError("the job is not done: windows are left to take or to answer")
+        of_file = self._file.warnings() if isinstance(self._file, Warns) else ()
+        channels = tuple(
+            _channel_result(channel, speakers, of_file)
+            for channel, speakers in zip(self._channels, self._speakers, strict=True)
+        )
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -192,47 +208,50 @@ class AnalysisJob:
         )
 
     def close(self) -> None:
-        """Leave the file. A second time does nothing."""
+        """Close the file, if it can be closed. May be called again."""
         self._blocks = self._block = None
+        # Arrays are sources, too, and have nothing to close.
         if isinstance(self._file, AbstractContextManager):
             self._file.__exit__(None, None, None)
 
     @property
     def _heard_samples(self) -> int:
-        return self._channels[0].listener.heard_samples
+        return self._channels[0].monitor.num_samples
 
     def _next(self) -> PendingWindow | None:
         for number, channel in enumerate(self._channels):
-            if channel.asks:
-                ask = channel.asks.popleft()
-                pending = PendingWindow(ask.window, number, ask)
+            if channel.requests:
+                request = channel.requests.popleft()
+                pending = PendingWindow(request.window, number, request)
                 self._pending.add(pending)
-                if ask.window.stream_key is not None:
-                    self._stream_keys.add(ask.window.stream_key)
+                if request.window.stream_key is not None:
+                    self._stream_keys.add(request.window.stream_key)
                 return pending
         return None
 
     def _read_on(self) -> bool:
-        """Give every channel its next audio; return whether that could be done."""
+        """Give every channel its next audio, or its end; return whether there was either."""
+        # Channels stay level: a block is released only when all of them have taken it.
         if self._blocks is None or not all(channel.wants_audio for channel in self._channels):
             return False
         if self._block is None:
             self._block = next(self._blocks, None)
         if self._block is None:
             self._blocks = None
+            # Only now: what the header says of the length may be wrong.
             self._check_length()
-            for channel, voices in zip(self._channels, self._voices, strict=True):
+            for channel, speakers in zip(self._channels, self._speakers, strict=True):
                 channel.end()
-                if voices is not None:
-                    voices.end()
+                if speakers is not None:
+                    speakers.finish()
             return True
-        piece = self._block[:, : self._piece_samples]
-        rest = self._block[:, self._piece_samples :]
+        chunk = self._block[:, : self._chunk_samples]
+        rest = self._block[:, self._chunk_samples :]
         self._block = rest if rest.shape[1] else None
-        for channel, voices, samples in zip(self._channels, self._voices, piece, strict=True):
+        for channel, speakers, samples in zip(self._channels, self._speakers, chunk, strict=True):
             channel.push(samples)
-            if voices is not None:
-                voices.hear(samples)
+            if speakers is not None:
+                speakers.push(samples)
         return True
 
     def _check_length(self) -> None:
@@ -244,17 +263,19 @@ class AnalysisJob:
             )
 
 
-def _analysis(channel: ChannelWork, voices: Voices | None) -> ChannelAnalysis:
+def _channel_result(
+    channel: ChannelAnalyser, speakers: ChannelSpeakers | None, of_file: tuple[Warning, ...]
+) -> ChannelAnalysis:
     result, overall, pieces = channel.result()
-    if voices is not None:
+    if speakers is not None:
         pieces = tuple(
-            replace(each, speaker=voices.speaker_of(each.start_sample, each.end_sample))
+            replace(each, speaker=speakers.speaker_of(each.start_sample, each.end_sample))
             for each in pieces
         )
     return ChannelAnalysis(
         result=result,
         overall=overall,
         pieces=pieces,
-        warnings=channel.listener.warnings(),
-        speakers=() if voices is None else voices.results(),
+        warnings=channel.monitor.warnings() + of_file,
+        speakers=() if speakers is None else speakers.results(),
     )

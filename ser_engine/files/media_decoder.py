@@ -64,7 +64,7 @@ class MediaDecoder:
         if container in _WITHOUT_LENGTH:
             self.tolerance_frames = self.num_frames
         self._blocks: Iterator[FloatArray] = self._decoded()
-        self._num_read = 0
+        self._damage = ""
 
     def read(self) -> FloatArray:
         """Return the next samples."""
@@ -75,7 +75,12 @@ class MediaDecoder:
                 blocks.append(block)
                 num_values += block.size
         except self._errors as error:
-            raise DecodeError(f"the audio is damaged: {_reason(error)}") from None
+            # What was decoded before is given first; the generator is at its end then.
+            self._damage = f"the audio is damaged: {_reason(error)}"
+        except DecodeError as error:
+            self._damage = str(error)
+        if not blocks and self._damage:
+            raise DecodeError(self._damage)
         if not blocks:
             return np.empty((0, self.channels), dtype=np.float32)
         return np.concatenate(blocks)

@@ -1,34 +1,28 @@
-"""Where a long recording is cut into segments: in its pauses.
+"""How a recording of any length is cut into forward passes.
 
-::
-
-    speech   ████████ ███████  ████   ██████████ ███  ███████████████████████ ████ ███████
-    range             [ min ......... max )
-    cut                              |                 the longest pause of the range
-    range                                        [ min ......... max )       none: at max
-
-A detector says that speech lasts for some time after its last cell; what lies in that time counts
-as a part of the pause.
-
-A segment is scored by a forward pass of its own. Cuts lie between cells, and a window reads the 80
-samples after its last cell, so that every frame of the recording is in exactly one segment.
-A recording that fits into one pass is one segment: its result is the model's own.
-
-Cutting a recording of any length into forward passes.
-
-Passes overlap; a frame is taken from the pass that holds it with context on both sides::
+Frames come from passes that overlap: each frame is kept from the pass that has context on both
+sides of it. ``=`` are the frames that are kept, ``~`` is context that is scored and dropped::
 
     pass 0   [============================~~~~~]
     pass 1                      [~~~~~============================~~~~~]
     pass 2                                                [~~~~~=============]
-             = frames that are kept, ~ context: heard, not kept
 
-A recording that fits into one pass is one pass.
+A result for the whole needs no overlap. It comes from pieces that are cut in pauses and take one
+pass each::
+
+    speech   ████████ ███████  ████   ██████████ ███  ███████████████████████ ████ ███████
+    range             [ min ......... max )
+    cut                              |                 the longest pause of the range
+    range                                        [ min ......... max )       no pause: at max
+
+Both cut between slots of 320 samples. A frame reads 400 samples, so a window goes on for 80 more
+than the slots it is for; then every frame of the recording is in exactly one piece. A recording
+that fits into one pass is one pass or piece, and its result is the model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,30 +37,31 @@ from ser_engine.frames import (
 )
 from ser_engine.types import FloatArray, Window, WindowResult
 
+MAX_CONTEXT_SAMPLES = 2 * SAMPLE_RATE_HZ
+"""Context on either side of a cut: 2 s, or a quarter of a pass where that is less. The encoder's
+positional convolutions reach 0.9 s, and its attention fades with distance."""
+READ_ON_SAMPLES = RECEPTIVE_FIELD_SAMPLES - HOP_SAMPLES
+"""What the last frame of a piece reads of the next one."""
+
 Outcome = WindowResult | WindowError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ask:
-    """A window, and who is told what the engine says of it."""
+class WindowRequest:
+    """A window to be scored, and the function that takes its outcome."""
 
     window: Window
     deliver: Callable[[Outcome], None]
 
 
-MAX_CONTEXT_SAMPLES = 2 * SAMPLE_RATE_HZ
-"""Context on either side of a cut: 2 s, or a quarter of a pass where that is less. The encoder's
-positional convolutions reach 0.9 s, and its attention fades with distance."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """One forward pass.
+    """One of the passes that overlap.
 
     Attributes:
-        window: its audio.
-        keep_from: frames that start at this sample of the recording or later are kept, ...
-        keep_to: ... if they start before this one. None: to the end.
+        window: its audio, a copy.
+        keep_from: first sample of the recording whose frame is kept.
+        keep_to: first sample after it whose frame is not; None: kept to the end.
     """
 
     window: Window
@@ -81,7 +76,7 @@ class Pass:
 
 
 class PassCutter:
-    """Takes a recording piece by piece; holds back no more than one pass of it.
+    """Cuts passes that overlap; holds no more than one pass of audio.
 
     Args:
         max_samples: longest pass, at least 1 s.
@@ -104,6 +99,7 @@ class PassCutter:
         """Take ``(samples,)``; return the passes that are complete."""
         self._held = np.concatenate([self._held, samples])
         passes: list[Pass] = []
+        # Not at exactly one pass: a recording that ends there must stay one pass without context.
         while len(self._held) > self._length:
             keep_to = self._start + self._length - self._context
             window = Window(self._held[: self._length].copy(), self._start)
@@ -115,24 +111,20 @@ class PassCutter:
         return passes
 
     def finish(self) -> list[Pass]:
-        """Return the last pass; none where there was too little audio for a frame."""
+        """Return the last pass, or no pass if the recording is too short for a frame."""
         if self.heard_samples < RECEPTIVE_FIELD_SAMPLES:
             return []
         return [Pass(Window(self._held.copy(), self._start), self._keep_from, None)]
 
 
-READ_ON_SAMPLES = RECEPTIVE_FIELD_SAMPLES - HOP_SAMPLES
-"""What the last frame of a segment reads of the next one."""
-
-
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A segment of a recording.
+class PieceSpan:
+    """Where a piece lies in the recording.
 
     Attributes:
         start_sample: a multiple of 320.
         end_sample: not included; a multiple of 320, or where the recording ends.
-        has_speech: whether the detector heard any.
+        has_speech: whether any of its slots holds speech.
     """
 
     start_sample: int
@@ -140,83 +132,82 @@ class Span:
     has_speech: bool
 
 
-class SegmentCutter:
-    """Decides on cuts from sample counts and speech flags; holds the flags of some 30 s.
+class PieceCutter:
+    """Cuts pieces in pauses, from sample counts and speech flags; holds the flags of some 30 s.
 
     Args:
-        config: lengths.
-        hangover_ms: how long speech lasts after its last cell, as the flags have it.
+        config: ``segment_min_s``, ``segment_max_s`` and ``max_pass_s``.
+        hangover_ms: how long the flags say speech after it has ended. That time counts as a part
+            of the pause that follows.
     """
 
     def __init__(self, config: OfflineConfig, *, hangover_ms: int) -> None:
-        self._hangover_cells = ms_to_samples(hangover_ms) // HOP_SAMPLES
+        self._hangover_slots = ms_to_samples(hangover_ms) // HOP_SAMPLES
         longest_pass = int(config.max_pass_s * SAMPLE_RATE_HZ)
         self._one_pass = longest_pass // HOP_SAMPLES * HOP_SAMPLES
         longest = min(int(config.segment_max_s * SAMPLE_RATE_HZ), longest_pass - READ_ON_SAMPLES)
-        self._max_cells = longest // HOP_SAMPLES
-        shortest_cells = int(config.segment_min_s * SAMPLE_RATE_HZ) // HOP_SAMPLES
-        self._min_cells = min(shortest_cells, self._max_cells // 2)
-        # With so much beyond it a cut leaves no rest that would be too short for a segment.
-        both = (self._min_cells + self._max_cells) * HOP_SAMPLES
+        self._max_slots = longest // HOP_SAMPLES
+        shortest_slots = int(config.segment_min_s * SAMPLE_RATE_HZ) // HOP_SAMPLES
+        self._min_slots = min(shortest_slots, self._max_slots // 2)
+        # With this much held, even the latest cut leaves enough for another piece behind it.
+        both = (self._min_slots + self._max_slots) * HOP_SAMPLES
         self._hold_samples = max(self._one_pass, both)
         self._heard = 0
         self._start = 0
-        self._flags: list[bool] = []
+        self._flags: list[int] = []  # of the slots from _start on
 
-    @property
-    def start_sample(self) -> int:
-        """Where the segment begins that comes next: audio before it is not needed any more."""
-        return self._start
-
-    def push(self, num_samples: int, flags: list[bool]) -> list[Span]:
-        """Take what was heard; return the segments that are certain now.
+    def push(self, num_samples: int, flags: Sequence[int]) -> list[PieceSpan]:
+        """Go on by ``num_samples``; return the pieces that are certain now.
 
         Args:
-            num_samples: how much.
-            flags: whether there is speech in each 320-sample cell that became whole.
+            num_samples: any number.
+            flags: whether there is speech in each 320-sample slot that they completed.
         """
         self._heard += num_samples
         self._flags += flags
-        spans: list[Span] = []
+        spans: list[PieceSpan] = []
         while self._heard - self._start > self._hold_samples:
-            spans.append(self._cut(self._max_cells))
+            spans.append(self._cut(self._max_slots))
         return spans
 
-    def finish(self) -> list[Span]:
-        """Return the segments of what is left; none where nothing was heard."""
-        spans: list[Span] = []
+    def finish(self) -> list[PieceSpan]:
+        """Return the pieces of what is left; of an empty recording no piece."""
+        spans: list[PieceSpan] = []
+        # The rest of a long recording is cut by length; a whole one that fits a pass is not cut.
         if self._start or self._heard > self._one_pass:
-            while (left := self._heard - self._start) > self._max_cells * HOP_SAMPLES:
-                most = min(self._max_cells, left // HOP_SAMPLES - self._min_cells)
-                spans.append(self._cut(max(most, self._min_cells)))
+            while (left := self._heard - self._start) > self._max_slots * HOP_SAMPLES:
+                most = min(self._max_slots, left // HOP_SAMPLES - self._min_slots)
+                spans.append(self._cut(max(most, self._min_slots)))
         if self._heard > self._start:
+            # Less than a slot has no flag; it is scored rather than passed off as silence.
             has_speech = any(self._flags) or not self._flags
-            spans.append(Span(self._start, self._heard, has_speech))
+            spans.append(PieceSpan(self._start, self._heard, has_speech))
             self._start = self._heard
             self._flags = []
         return spans
 
-    def _cut(self, max_cells: int) -> Span:
-        cells = max_cells
-        pause = self._longest_pause(max_cells)
+    def _cut(self, max_slots: int) -> PieceSpan:
+        slots = max_slots
+        pause = self._longest_pause(max_slots)
         if pause is not None:
             begin, end = pause
-            cells = max((begin - self._hangover_cells + end + 1) // 2, self._min_cells)
-            # What follows is silence, not the speech before the cut.
-            self._flags[cells:begin] = [False] * max(begin - cells, 0)
-        flags, self._flags = self._flags[:cells], self._flags[cells:]
-        start, self._start = self._start, self._start + cells * HOP_SAMPLES
-        return Span(start, self._start, any(flags))
+            # The middle of the pause, which really began a hangover before its first silent slot.
+            slots = max((begin - self._hangover_slots + end + 1) // 2, self._min_slots)
+            # A cut inside the hangover leaves the next piece flags of speech that it does not hold.
+            self._flags[slots:begin] = [False] * max(begin - slots, 0)
+        flags, self._flags = self._flags[:slots], self._flags[slots:]
+        start, self._start = self._start, self._start + slots * HOP_SAMPLES
+        return PieceSpan(start, self._start, any(flags))
 
-    def _longest_pause(self, max_cells: int) -> tuple[int, int] | None:
-        """Return from where to where it lasts in the range; of equal ones the latest."""
+    def _longest_pause(self, max_slots: int) -> tuple[int, int] | None:
+        """Return ``[begin, end)`` of the longest pause in the range; of equal ones the latest."""
         best: tuple[int, int] | None = None
-        begin = self._min_cells
-        for cell in range(self._min_cells, max_cells + 1):
-            if cell < max_cells and not self._flags[cell]:
+        begin = self._min_slots
+        for slot in range(self._min_slots, max_slots + 1):
+            if slot < max_slots and not self._flags[slot]:
                 continue
-            length = cell - begin
+            length = slot - begin
             if length and (best is None or length >= best[1] - best[0]):
-                best = (begin, cell)
-            begin = cell + 1
+                best = (begin, slot)
+            begin = slot + 1
         return best

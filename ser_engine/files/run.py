@@ -1,6 +1,8 @@
-"""A recording in one call.
+"""Recordings through an engine: one in a call, or many whose windows share batches.
 
-Many files through one engine: a batch holds windows of as many files as it takes to fill it.
+:func:`analyze` is the short way: it makes an engine for its settings and analyses one file.
+:func:`run_jobs` takes any number of jobs and fills every batch with windows of as many files as it
+takes.
 """
 
 from __future__ import annotations
@@ -32,14 +34,20 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Granularity
 from ser_engine.types import ModelInfo, Window, WindowResult
 
+# Audio without a window to score after which other files have their turn.
 _MAX_READ_S = 600.0
-"""Audio without a window to score after which other files have their turn."""
+# Each holds a model in memory; the one used longest ago goes first.
+_MAX_ENGINES = 2
+_ARRAY_NAME = "samples"
 
 OnProgress = Callable[[AnalysisJob], None]
 
 
 class Engine(Protocol):
-    """What is needed of an engine."""
+    """What an analysis needs of an engine.
+
+    One that caches features has a method ``forget(stream_key)``; it is called when a file is done.
+    """
 
     @property
     def info(self) -> ModelInfo:
@@ -47,178 +55,8 @@ class Engine(Protocol):
         ...
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """Score windows; one answer each, in order."""
+        """Score windows; return one outcome each, in order."""
         ...
-
-
-def open_job(
-    path: Path | str,
-    info: ModelInfo,
-    config: EngineConfig,
-    options: AnalysisOptions,
-    *,
-    name: str | None = None,
-    max_duration_s: float | None = None,
-) -> AnalysisJob:
-    """Open a file and return its analysis. Close the job if :func:`run_jobs` does not get it.
-
-    A file that cannot be opened is a job all the same, which ends with the error: one bad file
-    among many is found where the others' errors are.
-
-    Args:
-        path: the file.
-        info: the model that scores.
-        config: lengths, detector, smoothing, and what the engine was made for.
-        options: what to give.
-        name: of the file, for results; None: the path.
-        max_duration_s: longest recording, s; a longer one ends with an error. None: any.
-
-    Raises:
-        ConfigError: what is asked for cannot be had.
-    """
-    from ser_engine.files.audio import AudioFile
-
-    name = str(path) if name is None else name
-    with ExitStack() as stack:
-        file: AudioSource
-        try:
-            file = stack.enter_context(
-                AudioFile(
-                    path,
-                    as_streamed=options.granularity == "stream",
-                    max_duration_s=max_duration_s,
-                )
-            )
-        except AudioError as error:
-            file = UnreadableSource(error)
-        job = AnalysisJob(file, name, info, config, options)
-        stack.pop_all()
-    return job
-
-
-def run_jobs(
-    engine: Engine,
-    jobs: Iterable[AnalysisJob],
-    *,
-    max_batch: int,
-    max_batch_s: float = OfflineConfig().max_batch_s,
-    on_progress: OnProgress | None = None,
-) -> Iterator[tuple[AnalysisJob, FileAnalysis | SerEngineError]]:
-    """Yield every job with its result or its error, as they are done, and close it.
-
-    A job's error ends that job only.
-
-    Args:
-        engine: scores the windows.
-        jobs: taken one by one as there is room, never more than ``max_batch`` at a time: make them
-            as they are asked for, and no more files than that are open.
-        max_batch: windows of one batch, and files that are open.
-        max_batch_s: audio of one batch, s; one window may be more.
-        on_progress: told of every open job after every batch.
-
-    Raises:
-        EngineDeadError: nothing is scored any more.
-    """
-    bench = _Bench(jobs, max_batch)
-    try:
-        while bench.has_work:
-            batch = bench.batch(int(max_batch_s * SAMPLE_RATE_HZ))
-            _score(engine, batch)
-            if on_progress is not None:
-                for job in bench.active:
-                    on_progress(job)
-            for job in bench.take_done():
-                outcome = _outcome(job)
-                job.close()
-                _forget(engine, job)
-                yield job, outcome
-    finally:
-        for job in bench.active:
-            job.close()
-            _forget(engine, job)
-
-
-_Batch = list[tuple[AnalysisJob, PendingWindow]]
-
-
-class _Bench:
-    """The jobs that are worked on, and where more come from."""
-
-    def __init__(self, jobs: Iterable[AnalysisJob], max_jobs: int) -> None:
-        self.active: list[AnalysisJob] = []
-        self._source = iter(jobs)
-        self._is_more = True
-        self._max_jobs = max_jobs
-
-    @property
-    def has_work(self) -> bool:
-        return bool(self.active) or self._is_more
-
-    def batch(self, room_samples: int) -> _Batch:
-        """Take windows of the first job; where it has no more, of the next ones, and so on."""
-        batch: _Batch = []
-        place = 0
-        while len(batch) < self._max_jobs and room_samples > 0:
-            if place == len(self.active) and not self._take_job():
-                break
-            job = self.active[place]
-            # One by one: how much audio the next one holds is known when it is there.
-            taken = job.take_windows(1, max_read_s=_MAX_READ_S)
-            if not taken:
-                place += 1
-            for pending in taken:
-                room_samples -= len(pending.window.samples)
-                batch.append((job, pending))
-        return batch
-
-    def take_done(self) -> list[AnalysisJob]:
-        done = [job for job in self.active if job.is_done]
-        self.active = [job for job in self.active if not job.is_done]
-        return done
-
-    def _take_job(self) -> bool:
-        if len(self.active) < self._max_jobs and self._is_more:
-            job = next(self._source, None)
-            self._is_more = job is not None
-            if job is not None:
-                self.active.append(job)
-                return True
-        return False
-
-
-def _score(engine: Engine, batch: Sequence[tuple[AnalysisJob, PendingWindow]]) -> None:
-    if not batch:
-        return
-    outcomes = engine.step([pending.window for _, pending in batch])
-    for (job, pending), outcome in zip(batch, outcomes, strict=True):
-        job.answer(pending, outcome)
-
-
-def _outcome(job: AnalysisJob) -> FileAnalysis | SerEngineError:
-    try:
-        return job.finish()
-    except SerEngineError as error:
-        return error
-
-
-@runtime_checkable
-class _Forgets(Protocol):
-    def forget(self, stream_key: str) -> None: ...
-
-
-def _forget(engine: Engine, job: AnalysisJob) -> None:
-    if isinstance(engine, _Forgets):
-        for key in job.stream_keys:
-            engine.forget(key)
-
-
-_MAX_ENGINES = 2
-_NO_FILE = "samples"
-
-_EngineKey = tuple[ModelConfig, TimelineConfig, BatchingConfig]
-_engines: OrderedDict[_EngineKey, Engine] = OrderedDict()
-_lock = threading.Lock()
-"""Held while an engine of this module is made or used: an engine is called by one thread."""
 
 
 def analyze(
@@ -236,7 +74,8 @@ def analyze(
 ) -> FileAnalysis:
     """Analyse a recording.
 
-    The engine is made by the first call and kept for later ones with the same model.
+    The engine is made by the first call and kept for later ones with the same model. Calls from
+    several threads wait for each other, unless each brings an engine of its own.
 
     Args:
         source: a file that :mod:`ser_engine.files.audio` reads; or floating point samples at
@@ -286,7 +125,7 @@ def analyze_file(
     embeddings: bool = False,
     details: bool = False,
 ) -> list[Result]:
-    """Return one result for each channel of a file. See :func:`analyze`, which tells more."""
+    """Return one result for each channel of a file, like :func:`analyze` without the rest of it."""
     settings = config if config is not None else EngineConfig()
     options = AnalysisOptions(granularity, embeddings=embeddings, details=details)
     return [channel.result for channel in _analyze(engine, path, settings, options).channels]
@@ -308,9 +147,168 @@ def analyze_channel(
     settings = config if config is not None else EngineConfig()
     options = AnalysisOptions(granularity, embeddings=embeddings, details=details)
     blocks = [audio] if isinstance(audio, np.ndarray) else audio
-    job = AnalysisJob(ArraySource(iter(blocks)), _NO_FILE, engine.info, settings, options)
+    job = AnalysisJob(ArraySource(iter(blocks)), _ARRAY_NAME, engine.info, settings, options)
     (channel,) = _run(engine, job, settings).channels
     return channel.result
+
+
+def open_job(
+    path: Path | str,
+    info: ModelInfo,
+    config: EngineConfig,
+    options: AnalysisOptions,
+    *,
+    name: str | None = None,
+    max_duration_s: float | None = None,
+) -> AnalysisJob:
+    """Open a file and return the job of analysing it, for :func:`run_jobs`, which closes it.
+
+    A file that cannot be opened is a job, too, and ends with the error: so the errors of all files
+    come the same way.
+
+    Args:
+        path: the file.
+        info: the model that scores.
+        config: what the engine was made with.
+        options: what to give.
+        name: of the file, for results; None: the path.
+        max_duration_s: longest recording, s; a longer one ends with an error. None: any.
+
+    Raises:
+        RuntimeUnavailableError, CheckpointError: the model that tells speakers apart is not there.
+    """
+    from ser_engine.files.audio import AudioFile
+
+    name = str(path) if name is None else name
+    with ExitStack() as stack:
+        file: AudioSource
+        try:
+            file = stack.enter_context(
+                AudioFile(
+                    path,
+                    as_streamed=options.granularity == "stream",
+                    max_duration_s=max_duration_s,
+                )
+            )
+        except AudioError as error:
+            file = UnreadableSource(error)
+        job = AnalysisJob(file, name, info, config, options)
+        # From here on the job owns the file; an error above has closed it.
+        stack.pop_all()
+    return job
+
+
+def run_jobs(
+    engine: Engine,
+    jobs: Iterable[AnalysisJob],
+    *,
+    max_batch: int,
+    max_batch_s: float = OfflineConfig().max_batch_s,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[AnalysisJob, FileAnalysis | SerEngineError]]:
+    """Yield every job with its result or its error, in the order they are done, and close it.
+
+    A job's error ends that job only. Jobs that are open when the iterator is closed are closed.
+
+    Args:
+        engine: scores the windows.
+        jobs: taken one by one as there is room, at most ``max_batch`` at a time. Make them as they
+            are taken, and no more files than that are open.
+        max_batch: windows of one batch, and files that are open.
+        max_batch_s: audio of one batch, s; its last window may go beyond.
+        on_progress: called with every open job after every batch.
+
+    Raises:
+        EngineDeadError: the engine cannot score any more.
+    """
+    active = _ActiveJobs(jobs, max_batch)
+    try:
+        while active.has_work:
+            batch = active.take_batch(int(max_batch_s * SAMPLE_RATE_HZ))
+            if batch:
+                outcomes = engine.step([pending.window for _, pending in batch])
+                for (job, pending), outcome in zip(batch, outcomes, strict=True):
+                    job.answer(pending, outcome)
+            if on_progress is not None:
+                for job in active.jobs:
+                    on_progress(job)
+            for job in active.take_done():
+                try:
+                    result: FileAnalysis | SerEngineError = job.finish()
+                except SerEngineError as error:
+                    result = error
+                _release(engine, job)
+                yield job, result
+    finally:
+        for job in active.jobs:
+            _release(engine, job)
+
+
+class _ActiveJobs:
+    """The jobs that are worked on, at most ``max_jobs``, filled up from an iterable."""
+
+    def __init__(self, jobs: Iterable[AnalysisJob], max_jobs: int) -> None:
+        self.jobs: list[AnalysisJob] = []
+        self._source = iter(jobs)
+        self._has_more = True
+        self._max_jobs = max_jobs
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.jobs) or self._has_more
+
+    def take_batch(self, room_samples: int) -> list[tuple[AnalysisJob, PendingWindow]]:
+        """Take the windows of the first job; if it has no more, of the next one, and so on.
+
+        The first job comes first so that files are done one after another, and results come early.
+        """
+        batch: list[tuple[AnalysisJob, PendingWindow]] = []
+        index = 0
+        while len(batch) < self._max_jobs and room_samples > 0:
+            if index == len(self.jobs) and not self._add_job():
+                break
+            job = self.jobs[index]
+            # One by one: how much audio the next one holds is known when it is there.
+            taken = job.take_windows(1, max_read_s=_MAX_READ_S)
+            if not taken:
+                index += 1
+            for pending in taken:
+                room_samples -= len(pending.window.samples)
+                batch.append((job, pending))
+        return batch
+
+    def take_done(self) -> list[AnalysisJob]:
+        done = [job for job in self.jobs if job.is_done]
+        self.jobs = [job for job in self.jobs if not job.is_done]
+        return done
+
+    def _add_job(self) -> bool:
+        if len(self.jobs) == self._max_jobs or not self._has_more:
+            return False
+        job = next(self._source, None)
+        if job is None:
+            self._has_more = False
+            return False
+        self.jobs.append(job)
+        return True
+
+
+@runtime_checkable
+class _CachesFeatures(Protocol):
+    def forget(self, stream_key: str) -> None: ...
+
+
+def _release(engine: Engine, job: AnalysisJob) -> None:
+    job.close()
+    if isinstance(engine, _CachesFeatures):
+        for key in job.stream_keys:
+            engine.forget(key)
+
+
+_EngineKey = tuple[ModelConfig, TimelineConfig, BatchingConfig]
+_engines: OrderedDict[_EngineKey, Engine] = OrderedDict()  # the one used last is last
+# Held while one of these engines is made or used: an engine is called by one thread at a time.
+_lock = threading.Lock()
 
 
 def _analyze(
@@ -320,14 +318,18 @@ def _analyze(
     options: AnalysisOptions,
 ) -> FileAnalysis:
     if isinstance(source, np.ndarray):
-        job = AnalysisJob(ArraySource(source), _NO_FILE, engine.info, config, options)
+        job = AnalysisJob(ArraySource(source), _ARRAY_NAME, engine.info, config, options)
         return _run(engine, job, config)
     return _run(engine, open_job(source, engine.info, config, options), config)
 
 
 def _run(engine: Engine, job: AnalysisJob, config: EngineConfig) -> FileAnalysis:
-    offline, max_batch = config.offline, config.batching.max_batch_size
-    ((_, outcome),) = run_jobs(engine, [job], max_batch=max_batch, max_batch_s=offline.max_batch_s)
+    ((_, outcome),) = run_jobs(
+        engine,
+        [job],
+        max_batch=config.batching.max_batch_size,
+        max_batch_s=config.offline.max_batch_s,
+    )
     if isinstance(outcome, SerEngineError):
         raise outcome
     return outcome
@@ -339,7 +341,8 @@ def _kept_engine(config: EngineConfig) -> Engine:
     if key not in _engines:
         from ser_engine.core.factory import build_engine
 
-        # Not warmed up: that gets ready for windows of live streams, and a first file would wait.
+        # Not warmed up: that prepares for the window lengths of live streams, and would only make
+        # the first file wait.
         engine = build_engine(config)
         while len(_engines) >= _MAX_ENGINES:
             _engines.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,15 @@ import numpy.typing as npt
 from ser_engine.errors import AudioError
 from ser_engine.files.audio import MAX_CHANNELS, MAX_LEVEL
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
 
 
 class AudioSource(Protocol):
     """What an analysis needs of an audio file; :class:`ser_engine.files.audio.AudioFile` is one.
 
-    One that has a method ``__exit__`` is left when the analysis ends.
+    One that has a method ``__exit__`` is left when the analysis ends; one that has a method
+    ``warnings`` is asked at its end what is to be said of the file: see :class:`Warns`.
     """
 
     @property
@@ -37,6 +39,15 @@ class AudioSource(Protocol):
 
     def blocks(self) -> Iterator[FloatArray]:
         """Yield finite float32 ``(channels, samples)`` at 16 kHz, full scale ±1."""
+        ...
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """A source that may have something to say of the whole file."""
+
+    def warnings(self) -> tuple[Warning, ...]:
+        """Return it; asked once all blocks were had."""
         ...
 
 

@@ -113,8 +113,8 @@ MIN_PIECE_S = 0.5
 _PIECE_SAMPLES = int(PIECE_S * SAMPLE_RATE_HZ)
 _STEP_SAMPLES = int(STEP_S * SAMPLE_RATE_HZ)
 _MIN_SAMPLES = int(MIN_PIECE_S * SAMPLE_RATE_HZ)
+# A voice that was heard in fewer pieces is taken for a slip of the model.
 _MIN_PIECES = 2
-"""A voice that was heard in fewer pieces is taken for a slip of the model."""
 
 
 class Turn(Span, frozen=True, kw_only=True):

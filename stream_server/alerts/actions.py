@@ -54,8 +54,8 @@ _CALL_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _REQUEST_TIMEOUT = 408
 _TOO_MANY_REQUESTS = 429
+# Stands for the status of a call that was not answered; worth retrying, as all from 500 on.
 _NO_ANSWER = 599
-"""Stands for the status of a call that was not answered; worth retrying, as all from 500 on."""
 
 _log = structlog.get_logger(__name__)
 

@@ -149,8 +149,8 @@ def _of_lines(path: Path, text: str) -> list[Timeline]:
     return timelines_of(results, path.name, labels)
 
 
+# What a timeline is made of; other messages of a client are left out.
 _RESULT_TYPES = frozenset(("stream_opened", "point", "segment", "gap", "summary"))
-"""What a timeline is made of; other messages of a client are left out."""
 
 
 def _of_analysis(path: Path, number: int, entry: Any, role: str) -> list[Timeline]:

@@ -24,8 +24,8 @@ from ser_engine.models.hub import FetchProgress, fetch
 from ser_engine.models.registry import published_named
 
 _TELL_EVERY_S = 0.2
+# Whoever scores goes first: people wait for that.
 _NICENESS = 10
-"""Whoever scores goes first: people wait for that."""
 
 Say = Callable[[dict[str, Any]], None]
 

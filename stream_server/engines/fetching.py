@@ -31,8 +31,8 @@ from ser_engine.errors import HubUnavailableError, RuntimeUnavailableError, SerE
 from ser_engine.models.hub import HUB_CLIENTS, FetchProgress, HubClient, ProgressCallback, answers
 
 _MODULE = "stream_server.engines.child_main"
+# Where the packages are; the child must run the same ones, installed or not.
 _ROOT = Path(__file__).resolve().parents[2]
-"""Where the packages are; the child must run the same ones, installed or not."""
 
 Told = Callable[[dict[str, Any]], None]
 

@@ -50,7 +50,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return web.Response(status=204)
         return await handler(request)
     except ProtocolError as error:
-        request.config_dict[METRICS].refused(error.code.value)
+        request.config_dict[METRICS].refused(error.code.value, "http")
         if error.code is ErrorCode.UNAUTHORIZED and wants_page(request):
             return login_page(request)
         return error_response(error)

@@ -38,8 +38,8 @@ from stream_server.wire.results import (
     Warning,
 )
 
+# Streams looked up in one statement: SQLite before 3.32 allows 999 parameters.
 _LOOKUP_SIZE = 500
-"""Streams looked up in one statement: SQLite before 3.32 allows 999 parameters."""
 
 Rows = list[dict[str, Any]]
 

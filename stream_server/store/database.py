@@ -149,9 +149,9 @@ class Claim:
 
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Number of the advisory lock under which one server at a time upgrades a PostgreSQL database:
+# "EmoM" in ASCII, as no other program is likely to choose.
 _LOCK = 0x456D6F4D
-"""Number of the advisory lock under which one server at a time upgrades a PostgreSQL database:
-"EmoM" in ASCII, as no other program is likely to choose."""
 
 
 def newest_revision() -> str:

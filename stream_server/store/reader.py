@@ -56,11 +56,11 @@ _SPANS: dict[str, tuple[Table, Callable[[Any, StreamInfo], Result]]] = {
     "segment": (schema.segments, segment_of),
     "gap": (schema.gaps, gap_of),
 }
+# Table, column of the position, its unit in samples, and what makes a result of a row.
 _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]]] = {
     "marked": (schema.marks, "at_sample", 1.0, marked_of),
     "warning": (schema.warnings, "at_s", 1 / 16_000, warning_of),
 }
-"""Table, column of the position, its unit in samples, and what makes a result of a row."""
 
 _BY_CLEARING = ("raised", "cleared")
 

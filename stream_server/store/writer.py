@@ -42,8 +42,8 @@ Job = tuple[Callable[[Connection], Any], "Future[Any]"]
 MAX_TRANSACTION = 5000
 """Results of one transaction: a transaction that fails is repeated as a whole."""
 
+# Results taken from a subscription at a time, between which other tasks run.
 _BATCH = 1024
-"""Results taken from a subscription at a time, between which other tasks run."""
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 

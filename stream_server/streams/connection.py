@@ -30,6 +30,7 @@ from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)
 
+# The close reason of a stream that an error ends; others are ``protocol_error``.
 _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.IDLE: "idle",
     ErrorCode.TOO_LONG: "too_long",
@@ -38,7 +39,6 @@ _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.INTERNAL: "internal",
     ErrorCode.SHUTTING_DOWN: "server_stopped",
 }
-"""The close reason of a stream that an error ends; others are ``protocol_error``."""
 
 
 def reason_of(error: ProtocolError | None) -> CloseReason:
@@ -61,7 +61,7 @@ class Connection:
         registry: where streams are begun and resumed.
         limits: what the client may do.
         heartbeat_s: time between heartbeats.
-        on_refused: takes the code of the error that kept a stream from beginning.
+        on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         route: first part of the path the client came in at, for the log.
     """
@@ -74,12 +74,13 @@ class Connection:
         registry: StreamRegistry,
         limits: LimitsConfig,
         heartbeat_s: float,
-        on_refused: Callable[[ErrorCode], None],
+        on_refused: Callable[[str, ProtocolError], None],
         refusal_delay_s: float = 0.0,
         route: str = "/",
     ) -> None:
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         self._dialect = admission.dialect
+        self._route = route
         self._authorize = admission.authorize
         self._close_frame = admission.close_frame
         self._registry = registry
@@ -128,7 +129,7 @@ class Connection:
             try:
                 begun = await self._begin()
             except ProtocolError as error:
-                self._on_refused(error.code)
+                self._on_refused(self._route, error)
                 if error.code is ErrorCode.UNAUTHORIZED:
                     await asyncio.sleep(self._refusal_delay_s)
                 return error
@@ -153,7 +154,7 @@ class Connection:
         stream = await self._registry.resume(spec, token_name, self)
         resumed = stream is not None
         if stream is None:
-            stream = self._registry.open(spec, token_name, self)
+            stream = self._registry.open(spec, token_name, self, route=self._route)
         try:
             await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:

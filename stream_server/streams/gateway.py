@@ -22,12 +22,14 @@ from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 _log = structlog.get_logger(__name__)
 
+# Connections that may be open without a stream. As many more are reserved for authenticated
+# clients, so that strangers cannot take all places.
 _MAX_UNSTARTED = 256
-"""Connections that may be open without a stream. As many more are reserved for authenticated
-clients, so that strangers cannot take all places."""
+# A message this many times too long closes the connection unread, without an error message.
 _HARD_LIMIT = 4
-"""A message this many times too long closes the connection unread, without an error message."""
 _PING_INTERVAL_S = 20.0
+UNKNOWN_ROUTE = "unknown"
+"""Where a client came in that asked for no known path: paths are strangers' texts."""
 
 
 class Gateway:
@@ -38,7 +40,7 @@ class Gateway:
         access: who may connect.
         config: addresses and limits.
         is_ready: whether the model is loaded.
-        on_refused: called with the code of every refused connection.
+        on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
     """
 
@@ -49,7 +51,7 @@ class Gateway:
         access: Access,
         config: ServerConfig,
         is_ready: Callable[[], bool],
-        on_refused: Callable[[ErrorCode], None],
+        on_refused: Callable[[str, ProtocolError], None],
         routes: Mapping[str, Route] | None = None,
     ) -> None:
         self._registry = registry
@@ -114,15 +116,17 @@ class Gateway:
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake, or let it through."""
         route: Route = self._native
+        root = UNKNOWN_ROUTE
         try:
             handshake = Handshake.of(request, _peer(connection))
             route = self._route(handshake)
+            root = handshake.root
             self._check(handshake)
             admission = route.admit(handshake)
             self._check_room(admission)
             self._admitted[connection] = handshake.root, admission
         except ProtocolError as error:
-            self._on_refused(error.code)
+            self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
                 # The same delay however the check failed, so that time does not tell how.
                 await asyncio.sleep(self._config.access.refusal_delay_ms / 1000)

@@ -123,6 +123,7 @@ class Intake:
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
         self._format = audio_format
+        self._sample_bytes = audio_format.bytes_per_sample
         self._tick_bytes = audio_format.bytes_per_tick
         self._columns = list(channels)
         self._takes_all = self._columns == list(range(audio_format.num_channels))
@@ -200,8 +201,7 @@ class Intake:
         message that does complete the sample stays as it is, and so does one that is silent: the
         next one with sound decides.
         """
-        width = self._format.bytes_per_sample
-        missing = -len(self._bytes) % width
+        missing = -len(self._bytes) % self._sample_bytes
         if not missing:
             return False
         whole = _wildness(data, self._format)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import structlog
 
 from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
@@ -23,6 +26,8 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
 from stream_server.wire.results import Result
 from stream_server.wire.start import StreamSpec
+
+_log = structlog.get_logger(__name__)
 
 
 class StreamFactory:
@@ -100,6 +105,19 @@ class StreamFactory:
             raise
 
 
+# A platform's id of a call: not a text for people, and not a telephone number.
+_CALL_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._:-]{8,64}")
+_ROUTES_WITH_CALL_IDS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/audiohook", "audiosocket")
+
+
+def _call_id(route: str, spec: StreamSpec) -> dict[str, str]:
+    """Return the platform's id of the call, for the log; nothing where it may be a name."""
+    call_id = spec.metadata.get("request_id", "") if route == "/v1" else ""
+    if route in _ROUTES_WITH_CALL_IDS:
+        call_id = spec.name
+    return {"call_id": call_id} if _CALL_ID.fullmatch(call_id) else {}
+
+
 # Hint for clients of a full server: when to try again.
 _RETRY_AFTER_S = 5.0
 
@@ -120,6 +138,7 @@ class RunningStream:
     token_name: str  # of the access token it was begun with, "" where none was needed
     resume_token: str  # secret that resumes it
     holder: Holder | None = None  # None: its connection is gone
+    route: str = "/"  # where it came in
     expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
 
     @property
@@ -207,18 +226,35 @@ class StreamRegistry:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def open(self, spec: StreamSpec, token_name: str, holder: Holder) -> RunningStream:
+    def open(
+        self, spec: StreamSpec, token_name: str, holder: Holder, *, route: str = "/"
+    ) -> RunningStream:
         """Begin a stream.
+
+        Args:
+            spec: what the client wants.
+            token_name: of the access token, "" where none was needed.
+            holder: the connection.
+            route: where it came in, for the log: first part of the path, or another port's name.
 
         Raises:
             ProtocolError: there is no room, or the stream cannot be begun.
         """
         self.check_capacity(token_name)
         runner = self._make_runner(secrets.token_hex(8), spec)
-        stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder)
+        stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder, route)
         # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
         self._of_token[token_name] += 1
+        _log.info(
+            "stream_opened",
+            stream_id=stream.stream_id,
+            route=route,
+            encoding=spec.format.encoding,
+            sample_rate_hz=spec.format.sample_rate_hz,
+            channels=spec.format.num_channels,
+            **_call_id(route, spec),
+        )
         return stream
 
     async def resume(
@@ -289,7 +325,16 @@ class StreamRegistry:
         # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
             self._stop_expiry(stream)
-        await stream.runner.finish(reason)
+        try:
+            await stream.runner.finish(reason)
+        finally:
+            _log.info(
+                "stream_closed",
+                stream_id=stream.stream_id,
+                route=stream.route,
+                reason=reason,
+                audio_s=round(stream.runner.session.received_s, 3),
+            )
 
     async def aclose(self) -> None:
         """End every stream, all at once."""

@@ -123,7 +123,6 @@ class StreamRunner:
         self._publish_result = publish
         self._limits = limits
         self._recording = recording
-        self._now = now
         started_s = asyncio.get_running_loop().time()
         self._pace = Pace(is_live=session.spec.live, started_s=started_s)
         self._paused_at_s: float | None = None  # on the loop's clock
@@ -143,7 +142,9 @@ class StreamRunner:
             )
             for channel in session.analysed
         }
-        session.opened(now())
+        self._opened_at = now()
+        self._started_s = started_s
+        session.opened(self._opened_at)
         self._publish()
 
     # -- requests of the client, one at a time ----------------------------------------------------
@@ -333,7 +334,9 @@ class StreamRunner:
             self._count_audio()
             # Before the session is closed: its summary counts alerts, and comes last.
             self._alert(self._evaluator.finish())
-            self.session.close(self.close_reason, self._now(), alerts=self._evaluator.num_raised)
+            # By the monotonic clock: the time of day may be set while the stream runs.
+            closed_at = self._opened_at + asyncio.get_running_loop().time() - self._started_s
+            self.session.close(self.close_reason, closed_at, alerts=self._evaluator.num_raised)
             self._publish()
         finally:
             # Whatever failed above: the client must not wait, and the engine must be given back.

@@ -46,6 +46,7 @@ from ser_engine.timeline.quality import QualityMonitor
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.streams.intake import Intake, NoAudio
 from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
+from stream_server.wire.containers import FirstBytes
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import Result, StreamClosed, StreamOpened, Summary, Warning
@@ -161,6 +162,7 @@ class Session:
         self._channels = {index: self._channel(index, engine_config) for index in self.analysed}
         self._tap = tap
         self._decoded = tuple(range(len(self.channels))) if tap else self.analysed
+        self._first_bytes: FirstBytes | None = FirstBytes(spec.format)
         self._intake = Intake(spec.format, self._decoded)
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
@@ -223,12 +225,15 @@ class Session:
             lost: where in them the audio of one channel never came; only with whole ticks.
 
         Raises:
-            ProtocolError: the stream is paused; nothing is taken.
+            ProtocolError: the stream is paused, or the bytes are those of a file, BAD_FORMAT;
+                nothing is taken.
         """
         self._check_running()
         # Without its length the pause has no place on the clock, nor has the audio after it.
         if self.is_paused:
             raise _unexpected("got audio while paused, expected 'resume' first")
+        if self._first_bytes is not None and self._first_bytes.check(data):
+            self._first_bytes = None
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
                 self._channels[index].stream.lose(start, end)

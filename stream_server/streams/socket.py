@@ -24,10 +24,10 @@ _log = structlog.get_logger(__name__)
 GOODBYE_S = 5.0
 """Longest wait for a client to read its last error, or to close by itself."""
 
+# Messages of this time may come at once: telephone platforms send what they kept back.
 _BURST_S = 10.0
-"""Messages of this time may come at once: telephone platforms send what they kept back."""
+# Messages between two checks of their rate: every client sends some fifty a second.
 _COUNTED_TOGETHER = 16
-"""Messages between two checks of their rate: every client sends some fifty a second."""
 
 
 class MessageRate:

@@ -10,11 +10,11 @@ from stream_server.tracks.track import Run, Track, TrackStats
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, LostSpan
 
+# Each byte of a silent sample (ITU-T G.711, tables 1a and 2a: the positive zero, on the wire).
 _SILENT_BYTE = {"mulaw": b"\xff", "alaw": b"\xd5", "pcm_s16le": b"\x00", "pcm_f32le": b"\x00"}
-"""Each byte of a silent sample (ITU-T G.711, tables 1a and 2a: the positive zero, on the wire)."""
+# An item of a sample's size for :class:`memoryview`. Samples are only moved, so signs and byte
+# order do not matter.
 _ITEM: dict[int, Literal["B", "H", "I"]] = {1: "B", 2: "H", 4: "I"}
-"""An item of a sample's size for :class:`memoryview`. Samples are only moved, so signs and byte
-order do not matter."""
 
 
 def silence(audio_format: AudioFormat, num_ticks: int) -> bytes:
@@ -43,8 +43,8 @@ def interleave(channels: Sequence[Sequence[Run]], audio_format: AudioFormat) -> 
     return bytes(mixed)
 
 
+# Times and numbers beyond are treated as missing.
 _MAX_TICK = 1 << 60
-"""Times and numbers beyond are treated as missing."""
 
 
 class TrackAligner:

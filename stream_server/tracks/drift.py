@@ -42,8 +42,8 @@ MIN_DRIFT_S = 30
 _BLOCK_S = {"media": 1, "arrival": 2}
 _BLOCKS = {"media": 3, "arrival": 10}
 _MIN_BLOCK_OFFSETS = 8
+# Blocks kept for the slope; when there are more, pairs of them become one.
 _MAX_KEPT_BLOCKS = 256
-"""Blocks kept for the slope; when there are more, pairs of them become one."""
 
 
 class OffsetFilter:
@@ -123,9 +123,9 @@ MAX_HELD_S = 10
 """Audio that is held at most; when more comes at once, it is placed by what is known then."""
 
 _SAMPLE_BYTES = 2
+# How much slower than the clock a sender's samples may come without being late: 500 parts in a
+# million, several times a quartz.
 _MAX_DRIFT = 0.0005
-"""How much slower than the clock a sender's samples may come without being late: 500 parts in a
-million, several times a quartz."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ agrees."""
 MAX_HELD_PACKETS = 256
 """Packets that may wait for an earlier one, however little audio they hold."""
 
+# Runs of numbers given up that are remembered, to tell a late packet from a duplicate.
 _MAX_MISSING_SPANS = 64
-"""Runs of numbers given up that are remembered, to tell a late packet from a duplicate."""
 
 
 @dataclass(slots=True)

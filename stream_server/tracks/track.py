@@ -193,8 +193,8 @@ MAX_LATE_S = 1
 """Audio that comes too late, with none in time between, before the channel resumes where it is."""
 
 _MIN_TOLERANCE_MS = 10
+# Holes that late packets are told from duplicates by.
 _MAX_LOST_SPANS = 32
-"""Holes that late packets are told from duplicates by."""
 
 
 class Track:

@@ -79,8 +79,8 @@ class AudioFormat:
 
 ByteOrder = Literal["little", "big"]
 
+# Samples other than zero after which the order is final: a second of telephone speech.
 _EVIDENCE_SAMPLES = 8_000
-"""Samples other than zero after which the order is final: a second of telephone speech."""
 
 
 class Linear16:

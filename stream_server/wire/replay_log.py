@@ -24,10 +24,10 @@ from stream_server.wire.messages import Discarded, Flush, Mark, Pause, Resume, S
 Control = Flush | Pause | Resume | Discarded | Mark | Stop
 """Every control but ``keepalive``, which has no meaning when sent again."""
 
+# Of one message: far below any server's limit, and small enough to drop one at a time.
 _MAX_CHUNK_BYTES = 32_768
-"""Of one message: far below any server's limit, and small enough to drop one at a time."""
+# Size of a control against the bound; no less than its text and Python's objects for it.
 _CONTROL_BYTES = 512
-"""Size of a control against the bound; no less than its text and Python's objects for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_monitor.palette import COLOURS
+from emotion_monitor.report import COLOURS
 
 SHELL = Path(__file__).parents[2] / "dashboard" / "shell"
 SCRIPT = (SHELL / "palette.js").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from dashboard.config import AnalyseConfig, DashboardConfig
 from emotion_monitor.pool_analyser import PoolAnalyser
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.live_lab import LabEngine
-from tests.support.wrong_files import MIB, WRONG_FILES, tone_wav
+from tests.support.wrong_files import CUT_OFF_FILES, MIB, WRONG_FILES, tone_wav
 
 LIMITS = AnalyseConfig(max_duration_s=3600, max_file_mb=1)
 
@@ -68,6 +68,14 @@ async def test_one_clear_error_and_nothing_left(lab: DashboardLab, tmp_path: Pat
     assert answer["message"] == message
     # The next one is none the worse for it.
     assert (await outcome(lab, tone_wav(1)))["state"] == "done"
+
+
+@pytest.mark.parametrize("kind", CUT_OFF_FILES)
+async def test_what_can_be_read_is_analysed_with_a_warning(lab: DashboardLab, kind: str):
+    job = await outcome(lab, await asyncio.to_thread(CUT_OFF_FILES[kind]))
+    assert job["state"] == "done", job["error"]
+    result = await lab.get(f"/analyse/{job['job_id']}/result.json")
+    assert "length" in [warning["code"] for warning in result["channels"][0]["warnings"]]
 
 
 async def test_a_small_file_of_many_hours_says_so(lab: DashboardLab):

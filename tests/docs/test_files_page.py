@@ -12,7 +12,7 @@ import soundfile
 
 from ser_engine.config import EngineConfig
 from ser_engine.core import factory
-from ser_engine.files import job, voices
+from ser_engine.files import job, speakers
 from ser_engine.files import run as one_call
 from ser_engine.schema import FileWarningCode
 from ser_engine.types import FloatArray
@@ -78,7 +78,7 @@ def test_the_code_that_tells_speakers_apart(
     monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
     monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
     monkeypatch.setattr(job, "embedder_for", lambda config: OneVoice())
-    monkeypatch.setattr(voices, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr(speakers, "make_detector", lambda config: LevelDetector())
     soundfile.write("call.wav", np.full(48_000, 0.1), 16_000, subtype="FLOAT")
     section = PAGE.split("\n## Several speakers\n")[1].split("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

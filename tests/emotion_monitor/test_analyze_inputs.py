@@ -61,14 +61,32 @@ def truncated_mp3() -> bytes:
 
 BAD: dict[str, tuple[str, Any]] = {
     "text": ("text.wav", b"this is no audio\n" * 100),
-    "a truncated MP3": ("cut.mp3", truncated_mp3),
+    "a name of raw samples": ("any_bytes.raw", bytes(range(256)) * 6),
     "nothing": ("zero.wav", b""),
     "a rate of 0 Hz": ("0hz.wav", lambda: wav(rate_hz=0)),
     "64 channels": ("many.wav", lambda: wav(channels=64)),
-    "2 GB in the header": ("2gb.wav", lambda: wav(claimed=0x8000_0000)),
     "random bytes": ("noise.flac", np.random.default_rng(0).bytes(5_000)),
     "a header and no more": ("head.wav", lambda: wav()[:44]),
 }
+
+
+CUT_OFF: dict[str, tuple[str, Any]] = {
+    "a truncated MP3": ("cut.mp3", truncated_mp3),
+    "2 GB in the header": ("2gb.wav", lambda: wav(claimed=0x8000_0000)),
+    "nothing in the header": ("0.wav", lambda: wav(claimed=0)),
+}
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_what_can_be_read_is_analysed_with_a_warning(
+    kind: str, fake: FakeEngine, tmp_path: Path, capsys: Captured
+):
+    name, made = CUT_OFF[kind]
+    (tmp_path / name).write_bytes(made())
+    assert run(tmp_path / name, "--json", "--details") == 0
+    captured = capsys.readouterr()
+    (channel,) = json.loads(captured.out)["channels"]
+    assert "length" in [warning["code"] for warning in channel["warnings"]]
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -84,10 +84,10 @@ async def test_the_sample_is_analysed_by_the_server_s_own_engine(tmp_path: Path,
                 assert view["error"] is None
         agent, customer = view["result"]["channels"]
         assert view["result"]["duration_s"] == pytest.approx(42.0, abs=0.01)
-        assert agent["overall"]["emotion"] == "neutral"
+        assert agent["overall"]["label"] == "neutral"
         if granularity == "stream":
-            angry = [one for one in customer["segments"] if one["emotion"] == "angry"]
-            assert any(18 < one["start"] < 28 for one in angry), customer["segments"]
+            angry = [one for one in customer["segments"] if one["label"] == "angry"]
+            assert any(18 < one["start_s"] < 28 for one in angry), customer["segments"]
 
 
 async def test_settings_are_shown_without_secrets(tmp_path: Path):

@@ -84,6 +84,22 @@ def test_serves_until_it_is_told_to_stop(tmp_path: Path):
         assert not re.search(r'"(label|labels|posterior|role|name|metadata)"', errors)
 
 
+IN_A_CONTAINER = "unshare --user --map-root-user --pid --fork --mount-proc".split()
+
+
+@pytest.mark.skipif(
+    subprocess.run([*IN_A_CONTAINER, "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs process namespaces",
+)
+def test_as_process_1_a_signal_is_not_lost_before_the_server_has_a_handler(tmp_path: Path):
+    # It sends itself the signal where most of a start is spent: in the imports.
+    script = "import emotion_monitor, os, time; os.kill(1, 15); time.sleep(60)"
+    result = subprocess.run(
+        [*IN_A_CONTAINER, sys.executable, "-c", script], cwd=REPOSITORY, check=False, timeout=60
+    )
+    assert result.returncode == 128 + signal.SIGTERM
+
+
 def test_the_demo_plays_a_call_of_its_own(tmp_path: Path):
     with running(tmp_path, "--demo") as process:
         addresses(process)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from emotion_monitor.app import main
 from emotion_monitor.config_file import default_config_text
 from emotion_monitor.settings import Settings, known_settings, load_settings
 from ser_engine.config import EngineConfig
@@ -230,3 +231,26 @@ class TestRefusals:
     def test_a_list_in_the_environment_is_yaml(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("EMOTION_MONITOR__STREAM_SERVER__STREAMS__ANALYSE_ROLES", "[driver]")
         assert load_settings().stream_server.streams.analyse_roles == ("driver",)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "stream_server.access.tokens=[s3cret-0123456789]",
+        "stream_server.access.tokens={crm: [s3cret-0123456789]}",
+        "stream_server.access=s3cret-0123456789",
+        "stream_server.telephony.twilio_auth_token=[s3cret]",
+        "stream_server.telephony.twilio_auth_token={s3cret: 1}",
+        "stream_server.access.tokens.crm:s3cret-0123456789",
+        "stream_server.telephony.public_url=https://me:s3cret/@host",
+        "stream_server.feeds.mqtt_url=[mqtt://me:s3cret@host]",
+        "stream_server.store=postgresql://me:s3cret@host",
+    ],
+)
+def test_an_error_shows_no_secret(assignment: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["--set", assignment, "config", "--check"])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "s3cret" not in told
+    assert assignment.partition("=")[0].split(":")[0] in told or "public_url" in told

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp import web
 
 from stream_server.config import LoggingConfig
 from stream_server.logs import configure_logging
@@ -208,3 +210,21 @@ def test_events_carry_nothing_of_what_was_heard_and_who_spoke() -> None:
                 keys = {keyword.arg for keyword in call.keywords}
                 assert not keys & _SENSITIVE, where
     assert found > 10
+
+
+async def test_a_malformed_requests_secrets_are_in_no_line() -> None:
+    """The HTTP server logs what it cannot parse, header and all."""
+    stream = io.StringIO()
+    configure_logging(LoggingConfig(format="json"), stream)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    for value in (b"Bearer s3cret-0123456789\0", b"Token s3cret-0123456789\x01", b"s3cret \x7f"):
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"GET /feed?token=s3cret-1 HTTP/1.1\r\nAuthorization: " + value + b"\r\n\r\n")
+        await reader.read()
+        writer.close()
+    await runner.cleanup()
+    logging.getLogger("aiohttp.server").error("cannot open redis://me:s3cret/@@host/1")
+    assert "s3cret" not in stream.getvalue()
+    assert "redis://me:" in stream.getvalue()

@@ -30,7 +30,7 @@ def touched() -> Metrics:
     metrics.stream_opened()
     metrics.stream_resumed()
     metrics.stream_closed("stopped")
-    metrics.refused("server_full")
+    metrics.refused("server_full", "/twilio")
     metrics.audio(0.5)
     metrics.tracks(
         TrackStats(
@@ -103,7 +103,7 @@ def test_there_are_no_series_of_creation_times():
         ("streams_opened_total", {}, 2),
         ("streams_closed_total", {"reason": "stopped"}, 1),
         ("streams_resumed_total", {}, 1),
-        ("refused_total", {"reason": "server_full"}, 1),
+        ("refused_total", {"reason": "server_full", "route": "/twilio"}, 1),
         ("audio_seconds_total", {}, 0.5),
         ("packets_total", {"outcome": "taken"}, 105),
         ("packets_total", {"outcome": "late"}, 2),

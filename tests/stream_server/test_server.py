@@ -224,7 +224,8 @@ async def test_asterisk_is_taken_in_beside(tmp_path: Path):
             aiohttp.ClientSession(server.http_url) as http,
             http.get("/metrics") as response,
         ):
-            assert 'refused_total{reason="bad_start"} 1.0' in await response.text()
+            refused = 'refused_total{reason="bad_start",route="audiosocket"} 1.0'
+            assert refused in await response.text()
         # One that is cut off by the server's end.
         reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
         writer.write(encode_uuid(UUID(int=1)) + encode_audio(bytes(16_000)))

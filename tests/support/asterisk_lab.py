@@ -34,7 +34,7 @@ class AsteriskLab:
             lab.registry,
             lab.config,
             is_ready=lambda: lab.engine.is_ready,
-            on_refused=lab.refused.append,
+            on_refused=lab.refuse,
         )
 
     @property

@@ -26,11 +26,13 @@ from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.config import ServerConfig
 from stream_server.engines.engine import EngineLease
 from stream_server.engines.status import PoolStatus
+from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.route import Route
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import ServerMessage
 from stream_server.wire.results import Result
 from tests.support.fake_engine import FakeEngine
@@ -125,6 +127,7 @@ class Lab:
         self.metrics = Metrics()
         self.published: list[Result] = []
         self.refused: list[str] = []
+        self.refusals = RefusalLog(self.metrics.refused)
         factory = StreamFactory(
             engines=engine, config=config, metrics=self.metrics, publish=self.published.append
         )
@@ -136,9 +139,13 @@ class Lab:
             access=access,
             config=config,
             is_ready=lambda: engine.is_ready,
-            on_refused=self.refused.append,
+            on_refused=self.refuse,
             routes={**known, **(routes or {})},
         )
+
+    def refuse(self, route: str, error: ProtocolError) -> None:
+        self.refused.append(error.code.value)
+        self.refusals(route, error)
 
     @property
     def url(self) -> str:

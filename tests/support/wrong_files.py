@@ -10,7 +10,7 @@ import soundfile
 
 from ser_engine.types import FloatArray
 
-__all__ = ["MIB", "WRONG_FILES", "flac_bomb", "tone_wav", "wav"]
+__all__ = ["CUT_OFF_FILES", "MIB", "WRONG_FILES", "flac_bomb", "tone_wav", "wav"]
 
 MIB = 1 << 20
 
@@ -21,11 +21,14 @@ def wav(
     rate_hz: int = 16_000,
     channels: int = 1,
     claimed_bytes: int | None = None,
+    format_tag: int = 1,
 ) -> bytes:
     """Return a WAV file of 16-bit samples, with whatever header."""
     claimed = len(data) if claimed_bytes is None else claimed_bytes
     block = 2 * channels
-    head = struct.pack("<HHIIHH", 1, channels, rate_hz, (rate_hz * block) % 2**32, block, 16)
+    head = struct.pack(
+        "<HHIIHH", format_tag, channels, rate_hz, (rate_hz * block) % 2**32, block, 16
+    )
     body = b"WAVEfmt " + struct.pack("<I", len(head)) + head
     body += b"data" + struct.pack("<I", claimed) + data
     return b"RIFF" + struct.pack("<I", (4 + len(body)) % 2**32) + body
@@ -61,13 +64,19 @@ def _file(samples: FloatArray, kind: str, subtype: str | None = None) -> bytes:
     return out.getvalue()
 
 
+CUT_OFF_FILES = {
+    "truncated mp3": _truncated_mp3,
+    "claims 2 GB": lambda: wav(claimed_bytes=2**31 - 1),
+    "claims nothing": lambda: wav(claimed_bytes=0),
+}
+"""What makes files that hold less, or more, than their header says."""
+
 WRONG_FILES = {
     "text": lambda: b"Dear Sir or Madam, this is a letter.",
-    "truncated mp3": _truncated_mp3,
+    "codec without a decoder": lambda: wav(format_tag=0x0133),
     "rate of 0 Hz": lambda: wav(rate_hz=0),
     "64 channels": lambda: wav(channels=64),
     "no channels": lambda: wav(channels=0),
-    "claims 2 GB": lambda: wav(claimed_bytes=2**31 - 1),
     "no audio in it": lambda: wav(b""),
     "shorter than a frame": lambda: wav(bytes(200)),
     "not a number": lambda: _file(np.full(16_000, np.nan, np.float32), "WAV", "FLOAT"),

@@ -86,7 +86,7 @@ function readSeries(rows, labels) {
   };
 }
 
-/** @param {import("../../shell/types.js").App} app @param {number} index */
+/** @param {import("../../shell/types.js").App} app @param {number} index counted from 0, as in the downloads */
 export function channelTitle(app, index) {
-  return app.t("common.channel", { n: index + 1 });
+  return app.t("common.channel", { n: index });
 }

@@ -64,7 +64,7 @@ export class ResultView extends Component {
         const title = result.channels.length > 1 ? `${job.name} · ${channelTitle(app, channel.index)}` : job.name;
         const figure = figureOf(app, channel, title);
         const url = await plotly.toImage({ data: figure.data, layout: { ...figure.layout, width: PNG.width, height: PNG.height } }, PNG);
-        const suffix = result.channels.length > 1 ? `.${channel.index + 1}.png` : ".png";
+        const suffix = result.channels.length > 1 ? `.${channel.index}.png` : ".png";
         Object.assign(document.createElement("a"), { href: url, download: fileName(job.name, suffix) }).click();
       }
     } catch (error) {

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ser_engine.core.runtimes.base import group_by_length
+from ser_engine.core.runtimes import group_by_length
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.models.model import FrameOutputs, Graphs, Network

@@ -145,11 +145,11 @@ def import_openvino() -> Any:
     return openvino
 
 
+# Windows of speech the ranges are taken from; twice as many moved no posterior by 1e-3.
 _WINDOWS = 48
-"""Windows of speech the ranges are taken from; twice as many moved no posterior by 1e-3."""
 
+# Windows below this level (-80 dBFS) hold no speech worth calibrating on.
 _QUIETEST_RMS = 1e-4
-"""Windows below this level (-80 dBFS) hold no speech worth calibrating on."""
 
 _SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 

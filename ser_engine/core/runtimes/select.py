@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from ser_engine.config import EngineConfig, RuntimeName
-from ser_engine.core.runtimes.base import Runtime
+from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.models.model import Network
@@ -54,8 +54,8 @@ def has_int8_instructions(cpuinfo: Path = _CPUINFO) -> bool:
 
 _TORCH = ("torch", "torch-compile")
 
+# Raised when the graphs' inputs, outputs or arithmetic change, so that old files are left.
 _FORMAT = 1
-"""Raised when the graphs' inputs, outputs or arithmetic change, so that old files are left."""
 
 _log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ser_engine.core.runtimes.base import group_by_length
+from ser_engine.core.runtimes import group_by_length
 from ser_engine.models.model import FrameOutputs, Network
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Batches beyond this fill the card by themselves; a graph would only hold memory.
 _LARGEST_GRAPH_BATCH = 64
-"""Batches beyond this fill the card by themselves; a graph would only hold memory."""
 
 
 class TorchRuntime:

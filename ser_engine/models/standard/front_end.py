@@ -64,7 +64,7 @@ class FrontEnd(nn.Module):
         """
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
         spectra = frames @ self.transform
-        own, between = spectra[..., : 2 * _BINS], spectra[..., 2 * _BINS :]
+        own, between = torch.split(spectra, [2 * _BINS, 4 * _BINS], dim=-1)
         power = own[..., :_BINS].square() + own[..., _BINS:].square()
         mel = (power @ self.mel).clamp_min(_POWER_FLOOR).log10()
         return torch.cat([mel, between], dim=-1)
@@ -88,9 +88,7 @@ class LogMel(nn.Module):
             features: of a window.
             real: (batch, frames), 1 for frames that are real; None: all are.
         """
-        own = features[..., :NUM_MELS]
-        before = features[..., NUM_MELS : NUM_MELS + 2 * _BINS]
-        after = features[..., NUM_MELS + 2 * _BINS :]
+        own, before, after = torch.split(features, [NUM_MELS, 2 * _BINS, 2 * _BINS], dim=-1)
         if real is not None:
             before = before * real[..., None]
         spectrum = after + F.pad(before[:, 1:], (0, 0, 0, 1))

@@ -243,11 +243,9 @@ def halved(frames: Tensor, real: Tensor | None) -> Tensor:
     length = frames.shape[1]
     counts = frames.new_ones(1, length) if real is None else real
     frames = frames * counts[..., None]
-    padded = F.pad(frames, (0, 0, 0, length % 2))
-    pairs = padded.reshape(padded.shape[0], -1, 2, padded.shape[-1]).sum(dim=2)
-    counts = _pair_sums(counts)
-    halves: Tensor = pairs / counts.clamp_min(1)[..., None]
-    return halves
+    pairs = torch.unflatten(F.pad(frames, (0, 0, 0, length % 2)), 1, (-1, 2)).sum(dim=2)
+    counts = torch.unflatten(F.pad(counts, (0, length % 2)), 1, (-1, 2)).sum(dim=2)
+    return pairs / counts.clamp_min(1)[..., None]
 
 
 def levelled(mel: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -299,17 +297,11 @@ def statistics(frames: Tensor, loudness: Tensor, span_frames: float) -> tuple[Te
     Returns:
         near (batch, frames / 2 rounded up, 2 dim) and whole (batch, 1, 2 dim).
     """
-    loud = _pair_sums(loudness)
+    loud = torch.unflatten(F.pad(loudness, (0, loudness.shape[1] % 2)), 1, (-1, 2)).sum(dim=2)
     normed = F.layer_norm(frames, frames.shape[-1:])
     index = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
     near = torch.exp((index[:, None] - index[None, :]).abs() * (-2 / span_frames))
     return _statistics(normed, near[None] * loud[:, None]), _statistics(normed, loud[:, None])
-
-
-def _pair_sums(values: Tensor) -> Tensor:
-    """Return sums of pairs of (batch, frames); the last may be of one."""
-    padded = F.pad(values, (0, values.shape[1] % 2))
-    return padded.reshape(padded.shape[0], -1, 2).sum(dim=2)
 
 
 def _statistics(frames: Tensor, weights: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from statistics import median
 from typing import Protocol
 
 import structlog
@@ -27,6 +28,56 @@ from stream_server.wire.messages import ChannelSpec, Mark
 from stream_server.wire.start import StreamSpec
 
 _log = structlog.get_logger(__name__)
+
+
+_MEASURED_S = 10
+"""Seconds with audio that are looked at: a pause of some seconds leaves the median as it is."""
+_OFF = 0.2
+"""Share by which the median of them may be off: bursts and clocks are off by far less."""
+
+
+class RateCheck:
+    """Notices audio of one connection that comes at another rate than its frames say.
+
+    Args:
+        rate_hz: as the frames say.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._since_s: float | None = None
+        self._samples = 0
+        self._shares: list[float] = []
+
+    def take(self, num_samples: int, now_s: float) -> str | None:
+        """Count samples that just came; return a warning, once, or None."""
+        if len(self._shares) >= _MEASURED_S:
+            return None
+        if self._since_s is None:
+            # What comes first may have waited for long: it only starts the clock.
+            self._since_s = now_s
+            return None
+        self._samples += num_samples
+        elapsed_s = now_s - self._since_s
+        if elapsed_s < 1:
+            return None
+        self._shares.append(self._samples / elapsed_s / self._rate_hz)
+        self._since_s, self._samples = now_s, 0
+        if len(self._shares) < _MEASURED_S:
+            return None
+        share = median(self._shares)
+        if abs(share - 1) <= _OFF:
+            return None
+        text = f"audio comes at {share:.2f} times the {self._rate_hz} Hz that its frames say"
+        if 0.4 < share < 0.6:
+            # A byte a sample where two are expected.
+            text += (
+                "; the likely cause is 8 kHz mu-law or A-law in frames of 16-bit audio: give the"
+                " channel the format slin"
+            )
+        elif 1.6 < share < 2.4:
+            text += "; the likely cause is audio of twice the rate: name its rate by the frame type"
+        return text
 
 
 class CallLeg(Protocol):
@@ -66,6 +117,7 @@ class AudioSocketCall:
         self._stream: RunningStream | None = None
         self._aligner: TrackAligner | None = None
         self._times: list[ArrivalTimes] = []
+        self._rates: list[RateCheck] = []
         self._rate_hz = 0
         self._beat_s = 0.0
         self._is_over = False
@@ -118,6 +170,8 @@ class AudioSocketCall:
                     " give both channels the same codec",
                 )
             # By this machine's clock, in samples: it is what both connections share.
+            if (warning := self._rates[channel].take(len(data) // 2, now_s)) is not None:
+                stream.runner.warn("clock_drift", warning, channel)
             placed = self._times[channel].put(data, round(now_s * rate_hz))
             await self._hand_over(stream, _aligned(aligner, channel, placed))
             if now_s >= self._beat_s:
@@ -161,7 +215,7 @@ class AudioSocketCall:
                 metadata={"platform": "asterisk-audiosocket"},
                 wants=frozenset(),
             )
-            self._stream = self._registry.open(spec, "", self)
+            self._stream = self._registry.open(spec, "", self, route="audiosocket")
             self._aligner = TrackAligner(
                 audio_format,
                 max_jitter_ms=self._config.telephony.max_jitter_ms,
@@ -169,6 +223,7 @@ class AudioSocketCall:
             )
             jitter_ms = self._config.telephony.max_jitter_ms
             self._times = [ArrivalTimes(rate_hz, jitter_ms) for _ in self._roles]
+            self._rates = [RateCheck(rate_hz) for _ in self._roles]
             self._rate_hz = rate_hz
             self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
         return self._stream, self._aligner

@@ -15,7 +15,6 @@ import structlog
 
 from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
-from stream_server.logs import SparseLog
 from stream_server.platforms.asterisk import AsteriskSettings
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
@@ -50,7 +49,7 @@ class AudioSocketServer:
         registry: where streams are begun.
         config: addresses and limits.
         is_ready: whether the model is loaded.
-        on_refused: called with the code of every refused connection.
+        on_refused: called with route and error of every refused connection.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class AudioSocketServer:
         config: ServerConfig,
         *,
         is_ready: Callable[[], bool],
-        on_refused: Callable[[ErrorCode], None],
+        on_refused: Callable[[str, ProtocolError], None],
     ) -> None:
         self._registry = registry
         self._config = config
@@ -71,7 +70,6 @@ class AudioSocketServer:
         self._calls: dict[str, AudioSocketCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._refusals = SparseLog()
 
     @property
     def port(self) -> int:
@@ -157,16 +155,7 @@ class AudioSocketServer:
         return call, call.join(connection)
 
     def _refused(self, error: ProtocolError) -> None:
-        """Log why a connection is refused: the protocol cannot tell the client."""
-        self._on_refused(error.code)
-        left_out = self._refusals.take(error.code)
-        if left_out is not None:
-            _log.warning(
-                "audiosocket_refused",
-                code=error.code.value,
-                reason=str(error),
-                left_out=left_out,
-            )
+        self._on_refused("audiosocket", error)
 
     def _forget(self, call: AudioSocketCall) -> None:
         if self._calls.get(call.call_id) is call:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.api.info import MASK, masked
 from dashboard.config import DashboardConfig
 from stream_server.access import AccessConfig, ListenConfig
+from stream_server.wire.masking import MASK, masked
 from tests.support.dashboard_lab import serve_dashboard
 
 TOKEN = "crm-0123456789abcdef"

@@ -313,3 +313,22 @@ async def test_a_purpose_sets_the_options(
     await page.get_by_test_id("granularity-utterance").click()
     await expect(page.get_by_test_id("preset")).to_have_value("")
     await expect(page.get_by_test_id("embeddings")).to_be_hidden()
+
+
+async def test_channels_have_the_numbers_that_the_downloads_have(
+    open_page: OpenPage, speech_clips: tuple[SpeechClip, ...], tmp_path: Path
+):
+    from playwright.async_api import expect
+
+    samples = speech_clips[0].samples
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, np.stack([samples, samples[::-1]], axis=1), 16_000)
+    page = await open_page("/analyse")
+    await page.get_by_test_id("granularity-utterance").click()
+    await is_done(await choose(page, stereo))
+    for number in (0, 1):
+        await expect(
+            page.get_by_role("heading", name=f"Channel {number}", exact=True)
+        ).to_be_visible()
+    document = json.loads(await saved(await download(page, "JSON")))
+    assert [channel["channel"] for channel in document["channels"]] == [0, 1]

@@ -98,7 +98,7 @@ async def test_the_page_is_drawn_without_network_or_complaint(compared: Path, sc
         assert await page.locator(".js-plotly-plot").count() == 3
         titles = await page.locator("h2").all_inner_texts()
         assert titles[0] == "Measured"
-        assert titles[3].endswith("<img src=x onerror=alert(1)> &amp; '\".wav, channel 2")
+        assert titles[3].endswith("<img src=x onerror=alert(1)> &amp; '\".wav, channel 1")
         assert await page.locator("tbody tr").count() == 9
         background = await page.evaluate(
             "getComputedStyle(document.documentElement).backgroundColor"

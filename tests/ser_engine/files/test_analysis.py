@@ -17,7 +17,7 @@ from ser_engine.files import (
     FileAnalysis,
     Granularity,
     SpeakerResult,
-    listener,
+    monitor,
 )
 from ser_engine.files.documents import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
@@ -81,7 +81,7 @@ def test_frames_of_a_page_are_averaged():
 
 def test_frames_become_the_segments_of_a_stream(monkeypatch: pytest.MonkeyPatch):
     """One smoother: where one label is certain, both say when it begins and ends."""
-    monkeypatch.setattr(listener, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
     audio = np.concatenate([voiced(4, 0.1), silence(2), voiced(4, 0.2), voiced(4, 0.3), silence(2)])
     frame, stream = (
         work(make_job(audio, AnalysisOptions(granularity))).document().channels[0]

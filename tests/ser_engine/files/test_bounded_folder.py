@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_engine.files.folders import BoundedFolder
+from ser_engine.files.cache import BoundedFolder
 
 A, B, C = ("a" * 16, "b" * 16, "c" * 16)
 

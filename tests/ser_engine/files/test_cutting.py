@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.config import OfflineConfig
-from ser_engine.files.passes import SegmentCutter, Span
+from ser_engine.files.passes import PieceCutter, PieceSpan
 
 SECOND = 16_000
 CELLS = 50
@@ -26,9 +26,9 @@ def cut(
     extra_samples: int = 0,
     sizes: tuple[int, ...] = (),
     hangover_ms: int = 0,
-) -> list[Span]:
-    cutter = SegmentCutter(config or OfflineConfig(), hangover_ms=hangover_ms)
-    spans: list[Span] = []
+) -> list[PieceSpan]:
+    cutter = PieceCutter(config or OfflineConfig(), hangover_ms=hangover_ms)
+    spans: list[PieceSpan] = []
     bounds = [0, *sorted(min(size, len(flags)) for size in sizes), len(flags)]
     for start, end in itertools.pairwise(bounds):
         spans += cutter.push((end - start) * 320, flags[start:end])
@@ -36,11 +36,11 @@ def cut(
     return spans + cutter.finish()
 
 
-def bounds_s(spans: list[Span]) -> list[tuple[float, float]]:
+def bounds_s(spans: list[PieceSpan]) -> list[tuple[float, float]]:
     return [(span.start_sample / SECOND, span.end_sample / SECOND) for span in spans]
 
 
-def test_what_fits_into_one_pass_is_one_segment():
+def test_what_fits_into_one_pass_is_one_piece():
     assert bounds_s(cut(speech((12, 14), length_s=30))) == [(0, 30)]
 
 
@@ -120,7 +120,7 @@ def test_segments_tile_the_recording_and_chunks_do_not_matter(
 
 
 def test_only_some_30_s_are_held():
-    cutter = SegmentCutter(OfflineConfig(), hangover_ms=200)
+    cutter = PieceCutter(OfflineConfig(), hangover_ms=200)
     for _ in range(1000):
         cutter.push(SECOND, [True] * CELLS)
         assert len(cutter._flags) <= 30 * CELLS

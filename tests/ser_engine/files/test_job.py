@@ -18,7 +18,7 @@ from ser_engine.files import (
     Granularity,
     StreamResult,
     UtteranceResult,
-    listener,
+    monitor,
 )
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray
@@ -39,7 +39,7 @@ SHORT = EngineConfig(
 @pytest.fixture
 def level_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech is what is not digital silence."""
-    monkeypatch.setattr(listener, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
 
 
 def as_json(analysis: FileAnalysis) -> object:
@@ -280,12 +280,12 @@ def test_a_damaged_file_ends_the_job():
 
 def test_what_is_asked_wrongly_is_refused():
     job = make_job(make_audio((50_000, 0.1)), config=ALL_SPEECH)
-    with pytest.raises(RuntimeError, match="expected one that is done"):
+    with pytest.raises(RuntimeError, match="the job is not done"):
         job.finish()
     (pending,) = job.take_windows(1)
     outcome = FakeEngine().run(pending.window)
     job.answer(pending, outcome)
-    with pytest.raises(ValueError, match="does not wait"):
+    with pytest.raises(ValueError, match="not pending"):
         job.answer(pending, outcome)
 
 

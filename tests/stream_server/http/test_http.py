@@ -105,7 +105,7 @@ async def test_refusals_are_counted():
     async with serving("0.0.0.0") as client:
         await client.get("/who")
         text = await (await client.get("/metrics", headers=BEARER)).text()
-        assert 'emotion_monitor_refused_total{reason="unauthorized"} 1.0' in text
+        assert 'emotion_monitor_refused_total{reason="unauthorized",route="http"} 1.0' in text
 
 
 async def test_a_page_of_another_site_is_refused():

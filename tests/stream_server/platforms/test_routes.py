@@ -208,7 +208,7 @@ async def test_the_operator_is_told_what_a_client_cannot_be():
             async with lab.connect() as socket:
                 await socket.send("{")
                 await socket.recv()
-    told = [entry for entry in logs if "route" in entry]
+    told = [e for e in logs if e["event"] in ("connection_ended", "message_ignored")]
     assert [(each["event"], each["route"], each["code"]) for each in told] == [
         ("connection_ended", "/twilio", "bad_format"),
         ("message_ignored", "/twilio", "bad_message"),

@@ -36,7 +36,7 @@ def speech(seconds: float, seed: int = 0) -> FloatArray:
     phase = 2 * np.pi * np.cumsum(150 + 40 * np.sin(2 * np.pi * 0.7 * time)) / 16_000
     buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
     syllables = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time)
-    made: FloatArray = 0.05 * (buzz * syllables + 0.02 * rng.standard_normal(len(time)))
+    made = 0.05 * (buzz * syllables + 0.02 * rng.standard_normal(len(time)))
     return made.astype(np.float32)
 
 

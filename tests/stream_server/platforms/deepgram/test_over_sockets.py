@@ -162,6 +162,16 @@ async def test_audio_that_is_none():
 
 
 @virtual_time
+async def test_a_recording_of_a_browser_is_not_scored_as_samples():
+    async with live_lab() as lab, lab.connect(LISTEN) as socket:
+        await socket.send(b"\x1aE\xdf\xa3 what a browser records")
+        seen, code, reason = await read_all(socket)
+    assert (code, reason[:10]) == (1008, "DATA-0000:")
+    told = next(m for m in seen if m["type"] == "Error")["description"]
+    assert "got WebM or Matroska, expected raw pcm_s16le samples; decode it first" in told
+
+
+@virtual_time
 async def test_a_wav_file_needs_no_format():
     file = io.BytesIO()
     both = np.stack([level(3, 0.1), level(3, 0.2)], axis=1)

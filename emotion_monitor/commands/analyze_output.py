@@ -1,6 +1,6 @@
-"""Results on standard output: tables for people, JSON for programs.
+"""Where ``emotion-monitor analyze`` puts results: standard output, or a dated folder each.
 
-How ``emotion-monitor analyze`` shows results to people.
+On standard output, tables for people and JSON for programs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from emotion_monitor.commands.options import note, printable
-from emotion_monitor.palette import COLOURS
+from emotion_monitor.report import COLOURS
 from ser_engine.config import EngineConfig
+from ser_engine.errors import SerEngineError
 from ser_engine.files import (
     AnalysisOptions,
     Engine,
@@ -30,10 +32,57 @@ from ser_engine.files import (
 )
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.documents import demo_channel, demo_of, named_demo
-from ser_engine.files.folders import save_embedding
+from ser_engine.files.folders import save_embedding, write_result_folder
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.search import find_recordings
 from ser_engine.schema import Gap, Segment
+
+
+def analyze_dated(
+    engine: Engine,
+    config: EngineConfig,
+    options: AnalysisOptions,
+    names: Sequence[Path],
+    recursive: bool,
+    parent: Path,
+    *,
+    use_cache: bool,
+) -> bool:
+    """Analyse recordings, print the folder of each; return whether everything went well."""
+    failed: list[str] = []
+
+    def fail(line: str) -> None:
+        failed.append(line)
+        note(line)
+
+    def take(answer: Answer) -> None:
+        path = answer.wanted.path
+        if not isinstance(answer.outcome, FileAnalysis):
+            fail(f"{path}: {answer.outcome}")
+            return
+        try:
+            folder = write_result_folder(parent, path, answer.outcome, now=datetime.now)
+        except SerEngineError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{parent}: cannot be written: {error.strerror or error}")
+        else:
+            print(folder, flush=True)
+
+    # Listed before anything is written: where results go may be where recordings are.
+    found = list(
+        find_recordings(
+            names,
+            recursive=recursive,
+            on_unreadable=lambda path, reason: fail(f"{path}: {reason}"),
+        )
+    )
+    if not found:
+        fail(f"{', '.join(map(str, names))}: there are no recordings")
+    analyser = FileAnalyser(engine, config, options, use_cache=use_cache)
+    analyser.run([Wanted(each.path, each.path.name) for each in found], take)
+    return not failed
+
 
 _BAR_WIDTH = 12
 

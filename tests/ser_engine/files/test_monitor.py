@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ser_engine.config import VadConfig
-from ser_engine.files import listener
+from ser_engine.files import monitor
 from ser_engine.files.audio import AudioFile
-from ser_engine.files.listener import Listener
+from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.timeline import EverythingIsSpeech
 from ser_engine.types import FloatArray
 
@@ -21,7 +21,7 @@ RATE = 16_000
 
 
 def warnings(audio: FloatArray, rate_hz: int = RATE, *, splits: int = 1) -> list[str]:
-    heard = Listener(VadConfig(), rate_hz)
+    heard = ChannelMonitor(VadConfig(), rate_hz)
     for part in np.array_split(audio, splits):
         heard.push(part)
     found = heard.warnings()
@@ -61,7 +61,7 @@ def test_what_is_wrong_with_a_short_recording_is_said(speech: FloatArray, splits
 @pytest.mark.needs("shared-data")
 def test_a_telephone_is_narrow(shared_data: Path):
     with AudioFile(shared_data / "calls" / "phone_call_mono_8k.wav") as file:
-        heard = Listener(VadConfig(), file.rate_hz)
+        heard = ChannelMonitor(VadConfig(), file.rate_hz)
         for block in file.blocks():
             heard.push(block[0])
     (warning,) = heard.warnings()
@@ -81,8 +81,8 @@ class Deaf(EverythingIsSpeech):
 
 
 def test_a_sound_without_speech_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(listener, "make_detector", lambda config: Deaf())
-    heard = Listener(VadConfig(), RATE)
+    monkeypatch.setattr(monitor, "make_detector", lambda config: Deaf())
+    heard = ChannelMonitor(VadConfig(), RATE)
     heard.push(np.full(5 * RATE, 0.1, np.float32))
     (warning,) = heard.warnings()
     assert warning.code == "silent"
@@ -95,7 +95,7 @@ def test_each_thing_is_said_once():
 
 
 def test_the_level():
-    heard = Listener(VadConfig(), RATE)
+    heard = ChannelMonitor(VadConfig(), RATE)
     assert heard.level_dbfs == -np.inf
     heard.push(np.full(1000, -0.1, np.float32))
     assert heard.level_dbfs == pytest.approx(-20, abs=1e-4)

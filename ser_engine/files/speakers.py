@@ -1,4 +1,4 @@
-"""Who speaks in a channel of a recording, and what is heard in each of them."""
+"""The speakers of a recording's channel, and the emotion of each of them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, ModelInfo
 
 
-class Voices:
-    """One channel.
+class ChannelSpeakers:
+    """Tells the speakers of one channel apart and averages the logits of their turns.
 
-    Frames are kept until the end, when it is known whose they are: 36 bytes each with nine classes,
-    6 MiB an hour.
+    Logits are kept until the end, when it is known whose they are: 36 bytes a frame with nine
+    classes, 6 MiB an hour.
 
     Args:
-        info: the model that scores.
-        config: detector, threshold.
-        embedder: tells voices apart.
+        info: the model whose logits come.
+        config: detector, threshold, number of speakers.
+        embedder: tells voices apart; shared by channels.
     """
 
     def __init__(self, info: ModelInfo, config: EngineConfig, embedder: SpeakerEmbedder) -> None:
@@ -37,24 +37,29 @@ class Voices:
             threshold=config.speakers.threshold,
             max_speakers=config.speakers.max_speakers,
         )
-        self._scored: list[tuple[int, FloatArray]] = []
+        self._scored: list[tuple[int, FloatArray]] = []  # (first slot, logits of the slots on)
         self._turns: tuple[Turn, ...] = ()
 
-    def hear(self, samples: FloatArray) -> None:
+    def push(self, samples: FloatArray) -> None:
         """Take the next samples ``(samples,)``."""
         self._embed(self._diariser.push(samples))
 
-    def end(self) -> None:
-        """Note that there is no more audio."""
+    def finish(self) -> None:
+        """Decide on the turns; no more samples may come, but logits may."""
         self._embed(self._diariser.finish())
         self._turns = self._diariser.turns()
 
-    def score(self, start_sample: int, logits: FloatArray) -> None:
-        """Take logits ``(frames, classes)``, 20 ms apart, the first at ``start_sample``."""
+    def add_logits(self, start_sample: int, logits: FloatArray) -> None:
+        """Take a copy of logits ``(frames, classes)``, 20 ms apart, in any order of calls.
+
+        Args:
+            start_sample: where the first frame starts, a multiple of 320.
+            logits: of frames that no other call gives.
+        """
         self._scored.append((start_sample // HOP_SAMPLES, logits.copy()))
 
     def speaker_of(self, start_sample: int, end_sample: int) -> str | None:
-        """Return who speaks most between two samples; None: nobody does."""
+        """Return who speaks most between two samples; None: silence."""
         shares: dict[int, int] = {}
         for turn in self._turns:
             shared = min(turn.end_sample, end_sample) - max(turn.start_sample, start_sample)
@@ -63,10 +68,12 @@ class Voices:
         return _name(max(shares, key=lambda each: shares[each])) if shares else None
 
     def results(self) -> tuple[SpeakerResult, ...]:
-        """Return everybody, in the order they first speak; whoever has no scored frame is left out.
+        """Return the speakers in the order they first speak, without those no frame was scored of.
 
-        Turns of less than a frame that was scored say nothing.
+        That happens where all turns of a speaker are shorter than a frame, or lie in pieces that
+        were taken for silence.
         """
+        # The diariser numbers speakers in the order they first speak.
         speakers = sorted({turn.speaker for turn in self._turns})
         return tuple(
             result for speaker in speakers if (result := self._result(speaker)) is not None
@@ -90,6 +97,7 @@ class Voices:
 
     def _frames_of(self, turn: Turn) -> list[FloatArray]:
         start, end = turn.start_sample // HOP_SAMPLES, turn.end_sample // HOP_SAMPLES
+        # Clipped at 0: a negative bound would count from the end of the array.
         return [
             logits[max(0, start - first) : max(0, end - first)] for first, logits in self._scored
         ]

@@ -19,8 +19,8 @@ from ser_engine.files import (
     ChannelAnalysis,
     Granularity,
     analyze,
-    listener,
-    voices,
+    monitor,
+    speakers,
 )
 from ser_engine.schema import ChannelResult, Span
 from ser_engine.types import FloatArray
@@ -63,7 +63,7 @@ def document_of_channel(channel: ChannelAnalysis) -> ChannelResult:
 
 @pytest.fixture(autouse=True)
 def level_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (listener, voices):
+    for module in (monitor, speakers):
         monkeypatch.setattr(module, "make_detector", lambda config: LevelDetector())
 
 

@@ -1,1 +1,0 @@
-"""Embeddings of recordings: where they come from, and the page that groups them."""

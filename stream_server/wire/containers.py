@@ -1,0 +1,139 @@
+"""Files and compressed audio that a client sends where raw samples are expected.
+
+Scored as samples they are noise, or worse, plausible. Their first bytes tell them apart from audio:
+signatures are from the formats' specifications (RIFF, RFC 3533 for Ogg, RFC 9639 for FLAC, RFC 8794
+for WebM, ISO/IEC 14496-12 for MP4, ISO/IEC 11172-3 for MP3, ISO/IEC 13818-7 for AAC).
+"""
+
+from __future__ import annotations
+
+from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+HEAD_BYTES = 4096
+"""First bytes of a stream that are looked at: two frames of MP3 fit."""
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (0, b"OggS", "Ogg"),
+    (0, b"fLaC", "FLAC"),
+    (4, b"ftyp", "MP4"),
+    (0, b"#!AMR", "AMR"),
+    (0, b".snd", "AU"),
+    (0, b"caff", "CAF"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
+)
+_RIFF_KINDS = {b"WAVE": "WAV", b"AVI ": "AVI", b"AIFF": "AIFF", b"AIFC": "AIFF"}
+_RIFF_BYTES = 12
+
+# Bits a second by index, in thousands: MPEG-1 and MPEG-2 layer III (ISO/IEC 11172-3, 2.4.2.3).
+_MP3_KBPS = (
+    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+)
+_MP3_RATES_HZ = {
+    3: (44_100, 48_000, 32_000),
+    2: (22_050, 24_000, 16_000),
+    0: (11_025, 12_000, 8000),
+}
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n")
+_BASE64_BYTES = 1024
+_MIN_BASE64_KINDS = 40
+
+
+def container_of(head: bytes) -> str | None:
+    """Return what the first bytes of a stream are, e.g. ``WAV``; None: samples, or too few bytes.
+
+    Args:
+        head: from the first byte on.
+    """
+    for at, signature, name in _SIGNATURES:
+        if head[at : at + len(signature)] == signature:
+            return name
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM") and len(head) >= _RIFF_BYTES:
+        return _RIFF_KINDS.get(head[8:_RIFF_BYTES])
+    # An ID3v2 tag: a version below 16, a size of bytes below 128 (id3.org, ID3v2.4, section 3.1).
+    if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 16 and max(head[6:10]) < 128:
+        return "MP3"
+    # Twelve bits mark a frame, which samples may hold by chance: a second frame must follow.
+    for length_of, name in ((_mp3_frame_bytes, "MP3"), (_aac_frame_bytes, "AAC")):
+        length = length_of(head)
+        if length and length_of(head[length:]):
+            return name
+    return "text in Base64" if _is_base64(head) else None
+
+
+class FirstBytes:
+    """Looks at the beginning of one stream of raw audio.
+
+    Args:
+        expected: format that the stream was said to have.
+    """
+
+    def __init__(self, expected: AudioFormat) -> None:
+        self._expected = expected
+        self._head = b""
+
+    def check(self, data: bytes) -> bool:
+        """Look at the next bytes; return whether enough was seen.
+
+        Raises:
+            ProtocolError: BAD_FORMAT: they are no samples.
+        """
+        self._head += data[: HEAD_BYTES - len(self._head)]
+        # Platforms whose 16-bit samples are big-endian have had every pair of bytes swapped.
+        name = container_of(self._head) or container_of(_swapped(self._head))
+        if name is not None:
+            raise ProtocolError(ErrorCode.BAD_FORMAT, _advice(name, self._expected))
+        return len(self._head) >= HEAD_BYTES
+
+
+def _advice(name: str, expected: AudioFormat) -> str:
+    got = f"got {name}, expected raw {expected.encoding} samples; "
+    if name == "text in Base64":
+        return got + "decode it and send the bytes"
+    if name == "WAV":
+        return got + (
+            "send what follows the header of the file, with its encoding and sample rate, or the"
+            " whole file to /v1/listen without 'encoding'"
+        )
+    return got + (
+        "decode it first, e.g. with"
+        f" ffmpeg -i INPUT -f s16le -ac {expected.num_channels} -ar {expected.sample_rate_hz} -"
+        " and encoding pcm_s16le, or upload it as a file"
+    )
+
+
+def _swapped(data: bytes) -> bytes:
+    even = len(data) // 2 * 2
+    swapped = bytearray(even)
+    swapped[::2], swapped[1::2] = data[1:even:2], data[:even:2]
+    return bytes(swapped)
+
+
+def _mp3_frame_bytes(data: bytes) -> int:
+    """Return the length of the layer III frame that ``data`` begins with; 0: there is none."""
+    if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
+        return 0
+    version, kbps, rate = data[1] >> 3 & 3, data[2] >> 4, data[2] >> 2 & 3
+    if version not in _MP3_RATES_HZ or not 0 < kbps < 15 or rate == 3:
+        return 0
+    is_first = version == 3
+    bits = _MP3_KBPS[not is_first][kbps] * 1000
+    return (144 if is_first else 72) * bits // _MP3_RATES_HZ[version][rate] + (data[2] >> 1 & 1)
+
+
+def _aac_frame_bytes(data: bytes) -> int:
+    """Return the length of the ADTS frame that ``data`` begins with; 0: there is none."""
+    if len(data) < 7 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0 or data[2] >> 2 & 15 > 12:
+        return 0
+    length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
+    return length if length > 7 else 0
+
+
+def _is_base64(head: bytes) -> bool:
+    if len(head) < _BASE64_BYTES:
+        return False
+    # So many of the 64, and none of the other 192: no sound in any encoding has that.
+    kinds = set(head[:_BASE64_BYTES])
+    return kinds <= _BASE64 and len(kinds) >= _MIN_BASE64_KINDS

@@ -1,0 +1,91 @@
+"""Secrets out of everything that is printed, logged or answered: one rule for all of it.
+
+:func:`masked` is for settings, whose names say what is secret; :func:`masked_text` for texts such
+as errors and log lines, in which a secret stands in a URL, a header or an assignment. Both rather
+hide too much: what is printed ends up in tickets and chats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+MASK = "•••"
+"""Stands for a secret."""
+
+# "max_tokens_..." would be no secret.
+_WORDS = (
+    r"secret|passw(?:or)?d|passphrase|pwd|token(?!s(?![A-Za-z]))|api[-_]?key|credential|signature"
+)
+_SECRET = re.compile(_WORDS, re.IGNORECASE)
+_SECRETS_BY_NAME = ("tokens", "keys")
+"""Settings that are mappings of names, which say who may connect, to secrets."""
+
+# Up to the last "@": passwords hold "@" and "/", though URLs should have them percent-encoded.
+_URL_IN_TEXT = re.compile(r"(?<=://)([^\s/@:?#'\"]*):\S+@")
+_URL = re.compile(r"(?<=://)([^\s/@:?#]*):.+@", re.DOTALL)
+_ASSIGNMENT = re.compile(
+    rf"((?:[\w.-]*(?:{_WORDS}|\btokens|\bkeys)[\w.-]*)['\"]?\s*(?:=|:(?!//))\s*)"
+    # An error's "NAME: got …" is no value.
+    r"(?!(?:got|expected|there|cannot)\b)(\{[^}]*\}?|\[[^\]]*\]?|'[^']*'?|\"[^\"]*\"?|[^\s&,;'\"]+)",
+    re.IGNORECASE,
+)
+_QUERY = re.compile(rf"([?&;][^=&;]*(?:{_WORDS})[^=&;]*=)[^&;]*", re.IGNORECASE | re.DOTALL)
+_HEADER = re.compile(
+    r"((?:authorization|cookie|x-api-key|dg-api-key)['\"]?\s*[:=,]\s*)[^\r\n]+", re.IGNORECASE
+)
+_SCHEME = re.compile(
+    r"\b(bearer|basic|token|digest)(\s+)(?=\S*[\d\\=_-])[^\s'\"]{6,}", re.IGNORECASE
+)
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the setting of that name, the last part of a dotted one, is secret."""
+    return name in _SECRETS_BY_NAME or _SECRET.search(name) is not None
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """Return settings without tokens, passwords, and keys that webhooks are signed with.
+
+    Args:
+        value: a tree of mappings and lists, of whatever types a user wrote.
+        name: its key in the tree.
+    """
+    if isinstance(value, Mapping):
+        # A secret that is a mapping by mistake has its own keys for text.
+        inner = "secret" if is_secret(name) else None
+        hides_keys = inner is not None and name not in _SECRETS_BY_NAME
+        return {
+            MASK if hides_keys else str(key): masked(one, inner or str(key))
+            for key, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [masked(one, name) for one in value]
+    if value is None or value == "" or isinstance(value, bool):
+        return value
+    if is_secret(name):
+        return MASK
+    if not isinstance(value, str):
+        return value
+    if name == "webhook":
+        # Services put the right to post into the path.
+        return _masked_webhook(value)
+    return masked_text(_QUERY.sub(rf"\g<1>{MASK}", _URL.sub(rf"\g<1>:{MASK}@", value)))
+
+
+def masked_text(text: str) -> str:
+    """Return a text without the secrets of URLs, headers and assignments in it."""
+    text = _URL_IN_TEXT.sub(rf"\g<1>:{MASK}@", text)
+    text = _HEADER.sub(rf"\g<1>{MASK}", text)
+    text = _SCHEME.sub(rf"\g<1>\g<2>{MASK}", text)
+    return _ASSIGNMENT.sub(rf"\g<1>{MASK}", text)
+
+
+def _masked_webhook(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname or ''}/{MASK}"
+    except ValueError:
+        return MASK
