@@ -51,7 +51,7 @@ async def ask(session: aiohttp.ClientSession, method: str, path: str, **options:
 async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_path: Path):
     async with serving(settings_in(tmp_path)) as session:
         info = await ask(session, "GET", "/info")
-        assert (info["ready"], info["model"]["name"]) == (True, "standard")
+        assert (info["ready"], info["model"]["name"]) == (True, "compact")
         assert info["labels"][0] == {"name": "angry", "name_zh": "生气"}
         wall = await session.ws_connect("/api/v1/live")
         assert (await wall.receive_json())["tiles"] == []
