@@ -34,9 +34,10 @@ def recalls(truth: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
 
 
 def unweighted_average_recall(truth: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the mean recall over the classes that occur in ``truth``."""
+    """Return the mean recall over the classes that occur in ``truth``; 0 if none does."""
     found = recalls(truth, answers)
-    return sum(found.values()) / len(found)
+    # A quick run may draw no clip of the classes that are asked for.
+    return sum(found.values()) / max(1, len(found))
 
 
 def confusion_matrix(

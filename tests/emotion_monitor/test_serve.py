@@ -24,6 +24,9 @@ def arguments(folder: Path, *more: str) -> list[str]:
         "stream_server.listen.host=127.0.0.1",
         "stream_server.telephony.audiosocket.port=0",
         "stream_server.logging.format=json",
+        # The default rule asks for more certainty than the built-in model has of a made voice.
+        "stream_server.alerts.rules="
+        "[{name: shouting, labels: [angry], roles: [customer], threshold: 0.4, hold_s: 1}]",
     )
     options = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, "-m", "emotion_monitor", *options, *more]
