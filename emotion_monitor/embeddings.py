@@ -186,7 +186,7 @@ class _Beside:
 
     Attributes:
         model: name and hash, or "".
-        channels: the first axis of an array of wholes; 1: there is none.
+        channels: length of the first axis of an array of wholes; with 1 it has no such axis.
     """
 
     model: str = ""

@@ -404,7 +404,7 @@ async def _items(source: Source) -> AsyncGenerator[SourceItem, None]:
     """Yield what a source yields.
 
     ``aclosing`` needs ``aclose()``, which closes a generator at any point; a source's own
-    ``aclose()`` lets go of the device, and its iterator need not be a generator.
+    ``aclose()`` closes the device, and its iterator need not be a generator.
     """
     async for item in source:
         yield item

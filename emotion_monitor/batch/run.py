@@ -182,7 +182,7 @@ def _write_details(base: Path, analysis: FileAnalysis, formats: Sequence[Format]
 
 
 class Report(Protocol):
-    """Is told how a batch goes on."""
+    """Receives the progress of a batch."""
 
     def done(self, audio_s: float) -> None:
         """A file was analysed."""
@@ -226,7 +226,7 @@ class Batch:
         analyser: does the work.
         model: sha256 of its model.
         formats: what is written of each file.
-        report: is told of each file.
+        report: gets the outcome of each file, and the progress.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
@@ -150,7 +150,7 @@ class SoundDecoder:
         return np.concatenate(blocks)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if not self._file.closed:
             self._file.close()
             self._source.close()
@@ -199,7 +199,7 @@ class JoinedDecoder:
                 return block
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._current.close()
 
     def _open_next(self) -> bool:

@@ -86,7 +86,7 @@ class MediaDecoder:
         return np.concatenate(blocks)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._stack.close()
 
     def _audio_stream(self) -> av.AudioStream:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, for machines it is already at home on, and ONNX files for other programs.
+"""ONNX Runtime, for machines that already run it, and ONNX files for other programs.
 
 The two stages are exported apart, so that local features can be kept between windows. The whole
 network is exported as one graph for programs that have nothing but a file and a runtime: raw
