@@ -53,6 +53,11 @@ class Metrics:
         self._opened = self._counter("streams_opened", "Streams opened.")
         self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
         self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
+        self._given_up = self._counter(
+            "streams_given_up",
+            "Streams that waited for a lost client and gave their place up, by why.",
+            "reason",
+        )
         self._refused = self._counter(
             "refused",
             "Connections refused, by reason and by where they came in.",
@@ -124,6 +129,22 @@ class Metrics:
     def stream_resumed(self) -> None:
         """A lost client came back and took its stream up."""
         self._resumed.inc()
+
+    def stream_given_up(self, reason: str) -> None:
+        """A stream that waited for its client gave its place up."""
+        self._given_up.labels(reason).inc()
+
+    def waiting_from(self, num_waiting: Callable[[], int]) -> None:
+        """Show how many streams wait for a lost client."""
+
+        def collect() -> Iterator[Metric]:
+            yield _gauge(
+                "streams_waiting",
+                "Open streams that wait for a lost client.",
+                value=num_waiting(),
+            )
+
+        self._collect(collect)
 
     def stream_closed(self, reason: str) -> None:
         """A stream ended, with the reason of ``stream_closed``."""

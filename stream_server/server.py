@@ -46,7 +46,7 @@ from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
@@ -106,7 +106,9 @@ class Server:
             recordings=self.recordings,
         )
         refused = RefusalLog(self.metrics.refused)
-        self._registry = StreamRegistry(config.limits, factory)
+        self._resume_tokens = ResumeTokens()
+        self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
             access=self._access,
@@ -222,6 +224,7 @@ class Server:
             self._config.store, on_deleted=recordings.delete if recordings else None
         )
         self._stack.push_async_callback(store.close)
+        self._resume_tokens.key = store.resume_key
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )

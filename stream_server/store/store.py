@@ -54,6 +54,7 @@ class Store(StoreReader):
         engine: connections of the writer.
         readers: connections of the readers.
         claim: released when the store is closed.
+        resume_key: see the attribute.
         owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
@@ -61,6 +62,7 @@ class Store(StoreReader):
             opened.
         file: of a SQLite database; None: it is a database server's.
         retention_s: age at which what is kept is deleted; 0: never.
+        resume_key: by which the servers of this database know the resume tokens they made.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Store(StoreReader):
         readers: Engine,
         claim: Claim,
         owner: str,
+        resume_key: bytes,
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
+        self.resume_key = resume_key
         self.retention_s = config.retention_days * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
         is_file = engine.url.get_backend_name() == "sqlite"
@@ -133,6 +137,7 @@ class Store(StoreReader):
             with engine.begin() as connection:
                 upgrade_schema(connection)
                 abandoned = upkeep.close_abandoned(connection, owner)
+                resume_key = upkeep.key_of(connection, "resume")
         except SQLAlchemyError as error:
             engine.dispose()
             claim.release()
@@ -154,6 +159,7 @@ class Store(StoreReader):
             readers=readers,
             claim=claim,
             owner=owner,
+            resume_key=resume_key,
             on_deleted=on_deleted,
             now=now,
         )

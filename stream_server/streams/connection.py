@@ -64,6 +64,7 @@ class Connection:
         on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         route: first part of the path the client came in at, for the log.
+        address: of the client; "": not known.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class Connection:
         on_refused: Callable[[str, ProtocolError], None],
         refusal_delay_s: float = 0.0,
         route: str = "/",
+        address: str = "",
     ) -> None:
+        self._address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         self._dialect = admission.dialect
         self._route = route
@@ -154,7 +157,9 @@ class Connection:
         stream = await self._registry.resume(spec, token_name, self)
         resumed = stream is not None
         if stream is None:
-            stream = self._registry.open(spec, token_name, self, route=self._route)
+            stream = self._registry.open(
+                spec, token_name, self, route=self._route, address=self._address
+            )
         try:
             await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:

@@ -52,4 +52,6 @@ export default {
   "stream.player.channel": "Channel",
   "stream.player.speed": "Speed",
   "stream.player.failed": "The recording cannot be played.",
+  "stream.continues": "continues an interrupted stream",
+  "stream.continued_by": "goes on in another stream",
 };

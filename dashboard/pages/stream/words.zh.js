@@ -52,4 +52,6 @@ export default {
   "stream.player.channel": "收听的声道",
   "stream.player.speed": "速度",
   "stream.player.failed": "无法播放录音。",
+  "stream.continues": "接续中断的音频流",
+  "stream.continued_by": "在另一音频流中继续",
 };
