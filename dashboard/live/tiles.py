@@ -24,7 +24,8 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
 
     Attributes:
         live: whether it has not ended.
-        share: part of its scored time by label, 0 to 1; empty: nothing was scored.
+        share: part of its scored time by label, ``unclear`` among them, 0 to 1; empty: nothing was
+            scored.
         alerts: how many were raised.
         open_alerts: how many are not acknowledged.
         recorded: channels whose audio is kept.

@@ -47,7 +47,7 @@ class WallChannel:
     Attributes:
         label, confidence, since_s, speaking: as in a tile.
         score: how much it needs attention, see above.
-        label_s: seconds of points by label.
+        label_s: seconds of points by label; those without one by None.
         trend_version: grows with the trend.
     """
 
@@ -58,7 +58,7 @@ class WallChannel:
         self.since_s: float | None = None
         self.speaking = False
         self.score = 0.0
-        self.label_s: dict[str, float] = {}
+        self.label_s: dict[str | None, float] = {}
         self._trend: deque[TrendEntry] = deque(maxlen=TREND_S // TREND_BUCKET_S)
         self.trend_version = 0
         self._labels = labels
@@ -303,10 +303,10 @@ class WallState:
         """Return the first message of each live stream, newest first."""
         return [stream.opened for stream in reversed(self._streams.values())]
 
-    def label_s(self, stream_id: str) -> dict[str, float]:
+    def label_s(self, stream_id: str) -> dict[str | None, float]:
         """Return seconds of points by label of a live stream, over its channels."""
         stream = self._streams.get(stream_id)
-        total: dict[str, float] = {}
+        total: dict[str | None, float] = {}
         for channel in stream.channels.values() if stream is not None else ():
             for label, seconds in channel.label_s.items():
                 total[label] = total.get(label, 0.0) + seconds

@@ -17,6 +17,14 @@ export const COLOURS = Object.freeze({
   unknown: "#C9CDD3",
 });
 
+/**
+ * What a result without a label is called. It is no emotion: its grey is always hatched, so that it
+ * is neither taken for `unknown`, a class of some models, nor for silence, which is empty.
+ */
+export const UNCLEAR = "unclear";
+
+const UNCLEAR_COLOUR = "#9AA0A8";
+
 /** Ink that reaches a contrast of 4.5 on each colour. */
 const INKS = Object.freeze({ other: "#FFFFFF", sad: "#FFFFFF" });
 
@@ -33,8 +41,9 @@ export const STACK_ORDER = Object.freeze([
   "unknown",
 ]);
 
-/** @param {string} name of an emotion @returns {string} `#RRGGBB` */
+/** @param {string | null} name of an emotion; null: unclear @returns {string} `#RRGGBB` */
 export function colourOf(name) {
+  if (name === null || name === UNCLEAR) return UNCLEAR_COLOUR;
   return COLOURS[name] ?? COLOURS.unknown;
 }
 

@@ -88,8 +88,10 @@ def test_frames_become_the_segments_of_a_stream(monkeypatch: pytest.MonkeyPatch)
         for granularity in ("frame", "stream")
     )
 
-    def spans(channel: ChannelResult) -> list[tuple[int, int, str]]:
-        found = [(one.start_sample, one.end_sample, one.label) for one in channel.segments]
+    def spans(channel: ChannelResult) -> list[tuple[int, int, str | None]]:
+        found: list[tuple[int, int, str | None]] = [
+            (one.start_sample, one.end_sample, one.label) for one in channel.segments
+        ]
         return sorted(
             found + [(one.start_sample, one.end_sample, one.reason) for one in channel.gaps]
         )
@@ -128,7 +130,7 @@ def test_speakers_are_told_of():
         Turn(start_sample=0, end_sample=8_000, speaker=0),
         Turn(start_sample=16_000, end_sample=27_753, speaker=0),
     )
-    one = SpeakerResult("speaker 1", turns, 1.23456, "angry", 0.7, posteriors)
+    one = SpeakerResult("speaker 1", turns, 1.23456, "angry", "angry", 0.7, posteriors)
     channel = dataclasses.replace(whole.channels[0], speakers=(one,))
     document = dataclasses.replace(whole, channels=(channel,)).to_json()
     assert list(document["channels"][0]["speakers"]) == [
