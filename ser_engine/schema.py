@@ -116,7 +116,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "end_s", samples_to_s(self.end_sample))
 
 
-class Frames(msgspec.Struct, frozen=True, kw_only=True):
+class Frames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Successive frames, column by column. Frames without speech may be left out.
 
     Attributes:
@@ -126,8 +126,8 @@ class Frames(msgspec.Struct, frozen=True, kw_only=True):
             result each frame's own, nothing is smoothed.
         labels: the label at each frame: in a point the stable one, in a file's result the
             strongest class. None: unclear, or no speech.
-        speech: how much of each slot is speech, 0 to 1; () in a point, which has speech frames
-            only.
+        speech: how much of each slot is speech, 0 to 1; () and left out of JSON in a point, which
+            has speech frames only.
     """
 
     start_samples: tuple[int, ...]

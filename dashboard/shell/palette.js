@@ -52,6 +52,34 @@ export function inkOf(name) {
   return INKS[name] ?? "#111318";
 }
 
+/** @param {string | null} name @returns {string} a class that hatches what has no label */
+export function hatchOf(name) {
+  return name === null || name === UNCLEAR ? "hatched" : "";
+}
+
+const HATCH_PX = 6;
+
+/**
+ * What a canvas is filled with: the emotion's colour, or the hatch of what has no label.
+ * @param {CanvasRenderingContext2D} context @param {string | null} name
+ * @returns {string | CanvasPattern}
+ */
+export function paintOf(context, name) {
+  if (!hatchOf(name)) return colourOf(name);
+  const tile = new OffscreenCanvas(HATCH_PX, HATCH_PX);
+  const drawing = /** @type {OffscreenCanvasRenderingContext2D} */ (tile.getContext("2d"));
+  drawing.strokeStyle = UNCLEAR_COLOUR;
+  drawing.lineWidth = 2;
+  drawing.beginPath();
+  // Beyond the corners, or the lines would be thinner where tiles meet.
+  for (const shift of [-HATCH_PX, 0, HATCH_PX]) {
+    drawing.moveTo(shift - 1, HATCH_PX + 1);
+    drawing.lineTo(shift + HATCH_PX + 1, -1);
+  }
+  drawing.stroke();
+  return /** @type {CanvasPattern} */ (context.createPattern(tile, "repeat"));
+}
+
 /** @param {string} name @param {number} strength 0 to 1 @returns {string} `rgb(… / …)` */
 export function tint(name, strength) {
   const value = Number.parseInt(colourOf(name).slice(1), 16);
@@ -65,13 +93,13 @@ export function strengthOf(confidence) {
 
 /**
  * A swatch and the word.
- * @param {import("./types.js").App} app @param {string} name @param {string} [after] e.g. "82 %"
+ * @param {import("./types.js").App} app @param {string | null} name @param {string} [after] e.g. "82 %"
  */
 export function emotion(app, name, after = "") {
   return h(
     "span",
     { class: "emotion" },
-    h("i", { class: "swatch", style: { "--emotion": colourOf(name) }, "aria-hidden": "true" }),
+    h("i", { class: `swatch ${hatchOf(name)}`, style: { "--emotion": colourOf(name) }, "aria-hidden": "true" }),
     h("span", {}, app.label(name)),
     after && h("span", { class: "muted number" }, after),
   );

@@ -147,6 +147,7 @@ def test_speakers_are_told_of():
             ),
             "speech_s": 1.235,
             "label": "angry",
+            "best": "angry",
             "confidence": 0.7,
             "posteriors": (0.7, 0.1, 0.1, 0.1),
         }
@@ -178,17 +179,12 @@ def test_the_size_grows_with_the_frames():
 def test_a_data_frame(granularity: Granularity, rows: int):
     table = analysis(granularity, 2).to_dataframe()
     assert len(table) == rows
-    assert list(table.columns[:6]) == [
-        "name",
-        "channel",
-        "start_s",
-        "end_s",
-        "label",
-        "confidence",
+    assert list(table.columns[:7]) == [
+        *("name", "channel", "start_s", "end_s", "label", "best", "confidence")
     ]
     assert list(table.columns[-4:]) == list(LABELS.names)
     assert set(table["channel"]) == {0, 1}
-    assert set(table[table["channel"] == 1]["label"]) == {"neutral"}
+    assert set(table[table["channel"] == 1]["best"]) == {"neutral"}
     np.testing.assert_allclose(table[list(LABELS.names)].sum(axis=1), 1, atol=1e-5)
     assert table["end_s"].max() == pytest.approx(3.0, abs=0.03)
 
