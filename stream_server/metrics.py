@@ -284,17 +284,17 @@ class Metrics:
     def recordings_from(
         self, *, dropped_s: Callable[[], float], num_failed: Callable[[], int]
     ) -> None:
-        """Show what recordings have lost: seconds of audio, and files given up."""
+        """Show what recordings have lost: seconds of audio, and how often."""
 
         def collect() -> Iterator[Metric]:
             yield _counter(
                 "recording_dropped_seconds",
-                "Audio that is silence in recordings because the disk was too slow, in seconds.",
+                "Audio that is silence in recordings: the disk was too slow or full, in seconds.",
                 value=dropped_s(),
             )
             yield _counter(
                 "recording_failures",
-                "Recordings that could not be written to their end.",
+                "Times a recording could not be written; it goes on when it can.",
                 value=num_failed(),
             )
 

@@ -245,6 +245,7 @@ class StreamRunner:
             real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
             # Until windows were answered, the engine's step counts as the effective one.
             effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+            unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
         )
 
     def warn_dropped(self, count: int) -> None:

@@ -223,6 +223,8 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
             included; below 1 it keeps up.
         effective_step_ms: mean audio between scored windows lately; above ``step_ms`` the server
             is overloaded and the step was widened.
+        unrecorded_s: audio so far that is silence in the stream's recording, because the disk was
+            full or too slow; None: it is not recorded.
     """
 
     stream_id: str
@@ -233,6 +235,7 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     real_time_factor: float
     effective_step_ms: float
     received_controls: int = 0
+    unrecorded_s: float | None = None
 
 
 ServerMessage = Ready | Error | Heartbeat | Result
