@@ -369,9 +369,7 @@ class Recordings:
             target = recording.channels.get(channel)
             if target is None:
                 path = self._dir / f"{recording.stream_id}.{channel}.flac"
-                target = recording.channels[channel] = _Channel(
-                    recording.stream_id, channel, path
-                )
+                target = recording.channels[channel] = _Channel(recording.stream_id, channel, path)
             # Silence takes no memory: it is a number, added to the number before. So audio that is
             # too much is kept as silence, and the file keeps the stream's time.
             if not is_silent and self._waiting_samples + len(samples) > _MAX_WAITING_SAMPLES:

@@ -230,6 +230,7 @@ class Server:
         )
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
+        self._run(store.run_probe(), "store probe", cancel=True)
         writer = store.writer
         writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
         self.metrics.store_from(
@@ -318,8 +319,8 @@ class Server:
         reasons = []
         if not self.engines.is_ready:
             reasons.append("the model is loading, or its engine has failed")
-        if self.store is not None and not self.store.is_ready:
-            reasons.append("the store does not answer")
+        if self.store is not None and (problem := self.store.problem) is not None:
+            reasons.append(f"store: {problem}")
         return reasons
 
 

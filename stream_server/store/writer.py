@@ -22,13 +22,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Mailbox, Subscription
 from stream_server.store.batch import BatchWriter
 from stream_server.store.database import StoreError, StoreUnavailableError, describe, is_away
+from stream_server.store.upkeep import touch
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
@@ -291,6 +291,7 @@ class StoreWriter:
                     with self._changed:
                         self._backlog.take_in_hand()
                     self._write_in_hand()
+                    self._note_back()
                 except SQLAlchemyError as error:
                     retry_s = backoff.next_s()
                     self._note_away(error, jobs)
@@ -332,7 +333,6 @@ class StoreWriter:
     def _write_in_hand(self) -> None:
         while current := self._backlog.current():
             self._write(tuple(current))
-            self._note_back()
 
     def _write(self, results: Sequence[Result]) -> None:
         """Write the first of the current results, or those of them that the database accepts.
@@ -366,10 +366,10 @@ class StoreWriter:
             self._backlog.settle(len(results), num_dropped=orphans)
 
     def _check_answers(self) -> None:
-        # A cheap statement first: results would be turned into rows for each try.
-        with self._engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-        self._note_back()
+        # A small change first: results would be turned into rows for each try. That it works does
+        # not say that there is room for them, so it is not taken for the database's return.
+        with self._engine.begin() as connection:
+            touch(connection)
 
     def _run_jobs(self, jobs: deque[Job]) -> bool:
         """Run jobs; return False if the database went away, which refuses the rest."""
