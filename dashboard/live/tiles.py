@@ -24,7 +24,8 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
 
     Attributes:
         live: whether it has not ended.
-        share: part of its scored time by label, 0 to 1; empty: nothing was scored.
+        share: part of its scored time by label, ``unclear`` among them, 0 to 1; empty: nothing was
+            scored.
         alerts: how many were raised.
         open_alerts: how many are not acknowledged.
         recorded: channels whose audio is kept.
@@ -59,16 +60,17 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
     status: StreamStatus | None = None
 
 
-TrendEntry = tuple[float, str, float]
-"""Start of a span of 5 s, in s of the stream; its label; the label's mean posterior, 0 to 1."""
+TrendEntry = tuple[float, str | None, float]
+"""Start of a span of 5 s, in s of the stream; the label for the longest part of it (None: unclear);
+its mean confidence, 0 to 1."""
 
 
 class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
     """One channel now.
 
     Attributes:
-        label: the last one; None: no speech yet.
-        confidence: its posterior, 0 to 1.
+        label: the last one; None: unclear, or no speech yet.
+        confidence: the last one, 0 to 1; None: no speech yet.
         since_s: where the label began to hold, s of the stream.
         speaking: whether there is speech now.
         trend: the last three minutes, a value every 5 s that had speech.

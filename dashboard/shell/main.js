@@ -66,7 +66,8 @@ function useLang(lang) {
   app.t = t;
   app.plural = plural;
   app.format = makeFormat(lang);
-  app.label = (name) => {
+  app.label = (given) => {
+    const name = given ?? palette.UNCLEAR;
     const label = app.labels.find((candidate) => candidate.name === name);
     if (lang === "zh" && label?.name_zh) return label.name_zh;
     return has(`emotion.${name}`) ? t(`emotion.${name}`) : name;

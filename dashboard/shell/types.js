@@ -35,7 +35,7 @@
  * @property {(key: string, values?: Record<string, string | number>) => string} t  text
  * @property {(key: string, count: number, values?: Record<string, string | number>) => string} plural
  *   text for a count: keys `KEY.one` and `KEY.other`, the count is `{n}`
- * @property {(name: string) => string} label  word of an emotion in the current language
+ * @property {(name: string | null) => string} label  word of an emotion in the current language; null: unclear
  * @property {"en" | "zh"} lang
  * @property {import("./format.js").Format} format
  * @property {Label[]} labels

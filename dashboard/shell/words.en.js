@@ -30,6 +30,7 @@ export default {
   "emotion.other": "Other",
   "emotion.sad": "Sad",
   "emotion.surprised": "Surprised",
+  "emotion.unclear": "Unclear",
   "emotion.unknown": "Unknown",
   "role.speaker": "Speaker",
   "role.customer": "Customer",

@@ -30,6 +30,7 @@ export default {
   "emotion.other": "其他",
   "emotion.sad": "难过",
   "emotion.surprised": "吃惊",
+  "emotion.unclear": "不明确",
   "emotion.unknown": "未知",
   "role.speaker": "说话人",
   "role.customer": "客户",

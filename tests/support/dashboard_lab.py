@@ -85,6 +85,8 @@ def make_analysis(
             hop_samples=320,
             logits=logits,
             posteriors=posteriors.astype(np.float64),
+            speech=np.ones(num_frames, dtype=np.bool_),
+            abstain_below=0.0,
             embeddings=embeddings,
         )
     warning = Warning(code="clipping", message="loud", at_s=1.0)

@@ -1,11 +1,11 @@
 /** The strip above the wall: how many streams, how they sound, how many alerts are open. */
-import { colourOf, STACK_ORDER } from "../../shell/palette.js";
+import { colourOf, hatchOf, STACK_ORDER, UNCLEAR } from "../../shell/palette.js";
 import { h } from "../../shell/preact.js";
 import { stateOf } from "./tiles.js";
 
 /** Listed only if there is one. */
 const RARE = new Set(["other", "unknown"]);
-const STATES = [...STACK_ORDER, "silent"];
+const STATES = [...STACK_ORDER, UNCLEAR, "silent"];
 
 /** A press on an emotion shows its streams only. */
 export function Summary({ app, tiles, emotion, onEmotion }) {
@@ -21,7 +21,7 @@ export function Summary({ app, tiles, emotion, onEmotion }) {
     h(
       "div",
       { class: "summary-share" },
-      h("div", { class: "share", "aria-hidden": "true" }, parts.map(({ state, n }) => h("i", { key: state, hidden: n === 0, style: { "flex-grow": String(n), "--emotion": state === "silent" ? "transparent" : colourOf(state) } }))),
+      h("div", { class: "share", "aria-hidden": "true" }, parts.map(({ state, n }) => h("i", { key: state, class: hatchOf(state), hidden: n === 0, style: { "flex-grow": String(n), "--emotion": state === "silent" ? "transparent" : colourOf(state) } }))),
       h(
         "div",
         { class: "legend", role: "group", "aria-label": app.t("wall.by_emotion") },
@@ -29,7 +29,7 @@ export function Summary({ app, tiles, emotion, onEmotion }) {
           h(
             "button",
             { key: state, type: "button", class: `legend-item ${n === 0 ? "none" : ""}`, hidden: n === 0 && RARE.has(state) && state !== emotion, "aria-pressed": state === emotion, onclick: () => onEmotion(state) },
-            h("i", { class: `swatch ${state}`, style: { "--emotion": colourOf(state) }, "aria-hidden": "true" }),
+            h("i", { class: `swatch ${hatchOf(state) || state}`, style: { "--emotion": colourOf(state) }, "aria-hidden": "true" }),
             h("span", {}, state === "silent" ? app.t("common.silent") : app.label(state)),
             h("span", { class: "number" }, n === 0 ? "0" : `${n} · ${format.percent(n / states.length)}`),
           ),

@@ -1,7 +1,7 @@
 /** One stream on the wall. */
 import { icon } from "../../shell/icons.js";
 import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
-import { colourOf, inkOf } from "../../shell/palette.js";
+import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { drawSparkline } from "./sparkline.js";
@@ -92,7 +92,8 @@ class ChannelView extends Component {
     const state = stateOf(channel);
     const isSilent = state === "silent";
     const held_s = channel.since_s === null ? 0 : now_s - channel.since_s;
-    const strength = isSilent ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
+    const strength = isSilent || state === UNCLEAR ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
+    const isUnclear = state === UNCLEAR;
     const style = { "--emotion": colourOf(state), "--on-emotion": inkOf(state), "--strength": `${strength}%` };
     return h(
       "div",
@@ -100,9 +101,9 @@ class ChannelView extends Component {
       h("span", { class: "tile-role" }, channelName(app, channel)),
       h(
         "div",
-        { class: "tile-now", "data-state": isSilent ? "silent" : alerting ? "alert" : "speech", style },
-        h("strong", {}, isSilent ? app.t(channel.label ? "common.silent" : "common.no_speech") : app.label(state)),
-        h("span", { class: "number" }, isSilent || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
+        { class: "tile-now", "data-state": isSilent ? "silent" : isUnclear ? "unclear" : alerting ? "alert" : "speech", style },
+        h("strong", {}, isSilent ? app.t(channel.confidence === null ? "common.no_speech" : "common.silent") : app.label(state)),
+        h("span", { class: "number" }, isSilent || isUnclear || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
         h("span", { class: "tile-since number" }, isSilent || held_s < 1 ? "" : app.format.clock(held_s)),
       ),
       h("canvas", { ref: this.canvas, class: "tile-trend", "aria-hidden": "true" }),
