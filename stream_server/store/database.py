@@ -304,8 +304,8 @@ class DatabaseFile:
         num_pages = int.from_bytes(header[28:32], "big")
         if header[:16] != _SQLITE_MAGIC or size_bytes < num_pages * page_bytes:
             return (
-                f"the file '{self._path}' was overwritten or cut under the server; put a copy in its"
-                " place and restart the server"
+                f"the file '{self._path}' was overwritten or cut under the server; put a copy in"
+                " its place and restart the server"
             )
         return None
 
