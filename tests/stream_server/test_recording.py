@@ -196,7 +196,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """The recorder is a thread; it tells of nothing."""
     async with asyncio.timeout(60):
         while not condition():
-            await asyncio.sleep(0)
+            await asyncio.to_thread(time.sleep, 0)
 
 
 async def test_a_recording_goes_on_when_there_is_room_again(
