@@ -28,6 +28,8 @@ class LimitsConfig:
     """Largest message."""
     max_messages_per_s: Annotated[int, Range(1, 100_000)] = 500
     """Messages a second of one connection; a burst of ten seconds' worth is accepted."""
+    max_http_connections: Annotated[int, Range(16, 100_000)] = 512
+    """Connections of the HTTP port; where there are more, the one idle longest is closed."""
     start_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0
     """Longest wait for the first message."""
     idle_timeout_s: Annotated[float, Range(1, 86_400)] = 60.0

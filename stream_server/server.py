@@ -32,11 +32,13 @@ from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
+from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import below, make_app
+from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
@@ -86,11 +88,18 @@ class Server:
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
+        descriptors = Descriptors(raise_limit())
+        self._connections = HttpConnections(
+            config.limits.max_http_connections,
+            descriptors,
+            on_refused=lambda reason: self.metrics.refused(reason, "http"),
+        )
         self.app = make_app(
             access=self._access,
             metrics=self.metrics,
             readiness=self._not_ready,
             base_path=config.listen.base_path,
+            connections=self._connections,
         )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
@@ -116,6 +125,7 @@ class Server:
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
+            descriptors=descriptors,
         )
         self._audiosocket: AudioSocketServer | None = None
         if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
@@ -260,7 +270,9 @@ class Server:
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
-            await web.TCPSite(self._http, listen.host, listen.http_port).start()
+            site = BoundedSite(self._http, listen.host, listen.http_port, self._connections)
+            await site.start()
+        self._run(self._connections.run(), "HTTP connections", cancel=True)
 
     async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
         # Closed before the streams: its calls write to them.

@@ -13,12 +13,12 @@ import contextlib
 from collections.abc import Callable
 
 import structlog
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from ser_engine.schema import CloseReason
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
+from stream_server.streams.handshakes import GuardedConnection
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import GOODBYE_S, ClientSocket
@@ -70,7 +70,7 @@ class Connection:
     def __init__(
         self,
         *,
-        websocket: ServerConnection,
+        websocket: GuardedConnection,
         admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
@@ -82,6 +82,7 @@ class Connection:
     ) -> None:
         self._address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
+        websocket.on_flood = self._socket.request_end
         self._dialect = admission.dialect
         self._route = route
         self._authorize = admission.authorize
