@@ -87,4 +87,13 @@ export default {
   "acknowledge.note": "Note",
   "acknowledge.note_placeholder": "What was done (optional)",
   "acknowledge.done": "Alert acknowledged.",
+  "whole.mostly": "Mostly {label}",
+  "whole.mixed": "Mixed",
+  "whole.of_speech": "Shares of {time} of speech",
+  "whole.missing": "Without a result",
+  "whole.of_time": "{word} {share} of the time",
+  "whole.course": "Course",
+  "whole.quarter": "{n}/4",
+  "whole.trend": "Trend",
+  "whole.trend_formula": "= (share in the last quarter − in the first) / 2",
 };

@@ -87,4 +87,13 @@ export default {
   "acknowledge.note": "备注",
   "acknowledge.note_placeholder": "采取了什么措施，供日后查看（可留空）",
   "acknowledge.done": "已确认。",
+  "whole.mostly": "多数为{label}",
+  "whole.mixed": "混合",
+  "whole.of_speech": "占 {time} 语音的比例",
+  "whole.missing": "无结果",
+  "whole.of_time": "{word}占总时长 {share}",
+  "whole.course": "走势",
+  "whole.quarter": "{n}/4",
+  "whole.trend": "趋势",
+  "whole.trend_formula": "=（最后四分之一的占比 − 最初四分之一的占比）/ 2",
 };
