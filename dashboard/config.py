@@ -25,7 +25,7 @@ class WallConfig:
     alert_weights: dict[str, Weight] = field(
         default_factory=lambda: {"critical": 2.0, "warning": 1.0, "info": 0.0}
     )
-    """What an unacknowledged alert adds while its condition holds, by severity."""
+    """What an unacknowledged alert adds, by severity; half of it once it is cleared."""
     memory_s: Annotated[float, Range(0.5, 600)] = 10.0
     """Time constant of the average, in time of the stream."""
 

@@ -88,7 +88,13 @@ class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that is still active; fields as in ``alert``."""
+    """An alert that is still active, or that nobody has acknowledged; fields as in ``alert``.
+
+    Attributes:
+        cleared_s: where it was cleared, s of the stream; None: it is active.
+        times: unacknowledged alerts of this rule and channel, this one included; only the one that
+            needs attention most is sent.
+    """
 
     alert_id: str
     rule: str
@@ -98,6 +104,8 @@ class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float
     at_s: float
     acknowledged: bool
+    cleared_s: float | None = None
+    times: int = 1
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +114,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         roles: of its channels, in their order.
         duration_s: up to the last result.
-        alerts: the active ones.
+        alerts: the active ones and those that are not acknowledged, one for each rule and channel.
         worst: how much it needs attention; the highest come first.
     """
 

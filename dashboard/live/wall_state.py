@@ -193,23 +193,51 @@ class _Stream:
             case Alert(state="raised"):
                 self.alerts[result.alert_id] = _tile_alert(result)
             case Alert():  # cleared
-                self.alerts.pop(result.alert_id, None)
+                self._clear(result)
             case _:
                 pass
+
+    def _clear(self, cleared: Alert) -> None:
+        alert = self.alerts.get(cleared.alert_id)
+        if alert is None:
+            return
+        if alert.acknowledged:
+            del self.alerts[alert.alert_id]
+        else:
+            # It stays until somebody has seen it: a tile without it would be a false all-clear.
+            self.alerts[alert.alert_id] = msgspec.structs.replace(
+                alert, cleared_s=round(cleared.at_s, 2)
+            )
 
     def acknowledge(self, alert_id: str) -> bool:
         alert = self.alerts.get(alert_id)
         if alert is None:
             return False
         self._texts.clear()
-        self.alerts[alert_id] = msgspec.structs.replace(alert, acknowledged=True)
+        if alert.cleared_s is None:
+            self.alerts[alert_id] = msgspec.structs.replace(alert, acknowledged=True)
+        else:
+            del self.alerts[alert_id]
         return True
+
+    def shown_alerts(self) -> list[TileAlert]:
+        """Return one alert for each rule and channel, so that a long call's tile stays small."""
+        groups: dict[tuple[str, int], list[TileAlert]] = {}
+        for alert in self.alerts.values():
+            groups.setdefault((alert.rule, alert.channel), []).append(alert)
+        return [
+            msgspec.structs.replace(
+                max(group, key=_urgency),
+                times=max(1, sum(not alert.acknowledged for alert in group)),
+            )
+            for group in groups.values()
+        ]
 
     @property
     def worst(self) -> float:
         scores = (channel.score for channel in self.channels.values())
         weights = (
-            self._alert_weights.get(alert.severity, 0.0)
+            self._alert_weights.get(alert.severity, 0.0) * (1.0 if alert.cleared_s is None else 0.5)
             for alert in self.alerts.values()
             if not alert.acknowledged
         )
@@ -226,7 +254,7 @@ class _Stream:
             opened_at=opened.opened_at,
             duration_s=round(self.duration_s, 2),
             channels=[channel.whole() for channel in self.channels.values()],
-            alerts=list(self.alerts.values()),
+            alerts=self.shown_alerts(),
             worst=self.worst,
         )
 
@@ -242,7 +270,7 @@ class _Stream:
                 stream_id=self.opened.stream_id,
                 duration_s=round(self.duration_s, 2),
                 channels=[channel.changed(with_trend) for channel in self.channels.values()],
-                alerts=list(self.alerts.values()),
+                alerts=self.shown_alerts(),
                 worst=self.worst,
             )
             self._texts[key] = _encode(changed)
@@ -333,6 +361,10 @@ class WallState:
     def changed_text(self, stream_id: str, *, with_trend: bool) -> bytes:
         """Return a :class:`ChangedTile` as JSON."""
         return self._streams[stream_id].changed_text(with_trend)
+
+
+def _urgency(alert: TileAlert) -> tuple[bool, bool, float]:
+    return (not alert.acknowledged, alert.cleared_s is None, alert.at_s)
 
 
 def _tile_alert(alert: Alert) -> TileAlert:

@@ -42,10 +42,13 @@
  * @property {typeof import("./palette.js")} palette
  * @property {Info} info
  * @property {(path: string, options?: {replace?: boolean}) => void} navigate
- * @property {(event: "theme" | "alerts", listener: (detail: any) => void) => () => void} on
+ * @property {(event: "theme" | "alerts" | "open-alerts", listener: (detail: any) => void) => () => void} on
  *   returns what ends it
- * @property {(event: "theme" | "alerts", detail?: any) => void} emit
- * @property {(state: "idle" | "live" | "waiting") => void} connection  shown in the header
+ * @property {(event: "theme" | "alerts" | "open-alerts", detail?: any) => void} emit
+ * @property {(state: "idle" | "live" | "waiting", heard_at?: number) => void} connection  shown in the
+ *   header; `heard_at`: when the server was last heard, seconds since 1970
+ * @property {string} openAlerts  how many alerts are not acknowledged, as shown; "" for none
+ * @property {(text?: string) => void} title  sets the page's title; without a text: the count in it
  *
  * @typedef {object} Params
  * @property {string} path

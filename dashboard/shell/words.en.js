@@ -96,4 +96,9 @@ export default {
   "whole.quarter": "{n}/4",
   "whole.trend": "Trend",
   "whole.trend_formula": "= (share in the last quarter − in the first) / 2",
+  "connection.lost": "Connection lost at {when}. What you see is old.",
+  "acknowledge.title_many.one": "Acknowledge {n} alert",
+  "acknowledge.title_many.other": "Acknowledge {n} alerts",
+  "acknowledge.done.one": "Alert acknowledged.",
+  "acknowledge.done.other": "{n} alerts acknowledged.",
 };

@@ -96,4 +96,9 @@ export default {
   "whole.quarter": "{n}/4",
   "whole.trend": "趋势",
   "whole.trend_formula": "=（最后四分之一的占比 − 最初四分之一的占比）/ 2",
+  "connection.lost": "连接已于 {when} 断开，当前显示的是旧数据。",
+  "acknowledge.title_many.one": "确认 {n} 条警报",
+  "acknowledge.title_many.other": "确认 {n} 条警报",
+  "acknowledge.done.one": "警报已确认。",
+  "acknowledge.done.other": "已确认 {n} 条警报。",
 };

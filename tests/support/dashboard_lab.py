@@ -159,8 +159,11 @@ class Page:
     socket: ClientWebSocketResponse
 
     async def read(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self.socket.receive_json()
-        return message
+        """Return the next message that tells something."""
+        while True:
+            message: dict[str, Any] = await self.socket.receive_json()
+            if message["type"] != "alive":
+                return message
 
     async def look(self, visible: bool) -> None:
         await self.socket.send_json({"visible": visible})

@@ -1,7 +1,7 @@
 /** The strip above the wall: how many streams, how they sound, how many alerts are open. */
 import { colourOf, hatchOf, STACK_ORDER, UNCLEAR } from "../../shell/palette.js";
 import { h } from "../../shell/preact.js";
-import { openAlerts, stateOf } from "./tiles.js";
+import { stateOf } from "./tiles.js";
 
 /** Listed only if there is one. */
 const RARE = new Set(["other", "unknown"]);
@@ -11,13 +11,13 @@ const STATES = [...STACK_ORDER, UNCLEAR, "silent"];
 export function Summary({ app, tiles, emotion, onEmotion }) {
   const { format } = app;
   const states = tiles.flatMap((tile) => tile.channels.map(stateOf)).filter((state) => state !== "");
-  const alerts = tiles.reduce((sum, tile) => sum + openAlerts(tile).length, 0);
   const parts = STATES.map((state) => ({ state, n: states.filter((each) => each === state).length }));
   return h(
     "section",
     { class: "summary card", "aria-label": app.t("wall.summary") },
     figure(format.count(tiles.length), app.plural("wall.streams", tiles.length)),
-    figure(format.count(alerts), app.plural("wall.open_alerts", alerts), alerts > 0),
+    // The same number as in the header: alerts of streams that have ended are open, too.
+    figure(app.openAlerts || "0", app.plural("wall.open_alerts", app.openAlerts === "1" ? 1 : 2), app.openAlerts !== ""),
     h(
       "div",
       { class: "summary-share" },

@@ -39,7 +39,7 @@ export class TileView extends Component {
 
   render({ app, tile, trend_px }) {
     this.shown = tile;
-    const alerting = new Set(openAlerts(tile).map((alert) => alert.channel));
+    const alerting = new Set(openAlerts(tile).filter((alert) => alert.cleared_s === null).map((alert) => alert.channel));
     const alert = openAlerts(tile)[0] ?? tile.alerts[0];
     const kind = alert ? (alert.acknowledged ? "acknowledged" : alert.severity) : "";
     return h(
@@ -47,7 +47,7 @@ export class TileView extends Component {
       {},
       h(
         "a",
-        { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind },
+        { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind, "data-cleared": String(alert?.cleared_s != null) },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
         h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>
@@ -61,9 +61,14 @@ export class TileView extends Component {
 }
 
 function alertText(app, tile, alert) {
-  const more = tile.alerts.length > 1 ? ` +${tile.alerts.length - 1}` : "";
-  const text = alert.acknowledged ? app.t("wall.acknowledged", { rule: alert.rule }) : alert.rule;
-  return [icon(alert.acknowledged ? "check" : "warning"), h("span", {}, text + more)];
+  const all = tile.alerts.reduce((sum, each) => sum + each.times, 0);
+  const age = app.format.clock(tile.duration_s - (alert.cleared_s ?? alert.at_s));
+  const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "wall.alert_active" : "wall.alert_cleared";
+  return [
+    icon(alert.acknowledged ? "check" : "warning"),
+    h("span", { class: "tile-rule" }, app.t(key, { rule: alert.rule, age })),
+    all > 1 && h("span", { class: "tile-alerts number", title: app.plural("nav.open_alerts", all) }, `×${all}`),
+  ];
 }
 
 class ChannelView extends Component {

@@ -23,6 +23,8 @@ import { UNCLEAR } from "../../shell/palette.js";
  * @property {number} since_s
  * @property {number} at_s
  * @property {boolean} acknowledged
+ * @property {number | null} cleared_s  null: still active
+ * @property {number} times  unacknowledged ones of this rule and channel
  *
  * @typedef {object} Tile
  * @property {string} stream_id
@@ -69,6 +71,8 @@ export class Tiles {
   }
 }
 
+const SEVERITIES = ["critical", "warning", "info"];
+
 /**
  * @typedef {object} Filter
  * @property {string} text  part of the name or id
@@ -86,9 +90,10 @@ export function matches(tile, { text, emotion, role, alerts }) {
   return words.toLowerCase().includes(text.toLowerCase());
 }
 
-/** @param {Tile} tile alerts that hold and that nobody has dealt with */
+/** @param {Tile} tile @returns {TileAlert[]} unacknowledged alerts, active or cleared, the most urgent first */
 export function openAlerts(tile) {
-  return tile.alerts.filter((alert) => !alert.acknowledged);
+  const rank = (/** @type {TileAlert} */ alert) => (alert.cleared_s === null ? 0 : 3) + SEVERITIES.indexOf(alert.severity);
+  return tile.alerts.filter((alert) => !alert.acknowledged).sort((a, b) => rank(a) - rank(b) || b.at_s - a.at_s);
 }
 
 /** @param {TileChannel} channel @returns {string} emotion, `unclear`, `silent`, or "" where nothing is analysed */
