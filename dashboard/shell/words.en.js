@@ -86,7 +86,6 @@ export default {
   "acknowledge.text": "The alert is removed from the open alerts and from the wall. Your note is saved with it.",
   "acknowledge.note": "Note",
   "acknowledge.note_placeholder": "What was done (optional)",
-  "acknowledge.done": "Alert acknowledged.",
   "whole.mostly": "Mostly {label}",
   "whole.mixed": "Mixed",
   "whole.of_speech": "Shares of {time} of speech",

@@ -86,7 +86,6 @@ export default {
   "acknowledge.text": "它将不再列为未处理，也不再显示在实时页面上。备注会一并保存。",
   "acknowledge.note": "备注",
   "acknowledge.note_placeholder": "采取了什么措施，供日后查看（可留空）",
-  "acknowledge.done": "已确认。",
   "whole.mostly": "多数为{label}",
   "whole.mixed": "混合",
   "whole.of_speech": "占 {time} 语音的比例",
