@@ -195,7 +195,7 @@ async def test_where_there_is_no_room_the_connection_idle_longest_gives_way():
         await answer(third)
         assert await first.read() == b""
         assert len(connections) == 2
-        last, _ = await lab.connect(POST + bytes(10))
+        await lab.connect(POST + bytes(10))
         await lab.until_taken(20)
         assert await third.read() == b""
         # Now all of them are busy.
