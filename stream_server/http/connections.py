@@ -158,7 +158,8 @@ class _Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            access_log=None,
+            # aiohttp takes None for no log, and does not declare it.
+            access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=KEEPALIVE_S,
         )
         self._connections = connections
