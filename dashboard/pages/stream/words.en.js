@@ -56,4 +56,5 @@ export default {
   "stream.continued_by": "goes on in another stream",
   "stream.more_alerts.one": "{n} more alert",
   "stream.more_alerts.other": "{n} more alerts",
+  "stream.export.segments": "segments",
 };

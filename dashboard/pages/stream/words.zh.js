@@ -56,4 +56,5 @@ export default {
   "stream.continued_by": "在另一音频流中继续",
   "stream.more_alerts.one": "还有 {n} 条警报",
   "stream.more_alerts.other": "还有 {n} 条警报",
+  "stream.export.segments": "片段",
 };
