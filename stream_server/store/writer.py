@@ -72,6 +72,8 @@ class Backlog:
         self._current: list[Result] = []
         # A row says when an alert was raised; the message says only where in the audio.
         self._alerts_at: dict[tuple[str, int], float] = {}
+        # When alerts that hold were raised: by the time of day, and on time.monotonic().
+        self._raised: dict[tuple[str, str], tuple[float, float]] = {}
         self._dropped = 0
         self.oldest_at = 0.0
         """When the first result of the mailbox came, on ``time.monotonic()``."""
@@ -93,10 +95,24 @@ class Backlog:
     def put(self, result: Result) -> None:
         """Add a result; drops by the rules of :class:`~stream_server.bus.Mailbox`."""
         if isinstance(result, Alert):
-            self._alerts_at[result.stream_id, result.seq] = self._now()
+            self._alerts_at[result.stream_id, result.seq] = self._time_of(result)
         if not len(self._mailbox):
             self.oldest_at = time.monotonic()
         self._mailbox.put(result)
+
+    def _time_of(self, alert: Alert) -> float:
+        """Return the time of day; of an alert that is cleared, no earlier than it was raised."""
+        key, now_s = (alert.stream_id, alert.alert_id), time.monotonic()
+        if alert.state == "raised":
+            at = self._now()
+            self._raised[key] = at, now_s
+            return at
+        raised = self._raised.pop(key, None)
+        if raised is None:
+            return self._now()
+        # The time of day may have been set meanwhile.
+        raised_at, raised_s = raised
+        return raised_at + now_s - raised_s
 
     def drop(self) -> None:
         """Count a result that came too late."""
