@@ -17,7 +17,7 @@ from dashboard.errors import API_ERRORS
 from tests.requirements import REPOSITORY
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.json_schema import violations
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,
