@@ -207,7 +207,7 @@ class PoolAnalyser:
             )
             max_s, hint = self._limit(file.channels, info, options)
             bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)
-            job = AnalysisJob(bounded, name, info, config, options)
+            job = AnalysisJob(file=bounded, name=name, info=info, config=config, options=options)
             stack.pop_all()
         return job
 

@@ -208,7 +208,9 @@ class Server:
         check_rules(config.alerts.rules, engine.info.labels.names)
 
     def _make_pool(self, engine_config: EngineConfig) -> EnginePool:
-        return EnginePool(engine_config, on_step=self.metrics.step, on_model=self.metrics.model)
+        return EnginePool(
+            config=engine_config, on_step=self.metrics.step, on_model=self.metrics.model
+        )
 
     async def _open_store(self) -> None:
         recordings = self.recordings

@@ -63,7 +63,7 @@ def pull(
 
     from ser_engine.errors import CheckpointError
     from ser_engine.models.registry import find_model, model_named, published_names
-    from stream_server.engines.loading import best_for_device
+    from stream_server.engines.opening import best_for_device
 
     config = settings_of(context).ser_engine
     model = best_for_device(config) if name == "auto" else model_named(name)
@@ -182,7 +182,7 @@ def _taken(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> ModelOnDisk 
 
 def _explanation(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> list[str]:
     from ser_engine.models.registry import published_names
-    from stream_server.engines.loading import model_to_upgrade_to
+    from stream_server.engines.opening import model_to_upgrade_to
 
     name, best = config.model.name, found[0].name
     auto = replace(config, model=replace(config.model, name="auto"))

@@ -82,9 +82,9 @@ def _engine(
     features = config.model.features
     cached = features == "cached" or (features == "auto" and runtime.device.type == "cpu")
     extractor = FeatureExtractor(
-        runtime,
-        layer,
-        feature_dim,
+        runtime=runtime,
+        layer=layer,
+        feature_dim=feature_dim,
         tolerance=config.model.feature_tolerance if cached else None,
         buckets=sorted(buckets | {window_frames}),
         max_bytes=config.model.feature_cache_mb << 20,
