@@ -17,8 +17,8 @@ from ser_engine.types import FloatArray
 from stream_server.access import AccessConfig
 from stream_server.config import ServerConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.streams.intake import MULAW
 from stream_server.wire.results import StreamClosed, StreamOpened
+from stream_server.wire.samples import MULAW
 from tests.stream_server.streams.timelines import points, tiles
 from tests.support.asterisk_lab import BOTH_ANALYSED
 from tests.support.live_lab import Lab, chunks, live_lab, pcm, stream
