@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from dashboard.pages import PAGES
+from stream_server.http.paths import to_root
 
 SHELL_DIR = Path(__file__).parent / "shell"
 
@@ -98,6 +99,8 @@ class Shell:
         except FileNotFoundError:
             text = _PLACEHOLDER
         text = text.replace(_STYLES, "\n    ".join(_style_link(page.name) for page in PAGES))
+        # Relative to the page: a proxy may serve it below a path that this server does not know of.
+        text = text.replace('="static/', f'="{to_root(request)}static/')
         return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
     async def page_list(self, _: web.Request) -> web.Response:
@@ -153,7 +156,7 @@ def plotly_bundle() -> tuple[Path, str] | None:
 
 
 def _style_link(page: str) -> str:
-    return f'<link rel="stylesheet" href="/static/pages/{page}/style.css" />'
+    return f'<link rel="stylesheet" href="static/pages/{page}/style.css" />'
 
 
 def _file(path: Path, caching: str) -> web.FileResponse:

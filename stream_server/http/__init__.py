@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from stream_server.access import Access, bearer_token, cookie_token
 from stream_server.http.login import LOGIN_PATH, logged_in, login_page, wants_page
+from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import error_message
@@ -62,7 +63,7 @@ def _check(request: web.Request) -> None:
     # Host is compared against DNS rebinding.
     access.check_origin(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
     request[_ORIGIN_ALLOWED] = True
-    if request.path in OPEN_PATHS or _is_preflight(request):
+    if own_path(request) in OPEN_PATHS or _is_preflight(request):
         return
     token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
     token = token or cookie_token(request.headers.get(hdrs.COOKIE))
@@ -121,10 +122,13 @@ Readiness = Callable[[], Sequence[str]]
 """Returns the reasons why the server is not ready, empty if it is. Must not block."""
 
 
-def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.Application:
+def make_app(
+    *, access: Access, metrics: Metrics, readiness: Readiness, base_path: str = ""
+) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
+        base_path: where :func:`below` will put it.
         access: who may come in.
         metrics: what ``/metrics`` shows.
         readiness: what ``/readyz`` asks.
@@ -132,6 +136,7 @@ def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.A
     app = web.Application(middlewares=[guard], client_max_size=_MAX_BODY_BYTES)
     app[ACCESS] = access
     app[METRICS] = metrics
+    app[BASE_PATH] = base_path
     app.on_response_prepare.append(secure)
 
     async def healthz(_: web.Request) -> web.Response:
@@ -163,3 +168,29 @@ def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.A
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)
     return app
+
+
+def below(base_path: str, app: web.Application) -> web.Application:
+    """Return an application that serves ``app`` below a path, and nothing elsewhere.
+
+    Args:
+        base_path: the setting ``listen.base_path``; "": ``app`` itself is returned.
+        app: made for this path, with all its routes.
+    """
+    if not base_path:
+        return app
+    # The limit of a body is the outermost application's.
+    root = web.Application(client_max_size=_MAX_BODY_BYTES)
+
+    async def enter(_: web.Request) -> web.Response:
+        return web.Response(status=308, headers={hdrs.LOCATION: f"{base_path}/"})
+
+    async def secure_elsewhere(request: web.Request, response: web.StreamResponse) -> None:
+        # What ``app`` has let in gets its headers there.
+        if not request.get(_ORIGIN_ALLOWED, False):
+            await secure(request, response)
+
+    root.on_response_prepare.append(secure_elsewhere)
+    root.router.add_get(base_path, enter)
+    root.add_subapp(base_path, app)
+    return root

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from stream_server.access import COOKIE_NAME
+from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
 
 LOGIN_PATH = "/login"
 
@@ -51,7 +52,7 @@ _PROBLEM = '<p role="alert">This token is not valid. / <span lang="zh">令牌无
 
 def wants_page(request: web.Request) -> bool:
     """Whether a browser opens a page, as opposed to a program or a script of a page."""
-    if request.path == LOGIN_PATH:
+    if own_path(request) == LOGIN_PATH:
         return True
     accepts = "text/html" in request.headers.get(hdrs.ACCEPT, "")
     return request.method == hdrs.METH_GET and accepts
@@ -59,11 +60,11 @@ def wants_page(request: web.Request) -> bool:
 
 def login_page(request: web.Request) -> web.Response:
     """Return the form, which leads on to the requested page."""
-    again = request.path == LOGIN_PATH
+    again = own_path(request) == LOGIN_PATH
     text = _PAGE.format(
-        path=LOGIN_PATH,
+        path=to_root(request) + LOGIN_PATH[1:],
         problem=_PROBLEM if again else "",
-        next="/" if again else html.escape(_local(request.path_qs)),
+        next="/" if again else html.escape(_local(own_path_qs(request))),
     )
     return web.Response(
         text=text,
@@ -76,14 +77,16 @@ def login_page(request: web.Request) -> web.Response:
 
 def logged_in(request: web.Request, token: str, next_path: str) -> web.Response:
     """Return the redirect to the requested page, with the cookie."""
-    response = web.Response(status=303, headers={hdrs.LOCATION: _local(next_path)})
+    # Relative to the form's path (RFC 9110, section 10.2.2).
+    location = to_root(request) + _local(next_path)[1:]
+    response = web.Response(status=303, headers={hdrs.LOCATION: location})
     response.set_cookie(
         COOKIE_NAME,
         quote(token, safe=""),
         httponly=True,
         samesite="Strict",
         secure=request.secure,
-        path="/",
+        path=request.config_dict[BASE_PATH] or "/",
     )
     return response
 
