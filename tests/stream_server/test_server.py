@@ -26,12 +26,12 @@ from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
-from stream_server import server as server_module
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertRule, AlertsConfig
 from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
+from stream_server.platforms.asterisk import server as audiosocket_server
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.server import Server
 from stream_server.store import Store
@@ -286,7 +286,7 @@ async def test_the_default_port_for_asterisk_may_be_another_programs(
 ):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = AudioSocketConfig(port=other.getsockname()[1])
-        monkeypatch.setattr(server_module, "AudioSocketConfig", lambda: taken)
+        monkeypatch.setattr(audiosocket_server, "AudioSocketConfig", lambda: taken)
         config = replace(settings(tmp_path), telephony=TelephonyConfig(audiosocket=taken))
         with capture_logs() as logs:
             async with Server(ENGINE, config) as server:
