@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import ALAW, MULAW, SCALE, FormatCheck
 from ser_engine.resample import Resampler, to_clock
 from ser_engine.schema import GapReason
 from ser_engine.types import FloatArray
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.samples import decode
 
 LARGEST_SAMPLE = 1e6
 """Full scale is 1, and 32768 where a client forgot to scale: that is reported as clipping. From
@@ -38,6 +38,28 @@ HOLD_OFF_MS = 100
 _MIN_EVIDENCE_BYTES, _MAX_EVIDENCE_BYTES = 64, 4096
 """Of a message, to tell whether it begins within a sample."""
 _SMALLEST_LIKELY = 1e-10
+
+
+def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
+    """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
+
+    Floating point samples come as they are: they may lie beyond, or be NaN or infinite.
+
+    Args:
+        data: whole ticks: a multiple of ``audio_format.bytes_per_tick`` bytes.
+        audio_format: of the data.
+    """
+    samples: FloatArray
+    match audio_format.encoding:
+        case "pcm_s16le":
+            samples = np.frombuffer(data, dtype="<i2") * SCALE
+        case "pcm_f32le":
+            samples = np.frombuffer(data, dtype="<f4").astype(np.float32)
+        case "mulaw":
+            samples = MULAW[np.frombuffer(data, dtype=np.uint8)]
+        case "alaw":
+            samples = ALAW[np.frombuffer(data, dtype=np.uint8)]
+    return samples.reshape(-1, audio_format.num_channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +82,9 @@ class Intake:
     Args:
         audio_format: of the bytes.
         channels: indices of the channels that are wanted, in the order of the audio's rows.
+
+    Attributes:
+        format_check: looks at what was read for another format than the one told.
     """
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
@@ -77,6 +102,7 @@ class Intake:
         self._hold_off = 0  # ticks that are left out still
         self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
         self._errors: list[ProtocolError] = []
+        self.format_check = FormatCheck(audio_format.encoding, audio_format.num_channels)
 
     @property
     def buffered_ticks(self) -> int:
@@ -159,7 +185,9 @@ class Intake:
         if ticks <= 0:
             return []
         num_bytes = ticks * self._tick_bytes
-        samples = decode(bytes(self._bytes[:num_bytes]), self._format)
+        data = bytes(self._bytes[:num_bytes])
+        self.format_check.push(data)
+        samples = decode(data, self._format)
         del self._bytes[:num_bytes]
         if not self._takes_all:
             samples = samples[:, self._columns]

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray
 from stream_server.access import AccessConfig
 from stream_server.config import ServerConfig, StreamsConfig
@@ -20,7 +21,6 @@ from stream_server.platforms import TelephonyConfig
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.dialect import MAX_BAD_MESSAGES
 from stream_server.wire.results import Gap, Marked, StreamClosed, StreamOpened, Warning
-from stream_server.wire.samples import MULAW
 from tests.stream_server.streams.timelines import gaps, points, tiles, timeline
 from tests.support.live_lab import Lab, live_lab, stream
 from tests.support.platform_calls import PLATFORMS, audio_bytes

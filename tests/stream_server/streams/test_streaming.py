@@ -10,9 +10,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from ser_engine.config import EngineConfig
+from ser_engine.raw_audio import MULAW
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Flushed, Gap, Marked, Point, Segment, Summary, Warning
-from stream_server.wire.samples import MULAW
 from tests.stream_server.streams.timelines import gaps, points, tiles, timeline
 from tests.support.live_lab import (
     Lab,

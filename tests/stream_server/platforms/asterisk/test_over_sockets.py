@@ -13,12 +13,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray
 from stream_server.access import AccessConfig
 from stream_server.config import ServerConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.wire.results import StreamClosed, StreamOpened
-from stream_server.wire.samples import MULAW
 from tests.stream_server.streams.timelines import points, tiles
 from tests.support.asterisk_lab import BOTH_ANALYSED
 from tests.support.live_lab import Lab, chunks, live_lab, pcm, stream

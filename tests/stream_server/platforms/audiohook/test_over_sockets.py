@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ser_engine.raw_audio import MULAW_PCM16
 from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.results import Point, StreamOpened, Summary
-from stream_server.wire.samples import MULAW_PCM16
 from tests.stream_server.streams.timelines import gaps, points, tiles
 from tests.support.audiohook_client import Genesys, media
 from tests.support.live_lab import Lab, live_lab, receive_all, send, start
