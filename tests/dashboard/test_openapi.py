@@ -118,7 +118,8 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         for stream_id in ("s1", "s2"):
             await check.ask("GET", f"/streams/{stream_id}", 200, one)
             await check.ask("GET", f"/streams/{stream_id}/results", 200, f"{one}/results")
-            await check.ask("GET", f"/streams/{stream_id}/points.csv", 200, f"{one}/points.csv")
+            for name in ("points.csv", "annotations"):
+                await check.ask("GET", f"/streams/{stream_id}/{name}", 200, f"{one}/{name}")
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
         await check.ask("DELETE", "/streams/s1", 409, one)
@@ -147,7 +148,9 @@ async def self_check_jobs(check: Checker) -> None:
     lab.analyse.gate.set()
     while (await check.ask("GET", f"/analyse/{job_id}", 200, one))["state"] != "done":
         pass
-    names = ("result.json", "result.csv", "embedding.npy", "log.txt", "result.zip")
+    names = (
+        *("result.json", "result.csv", "annotations", "embedding.npy", "log.txt", "result.zip"),
+    )
     for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
     parquet = 200 if find_spec("pyarrow") else 501
