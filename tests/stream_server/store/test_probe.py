@@ -13,7 +13,7 @@ import pytest
 
 from stream_server.config import StoreConfig
 from stream_server.store import Store
-from tests.support.results import opened, point
+from tests.support.results import make_opened, make_point
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def open_store(path: Path) -> Store:
     store = await Store.open(StoreConfig(url=f"sqlite:///{path}", write_interval_ms=10))
     await store.probe()
     assert store.problem is None
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
     return store
 
@@ -56,7 +56,7 @@ async def test_a_database_that_was_harmed_is_noticed(path: Path, harm: Callable[
     assert not store.is_ready
     assert str(path) in (store.problem or "")
     # It stays so, whatever the connection still can do.
-    store.write(point(seq=1))
+    store.write(make_point(seq=1))
     await store.probe()
     assert not store.is_ready
     await store.close(timeout_s=0)
@@ -89,7 +89,7 @@ async def test_a_full_disk_is_one_problem_until_there_is_room(path: Path):
     # No page can be added; what changes a page that is there still works, as on a full disk.
     await store.writer.submit(limit(1))
     for number in range(1, 5000):
-        store.write(point(seq=number))
+        store.write(make_point(seq=number))
     while len(failures) < 3:
         await store.probe()
         assert not store.is_ready or not failures
