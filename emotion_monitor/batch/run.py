@@ -251,12 +251,12 @@ class Batch:
 
     def __init__(
         self,
+        *,
         folder: Path,
         manifest: Manifest,
         analyser: FileAnalyser,
         model: str,
         formats: Sequence[Format],
-        *,
         report: Report,
     ) -> None:
         self._folder = folder

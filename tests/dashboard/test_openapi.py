@@ -17,7 +17,7 @@ from dashboard.errors import API_ERRORS
 from tests.requirements import REPOSITORY
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.json_schema import violations
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,
@@ -109,7 +109,10 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         lab.publish(make_segment(seq=5), make_gap(seq=6), make_alert(seq=7, alert_id="a1"))
         lab.publish(make_opened("s2"), make_summary("s2"), make_closed("s2"))
         one = "/streams/{stream_id}"
-        for path in ("/info", "/models", "/config", "/openapi.json", "/streams"):
+        for path in (
+            *("/info", "/models", "/config", "/openapi.json", "/results.schema.json"),
+            "/streams",
+        ):
             await check.ask("GET", path, 200)
         await check.ask("GET", "/streams?limit=x", 400)
         for stream_id in ("s1", "s2"):

@@ -13,7 +13,7 @@ import pytest
 
 from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.timeline import (
+from tests.support.results import (
     LABELS,
     make_alert,
     make_closed,
