@@ -10,22 +10,32 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from emotion_monitor.commands.options import raw_format
+
 if TYPE_CHECKING:
     from emotion_monitor.commands.stream_view import Output, StreamBoard
+    from mic_client.audio_file import Recording
     from mic_client.sources import Source
     from mic_client.stream_client import StreamOptions
+    from ser_engine.raw_audio import RawFormat
 
 
 class EncodingName(StrEnum):
     """The values of ``--encoding``."""
 
     PCM_S16LE = "pcm_s16le"
+    PCM_S16BE = "pcm_s16be"
+    PCM_S24LE = "pcm_s24le"
+    PCM_S32LE = "pcm_s32le"
     PCM_F32LE = "pcm_f32le"
+    PCM_F32BE = "pcm_f32be"
+    PCM_U8 = "pcm_u8"
     MULAW = "mulaw"
     ALAW = "alaw"
 
@@ -103,7 +113,7 @@ def source_of(
     stdin: bool,
     live: bool,
     sample_call: bool,
-    encoding: EncodingName,
+    encoding: EncodingName | None,
     rate_hz: int | None,
     num_channels: int,
 ) -> Source:
@@ -112,14 +122,16 @@ def source_of(
     Raises:
         SourceError: it cannot be opened.
     """
-    from stream_server.wire.audio_format import AudioFormat
+    from stream_server.wire.audio_format import AudioFormat, Encoding
     from stream_server.wire.errors import ProtocolError
 
     try:
         if file is not None:
             from mic_client.audio_file import FileSource
 
-            return FileSource(file, speed=speed, loop=loop)
+            raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
+            opened = partial(_open_recording, raw=raw)
+            return FileSource(file, speed=speed, loop=loop, open_recording=opened)
         if stdin:
             from mic_client.sources import StdinSource
 
@@ -128,7 +140,8 @@ def source_of(
                     "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
                     param_hint="--stdin",
                 )
-            audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
+            told = EncodingName.PCM_S16LE if encoding is None else encoding
+            audio_format = AudioFormat(cast(Encoding, told.value), rate_hz or 16_000, num_channels)
             return StdinSource(audio_format, live=live)
         if sample_call:
             from mic_client.audio_file import load_sample_call
@@ -140,6 +153,22 @@ def source_of(
         return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
     except ProtocolError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _open_recording(path: Path, *, raw: RawFormat | None) -> Recording:
+    """Open what ``analyze`` reads.
+
+    Raises:
+        AudioFileError: it cannot be read.
+    """
+    from mic_client.errors import AudioFileError
+    from ser_engine.errors import AudioError
+    from ser_engine.files.audio import AudioFile
+
+    try:
+        return AudioFile(path, raw=raw).decoder
+    except AudioError as error:
+        raise AudioFileError(str(error)) from None
 
 
 _DEFAULT_URL = "ws://localhost:8765"
@@ -178,18 +207,26 @@ def stream(
         typer.Option("--sample-call", help="Stream the sample call (two channels, synthesised)."),
     ] = False,
     encoding: Annotated[
-        EncodingName, typer.Option("--encoding", help="Of standard input.")
-    ] = EncodingName.PCM_S16LE,
+        EncodingName | None,
+        typer.Option(
+            "--encoding",
+            help="Of standard input (pcm_s16le if not given), or of a file without a header.",
+        ),
+    ] = None,
     rate: Annotated[
         int | None,
         typer.Option(
             "--rate",
             metavar="HZ",
-            help="Sample rate of standard input (16000 if not given) or for a microphone.",
+            help="Sample rate of standard input (16000 if not given), of a file without a header or"
+            " for a microphone.",
         ),
     ] = None,
     channels: Annotated[
-        int, typer.Option("--channels", metavar="N", help="Of standard input or a microphone.")
+        int,
+        typer.Option(
+            "--channels", metavar="N", help="Of standard input, a raw file or a microphone."
+        ),
     ] = 1,
     live: Annotated[
         bool,
