@@ -146,7 +146,7 @@ def kinds() -> dict[str, Kind]:
                 encode_frame(Frame(0xFF, b"\x01")),
             ],
         ),
-        "audiohook": Kind(lambda rng: _receive(AudioHookDialect(ROLES)), _audiohook()),
+        "audiohook": Kind(lambda rng: _receive(AudioHookDialect(roles=ROLES)), _audiohook()),
     }
     for name, table in TABLES.items():
         call = PLATFORMS[name]()

@@ -32,21 +32,22 @@ from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
+from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import below, make_app
+from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
-from stream_server.platforms import make_routes
-from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
-from stream_server.platforms.asterisk.server import AudioSocketServer
+from stream_server.platforms import make_listeners, make_routes
+from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
@@ -86,11 +87,18 @@ class Server:
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
+        descriptors = Descriptors(raise_limit())
+        self._connections = HttpConnections(
+            config.limits.max_http_connections,
+            descriptors,
+            on_refused=lambda reason: self.metrics.refused(reason, "http"),
+        )
         self.app = make_app(
             access=self._access,
             metrics=self.metrics,
             readiness=self._not_ready,
             base_path=config.listen.base_path,
+            connections=self._connections,
         )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
@@ -106,7 +114,9 @@ class Server:
             recordings=self.recordings,
         )
         refused = RefusalLog(self.metrics.refused)
-        self._registry = StreamRegistry(config.limits, factory)
+        self._resume_tokens = ResumeTokens()
+        self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
             access=self._access,
@@ -114,15 +124,15 @@ class Server:
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
             routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
+            descriptors=descriptors,
         )
-        self._audiosocket: AudioSocketServer | None = None
-        if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
-            self._audiosocket = AudioSocketServer(
-                self._registry,
-                config,
-                is_ready=lambda: self.engines.is_ready,
-                on_refused=refused,
-            )
+        context = ListenerContext(
+            registry=self._registry,
+            config=config,
+            is_ready=lambda: self.engines.is_ready,
+            on_refused=refused,
+        )
+        self._listeners = make_listeners(config.telephony, context)
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -136,10 +146,9 @@ class Server:
         """The port for audio."""
         return self._gateway.port
 
-    @property
-    def audiosocket_port(self) -> int | None:
-        """The port for Asterisk's AudioSocket; None: it does not listen."""
-        return None if self._audiosocket is None else self._audiosocket.port
+    def port_of(self, listener: str) -> int | None:
+        """Return the port of a platform's own listener, by its name; None: it does not listen."""
+        return next((each.port for each in self._listeners if each.name == listener), None)
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return the state of a running stream; None if it does not run here."""
@@ -207,14 +216,16 @@ class Server:
         stack.push_async_callback(self._gateway.aclose)
         with named_port("listen.port", config.listen.host, config.listen.port, "--port"):
             await self._gateway.start()
-        if self._audiosocket is not None:
-            await self._listen_for_asterisk(self._audiosocket)
+        for listener in list(self._listeners):
+            await self._open(listener)
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
 
     def _make_pool(self, engine_config: EngineConfig) -> EnginePool:
-        return EnginePool(engine_config, on_step=self.metrics.step, on_model=self.metrics.model)
+        return EnginePool(
+            config=engine_config, on_step=self.metrics.step, on_model=self.metrics.model
+        )
 
     async def _open_store(self) -> None:
         recordings = self.recordings
@@ -222,11 +233,13 @@ class Server:
             self._config.store, on_deleted=recordings.delete if recordings else None
         )
         self._stack.push_async_callback(store.close)
+        self._resume_tokens.key = store.resume_key
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
+        self._run(store.run_probe(), "store probe", cancel=True)
         writer = store.writer
         writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
         self.metrics.store_from(
@@ -256,27 +269,23 @@ class Server:
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
-            await web.TCPSite(self._http, listen.host, listen.http_port).start()
+            site = BoundedSite(self._http, listen.host, listen.http_port, self._connections)
+            await site.start()
+        self._run(self._connections.run(), "HTTP connections", cancel=True)
 
-    async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
+    async def _open(self, listener: Listener) -> None:
         # Closed before the streams: its calls write to them.
-        self._stack.push_async_callback(audiosocket.aclose)
-        host, port = (
-            self._config.listen.host,
-            self._config.telephony.of(AsteriskSettings).audiosocket.port,
-        )
+        self._stack.push_async_callback(listener.aclose)
         try:
-            with named_port("telephony.audiosocket.port", host, port):
-                await audiosocket.start()
+            with named_port(listener.setting, self._config.listen.host, listener.port):
+                await listener.start()
         except OSError as error:
-            if port != AudioSocketConfig().port:
+            if not listener.is_optional:
                 raise
-            # The default port may be taken by a second server on this machine; that is no error of
-            # a user who has no Asterisk.
-            self._audiosocket = None
-            _log.warning("audiosocket_not_listening", reason=str(error))
+            self._listeners.remove(listener)
+            _log.warning(f"{listener.name}_not_listening", reason=str(error))
             return
-        _log.info("audiosocket_listening", port=audiosocket.port)
+        _log.info(f"{listener.name}_listening", port=listener.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run a task beside the server; on stopping, wait until it has read all of the bus."""
@@ -315,8 +324,8 @@ class Server:
         reasons = []
         if not self.engines.is_ready:
             reasons.append("the model is loading, or its engine has failed")
-        if self.store is not None and not self.store.is_ready:
-            reasons.append("the store does not answer")
+        if self.store is not None and (problem := self.store.problem) is not None:
+            reasons.append(f"store: {problem}")
         return reasons
 
 

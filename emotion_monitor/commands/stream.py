@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from mic_client.audio_file import Recording
     from mic_client.sources import Source
     from mic_client.stream_client import StreamOptions
-    from ser_engine.raw_audio import RawFormat
 
 
 class EncodingName(StrEnum):
@@ -104,71 +102,49 @@ def speed_of(speed: str) -> float:
     return value
 
 
-def source_of(
-    *,
-    device: int | str | None,
-    file: Path | None,
-    speed: float,
-    loop: bool,
-    stdin: bool,
-    live: bool,
-    sample_call: bool,
+def file_source(
+    path: Path,
     encoding: EncodingName | None,
     rate_hz: int | None,
     num_channels: int,
+    *,
+    speed: float,
+    loop: bool,
 ) -> Source:
-    """Return the source of the arguments; a microphone if no other is given.
+    """Return a recording as a source: whatever ``analyze`` reads.
 
     Raises:
-        SourceError: it cannot be opened.
+        AudioFileError: it cannot be opened.
     """
-    from stream_server.wire.audio_format import AudioFormat, Encoding
-    from stream_server.wire.errors import ProtocolError
-
-    try:
-        if file is not None:
-            from mic_client.audio_file import FileSource
-
-            raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
-            opened = partial(_open_recording, raw=raw)
-            return FileSource(file, speed=speed, loop=loop, open_recording=opened)
-        if stdin:
-            from mic_client.sources import StdinSource
-
-            if sys.stdin.isatty():
-                raise typer.BadParameter(
-                    "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
-                    param_hint="--stdin",
-                )
-            told = EncodingName.PCM_S16LE if encoding is None else encoding
-            audio_format = AudioFormat(cast(Encoding, told.value), rate_hz or 16_000, num_channels)
-            return StdinSource(audio_format, live=live)
-        if sample_call:
-            from mic_client.audio_file import load_sample_call
-            from mic_client.sources import ArraySource
-
-            return ArraySource(*load_sample_call(), speed=speed, loop=loop)
-        from mic_client.microphone import MicrophoneSource
-
-        return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
-    except ProtocolError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _open_recording(path: Path, *, raw: RawFormat | None) -> Recording:
-    """Open what ``analyze`` reads.
-
-    Raises:
-        AudioFileError: it cannot be read.
-    """
+    from mic_client.audio_file import FileSource
     from mic_client.errors import AudioFileError
     from ser_engine.errors import AudioError
     from ser_engine.files.audio import AudioFile
 
-    try:
-        return AudioFile(path, raw=raw).decoder
-    except AudioError as error:
-        raise AudioFileError(str(error)) from None
+    raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
+
+    def open_recording(path: Path) -> Recording:
+        try:
+            return AudioFile(path, raw=raw).decoder
+        except AudioError as error:
+            raise AudioFileError(str(error)) from None
+
+    return FileSource(path, speed=speed, loop=loop, open_recording=open_recording)
+
+
+def pipe_source(encoding: EncodingName, rate_hz: int, num_channels: int, *, live: bool) -> Source:
+    """Return standard input as a source of raw PCM."""
+    from mic_client.sources import StdinSource
+    from stream_server.wire.audio_format import AudioFormat, Encoding
+
+    if sys.stdin.isatty():
+        raise typer.BadParameter(
+            "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
+            param_hint="--stdin",
+        )
+    return StdinSource(
+        AudioFormat(cast(Encoding, encoding.value), rate_hz, num_channels), live=live
+    )
 
 
 _DEFAULT_URL = "ws://localhost:8765"
@@ -283,6 +259,7 @@ def stream(
 ) -> None:
     """Stream a microphone, a recording or a pipe and watch the emotion live."""
     from mic_client.errors import MicClientError
+    from stream_server.wire.errors import ProtocolError
 
     try:
         if list_devices:
@@ -291,18 +268,29 @@ def stream(
         check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
         options = options_of(roles or ("agent,customer" if sample_call else ""), name, meta or [])
         options = with_choices(options, wants=wants, token=token, resume=resume)
-        source = source_of(
-            device=device_of(device),
-            file=file,
-            speed=speed_of(speed),
-            loop=loop,
-            stdin=stdin,
-            live=live,
-            sample_call=sample_call,
-            encoding=encoding,
-            rate_hz=rate,
-            num_channels=channels,
-        )
+        times_real_time = speed_of(speed)
+        source: Source
+        try:
+            if file is not None:
+                source = file_source(
+                    file, encoding, rate, channels, speed=times_real_time, loop=loop
+                )
+            elif stdin:
+                told = EncodingName.PCM_S16LE if encoding is None else encoding
+                source = pipe_source(told, rate or 16_000, channels, live=live)
+            elif sample_call:
+                from mic_client.audio_file import load_sample_call
+                from mic_client.sources import ArraySource
+
+                source = ArraySource(*load_sample_call(), speed=times_real_time, loop=loop)
+            else:
+                from mic_client.microphone import MicrophoneSource
+
+                source = MicrophoneSource(
+                    device=device_of(device), sample_rate_hz=rate, num_channels=channels
+                )
+        except ProtocolError as error:
+            raise typer.BadParameter(str(error)) from error
         _run(source, url, options, as_json=as_json)
     except MicClientError as error:
         print(f"emotion-monitor: {error}", file=sys.stderr)

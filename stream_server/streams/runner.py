@@ -1,6 +1,7 @@
 """One stream while it runs: requests of its client in, windows to the engine, results out.
 
-The runner outlives connections: a client that drops and comes back goes on with the same one.
+The runner outlives connections: a client that drops and comes back goes on with the same one, which
+keeps the latest results for it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,7 +24,6 @@ from stream_server.config import LimitsConfig
 from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
-from stream_server.streams.kept_results import KeptResults
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
@@ -30,6 +32,64 @@ from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
 from stream_server.wire.results import Alert, Point, Result, Warning
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Results a reader has not read yet.
+
+    Attributes:
+        results: in order of ``seq``; empty only where the stream has ended and all was read.
+        num_dropped: results before them that were dropped because the reader was too slow.
+    """
+
+    results: tuple[Result, ...]
+    num_dropped: int
+
+
+class KeptResults:
+    """Keeps the last ``capacity`` results; any number of readers, each with its own place.
+
+    Results are appended in order of ``seq`` without holes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._results: deque[Result] = deque(maxlen=capacity)
+        self._next_seq = 0
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the stream has ended."""
+        return self._closed
+
+    def append(self, result: Result) -> None:
+        """Add the next result."""
+        assert result.seq == self._next_seq, "results come in order of seq"
+        self._results.append(result)
+        self._next_seq += 1
+        self._wake()
+
+    def close(self) -> None:
+        """The stream has ended: no more results come."""
+        self._closed = True
+        self._wake()
+
+    async def read(self, from_seq: int) -> Unread:
+        """Return the results from ``from_seq`` on; wait for them, or for the end of the stream."""
+        while from_seq >= self._next_seq and not self._closed:
+            await self._changed.wait()
+        first = self._next_seq - len(self._results)
+        start = max(from_seq - first, 0)
+        results = tuple(self._results[index] for index in range(start, len(self._results)))
+        return Unread(results, max(first - from_seq, 0))
+
+    def _wake(self) -> None:
+        # A new event each time: one that several readers share has no right moment to be cleared.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
 
 _log = structlog.get_logger(__name__)
 
@@ -56,12 +116,13 @@ class StreamRunner:
         publish: is given every result, in order.
         limits: how long, how much is kept, and for how long the end may take.
         recording: of the stream's audio, if there is one; closed with the stream.
+        continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
 
     Attributes:
         session: the stream's state.
         timeline: windows and steps of its engine.
-        metrics: the same as given.
+        metrics, continues: the same as given.
         results: the latest results, for the client.
         received_controls: requests other than audio and keep-alives that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
@@ -77,6 +138,7 @@ class StreamRunner:
         publish: Callable[[Result], None],
         limits: LimitsConfig,
         recording: Recording | None = None,
+        continues: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
@@ -85,6 +147,7 @@ class StreamRunner:
         self.close_reason: CloseReason | None = None
         self._lease = lease
         self._evaluator = evaluator
+        self.continues = continues
         self.metrics = metrics
         self._publish_result = publish
         self._limits = limits
@@ -113,7 +176,7 @@ class StreamRunner:
         }
         self._opened_at = now()
         self._started_s = started_s
-        session.opened(self._opened_at)
+        session.opened(self._opened_at, continues)
         self._publish()
 
     # -- requests of the client, one at a time ----------------------------------------------------
@@ -211,6 +274,7 @@ class StreamRunner:
             real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
             # Until windows were answered, the engine's step counts as the effective one.
             effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+            unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
         )
 
     def warn_dropped(self, count: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import typer
 
-from emotion_monitor.commands.stream import EncodingName, source_of
+from emotion_monitor.commands.stream import EncodingName, file_source
 from mic_client.errors import AudioFileError
 from mic_client.sources import Chunk, Source
 from ser_engine.errors import AudioError
@@ -33,18 +33,8 @@ def tone() -> FloatArray:
 def opened(
     path: Path, encoding: str | None = None, rate_hz: int | None = None, channels: int = 1
 ) -> Source:
-    return source_of(
-        device=None,
-        file=path,
-        speed=float("inf"),
-        loop=False,
-        stdin=False,
-        live=False,
-        sample_call=False,
-        encoding=None if encoding is None else EncodingName(encoding),
-        rate_hz=rate_hz,
-        num_channels=channels,
-    )
+    name = None if encoding is None else EncodingName(encoding)
+    return file_source(path, name, rate_hz, channels, speed=float("inf"), loop=False)
 
 
 async def heard(source: Source) -> FloatArray:

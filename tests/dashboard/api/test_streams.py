@@ -13,7 +13,7 @@ import pytest
 
 from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.timeline import (
+from tests.support.results import (
     LABELS,
     make_alert,
     make_closed,
@@ -84,6 +84,18 @@ async def test_a_live_stream_is_listed_with_what_it_is_like_so_far(lab: Dashboar
     assert stream["share"] == {"angry": 0.5, "neutral": 0.5}
 
 
+async def test_a_stream_and_the_one_that_continues_it_know_of_each_other(lab: DashboardLab):
+    publish_ended(lab)
+    lab.publish(msgspec.structs.replace(make_opened("s2"), continues="s1"))
+    await settled(lab)
+    one, other = await lab.get("/streams/s1"), await lab.get("/streams/s2")
+    assert (one["continues"], one["continued_by"]) == (None, "s2")
+    assert (other["continues"], other["continued_by"]) == ("s1", None)
+    assert (await lab.get("/streams"))["streams"] == [other, one]
+    (opened, *_) = (await lab.get("/streams/s2/results"))["results"]
+    assert opened["continues"] == "s1"
+
+
 async def test_what_was_published_just_now_is_told_of(lab: DashboardLab):
     """Whoever follows a link from the wall does not come before the database."""
     publish_ended(lab)
@@ -138,6 +150,16 @@ async def test_points_are_had_as_a_table(lab: DashboardLab):
     assert [float(rows[3][label]) for label in LABELS] == pytest.approx([0.1, 0, 0.9, 0])
 
 
+async def test_segments_are_had_as_annotations(lab: DashboardLab):
+    lab.publish(make_opened(), make_segment(0.0, 1.5), make_gap(1.5, 4.0))
+    answer = await lab.client.get("/api/v1/streams/s1/annotations?format=audacity")
+    assert 'filename="s1.labels.txt"' in answer.headers["Content-Disposition"]
+    assert await answer.text() == "0.000000\t1.500000\tangry\n"
+    text_grid = await (await lab.client.get("/api/v1/streams/s1/annotations")).text()
+    assert 'name = "customer 0"' in text_grid
+    assert "xmax = 4.000000" in text_grid
+
+
 async def test_a_long_stream_is_had_as_a_table_whole(lab: DashboardLab):
     lab.publish(make_opened(), *make_points([0.5] * 4100))
     assert lab.store is not None
@@ -183,7 +205,7 @@ async def test_a_live_stream_cannot_be_deleted(lab: DashboardLab):
 
 
 async def test_unknown_streams(lab: DashboardLab):
-    for path in ("", "/results", "/points.csv", "/recording/0"):
+    for path in ("", "/results", "/points.csv", "/annotations", "/recording/0"):
         assert (await lab.get(f"/streams/nobody{path}", 404))["code"] == "not_found"
 
 
