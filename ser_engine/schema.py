@@ -385,8 +385,8 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
         best: the strongest class.
         confidence: its posterior.
         posteriors: one value a class.
-        level_dbfs: RMS level in dB of full scale; None: digital silence. A model hears an emotion
-            in anything: where this is silence, the result means nothing.
+        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence. A model
+            hears an emotion in anything: where this is silence, the result means nothing.
     """
 
     label: str | None

@@ -88,7 +88,7 @@ class UtteranceResult:
         logits: float32 ``(classes,)``, mean over all frames.
         posteriors: float64 ``(classes,)``, sum 1.
         embedding: float32 ``(dim,)``, mean over all frames.
-        level_dbfs: RMS level, in dB of full scale; -inf: digital silence.
+        level_dbfs: RMS level without offset, in dB of full scale; -inf: digital silence.
         abstain_below: posterior below which nothing is said.
     """
 

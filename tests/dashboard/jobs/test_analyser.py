@@ -13,8 +13,8 @@ import soundfile
 
 from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
-from emotion_monitor import pool_analyser as dashboard_analysis
-from emotion_monitor.pool_analyser import MAX_IN_FLIGHT, PoolAnalyser
+from dashboard.jobs import analyser as dashboard_analysis
+from dashboard.jobs.analyser import PoolAnalyser
 from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.files import (
@@ -27,9 +27,10 @@ from ser_engine.files import (
     analyze_file,
     file_sha256,
 )
+from ser_engine.files.shared_engine import MAX_IN_FLIGHT
 from ser_engine.types import Window
 from tests.ser_engine.files.jobs import plain
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, square
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
 
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
@@ -108,7 +109,7 @@ async def test_quality_is_told_of(tmp_path: Path):
     soundfile.write(path, np.zeros(8000), 16_000)
     (channel,) = (await analyse(path)).channels
     assert [warning.code for warning in channel.warnings] == ["silent", "short"]
-    soundfile.write(path, np.ones(32_000), 16_000)
+    soundfile.write(path, square(32_000, 1.0), 16_000)
     (channel,) = (await analyse(path)).channels
     assert "clipping" in [warning.code for warning in channel.warnings]
 
