@@ -26,4 +26,7 @@ export default {
   "wall.alert_cleared": "{rule} · ended {age} ago",
   "wall.lost": "Not known whether anything is streaming",
   "wall.lost_text": "The server does not respond. Live streams appear again as soon as it does.",
+  "wall.state": "State: {label} for {time}",
+  "wall.was": "was {label} {n} min ago",
+  "wall.was_just": "was {label} just now",
 };

@@ -26,4 +26,7 @@ export default {
   "wall.alert_cleared": "{rule} · {age} 前结束",
   "wall.lost": "无法得知是否有实时流",
   "wall.lost_text": "服务器没有响应。恢复后实时流会重新显示。",
+  "wall.state": "状态：{label}，已 {time}",
+  "wall.was": "{n} 分钟前曾为{label}",
+  "wall.was_just": "刚才曾为{label}",
 };

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dashboard.live.tiles import LiveSnapshot, StreamItem, Tile, TileChannel, WallSnapshot
-from ser_engine.schema import ChannelSummary, Gap, ModelNotice, Point, Segment, Summary
+from ser_engine.schema import (
+    ChannelSummary,
+    Gap,
+    LastingState,
+    ModelNotice,
+    Point,
+    Segment,
+    Summary,
+)
 from ser_engine.timeline.course import whole_of
 from stream_server.wire import results
 from stream_server.wire.results import Result, StreamChannel, in_envelope
@@ -136,6 +144,7 @@ async def test_the_wall_says_unclear_and_no_figure(open_page: OpenPage):
         confidence=0.38,
         since_s=0.0,
         speaking=True,
+        state=LastingState(before="angry", before_until_s=2.0),
         trend=[(0.0, None, 0.38)],
     )
     tile = Tile(
@@ -144,7 +153,7 @@ async def test_the_wall_says_unclear_and_no_figure(open_page: OpenPage):
         roles=["customer"],
         model="fake",
         opened_at=1.8e9,
-        duration_s=5.0,
+        duration_s=130.0,
         channels=[channel],
         alerts=[],
         worst=0.0,
@@ -162,6 +171,7 @@ async def test_the_wall_says_unclear_and_no_figure(open_page: OpenPage):
     await expect(now.locator("strong")).to_have_text("Unclear")
     await expect(now).not_to_contain_text("%")
     await expect(page.get_by_role("button", name="Unclear 1")).to_be_visible()
+    await expect(page.locator(".tile-state")).to_have_text("was angry 2 min ago")
 
 
 async def test_a_call_that_is_unclear_now_shows_no_emotion_in_large_type(open_page: OpenPage):
