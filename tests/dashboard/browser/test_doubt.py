@@ -71,6 +71,8 @@ def stream_of(course: str, *, closed_at: float | None) -> tuple[StreamItem, list
         reason=None if closed_at is None else "stopped",
         duration_s=float(len(course)),
         summary=None,
+        continues=None,
+        continued_by=None,
         live=closed_at is None,
         share={},
         alerts=0,
