@@ -26,7 +26,7 @@ from dashboard.live.tiles import (
     TileChannel,
     TrendEntry,
 )
-from ser_engine.timeline.course import StateTracker
+from stream_server.feeds.lasting import StateTracker
 from stream_server.wire.results import (
     Alert,
     Gap,
