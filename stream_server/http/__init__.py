@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from stream_server.access import Access, bearer_token, cookie_token
+from stream_server.http.connections import HttpConnections
 from stream_server.http.login import LOGIN_PATH, logged_in, login_page, wants_page
 from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
@@ -40,6 +41,20 @@ _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 """Defaults; a handler may set its own, as the dashboard does for its pages."""
+
+
+CONNECTIONS = web.AppKey("connections", HttpConnections)
+
+
+@web.middleware
+async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connections when a request begins and ends; the outermost middleware."""
+    connections = request.config_dict[CONNECTIONS]
+    connections.begin(request)
+    try:
+        return await handler(request)
+    finally:
+        connections.end(request)
 
 
 @web.middleware
@@ -123,17 +138,27 @@ Readiness = Callable[[], Sequence[str]]
 
 
 def make_app(
-    *, access: Access, metrics: Metrics, readiness: Readiness, base_path: str = ""
+    *,
+    access: Access,
+    metrics: Metrics,
+    readiness: Readiness,
+    base_path: str = "",
+    connections: HttpConnections | None = None,
 ) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
         base_path: where :func:`below` will put it.
+        connections: of its port, see :class:`~stream_server.http.connections.BoundedSite`; None:
+            they are not watched.
         access: who may come in.
         metrics: what ``/metrics`` shows.
         readiness: what ``/readyz`` asks.
     """
-    app = web.Application(middlewares=[guard], client_max_size=_MAX_BODY_BYTES)
+    middlewares = [guard] if connections is None else [watch, guard]
+    app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
+    if connections is not None:
+        app[CONNECTIONS] = connections
     app[ACCESS] = access
     app[METRICS] = metrics
     app[BASE_PATH] = base_path

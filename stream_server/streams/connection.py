@@ -13,12 +13,12 @@ import contextlib
 from collections.abc import Callable
 
 import structlog
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from ser_engine.schema import CloseReason
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
+from stream_server.streams.handshakes import GuardedConnection
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import GOODBYE_S, ClientSocket
@@ -64,12 +64,13 @@ class Connection:
         on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         route: first part of the path the client came in at, for the log.
+        address: of the client; "": not known.
     """
 
     def __init__(
         self,
         *,
-        websocket: ServerConnection,
+        websocket: GuardedConnection,
         admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
@@ -77,8 +78,11 @@ class Connection:
         on_refused: Callable[[str, ProtocolError], None],
         refusal_delay_s: float = 0.0,
         route: str = "/",
+        address: str = "",
     ) -> None:
+        self._address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
+        websocket.on_flood = self._socket.request_end
         self._dialect = admission.dialect
         self._route = route
         self._authorize = admission.authorize
@@ -154,7 +158,9 @@ class Connection:
         stream = await self._registry.resume(spec, token_name, self)
         resumed = stream is not None
         if stream is None:
-            stream = self._registry.open(spec, token_name, self, route=self._route)
+            stream = self._registry.open(
+                spec, token_name, self, route=self._route, address=self._address
+            )
         try:
             await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:

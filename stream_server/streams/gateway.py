@@ -15,8 +15,10 @@ from websockets.typing import Subprotocol
 
 from stream_server.access import Access
 from stream_server.config import ServerConfig
+from stream_server.descriptors import Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
+from stream_server.streams.handshakes import GuardedConnection, Handshakes
 from stream_server.streams.registry import StreamRegistry
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
@@ -42,6 +44,7 @@ class Gateway:
         is_ready: whether the model is loaded.
         on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
+        descriptors: of the process; None: there are always enough.
     """
 
     def __init__(
@@ -53,16 +56,20 @@ class Gateway:
         is_ready: Callable[[], bool],
         on_refused: Callable[[str, ProtocolError], None],
         routes: Mapping[str, Route] | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._registry = registry
         self._access = access
         self._config = config
         self._is_ready = is_ready
         self._on_refused = on_refused
+        self._handshakes = Handshakes(
+            descriptors or Descriptors(1 << 30), lambda error: on_refused(UNKNOWN_ROUTE, error)
+        )
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
-        self._admitted: WeakKeyDictionary[ServerConnection, tuple[str, Admission]] = (
+        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, Admission]] = (
             WeakKeyDictionary()
         )
         self._native = NativeRoute(access, registry.check_capacity)
@@ -90,6 +97,9 @@ class Gateway:
             self._handle,
             self._config.listen.host,
             self._config.listen.port,
+            # websockets declares a class here and calls it.
+            create_connection=self._handshakes.make,  # type: ignore[arg-type]
+            open_timeout=limits.start_timeout_s,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
@@ -124,7 +134,7 @@ class Gateway:
             self._check(handshake)
             admission = route.admit(handshake)
             self._check_room(admission)
-            self._admitted[connection] = handshake.root, admission
+            self._admitted[connection] = handshake, admission
         except ProtocolError as error:
             self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -173,7 +183,8 @@ class Gateway:
             # Admitted just before aclose(), which therefore did not end it.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
-        root, admission = self._admitted.pop(websocket)
+        assert isinstance(websocket, GuardedConnection), "it was made by self._handshakes"
+        handshake, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,
             admission=admission,
@@ -182,7 +193,8 @@ class Gateway:
             heartbeat_s=self._config.streams.heartbeat_ms / 1000,
             on_refused=self._on_refused,
             refusal_delay_s=self._config.access.refusal_delay_ms / 1000,
-            route=root,
+            route=handshake.root,
+            address=handshake.peer,
         )
         self._connections[websocket] = connection
         try:

@@ -126,6 +126,8 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         encoding: of the client's audio.
         step_ms: time between points.
         opened_at: seconds since 1970, UTC.
+        continues: id of the stream that the same client was in before: that one could not be
+            resumed. None: there was none.
     """
 
     stream_id: str
@@ -139,6 +141,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     encoding: str
     step_ms: int
     opened_at: float
+    continues: str | None = None
 
 
 class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):
