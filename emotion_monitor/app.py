@@ -18,6 +18,7 @@ from emotion_monitor.commands import (
     config,
     embeddings,
     models,
+    people,
     serve,
     stream,
 )
@@ -55,6 +56,8 @@ app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
+app.add_typer(people.tokens, name="token")
+app.add_typer(people.users, name="user")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

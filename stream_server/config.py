@@ -146,8 +146,8 @@ class ServerConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
-        if not self.listen.is_loopback and not self.access.tokens:
+        if self.access.trust_loopback and self.telephony.public_url:
             raise ConfigError(
-                f"got listen.host '{self.listen.host}' without access.tokens, expected a loopback"
-                " address, or tokens for those who may connect from elsewhere"
+                "got access.trust_loopback with telephony.public_url, expected one of them: behind"
+                " a proxy on this machine every client seems to be on this machine"
             )

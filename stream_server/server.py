@@ -25,6 +25,7 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.errors import ConfigError
 from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
@@ -36,14 +37,14 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.http import make_app
+from stream_server.http import end_outdated, make_app
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
 from stream_server.platforms.asterisk.server import AudioSocketServer
 from stream_server.recording import Recordings
-from stream_server.store import Store
+from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import StreamFactory, StreamRegistry
@@ -52,12 +53,17 @@ from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamO
 
 _log = structlog.get_logger(__name__)
 
+# How soon a token that was made or revoked by the command line is known here.
+_ACCESS_INTERVAL_S = 2.0
 # Longest wait for answers in progress when the server stops.
 _HTTP_SHUTDOWN_S = 5.0
 
 
 class Server:
     """Serves while it is entered (``async with``).
+
+    Attributes:
+        access: who may do what.
 
     Args:
         engine_config: settings of the engines.
@@ -85,8 +91,8 @@ class Server:
         self._config = config
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
-        self._access = Access(config.access, config.listen, config.telephony.public_url)
-        self.app = make_app(access=self._access, metrics=self.metrics, readiness=self._not_ready)
+        self.access = Access(config.access, config.listen, config.telephony.public_url)
+        self.app = make_app(access=self.access, metrics=self.metrics, readiness=self._not_ready)
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
             self.metrics.recordings_from(
@@ -104,11 +110,11 @@ class Server:
         self._registry = StreamRegistry(config.limits, factory)
         self._gateway = Gateway(
             registry=self._registry,
-            access=self._access,
+            access=self.access,
             config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
-            routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
+            routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
         )
         self._audiosocket: AudioSocketServer | None = None
         if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
@@ -184,6 +190,9 @@ class Server:
             self._run(self.recordings.run_expiry(), "expiry", cancel=True)
         if config.store.url:
             await self._open_store()
+        await self.refresh_access()
+        self._check_door()
+        self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
             await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
@@ -227,6 +236,32 @@ class Server:
             written=lambda: writer.written,
             dropped=lambda: writer.dropped,
             pending=lambda: writer.pending,
+        )
+
+    async def refresh_access(self) -> None:
+        """Read tokens and people again, and end what those who may no longer ask still hold."""
+        if self.store is not None:
+            self.access.book.replace(await self.store.credentials())
+        end_outdated(self.app)
+        await self._gateway.end_outdated()
+
+    async def _follow_access(self) -> None:
+        while True:
+            await asyncio.sleep(_ACCESS_INTERVAL_S)
+            try:
+                await self.refresh_access()
+            except StoreError as error:
+                # Those known before are still let in; nobody new is.
+                _log.warning("access_not_refreshed", error=str(error))
+
+    def _check_door(self) -> None:
+        host = self._config.listen.host
+        if self._config.listen.is_loopback or self.access.book.is_configured:
+            return
+        raise ConfigError(
+            f"got listen.host '{host}' without a token or a person who may log in, expected a"
+            " loopback address, or tokens for those who may connect from elsewhere:"
+            " `emotion-monitor token create`, or access.tokens"
         )
 
     def _mqtt_publisher(self) -> MqttPublisher:

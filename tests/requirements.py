@@ -106,6 +106,11 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no MQTT broker mosquitto",
         "apt-get install mosquitto",
     ),
+    "nginx": Requirement(
+        lambda: shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
+        "there is no nginx",
+        "apt-get install nginx-light",
+    ),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
-from dashboard.pages.analyse.routes import error_of, old_result, unknown_job
+from dashboard.pages.analyse.routes import error_of, old_result, unknown_job, visible_job
 from dashboard.results.files import read_view, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
 from ser_engine.schema import FileResult
@@ -186,9 +186,7 @@ class ResultRoutes:
         return await _download(call.request, zip_chunks(folder), "application/zip", named)
 
     async def _done(self, call: Call) -> tuple[JobRecord, Path]:
-        record = await self._jobs.get(call.part("job_id"))
-        if record is None:
-            raise unknown_job()
+        record = await visible_job(call)
         error = error_of(record)
         if error is not None:
             raise error

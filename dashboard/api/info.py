@@ -13,6 +13,7 @@ from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, Upgra
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
 from ser_engine.schema import LabelName
+from stream_server.access.policy import Scope
 from stream_server.wire.masking import masked
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
@@ -86,6 +87,30 @@ async def info(call: Call) -> web.Response:
     )
 
 
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, and what it may do.
+
+    Attributes:
+        kind: ``machine``: a client on the server's machine, which need not log in; ``token``;
+            ``user``.
+        scopes: some of ``ingest``, ``read``, ``operate``, ``admin``; the last includes the others.
+        teams: whose streams it sees; None: all.
+    """
+
+    kind: str
+    name: str
+    scopes: tuple[str, ...]
+    teams: tuple[str, ...] | None
+
+
+async def me(call: Call) -> web.Response:
+    """Answer ``GET /me``."""
+    who, teams = call.who, call.who.visible_teams
+    scopes = tuple(scope.value for scope in Scope if who.may(scope))
+    shown = None if teams is None else tuple(sorted(teams))
+    return reply(Me(kind=who.kind, name=who.name, scopes=scopes, teams=shown))
+
+
 async def models(call: Call) -> web.Response:
     """Answer ``GET /models``."""
     backend = call.services.backend
@@ -117,6 +142,7 @@ def _info_model(engine: EngineView) -> InfoModel:
 
 ROUTES = (
     Route("GET", "/info", "What the server is.", info, response=Info),
+    Route("GET", "/me", "Who asks, and what it may do.", me, response=Me),
     Route("GET", "/models", "Models in use and on disk.", models, response=Models),
     Route(
         "GET",
@@ -124,5 +150,6 @@ ROUTES = (
         "Every setting in effect; secrets are replaced by •••.",
         config,
         response=dict[str, Any],
+        needs=Scope.ADMIN,
     ),
 )

@@ -28,6 +28,8 @@ from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
+from stream_server.access.policy import Scope, Who, team_of_stream
+from stream_server.http import WHO, needs
 from stream_server.store import Store, StoreError, StoreUnavailableError
 
 PREFIX = "/api/v1"
@@ -75,6 +77,22 @@ class Call:
     request: web.Request
     query: Any
     body: Any = None
+
+    @property
+    def who(self) -> Who:
+        """Who asks."""
+        return self.request[WHO]
+
+    def team_of_new(self, asked: str) -> str:
+        """Return the team of what somebody brings.
+
+        Raises:
+            ApiError: it is not one of the sender's.
+        """
+        try:
+            return team_of_stream(self.who, (asked,))
+        except ValueError as error:
+            raise ApiError("forbidden", str(error)) from None
 
     def part(self, name: str) -> str:
         """Return a part of the path."""
@@ -187,6 +205,7 @@ class Route:
         status: of the answer if all goes well.
         errors: codes it may answer with besides ``bad_request``.
         form: JSON Schema of the multipart form it takes.
+        needs: what it takes to ask; None: ``read`` for GET, ``operate`` for what changes something.
     """
 
     method: str
@@ -200,6 +219,14 @@ class Route:
     status: int = 200
     errors: Sequence[str] = ()
     form: dict[str, Any] | None = None
+    needs: Scope | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """What it takes to ask."""
+        if self.needs is not None:
+            return self.needs
+        return Scope.READ if self.method == hdrs.METH_GET else Scope.OPERATE
 
 
 def add_routes(app: web.Application, routes: Sequence[Route], services: Services) -> None:
@@ -207,7 +234,7 @@ def add_routes(app: web.Application, routes: Sequence[Route], services: Services
     methods: dict[str, list[str]] = {}
     for route in routes:
         resource = app.router.add_resource(PREFIX + route.path)
-        handle = _handle(route, services)
+        handle = needs(route.scope, _handle(route, services))
         resource.add_route(route.method, handle)
         methods.setdefault(route.path, []).append(route.method)
         # RFC 9110, 9.3.2: HEAD is GET without the body. A handshake has none to leave out.
@@ -215,8 +242,8 @@ def add_routes(app: web.Application, routes: Sequence[Route], services: Services
             resource.add_route(hdrs.METH_HEAD, handle)
     # Last: aiohttp takes the first resource that matches.
     for path, allowed in methods.items():
-        app.router.add_route("*", PREFIX + path, _method_not_allowed(allowed))
-    app.router.add_route("*", PREFIX + "{tail:.*}", _not_found)
+        app.router.add_route("*", PREFIX + path, needs(Scope.READ, _method_not_allowed(allowed)))
+    app.router.add_route("*", PREFIX + "{tail:.*}", needs(Scope.READ, _not_found))
 
 
 def reply(body: Any, *, status: int = 200) -> web.Response:

@@ -1,20 +1,21 @@
-"""The login form for browsers, and the cookie that holds the token.
+"""The login form for browsers, and the cookie of their session.
 
 A browser cannot send an ``Authorization`` header when it opens a page. The cookie is HttpOnly, sent
 to this host only and never with a request that another site caused (SameSite=Strict); the check of
-``Origin`` applies as well. It lasts until the browser is closed.
+``Origin`` applies as well. It ends with the session, with logging out, or with the browser.
 """
 
 from __future__ import annotations
 
+import asyncio
 import html
-from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from stream_server.access import COOKIE_NAME
+from stream_server.access import SESSION_COOKIE, Access, session_of
 
 LOGIN_PATH = "/login"
+LOGOUT_PATH = "/logout"
 
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
@@ -38,15 +39,21 @@ _PAGE = """<!doctype html>
 </style>
 <form method="post" action="{path}">
   <h1>Emotion Monitor</h1>
-  <p>This server asks for an access token. / <span lang="zh">此服务器需要访问令牌。</span></p>
+  <p>Log in with a name and a password, or with an access token. /
+    <span lang="zh">请用用户名和密码或访问令牌登录。</span></p>
   {problem}
-  <label for="token">Access token / <span lang="zh">访问令牌</span></label>
-  <input id="token" name="token" type="password" required autofocus autocomplete="current-password">
+  <label for="name">Name; none with a token / <span lang="zh">用户名 / 用令牌时留空</span></label>
+  <input id="name" name="name" autofocus autocomplete="username" maxlength="64">
+  <label for="secret">Password or token / <span lang="zh">密码或令牌</span></label>
+  <input id="secret" name="secret" type="password" required autocomplete="current-password">
   <input type="hidden" name="next" value="{next}">
-  <button>Open / <span lang="zh">打开</span></button>
+  <button>Log in / <span lang="zh">登录</span></button>
 </form>
 """
-_PROBLEM = '<p role="alert">This token is not valid. / <span lang="zh">令牌无效。</span></p>'
+_PROBLEM = (
+    '<p role="alert">This name, password or token is not valid. /'
+    ' <span lang="zh">用户名、密码或令牌无效。</span></p>'
+)
 
 
 def wants_page(request: web.Request) -> bool:
@@ -74,18 +81,39 @@ def login_page(request: web.Request) -> web.Response:
     )
 
 
-def logged_in(request: web.Request, token: str, next_path: str) -> web.Response:
-    """Return the redirect to the requested page, with the cookie."""
-    response = web.Response(status=303, headers={hdrs.LOCATION: _local(next_path)})
+def set_session(response: web.StreamResponse, cookie: str, *, is_secure: bool) -> None:
+    """Give a browser the cookie of its session."""
     response.set_cookie(
-        COOKIE_NAME,
-        quote(token, safe=""),
-        httponly=True,
-        samesite="Strict",
-        secure=request.secure,
-        path="/",
+        SESSION_COOKIE, cookie, httponly=True, samesite="Strict", secure=is_secure, path="/"
     )
-    return response
+
+
+class Login:
+    """Where browsers log in and out."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def log_in(self, request: web.Request) -> web.StreamResponse:
+        """Answer the form: lead on to the requested page, with a session."""
+        form = await request.post()
+        name = str(form.get("name", "")).strip()
+        secret = str(form.get("secret", form.get("token", "")))
+        # A token is pasted, often with a space; a password may begin with one.
+        cookie = await asyncio.to_thread(
+            self._access.log_in, name, secret if name else secret.strip()
+        )
+        location = _local(str(form.get("next", "/")))
+        response = web.Response(status=303, headers={hdrs.LOCATION: location})
+        set_session(response, cookie, is_secure=request.secure)
+        return response
+
+    async def log_out(self, request: web.Request) -> web.StreamResponse:
+        """End the session, and lead to the form."""
+        self._access.log_out(session_of(request.headers.get(hdrs.COOKIE)) or "")
+        response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
+        response.del_cookie(SESSION_COOKIE, path="/")
+        return response
 
 
 def _local(path: str) -> str:

@@ -34,8 +34,8 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stream_id: names it.
-        name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at: as in
-            :class:`~stream_server.wire.results.StreamOpened`.
+        name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at, team: as
+            in :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
         reason: why it ended.
         duration_s: length of its clock, once it has ended.
@@ -56,6 +56,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: CloseReason | None
     duration_s: float | None
     summary: Summary | None
+    team: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -129,6 +130,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         kept_bytes: what that folder takes.
         summary: of the result, for lists.
         cache_key: of the same bytes, model and settings.
+        team: whose file it is; "": of no team.
     """
 
     job_id: str
@@ -148,6 +150,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     kept_bytes: int = 0
     summary: dict[str, Any] | None = None
     cache_key: str | None = None
+    team: str = ""
 
     @property
     def is_final(self) -> bool:

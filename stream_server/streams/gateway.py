@@ -62,7 +62,7 @@ class Gateway:
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
-        self._admitted: WeakKeyDictionary[ServerConnection, tuple[str, Admission]] = (
+        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, Admission]] = (
             WeakKeyDictionary()
         )
         self._native = NativeRoute(access, registry.check_capacity)
@@ -113,6 +113,16 @@ class Gateway:
         await self._registry.aclose()
         await self._server.wait_closed()
 
+    async def end_outdated(self) -> None:
+        """End the connections of those whose token has ended."""
+        error = ProtocolError(ErrorCode.UNAUTHORIZED, "the token or login is no longer valid")
+        outdated = [
+            each
+            for each in self._connections.values()
+            if each.who is not None and not self._access.is_current(each.who)
+        ]
+        await asyncio.gather(*(each.end(error) for each in outdated))
+
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake, or let it through."""
         route: Route = self._native
@@ -124,7 +134,7 @@ class Gateway:
             self._check(handshake)
             admission = route.admit(handshake)
             self._check_room(admission)
-            self._admitted[connection] = handshake.root, admission
+            self._admitted[connection] = handshake, admission
         except ProtocolError as error:
             self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -173,7 +183,7 @@ class Gateway:
             # Admitted just before aclose(), which therefore did not end it.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
-        root, admission = self._admitted.pop(websocket)
+        handshake, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,
             admission=admission,
@@ -182,7 +192,8 @@ class Gateway:
             heartbeat_s=self._config.streams.heartbeat_ms / 1000,
             on_refused=self._on_refused,
             refusal_delay_s=self._config.access.refusal_delay_ms / 1000,
-            route=root,
+            route=handshake.root,
+            path_team=handshake.team,
         )
         self._connections[websocket] = connection
         try:

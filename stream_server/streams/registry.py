@@ -15,6 +15,7 @@ import structlog
 
 from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
+from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.engines.engine import EngineSource
@@ -135,7 +136,7 @@ class RunningStream:
     """A stream and the connection that holds it."""
 
     runner: StreamRunner
-    token_name: str  # of the access token it was begun with, "" where none was needed
+    who: Who  # begun it
     resume_token: str  # secret that resumes it
     holder: Holder | None = None  # None: its connection is gone
     route: str = "/"  # where it came in
@@ -227,25 +228,25 @@ class StreamRegistry:
             )
 
     def open(
-        self, spec: StreamSpec, token_name: str, holder: Holder, *, route: str = "/"
+        self, spec: StreamSpec, who: Who, holder: Holder, *, route: str = "/"
     ) -> RunningStream:
         """Begin a stream.
 
         Args:
             spec: what the client wants.
-            token_name: of the access token, "" where none was needed.
+            who: the client.
             holder: the connection.
             route: where it came in, for the log: first part of the path, or another port's name.
 
         Raises:
             ProtocolError: there is no room, or the stream cannot be begun.
         """
-        self.check_capacity(token_name)
+        self.check_capacity(who.name)
         runner = self._make_runner(secrets.token_hex(8), spec)
-        stream = RunningStream(runner, token_name, secrets.token_urlsafe(24), holder, route)
+        stream = RunningStream(runner, who, secrets.token_urlsafe(24), holder, route)
         # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
-        self._of_token[token_name] += 1
+        self._of_token[who.name] += 1
         _log.info(
             "stream_opened",
             stream_id=stream.stream_id,
@@ -257,9 +258,7 @@ class StreamRegistry:
         )
         return stream
 
-    async def resume(
-        self, spec: StreamSpec, token_name: str, holder: Holder
-    ) -> RunningStream | None:
+    async def resume(self, spec: StreamSpec, who: Who, holder: Holder) -> RunningStream | None:
         """Resume the stream that ``spec.resume`` names; None: it is gone.
 
         Raises:
@@ -271,7 +270,7 @@ class StreamRegistry:
         stream = self._streams.get(request.token) or self._undelivered.get(request.token)
         if stream is None:
             return None
-        if stream.token_name != token_name:
+        if (stream.who.kind, stream.who.name) != (who.kind, who.name):
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "the stream was begun with another access token"
             )
@@ -321,7 +320,7 @@ class StreamRegistry:
         """End a stream."""
         if self._streams.pop(stream.resume_token, None) is None:
             return
-        self._of_token[stream.token_name] -= 1
+        self._of_token[stream.who.name] -= 1
         # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
             self._stop_expiry(stream)

@@ -388,6 +388,7 @@ class Session:
             encoding=self.spec.format.encoding,
             step_ms=self._step_ms,
             opened_at=at,
+            team=self.spec.team,
         )
 
     def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:

@@ -126,6 +126,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         encoding: of the client's audio.
         step_ms: time between points.
         opened_at: seconds since 1970, UTC.
+        team: whose stream it is; "": of no team.
     """
 
     stream_id: str
@@ -139,6 +140,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     encoding: str
     step_ms: int
     opened_at: float
+    team: str = ""
 
 
 class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from dashboard.jobs.options import FORM_FIELDS, Options, options_of
 from dashboard.results.files import read_view
 from dashboard.uploads import read_form
 from ser_engine.schema import FileResult, Granularity
+from stream_server.access.policy import Scope
 from stream_server.store import JobRecord, JobState
 from stream_server.wire.messages import Error
 
@@ -49,6 +50,7 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: bool | None = None
     speakers: bool | None = None
     preset: str = ""
+    team: str = ""
 
 
 class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,8 +125,11 @@ async def send(call: Call) -> web.Response:
     jobs, backend = call.services.jobs, call.services.backend
     max_file_bytes = call.services.config.analyse.max_file_mb << 20
     async with read_form(call.request, jobs, max_file_bytes) as form:
+        team = call.team_of_new(form.fields.pop("team", ""))
         options = options_of(form.fields, backend.presets)
-        records = await jobs.add([(file.place, file.name, options) for file in form.files])
+        records = await jobs.add(
+            [(file.place, file.name, options) for file in form.files], team=team
+        )
     return _accepted(records)
 
 
@@ -133,6 +138,7 @@ async def send_sample(call: Call) -> web.Response:
     _check_ready(call)
     jobs, backend = call.services.jobs, call.services.backend
     given = msgspec.structs.asdict(call.body)
+    team = call.team_of_new(given.pop("team"))
     if not given["preset"] and given["granularity"] is None:
         given["granularity"] = "stream"
     options = options_of(given, backend.presets)
@@ -140,7 +146,7 @@ async def send_sample(call: Call) -> web.Response:
         audio = await backend.sample_audio()
         place.grow(len(audio))
         await asyncio.to_thread(place.path.write_bytes, audio)
-        records = await jobs.add([(place, _SAMPLE_NAME, options)])
+        records = await jobs.add([(place, _SAMPLE_NAME, options)], team=team)
     return _accepted(records)
 
 
@@ -148,7 +154,10 @@ async def list_jobs(call: Call) -> web.Response:
     """Answer ``GET /analyse``."""
     query, jobs = call.query, call.services.jobs
     records = await jobs.page(
-        states=query["state"] or None, limit=query["limit"], offset=query["offset"]
+        states=query["state"] or None,
+        limit=query["limit"],
+        offset=query["offset"],
+        teams=call.who.visible_teams,
     )
     waiting, running = jobs.counts
     items = [JobItem(**_fields(call, record)) for record in records]
@@ -158,9 +167,7 @@ async def list_jobs(call: Call) -> web.Response:
 async def show(call: Call) -> web.Response:
     """Answer ``GET /analyse/{job_id}``."""
     jobs = call.services.jobs
-    record = await jobs.get(call.part("job_id"))
-    if record is None:
-        raise unknown_job()
+    record = await visible_job(call)
     result: Any = None
     folder = jobs.folder(record)
     if record.state == "done" and folder is not None:
@@ -177,7 +184,8 @@ async def show(call: Call) -> web.Response:
 
 async def cancel(call: Call) -> web.Response:
     """Answer ``POST /analyse/{job_id}/cancel``."""
-    record = await call.services.jobs.cancel(call.part("job_id"))
+    found = await visible_job(call)
+    record = await call.services.jobs.cancel(found.job_id)
     if record is None:
         raise unknown_job()
     return reply(JobItem(**_fields(call, record)))
@@ -185,9 +193,22 @@ async def cancel(call: Call) -> web.Response:
 
 async def delete(call: Call) -> web.Response:
     """Answer ``DELETE /analyse/{job_id}``."""
-    if not await call.services.jobs.delete(call.part("job_id")):
+    record = await visible_job(call)
+    if not await call.services.jobs.delete(record.job_id):
         raise unknown_job()
     return web.Response(status=204)
+
+
+async def visible_job(call: Call) -> JobRecord:
+    """Return the job that the path names.
+
+    Raises:
+        ApiError: there is none, or it is another team's, which is not told apart.
+    """
+    record = await call.services.jobs.get(call.part("job_id"))
+    if record is None or not call.who.sees(record.team):
+        raise unknown_job()
+    return record
 
 
 def error_of(record: JobRecord) -> ApiError | None:
@@ -259,6 +280,11 @@ _FILE = {
     "description": "a recording; may occur several times",
 }
 
+_TEAM = {
+    "type": "string",
+    "description": "whose files they are; default: the sender's team, if it has one",
+}
+
 ROUTES = (
     Route(
         "POST",
@@ -268,10 +294,11 @@ ROUTES = (
         response=Accepted,
         status=202,
         errors=("file_too_big", *_REFUSED),
+        needs=Scope.INGEST,
         form={
             "type": "object",
             "required": ["file"],
-            "properties": {"file": _FILE, **FORM_FIELDS},
+            "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
         },
     ),
     Route(
@@ -283,6 +310,7 @@ ROUTES = (
         response=Accepted,
         status=202,
         errors=_REFUSED,
+        needs=Scope.INGEST,
     ),
     Route(
         "GET",
