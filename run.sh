@@ -1,13 +1,31 @@
 #!/usr/bin/env bash
 # Sets up on first use, then serves: bash run.sh [--demo]. Other commands: bash run.sh COMMAND ...
+# bash run.sh --extras media,tables ... installs these extras too, once.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
 # The hub clients fetch models; OpenVINO runs them on a CPU.
 if has_cuda_gpu; then setup run server hub; else setup run server hub openvino; fi
 
+if [ "${1:-}" = --extras ]; then
+  [ -n "${2:-}" ] || fail "got --extras without names, expected some of pyproject.toml's, as in --extras media,tables"
+  setup "extras-$2" "$2"
+  shift 2
+fi
+
+# Settings may stand before the command, or before nothing at all.
+settings=()
+while true; do
+  case "${1:-}" in
+    --config | --set) [ $# -ge 2 ] || fail "got $1 without a value"; settings+=("$1" "$2"); shift 2 ;;
+    --config=* | --set=*) settings+=("$1"); shift ;;
+    *) break ;;
+  esac
+done
+
 case "${1:-}" in
   --setup-only) exit 0 ;;
   "" | --demo | --host* | --port* | --http-port*) set -- serve "$@" ;;
 esac
-exec "$venv/bin/emotion-monitor" "$@"
+# The bash of macOS takes an empty array for an unset one.
+exec "$venv/bin/emotion-monitor" ${settings[@]+"${settings[@]}"} "$@"

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from dashboard.pages import PAGES
 from stream_server.access.policy import Scope
 from stream_server.http import needs
+from stream_server.http.paths import to_root
 
 SHELL_DIR = Path(__file__).parent / "shell"
 
@@ -100,6 +101,8 @@ class Shell:
         except FileNotFoundError:
             text = _PLACEHOLDER
         text = text.replace(_STYLES, "\n    ".join(_style_link(page.name) for page in PAGES))
+        # Relative to the page: a proxy may serve it below a path that this server does not know of.
+        text = text.replace('="static/', f'="{to_root(request)}static/')
         return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
     async def page_list(self, _: web.Request) -> web.Response:
@@ -155,7 +158,7 @@ def plotly_bundle() -> tuple[Path, str] | None:
 
 
 def _style_link(page: str) -> str:
-    return f'<link rel="stylesheet" href="/static/pages/{page}/style.css" />'
+    return f'<link rel="stylesheet" href="static/pages/{page}/style.css" />'
 
 
 def _file(path: Path, caching: str) -> web.FileResponse:

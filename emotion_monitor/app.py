@@ -41,13 +41,13 @@ _SERVER_PACKAGES = (
 
 app = typer.Typer(
     name="emotion-monitor",
-    help="Streaming speech-emotion recognition.",
+    help="Live speech-emotion monitoring: run the server, stream audio to it, analyse recordings.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.command("analyze")(analyze.analyze)
+app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.compare)
 app.command("config")(config.config)
@@ -71,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     _make_output_safe()
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="emotion-monitor")
+        app(
+            args=_settings_first(sys.argv[1:] if arguments is None else arguments),
+            prog_name="emotion-monitor",
+        )
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _SERVER_PACKAGES:
             raise
@@ -86,6 +89,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _settings_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with every ``--config`` and ``--set`` moved in front of the command.
+
+    They are options of the program, and may be written after a command all the same.
+    """
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return [*first, *rest, word, *words]
+        if word in ("--config", "--set"):
+            value = next(words, None)
+            if value is None:
+                return [word]  # Alone, so that the parser says what is missing.
+            first += [word, value]
+        elif word.startswith(("--config=", "--set=")):
+            first.append(word)
+        else:
+            rest.append(word)
+    return [*first, *rest]
 
 
 def _make_output_safe() -> None:
@@ -111,14 +137,20 @@ def _global_options(
     context: typer.Context,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Read this file instead of config.yaml."),
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Settings file to read instead of config.yaml. Also after a command.",
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change one setting, e.g. ser_engine.timeline.window_ms=3000. May be repeated.",
+            help="Change one setting, e.g. ser_engine.timeline.window_ms=3000. Also after a"
+            " command;"
+            " may be repeated.",
         ),
     ] = None,
     version: Annotated[

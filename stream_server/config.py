@@ -50,7 +50,7 @@ class StreamsConfig:
     """What is done with every stream."""
 
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
-    """Roles that are analysed. ``agent`` is not among them: see the README's section on law."""
+    """Roles that are analysed. ``agent`` is not among them: see docs/law.md."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 

@@ -37,7 +37,7 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.http import end_outdated, make_app
+from stream_server.http import below, end_outdated, make_app
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
@@ -92,7 +92,12 @@ class Server:
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
-        self.app = make_app(access=self.access, metrics=self.metrics, readiness=self._not_ready)
+        self.app = make_app(
+            access=self.access,
+            metrics=self.metrics,
+            readiness=self._not_ready,
+            base_path=config.listen.base_path,
+        )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
             self.metrics.recordings_from(
@@ -151,7 +156,8 @@ class Server:
     def http_url(self) -> str:
         """The address of the dashboard, feeds, health and metrics."""
         assert self._http is not None, "the server has been entered"
-        return f"http://{_host(self._config.listen.host)}:{self._http.addresses[0][1]}"
+        listen = self._config.listen
+        return f"http://{_host(listen.host)}:{self._http.addresses[0][1]}{listen.base_path}"
 
     async def __aenter__(self) -> Self:
         """Open both ports, then the engine; streams are refused until that is ready.
@@ -277,7 +283,10 @@ class Server:
     async def _listen(self) -> None:
         listen = self._config.listen
         self._http = web.AppRunner(
-            self.app, access_log=None, shutdown_timeout=_HTTP_SHUTDOWN_S, handler_cancellation=True
+            below(listen.base_path, self.app),
+            access_log=None,
+            shutdown_timeout=_HTTP_SHUTDOWN_S,
+            handler_cancellation=True,
         )
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()

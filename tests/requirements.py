@@ -62,6 +62,15 @@ def _package(module: str, extra: str) -> Requirement:
     )
 
 
+def _proxy(program: str) -> Requirement:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    return Requirement(
+        lambda: shutil.which(program, path=path) is not None,
+        f"there is no web server {program}",
+        f"apt-get install {program}",
+    )
+
+
 def _has_cuda() -> bool:
     import torch
 
@@ -106,11 +115,8 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no MQTT broker mosquitto",
         "apt-get install mosquitto",
     ),
-    "nginx": Requirement(
-        lambda: shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
-        "there is no nginx",
-        "apt-get install nginx-light",
-    ),
+    "nginx": _proxy("nginx"),
+    "caddy": _proxy("caddy"),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",

@@ -14,6 +14,7 @@ import msgspec
 
 from dashboard.config import WallConfig
 from dashboard.live.wall_state import WallState
+from stream_server.access.policy import Who
 from stream_server.bus import Bus
 from stream_server.wire.results import (
     Alert,

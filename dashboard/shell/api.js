@@ -1,6 +1,8 @@
 /** The JSON API, `/api/v1`. Every call rejects with an {@link ApiError}; pages use nothing else. */
 
-const BASE = "/api/v1";
+import { addressOf } from "./router.js";
+
+const BASE = addressOf("/api/v1");
 const TIMEOUT_MS = 20_000;
 
 /** What went wrong, what to do, and the code for programs. */

@@ -5,7 +5,7 @@ import { currentLang, loadTexts, makeTexts } from "./i18n.js";
 import { mount as missing } from "./missing.js";
 import { makeHeader } from "./nav.js";
 import * as palette from "./palette.js";
-import { routeOf, takeLinks } from "./router.js";
+import { addressOf, routeOf, takeLinks } from "./router.js";
 import { describeError, errorState, loadingState, toast } from "./states.js";
 import { onSystemTheme, remember } from "./theme.js";
 import { fill, h } from "./dom.js";
@@ -114,6 +114,8 @@ async function start() {
   }
   app.labels = app.info.labels;
   useLang(currentLang());
+  // The document's own address of it is relative, and browsers resolve it anew on every page.
+  /** @type {HTMLLinkElement} */ (document.querySelector('link[rel="icon"]')).href = addressOf("/static/shell/favicon.svg");
   takeLinks((path) => navigate(path));
   window.addEventListener("popstate", () => void show());
   onSystemTheme(() => app.emit("theme"));

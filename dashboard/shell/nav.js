@@ -2,6 +2,7 @@
 import { PAGES } from "../pages.js";
 import { fill, h, setText, whileVisible } from "./dom.js";
 import { icon } from "./icons.js";
+import { addressOf } from "./router.js";
 import { chooseTheme, chosenTheme } from "./theme.js";
 
 const THEMES = /** @type {const} */ (["system", "light", "dark"]);
@@ -24,14 +25,14 @@ export function makeHeader(root, app, { onLang, onTheme }) {
   function render() {
     fill(
       root,
-      h("a", { class: "brand", href: "/", "aria-label": "Emotion Monitor" }, h("img", { src: "/static/shell/favicon.svg", width: 24, height: 24, alt: "" }), h("span", {}, "Emotion Monitor")),
+      h("a", { class: "brand", href: addressOf("/"), "aria-label": "Emotion Monitor" }, h("img", { src: addressOf("/static/shell/favicon.svg"), width: 24, height: 24, alt: "" }), h("span", {}, "Emotion Monitor")),
       h(
         "nav",
         { class: "nav", "aria-label": app.t("nav.label") },
         PAGES.filter((each) => each.icon).map(({ name, path, icon: iconName }) =>
           h(
             "a",
-            { href: path, dataset: { page: name }, "aria-current": name === page && "page" },
+            { href: addressOf(path), dataset: { page: name }, "aria-current": name === page && "page" },
             icon(/** @type {any} */ (iconName)),
             h("span", {}, app.t(`${name}.nav`)),
             name === "alerts" && count,

@@ -1,5 +1,7 @@
 /** Plotly's own bundle, served by us, loaded by the first page that draws a chart. */
 
+import { addressOf } from "./router.js";
+
 /** @type {Promise<any> | null} */
 let loading = null;
 
@@ -7,7 +9,7 @@ let loading = null;
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = "/static/plotly.min.js";
+    script.src = addressOf("/static/plotly.min.js");
     script.onload = () => resolve(/** @type {any} */ (window).Plotly);
     script.onerror = () => {
       loading = null;

@@ -1,5 +1,6 @@
 /** Deleting a stream, after asking. */
 import { streamName } from "./names.js";
+import { addressOf } from "./router.js";
 import { ask, describeError, toast } from "./states.js";
 
 /** @returns {Promise<boolean>} whether it was deleted. @param {import("./types.js").App} app @param {any} stream */
@@ -14,6 +15,6 @@ export async function removeStream(app, stream) {
     return false;
   }
   toast(app.t("delete.done", { name }));
-  if (location.pathname.startsWith("/streams/")) app.navigate("/history");
+  if (location.pathname.startsWith(addressOf("/streams/"))) app.navigate(addressOf("/history"));
   return true;
 }

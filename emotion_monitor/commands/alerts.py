@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_STREAMS = 1_000_000
 
-app = typer.Typer(help="Alert rules, tried on what was recorded.", no_args_is_help=True)
+app = typer.Typer(help="Try alert rules on recorded timelines.", no_args_is_help=True)
 
 
 @app.command("replay")
@@ -29,28 +29,34 @@ def replay(
     context: typer.Context,
     rules_file: Annotated[
         Path,
-        typer.Argument(metavar="RULES", help="Rules as in config.yaml, or a whole config.yaml."),
+        typer.Argument(metavar="RULES", help="File with rules, or a whole config.yaml."),
     ],
     timelines: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="TIMELINE",
-            help="What `analyze -g stream --json` prints, or `stream --json`; with"
-            " --store, ids of streams.",
+            help="Output of `analyze -g stream --json` or `stream --json`; with --store, stream"
+            " ids.",
         ),
     ] = None,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Streams of the settings' store: those named, or all."),
+        typer.Option(
+            "--store", help="Read streams from the configured store: those named, or all."
+        ),
     ] = False,
     role: Annotated[
-        str, typer.Option("--role", help="Who speaks in recordings; else every rule is tried.")
+        str,
+        typer.Option(
+            "--role",
+            help="Role to assume for recordings. [default: any, so that every rule applies]",
+        ),
     ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
     ] = False,
 ) -> None:
-    """Count what rules would have raised on recorded timelines."""
+    """Count the alerts that rules would have raised on recorded timelines."""
     from stream_server.alerts import replay as replays
     from stream_server.alerts.replay import read_timelines
 

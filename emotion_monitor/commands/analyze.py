@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotion_monitor.commands.options import (
-    AssignmentsOption,
     ModelOption,
     NoCacheOption,
     engine_config,
@@ -38,40 +37,42 @@ class GranularityName(StrEnum):
 def analyze(
     context: typer.Context,
     names: Annotated[
-        list[Path], typer.Argument(metavar="FILE|DIR", help="Recordings, and folders of them.")
+        list[Path], typer.Argument(metavar="FILE|DIR", help="Recordings, or folders of recordings.")
     ],
     granularity: Annotated[
         GranularityName | None,
         typer.Option(
             "--granularity",
             "-g",
-            help="utterance: one result for all; frame: one every 20 ms;"
-            " stream: the timeline a live stream gives.  [default: the preset's, or utterance]",
+            help="utterance: one result for each channel; frame: one every 20 ms;"
+            " stream: the timeline of a live stream.  [default: the preset's, or utterance]",
         ),
     ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help="Print JSON and nothing else on standard output: as the emotion2vec+ web demo has"
-            " it; of a stream, as --details.",
+            help="Print JSON only: for utterance and frame in the form of the emotion2vec+ web"
+            " demo,"
+            " for stream as --details.",
         ),
     ] = False,
     details: Annotated[
         bool,
-        typer.Option("--details", help="With --json: everything, as docs/results.md describes it."),
+        typer.Option("--details", help="With --json: the whole document (docs/results.md)."),
     ] = False,
-    scores: Annotated[bool, typer.Option("--scores", help="Tell of every class.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Print the score of every class.")
+    ] = False,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into folders in folders.")
+        bool, typer.Option("--recursive", "-r", help="Include subfolders.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Write the results of all recordings into this folder. The same command again"
-            " goes on where it was stopped.",
+            help="Write results into this folder. Run the same command again to resume.",
         ),
     ] = None,
     formats: Annotated[
@@ -79,29 +80,33 @@ def analyze(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="What --out writes: json, csv, parquet, npy (embeddings).  [default: json,csv]",
+            help="What --out writes, of json, csv, parquet, npy (embeddings).  [default: json,csv]",
         ),
     ] = None,
     dated: Annotated[
         bool,
         typer.Option(
             "--dated",
-            help="Write each recording's results and its 16 kHz audio into a folder of its own,"
-            " outputs_DATE_TIME, in --out or here.",
+            help="Write each recording's audio (16 kHz) and results into a folder outputs_DATE_TIME"
+            " of its own, in --out or the current folder.",
         ),
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="Options for a purpose, of the settings."),
+        typer.Option(
+            "--preset", metavar="NAME", help="Options for a purpose (ser_engine.offline.presets)."
+        ),
     ] = None,
     frame_hop_ms: Annotated[
         int | None,
         typer.Option(
-            "--frame-hop-ms", metavar="10|20", help="Time between frames; 10 takes twice the time."
+            "--frame-hop-ms",
+            metavar="10|20",
+            help="Milliseconds between frames; 10 takes twice as long.  [default: 20]",
         ),
     ] = None,
     speakers: Annotated[
-        bool, typer.Option("--speakers", help="Tell the speakers of each channel apart.")
+        bool, typer.Option("--speakers", help="Tell apart the speakers of each channel.")
     ] = False,
     no_cache: NoCacheOption = False,
     model: ModelOption = None,
@@ -110,16 +115,15 @@ def analyze(
         typer.Option(
             "--embeddings",
             metavar="FILE.npy",
-            help="Save the embeddings: (dim,) of an utterance, (frames, dim) of frames; of several"
-            " channels one more axis in front. With several recordings the files are numbered:"
-            " FILE.1.npy, FILE.2.npy, …",
+            help="Save embeddings: shape (dim,) for utterance, (frames, dim) for frame, with an"
+            " axis"
+            " for channels in front if there are several. Several recordings: FILE.1.npy, …",
         ),
     ] = None,
-    assignments: AssignmentsOption = None,
 ) -> None:
-    """Say what is heard in recordings."""
+    """Analyse recordings."""
     _refuse_contradictions(granularity, out, formats, dated, embeddings)
-    config = engine_config(context, assignments, model)
+    config = engine_config(context, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     if dated:
         from emotion_monitor.commands.analyze_output import analyze_dated

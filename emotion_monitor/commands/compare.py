@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_monitor.commands.options import AssignmentsOption, ModelOption, engine_config, note
+from emotion_monitor.commands.options import ModelOption, engine_config, note
 
 if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
@@ -18,19 +18,22 @@ def compare(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings.")],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE.html", help="The page; a .json goes beside it."),
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="Page to write; the figures go into a .json beside it.",
+        ),
     ] = Path("compare.html"),
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, max=1000, help="How often each is analysed again.")
+        int, typer.Option("--repeats", min=1, max=1000, help="Measured runs of each granularity.")
     ] = 5,
     model: ModelOption = None,
-    assignments: AssignmentsOption = None,
 ) -> None:
-    """Hold utterance, frame and stream against each other: time, memory, what they see."""
+    """Compare utterance, frame and stream on recordings: speed, memory, results."""
     from emotion_monitor.compare.page import compare_page
     from ser_engine.files.folders import whole_file, write_json
 
-    config = engine_config(context, assignments, model)
+    config = engine_config(context, model)
     _open_each(files)
     document = _measured(files, config, repeats)
     _print(document)

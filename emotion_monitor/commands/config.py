@@ -13,14 +13,14 @@ from emotion_monitor.commands.options import settings_of
 def config(
     context: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Print nothing but whether the settings are valid.")
+        bool, typer.Option("--check", help="Only check whether the settings are valid.")
     ] = False,
     defaults: Annotated[
         bool,
-        typer.Option("--defaults", help="Print a config.yaml with every default, explained."),
+        typer.Option("--defaults", help="Print a commented config.yaml with the defaults."),
     ] = False,
 ) -> None:
-    """Print the settings in effect, as YAML; of secrets only that there are any."""
+    """Print the effective settings as YAML, with secrets masked."""
     from emotion_monitor.settings import Settings
     from stream_server.wire.masking import masked
 

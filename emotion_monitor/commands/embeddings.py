@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAME_WIDTH, _VALUE_WIDTH = 32, 7
 
 app = typer.Typer(
-    help="How alike recordings are, groups of them, the nearest ones.",
+    help="Compare recordings by their embeddings.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -28,7 +28,7 @@ _Json = Annotated[
 _Model = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="NAME", help="Analyses recordings, instead of the settings' model."
+        "--model", metavar="NAME", help="Model that analyses recordings.  [default: the settings']"
     ),
 ]
 _SOURCES = "Recordings, .npy files, or folders of results or recordings."
@@ -42,7 +42,7 @@ def similarity(
     model: _Model = None,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say how alike recordings are: cosine similarity, 1 is the same, 0 nothing in common."""
+    """Print the cosine similarity of recordings: 1 identical, 0 unrelated."""
     from ser_engine.files.embeddings import cosine_matrix, stack
 
     found = _load(context, paths, model, no_cache)
@@ -72,12 +72,12 @@ def search(
     context: typer.Context,
     query: Annotated[Path, typer.Argument(metavar="QUERY", help="A recording or a .npy file.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help=_SOURCES)],
-    count: Annotated[int, typer.Option("-n", min=1, help="How many of the nearest.")] = 10,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of results.")] = 10,
     as_json: _Json = False,
     model: _Model = None,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Find the recordings that are most like one."""
+    """Find the recordings most similar to one."""
     from ser_engine.files.embeddings import nearest, stack
 
     if query.is_dir():
@@ -100,15 +100,20 @@ def search(
 def cluster(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help=_SOURCES)],
-    groups: Annotated[int, typer.Option("-k", min=1, help="Number of groups.")],
+    groups: Annotated[int, typer.Option("--groups", "-k", min=1, help="Number of groups.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.html", help="The picture; a .csv goes beside it.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="Picture to write; the groups go into a .csv beside it.",
+        ),
     ] = Path("clusters.html"),
     as_json: _Json = False,
     model: _Model = None,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Sort recordings into groups, and draw them in a plane."""
+    """Cluster recordings and draw the clusters."""
     from emotion_monitor.embeddings import write_picture
     from ser_engine.files.embeddings import cluster, project, stack
     from ser_engine.files.tables import write_csv
@@ -145,7 +150,7 @@ def _load(
 ) -> list[Embedding]:
     from emotion_monitor.embeddings import embeddings_of
 
-    config = engine_config(context, None, model)
+    config = engine_config(context, model)
     return embeddings_of(paths, lambda: load_engine(config), config, use_cache=not no_cache)
 
 

@@ -32,7 +32,7 @@ models = typer.Typer(
 
 @models.command("list")
 def list_models(context: typer.Context) -> None:
-    """Show the models on this machine, and which one the settings take."""
+    """List the models on this machine and mark the one in use."""
     from rich.console import Console
 
     from ser_engine.models.registry import inventory
@@ -56,7 +56,7 @@ def pull(
         ),
     ],
 ) -> None:
-    """Fetch a model from a hub. A download that was broken off is resumed."""
+    """Fetch a model from a hub. An interrupted download is resumed."""
     import asyncio
 
     from rich.console import Console
@@ -89,11 +89,12 @@ def check(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A model's name or folder; none: every model on this machine."
+            metavar="[NAME]",
+            help="A model's name or folder.  [default: every model on this machine]",
         ),
     ] = None,
 ) -> None:
-    """Read models whole, score a second of noise with each, and say whether they are sound."""
+    """Verify models: read every byte and score a second of noise."""
     from rich.console import Console
 
     from ser_engine.errors import CheckpointError, SerEngineError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,21 +18,17 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="NAME", help="A model's folder or name, instead of the settings'."
+        "--model",
+        metavar="NAME",
+        help="Model to use: a name or a folder.  [default: the settings']",
     ),
 ]
-AssignmentsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="As in front of the command."),
-]
-NoCacheOption = Annotated[
-    bool, typer.Option("--no-cache", help="Analyse anew what was analysed before; keep nothing.")
-]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Neither reuse nor keep results.")]
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The options in front of the command's name.
+    """The options of the program itself.
 
     Attributes:
         config_file: the file of ``--config``; None: the installed ``config.yaml``.
@@ -44,12 +39,8 @@ class GlobalOptions:
     assignments: tuple[str, ...]
 
 
-def settings_of(context: typer.Context, assignments: Sequence[str] = ()) -> Settings:
+def settings_of(context: typer.Context) -> Settings:
     """Return the settings in effect for the running command.
-
-    Args:
-        context: of the command.
-        assignments: its own ``--set``, which go before the global ones.
 
     Raises:
         ConfigError: a setting is unknown or wrong; :func:`emotion_monitor.main` reports it.
@@ -58,7 +49,7 @@ def settings_of(context: typer.Context, assignments: Sequence[str] = ()) -> Sett
 
     options = context.find_object(GlobalOptions)
     assert options is not None, "the app's callback runs before every command"
-    return load_settings(options.config_file, (*options.assignments, *assignments))
+    return load_settings(options.config_file, options.assignments)
 
 
 def note(message: str) -> None:
@@ -72,15 +63,13 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "�" for each in text)
 
 
-def engine_config(
-    context: typer.Context, assignments: list[str] | None, model: str | None
-) -> EngineConfig:
-    """Return the engine's settings with the command's own ``--set`` and ``--model`` applied.
+def engine_config(context: typer.Context, model: str | None) -> EngineConfig:
+    """Return the engine's settings with the command's own ``--model`` applied.
 
     Raises:
         ConfigError: a setting is unknown or wrong.
     """
-    config = settings_of(context, assignments or ()).ser_engine
+    config = settings_of(context).ser_engine
     return config if model is None else replace(config, model=replace(config.model, name=model))
 
 

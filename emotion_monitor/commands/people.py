@@ -10,13 +10,13 @@ import datetime
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emotion_monitor.commands.options import note, settings_of
 from ser_engine.errors import ConfigError
-from stream_server.access.policy import SCOPES_OF_ROLE, TEAM_NAME, Role, Scope
+from stream_server.access.policy import SCOPES_OF_ROLE, TEAM_NAME, Scope
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -93,7 +93,7 @@ def add_user(
     if role not in SCOPES_OF_ROLE:
         raise ConfigError(f"got the role '{role}', expected one of {', '.join(SCOPES_OF_ROLE)}")
     checked, known_teams = _name(name), _teams(teams)
-    person = new_user(checked, cast(Role, role), known_teams, _password(), now=time.time())
+    person = new_user(checked, role, known_teams, _password(), now=time.time())
     with _database(context) as connection:
         add_credential(connection, person)
     note(f"added the user '{name}': {_described(person)}")

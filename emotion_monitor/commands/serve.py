@@ -16,19 +16,25 @@ if TYPE_CHECKING:
 def serve(
     context: typer.Context,
     host: Annotated[
-        str | None, typer.Option("--host", help="Listen there instead of the settings' address.")
+        str | None,
+        typer.Option("--host", help="Address to listen on.  [default: stream_server.listen.host]"),
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="Take audio in there; 0: any free port.")
+        int | None,
+        typer.Option("--port", help="Port for audio; 0: any free port.  [default: 8765]"),
     ] = None,
     http_port: Annotated[
-        int | None, typer.Option("--http-port", help="Serve feeds there; 0: any free port.")
+        int | None,
+        typer.Option(
+            "--http-port",
+            help="Port for dashboard, API, feeds and metrics; 0: any free port.  [default: 7860]",
+        ),
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Play a sample call to the server and show it.")
+        bool, typer.Option("--demo", help="Also stream the sample call to the server.")
     ] = False,
 ) -> None:
-    """Serve: take audio in, score it live, publish the results."""
+    """Run the server: receive audio, analyse it live, publish the results."""
     from emotion_monitor.serve import run, run_server
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging

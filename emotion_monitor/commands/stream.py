@@ -147,12 +147,14 @@ _DEFAULT_URL = "ws://localhost:8765"
 
 def stream(
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="Of the stream server.")
+        str, typer.Option("--url", metavar="URL", help="Address of the server's audio port.")
     ] = _DEFAULT_URL,
     mic: Annotated[bool, typer.Option("--mic", help="Stream a microphone.")] = False,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NUMBER|NAME", help="Which one; part of a name will do."),
+        typer.Option(
+            "--device", metavar="NUMBER|NAME", help="Microphone by number or part of its name."
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="Stream a recording.")
@@ -160,15 +162,20 @@ def stream(
     speed: Annotated[
         str,
         typer.Option(
-            "--speed", metavar="1|N|max", help="Of a recording: as heard, N times that, no wait."
+            "--speed",
+            metavar="1|N|max",
+            help="Pace of a recording: as heard, N times as fast, without waiting.",
         ),
     ] = "1",
-    loop: Annotated[bool, typer.Option("--loop", help="Repeat a recording for ever.")] = False,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Repeat the recording until stopped.")
+    ] = False,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Stream raw PCM from standard input.")
     ] = False,
     sample_call: Annotated[
-        bool, typer.Option("--sample-call", help="Stream a synthesised call, agent and customer.")
+        bool,
+        typer.Option("--sample-call", help="Stream the sample call (two channels, synthesised)."),
     ] = False,
     encoding: Annotated[
         EncodingName, typer.Option("--encoding", help="Of standard input.")
@@ -187,7 +194,9 @@ def stream(
     live: Annotated[
         bool,
         typer.Option(
-            "--live", help="Standard input goes on by itself, as arecord's: never let it wait."
+            "--live",
+            help="Standard input cannot wait, such as arecord's output: drop audio rather than"
+            " block.",
         ),
     ] = False,
     roles: Annotated[
@@ -199,29 +208,40 @@ def stream(
             help="Who speaks in each channel, e.g. customer,agent or driver.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the stream, for people.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the stream, shown on the dashboard.")
+    ] = "",
     meta: Annotated[
         list[str] | None,
-        typer.Option("--meta", metavar="KEY=VALUE", help="Kept with the stream; may be repeated."),
+        typer.Option(
+            "--meta", metavar="KEY=VALUE", help="Metadata kept with the stream; may be repeated."
+        ),
     ] = None,
     wants: Annotated[
         str,
         typer.Option(
-            "--wants", metavar="WHAT,…", help="Of points, segments, frames (20 ms) and alerts."
+            "--wants",
+            metavar="WHAT,…",
+            help="Results to receive: points, segments, frames (20 ms), alerts.",
         ),
     ] = "points,segments,alerts",
     token: Annotated[
         str,
-        typer.Option("--token", envvar="EMOTION_MONITOR_TOKEN", help="Access token of the server."),
+        typer.Option(
+            "--token", envvar="EMOTION_MONITOR_TOKEN", help="Access token for the server."
+        ),
     ] = "",
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Whether to connect again when cut off.")
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Reconnect and continue after the connection is lost."
+        ),
     ] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a message, nothing else.")
+        bool, typer.Option("--json", help="Print JSON only, one message a line.")
     ] = False,
     list_devices: Annotated[
-        bool, typer.Option("--list-devices", help="List what can record and exit.")
+        bool, typer.Option("--list-devices", help="List microphones and exit.")
     ] = False,
 ) -> None:
     """Stream a microphone, a recording or a pipe and watch the emotion live."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 
+# Of characters that no client writes in two ways (RFC 3986, section 2.3).
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
@@ -22,9 +25,17 @@ class ListenConfig:
     """Port for audio, over WebSocket. 0: any free one."""
     http_port: Annotated[int, Range(0, 65_535)] = 7860
     """Port for the dashboard, feeds, health and metrics. 0: any free one."""
+    base_path: str = ""
+    """Path below which that port serves everything, e.g. /emotion, for a proxy that passes paths on
+    as they are; one that removes its own part needs no setting."""
 
     def __post_init__(self) -> None:
         check_fields(self, "listen")
+        if self.base_path and not _BASE_PATH.fullmatch(self.base_path):
+            raise ConfigError(
+                f"got listen.base_path '{self.base_path}', expected a path such as /emotion,"
+                " without a slash at its end"
+            )
         if self.port == self.http_port != 0:
             raise ConfigError(
                 f"got listen.port and listen.http_port {self.port}, expected two ports"

@@ -188,8 +188,8 @@ class Selection:
 
     def __init__(self, query: FeedQuery) -> None:
         self._query = query
-        # Ids of streams of the teams, with a channel of the roles: results that belong to no channel
-        # (a summary, a mark) are selected by their stream, and only the first result has the team.
+        # Ids of streams of the teams with a channel of the roles: results that belong to no channel
+        # (a summary, a mark) are selected by their stream, and only its first one has the team.
         self._streams: set[str] = set()
 
     def wants(self, result: Result) -> bool:

@@ -20,6 +20,7 @@ from stream_server.access.credentials import Session
 from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.access.policy import refusal
 from stream_server.http.login import (
+    ARRIVAL,
     LOGIN_PATH,
     LOGOUT_PATH,
     Login,
@@ -27,6 +28,7 @@ from stream_server.http.login import (
     set_session,
     wants_page,
 )
+from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import error_message
@@ -39,9 +41,6 @@ HELD: web.AppKey[dict[int, web.Request]] = web.AppKey("held", dict)
 
 WHO = web.RequestKey("who", Who)
 """Who makes a request; not set on open paths."""
-
-ARRIVAL = web.RequestKey("arrival", Arrival)
-"""Where a request comes from."""
 
 SESSION = web.RequestKey("session", Session)
 """Set if the request's session is what let it in."""
@@ -91,7 +90,7 @@ def _check(request: web.Request) -> web.Request:
     }
     arrival = access.arrival(request.remote or "", headers, is_secure=request.secure)
     request[ARRIVAL] = arrival
-    if not (request.path in OPEN_PATHS or _is_preflight(request)):
+    if not (own_path(request) in OPEN_PATHS or _is_preflight(request)):
         _admit(request, access, arrival)
     if arrival.is_secure == request.secure:
         return request
@@ -174,7 +173,7 @@ async def secure(request: web.Request, response: web.StreamResponse) -> None:
     # aiohttp's default names its version and Python's, which helps attackers only.
     response.headers[hdrs.SERVER] = "emotion-monitor"
     if SESSION in request and (again := request.config_dict[ACCESS].seen(request[SESSION])):
-        set_session(response, again, is_secure=request[ARRIVAL].is_secure)
+        set_session(request, response, again)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or not request.get(_ORIGIN_ALLOWED, False):
         return
@@ -210,10 +209,13 @@ Readiness = Callable[[], Sequence[str]]
 """Returns the reasons why the server is not ready, empty if it is. Must not block."""
 
 
-def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.Application:
+def make_app(
+    *, access: Access, metrics: Metrics, readiness: Readiness, base_path: str = ""
+) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
+        base_path: where :func:`below` will put it.
         access: who may come in.
         metrics: what ``/metrics`` shows.
         readiness: what ``/readyz`` asks.
@@ -222,6 +224,7 @@ def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.A
     app[ACCESS] = access
     app[METRICS] = metrics
     app[HELD] = {}
+    app[BASE_PATH] = base_path
     app.on_response_prepare.append(secure)
 
     async def healthz(_: web.Request) -> web.Response:
@@ -247,3 +250,29 @@ def make_app(*, access: Access, metrics: Metrics, readiness: Readiness) -> web.A
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", needs(Scope.READ, show_metrics))
     return app
+
+
+def below(base_path: str, app: web.Application) -> web.Application:
+    """Return an application that serves ``app`` below a path, and nothing elsewhere.
+
+    Args:
+        base_path: the setting ``listen.base_path``; "": ``app`` itself is returned.
+        app: made for this path, with all its routes.
+    """
+    if not base_path:
+        return app
+    # The limit of a body is the outermost application's.
+    root = web.Application(client_max_size=_MAX_BODY_BYTES)
+
+    async def enter(_: web.Request) -> web.Response:
+        return web.Response(status=308, headers={hdrs.LOCATION: f"{base_path}/"})
+
+    async def secure_elsewhere(request: web.Request, response: web.StreamResponse) -> None:
+        # What ``app`` has let in gets its headers there.
+        if not request.get(_ORIGIN_ALLOWED, False):
+            await secure(request, response)
+
+    root.on_response_prepare.append(secure_elsewhere)
+    root.router.add_get(base_path, enter)
+    root.add_subapp(base_path, app)
+    return root

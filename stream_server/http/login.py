@@ -12,7 +12,11 @@ import html
 
 from aiohttp import hdrs, web
 
-from stream_server.access import SESSION_COOKIE, Access, session_of
+from stream_server.access import SESSION_COOKIE, Access, Arrival, session_of
+from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
+
+ARRIVAL = web.RequestKey("arrival", Arrival)
+"""Where a request comes from."""
 
 LOGIN_PATH = "/login"
 LOGOUT_PATH = "/logout"
@@ -58,7 +62,7 @@ _PROBLEM = (
 
 def wants_page(request: web.Request) -> bool:
     """Whether a browser opens a page, as opposed to a program or a script of a page."""
-    if request.path == LOGIN_PATH:
+    if own_path(request) == LOGIN_PATH:
         return True
     accepts = "text/html" in request.headers.get(hdrs.ACCEPT, "")
     return request.method == hdrs.METH_GET and accepts
@@ -66,11 +70,11 @@ def wants_page(request: web.Request) -> bool:
 
 def login_page(request: web.Request) -> web.Response:
     """Return the form, which leads on to the requested page."""
-    again = request.path == LOGIN_PATH
+    again = own_path(request) == LOGIN_PATH
     text = _PAGE.format(
-        path=LOGIN_PATH,
+        path=to_root(request) + LOGIN_PATH[1:],
         problem=_PROBLEM if again else "",
-        next="/" if again else html.escape(_local(request.path_qs)),
+        next="/" if again else html.escape(_local(own_path_qs(request))),
     )
     return web.Response(
         text=text,
@@ -81,10 +85,15 @@ def login_page(request: web.Request) -> web.Response:
     )
 
 
-def set_session(response: web.StreamResponse, cookie: str, *, is_secure: bool) -> None:
+def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
     """Give a browser the cookie of its session."""
     response.set_cookie(
-        SESSION_COOKIE, cookie, httponly=True, samesite="Strict", secure=is_secure, path="/"
+        SESSION_COOKIE,
+        cookie,
+        httponly=True,
+        samesite="Strict",
+        secure=request[ARRIVAL].is_secure,
+        path=request.config_dict[BASE_PATH] or "/",
     )
 
 
@@ -103,16 +112,17 @@ class Login:
         cookie = await asyncio.to_thread(
             self._access.log_in, name, secret if name else secret.strip()
         )
-        location = _local(str(form.get("next", "/")))
+        # Relative to the form's path (RFC 9110, section 10.2.2).
+        location = to_root(request) + _local(str(form.get("next", "/")))[1:]
         response = web.Response(status=303, headers={hdrs.LOCATION: location})
-        set_session(response, cookie, is_secure=request.secure)
+        set_session(request, response, cookie)
         return response
 
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session, and lead to the form."""
         self._access.log_out(session_of(request.headers.get(hdrs.COOKIE)) or "")
-        response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
-        response.del_cookie(SESSION_COOKIE, path="/")
+        response = web.Response(status=303, headers={hdrs.LOCATION: to_root(request)})
+        response.del_cookie(SESSION_COOKIE, path=request.config_dict[BASE_PATH] or "/")
         return response
 
 

@@ -76,11 +76,31 @@ def test_config_shows_no_secrets(capsys: pytest.CaptureFixture[str]):
     assert groups["telephony"]["audiohook"]["keys"] == {"genesys": "•••"}
 
 
-def test_config_reads_the_named_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config", "FILE", "--set=ser_engine.timeline.step_ms=300", "config"],
+        ["config", "--config=FILE", "--set", "ser_engine.timeline.step_ms=300"],
+    ],
+)
+def test_settings_stand_before_or_after_the_command(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     file = tmp_path / "mine.yaml"
-    file.write_text("ser_engine: {timeline: {window_ms: 2000}}")
-    assert run("--config", str(file), "config") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["ser_engine"]["timeline"]["window_ms"] == 2000
+    file.write_text("ser_engine: {timeline: {window_ms: 2000, step_ms: 400}}")
+    assert run(*(word.replace("FILE", str(file)) for word in arguments)) == 0
+    timeline = yaml.safe_load(capsys.readouterr().out)["ser_engine"]["timeline"]
+    assert (timeline["window_ms"], timeline["step_ms"]) == (2000, 300)
+
+
+def test_an_option_without_its_value_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert run("config", "--set") == 2
+    assert "--set" in capsys.readouterr().err
+
+
+def test_analyse_is_analyze(capsys: pytest.CaptureFixture[str]):
+    assert run("analyse", "--granularity", "word") == 2
+    assert "utterance" in capsys.readouterr().err
 
 
 def test_config_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]):

@@ -5,6 +5,7 @@ import { icon } from "../../shell/icons.js";
 import { roleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { Component, h, render } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 import { emptyState, errorState, loadingState } from "../../shell/states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
@@ -39,7 +40,7 @@ class Alerts extends Component {
 
   choose(shown) {
     this.limit = PAGE;
-    history.replaceState(null, "", shown === STATES[0] ? "/alerts" : `/alerts?state=${shown}`);
+    history.replaceState(null, "", addressOf(shown === STATES[0] ? "/alerts" : `/alerts?state=${shown}`));
     this.setState({ shown, alerts: null, error: null }, () => void this.load());
   }
 
@@ -87,7 +88,7 @@ function Row({ app, alert, press }) {
   const { format, t } = app;
   const isOpen = alert.acknowledged_at === null;
   const kind = !isOpen ? "" : alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
-  const stream = `/streams/${encodeURIComponent(alert.stream_id)}`;
+  const stream = addressOf(`/streams/${encodeURIComponent(alert.stream_id)}`);
   const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
   const length_s = alert.cleared_sample === null ? null : (alert.cleared_sample - alert.since_sample) / SAMPLES_A_S;
   return h(

@@ -1,6 +1,7 @@
 /** Recordings: given by drag and drop or by choice, analysed by the server, shown and saved. */
 import { icon } from "../../shell/icons.js";
 import { Component, createRef, h, render } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 import { describeError, emptyState, errorState, loadingState } from "../../shell/states.js";
 import { jobs } from "./jobs.js";
 import { isBusy, JobList, stateText } from "./jobs_view.js";
@@ -59,7 +60,7 @@ export async function mount(root, params, app) {
   /** A reload, or a link that is passed on, shows the same recording. */
   function remember() {
     const id = selected()?.id;
-    const path = id ? `/analyse?job=${id}` : "/analyse";
+    const path = addressOf(id ? `/analyse?job=${id}` : "/analyse");
     if (location.pathname + location.search !== path) history.replaceState(history.state, "", path);
   }
 

@@ -1,6 +1,7 @@
 /** Which past streams are listed, kept in the address. */
 import { icon } from "../../shell/icons.js";
 import { Component, h } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 
 const DAY_S = 86_400;
 const SPANS = { any: 0, day: DAY_S, week: 7 * DAY_S, month: 30 * DAY_S, range: 0 };
@@ -31,7 +32,7 @@ export function remember({ name, when, state, since, until }) {
   const days = when === "range" ? { since, until } : {};
   const values = { q: name, when: when === "any" ? "" : when, state: state === "both" ? "" : state, ...days };
   const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
-  history.replaceState(null, "", query ? `/history?${query}` : "/history");
+  history.replaceState(null, "", addressOf(query ? `/history?${query}` : "/history"));
 }
 
 /** @param {Filter} filter @returns {boolean} whether anything is left out */

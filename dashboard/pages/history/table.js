@@ -3,6 +3,7 @@ import { icon } from "../../shell/icons.js";
 import { inOrder, roleName, streamName } from "../../shell/names.js";
 import { h } from "../../shell/preact.js";
 import { colourOf, emotion, STACK_ORDER } from "../../shell/palette.js";
+import { addressOf } from "../../shell/router.js";
 
 const COLUMNS = ["name", "began", "length", "roles", "share", "alerts", "model", "actions"];
 const NAMED = 2;
@@ -17,7 +18,7 @@ function Row({ app, stream, remove }) {
   const { format, t } = app;
   const name = streamName(app, stream.name, stream.stream_id);
   const live = stream.closed_at === null;
-  const href = `/streams/${encodeURIComponent(stream.stream_id)}`;
+  const href = addressOf(`/streams/${encodeURIComponent(stream.stream_id)}`);
   const cell = (column, ...children) => h("td", { class: `col-${column}`, "data-title": t(`history.${column}`) }, children);
   return h(
     "tr",

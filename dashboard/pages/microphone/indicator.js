@@ -5,6 +5,7 @@
 import { fill, h } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { currentLang, makeTexts } from "../../shell/i18n.js";
+import { addressOf } from "../../shell/router.js";
 import { microphone } from "./session.js";
 
 const element = h("div", { class: "mic-indicator", role: "status" });
@@ -30,7 +31,7 @@ function show() {
   fill(
     element,
     icon("microphone"),
-    h("a", { href: "/microphone" }, t("microphone.indicator"), " · ", t(`microphone.state.${state}`)),
+    h("a", { href: addressOf("/microphone") }, t("microphone.indicator"), " · ", t(`microphone.state.${state}`)),
     h("button", { class: "button danger", type: "button", onclick: () => microphone.stop() }, t("microphone.stop")),
   );
 }

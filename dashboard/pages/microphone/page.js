@@ -2,6 +2,7 @@
 import { fill, h, onFrame, setText } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
+import { addressOf } from "../../shell/router.js";
 import { hideIndicator, showIndicator } from "./indicator.js";
 import { makeLevelMeter } from "./level_meter.js";
 import { LiveStrip } from "./live_strip.js";
@@ -124,7 +125,7 @@ export async function mount(root, params, app) {
       heartbeat && fact("lag", h("span", { class: "number" }, format.milliseconds(heartbeat.lag_ms))),
       microphone.microphone.label && fact("device", microphone.microphone.label),
       microphone.channel && fact("role", roleName(app, microphone.channel.role)),
-      streamId && fact("stream", h("a", { href: `/streams/${encodeURIComponent(streamId)}`, "data-testid": "mic-stream" }, t("microphone.open_stream"))),
+      streamId && fact("stream", h("a", { href: addressOf(`/streams/${encodeURIComponent(streamId)}`), "data-testid": "mic-stream" }, t("microphone.open_stream"))),
       model?.notice && h("div", { class: "wide" }, h("dt", {}, t("microphone.fact.notice")), h("dd", {}, model.notice)),
     );
   }

@@ -5,6 +5,7 @@ import { removeStream } from "../../shell/remove_stream.js";
 import { connectLive } from "../../shell/live.js";
 import { h as describe } from "../../shell/preact.js";
 import { inOrder, streamName } from "../../shell/names.js";
+import { addressOf } from "../../shell/router.js";
 import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 import { Chart } from "./chart.js";
 import { Current } from "./current.js";
@@ -30,7 +31,7 @@ export async function mount(root, params, app) {
     stream = await app.api.stream(id);
   } catch (error) {
     const missing = /** @type {any} */ (error).status === 404;
-    const back = describe("a", { class: "button primary", href: "/history" }, app.t("stream.to_history"));
+    const back = describe("a", { class: "button primary", href: addressOf("/history") }, app.t("stream.to_history"));
     const retry = () => app.navigate(location.pathname + location.search, { replace: true });
     fill(root, missing ? emptyState("search", app.t("stream.missing"), app.t("stream.missing_text"), back) : errorState(app, error, retry));
     return () => {};
@@ -73,7 +74,7 @@ function show(root, params, app, stream) {
 
   const remove = h("button", { class: "button quiet icon-only", type: "button", "aria-label": app.t("stream.delete"), title: app.t("stream.delete"), onclick: () => void removeStream(app, stream) }, icon("trash"));
   heading.actions.append(remove);
-  const back = h("a", { class: "back", href: wasLive ? "/" : "/history" }, icon("back"), app.t(wasLive ? "wall.nav" : "history.nav"));
+  const back = h("a", { class: "back", href: addressOf(wasLive ? "/" : "/history") }, icon("back"), app.t(wasLive ? "wall.nav" : "history.nav"));
   root.replaceChildren(
     ...[back, heading.element, heading.notice, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, h("section", { class: "card chart-card", "aria-label": app.t("stream.timeline") }, toolbar.element, player?.element ?? "", chart.element, overview.element), current.element),

@@ -1,6 +1,7 @@
 /** An empty wall says how to start. */
 import { icon } from "../../shell/icons.js";
 import { Component, h } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 import { Command, describeError, toast } from "../../shell/states.js";
 
 const DEFAULT_INGEST = /^wss?:\/\/(localhost|127\.0\.0\.1):8765\/?$/;
@@ -17,7 +18,7 @@ export function EmptyWall({ app }) {
     h(
       "div",
       { class: "actions" },
-      h("a", { class: "button primary", href: "/microphone" }, icon("microphone"), t("wall.use_microphone")),
+      h("a", { class: "button primary", href: addressOf("/microphone") }, icon("microphone"), t("wall.use_microphone")),
       h(SampleButton, { app }),
     ),
     h("p", { class: "muted" }, t("wall.or_command")),
@@ -32,7 +33,7 @@ export class SampleButton extends Component {
     this.setState({ starting: true });
     try {
       const { stream_id } = await app.api.sampleCall();
-      app.navigate(`/streams/${encodeURIComponent(stream_id)}`);
+      app.navigate(addressOf(`/streams/${encodeURIComponent(stream_id)}`));
     } catch (error) {
       toast(describeError(app, error), "error");
     }

@@ -2,6 +2,7 @@
 import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
 import { Component, createRef, h } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 
 /** @param {URLSearchParams} query @returns {import("./tiles.js").Filter} */
 export function filterOf(query) {
@@ -12,7 +13,7 @@ export function filterOf(query) {
 export function remember({ text, emotion, role, alerts }) {
   const values = { q: text, emotion, role, alerts: alerts ? "1" : "" };
   const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
-  history.replaceState(null, "", query ? `/?${query}` : "/");
+  history.replaceState(null, "", addressOf(query ? `/?${query}` : "/"));
 }
 
 export class Filters extends Component {

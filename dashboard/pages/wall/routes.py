@@ -35,9 +35,8 @@ async def play_sample_call(call: Call) -> web.Response:
     if not backend.models().is_ready:
         raise ApiError("not_ready", "the model is still being loaded")
     try:
-        return reply(
-            Started(stream_id=await backend.play_sample_call(call.team_of_new(""))), status=201
-        )
+        stream_id = await backend.play_sample_call(call.team_of_new(""))
+        return reply(Started(stream_id=stream_id), status=201)
     except BusyError as error:
         raise ApiError("too_many_sample_calls", str(error), retry_after_s=10.0) from None
 

@@ -3,6 +3,7 @@ import { icon } from "../../shell/icons.js";
 import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
 import { colourOf, inkOf } from "../../shell/palette.js";
 import { Component, createRef, h } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 import { drawSparkline } from "./sparkline.js";
 import { openAlerts, stateOf } from "./tiles.js";
 
@@ -46,7 +47,7 @@ export class TileView extends Component {
       {},
       h(
         "a",
-        { class: "tile", href: `/streams/${encodeURIComponent(tile.stream_id)}`, "data-alert": kind },
+        { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
         h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>

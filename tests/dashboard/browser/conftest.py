@@ -100,7 +100,7 @@ async def open_page(browser: Browser, server: DashboardServer) -> AsyncIterator[
         """Open a page.
 
         Args:
-            path: of the page.
+            path: of the page; or an address, of another server.
             context: another page's, to be a second tab beside it.
             may_use_microphone: whether the browser gives it away.
             server_may_be_away: whether the browser's own errors about that are expected.
@@ -120,7 +120,7 @@ async def open_page(browser: Browser, server: DashboardServer) -> AsyncIterator[
         logs.append(log)
         if before is not None:
             await before(page)
-        await page.goto(server.url + path)
+        await page.goto(path if path.startswith("http") else server.url + path)
         return page
 
     yield open_page

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from ser_engine.errors import ConfigError
 from stream_server.access import SESSION_COOKIE, Access, AccessConfig, ListenConfig, Scope, Who
-from stream_server.http import ARRIVAL, WHO, make_app, needs
+from stream_server.http import WHO, below, make_app, needs
+from stream_server.http.login import ARRIVAL
 from stream_server.metrics import Metrics
 
 TOKEN = "crm-0123456789abcdef"
@@ -27,13 +29,18 @@ def make_access(host: str, *origins: str, **config: Any) -> Access:
 
 @asynccontextmanager
 async def serving(
-    host: str = "localhost", *origins: str, reasons: list[str] | None = None, **config: Any
+    host: str = "localhost",
+    *origins: str,
+    reasons: list[str] | None = None,
+    base_path: str = "",
+    **config: Any,
 ) -> AsyncIterator[Client]:
     """A server with pages of its own; that on "localhost" has no token, others have one."""
     app = make_app(
         access=make_access(host, *origins, **config),
         metrics=Metrics(),
         readiness=lambda: reasons or [],
+        base_path=base_path,
     )
 
     async def show_who(request: web.Request) -> web.Response:
@@ -51,7 +58,7 @@ async def serving(
     app.router.add_get("/who", needs(Scope.READ, show_who))
     app.router.add_post("/who", needs(Scope.READ, show_who))
     app.router.add_get("/page", needs(Scope.READ, page))
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(below(base_path, app))) as client:
         yield client
 
 
@@ -225,3 +232,26 @@ async def test_other_addresses_of_this_machine_count_as_loopback():
         url = client.make_url("/who").with_host("127.0.0.1")
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             assert answer.status == 200
+
+
+async def test_a_proxy_may_pass_on_the_path_it_serves_this_server_at():
+    async with serving("0.0.0.0", base_path="/emotion/live") as client:
+        assert (await client.get("/emotion/live/healthz")).status == 200
+        assert (await client.get("/healthz")).status == 404
+        assert (await client.get("/emotion/live/who", headers=BEARER)).status == 200
+        assert (await client.get("/emotion/live/who")).status == 401
+        page = await client.get("/emotion/live/who/deeper", headers={"Accept": "text/html"})
+        assert 'action="../login"' in await page.text()
+        entered = await client.get("/emotion/live", allow_redirects=False)
+        assert (entered.status, entered.headers["Location"]) == (308, "/emotion/live/")
+        form = {"token": TOKEN, "next": "/who?a=1"}
+        answer = await client.post("/emotion/live/login", data=form, allow_redirects=False)
+        # Relative, as what is sent to a browser must be; the cookie is for this server alone.
+        assert answer.headers["Location"] == "./who?a=1"
+        assert answer.cookies[SESSION_COOKIE]["path"] == "/emotion/live"
+
+
+@pytest.mark.parametrize("path", ["emotion", "/emotion/", "/", "/a b", "/a//b"])
+def test_a_base_path_that_cannot_be_is_refused(path: str):
+    with pytest.raises(ConfigError, match="base_path"):
+        ListenConfig(base_path=path)

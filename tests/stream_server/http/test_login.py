@@ -27,7 +27,7 @@ async def test_a_token_opens_the_page_that_was_asked_for():
     async with serving("0.0.0.0") as client:
         form = {"token": f" {TOKEN} ", "next": "/who"}
         answer = await client.post("/login", data=form, allow_redirects=False)
-        assert (answer.status, answer.headers["Location"]) == (303, "/who")
+        assert (answer.status, answer.headers["Location"]) == (303, "./who")
         cookie = answer.cookies[SESSION_COOKIE]
         assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
         assert not cookie["max-age"]
@@ -53,7 +53,7 @@ async def test_nobody_is_led_elsewhere(elsewhere: str):
     async with serving("0.0.0.0") as client:
         form = {"token": TOKEN, "next": elsewhere}
         answer = await client.post("/login", data=form, allow_redirects=False)
-        assert answer.headers["Location"] == "/"
+        assert answer.headers["Location"] == "./"
 
 
 async def test_what_was_asked_for_is_escaped():

@@ -39,13 +39,13 @@ def routes(
     *,
     host: str = "0.0.0.0",
     full: str | None = None,
-    tokens: dict[str, str] | None = None,
+    token: str = TOKEN,
     **telephony: Any,
 ) -> dict[str, PlatformRoute]:
     """Return the routes of a server that other machines reach, unless ``host`` says else."""
     config = TelephonyConfig(**telephony)
     access = Access(
-        AccessConfig(tokens={"calls": TOKEN} if tokens is None else tokens),
+        AccessConfig(tokens={"calls": token} if token else {}),
         ListenConfig(host),
         config.public_url,
     )
@@ -129,13 +129,13 @@ def test_without_one_nobody_comes_in(target: str, headers: dict[str, str]):
 @pytest.mark.parametrize("path", PATHS)
 def test_this_machine_needs_none_while_there_is_none(path: str):
     here = handshake(path, "127.0.0.1", Host="localhost:8765")
-    route = routes(host="127.0.0.1", tokens={})[path]
+    route = routes(host="127.0.0.1", token="")[path]
     assert route.admit(here).authorize("").kind == "machine"
     assert refused(routes(host="127.0.0.1")[path], here) is ErrorCode.UNAUTHORIZED
     # What comes through a proxy on this machine is not of this machine.
     through = handshake(path, "127.0.0.1", Host="localhost:8765", X_Forwarded_For=ELSEWHERE)
     assert refused(route, through) is ErrorCode.UNAUTHORIZED
-    behind = routes(host="127.0.0.1", tokens={}, public_url=PUBLIC)[path]
+    behind = routes(host="127.0.0.1", token="", public_url=PUBLIC)[path]
     assert refused(behind, here) is ErrorCode.UNAUTHORIZED
 
 
