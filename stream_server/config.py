@@ -73,6 +73,8 @@ class StoreConfig:
     """Results that wait while the database does not answer; more are dropped and counted."""
     retention_days: Annotated[float, Range(0, 36_500)] = 90.0
     """Age at which streams are deleted. 0: never."""
+    audit_retention_days: Annotated[float, Range(1, 36_500)] = 365.0
+    """Age at which entries of the audit, who saw and did what, are deleted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "store")

@@ -97,6 +97,7 @@ class Server:
             metrics=self.metrics,
             readiness=self._not_ready,
             base_path=config.listen.base_path,
+            note=self._note,
         )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
@@ -136,6 +137,11 @@ class Server:
     def ingest_url(self) -> str:
         """The address for audio."""
         return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+
+    @property
+    def audio_roots(self) -> frozenset[str]:
+        """The first parts of the paths that audio may come in at."""
+        return self._gateway.roots
 
     @property
     def ingest_port(self) -> int:
@@ -331,6 +337,10 @@ class Server:
     def _publish(self, result: Result) -> None:
         self._count(result)
         self.bus.publish(result)
+
+    def _note(self, **fields: str) -> None:
+        if self.store is not None:
+            self.store.note(**fields)
 
     def _count(self, result: Result) -> None:
         metrics = self.metrics

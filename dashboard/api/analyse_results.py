@@ -63,6 +63,7 @@ class ResultRoutes:
                 ),
                 response=FileResult,
                 errors=errors,
+                audit="file_exported",
             ),
             Route(
                 "GET",
@@ -71,6 +72,7 @@ class ResultRoutes:
                 self.csv,
                 content="text/csv",
                 errors=errors,
+                audit="file_exported",
             ),
             Route(
                 "GET",
@@ -79,6 +81,7 @@ class ResultRoutes:
                 self.parquet,
                 content="application/vnd.apache.parquet",
                 errors=(*errors, "not_installed"),
+                audit="file_exported",
             ),
             Route(
                 "GET",
@@ -89,6 +92,7 @@ class ResultRoutes:
                 params=(_CHANNEL,),
                 content="application/octet-stream",
                 errors=errors,
+                audit="file_exported",
             ),
             Route(
                 "GET",
@@ -97,6 +101,7 @@ class ResultRoutes:
                 self.log,
                 content="text/plain",
                 errors=errors,
+                audit="file_exported",
             ),
             Route(
                 "GET",
@@ -105,6 +110,7 @@ class ResultRoutes:
                 self.zip,
                 content="application/zip",
                 errors=errors,
+                audit="file_exported",
             ),
         ]
 

@@ -30,6 +30,7 @@ from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
 from stream_server.access.policy import Scope, Who, team_of_stream
 from stream_server.http import WHO, needs
+from stream_server.http.login import note
 from stream_server.store import Store, StoreError, StoreUnavailableError
 
 PREFIX = "/api/v1"
@@ -93,6 +94,10 @@ class Call:
             return team_of_stream(self.who, (asked,))
         except ValueError as error:
             raise ApiError("forbidden", str(error)) from None
+
+    def note(self, action: str, *, target: str = "", detail: str = "") -> None:
+        """Add to the audit what is done."""
+        note(self.request, self.who, action, target=target, detail=detail)
 
     def part(self, name: str) -> str:
         """Return a part of the path."""
@@ -206,6 +211,8 @@ class Route:
         errors: codes it may answer with besides ``bad_request``.
         form: JSON Schema of the multipart form it takes.
         needs: what it takes to ask; None: ``read`` for GET, ``operate`` for what changes something.
+        audit: what is added to the audit once it has succeeded, with the id of the path; "": the
+            handler does so itself, or it shows nothing of anybody's emotion.
     """
 
     method: str
@@ -220,6 +227,7 @@ class Route:
     errors: Sequence[str] = ()
     form: dict[str, Any] | None = None
     needs: Scope | None = None
+    audit: str = ""
 
     @property
     def scope(self) -> Scope:
@@ -258,7 +266,12 @@ def _handle(
         try:
             query = _read_query(request.query, route.params)
             body = await _read_body(request, route.body) if route.body is not None else None
-            return await route.handler(Call(services, request, query, body))
+            call = Call(services, request, query, body)
+            response = await route.handler(call)
+            if route.audit:
+                target = next(iter(request.match_info.values()), "")
+                call.note(route.audit, target=target, detail=request.query_string)
+            return response
         except ApiError as error:
             return error.response()
         except StoreUnavailableError as error:

@@ -64,8 +64,6 @@ class LiveEndpoint:
         try:
             if stream_id is None:
                 return await LiveConnection(request).run(partial(self._show_wall, who))
-            if await self._listing.one(stream_id, who) is None:
-                raise ApiError("not_found", "stream not found")
             view = _StreamView(self._listing, self._backend, who, stream_id, self.keeps, after_seq)
             return await LiveConnection(request).run(view.show)
         finally:

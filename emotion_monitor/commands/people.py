@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import getpass
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -61,6 +63,7 @@ def create_token(
     )
     with _database(context) as connection:
         add_credential(connection, credential)
+        _note(connection, "token_created", name, _described(credential))
     note(f"made the token '{name}': {_described(credential)}; it is shown this once:")
     print(text)
 
@@ -96,6 +99,7 @@ def add_user(
     person = new_user(checked, role, known_teams, _password(), now=time.time())
     with _database(context) as connection:
         add_credential(connection, person)
+        _note(connection, "user_added", name, _described(person))
     note(f"added the user '{name}': {_described(person)}")
 
 
@@ -108,6 +112,7 @@ def change_password(context: typer.Context, name: str) -> None:
     hashed = password_hash(_password())
     with _database(context) as connection:
         change_secret(connection, "user", name, hashed)
+        _note(connection, "password_changed", name)
     note(f"changed the password of '{name}'")
 
 
@@ -138,7 +143,33 @@ def _revoke(context: typer.Context, kind: str, name: str) -> None:
 
     with _database(context) as connection:
         revoke_credential(connection, kind, name, time.time())
+        _note(connection, f"{kind}_revoked", name)
     note(f"revoked the {kind} '{name}'")
+
+
+def _note(connection: Connection, action: str, target: str, detail: str = "") -> None:
+    """Add to the audit what the user of this machine does."""
+    from stream_server.store.audit import AuditEntry, add_entry
+
+    add_entry(
+        connection,
+        AuditEntry(
+            at=time.time(),
+            kind="command",
+            name=_system_user(),
+            address="",
+            action=action,
+            target=target,
+            detail=detail,
+        ),
+    )
+
+
+def _system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # A container's user may have no name.
 
 
 def _described(credential: Credential) -> str:

@@ -188,6 +188,12 @@ class Book:
         self._fixed[ref] = token.encode(), Who(who.kind, who.name, who.scopes, who.teams, ref)
         return token
 
+    def withdraw(self, token: str) -> None:
+        """End a token of :meth:`issue`."""
+        self._fixed = {
+            ref: entry for ref, entry in self._fixed.items() if entry[0] != token.encode()
+        }
+
     def by_ref(self, ref: str, now: float) -> Who | None:
         """Return who has a reference, None if it is not valid any more."""
         if ref in self._fixed:

@@ -211,8 +211,8 @@ class Access:
         again = self.sessions.seen(session, self._now())
         return None if again is None else self.sessions.cookie(again)
 
-    def log_in(self, name: str, secret: str) -> str:
-        """Return the cookie of a new session. May take a tenth of a second.
+    def log_in(self, name: str, secret: str) -> Session:
+        """Return a new session. May take a tenth of a second.
 
         Args:
             name: of a person; "": ``secret`` is a token.
@@ -230,12 +230,15 @@ class Access:
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "got an unknown name, password or token, expected others"
             )
-        return self.sessions.cookie(self.sessions.begin(who.ref, now))
+        return self.sessions.begin(who.ref, now)
 
-    def log_out(self, cookie: str) -> None:
-        """End the session of a cookie, if it is valid."""
-        if (session := self.session(cookie)) is not None:
-            self.sessions.end(session, self._now())
+    def log_out(self, session: Session) -> None:
+        """End a session."""
+        self.sessions.end(session, self._now())
+
+    def who_of(self, session: Session) -> Who | None:
+        """Return who has a session, None if the token or person is not valid any more."""
+        return self.book.by_ref(session.ref, self._now())
 
     def is_current(self, who: Who) -> bool:
         """Whether somebody who was let in would be let in again as the same."""

@@ -19,6 +19,7 @@ from stream_server.access import Scope
 from stream_server.feeds.query import parse_query
 from stream_server.feeds.source import Feed, FeedSource
 from stream_server.http import WHO, needs
+from stream_server.http.login import note
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 
@@ -97,6 +98,7 @@ class FeedEndpoint:
         self._num_subscribers += 1
         try:
             feed = await self._source.open(query, name=kind)
+            note(request, request[WHO], "feed", target=query.stream_id or "")
             try:
                 yield feed
             finally:

@@ -23,6 +23,7 @@ from stream_server.http.login import (
     ARRIVAL,
     LOGIN_PATH,
     LOGOUT_PATH,
+    NOTE,
     Login,
     login_page,
     set_session,
@@ -210,12 +211,18 @@ Readiness = Callable[[], Sequence[str]]
 
 
 def make_app(
-    *, access: Access, metrics: Metrics, readiness: Readiness, base_path: str = ""
+    *,
+    access: Access,
+    metrics: Metrics,
+    readiness: Readiness,
+    base_path: str = "",
+    note: Callable[..., None] | None = None,
 ) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
         base_path: where :func:`below` will put it.
+        note: adds an entry to the audit, see :data:`NOTE`; None: there is none.
         access: who may come in.
         metrics: what ``/metrics`` shows.
         readiness: what ``/readyz`` asks.
@@ -225,6 +232,7 @@ def make_app(
     app[METRICS] = metrics
     app[HELD] = {}
     app[BASE_PATH] = base_path
+    app[NOTE] = note or (lambda **fields: None)
     app.on_response_prepare.append(secure)
 
     async def healthz(_: web.Request) -> web.Response:

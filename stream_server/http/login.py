@@ -9,14 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
-from stream_server.access import SESSION_COOKIE, Access, Arrival, session_of
+from stream_server.access import SESSION_COOKIE, Access, Arrival, Who, session_of
 from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
+from stream_server.wire.errors import ProtocolError
 
 ARRIVAL = web.RequestKey("arrival", Arrival)
 """Where a request comes from."""
+
+NOTE: web.AppKey[Callable[..., None]] = web.AppKey("note", Callable)
+"""Adds an entry to the audit: takes the fields of ``AuditEntry`` but the time, as keywords."""
+
+
+def note(
+    request: web.Request,
+    who: Who | None,
+    action: str,
+    *,
+    target: str = "",
+    team: str = "",
+    detail: str = "",
+) -> None:
+    """Add to the audit what somebody does; ``who`` None: somebody who could not log in."""
+    request.config_dict[NOTE](
+        kind="nobody" if who is None else who.kind,
+        name="" if who is None else who.name,
+        address=request[ARRIVAL].address,
+        action=action,
+        target=target,
+        team=team,
+        detail=detail,
+    )
+
 
 LOGIN_PATH = "/login"
 LOGOUT_PATH = "/logout"
@@ -108,19 +135,27 @@ class Login:
         form = await request.post()
         name = str(form.get("name", "")).strip()
         secret = str(form.get("secret", form.get("token", "")))
-        # A token is pasted, often with a space; a password may begin with one.
-        cookie = await asyncio.to_thread(
-            self._access.log_in, name, secret if name else secret.strip()
-        )
+        try:
+            # A token is pasted, often with a space; a password may begin with one.
+            session = await asyncio.to_thread(
+                self._access.log_in, name, secret if name else secret.strip()
+            )
+        except ProtocolError:
+            note(request, None, "login_failed", target=name)
+            raise
         # Relative to the form's path (RFC 9110, section 10.2.2).
         location = to_root(request) + _local(str(form.get("next", "/")))[1:]
         response = web.Response(status=303, headers={hdrs.LOCATION: location})
-        set_session(request, response, cookie)
+        set_session(request, response, self._access.sessions.cookie(session))
+        note(request, self._access.who_of(session), "login")
         return response
 
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session, and lead to the form."""
-        self._access.log_out(session_of(request.headers.get(hdrs.COOKIE)) or "")
+        session = self._access.session(session_of(request.headers.get(hdrs.COOKIE)) or "")
+        if session is not None:
+            note(request, self._access.who_of(session), "logout")
+            self._access.log_out(session)
         response = web.Response(status=303, headers={hdrs.LOCATION: to_root(request)})
         response.del_cookie(SESSION_COOKIE, path=request.config_dict[BASE_PATH] or "/")
         return response

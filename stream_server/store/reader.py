@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.access.credentials import Credential
 from stream_server.store import schema
+from stream_server.store.audit import AuditEntry, list_entries
 from stream_server.store.credentials import list_credentials
 from stream_server.store.database import (
     NUM_READERS,
@@ -263,6 +264,10 @@ class StoreReader:
     async def credentials(self) -> list[Credential]:
         """Return all tokens and people, revoked ones included."""
         return await self.read(list_credentials)
+
+    async def audit(self, **filters: Any) -> list[AuditEntry]:
+        """Return entries of the audit, see :func:`~stream_server.store.audit.list_entries`."""
+        return await self.read(lambda connection: list_entries(connection, **filters))
 
     async def close_reader(self) -> None:
         """Close the connections; a read that has begun is answered first."""

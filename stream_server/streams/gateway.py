@@ -73,6 +73,11 @@ class Gateway:
         self._draining = False
 
     @property
+    def roots(self) -> frozenset[str]:
+        """The first parts of the paths that clients connect to."""
+        return frozenset(self._routes)
+
+    @property
     def port(self) -> int:
         """The port that is listened on."""
         assert self._server is not None

@@ -98,5 +98,6 @@ ROUTES = (
         body=Acknowledgement,
         response=Acknowledged,
         errors=("not_found", "no_store", "store_away"),
+        audit="alert_acknowledged",
     ),
 )

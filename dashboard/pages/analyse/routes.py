@@ -300,6 +300,7 @@ ROUTES = (
             "required": ["file"],
             "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
         },
+        audit="file_sent",
     ),
     Route(
         "POST",
@@ -311,6 +312,7 @@ ROUTES = (
         status=202,
         errors=_REFUSED,
         needs=Scope.INGEST,
+        audit="sample_call",
     ),
     Route(
         "GET",
@@ -332,6 +334,7 @@ ROUTES = (
         show,
         response=JobView,
         errors=("not_found", "store_away"),
+        audit="file",
     ),
     Route(
         "POST",
@@ -340,6 +343,7 @@ ROUTES = (
         cancel,
         response=JobItem,
         errors=("not_found", "store_away"),
+        audit="file_cancelled",
     ),
     Route(
         "DELETE",
@@ -348,5 +352,6 @@ ROUTES = (
         delete,
         status=204,
         errors=("not_found", "store_away"),
+        audit="file_deleted",
     ),
 )

@@ -220,6 +220,7 @@ ROUTES = (
         show,
         response=StreamItem,
         errors=("not_found", "store_away"),
+        audit="stream",
     ),
     Route(
         "DELETE",
@@ -228,6 +229,7 @@ ROUTES = (
         delete,
         status=204,
         errors=("not_found", "stream_is_live", "no_store", "store_away"),
+        audit="stream_deleted",
     ),
     Route(
         "GET",
@@ -243,6 +245,7 @@ ROUTES = (
         ),
         response=Results,
         errors=("not_found", "no_store", "store_away"),
+        audit="stream_results",
     ),
     Route(
         "GET",
@@ -251,6 +254,7 @@ ROUTES = (
         points_csv,
         content="text/csv",
         errors=("not_found", "no_store", "store_away"),
+        audit="stream_exported",
     ),
     Route(
         "GET",
@@ -259,5 +263,6 @@ ROUTES = (
         recording,
         content="audio/flac",
         errors=("not_found",),
+        audit="recording_heard",
     ),
 )

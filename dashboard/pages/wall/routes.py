@@ -24,6 +24,10 @@ class Nothing(msgspec.Struct, frozen=True):
 async def live(call: Call) -> web.StreamResponse:
     """Answer a handshake for ``GET /live``."""
     query = call.query
+    stream_id = query["stream"]
+    if stream_id is not None and await call.services.listing.one(stream_id, call.who) is None:
+        raise ApiError("not_found", "stream not found")
+    call.note("wall" if stream_id is None else "stream_watched", target=stream_id or "")
     return await call.services.live.handle(
         call.request, call.who, query["stream"], query["after_seq"]
     )
@@ -65,5 +69,6 @@ ROUTES = (
         status=201,
         errors=("not_ready", "too_many_sample_calls"),
         needs=Scope.INGEST,
+        audit="sample_call",
     ),
 )
