@@ -20,7 +20,7 @@ from stream_server.wire.errors import ProtocolError
 ARRIVAL = web.RequestKey("arrival", Arrival)
 """Where a request comes from."""
 
-NOTE: web.AppKey[Callable[..., None]] = web.AppKey("note", Callable)
+NOTE: web.AppKey[Callable[..., None]] = web.AppKey("note")
 """Adds an entry to the audit: takes the fields of ``AuditEntry`` but the time, as keywords."""
 
 

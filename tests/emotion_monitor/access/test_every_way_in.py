@@ -285,7 +285,7 @@ async def test_a_feed_of_one_stream_is_for_its_team(tmp_path: Path, query: str):
             assert SECRET_NAME not in text and '"point"' not in text
             assert status == (200 if query.startswith("after") else 404)
             assert seen["views sales"][0] == 200
-            live = {}
+            live: dict[str, int | bool] = {}
             for name in ("views support", "views sales"):
                 url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
                 try:

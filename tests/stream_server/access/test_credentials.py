@@ -43,7 +43,7 @@ def test_a_token_is_kept_as_a_hash_and_proves_its_owner():
     for _ in range(2):  # The second time it is remembered.
         who = known.by_token(text, NOW)
         assert who is not None
-        assert (who.kind, who.name, who.scopes) == ("token", "crm", {Scope.READ})
+        assert (who.kind, who.name, who.scopes) == ("token", "crm", frozenset((Scope.READ,)))
         assert (who.sees("sales"), who.sees("support"), who.sees("")) == (True, False, False)
     for wrong in (text[:-1], text + "x", "emt__", "emt_", credential.secret, ""):
         assert known.by_token(wrong, NOW) is None
