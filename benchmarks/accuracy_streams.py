@@ -49,7 +49,7 @@ def shown_labels(points: Sequence[Point], abstain_below: float) -> list[str]:
     """
     shown = []
     for point in points:
-        if point.label in ("unknown", "other"):
+        if point.label is None or point.label in ("unknown", "other"):
             shown.append(_DOUBT)
         elif point.label != "neutral" and point.confidence < abstain_below:
             shown.append(_DOUBT)

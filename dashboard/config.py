@@ -21,11 +21,11 @@ class WallConfig:
         default_factory=lambda: {"angry": 1.0, "fearful": 0.8, "sad": 0.6, "disgusted": 0.6}
     )
     """How bad an emotion is, 0 for those not named. A stream is as bad as its worst channel, whose
-    posteriors are weighted by these and averaged."""
+    posteriors are weighted by these and averaged; what is unclear counts nothing."""
     alert_weights: dict[str, Weight] = field(
         default_factory=lambda: {"critical": 2.0, "warning": 1.0, "info": 0.0}
     )
-    """What an unacknowledged alert adds while its condition holds, by severity."""
+    """What an unacknowledged alert adds, by severity; half of it once it is cleared."""
     memory_s: Annotated[float, Range(0.5, 600)] = 10.0
     """Time constant of the average, in time of the stream."""
 

@@ -32,7 +32,7 @@ def chunks(file: BinaryIO, samples: int = RATE_HZ // 10) -> Iterator[npt.NDArray
 def timeline(audio: Iterable[npt.NDArray[np.float32]], config: EngineConfig) -> Iterator[Event]:
     """Yield the points, segments and gaps of a channel as they are known."""
     engine = open_engine(config)
-    stream = ChannelStream(config, engine.info.labels, "channel 0")
+    stream = ChannelStream(config, engine.info, "channel 0")
 
     def score(windows: list[Window]) -> Iterator[Event]:
         for window in windows:
@@ -51,9 +51,10 @@ def describe(event: Event) -> str:
     """Return one line for a person; "" for a segment or gap that goes on and is said again."""
     match event:
         case Point():
-            return f"{event.end_sample / RATE_HZ:7.2f} s  {event.label}  {event.confidence:.0%}"
+            label = event.label or f"unclear, perhaps {event.best}"
+            return f"{event.end_sample / RATE_HZ:7.2f} s  {label}  {event.confidence:.0%}"
         case Segment(final=True):
-            return f"{event.end_sample / RATE_HZ:7.2f} s  = {event.label}"
+            return f"{event.end_sample / RATE_HZ:7.2f} s  = {event.label or 'unclear'}"
         case Gap(final=True):
             return f"{event.end_sample / RATE_HZ:7.2f} s  ({event.reason})"
         case _:

@@ -108,7 +108,7 @@ class ToneTracker:
         # A provisional point is made of less audio than a reliable one takes.
         if not isinstance(result, Point) or result.provisional:
             return None
-        emotion = "neutral" if result.label in NOT_NOTED else result.label
+        emotion = "neutral" if result.label in (None, *NOT_NOTED) else result.best
         if emotion != self._heard:
             self._heard, self._lasted_s, self._confidence_s = emotion, 0.0, 0.0
         speech_s = (result.end_s - result.start_s) * result.speech_share

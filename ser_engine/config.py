@@ -13,7 +13,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import ms_to_samples
@@ -72,6 +82,9 @@ def constraints_of(group: type) -> dict[str, Constraint]:
     found: dict[str, Constraint] = {}
     for name, hint in get_type_hints(group, include_extras=True).items():
         kind = get_args(hint)[1] if get_origin(hint) is dict else hint
+        if get_origin(kind) is UnionType or get_origin(kind) is Union:
+            # "X | None": the range is that of X.
+            kind = next(each for each in get_args(kind) if each is not NoneType)
         ranges = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Range)]
         if ranges:
             found[name] = ranges[0]
@@ -102,7 +115,8 @@ def check_fields(group: Any, name: str) -> None:
         where = f"{name}.{field_name}" if name else field_name
         entries = value.items() if isinstance(value, dict) else [(None, value)]
         for key, entry in entries:
-            if entry not in constraint:
+            # Where None has no meaning the types do not allow it.
+            if entry is not None and entry not in constraint:
                 setting = where if key is None else f"{where}.{key}"
                 raise ConfigError(f"got {setting} {entry!r}, expected {allowed(constraint)}")
 
@@ -236,6 +250,12 @@ class SmoothingConfig:
     ``activation_threshold``."""
     min_dwell_ms: Annotated[int, Range(0, 10_000)] = 400
     """Time a change must last before the label follows."""
+    abstain_below: Annotated[float, Range(0, 1)] | None = None
+    """Posterior below which no label is said: the result is ``unclear``. null: as it was measured
+    for the model; 0: always say the likeliest label."""
+    abstain_margin: Annotated[float, Range(0, 1)] = 0.05
+    """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
+    again."""
 
     def __post_init__(self) -> None:
         check_fields(self, "smoothing")
@@ -245,6 +265,14 @@ class SmoothingConfig:
                 f" smoothing.activation_threshold {self.activation_threshold}, expected the former"
                 " to be the smaller one"
             )
+
+    def abstain_threshold(self, of_model: float) -> float:
+        """Return the posterior below which nothing is said.
+
+        Args:
+            of_model: :attr:`ser_engine.types.ModelInfo.abstain_below`.
+        """
+        return of_model if self.abstain_below is None else self.abstain_below
 
 
 @dataclass(frozen=True, slots=True)

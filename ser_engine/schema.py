@@ -4,6 +4,12 @@ The engine's streaming core emits these structs; a server adds which stream they
 (:mod:`stream_server.wire.results`), the store keeps them as rows, and the analysis of a file is
 made of them. Field names, units and the JSON form are fixed here and nowhere else.
 
+**Doubt.** A result has a ``label`` only where it is worth believing. It is None (null) where the
+result is ``unclear``, because the posterior is below the model's ``abstain_below`` (setting
+``smoothing.abstain_below``). ``best`` is the likeliest class all the same, ``confidence`` its
+posterior; they and the posteriors are for programs. Unclear is neither silence, which is a gap, nor
+``unknown``, which is a class of some models.
+
 Positions are sample indices of a stream's clock at 16 kHz, counted from 0; an end is not included.
 ``*_s`` repeats a position in seconds, for readers without a clock of their own. Posteriors are 0 to
 1, in the order of the model's labels, and published with six decimals.
@@ -110,7 +116,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "end_s", samples_to_s(self.end_sample))
 
 
-class Frames(msgspec.Struct, frozen=True, kw_only=True):
+class Frames(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Successive frames, column by column. Frames without speech may be left out.
 
     Attributes:
@@ -119,13 +125,16 @@ class Frames(msgspec.Struct, frozen=True, kw_only=True):
         posteriors: ``(frames, classes)``. In a point pooled over the trailing span; in a file's
             result each frame's own, nothing is smoothed.
         labels: the label at each frame: in a point the stable one, in a file's result the
-            strongest class.
+            strongest class. None: unclear, or no speech.
+        speech: how much of each slot is speech, 0 to 1; () and left out of JSON in a point, which
+            has speech frames only.
     """
 
     start_samples: tuple[int, ...]
     hop_samples: int
     posteriors: tuple[tuple[float, ...], ...]
-    labels: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    speech: tuple[float, ...] = ()
 
 
 class Point(Span, frozen=True, kw_only=True):
@@ -136,10 +145,12 @@ class Point(Span, frozen=True, kw_only=True):
         end_sample: its end; a regular point ends one look-ahead before its boundary.
         posteriors: one value a class, sum 1: the logits of the speech frames in the smoothing span
             that ends with the point's last speech frame, pooled, then softmax.
-        label: the stable label at the last speech frame. It is never revised: a segment may date a
-            change back to before points that still carry the former label.
-        confidence: posterior of ``label``. Not always the largest: hysteresis holds a label until
-            a change has lasted.
+        label: the stable label at the last speech frame; None: unclear. It is never revised: a
+            segment may date a change back to before points that still carry the former label.
+        best: ``label``, or where that is None the strongest class.
+        confidence: posterior of ``best``. Not always the largest: hysteresis holds a label until
+            a change has lasted. With a label never below ``abstain_below``; without one it may be
+            above, until it has lasted.
         speech_share: speech frames over all frames of the point, above 0, at most 1.
         provisional: the window held less audio than ``timeline.provisional_below_ms``.
         widened: earlier windows were skipped (overload), so the point covers more than one step.
@@ -148,7 +159,8 @@ class Point(Span, frozen=True, kw_only=True):
     """
 
     posteriors: tuple[float, ...]
-    label: str
+    label: str | None
+    best: str = ""
     confidence: float
     speech_share: float
     provisional: bool
@@ -156,22 +168,38 @@ class Point(Span, frozen=True, kw_only=True):
     narrow_band: bool = False
     frames: Frames | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _complete_best(self)
+
 
 class Segment(Span, frozen=True, kw_only=True):
-    """Consecutive scored time with one stable label.
+    """Consecutive scored time with one stable label, or with none.
 
     Attributes:
         start_sample: where the label began to hold; a change is dated back to its first frame.
         end_sample: where it stopped to hold, or up to where it is certain while it goes on.
-        label: name of the class.
-        confidence: mean over the segment's frames of the posterior of ``label``.
+        label: name of the class; None: unclear.
+        best: ``label``, or where that is None the class with the largest mean posterior.
+        confidence: mean over the segment's frames of the posterior of ``best``.
         final: False while the segment goes on. A later event with the same ``start_sample`` and
             label and a later end replaces it; the last one is final.
     """
 
-    label: str
+    label: str | None
+    best: str = ""
     confidence: float
     final: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _complete_best(self)
+
+
+def _complete_best(result: Point | Segment) -> None:
+    # What was written before there was a "best" has a label always.
+    if not result.best and result.label is not None:
+        force_setattr(result, "best", result.label)
 
 
 class Gap(Span, frozen=True, kw_only=True):
@@ -243,6 +271,7 @@ class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         scored_s: time in final segments.
         label_s: seconds of segments by label.
+        unclear_s: seconds of segments without one.
         gap_s: seconds of gaps by reason.
         points: number of points.
     """
@@ -251,6 +280,7 @@ class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     scored_s: float
     label_s: dict[str, float]
+    unclear_s: float = 0.0
     gap_s: dict[str, float]
     points: int
 
@@ -298,8 +328,9 @@ Granularity = Literal["utterance", "frame", "stream"]
 """What the analysis of a file gives: one result for all, one a frame, or what a live stream would
 have published."""
 
-RESULT_VERSION = 2
-"""``version`` of a :class:`FileResult`. Documents before it had none, and other names."""
+RESULT_VERSION = 3
+"""``version`` of a :class:`FileResult`. In 2 every result had a label, frames had no ``speech``;
+documents before it had no version, and other names."""
 
 
 class FileModel(ModelNotice, frozen=True, kw_only=True):
@@ -312,14 +343,16 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     """A whole channel.
 
     Attributes:
-        label: the strongest class.
+        label: the strongest class; None: unclear.
+        best: the strongest class.
         confidence: its posterior.
         posteriors: one value a class.
         level_dbfs: RMS level in dB of full scale; None: digital silence. A model hears an emotion
             in anything: where this is silence, the result means nothing.
     """
 
-    label: str
+    label: str | None
+    best: str
     confidence: float
     posteriors: tuple[float, ...]
     level_dbfs: float | None
@@ -330,13 +363,15 @@ class Piece(Span, frozen=True, kw_only=True):
 
     Attributes:
         has_speech: whether the detector heard any; if not, the rest is None.
-        label: the strongest class; None: no speech, or (in ``stream``) the engine could not score
+        label: the strongest class; None: unclear, or not scored.
+        best: the strongest class; None: no speech, or (in ``stream``) the engine could not score
             it, as with ``confidence`` and ``posteriors``.
         speaker: who speaks most in it, where that was asked for.
     """
 
     has_speech: bool
     label: str | None
+    best: str | None
     confidence: float | None
     posteriors: tuple[float, ...] | None
     speaker: str | None
@@ -349,13 +384,14 @@ class Speaker(msgspec.Struct, frozen=True, kw_only=True):
         name: unique in the channel.
         turns: when they spoke, in order.
         speech_s: how long, all turns together.
-        label, confidence, posteriors: of all they said.
+        label, best, confidence, posteriors: of all they said, as of :class:`Overall`.
     """
 
     name: str
     turns: tuple[Span, ...]
     speech_s: float
-    label: str
+    label: str | None
+    best: str
     confidence: float
     posteriors: tuple[float, ...]
 

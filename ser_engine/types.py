@@ -91,8 +91,9 @@ class ModelInfo:
         labels: the classes, in the order of the logits.
         embedding_dim: size of ``dim``.
         notice: one sentence users must see wherever the model is in use, or "".
-        abstain_below: confidence below which the model's label is not worth believing, as measured
-            when it was trained, 0 to 1; 0: not measured.
+        abstain_below: posterior below which the model's label is not worth believing and is not
+            said (``unclear``), 0 to 1; measured when it was trained, or chosen with care. 0: the
+            likeliest label is always said. See ``smoothing.abstain_below``.
     """
 
     name: str

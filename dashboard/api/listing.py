@@ -102,11 +102,13 @@ class Listing:
 
     def _item(self, record: StreamRecord, open_alerts: int, recorded: list[int]) -> StreamItem:
         tile = self._wall.state.tile(record.stream_id)
-        seconds: dict[str, float] = {}
+        seconds: dict[str | None, float] = {}
         if record.summary is not None:
             for channel in record.summary.channels:
                 for label, label_s in channel.label_s.items():
                     seconds[label] = seconds.get(label, 0.0) + label_s
+                if channel.unclear_s:
+                    seconds[None] = seconds.get(None, 0.0) + channel.unclear_s
         elif tile is not None:
             seconds = self._wall.state.label_s(record.stream_id)
         total_s = sum(seconds.values())
@@ -116,7 +118,9 @@ class Listing:
         return StreamItem(
             **fields,
             live=record.is_live,
-            share={label: round(s / total_s, 4) for label, s in seconds.items()} if total_s else {},
+            share={label or "unclear": round(s / total_s, 4) for label, s in seconds.items()}
+            if total_s
+            else {},
             alerts=max(open_alerts, record.summary.alerts if record.summary is not None else 0),
             open_alerts=open_alerts,
             recorded=recorded,

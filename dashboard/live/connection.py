@@ -23,6 +23,10 @@ from stream_server.wire.messages import Error, error_message
 # Shortest time between two messages to a page.
 INTERVAL_S = 0.25
 KEEPALIVE_S = 15.0
+# A page that is looked at hears something at least this often. A browser's script cannot see the
+# pings of WebSocket, and a connection may be dead for minutes before it closes.
+ALIVE_S = 5.0
+_ALIVE = '{"type":"alive"}'
 # Longest wait for a page to take what was sent.
 SEND_TIMEOUT_S = 30.0
 
@@ -46,6 +50,7 @@ class LiveConnection:
             heartbeat=KEEPALIVE_S, compress=False, max_msg_size=_MAX_INBOUND_BYTES
         )
         self._next_s = 0.0
+        self._sent_s = 0.0
         self._looks = asyncio.Event()
         self._looks_away = asyncio.Event()
         self._looks.set()
@@ -58,6 +63,7 @@ class LiveConnection:
         await self._socket.prepare(self._request)
         reader = asyncio.create_task(self._read(), name="live reader")
         writer = asyncio.create_task(self._write(show), name="live writer")
+        beat = asyncio.create_task(self._beat(), name="live beat")
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
             # The reader ends when the page closes; there is nobody left to close then.
@@ -66,9 +72,9 @@ class LiveConnection:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await self._socket.close(code=writer.result())
         finally:
-            reader.cancel()
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            for task in (reader, writer, beat):
+                task.cancel()
+            await asyncio.gather(reader, writer, beat, return_exceptions=True)
         return self._socket
 
     async def send(self, text: str) -> None:
@@ -81,13 +87,26 @@ class LiveConnection:
         # send_str waits while the socket's buffer is full: a page that does not read is dropped.
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await self._socket.send_str(text)
-        self._next_s = asyncio.get_running_loop().time() + INTERVAL_S
+        self._sent_s = asyncio.get_running_loop().time()
+        self._next_s = self._sent_s + INTERVAL_S
 
     async def until_due(self) -> None:
         """Wait until the next message is due."""
         wait_s = self._next_s - asyncio.get_running_loop().time()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_s = loop.time()
+        with contextlib.suppress(ConnectionError):  # The reader sees that the page has gone.
+            while True:
+                await asyncio.sleep(max(0.0, self._sent_s + ALIVE_S - loop.time()))
+                if loop.time() < self._sent_s + ALIVE_S:
+                    continue
+                if self._looks.is_set():
+                    await self._socket.send_str(_ALIVE)
+                self._sent_s = loop.time()
 
     async def _read(self) -> None:
         async for message in self._socket:

@@ -24,7 +24,8 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
 
     Attributes:
         live: whether it has not ended.
-        share: part of its scored time by label, 0 to 1; empty: nothing was scored.
+        share: part of its scored time by label, ``unclear`` among them, 0 to 1; empty: nothing was
+            scored.
         alerts: how many were raised.
         open_alerts: how many are not acknowledged.
         recorded: channels whose audio is kept.
@@ -59,16 +60,17 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
     status: StreamStatus | None = None
 
 
-TrendEntry = tuple[float, str, float]
-"""Start of a span of 5 s, in s of the stream; its label; the label's mean posterior, 0 to 1."""
+TrendEntry = tuple[float, str | None, float]
+"""Start of a span of 5 s, in s of the stream; the label for the longest part of it (None: unclear);
+its mean confidence, 0 to 1."""
 
 
 class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
     """One channel now.
 
     Attributes:
-        label: the last one; None: no speech yet.
-        confidence: its posterior, 0 to 1.
+        label: the last one; None: unclear, or no speech yet.
+        confidence: the last one, 0 to 1; None: no speech yet.
         since_s: where the label began to hold, s of the stream.
         speaking: whether there is speech now.
         trend: the last three minutes, a value every 5 s that had speech.
@@ -86,7 +88,13 @@ class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert that is still active; fields as in ``alert``."""
+    """An alert that is still active, or that nobody has acknowledged; fields as in ``alert``.
+
+    Attributes:
+        cleared_s: where it was cleared, s of the stream; None: it is active.
+        times: unacknowledged alerts of this rule and channel, this one included; only the one that
+            needs attention most is sent.
+    """
 
     alert_id: str
     rule: str
@@ -96,6 +104,8 @@ class TileAlert(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float
     at_s: float
     acknowledged: bool
+    cleared_s: float | None = None
+    times: int = 1
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +114,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         roles: of its channels, in their order.
         duration_s: up to the last result.
-        alerts: the active ones.
+        alerts: the active ones and those that are not acknowledged, one for each rule and channel.
         worst: how much it needs attention; the highest come first.
     """
 

@@ -1,7 +1,7 @@
 """The state of every live stream, for the wall. Pure: no clock, no sockets.
 
 A channel's score is an exponential average over its recent past: of ``x = Σ weight · posterior``
-at a point that covers ``dt`` seconds, and of ``x = 0`` in a gap::
+at a point that covers ``dt`` seconds, and of ``x = 0`` where it is unclear and in a gap::
 
     score ← score · e^(−dt/memory) + x · (1 − e^(−dt/memory))
 
@@ -47,7 +47,7 @@ class WallChannel:
     Attributes:
         label, confidence, since_s, speaking: as in a tile.
         score: how much it needs attention, see above.
-        label_s: seconds of points by label.
+        label_s: seconds of points by label; those without one by None.
         trend_version: grows with the trend.
     """
 
@@ -58,16 +58,16 @@ class WallChannel:
         self.since_s: float | None = None
         self.speaking = False
         self.score = 0.0
-        self.label_s: dict[str, float] = {}
+        self.label_s: dict[str | None, float] = {}
         self._trend: deque[TrendEntry] = deque(maxlen=TREND_S // TREND_BUCKET_S)
         self.trend_version = 0
-        self._labels = labels
         self._weights = [config.weights.get(label, 0.0) for label in labels]
         self._memory_s = config.memory_s
         self._known_to_s = 0.0
         self._bucket = -1
         self._bucket_s = 0.0
-        self._sums = [0.0] * len(labels)
+        self._labels_s: dict[str | None, float] = {}
+        self._confidence_s: dict[str | None, float] = {}
 
     def point(self, point: Point) -> None:
         """Apply a point."""
@@ -79,6 +79,8 @@ class WallChannel:
             weight * posterior
             # Not strict: a point of unexpected length must not stop the wall of all streams.
             for weight, posterior in zip(self._weights, point.posteriors, strict=False)
+            # What nobody should believe does not bring a call to the front.
+            if point.label is not None
         )
         self._average(badness, point.end_s)
         # A point counts where it starts: it is much shorter than a bucket.
@@ -87,8 +89,9 @@ class WallChannel:
             self._close_bucket(bucket)
         self._bucket_s += span_s
         # Weighted by time: under load the step widens, and points are longer.
-        for index, posterior in enumerate(point.posteriors[: len(self._sums)]):
-            self._sums[index] += posterior * span_s
+        label = point.label
+        self._labels_s[label] = self._labels_s.get(label, 0.0) + span_s
+        self._confidence_s[label] = self._confidence_s.get(label, 0.0) + point.confidence * span_s
 
     def segment(self, segment: Segment) -> None:
         """Apply a segment."""
@@ -112,17 +115,17 @@ class WallChannel:
 
     def _close_bucket(self, next_bucket: int) -> None:
         if self._bucket_s:
-            best = max(range(len(self._sums)), key=self._sums.__getitem__)
-            mean = self._sums[best] / self._bucket_s
+            longest = max(self._labels_s, key=self._labels_s.__getitem__)
+            mean = self._confidence_s[longest] / self._labels_s[longest]
             start_s = float(self._bucket * TREND_BUCKET_S)
-            self._trend.append((start_s, self._labels[best], round(mean, 2)))
+            self._trend.append((start_s, longest, round(mean, 2)))
             self.trend_version += 1
         # maxlen counts entries; after a long silence old ones leave by their time.
         oldest_s = (next_bucket + 1) * TREND_BUCKET_S - TREND_S
         while self._trend and self._trend[0][0] < oldest_s:
             self._trend.popleft()
         self._bucket, self._bucket_s = next_bucket, 0.0
-        self._sums = [0.0] * len(self._labels)
+        self._labels_s, self._confidence_s = {}, {}
 
     def whole(self) -> TileChannel:
         """Return all of it, for a page that has nothing yet."""
@@ -190,23 +193,51 @@ class _Stream:
             case Alert(state="raised"):
                 self.alerts[result.alert_id] = _tile_alert(result)
             case Alert():  # cleared
-                self.alerts.pop(result.alert_id, None)
+                self._clear(result)
             case _:
                 pass
+
+    def _clear(self, cleared: Alert) -> None:
+        alert = self.alerts.get(cleared.alert_id)
+        if alert is None:
+            return
+        if alert.acknowledged:
+            del self.alerts[alert.alert_id]
+        else:
+            # It stays until somebody has seen it: a tile without it would be a false all-clear.
+            self.alerts[alert.alert_id] = msgspec.structs.replace(
+                alert, cleared_s=round(cleared.at_s, 2)
+            )
 
     def acknowledge(self, alert_id: str) -> bool:
         alert = self.alerts.get(alert_id)
         if alert is None:
             return False
         self._texts.clear()
-        self.alerts[alert_id] = msgspec.structs.replace(alert, acknowledged=True)
+        if alert.cleared_s is None:
+            self.alerts[alert_id] = msgspec.structs.replace(alert, acknowledged=True)
+        else:
+            del self.alerts[alert_id]
         return True
+
+    def shown_alerts(self) -> list[TileAlert]:
+        """Return one alert for each rule and channel, so that a long call's tile stays small."""
+        groups: dict[tuple[str, int], list[TileAlert]] = {}
+        for alert in self.alerts.values():
+            groups.setdefault((alert.rule, alert.channel), []).append(alert)
+        return [
+            msgspec.structs.replace(
+                max(group, key=_urgency),
+                times=max(1, sum(not alert.acknowledged for alert in group)),
+            )
+            for group in groups.values()
+        ]
 
     @property
     def worst(self) -> float:
         scores = (channel.score for channel in self.channels.values())
         weights = (
-            self._alert_weights.get(alert.severity, 0.0)
+            self._alert_weights.get(alert.severity, 0.0) * (1.0 if alert.cleared_s is None else 0.5)
             for alert in self.alerts.values()
             if not alert.acknowledged
         )
@@ -223,7 +254,7 @@ class _Stream:
             opened_at=opened.opened_at,
             duration_s=round(self.duration_s, 2),
             channels=[channel.whole() for channel in self.channels.values()],
-            alerts=list(self.alerts.values()),
+            alerts=self.shown_alerts(),
             worst=self.worst,
         )
 
@@ -239,7 +270,7 @@ class _Stream:
                 stream_id=self.opened.stream_id,
                 duration_s=round(self.duration_s, 2),
                 channels=[channel.changed(with_trend) for channel in self.channels.values()],
-                alerts=list(self.alerts.values()),
+                alerts=self.shown_alerts(),
                 worst=self.worst,
             )
             self._texts[key] = _encode(changed)
@@ -303,10 +334,10 @@ class WallState:
         """Return the first message of each live stream, newest first."""
         return [stream.opened for stream in reversed(self._streams.values())]
 
-    def label_s(self, stream_id: str) -> dict[str, float]:
+    def label_s(self, stream_id: str) -> dict[str | None, float]:
         """Return seconds of points by label of a live stream, over its channels."""
         stream = self._streams.get(stream_id)
-        total: dict[str, float] = {}
+        total: dict[str | None, float] = {}
         for channel in stream.channels.values() if stream is not None else ():
             for label, seconds in channel.label_s.items():
                 total[label] = total.get(label, 0.0) + seconds
@@ -334,6 +365,10 @@ class WallState:
     def changed_text(self, stream_id: str, *, with_trend: bool) -> bytes:
         """Return a :class:`ChangedTile` as JSON."""
         return self._streams[stream_id].changed_text(with_trend)
+
+
+def _urgency(alert: TileAlert) -> tuple[bool, bool, float]:
+    return (not alert.acknowledged, alert.cleared_s is None, alert.at_s)
 
 
 def _tile_alert(alert: Alert) -> TileAlert:

@@ -68,6 +68,7 @@ def summary_of(analysis: FileAnalysis) -> dict[str, Any]:
             if channel.overall is None
             else {
                 "label": channel.overall.label,
+                "best": channel.overall.best,
                 "confidence": round(channel.overall.confidence, 4),
             }
             for channel in analysis.channels
@@ -88,7 +89,11 @@ def read_view(folder: Path) -> bytes | None:
         version = _decode_version(data).version
     except msgspec.DecodeError:
         return None
-    return data if version == RESULT_VERSION else None
+    return data if version in _READABLE_VERSIONS else None
+
+
+_READABLE_VERSIONS = (2, RESULT_VERSION)
+"""In 2 every result has a label, and frames say nothing of speech; the rest is the same."""
 
 
 class _Versioned(msgspec.Struct):

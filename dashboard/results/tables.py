@@ -53,7 +53,8 @@ def demo_chunks(
 
 def _demo_row(row: dict[str, str], labels: Sequence[str], *, is_frame: bool) -> dict[str, Any]:
     scores = {label: float(row[label]) for label in labels}
-    label, confidence = row["label"], float(row["confidence"])
+    # The demo always names the strongest class. Tables of before have no "best".
+    label, confidence = row.get("best") or row["label"], float(row["confidence"])
     if is_frame:
         return demo_frame(float(row["start_s"]), label, confidence, scores)
     return demo_utterance(label, confidence, scores)

@@ -2,23 +2,26 @@
 import { ask, describeError, toast } from "./states.js";
 
 /**
- * @param {import("./types.js").App} app @param {import("./types.js").AlertRecord} alert
- * @returns {Promise<boolean>} whether it was tried
+ * Ask for a note and acknowledge with it: one alert, or several of one call.
+ * @param {import("./types.js").App} app @param {...{alert_id: string, rule: string}} alerts
+ * @returns {Promise<boolean>} whether all are acknowledged
  */
-export async function acknowledge(app, alert) {
+export async function acknowledge(app, ...alerts) {
   const note = await ask(app, {
-    title: app.t("acknowledge.title", { rule: alert.rule }),
+    title: alerts.length === 1 ? app.t("acknowledge.title", { rule: alerts[0].rule }) : app.plural("acknowledge.title_many", alerts.length),
     text: app.t("acknowledge.text"),
     action: app.t("acknowledge.action"),
     field: { label: app.t("acknowledge.note"), placeholder: app.t("acknowledge.note_placeholder") },
   });
   if (note === null) return false;
   try {
-    await app.api.acknowledge(alert.alert_id, note);
-    toast(app.t("acknowledge.done"));
-    app.emit("alerts");
+    for (const alert of alerts) await app.api.acknowledge(alert.alert_id, note);
+    toast(app.plural("acknowledge.done", alerts.length));
+    return true;
   } catch (error) {
     toast(describeError(app, error), "error");
+    return false;
+  } finally {
+    app.emit("alerts");
   }
-  return true;
 }

@@ -14,6 +14,7 @@ const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 /** @type {Map<string, Set<(detail: any) => void>>} */
 const listeners = new Map();
 let shown = 0;
+let title = "";
 /** @type {() => void} */
 let unmount = () => {};
 
@@ -35,7 +36,12 @@ const app = {
     return () => void those.delete(listener);
   },
   emit: (event, detail) => listeners.get(event)?.forEach((listener) => listener(detail)),
-  connection: (state) => header.connection(state),
+  connection: (state, heard_at) => header.connection(state, heard_at),
+  openAlerts: "",
+  title(text) {
+    if (text !== undefined) title = text;
+    document.title = `${app.openAlerts && `(${app.openAlerts}) `}${title} · Emotion Monitor`;
+  },
 };
 
 const header = makeHeader(/** @type {HTMLElement} */ (document.getElementById("header")), app, {
@@ -60,7 +66,8 @@ function useLang(lang) {
   app.t = t;
   app.plural = plural;
   app.format = makeFormat(lang);
-  app.label = (name) => {
+  app.label = (given) => {
+    const name = given ?? palette.UNCLEAR;
     const label = app.labels.find((candidate) => candidate.name === name);
     if (lang === "zh" && label?.name_zh) return label.name_zh;
     return has(`emotion.${name}`) ? t(`emotion.${name}`) : name;
@@ -87,7 +94,7 @@ async function show() {
   app.connection("idle");
   const { page, params } = routeOf(location.href);
   header.current(page);
-  document.title = `${app.t(page ? `${page}.nav` : "missing.nav")} · Emotion Monitor`;
+  app.title(app.t(page ? `${page}.nav` : "missing.nav"));
   const root = h("div", { class: `page page-${page || "missing"}` });
   main.replaceChildren(root);
   try {

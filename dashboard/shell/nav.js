@@ -3,12 +3,14 @@ import { PAGES } from "../pages.js";
 import { fill, h, setText, whileVisible } from "./dom.js";
 import { icon } from "./icons.js";
 import { addressOf } from "./router.js";
+import { notifier } from "./notify.js";
 import { chooseTheme, chosenTheme } from "./theme.js";
 
 const THEMES = /** @type {const} */ (["system", "light", "dark"]);
 const THEME_ICONS = /** @type {const} */ ({ system: "system", light: "sun", dark: "moon" });
 const ALERTS_INTERVAL_MS = 10_000;
 const MOST_COUNTED = 99;
+const STORE_DELAY_MS = 1_500;
 
 /**
  * @param {HTMLElement} root @param {import("./types.js").App} app
@@ -17,10 +19,16 @@ const MOST_COUNTED = 99;
 export function makeHeader(root, app, { onLang, onTheme }) {
   let page = "";
   let open = 0;
+  const notify = notifier(app);
+  const lost = /** @type {HTMLElement} */ (document.getElementById("lost"));
+  const main = /** @type {HTMLElement} */ (document.getElementById("main"));
   const connection = h("span", { class: "connection", role: "status" });
   const count = h("span", { class: "count" });
   /** @type {"idle" | "live" | "waiting"} */
   let state = "idle";
+  let heard_at = Date.now() / 1000;
+  /** Whether the server was found to be away by asking, on a page without a connection of its own. */
+  let byAsking = false;
 
   function render() {
     fill(
@@ -82,8 +90,11 @@ export function makeHeader(root, app, { onLang, onTheme }) {
   }
 
   function showCount() {
+    const text = open > MOST_COUNTED ? `${MOST_COUNTED}+` : String(open);
     count.hidden = open === 0;
-    setText(count, open > MOST_COUNTED ? `${MOST_COUNTED}+` : String(open));
+    setText(count, text);
+    app.openAlerts = open === 0 ? "" : text;
+    app.title();
     count.setAttribute("aria-label", app.plural("nav.open_alerts", open));
   }
 
@@ -91,16 +102,39 @@ export function makeHeader(root, app, { onLang, onTheme }) {
     connection.hidden = state === "idle";
     connection.dataset.state = state;
     setText(connection, state === "idle" ? "" : app.t(`connection.${state}`));
+    // What is shown is old from here on. Nobody may take it for how things are.
+    const isLost = state === "waiting";
+    if (lost.hidden === isLost) {
+      lost.hidden = !isLost;
+      main.dataset.stale = String(isLost);
+    }
+    if (isLost) setText(lost, app.t("connection.lost", { when: app.format.time(heard_at) }));
   }
 
   async function askAlerts() {
     try {
       const { alerts } = await app.api.alerts({ state: "unacknowledged", limit: MOST_COUNTED + 1 });
+      heard(true);
       open = alerts.length;
       showCount();
-    } catch {
-      // The count stays as it was; pages say it when the server is away.
+      app.emit("open-alerts", open);
+      notify.tell(alerts);
+    } catch (error) {
+      heard(/** @type {any} */ (error).code !== "offline");
     }
+  }
+
+  /** @param {boolean} answered */
+  function heard(answered) {
+    if (!answered && state === "idle") {
+      byAsking = true;
+      state = "waiting";
+    } else if (answered) {
+      if (state !== "waiting" || byAsking) heard_at = Date.now() / 1000;
+      if (byAsking) state = "idle";
+      byAsking = false;
+    }
+    showConnection();
   }
 
   return {
@@ -113,14 +147,23 @@ export function makeHeader(root, app, { onLang, onTheme }) {
         else link.removeAttribute("aria-current");
       }
     },
-    /** @param {"idle" | "live" | "waiting"} next */
-    connection(next) {
+    /** @param {"idle" | "live" | "waiting"} next @param {number} [at] when the server was last heard, s since 1970 */
+    connection(next, at = Date.now() / 1000) {
+      if (next === "idle" && byAsking) return;
+      if (next !== "waiting" || state !== "waiting") heard_at = at;
       state = next;
+      byAsking = false;
       showConnection();
     },
     watchAlerts() {
       whileVisible(() => void askAlerts(), ALERTS_INTERVAL_MS);
-      app.on("alerts", () => void askAlerts());
+      // Who wants to be notified is not looking at this tab.
+      setInterval(() => document.hidden && notify.isOn() && void askAlerts(), ALERTS_INTERVAL_MS);
+      app.on("alerts", () => {
+        void askAlerts();
+        // An alert on the feed reaches the store, which is asked, a moment later.
+        setTimeout(() => void askAlerts(), STORE_DELAY_MS);
+      });
     },
   };
 }

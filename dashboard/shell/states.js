@@ -53,6 +53,8 @@ export function toast(text, kind = "info") {
 export function ask(app, { title, text, action, danger = false, field }) {
   return new Promise((resolve) => {
     const input = field && make("textarea", { class: "field", rows: 3, maxlength: 1000, placeholder: field.placeholder, "aria-label": field.label });
+    const no = make("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel"));
+    const yes = make("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes", title: field ? "Ctrl+Enter" : null }, action);
     const dialog = make("dialog", { "aria-labelledby": "dialog-title" });
     const form = make(
       "form",
@@ -63,11 +65,13 @@ export function ask(app, { title, text, action, danger = false, field }) {
       make(
         "div",
         { class: "actions" },
-        make("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel")),
-        make("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes" }, action),
+        no,
+        yes,
       ),
     );
     fill(dialog, form);
+    // A note may have several lines: Enter alone does not send it.
+    dialog.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && form.requestSubmit(yes));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => {
       dialog.remove();
@@ -75,7 +79,8 @@ export function ask(app, { title, text, action, danger = false, field }) {
     });
     document.body.append(dialog);
     dialog.showModal();
-    (input ?? form.querySelector("button[type=submit]"))?.focus();
+    // Enter on an open dialog must not delete anything.
+    (input ?? (danger ? no : yes)).focus();
   });
 }
 

@@ -35,17 +35,20 @@
  * @property {(key: string, values?: Record<string, string | number>) => string} t  text
  * @property {(key: string, count: number, values?: Record<string, string | number>) => string} plural
  *   text for a count: keys `KEY.one` and `KEY.other`, the count is `{n}`
- * @property {(name: string) => string} label  word of an emotion in the current language
+ * @property {(name: string | null) => string} label  word of an emotion in the current language; null: unclear
  * @property {"en" | "zh"} lang
  * @property {import("./format.js").Format} format
  * @property {Label[]} labels
  * @property {typeof import("./palette.js")} palette
  * @property {Info} info
  * @property {(path: string, options?: {replace?: boolean}) => void} navigate
- * @property {(event: "theme" | "alerts", listener: (detail: any) => void) => () => void} on
+ * @property {(event: "theme" | "alerts" | "open-alerts", listener: (detail: any) => void) => () => void} on
  *   returns what ends it
- * @property {(event: "theme" | "alerts", detail?: any) => void} emit
- * @property {(state: "idle" | "live" | "waiting") => void} connection  shown in the header
+ * @property {(event: "theme" | "alerts" | "open-alerts", detail?: any) => void} emit
+ * @property {(state: "idle" | "live" | "waiting", heard_at?: number) => void} connection  shown in the
+ *   header; `heard_at`: when the server was last heard, seconds since 1970
+ * @property {string} openAlerts  how many alerts are not acknowledged, as shown; "" for none
+ * @property {(text?: string) => void} title  sets the page's title; without a text: the count in it
  *
  * @typedef {object} Params
  * @property {string} path

@@ -31,6 +31,7 @@ export default {
   "emotion.other": "Other",
   "emotion.sad": "Sad",
   "emotion.surprised": "Surprised",
+  "emotion.unclear": "Unclear",
   "emotion.unknown": "Unknown",
   "role.speaker": "Speaker",
   "role.customer": "Customer",
@@ -86,5 +87,9 @@ export default {
   "acknowledge.text": "The alert is removed from the open alerts and from the wall. Your note is saved with it.",
   "acknowledge.note": "Note",
   "acknowledge.note_placeholder": "What was done (optional)",
-  "acknowledge.done": "Alert acknowledged.",
+  "connection.lost": "Connection lost at {when}. What you see is old.",
+  "acknowledge.title_many.one": "Acknowledge {n} alert",
+  "acknowledge.title_many.other": "Acknowledge {n} alerts",
+  "acknowledge.done.one": "Alert acknowledged.",
+  "acknowledge.done.other": "{n} alerts acknowledged.",
 };

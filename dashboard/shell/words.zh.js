@@ -31,6 +31,7 @@ export default {
   "emotion.other": "其他",
   "emotion.sad": "难过",
   "emotion.surprised": "吃惊",
+  "emotion.unclear": "不明确",
   "emotion.unknown": "未知",
   "role.speaker": "说话人",
   "role.customer": "客户",
@@ -86,5 +87,9 @@ export default {
   "acknowledge.text": "它将不再列为未处理，也不再显示在实时页面上。备注会一并保存。",
   "acknowledge.note": "备注",
   "acknowledge.note_placeholder": "采取了什么措施，供日后查看（可留空）",
-  "acknowledge.done": "已确认。",
+  "connection.lost": "连接已于 {when} 断开，当前显示的是旧数据。",
+  "acknowledge.title_many.one": "确认 {n} 条警报",
+  "acknowledge.title_many.other": "确认 {n} 条警报",
+  "acknowledge.done.one": "警报已确认。",
+  "acknowledge.done.other": "已确认 {n} 条警报。",
 };

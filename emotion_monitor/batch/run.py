@@ -153,10 +153,11 @@ def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
 def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
     overall = channel.overall
     if overall is None:
-        return {"label": None, "confidence": None}
+        return {"label": None, "best": None, "confidence": None}
     scores = zip(overall.labels, overall.posteriors.tolist(), strict=True)
     return {
         "label": overall.label,
+        "best": overall.best,
         "confidence": round(overall.confidence, 6),
         **{label: round(value, 6) for label, value in scores},
     }

@@ -13,12 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from emotion_monitor.commands.options import note, printable
-from emotion_monitor.report import COLOURS
+from emotion_monitor.report import COLOURS, UNCLEAR
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
 from ser_engine.files import (
@@ -130,8 +131,7 @@ def _utterances(analyses: Sequence[Analysis]) -> Table:
     table = _table("file", "emotion", "confidence", "")
     for each in analyses:
         assert isinstance(each.result, UtteranceResult)
-        name, confidence = each.result.label, each.result.confidence
-        table.add_row(each.title, _emotion(name), *_strength(name, confidence))
+        table.add_row(each.title, *_said(each.result.label, each.result.confidence))
     return table
 
 
@@ -148,19 +148,25 @@ def _frames(result: FrameResult) -> Table:
     caption = f"{len(result.logits)} frames of {hop_ms} ms; --json prints each of them"
     table = _table("from", "to", "emotion", "mean score", "", caption=caption)
     for start_s, end_s, emotion, score in _runs(result):
-        table.add_row(_time(start_s), _time(end_s), _emotion(emotion), *_strength(emotion, score))
+        cells = _said(emotion, score) if score else (Text("no speech", style="dim italic"),)
+        table.add_row(_time(start_s), _time(end_s), *cells)
     return table
 
 
-def _runs(result: FrameResult) -> Iterator[tuple[float, float, str, float]]:
-    """Yield start, end, emotion and mean score of frames in a row with one strongest class."""
-    strongest = result.posteriors.argmax(axis=1).tolist()
+def _runs(result: FrameResult) -> Iterator[tuple[float, float, str | None, float]]:
+    """Yield start, end, emotion and mean score of frames in a row that are called the same.
+
+    Emotion None: unclear; with a score of 0: no speech.
+    """
+    speech = result.speech.astype(np.float64)
+    labels = result.labels_of(result.posteriors, speech)
+    called = list(zip(labels, result.speech.tolist(), strict=True))
     hop_s = result.hop_samples / 16_000
-    for label, run in itertools.groupby(range(len(strongest)), key=strongest.__getitem__):
+    for (label, is_speech), run in itertools.groupby(range(len(called)), key=called.__getitem__):
         frames = list(run)
         first, last = frames[0], frames[-1] + 1
-        score = float(result.posteriors[first:last, label].mean())
-        yield first * hop_s, last * hop_s, result.labels[label], score
+        score = float(result.posteriors[first:last].max(axis=1).mean()) if is_speech else 0.0
+        yield first * hop_s, last * hop_s, label, score
 
 
 def _stream(result: StreamResult) -> Table:
@@ -170,7 +176,7 @@ def _stream(result: StreamResult) -> Table:
     for span in sorted(spans, key=lambda each: each.start_sample):
         times = (_time(span.start_s), _time(span.end_s))
         if isinstance(span, Segment):
-            table.add_row(*times, _emotion(span.label), *_strength(span.label, span.confidence))
+            table.add_row(*times, *_said(span.label, span.confidence))
         else:
             table.add_row(*times, Text(span.reason.replace("_", " "), style="dim italic"))
     return table
@@ -192,6 +198,14 @@ def _table(*columns: str, caption: str | None = None) -> Table:
 
 def _emotion(name: str) -> Text:
     return Text(name, style=f"bold {COLOURS.get(name, 'default')}")
+
+
+def _said(label: str | None, confidence: float) -> tuple[Text, str, Text]:
+    """Return the cells of a result: what may be said of it, and how strongly."""
+    if label is None:
+        # No figure: that of an emotion nobody should believe would be read as its strength.
+        return Text(UNCLEAR, style="italic grey62"), "", Text()
+    return _emotion(label), *_strength(label, confidence)
 
 
 def _strength(name: str, value: float) -> tuple[str, Text]:

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from emotion_monitor.report import COLOURS
+from emotion_monitor.report import COLOURS, UNCLEAR, UNCLEAR_CELL
 from mic_client.sources import SILENT_DBFS
 from mic_client.stream_client import ClientEvent, ConnectionLost
 from stream_server.wire.messages import Error, Heartbeat, Ready
@@ -38,9 +38,9 @@ class Span:
 
     Attributes:
         start_s, end_s: where, from the client's first sample.
-        label: emotion, or "" in a gap.
+        label: emotion or ``unclear``, or "" in a gap.
         reason: of a gap, or "".
-        confidence: mean posterior of the label, 0 to 1.
+        confidence: mean posterior of the likeliest emotion, 0 to 1.
     """
 
     start_s: float
@@ -83,7 +83,7 @@ class ChannelBoard:
         if not self.spans:
             return None
         last = self.spans[-1]
-        if last.label and self.point is not None and self.point.label == last.label:
+        if last.label and self.point is not None and (self.point.label or UNCLEAR) == last.label:
             confidence = self.point.confidence
             return Span(last.start_s, last.end_s, label=last.label, confidence=confidence)
         return last
@@ -170,7 +170,7 @@ class StreamBoard:
     def _add(self, event: Segment | Gap) -> None:
         start_s, end_s = event.start_s + self.start_s, event.end_s + self.start_s
         if isinstance(event, Segment):
-            span = Span(start_s, end_s, label=event.label, confidence=event.confidence)
+            span = Span(start_s, end_s, label=event.label or UNCLEAR, confidence=event.confidence)
         else:
             span = Span(start_s, end_s, reason=event.reason)
         self.channels[event.channel].take(span)
@@ -247,6 +247,8 @@ def _cell(channel: ChannelBoard, second: int) -> tuple[str, str]:
     if span.reason:
         style = "grey35" if span.reason in _QUIET_GAPS else "yellow"
         return _GAP_CELLS.get(span.reason, "?"), style
+    if span.label == UNCLEAR:
+        return UNCLEAR_CELL, "grey62"
     shade = "█" if span.confidence >= 0.6 else "▓" if span.confidence >= 0.4 else "▒"
     return shade, COLOURS.get(span.label, "default")
 
@@ -274,6 +276,9 @@ def _now(channel: ChannelBoard) -> Text:
         return Text(f"{'…':<{width}}", style="dim")
     if span.reason:
         return Text(f"{span.reason.replace('_', ' '):<{width}}", style="dim")
+    if span.label == UNCLEAR:
+        # No figure: that of an emotion nobody should believe would be read as its strength.
+        return Text(f"{UNCLEAR:<{width}}", style="grey62")
     word = f"{span.label:<11}{span.confidence:>4.0%} "
     return Text(f"{word:<{width}}", style=f"bold {COLOURS.get(span.label, 'default')}")
 
@@ -337,6 +342,8 @@ def _shares(board: StreamBoard) -> list[Text]:
         ranked = sorted(channel.label_s.items(), key=lambda item: -item[1])
         for label, seconds in ranked:
             line.append(f"{label} {seconds:.0f} s  ", style=COLOURS.get(label, "default"))
+        if channel.unclear_s:
+            line.append(f"{UNCLEAR} {channel.unclear_s:.0f} s  ", style="grey62")
         line.append(f"of {channel.scored_s:.0f} s of speech", style="dim")
         lines.append(line)
     return lines
@@ -435,6 +442,8 @@ class LineOutput(_Plain):
     def _line(self, event: ClientEvent) -> str | None:
         match event:
             case Segment(final=True):
+                if event.label is None:
+                    return f"{self._span(event)}  {UNCLEAR}"
                 return f"{self._span(event)}  {event.label:<10}{event.confidence:>4.0%}"
             case Gap(final=True) if event.reason not in _QUIET_GAPS:
                 return f"{self._span(event)}  gap: {event.reason}"

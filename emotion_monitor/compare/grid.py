@@ -51,7 +51,10 @@ class Turn:
 
 
 def labels_of(result: Result) -> Cells:
-    """Return the index of each cell's label, ``(cells,)``; −1 where there is none."""
+    """Return the index of each cell's likeliest class, ``(cells,)``; −1 where there is none.
+
+    Unclear or not: granularities are compared by what they hear, not by what they would say.
+    """
     num_cells = _num_cells(result)
     match result:
         case UtteranceResult():
@@ -67,7 +70,7 @@ def labels_of(result: Result) -> Cells:
         case StreamResult():
             cells = np.full(num_cells, _NOTHING)
             for segment in result.segments:
-                cells[_cells(segment)] = result.labels.index(segment.label)
+                cells[_cells(segment)] = result.labels.index(segment.best)
             return cells
 
 

@@ -176,7 +176,11 @@ def _channel(file: dict[str, Any], number: int, place: int, channel: dict[str, A
     overall = channel["overall"]
     whole = "nothing scored"
     if overall is not None:
-        whole = f"{_emotion(overall['label'])} {overall['confidence']:.0%}"
+        whole = (
+            "unclear"
+            if overall["label"] is None
+            else f"{_emotion(overall['label'])} {overall['confidence']:.0%}"
+        )
     warnings = "".join(f'<p class="warning-line">{_text(each)}</p>' for each in channel["warnings"])
     counts = ", ".join(f"{name} {count}" for name, count in channel["num_turns"].items())
     return (

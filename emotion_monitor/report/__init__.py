@@ -20,7 +20,12 @@ COLOURS = {
 }
 """The Okabe-Ito palette: told apart by colour-blind people, too."""
 
-__all__ = ["COLOURS", "report_page"]
+UNCLEAR = "unclear"
+"""What a result without a label is called: speech, and no emotion worth believing."""
+UNCLEAR_CELL = "?"
+"""Its sign in a strip of characters, which no emotion and no gap has."""
+
+__all__ = ["COLOURS", "UNCLEAR", "UNCLEAR_CELL", "report_page"]
 
 _HERE = Path(__file__).parent
 _POLICY = (

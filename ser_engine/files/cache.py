@@ -48,7 +48,7 @@ from ser_engine.types import ModelInfo
 
 # Raised when the same input gives another result than before, or is kept in another form: older
 # entries are then not found any more, and go when their room is needed.
-_FORMAT = 2
+_FORMAT = 3
 
 _DAY_S = 86_400.0
 _KEY = re.compile(r"[0-9a-f]{16,128}")
@@ -130,6 +130,7 @@ def analysis_key(
         "format": _FORMAT,
         "content": content_sha256,
         "model": [info.name, info.sha256],
+        "abstain_below": config.smoothing.abstain_threshold(info.abstain_below),
         "options": asdict(effective),
         # Arithmetic differs between runtimes, by a hundredth where it is int8.
         "runtime": {

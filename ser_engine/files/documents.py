@@ -123,7 +123,8 @@ def demo_channel(channel: ChannelAnalysis, *, scores: bool) -> Any:
     match channel.result:
         case UtteranceResult() as result:
             row = result.posteriors.tolist()
-            return demo_utterance(result.label, result.confidence, _scores(result, row, scores))
+            # The demo has no doubt: it always names the strongest class.
+            return demo_utterance(result.best, result.confidence, _scores(result, row, scores))
         case FrameResult() as frames:
             winners = frames.posteriors.argmax(axis=1).tolist()
             return [
@@ -196,6 +197,7 @@ def _overall(overall: UtteranceResult | None) -> Overall | None:
     level = round(overall.level_dbfs, 1) if math.isfinite(overall.level_dbfs) else None
     return Overall(
         label=overall.label,
+        best=overall.best,
         confidence=rounded(overall.confidence),
         posteriors=rounded_all(overall.posteriors.tolist()),
         level_dbfs=level,
@@ -209,6 +211,7 @@ def _piece(piece: PieceResult) -> Piece:
         end_sample=piece.end_sample,
         has_speech=piece.has_speech,
         label=piece.label,
+        best=piece.best,
         confidence=None if piece.confidence is None else rounded(piece.confidence),
         posteriors=None if posteriors is None else rounded_all(posteriors.tolist()),
         speaker=piece.speaker,
@@ -224,6 +227,7 @@ def _speaker(speaker: SpeakerResult) -> Speaker:
         ),
         speech_s=round(speaker.speech_s, 3),
         label=speaker.label,
+        best=speaker.best,
         confidence=rounded(speaker.confidence),
         posteriors=rounded_all(speaker.posteriors.tolist()),
     )
@@ -232,20 +236,23 @@ def _speaker(speaker: SpeakerResult) -> Speaker:
 def _frames(result: FrameResult, max_rows: int | None) -> Frames:
     num_frames = len(result.posteriors)
     posteriors, size = result.posteriors, 1
+    speech = result.speech.astype(np.float64)
     if max_rows == 0:
-        posteriors = posteriors[:0]
+        posteriors, speech = posteriors[:0], speech[:0]
     elif max_rows is not None and num_frames > max_rows:
         size = math.ceil(num_frames / max_rows)
         firsts = np.arange(0, num_frames, size)
         # The last row may be of fewer frames than the others.
         counts = np.diff(np.append(firsts, num_frames))
         posteriors = np.add.reduceat(posteriors, firsts, axis=0) / counts[:, None]
+        speech = np.add.reduceat(speech, firsts) / counts
     hop = result.hop_samples * size
     return Frames(
         start_samples=tuple(range(0, len(posteriors) * hop, hop)),
         hop_samples=hop,
         posteriors=tuple(map(tuple, _rows(posteriors))),
-        labels=tuple(_labels(result, posteriors)),
+        labels=tuple(result.labels_of(posteriors, speech)),
+        speech=rounded_all(speech.tolist()),
     )
 
 
@@ -261,7 +268,10 @@ def _frames_chunks(result: FrameResult) -> Iterator[bytes]:
     yield b'],"hop_samples":%d,"posteriors":[' % hop
     yield from _joined(_rows(result.posteriors[at]) for at in starts)
     yield b'],"labels":['
-    yield from _joined(_labels(result, result.posteriors[at]) for at in starts)
+    speech = result.speech.astype(np.float64)
+    yield from _joined(result.labels_of(result.posteriors[at], speech[at]) for at in starts)
+    yield b'],"speech":['
+    yield from _joined(speech[at].tolist() for at in starts)
     yield b"]}"
 
 
@@ -274,7 +284,3 @@ def _joined(lists: Iterator[list[Any]]) -> Iterator[bytes]:
 def _rows(posteriors: npt.NDArray[np.float64]) -> list[list[float]]:
     # Python rounds a value as its shortest decimals; NumPy multiplies first and may differ by one.
     return [[round(value, POSTERIOR_DECIMALS) for value in row] for row in posteriors.tolist()]
-
-
-def _labels(result: FrameResult, posteriors: npt.NDArray[np.float64]) -> list[str]:
-    return [result.labels[winner] for winner in posteriors.argmax(axis=1).tolist()]

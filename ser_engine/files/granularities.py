@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, SmoothingConfig
 from ser_engine.errors import WindowError
 from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.files.options import AnalysisOptions
@@ -78,6 +78,11 @@ class ChannelSetup:
         """Time between frames. An engine made for 10 ms gives 10 in any case."""
         return min(self.options.frame_hop_ms, self.config.timeline.frame_hop_ms)
 
+    @property
+    def abstain_below(self) -> float:
+        """Posterior below which nothing is said."""
+        return self.config.smoothing.abstain_threshold(self.info.abstain_below)
+
 
 def make_analyser(setup: ChannelSetup) -> ChannelAnalyser:
     """Return the analyser for the granularity of the options."""
@@ -102,7 +107,8 @@ class ChannelAnalyser(ABC):
         self.requests: deque[WindowRequest] = deque()
         self._labels = setup.info.labels.names
         self._speakers = setup.speakers
-        self._pieces = PieceScores(setup.info)
+        self._abstain_below = setup.abstain_below
+        self._pieces = PieceScores(setup.info, setup.abstain_below)
 
     @property
     def wants_audio(self) -> bool:
@@ -238,13 +244,15 @@ class FrameAnalyser(ChannelAnalyser):
         self._close_spans(is_end=True)
         logits = np.concatenate(self._logits)
         num_samples = self.monitor.num_samples
+        speech = _speech_of_frames(self.monitor.flags, len(logits), self._hop, self._config)
         segments, gaps = spans_of_frames(
             logits,
-            self.monitor.flags,
+            speech,
             hop_samples=self._hop,
             num_samples=num_samples,
-            config=self._config,
+            config=self._config.smoothing,
             labels=self._labels,
+            abstain_below=self._abstain_below,
         )
         frames = FrameResult(
             labels=self._labels,
@@ -252,6 +260,8 @@ class FrameAnalyser(ChannelAnalyser):
             hop_samples=self._hop,
             logits=logits,
             posteriors=softmax(logits),
+            speech=speech,
+            abstain_below=self._abstain_below,
             embeddings=np.concatenate(self._embeddings) if self._wants_embeddings else None,
             segments=segments,
             gaps=gaps,
@@ -322,7 +332,7 @@ class StreamAnalyser(ChannelAnalyser):
         timeline = replace(setup.config.timeline, frame_hop_ms=setup.frame_hop_ms)
         self._stream = ChannelStream(
             replace(setup.config, timeline=timeline),
-            setup.info.labels,
+            setup.info,
             f"recording/{next(_stream_numbers)}",
             detector=self.monitor,
             details=setup.options.details,
@@ -412,10 +422,16 @@ class Scores:
 
 
 class PieceScores:
-    """The pieces of one channel, in order, and their scores, which come in any order."""
+    """The pieces of one channel, in order, and their scores, which come in any order.
 
-    def __init__(self, info: ModelInfo) -> None:
+    Args:
+        info: the model.
+        abstain_below: posterior below which nothing is said.
+    """
+
+    def __init__(self, info: ModelInfo, abstain_below: float) -> None:
         self._labels = info.labels.names
+        self._abstain_below = abstain_below
         self._spans: list[PieceSpan] = []
         self._scores: dict[int, Scores] = {}
 
@@ -449,6 +465,7 @@ class PieceScores:
             posteriors=softmax(logits),
             embedding=embedding.astype(np.float32),
             level_dbfs=level_dbfs,
+            abstain_below=self._abstain_below,
         )
 
     def _piece(self, number: int) -> PieceResult:
@@ -466,17 +483,19 @@ class PieceScores:
             logits=logits,
             posteriors=posteriors,
             embedding=embedding,
+            abstain_below=self._abstain_below,
         )
 
 
 def spans_of_frames(
     logits: FloatArray,
-    flags: Sequence[int],
+    speech: npt.NDArray[np.bool_],
     *,
     hop_samples: int,
     num_samples: int,
-    config: EngineConfig,
+    config: SmoothingConfig,
     labels: Sequence[str],
+    abstain_below: float,
 ) -> tuple[tuple[Segment, ...], tuple[Gap, ...]]:
     """Return the segments and gaps that the engine's smoother makes of frames.
 
@@ -485,19 +504,20 @@ def spans_of_frames(
 
     Args:
         logits: ``(frames, classes)``.
-        flags: whether each 320-sample slot holds speech.
+        speech: ``(frames,)``, whether each is speech, short silences included.
         hop_samples: between frames, 320 or 160.
         num_samples: length of the recording.
-        config: what counts as a short silence, and how labels are smoothed.
+        config: how labels are smoothed.
         labels: names of the classes.
+        abstain_below: posterior below which nothing is said.
     """
-    speech = _speech_of_frames(flags, len(logits), hop_samples, config)
     # As in a stream: NaN and +inf cannot be pooled; -inf is a class the model never learned.
     usable = np.all(logits < np.inf, axis=1)
     scored = np.flatnonzero(speech & usable)
-    pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(labels))
+    pool = LogitPool(ms_to_samples(config.span_ms), len(labels))
     posteriors = softmax(pool.push(scored * hop_samples, logits[scored])) if len(scored) else None
-    tracker, builder = LabelTracker(config.smoothing), SegmentBuilder(labels)
+    tracker = LabelTracker(config, abstain_below)
+    builder = SegmentBuilder(labels, abstain_below)
     events: list[Segment | Gap] = []
     row = 0
     for index, (is_speech, is_usable) in enumerate(

@@ -37,6 +37,7 @@ class PieceResult:
         posteriors: float64 ``(classes,)``, sum 1.
         embedding: float32 ``(dim,)``, mean over its frames.
         speaker: who speaks, where that was asked for.
+        abstain_below: posterior below which nothing is said.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +48,7 @@ class PieceResult:
     posteriors: Float64Array | None
     embedding: FloatArray | None
     speaker: str | None = None
+    abstain_below: float = 0.0
 
     @property
     def start_s(self) -> float:
@@ -59,9 +61,15 @@ class PieceResult:
         return samples_to_s(self.end_sample)
 
     @property
-    def label(self) -> str | None:
+    def best(self) -> str | None:
         """The strongest class; None: it was not scored."""
         return None if self.posteriors is None else self.labels[int(self.posteriors.argmax())]
+
+    @property
+    def label(self) -> str | None:
+        """The same where it is worth believing; None: unclear, or not scored."""
+        confidence = self.confidence
+        return self.best if confidence is not None and confidence >= self.abstain_below else None
 
     @property
     def confidence(self) -> float | None:
@@ -80,6 +88,7 @@ class UtteranceResult:
         posteriors: float64 ``(classes,)``, sum 1.
         embedding: float32 ``(dim,)``, mean over all frames.
         level_dbfs: RMS level, in dB of full scale; -inf: digital silence.
+        abstain_below: posterior below which nothing is said.
     """
 
     labels: tuple[str, ...]
@@ -88,11 +97,17 @@ class UtteranceResult:
     posteriors: Float64Array
     embedding: FloatArray
     level_dbfs: float
+    abstain_below: float = 0.0
 
     @property
-    def label(self) -> str:
+    def best(self) -> str:
         """The strongest class."""
         return self.labels[int(self.posteriors.argmax())]
+
+    @property
+    def label(self) -> str | None:
+        """The same where it is worth believing; None: unclear."""
+        return self.best if self.confidence >= self.abstain_below else None
 
     @property
     def confidence(self) -> float:
@@ -110,6 +125,8 @@ class FrameResult:
         hop_samples: samples from frame to frame: 320, or 160 on a 10 ms timeline.
         logits: float32 ``(frames, classes)``.
         posteriors: float64 ``(frames, classes)``, each row by itself: nothing is smoothed.
+        speech: bool ``(frames,)``, whether each is speech, short silences within speech included.
+        abstain_below: posterior below which nothing is said.
         embeddings: float32 ``(frames, dim)``, where they were asked for.
         segments, gaps: what the engine's smoother makes of the frames; they tile the recording.
     """
@@ -119,6 +136,8 @@ class FrameResult:
     hop_samples: int
     logits: FloatArray
     posteriors: Float64Array
+    speech: npt.NDArray[np.bool_]
+    abstain_below: float
     embeddings: FloatArray | None
     segments: tuple[Segment, ...] = ()
     gaps: tuple[Gap, ...] = ()
@@ -128,6 +147,22 @@ class FrameResult:
         """Start of every frame in seconds, ``(frames,)``."""
         starts = np.arange(len(self.logits), dtype=np.float64) * self.hop_samples
         return starts / SAMPLE_RATE_HZ
+
+    def labels_of(
+        self, posteriors: Float64Array, speech: npt.NDArray[np.floating]
+    ) -> list[str | None]:
+        """Return the label of each row of ``posteriors``: the strongest class of what is speech.
+
+        Args:
+            posteriors: ``(rows, classes)``, of frames or of means of neighbours.
+            speech: ``(rows,)``, how much of each is speech, 0 to 1.
+        """
+        is_said = (speech > 0) & (posteriors.max(axis=1, initial=0.0) >= self.abstain_below)
+        winners = posteriors.argmax(axis=1).tolist()
+        return [
+            self.labels[winner] if said else None
+            for winner, said in zip(winners, is_said.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +194,8 @@ class SpeakerResult:
         name: unique in the channel.
         turns: when they spoke, in order.
         speech_s: how long, all turns together.
-        label: the strongest class over all of it.
+        label: the strongest class over all of it; None: unclear.
+        best: the strongest class.
         confidence: its posterior, 0 to 1.
         posteriors: float64 ``(classes,)``, sum 1.
     """
@@ -167,7 +203,8 @@ class SpeakerResult:
     name: str
     turns: tuple[Turn, ...]
     speech_s: float
-    label: str
+    label: str | None
+    best: str
     confidence: float
     posteriors: Float64Array
 

@@ -31,6 +31,7 @@ class ChannelSpeakers:
 
     def __init__(self, info: ModelInfo, config: EngineConfig, embedder: SpeakerEmbedder) -> None:
         self._labels = info.labels.names
+        self._abstain_below = config.smoothing.abstain_threshold(info.abstain_below)
         self._embedder = embedder
         self._diariser = Diariser(
             make_detector(config.vad),
@@ -86,12 +87,14 @@ class ChannelSpeakers:
             return None
         logits = np.concatenate(rows).mean(axis=0, dtype=np.float64)
         posteriors: npt.NDArray[np.float64] = softmax(logits)
+        best, confidence = self._labels[int(posteriors.argmax())], float(posteriors.max())
         return SpeakerResult(
             name=_name(speaker),
             turns=turns,
             speech_s=sum(samples_to_s(turn.end_sample - turn.start_sample) for turn in turns),
-            label=self._labels[int(posteriors.argmax())],
-            confidence=float(posteriors.max()),
+            label=best if confidence >= self._abstain_below else None,
+            best=best,
+            confidence=confidence,
             posteriors=posteriors,
         )
 

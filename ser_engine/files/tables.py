@@ -38,14 +38,15 @@ def columns_of_results(analysis: FileAnalysis) -> Columns:
     """Return a row an utterance, frame or point of every channel.
 
     Columns have the names of the fields of :class:`~ser_engine.schema.FileResult` and its parts:
-    ``name``, ``channel``, ``start_s``, ``end_s``, ``label``, ``confidence``; of points also
-    ``speech_share``, ``provisional``, ``widened``, ``narrow_band``; and a posterior a class.
+    ``name``, ``channel``, ``start_s``, ``end_s``, ``label`` (None: unclear or no speech), ``best``,
+    ``confidence``; of frames also ``speech``, of points ``speech_share``, ``provisional``,
+    ``widened``, ``narrow_band``; and a posterior a class.
     """
     return _joined(analysis, [_columns(channel.result) for channel in analysis.channels])
 
 
 def columns_of_pieces(analysis: FileAnalysis) -> Columns:
-    """Return a row a piece; ``label`` is None where there is no speech."""
+    """Return a row a piece; ``label`` is None where it is unclear, or there is no speech."""
     tables: list[dict[str, Any]] = []
     for channel in analysis.channels:
         labels, rows = channel.result.labels, channel.pieces
@@ -56,6 +57,7 @@ def columns_of_pieces(analysis: FileAnalysis) -> Columns:
                 "start_s": [row.start_s for row in rows],
                 "end_s": [row.end_s for row in rows],
                 "label": [row.label for row in rows],
+                "best": [row.best for row in rows],
                 "confidence": [
                     np.nan if row.confidence is None else rounded(row.confidence) for row in rows
                 ],
@@ -78,14 +80,16 @@ _POINT_COLUMNS = tuple(
 def _columns(result: Result) -> dict[str, Any]:
     match result:
         case FrameResult():
-            winners = result.posteriors.argmax(axis=1)
+            speech = result.speech.astype(np.float64)
             ends_s = result.times_s + result.hop_samples / SAMPLE_RATE_HZ
             return {
                 "start_s": result.times_s,
                 # 0.02 + 0.02 … is not exact in binary.
                 "end_s": ends_s.round(6),
-                "label": np.array(result.labels, dtype=object)[winners],
+                "label": result.labels_of(result.posteriors, speech),
+                "best": np.array(result.labels, dtype=object)[result.posteriors.argmax(axis=1)],
                 "confidence": result.posteriors.max(axis=1).round(POSTERIOR_DECIMALS),
+                "speech": speech,
                 **_classes(result.labels, result.posteriors),
             }
         case StreamResult(points=points):
@@ -97,6 +101,7 @@ def _columns(result: Result) -> dict[str, Any]:
         "start_s": [0.0],
         "end_s": [result.num_samples / SAMPLE_RATE_HZ],
         "label": [result.label],
+        "best": [result.best],
         "confidence": [rounded(result.confidence)],
         **_classes(result.labels, [result.posteriors]),
     }

@@ -2,7 +2,7 @@
 
 Pure and synchronous; the caller runs the engine, when it likes::
 
-    stream = ChannelStream(config, engine.info.labels, "session/0")
+    stream = ChannelStream(config, engine.info, "session/0")
     for chunk in audio:                              # float32 (samples,), 16 kHz, any length
         for window in stream.push(chunk):
             publish(stream.accept(window, engine.step([window])[0]))

@@ -32,14 +32,13 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
-from ser_engine.labels import LabelSet
 from ser_engine.schema import Event, Frames, GapReason, Point, rounded, rounded_all
 from ser_engine.timeline.audio import LostSpans, RingBuffer, check_audio
 from ser_engine.timeline.segments import SegmentBuilder
 from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
-from ser_engine.timeline.smoothing import LabelTracker, LogitPool, softmax
+from ser_engine.timeline.smoothing import UNCLEAR, LabelTracker, LogitPool, softmax
 from ser_engine.timeline.speech import SpeechDetector, make_detector
-from ser_engine.types import FloatArray, Window, WindowResult
+from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 
 MAX_UNANSWERED_SAMPLES = 600 * SAMPLE_RATE_HZ
 """Audio that may wait for answers, 10 minutes: beyond, the oldest windows are given up, so that a
@@ -53,7 +52,7 @@ class ChannelStream:
 
     Args:
         config: windows, smoothing and speech detection.
-        labels: classes of the engine's logits.
+        model: that makes the logits: its classes, and when they are worth believing.
         stream_key: passed on in every window.
         detector: of this channel alone. None: as ``config.vad`` says.
         details: give points their frames.
@@ -62,7 +61,7 @@ class ChannelStream:
     def __init__(
         self,
         config: EngineConfig,
-        labels: LabelSet,
+        model: ModelInfo,
         stream_key: str,
         *,
         detector: SpeechDetector | None = None,
@@ -71,7 +70,7 @@ class ChannelStream:
         self._timeline = timeline = config.timeline
         self._hop = hop = timeline.hop_samples
         self._provisional_below = ms_to_samples(timeline.provisional_below_ms)
-        self._labels = labels.names
+        self._labels = model.labels.names
         self._stream_key = stream_key
         self._details = details
         self._detector = detector or make_detector(config.vad)
@@ -82,9 +81,10 @@ class ChannelStream:
         min_silence_ms = min(config.vad.min_silence_ms, timeline.look_ahead_ms)
         self._slots = Slots(hop, timeline.window_samples, ms_to_samples(min_silence_ms) // hop)
         self._boundary = timeline.step_samples
-        self._pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(labels))
-        self._tracker = LabelTracker(config.smoothing)
-        self._segments = SegmentBuilder(labels.names)
+        self._pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(self._labels))
+        abstain_below = config.smoothing.abstain_threshold(model.abstain_below)
+        self._tracker = LabelTracker(config.smoothing, abstain_below)
+        self._segments = SegmentBuilder(self._labels, abstain_below)
         self._events: list[Event] = []
         self._is_finished = self._is_closed = False
         self.clock_samples = 0  # stream time: samples heard, lost and passed in gaps
@@ -294,7 +294,7 @@ class ChannelStream:
                 continue
             decision = self._tracker.push(at, at + hop, values[len(labels)])
             self._events += self._segments.frame(at, at + hop, posteriors[len(labels)], decision)
-            labels.append(decision.label)
+            labels.append(decision.said())
         if not scored:
             # Gaps say why, and a point would have nothing to say.
             return
@@ -304,17 +304,20 @@ class ChannelStream:
                 start_samples=tuple(starts.tolist()),
                 hop_samples=hop,
                 posteriors=tuple(map(rounded_all, values)),
-                labels=tuple([self._labels[label] for label in labels]),
+                labels=tuple([self._name(label) for label in labels]),
             )
+        last = values[-1]
+        best = labels[-1] if labels[-1] != UNCLEAR else last.index(max(last))
         # A point covers what its window can see: silence published before does not belong to it.
         first_of_point = max(first if widened else due.previous, first_of_window)
         self._events.append(
             Point(
                 start_sample=run.origin + first_of_point * hop,
                 end_sample=run.origin + due.limit * hop,
-                posteriors=rounded_all(values[-1]),
-                label=self._labels[labels[-1]],
-                confidence=rounded(values[-1][labels[-1]]),
+                posteriors=rounded_all(last),
+                label=self._name(labels[-1]),
+                best=self._labels[best],
+                confidence=rounded(last[best]),
                 speech_share=rounded(len(scored) / (due.limit - first_of_point)),
                 provisional=due.end - due.start < self._provisional_below,
                 widened=widened,
@@ -329,6 +332,9 @@ class ChannelStream:
                 self._events += self._segments.extend(end)
             else:
                 self._events += self._segments.gap(start, end, reason)
+
+    def _name(self, label: int) -> str | None:
+        return None if label == UNCLEAR else self._labels[label]
 
     def _check_running(self) -> None:
         if self._is_finished:

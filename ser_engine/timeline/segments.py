@@ -5,8 +5,9 @@ One that goes on is announced once it is 1 s long and again every 10 s, so that 
 knows in time and one that joins late catches up. What is announced is certain: the final event
 has the same start and the same label or reason, and an end that is no earlier.
 
-A segment ends where another label takes over and at every gap: a pause splits it even where the
-label is the same on both sides.
+A segment ends where another label, or doubt, takes over and at every gap: a pause splits it even
+where the label is the same on both sides. A segment of doubt has no label; ``best`` is the class
+with the largest mean posterior.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Gap, GapReason, Segment, rounded
-from ser_engine.timeline.smoothing import Decision
+from ser_engine.timeline.smoothing import UNCLEAR, Decision
 
 ANNOUNCE_AFTER_SAMPLES = SAMPLE_RATE_HZ
 """Length at which a segment or gap that goes on is announced for the first time: 1 s."""
@@ -55,6 +56,7 @@ class _OpenSegment:
     sure: _Sums
     doubt_since: int | None = None
     doubtful: _Sums | None = None  # frames that may turn out to belong to the next label
+    is_lost: bool = False  # at the last frame
 
     def settle_doubt(self) -> None:
         if self.doubtful is not None:
@@ -78,10 +80,16 @@ class _OpenGap:
 
 
 class SegmentBuilder:
-    """Takes the slots of a channel in order, scored or not; returns the events that became due."""
+    """Takes the slots of a channel in order, scored or not; returns the events that became due.
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    Args:
+        class_names: in the order of the posteriors.
+        abstain_below: the tracker's.
+    """
+
+    def __init__(self, class_names: Sequence[str], abstain_below: float = 0.0) -> None:
         self._names = tuple(class_names)
+        self._abstain_below = abstain_below
         self._open: _OpenSegment | _OpenGap | None = None
         self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
         self._events: list[Segment | Gap] = []
@@ -117,6 +125,7 @@ class SegmentBuilder:
             segment = self._change(segment, start_sample, decision.label)
         # A first label that has not settled may still change; the segment then changes with it.
         segment.label, segment.settled = decision.label, decision.settled
+        segment.is_lost = decision.is_lost
         if decision.doubt_since != segment.doubt_since:
             # Doubt that passed, or began anew for another label: those frames keep the old label.
             segment.settle_doubt()
@@ -156,9 +165,16 @@ class SegmentBuilder:
 
     def _close(self) -> None:
         if isinstance(self._open, _OpenSegment):
-            # A change in doubt cannot be dated back across a gap: its frames here keep the label.
-            self._open.settle_doubt()
-            self._publish(self._open.label, self._open.sure, final=True)
+            segment, doubtful = self._open, self._open.doubtful
+            if doubtful is not None and segment.is_lost:
+                # The label was lost before the gap: no frame of speech after it can bring it back.
+                if segment.sure.frames:
+                    self._publish(segment.label, segment.sure, final=True)
+                self._publish(UNCLEAR, doubtful, final=True)
+            else:
+                # A change in doubt cannot be dated back across a gap: its frames keep the label.
+                segment.settle_doubt()
+                self._publish(segment.label, segment.sure, final=True)
         elif self._open is not None:
             self._events.append(self._open.event(final=True))
         self._open = None
@@ -185,13 +201,19 @@ class SegmentBuilder:
 
     def _publish(self, label: int, sums: _Sums, *, final: bool) -> None:
         # The mean over the frames of this segment, not over those that were pooled before it.
-        confidence = float(sums.posterior_sum[label]) / sums.frames
+        means = sums.posterior_sum / sums.frames
+        is_announced = self._announce_at_samples > ANNOUNCE_AFTER_SAMPLES
+        if label != UNCLEAR and means[label] < self._abstain_below and not is_announced:
+            # A first label that changed before it settled speaks for frames that did not.
+            label = UNCLEAR
+        best = int(means.argmax()) if label == UNCLEAR else label
         self._events.append(
             Segment(
                 start_sample=sums.start_sample,
                 end_sample=sums.end_sample,
-                label=self._names[label],
-                confidence=rounded(confidence),
+                label=None if label == UNCLEAR else self._names[label],
+                best=self._names[best],
+                confidence=rounded(float(means[best])),
                 final=final,
             )
         )

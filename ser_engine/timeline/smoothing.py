@@ -1,7 +1,8 @@
-"""From frame logits to one stable label: pooling over a trailing span, then hysteresis.
+"""From frame logits to one stable label, or to none: pooling, softmax, hysteresis.
 
-**Pooling.** The model is trained on the mean of its frames, and its head is linear: the mean of
-the frame logits is the logit of the span. So logits are averaged, and the softmax comes after.
+**Pooling** over a trailing span. The model is trained on the mean of its frames, and its head is
+linear: the mean of the frame logits is the logit of the span. So logits are averaged, and the
+softmax comes after.
 Source: ``inference`` of FunASR's emotion2vec model (mean over frames, projection, softmax).
 
 **Hysteresis.** The present label stays until another one is clearly there, for long enough. With
@@ -20,6 +21,24 @@ change in doubt, and :attr:`Decision.doubt_since` says where that is.
 
 **First label.** With no present label the strongest class is reported at once and settles when
 it has been the strongest for ``min_dwell_ms``; it then counts from where it began to be.
+
+**Doubt.** ``unclear`` is one more state beside the classes: nothing is said there. With *t* the
+``abstain_below`` in effect and *m* its margin:
+
+- A class takes over, and is the first label, only where ``q[c] >= t + m``.
+- The present label is lost where ``q[p] < t``, until ``q[p] >= t + m``. No frame where it is lost
+  carries the label (:attr:`Decision.is_lost`).
+- When it has been lost for ``min_dwell_ms`` and no class is about to follow, the state is unclear,
+  dated back like any change; a class then has to last as long to take over.
+
+::
+
+    q[p]       above t   below, short   above t + m   below t for long     q[c] above t + m
+    at frames  p p p p   . . .          p p p p p     . . . . . . . . .    . . .  c c c
+    segments   [------------ p ---------------------)[---- unclear -------)[----- c ---
+
+So each frame that has a label is at ``t`` or above, and at the edge nothing flickers. With *t* = 0
+nothing is ever unclear.
 """
 
 from __future__ import annotations
@@ -105,22 +124,32 @@ class LogitPool:
         return pooled
 
 
+UNCLEAR = -1
+"""The state in which no class is believed, where others have a class index."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The label at one frame.
 
     Attributes:
-        label: class index.
+        label: class index, or :data:`UNCLEAR`.
         settled: False until a first label has lasted ``min_dwell_ms``.
         changed_at: start sample the new label is dated back to, at the frame where a settled
             label gives way to another; otherwise None.
         doubt_since: start sample of the first frame of a change that has not lasted yet, or None.
+        is_lost: whether ``label`` is too weak to be said at this frame, though it is not over yet.
     """
 
     label: int
     settled: bool
     changed_at: int | None = None
     doubt_since: int | None = None
+    is_lost: bool = False
+
+    def said(self) -> int:
+        """Return the class that may be said of this very frame, or :data:`UNCLEAR`."""
+        return UNCLEAR if self.is_lost else self.label
 
 
 @cache
@@ -130,48 +159,107 @@ def _unchanged(label: int) -> Decision:
 
 
 class LabelTracker:
-    """Follows the label of one channel, frame by frame."""
+    """Follows the label of one channel, frame by frame.
 
-    def __init__(self, config: SmoothingConfig) -> None:
+    Args:
+        config: thresholds and times.
+        abstain_below: posterior below which nothing is said, as it is in effect: see
+            :meth:`~ser_engine.config.SmoothingConfig.abstain_threshold`.
+    """
+
+    def __init__(self, config: SmoothingConfig, abstain_below: float = 0.0) -> None:
         self._activation = config.activation_threshold
         self._deactivation = config.deactivation_threshold
+        self._keep = abstain_below
+        # Without a threshold there is no edge to flicker at: the margin would make one.
+        self._believe = min(1.0, abstain_below + config.abstain_margin) if abstain_below else 0.0
         self._dwell_samples = ms_to_samples(config.min_dwell_ms)
         self._span_samples = ms_to_samples(config.span_ms)
         self._label: int | None = None
         self._candidate: int | None = None  # the class that frames speak for
         self._candidate_since = 0
         self._candidate_samples = 0
+        self._lost_since: int | None = None
+        self._lost_samples = 0
         self._last_end = 0
 
     def push(self, start_sample: int, end_sample: int, posterior: Sequence[float]) -> Decision:
         """Take the slot of the next speech frame and its smoothed posterior ``(classes,)``."""
         if start_sample - self._last_end >= self._span_samples:
             # No frame before such a pause is in the pool any more: forget the label with them.
-            self._label = self._candidate = None
+            self._label = self._candidate = self._lost_since = None
         self._last_end = end_sample
         strongest = posterior.index(max(posterior))
+        # Speech only: start to end would count the silence between the frames.
+        num_samples = end_sample - start_sample
+        if self._label is None:
+            return self._first(start_sample, num_samples, strongest, posterior[strongest])
         present = self._label
-        if present is not None and (
-            strongest == present
-            or (
-                posterior[strongest] < self._activation and posterior[present] >= self._deactivation
-            )
-        ):
+        is_lost = self._is_lost(start_sample, num_samples, posterior)
+        before = self._candidate
+        if not self._speaks_for(strongest, posterior):
             self._candidate = None
-            return _unchanged(present)
+            if not is_lost:
+                return _unchanged(present)
+        else:
+            self._follow(strongest, start_sample, num_samples)
+        doubt_since = self._doubt_since()
+        if self._candidate is not None and self._candidate_samples >= self._dwell_samples:
+            # Frames at which the old label was lost before this one was there belong to the new
+            # one: such a sliver is how a change sounds, not a doubt of its own.
+            return self._change(strongest, doubt_since)
+        # A class that has begun to speak gets its time, unless another one cuts it short.
+        is_nobody_next = self._candidate is None or before not in (None, self._candidate)
+        if is_lost and self._lost_samples >= self._dwell_samples and is_nobody_next:
+            return self._change(UNCLEAR, doubt_since)
+        return Decision(present, settled=True, doubt_since=doubt_since, is_lost=is_lost)
+
+    def _first(self, start_sample: int, num_samples: int, strongest: int, most: float) -> Decision:
+        """Decide where there is no present label."""
+        if most < (self._keep if strongest == self._candidate else self._believe):
+            # Doubt needs no time to settle: it is what there is before anything is believed.
+            self._label, self._candidate = UNCLEAR, None
+            return _unchanged(UNCLEAR)
+        self._follow(strongest, start_sample, num_samples)
+        lasted = self._candidate_samples >= self._dwell_samples
+        # Shown at once, so that the first point has a label; it may still change.
+        if lasted:
+            self._label, self._candidate = strongest, None
+        return Decision(strongest, settled=lasted)
+
+    def _is_lost(self, start_sample: int, num_samples: int, posterior: Sequence[float]) -> bool:
+        """Whether the present label, if there is one, is too weak at this frame."""
+        present = self._label
+        needed = self._keep if self._lost_since is None else self._believe
+        if present is None or present == UNCLEAR or posterior[present] >= needed:
+            self._lost_since = None
+            return False
+        if self._lost_since is None:
+            self._lost_since, self._lost_samples = start_sample, 0
+        self._lost_samples += num_samples
+        return True
+
+    def _speaks_for(self, strongest: int, posterior: Sequence[float]) -> bool:
+        """Whether the frame speaks for a change to its strongest class."""
+        present = self._label
+        if present is None or strongest == present or posterior[strongest] < self._believe:
+            return False
+        return (
+            present == UNCLEAR
+            or posterior[strongest] >= self._activation
+            or posterior[present] < self._deactivation
+        )
+
+    def _follow(self, strongest: int, start_sample: int, num_samples: int) -> None:
         if strongest != self._candidate:
             self._candidate = strongest
-            self._candidate_since = start_sample
-            self._candidate_samples = 0
-        # Speech only: start to end would count the silence between the frames.
-        self._candidate_samples += end_sample - start_sample
-        lasted = self._candidate_samples >= self._dwell_samples
-        if present is None:
-            # Shown at once, so that the first point has a label; it may still change.
-            if lasted:
-                self._label, self._candidate = strongest, None
-            return Decision(strongest, settled=lasted)
-        if not lasted:
-            return Decision(present, settled=True, doubt_since=self._candidate_since)
-        self._label, self._candidate = strongest, None
-        return Decision(strongest, settled=True, changed_at=self._candidate_since)
+            self._candidate_since, self._candidate_samples = start_sample, 0
+        self._candidate_samples += num_samples
+
+    def _doubt_since(self) -> int:
+        begun = [] if self._lost_since is None else [self._lost_since]
+        return min(begun if self._candidate is None else [*begun, self._candidate_since])
+
+    def _change(self, label: int, changed_at: int) -> Decision:
+        self._label, self._candidate, self._lost_since = label, None, None
+        return Decision(label, settled=True, changed_at=changed_at)

@@ -37,14 +37,16 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     """One channel of a :class:`StreamState`.
 
     Attributes:
-        label: the stable label of its last point.
-        confidence: its posterior, 0 to 1, when it became the label.
+        label: the stable label of its last point; None: unclear.
+        best: the label, or the likeliest one, when it became so.
+        confidence: its posterior, 0 to 1, then.
         since_s: where the label began, on the stream's clock.
     """
 
     channel: int
     role: str
-    label: str
+    label: str | None
+    best: str
     confidence: float
     since_s: float
 
@@ -79,6 +81,7 @@ def next_state(state: StreamState | None, result: Result) -> StreamState | None:
                 channel=result.channel,
                 role=result.role,
                 label=result.label,
+                best=result.best,
                 confidence=result.confidence,
                 since_s=result.start_s,
             )

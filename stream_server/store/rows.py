@@ -161,7 +161,8 @@ _POINT_COLUMNS, _SEGMENT_COLUMNS, _GAP_COLUMNS, _WARNING_COLUMNS = (
     tuple(
         column.name
         for column in table.c
-        if column.name in kind.__struct_fields__ and column.name not in ("posteriors", "model")
+        if column.name in kind.__struct_fields__
+        and column.name not in ("posteriors", "model", "best")
     )
     for table, kind in (
         (schema.points, Point),
@@ -181,6 +182,7 @@ def point_row(point: Point, stream_key: int, info: StreamInfo) -> dict[str, Any]
         "posteriors": struct.pack(f"<{len(point.posteriors)}f", *point.posteriors),
         "flags": flags | NARROW_BAND * point.narrow_band,
         "model": None if point.model == info.model else text(point.model),
+        "best": None if point.best == point.label else point.best,
     }
 
 
@@ -189,6 +191,7 @@ def point_of(row: Any, info: StreamInfo) -> Point:
     blob, flags = row.posteriors, row.flags
     return Point(
         **_fields(row, info, _POINT_COLUMNS),
+        best=row.best or row.label,
         posteriors=rounded_all(struct.unpack(f"<{len(blob) // 4}f", blob)),
         provisional=bool(flags & PROVISIONAL),
         widened=bool(flags & WIDENED),
@@ -200,12 +203,15 @@ def point_of(row: Any, info: StreamInfo) -> Point:
 def span_row(span: Segment | Gap, stream_key: int) -> dict[str, Any]:
     """Return the row of a segment or gap."""
     columns = _SEGMENT_COLUMNS if isinstance(span, Segment) else _GAP_COLUMNS
-    return {"stream_key": stream_key, **{name: getattr(span, name) for name in columns}}
+    row = {"stream_key": stream_key, **{name: getattr(span, name) for name in columns}}
+    if isinstance(span, Segment):
+        row["best"] = None if span.best == span.label else span.best
+    return row
 
 
 def segment_of(row: Any, info: StreamInfo) -> Segment:
     """Return a segment."""
-    return Segment(**_fields(row, info, _SEGMENT_COLUMNS))
+    return Segment(**_fields(row, info, _SEGMENT_COLUMNS), best=row.best or row.label)
 
 
 def gap_of(row: Any, info: StreamInfo) -> Gap:

@@ -88,11 +88,12 @@ points = Table(
     Column("start_sample", BigInteger, nullable=False),
     Column("end_sample", BigInteger, nullable=False),
     Column("posteriors", LargeBinary, nullable=False),  # float32, little-endian
-    Column("label", Text, nullable=False),
+    Column("label", Text),  # NULL: unclear
     Column("confidence", Double, nullable=False),
     Column("speech_share", Double, nullable=False),
     Column("flags", SmallInteger, nullable=False),
     Column("model", Text),  # NULL: that of the stream
+    Column("best", Text),  # NULL: the label
     # Rows are kept in the tree of the primary key itself, in the order in which they are read; with
     # a rowid the largest table would have a second tree.
     sqlite_with_rowid=False,
@@ -115,9 +116,10 @@ segments = Table(
     "segments",
     metadata,
     *_span_columns(),
-    Column("label", Text, nullable=False),
+    Column("label", Text),  # NULL: unclear
     Column("confidence", Double, nullable=False),
     Column("final", Boolean, nullable=False),
+    Column("best", Text),  # NULL: the label
     sqlite_with_rowid=False,
 )
 

@@ -174,7 +174,7 @@ class Session:
         quality = QualityMonitor(make_detector(config.vad), self.spec.format.sample_rate_hz)
         stream = ChannelStream(
             config,
-            self.model.labels,
+            self.model,
             stream_key(self.stream_id, index),
             detector=quality,
             details="frames" in self.spec.wants,

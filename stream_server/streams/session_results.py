@@ -97,6 +97,7 @@ class ChannelResults:
         self._role = role
         self._model = model
         self._label_samples: Counter[str] = Counter()
+        self._unclear_samples = 0
         self._gap_samples: Counter[str] = Counter()
         self._points = 0
 
@@ -110,8 +111,10 @@ class ChannelResults:
                 self._log.publish(results.Point, point, model=self._model, **about)
             case Segment():
                 # Interim versions are replaced by later ones; only final ones tile the stream.
-                if event.final:
+                if event.final and event.label is not None:
                     self._label_samples[event.label] += event.end_sample - event.start_sample
+                elif event.final:
+                    self._unclear_samples += event.end_sample - event.start_sample
                 self._log.publish(results.Segment, event, **about)
             case Gap():
                 if event.final:
@@ -123,8 +126,9 @@ class ChannelResults:
         return ChannelSummary(
             channel=self._channel,
             role=self._role,
-            scored_s=samples_to_s(self._label_samples.total()),
+            scored_s=samples_to_s(self._label_samples.total() + self._unclear_samples),
             label_s=_seconds(self._label_samples),
+            unclear_s=samples_to_s(self._unclear_samples),
             gap_s=_seconds(self._gap_samples),
             points=self._points,
         )

@@ -64,8 +64,8 @@ def test_the_built_in_model_hears_the_change(call: FloatArray, tmp_path_factory)
     (customer,) = analyze_file(engine, path, "stream", config)
     assert isinstance(customer, StreamResult)
 
-    def seconds(start_s: float, end_s: float) -> dict[str, float]:
-        found: defaultdict[str, float] = defaultdict(float)
+    def seconds(start_s: float, end_s: float) -> dict[str | None, float]:
+        found: defaultdict[str | None, float] = defaultdict(float)
         for segment in customer.segments:
             inside_s = min(segment.end_s, end_s) - max(segment.start_s, start_s)
             if inside_s > 0:

@@ -36,7 +36,7 @@ def speech(speech_clips: tuple[SpeechClip, ...]) -> FloatArray:
 
 
 def timeline(core: EngineCore, chunks: list[FloatArray], key: str) -> list[Event]:
-    stream = ChannelStream(CONFIG, core.info.labels, key)
+    stream = ChannelStream(CONFIG, core.info, key)
     events: list[Event] = []
     for windows in (*map(stream.push, chunks), stream.finish()):
         for window in windows:

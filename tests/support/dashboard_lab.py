@@ -85,6 +85,8 @@ def make_analysis(
             hop_samples=320,
             logits=logits,
             posteriors=posteriors.astype(np.float64),
+            speech=np.ones(num_frames, dtype=np.bool_),
+            abstain_below=0.0,
             embeddings=embeddings,
         )
     warning = Warning(code="clipping", message="loud", at_s=1.0)
@@ -157,8 +159,11 @@ class Page:
     socket: ClientWebSocketResponse
 
     async def read(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self.socket.receive_json()
-        return message
+        """Return the next message that tells something."""
+        while True:
+            message: dict[str, Any] = await self.socket.receive_json()
+            if message["type"] != "alive":
+                return message
 
     async def look(self, visible: bool) -> None:
         await self.socket.send_json({"visible": visible})

@@ -228,11 +228,11 @@ def _what_at(tiles: list[Segment | Gap], at_s: float) -> str | None:
     return next((_what(each) for each in tiles if each.start_s <= at_s < each.end_s), None)
 
 
-def _what(tile: Segment | Gap) -> str:
+def _what(tile: Segment | Gap) -> str | None:
     return tile.label if isinstance(tile, Segment) else f"gap: {tile.reason}"
 
 
-def _told(tile: Segment | Gap) -> tuple[int, int, str]:
+def _told(tile: Segment | Gap) -> tuple[int, int, str | None]:
     return tile.start_sample, tile.end_sample, _what(tile)
 
 

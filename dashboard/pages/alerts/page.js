@@ -1,12 +1,13 @@
 /** Alerts: open ones, acknowledged ones, all that there were. */
 import { acknowledge } from "../../shell/acknowledge.js";
 import { whileVisible } from "../../shell/dom.js";
+import { chooseNotifyLevel, LEVELS, notifyLevel } from "../../shell/notify.js";
 import { icon } from "../../shell/icons.js";
 import { roleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
-import { emptyState, errorState, loadingState } from "../../shell/states.js";
+import { emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
 const PAGE = 50;
@@ -27,7 +28,7 @@ export async function mount(root, params, app) {
 class Alerts extends Component {
   asked = 0;
   limit = PAGE;
-  state = { shown: this.props.wanted, alerts: null, error: null };
+  state = { shown: this.props.wanted, alerts: null, error: null, text: "" };
 
   componentDidMount() {
     this.end = whileVisible(() => void this.load(), INTERVAL_MS);
@@ -58,7 +59,15 @@ class Alerts extends Component {
     const { t } = app;
     const tabs = STATES.map((name) => h("button", { type: "button", "aria-pressed": name === shown, onclick: () => this.choose(name) }, t(`alerts.${name}`)));
     return [
-      h("div", { class: "page-head" }, h("h1", {}, t("alerts.title")), h("div", { class: "grow" }), h("div", { class: "switch", role: "group", "aria-label": t("alerts.tabs") }, tabs)),
+      h(
+        "div",
+        { class: "page-head" },
+        h("h1", {}, t("alerts.title")),
+        h("div", { class: "grow" }),
+        h("input", { class: "field alert-search", type: "search", placeholder: t("alerts.search"), "aria-label": t("alerts.search"), oninput: (event) => this.setState({ text: event.target.value }) }),
+        h(Notify, { app }),
+        h("div", { class: "switch", role: "group", "aria-label": t("alerts.tabs") }, tabs),
+      ),
       h("div", { class: "alert-list", "aria-live": "polite" }, this.list()),
     ];
   }
@@ -69,21 +78,71 @@ class Alerts extends Component {
     if (error) return errorState(app, error, () => void this.load());
     if (alerts === null) return loadingState([92, 92, 92], app.t("state.loading"));
     if (alerts.length === 0) return emptyState("bell", app.t(`alerts.none_${shown}`), app.t(`alerts.none_${shown}_text`));
-    const press = async (alert) => {
-      if (await acknowledge(app, alert)) void this.load();
+    const press = async (...chosen) => {
+      await acknowledge(app, ...chosen);
+      void this.load();
     };
+    const found = alerts.slice(0, this.limit).filter((alert) => matches(alert, this.state.text));
+    if (found.length === 0) return emptyState("search", app.t("alerts.no_match"), app.t("alerts.no_match_text"));
     const more = () => {
       this.limit += PAGE;
       void this.load();
     };
     return [
-      h("ul", { class: "card rows" }, alerts.slice(0, this.limit).map((alert) => h(Row, { key: alert.alert_id, app, alert, press }))),
+      byCall(found).map((calls) => h(Call, { key: calls[0].stream_id, app, alerts: calls, press })),
       alerts.length > this.limit && h("button", { class: "button", type: "button", onclick: more }, app.t("action.more")),
     ];
   }
 }
 
-/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (alert: any) => void}} props */
+/** @param {import("../../shell/types.js").AlertRecord} alert @param {string} text */
+function matches(alert, text) {
+  return `${alert.rule} ${alert.stream_name} ${alert.stream_id} ${alert.role} ${alert.acknowledged_note ?? ""}`.toLowerCase().includes(text.trim().toLowerCase());
+}
+
+/** @param {import("../../shell/types.js").AlertRecord[]} alerts newest first @returns {import("../../shell/types.js").AlertRecord[][]} those of a call together */
+function byCall(alerts) {
+  /** @type {Map<string, any[]>} */
+  const calls = new Map();
+  for (const alert of alerts) calls.set(alert.stream_id, [...(calls.get(alert.stream_id) ?? []), alert]);
+  return [...calls.values()];
+}
+
+/** The alerts of one call. */
+function Call({ app, alerts, press }) {
+  const open = alerts.filter((alert) => alert.acknowledged_at === null);
+  const [{ stream_id, stream_name }] = alerts;
+  return h(
+    "section",
+    { class: "card alert-call", "aria-label": streamName(app, stream_name, stream_id) },
+    alerts.length > 1 &&
+      h(
+        "div",
+        { class: "alert-call-head" },
+        h("strong", {}, streamName(app, stream_name, stream_id)),
+        h("span", { class: "muted number" }, app.plural("alerts.of_call", alerts.length)),
+        h("div", { class: "grow" }),
+        open.length > 1 && h("button", { class: "button", type: "button", onclick: () => void press(...open) }, icon("check"), app.t("alerts.acknowledge_all", { n: open.length })),
+      ),
+    h("ul", { class: "rows" }, alerts.map((alert) => h(Row, { key: alert.alert_id, app, alert, press }))),
+  );
+}
+
+/** Which alerts call: with a notification of the browser and two tones. */
+class Notify extends Component {
+  async choose(level) {
+    const { app } = this.props;
+    if (!(await chooseNotifyLevel(level))) toast(app.t("alerts.notify_denied"));
+    this.forceUpdate();
+  }
+
+  render({ app }) {
+    const options = LEVELS.map((level) => h("option", { value: level, selected: level === notifyLevel() }, app.t(`alerts.notify_${level}`)));
+    return h("select", { class: "field", "aria-label": app.t("alerts.notify"), onchange: (event) => void this.choose(event.target.value) }, options);
+  }
+}
+
+/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (...alerts: any[]) => void}} props */
 function Row({ app, alert, press }) {
   const { format, t } = app;
   const isOpen = alert.acknowledged_at === null;

@@ -66,8 +66,9 @@ function timeFigure(app, channel, title) {
       x1: segment.end_s,
       y0: RIBBON[0],
       y1: RIBBON[1],
-      line: { width: 0 },
-      fillcolor: colourOf(segment.label),
+      // Shapes cannot be hatched: what has no label is an outline.
+      line: segment.label ? { width: 0 } : { width: 1, dash: "dot", color: colourOf(null) },
+      fillcolor: segment.label ? colourOf(segment.label) : "rgba(0, 0, 0, 0)",
     })),
   };
   return { data, layout };

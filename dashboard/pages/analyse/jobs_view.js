@@ -50,7 +50,7 @@ function detail(app, job) {
   const length_s = job.durationS ?? 0;
   return [
     h("span", { class: "muted number" }, length_s < 10 ? format.seconds(length_s) : format.clock(length_s)),
-    ...known.slice(0, SHOWN_CHANNELS).map((channel) => emotion(app, channel.label, format.percent(channel.confidence))),
+    ...known.slice(0, SHOWN_CHANNELS).map((channel) => emotion(app, channel.label, channel.label && format.percent(channel.confidence))),
     known.length > SHOWN_CHANNELS && h("span", { class: "muted" }, t("analyse.more_channels", { n: known.length - SHOWN_CHANNELS })),
     warnings.length > 0 && h("span", { class: "job-warning", title: warnings.map((code) => warningTitle(app, code)).join(", ") }, icon("warning")),
     h("span", { class: "muted" }, `${optionsText(app, job.options)} · ${format.dateTime(job.createdAt)}`),

@@ -42,8 +42,9 @@ export function readResult(result) {
 function readChannel(channel, labels, durationS) {
   const pieces = channel.pieces.length > 1 ? channel.pieces.map(readPiece) : [];
   const rows = channel.frames ? frameRows(channel.frames, durationS) : channel.points;
+  const isTimeline = channel.frames !== null || rows.length > 0;
   const scored = rows.length ? rows : channel.pieces.length > 1 ? channel.pieces.filter((piece) => piece.posteriors) : [];
-  const segments = channel.segments.length || rows.length ? channel.segments : pieces.filter((piece) => piece.label);
+  const segments = channel.segments.length || isTimeline ? channel.segments : pieces.filter((piece) => piece.posteriors);
   return {
     index: channel.channel,
     durationS,
@@ -54,9 +55,9 @@ function readChannel(channel, labels, durationS) {
       scores: Object.fromEntries(labels.map((label, index) => [label, channel.overall.posteriors[index]])),
     },
     series: readSeries(scored, labels),
-    isPieces: rows.length === 0,
+    isPieces: !isTimeline,
     segments,
-    spans: rows.length ? [...segments, ...channel.gaps].sort((one, other) => one.start_s - other.start_s) : [],
+    spans: isTimeline ? [...segments, ...channel.gaps].sort((one, other) => one.start_s - other.start_s) : [],
     pieces,
     speakers: channel.speakers,
     warnings: channel.warnings,
@@ -70,11 +71,13 @@ function readPiece(piece) {
 // Frames come column by column; the last one may end after the recording.
 function frameRows(frames, durationS) {
   const rateHz = 16000;
-  return frames.start_samples.map((start, index) => ({
+  const rows = frames.start_samples.map((start, index) => ({
     start_s: start / rateHz,
     end_s: Math.min((start + frames.hop_samples) / rateHz, durationS),
     posteriors: frames.posteriors[index],
   }));
+  // What the model says of silence means nothing, and is drawn as what it is: nothing.
+  return rows.filter((_, index) => (frames.speech?.[index] ?? 1) > 0);
 }
 
 function readSeries(rows, labels) {

@@ -1,7 +1,7 @@
 /** The result of one recording: scores, time series, segments, warnings, downloads. */
 import { icon } from "../../shell/icons.js";
 import { channelTitle } from "./result.js";
-import { colourOf, emotion } from "../../shell/palette.js";
+import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { toast } from "../../shell/states.js";
@@ -116,7 +116,7 @@ export class ResultView extends Component {
     if (spans.length === 0) return false;
     const cells = (span) => [
       h("td", { class: "number" }, `${app.format.moment(span.start_s)} – ${app.format.moment(span.end_s)}`),
-      h("td", {}, span.label ? emotion(app, span.label) : h("span", { class: "muted" }, t(`gap.${span.reason}`)), span.speaker && h("span", { class: "muted" }, ` ${span.speaker}`)),
+      h("td", {}, isScored(span) ? emotion(app, span.label) : h("span", { class: "muted" }, t(`gap.${span.reason}`)), span.speaker && h("span", { class: "muted" }, ` ${span.speaker}`)),
       h("td", { class: "number" }, span.label ? app.format.percent(span.confidence) : ""),
     ];
     const row = (span) =>
@@ -171,12 +171,17 @@ function Downloads({ app, job, result, onPng }) {
   );
 }
 
+/** A segment, or a piece that was scored: with a label, or unclear. */
+function isScored(span) {
+  return span.confidence !== undefined && span.confidence !== null;
+}
+
 function word(app, { overall }) {
   return h(
     "div",
     { class: "overall" },
-    h("i", { class: "overall-swatch", style: { "--emotion": colourOf(overall.label) }, "aria-hidden": "true" }),
-    h("div", {}, h("strong", { class: "overall-word", "data-testid": "overall" }, app.label(overall.label)), h("span", { class: "muted number" }, app.format.percent(overall.confidence))),
+    h("i", { class: `overall-swatch ${hatchOf(overall.label)}`, style: { "--emotion": colourOf(overall.label) }, "aria-hidden": "true" }),
+    h("div", {}, h("strong", { class: "overall-word", "data-testid": "overall" }, app.label(overall.label)), h("span", { class: "muted number" }, overall.label === null ? "" : app.format.percent(overall.confidence))),
   );
 }
 
@@ -196,7 +201,7 @@ function warning(app, each) {
 function speakerList(app, channel) {
   if (channel.speakers.length === 0) return false;
   const row = (each) =>
-    h("li", {}, h("strong", {}, each.name), emotion(app, each.label, app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
+    h("li", {}, h("strong", {}, each.name), emotion(app, each.label, each.label && app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
   return h("div", { class: "analyse-speakers" }, h("h3", {}, app.t("analyse.speakers")), h("ul", { "data-testid": "speakers" }, channel.speakers.map(row)));
 }
 

@@ -15,7 +15,7 @@ export default {
   "analyse.granularity.stream": "Timeline",
   "analyse.granularity.stream.help": "A smoothed timeline with segments, as for a live stream",
   "analyse.granularity.frame": "Frame by frame",
-  "analyse.granularity.frame.help": "One result per frame, not smoothed",
+  "analyse.granularity.frame.help": "The scores of every frame as the model gives them; labels below are smoothed, silence is left out",
   "analyse.granularity.utterance": "Whole recording",
   "analyse.granularity.utterance.help": "One result for the whole recording",
   "analyse.state.queued": "Queued",

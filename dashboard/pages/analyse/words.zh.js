@@ -15,7 +15,7 @@ export default {
   "analyse.granularity.stream": "时间线",
   "analyse.granularity.stream.help": "与实时流相同的结果：经过平滑，含片段",
   "analyse.granularity.frame": "逐帧",
-  "analyse.granularity.frame.help": "逐帧结果，不作平滑",
+  "analyse.granularity.frame.help": "模型给出的每一帧分数；下方标签经过平滑，静音不计",
   "analyse.granularity.utterance": "整段录音",
   "analyse.granularity.utterance.help": "整段录音一个结果",
   "analyse.state.queued": "排队中",

@@ -2,7 +2,7 @@
 import { icon } from "../../shell/icons.js";
 import { inOrder, roleName, streamName } from "../../shell/names.js";
 import { h } from "../../shell/preact.js";
-import { colourOf, emotion, STACK_ORDER } from "../../shell/palette.js";
+import { colourOf, emotion, hatchOf, STACK_ORDER } from "../../shell/palette.js";
 import { addressOf } from "../../shell/router.js";
 
 const COLUMNS = ["name", "began", "length", "roles", "share", "alerts", "model", "actions"];
@@ -50,7 +50,7 @@ function shareBar(app, share) {
   return h(
     "div",
     { class: "share-cell", title: text },
-    h("div", { class: "share", role: "img", "aria-label": text }, names.map((name) => h("i", { style: { "--emotion": colourOf(name), "flex-grow": String(share[name]) } }))),
+    h("div", { class: "share", role: "img", "aria-label": text }, names.map((name) => h("i", { class: hatchOf(name), style: { "--emotion": colourOf(name), "flex-grow": String(share[name]) } }))),
     h("div", { class: "share-words", "aria-hidden": "true" }, largest.slice(0, NAMED).map((name) => emotion(app, name, percent(share[name])))),
   );
 }

@@ -5,7 +5,7 @@
  */
 
 import { colour } from "../../shell/dom.js";
-import { colourOf, inkOf, STACK_ORDER } from "../../shell/palette.js";
+import { colourOf, inkOf, paintOf, STACK_ORDER } from "../../shell/palette.js";
 
 const RIBBON_PX = 22;
 const AXIS_PX = 20;
@@ -127,16 +127,23 @@ export class LiveStrip {
       const left = Math.max(0, this.x(span.start_s));
       const right = Math.min(width, this.x(span.end_s));
       const isGap = span.type === "gap";
-      context.fillStyle = isGap ? colours.gap : colourOf(span.label);
+      context.fillStyle = isGap ? colours.gap : paintOf(context, span.label);
       if (!isGap || span.reason !== "silence") {
         context.fillRect(left, top, Math.max(1, right - left - 1), RIBBON_PX);
       }
       const text = isGap ? this.reason(span.reason) : this.word(span.label);
       if (context.measureText(text).width < right - left - 10) {
-        context.fillStyle = isGap ? colours.faint : inkOf(span.label);
+        if (!isGap && span.label === null) this.#clear(left + 3, top + 3, text);
+        context.fillStyle = isGap ? colours.faint : span.label === null ? colours.ink : inkOf(span.label);
         context.fillText(text, left + 5, top + RIBBON_PX / 2 + 0.5);
       }
     }
+  }
+
+  /** A word on a hatch is not read: it gets a plain ground. */
+  #clear(left, top, text) {
+    this.context.fillStyle = this.colours.empty;
+    this.context.fillRect(left, top, this.context.measureText(text).width + 4, RIBBON_PX - 6);
   }
 
   #axis(width, height) {

@@ -39,7 +39,9 @@ export function makeNow(app) {
       const isSpeaking = point !== null && (last === null || last.type !== "gap" || last.end_s <= point.end_s);
       element.classList.toggle("silent", !isSpeaking);
       setText(word, isSpeaking ? app.label(point.label) : t(session.isActive ? "microphone.now.silent" : "microphone.now.nothing"));
-      setText(detail, isSpeaking ? `${app.format.percent(point.confidence)}${point.provisional ? ` · ${t("microphone.now.provisional")}` : ""}` : "");
+      const isSaid = isSpeaking && point.label !== null;
+      swatch.classList.toggle("hatched", isSpeaking && !isSaid);
+      setText(detail, isSaid ? `${app.format.percent(point.confidence)}${point.provisional ? ` · ${t("microphone.now.provisional")}` : ""}` : "");
       swatch.style.setProperty("--emotion", isSpeaking ? palette.colourOf(point.label) : "var(--surface-3)");
       rows.forEach(({ bar, value }, at) => {
         const share = isSpeaking ? point.posteriors[at] : 0;

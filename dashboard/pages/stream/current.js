@@ -59,10 +59,13 @@ export class Current {
       const shown = silent || !point ? null : point;
       setText(view.when, whole ? app.t("stream.whole") : at_s === null ? app.t("stream.now") : app.format.moment(at_s));
       setText(view.word, shown ? app.label(shown.label) : silent ? app.t(`gap.${span.reason}`) : app.t("common.no_speech"));
-      setText(view.percent, shown ? app.format.percent(shown.confidence) : "");
+      // No figure beside "unclear": that of an emotion nobody should believe would be read as its strength.
+      const isSaid = shown !== null && shown.label !== null;
+      setText(view.percent, isSaid ? app.format.percent(shown.confidence) : "");
       view.head.dataset.silent = String(!shown);
-      view.head.style.setProperty("--emotion", colourOf(shown?.label ?? "unknown"));
-      view.head.style.setProperty("--strength", `${Math.round(42 * (shown?.confidence ?? 0))}%`);
+      view.head.classList.toggle("unclear", shown !== null && shown.label === null);
+      view.head.style.setProperty("--emotion", colourOf(shown ? shown.label : "unknown"));
+      view.head.style.setProperty("--strength", `${isSaid ? Math.round(42 * shown.confidence) : 0}%`);
       for (const { index, name, fillBar, value, row } of view.bars) {
         const posterior = shown?.posteriors[index] ?? 0;
         fillBar.style.transform = `scaleX(${posterior.toFixed(3)})`;

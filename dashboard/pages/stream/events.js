@@ -94,8 +94,8 @@ export class Events {
           h("td", {}, channelName(app, channel.spec)),
           h("td", { class: "number" }, h("button", { class: "link", type: "button", onclick: () => this.jump(span.start_s) }, app.format.moment(span.start_s))),
           h("td", { class: "number" }, app.format.moment(span.end_s)),
-          h("td", {}, span.type === "gap" ? h("span", { class: "muted" }, app.t(`gap.${span.reason}`)) : emotion(app, span.label ?? "")),
-          h("td", { class: "number" }, span.type === "gap" ? "–" : app.format.percent(span.confidence ?? 0)),
+          h("td", {}, span.type === "gap" ? h("span", { class: "muted" }, app.t(`gap.${span.reason}`)) : emotion(app, span.label ?? null)),
+          h("td", { class: "number" }, span.type === "gap" || !span.label ? "–" : app.format.percent(span.confidence ?? 0)),
         ),
       ),
     );

@@ -1,11 +1,12 @@
-/** Alerts of a stream that nobody has dealt with, above its timeline. */
+/** Alerts of a stream that nobody has acknowledged, above its timeline. */
 import { acknowledge } from "../../shell/acknowledge.js";
-import { fill, h } from "../../shell/dom.js";
+import { fill, h, whileVisible } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
+import { addressOf } from "../../shell/router.js";
 
-const SAMPLES_A_S = 16_000;
 const MOST = 3;
+const INTERVAL_MS = 10_000;
 
 export class OpenAlerts {
   /**
@@ -17,42 +18,59 @@ export class OpenAlerts {
     this.stream_id = stream_id;
     this.timeline = timeline;
     this.jump = jump;
-    this.asked = "";
+    /** @type {Set<string>} */
+    this.acknowledged = new Set();
+    this.drawn = "";
     this.element = h("div", { class: "open-alerts", role: "status" });
     this.element.hidden = true;
+    // Alerts come by the feed. What others have acknowledged only the store knows.
+    this.end = app.info.store ? whileVisible(() => void this.#ask(), INTERVAL_MS) : () => {};
   }
 
-  /** Ask anew where an alert was raised or cleared since. */
   draw() {
-    const key = [...this.timeline.alerts.values()].map((alert) => `${alert.alert_id} ${alert.cleared_s}`).join();
-    if (!this.app.info.store || key === this.asked) return;
-    this.asked = key;
-    void this.#ask();
+    const open = [...this.timeline.alerts.values()].filter((alert) => !this.acknowledged.has(alert.alert_id)).reverse();
+    const key = open.map((alert) => `${alert.alert_id} ${alert.cleared_s}`).join();
+    if (key === this.drawn) return;
+    this.drawn = key;
+    this.element.hidden = open.length === 0;
+    const more = open.length - MOST;
+    fill(
+      this.element,
+      open.slice(0, MOST).map((alert) => this.#row(alert)),
+      more > 0 && h("a", { href: addressOf("/alerts") }, this.app.plural("stream.more_alerts", more)),
+    );
+  }
+
+  destroy() {
+    this.end();
   }
 
   async #ask() {
     try {
-      const { alerts } = await this.app.api.alerts({ state: "unacknowledged", stream: this.stream_id });
-      this.element.hidden = alerts.length === 0;
-      fill(this.element, alerts.slice(0, MOST).map((/** @type {any} */ alert) => this.#row(alert)));
+      const { alerts } = await this.app.api.alerts({ state: "acknowledged", stream: this.stream_id, limit: 1000 });
+      for (const alert of alerts) this.acknowledged.add(alert.alert_id);
+      this.draw();
     } catch {
-      this.asked = ""; // with the next result, then
+      // With the next round, then.
     }
   }
 
-  /** @param {import("../../shell/types.js").AlertRecord} alert */
+  /** @param {import("./timeline.js").Alert} alert */
   #row(alert) {
     const { app } = this;
-    const raised_s = alert.raised_sample / SAMPLES_A_S;
+    const role = this.timeline.channels.get(alert.channel)?.spec.role ?? "";
     const press = async () => {
-      if (await acknowledge(app, alert)) await this.#ask();
+      if (!(await acknowledge(app, alert))) return;
+      this.acknowledged.add(alert.alert_id);
+      this.draw();
     };
+    const state = alert.cleared_s === null ? app.t("common.active") : app.t("stream.events.cleared", { when: app.format.clock(alert.cleared_s) });
     return h(
       "div",
-      { class: `notice ${alert.severity === "critical" ? "error" : ""}` },
+      { class: `notice ${alert.severity === "critical" && alert.cleared_s === null ? "error" : ""}`, "data-alert-id": alert.alert_id },
       icon("warning"),
-      h("span", { class: "open-alert-text" }, h("strong", {}, alert.rule), ` · ${roleName(app, alert.role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(raised_s) }, app.format.clock(raised_s)), alert.cleared_at === null && ` · ${app.t("common.active")}`),
-      h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
+      h("span", { class: "open-alert-text" }, h("strong", {}, alert.rule), ` · ${roleName(app, role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(alert.at_s) }, app.format.clock(alert.at_s)), ` · ${state}`),
+      app.info.store && h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
     );
   }
 }

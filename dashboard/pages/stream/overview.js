@@ -1,6 +1,6 @@
 /** The whole stream in one strip, and the part that is seen; drag it, or press somewhere. */
 import { colour, h } from "../../shell/dom.js";
-import { colourOf, strengthOf } from "../../shell/palette.js";
+import { paintOf, strengthOf } from "../../shell/palette.js";
 
 const CHANNEL_PX = 10;
 const SPACE_PX = 2;
@@ -54,8 +54,8 @@ export class Overview {
       const top = (SPACE_PX + row * (CHANNEL_PX + SPACE_PX)) * ratio;
       for (const span of channel.spans) {
         if (span.type !== "segment") continue;
-        context.globalAlpha = strengthOf(span.confidence ?? 0);
-        context.fillStyle = colourOf(span.label ?? "");
+        context.globalAlpha = span.label ? strengthOf(span.confidence ?? 0) : 1;
+        context.fillStyle = paintOf(context, span.label ?? null);
         context.fillRect(x(span.start_s), top, Math.max(1, x(span.end_s) - x(span.start_s)), CHANNEL_PX * ratio);
       }
       context.globalAlpha = 1;

@@ -36,7 +36,7 @@ export async function mount(root, params, app) {
     fill(root, missing ? emptyState("search", app.t("stream.missing"), app.t("stream.missing_text"), back) : errorState(app, error, retry));
     return () => {};
   }
-  document.title = `${streamName(app, stream.name, id)} · Emotion Monitor`;
+  app.title(streamName(app, stream.name, id));
   return show(root, params, app, stream);
 }
 
@@ -98,7 +98,7 @@ function show(root, params, app, stream) {
 
   const live = connectLive({
     url: () => app.api.urlOf("/live", { stream: stream.stream_id, after_seq: timeline.last_seq >= 0 ? timeline.last_seq : undefined }),
-    onState: (state) => !timeline.closed && app.connection(state),
+    onState: (state, heard_at) => !timeline.closed && app.connection(state, heard_at),
     onMessage(message) {
       if (message.type === "error") return toast(describeError(app, message), "error");
       timeline.take(message.results ?? []);
@@ -116,6 +116,7 @@ function show(root, params, app, stream) {
     frame.cancel();
     chart.destroy();
     overview.destroy();
+    openAlerts.destroy();
     player?.destroy();
   };
 }

@@ -5,6 +5,8 @@ const MOST_COLUMNS = 480;
 const MOST_FRAMES = 1000;
 /** A gap or segment narrower than this is not worth an element of its own. */
 const NARROWEST_SHARE = 0.001;
+/** Gaps that are no loss. */
+const QUIET = new Set(["silence", "too_short"]);
 
 /**
  * @typedef {object} Look
@@ -17,7 +19,7 @@ const NARROWEST_SHARE = 0.001;
  * @property {string} ink
  * @property {string} faint
  * @property {string} accent
- * @property {(name: string) => string} label
+ * @property {(name: string | null) => string} label
  * @property {(reason: string) => string} reason
  */
 
@@ -37,9 +39,11 @@ export function tracesOf(row, labels, look) {
     .filter((span) => span.end_s - span.start_s > narrowest_s);
   const gaps = spans.filter((span) => span.type === "gap");
   const segments = spans.filter((span) => span.type === "segment");
+  const said = segments.filter((segment) => segment.label);
+  const unclear = segments.filter((segment) => !segment.label);
   const scores = look.kind === "area" ? areas(row, labels, runs, look) : [heatmap(row, labels, runs, look)];
   const tall = look.kind === "area" ? 1 : labels.length;
-  return [...scores, gapBlocks(row, gaps, tall, look), ribbon(row, segments, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look)];
+  return [...scores, gapBlocks(row, gaps, tall, look), ribbon(row, said, look), ribbonUnclear(row, unclear, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look)];
 }
 
 /** @param {string[]} labels @returns {number[]} indices from the bottom of the stack */
@@ -107,7 +111,6 @@ function heatmap(row, labels, runs, look) {
 }
 
 function gapBlocks(row, gaps, tall, look) {
-  const quiet = gaps.map((gap) => gap.reason === "silence" || gap.reason === "too_short");
   return {
     type: "bar",
     x: gaps.map((gap) => (gap.start_s + gap.end_s) / 2),
@@ -115,62 +118,68 @@ function gapBlocks(row, gaps, tall, look) {
     y: gaps.map(() => tall),
     yaxis: row.scores,
     hoverinfo: "skip",
+    marker: { color: look.surface, line: { width: 0 }, pattern: lossPattern(gaps, look) },
+  };
+}
+
+/** Segments that say something; see {@link ribbonUnclear} for the others. */
+function ribbon(row, segments, look) {
+  return {
+    ...ribbonBars(row, segments, (segment) => look.label(segment.label), look),
+    insidetextfont: { color: segments.map((segment) => (segment.confidence > 0.5 ? inkOf(segment.label) : look.ink)), size: 12 },
     marker: {
-      color: look.surface,
-      line: { width: 0 },
-      pattern: { shape: quiet.map((is) => (is ? "" : "/")), fgcolor: look.faint, bgcolor: look.surface, size: 7, solidity: 0.15 },
+      color: segments.map((segment) => colourOf(segment.label)),
+      opacity: segments.map((segment) => strengthOf(segment.confidence)),
+      line: { width: 1, color: look.surface },
     },
   };
 }
 
-function ribbon(row, segments, look) {
+/** Speech without a label: hatched everywhere, and nothing else is hatched so. */
+function ribbonUnclear(row, segments, look) {
+  return {
+    ...ribbonBars(row, segments, () => look.label(null), look),
+    insidetextfont: { color: look.ink, size: 12 },
+    marker: { color: look.surface, line: { width: 0 }, pattern: { shape: "/", fgcolor: colourOf(null), bgcolor: look.surface, size: 6, solidity: 0.35 } },
+  };
+}
+
+function ribbonGaps(row, gaps, look) {
+  return {
+    ...ribbonBars(row, gaps, (gap) => look.reason(gap.reason ?? ""), look),
+    insidetextfont: { color: look.ink, size: 11 },
+    marker: { color: look.surface, line: { width: 0 }, pattern: lossPattern(gaps, look) },
+  };
+}
+
+/** @param {import("./timeline.js").Span[]} spans @param {(span: any) => string} word @param {Look} look */
+function ribbonBars(row, spans, word, look) {
   return {
     type: "bar",
     orientation: "h",
-    base: segments.map((segment) => segment.start_s),
-    x: segments.map((segment) => segment.end_s - segment.start_s),
-    y: segments.map(() => 0.5),
+    base: spans.map((span) => span.start_s),
+    x: spans.map((span) => span.end_s - span.start_s),
+    y: spans.map(() => 0.5),
     width: 1,
     yaxis: row.ribbon,
-    text: segments.map((segment) => fitting(segment, look.label(segment.label ?? ""), look)),
+    text: spans.map((span) => fitting(span, word(span), look)),
     textposition: "inside",
     constraintext: "none",
     insidetextanchor: "middle",
-    insidetextfont: { color: segments.map((segment) => ((segment.confidence ?? 0) > 0.5 ? inkOf(segment.label ?? "") : look.ink)), size: 12 },
     textangle: 0,
     hoverinfo: "skip",
-    marker: {
-      color: segments.map((segment) => colourOf(segment.label ?? "")),
-      opacity: segments.map((segment) => strengthOf(segment.confidence ?? 0)),
-      line: { width: 1, color: look.surface },
-    },
   };
+}
+
+/** Silence is absence; a gap of another reason is a loss, and crossed out. */
+function lossPattern(gaps, look) {
+  return { shape: gaps.map((gap) => (QUIET.has(gap.reason) ? "" : "x")), fgcolor: look.faint, bgcolor: look.surface, size: 7, solidity: 0.15 };
 }
 
 /** A word where there is room for it: rather none than a tiny one. @param {Look} look */
 function fitting(span, word, look) {
   const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.2), 4);
   return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
-}
-
-function ribbonGaps(row, gaps, look) {
-  return {
-    type: "bar",
-    orientation: "h",
-    base: gaps.map((gap) => gap.start_s),
-    x: gaps.map((gap) => gap.end_s - gap.start_s),
-    y: gaps.map(() => 0.5),
-    width: 1,
-    yaxis: row.ribbon,
-    text: gaps.map((gap) => fitting(gap, look.reason(gap.reason ?? ""), look)),
-    textposition: "inside",
-    constraintext: "none",
-    insidetextanchor: "middle",
-    insidetextfont: { color: look.ink, size: 11 },
-    textangle: 0,
-    hoverinfo: "skip",
-    marker: { color: look.surface, line: { width: 0 }, pattern: { shape: "/", fgcolor: look.faint, bgcolor: look.surface, size: 7, solidity: 0.15 } },
-  };
 }
 
 /** @param {import("./timeline.js").Column[][]} runs */

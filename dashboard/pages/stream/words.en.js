@@ -52,4 +52,6 @@ export default {
   "stream.player.channel": "Channel",
   "stream.player.speed": "Speed",
   "stream.player.failed": "The recording cannot be played.",
+  "stream.more_alerts.one": "{n} more alert",
+  "stream.more_alerts.other": "{n} more alerts",
 };

@@ -52,4 +52,6 @@ export default {
   "stream.player.channel": "收听的声道",
   "stream.player.speed": "速度",
   "stream.player.failed": "无法播放录音。",
+  "stream.more_alerts.one": "还有 {n} 条警报",
+  "stream.more_alerts.other": "还有 {n} 条警报",
 };

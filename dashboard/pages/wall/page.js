@@ -25,6 +25,7 @@ export async function mount(root, params, app) {
   let loaded = false;
   let urgent = true;
   let news = "";
+  let lost = false;
   const frame = onFrame(draw, INTERVAL_MS);
 
   /** @param {Partial<import("./tiles.js").Filter>} change */
@@ -49,7 +50,8 @@ export async function mount(root, params, app) {
       all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
       !loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
       h(Grid, { app, tiles: shown, urgent }),
-      loaded && all.length === 0 && h(EmptyWall, { app }),
+      // Without the server nobody knows whether anything streams.
+      loaded && all.length === 0 && (lost ? emptyState("warning", t("wall.lost"), t("wall.lost_text")) : h(EmptyWall, { app })),
       all.length > 0 && shown.length === 0 && emptyState("search", t("wall.no_match"), t("wall.no_match_text"), h("button", { class: "button", type: "button", onclick: clear }, t("wall.clear"))),
       h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" }, news),
     ], root);
@@ -58,9 +60,10 @@ export async function mount(root, params, app) {
 
   const live = connectLive({
     url: () => app.api.urlOf("/live"),
-    onState(state) {
-      app.connection(state);
-      root.dataset.stale = String(state === "waiting");
+    onState(state, heard_at) {
+      app.connection(state, heard_at);
+      lost = state === "waiting";
+      frame.request(true);
     },
     onMessage(message) {
       const raised = tiles.take(message);
@@ -81,8 +84,10 @@ export async function mount(root, params, app) {
     return t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
   }
 
+  const counted = app.on("open-alerts", () => frame.request());
   draw();
   return () => {
+    counted();
     live.close();
     frame.cancel();
     render(null, root);

@@ -2,7 +2,7 @@
  * The last minutes of a channel on a canvas: colour is the emotion, height and strength its
  * confidence, silence is left blank.
  */
-import { colourOf, strengthOf } from "../../shell/palette.js";
+import { paintOf, strengthOf } from "../../shell/palette.js";
 
 export const SPAN_S = 180;
 export const HEIGHT_PX = 24;
@@ -29,14 +29,14 @@ export function drawSparkline(canvas, channel, now_s, width_px) {
   context.clearRect(0, 0, width, height);
   const x = (at_s) => ((at_s - now_s + SPAN_S) / SPAN_S) * width;
 
-  /** @param {number} from_s @param {number} to_s @param {string} label @param {number} confidence */
+  /** @param {number} from_s @param {number} to_s @param {string | null} label @param {number} confidence */
   const bar = (from_s, to_s, label, confidence) => {
     const left = Math.max(0, x(from_s));
     const right = Math.min(width, x(to_s));
     if (right <= left) return;
     const tall = Math.max(2 * ratio, Math.round(confidence * height));
     context.globalAlpha = strengthOf(confidence);
-    context.fillStyle = colourOf(label);
+    context.fillStyle = paintOf(context, label);
     context.fillRect(left, height - tall, Math.max(1, right - left - GAP_PX * ratio), tall);
   };
 
@@ -46,7 +46,7 @@ export function drawSparkline(canvas, channel, now_s, width_px) {
     known_s = start_s + BUCKET_S;
   }
   // The span that is still open is not in the trend; the current label stands for it.
-  if (channel.speaking && channel.label && now_s > known_s) {
+  if (channel.speaking && now_s > known_s) {
     bar(Math.max(known_s, Math.floor(now_s / BUCKET_S) * BUCKET_S), now_s, channel.label, channel.confidence ?? 0);
   }
   context.globalAlpha = 1;

@@ -1,7 +1,7 @@
 /** One stream on the wall. */
 import { icon } from "../../shell/icons.js";
 import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
-import { colourOf, inkOf } from "../../shell/palette.js";
+import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { drawSparkline } from "./sparkline.js";
@@ -39,7 +39,7 @@ export class TileView extends Component {
 
   render({ app, tile, trend_px }) {
     this.shown = tile;
-    const alerting = new Set(openAlerts(tile).map((alert) => alert.channel));
+    const alerting = new Set(openAlerts(tile).filter((alert) => alert.cleared_s === null).map((alert) => alert.channel));
     const alert = openAlerts(tile)[0] ?? tile.alerts[0];
     const kind = alert ? (alert.acknowledged ? "acknowledged" : alert.severity) : "";
     return h(
@@ -47,7 +47,7 @@ export class TileView extends Component {
       {},
       h(
         "a",
-        { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind },
+        { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind, "data-cleared": String(alert?.cleared_s != null) },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
         h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>
@@ -61,9 +61,14 @@ export class TileView extends Component {
 }
 
 function alertText(app, tile, alert) {
-  const more = tile.alerts.length > 1 ? ` +${tile.alerts.length - 1}` : "";
-  const text = alert.acknowledged ? app.t("wall.acknowledged", { rule: alert.rule }) : alert.rule;
-  return [icon(alert.acknowledged ? "check" : "warning"), h("span", {}, text + more)];
+  const all = tile.alerts.reduce((sum, each) => sum + each.times, 0);
+  const age = app.format.clock(tile.duration_s - (alert.cleared_s ?? alert.at_s));
+  const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "wall.alert_active" : "wall.alert_cleared";
+  return [
+    icon(alert.acknowledged ? "check" : "warning"),
+    h("span", { class: "tile-rule" }, app.t(key, { rule: alert.rule, age })),
+    all > 1 && h("span", { class: "tile-alerts number", title: app.plural("nav.open_alerts", all) }, `×${all}`),
+  ];
 }
 
 class ChannelView extends Component {
@@ -87,7 +92,8 @@ class ChannelView extends Component {
     const state = stateOf(channel);
     const isSilent = state === "silent";
     const held_s = channel.since_s === null ? 0 : now_s - channel.since_s;
-    const strength = isSilent ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
+    const strength = isSilent || state === UNCLEAR ? 0 : Math.round((CALM.has(state) ? STRONGEST_CALM : STRONGEST) * (channel.confidence ?? 0));
+    const isUnclear = state === UNCLEAR;
     const style = { "--emotion": colourOf(state), "--on-emotion": inkOf(state), "--strength": `${strength}%` };
     return h(
       "div",
@@ -95,9 +101,9 @@ class ChannelView extends Component {
       h("span", { class: "tile-role" }, channelName(app, channel)),
       h(
         "div",
-        { class: "tile-now", "data-state": isSilent ? "silent" : alerting ? "alert" : "speech", style },
-        h("strong", {}, isSilent ? app.t(channel.label ? "common.silent" : "common.no_speech") : app.label(state)),
-        h("span", { class: "number" }, isSilent || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
+        { class: "tile-now", "data-state": isSilent ? "silent" : isUnclear ? "unclear" : alerting ? "alert" : "speech", style },
+        h("strong", {}, isSilent ? app.t(channel.confidence === null ? "common.no_speech" : "common.silent") : app.label(state)),
+        h("span", { class: "number" }, isSilent || isUnclear || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
         h("span", { class: "tile-since number" }, isSilent || held_s < 1 ? "" : app.format.clock(held_s)),
       ),
       h("canvas", { ref: this.canvas, class: "tile-trend", "aria-hidden": "true" }),

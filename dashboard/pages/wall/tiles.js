@@ -1,3 +1,5 @@
+import { UNCLEAR } from "../../shell/palette.js";
+
 /**
  * What is known of the live streams: snapshot, then changes. Pure: no elements.
  *
@@ -6,11 +8,11 @@
  * @property {string} role
  * @property {string} name
  * @property {boolean} analysed
- * @property {string | null} label  null: no speech yet
- * @property {number | null} confidence  0 to 1
+ * @property {string | null} label  null: unclear, or no speech yet
+ * @property {number | null} confidence  0 to 1; null: no speech yet
  * @property {number | null} since_s
  * @property {boolean} speaking
- * @property {[number, string, number][]} trend  [start_s, label, confidence], 5 s each
+ * @property {[number, string | null, number][]} trend  [start_s, label, confidence], 5 s each
  *
  * @typedef {object} TileAlert
  * @property {string} alert_id
@@ -21,6 +23,8 @@
  * @property {number} since_s
  * @property {number} at_s
  * @property {boolean} acknowledged
+ * @property {number | null} cleared_s  null: still active
+ * @property {number} times  unacknowledged ones of this rule and channel
  *
  * @typedef {object} Tile
  * @property {string} stream_id
@@ -67,6 +71,8 @@ export class Tiles {
   }
 }
 
+const SEVERITIES = ["critical", "warning", "info"];
+
 /**
  * @typedef {object} Filter
  * @property {string} text  part of the name or id
@@ -84,13 +90,14 @@ export function matches(tile, { text, emotion, role, alerts }) {
   return words.toLowerCase().includes(text.toLowerCase());
 }
 
-/** @param {Tile} tile alerts that hold and that nobody has dealt with */
+/** @param {Tile} tile @returns {TileAlert[]} unacknowledged alerts, active or cleared, the most urgent first */
 export function openAlerts(tile) {
-  return tile.alerts.filter((alert) => !alert.acknowledged);
+  const rank = (/** @type {TileAlert} */ alert) => (alert.cleared_s === null ? 0 : 3) + SEVERITIES.indexOf(alert.severity);
+  return tile.alerts.filter((alert) => !alert.acknowledged).sort((a, b) => rank(a) - rank(b) || b.at_s - a.at_s);
 }
 
-/** @param {TileChannel} channel @returns {string} emotion, `silent`, or "" where nothing is analysed */
+/** @param {TileChannel} channel @returns {string} emotion, `unclear`, `silent`, or "" where nothing is analysed */
 export function stateOf(channel) {
   if (!channel.analysed) return "";
-  return channel.label && channel.speaking ? channel.label : "silent";
+  return channel.speaking ? (channel.label ?? UNCLEAR) : "silent";
 }

@@ -262,6 +262,11 @@ FUNASR_LICENCE = (
 _UNSTATED_LICENCE = "not stated in the model's folder; ask its publisher"
 
 
+ABSTAIN_BELOW = 0.5
+"""Its publisher measured no such threshold. Below one half the model itself says that the label is
+likelier wrong than right."""
+
+
 def is_published_folder(folder: Path) -> bool:
     """Return whether the three files of a published model are there."""
     return all((folder / name).is_file() for name in (CONFIG_FILE, TOKENS_FILE, WEIGHTS_FILE))
@@ -292,6 +297,7 @@ def load_folder(folder: Path, *, name: str | None = None) -> Emotion2vecCheckpoi
         sha256=sha256,
         labels=labels,
         embedding_dim=sizes.embed_dim,
+        abstain_below=ABSTAIN_BELOW,
     )
     return Emotion2vecCheckpoint(info, tensors, sizes)
 

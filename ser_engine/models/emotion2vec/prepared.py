@@ -36,6 +36,7 @@ from ser_engine.models.emotion2vec.checkpoint import (
     expected_shapes,
 )
 from ser_engine.models.emotion2vec.folder import (
+    ABSTAIN_BELOW,
     CONFIG_FILE,
     TOKENS_FILE,
     WEIGHTS_FILE,
@@ -187,6 +188,8 @@ def _sizes(values: dict[str, Any]) -> Emotion2vecSizes:
 def _info(values: dict[str, Any]) -> ModelInfo:
     listed = values.pop("labels")
     labels = tuple(Label(**label) for label in listed["labels"])
+    # Not the file's own: it may be older than the threshold.
+    values["abstain_below"] = ABSTAIN_BELOW
     return ModelInfo(labels=LabelSet(labels, listed["num_tokens"]), **values)
 
 

@@ -256,6 +256,7 @@ class EventWriter:
     def _point(self, point: Point) -> Entity:
         data = self._span(point) | {
             "label": point.label,
+            "best": point.best,
             "confidence": round(point.confidence, 4),
             "posteriors": {
                 label: round(value, 4)
@@ -267,6 +268,7 @@ class EventWriter:
     def _segment(self, segment: Segment) -> Entity:
         data = self._span(segment) | {
             "label": segment.label,
+            "best": segment.best,
             "confidence": round(segment.confidence, 4),
         }
         return {"type": SEGMENT_TYPE, "data": data}

@@ -64,15 +64,17 @@ class Emotion(_Struct, frozen=True, kw_only=True):
     """Ours.
 
     Attributes:
-        label: the stable label.
-        confidence: of the label, 0 to 1.
+        label: the stable label; None: unclear.
+        best: the label, or the likeliest one.
+        confidence: of ``best``, 0 to 1.
         posteriors: by name, 0 to 1.
         speech_share: speech over all time, 0 to 1.
         provisional: from less audio than a sound result takes.
         narrow_band: the audio holds nothing above 4 kHz.
     """
 
-    label: str
+    label: str | None
+    best: str
     confidence: float
     posteriors: dict[str, float]
     speech_share: float

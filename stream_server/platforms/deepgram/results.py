@@ -220,7 +220,8 @@ class ListenResults:
         if span is None:
             return Alternative(transcript="", confidence=0.0)
         # Clients that index words must find none: an empty transcript has no words.
-        if not self._query.transcript:
+        # Nor is what is unclear a word.
+        if not self._query.transcript or span.label is None:
             return Alternative(transcript="", confidence=span.confidence)
         word = Word(
             word=span.label,
@@ -234,6 +235,7 @@ class ListenResults:
     def _emotion(self, span: SpeechSpan) -> Emotion:
         return Emotion(
             label=span.label,
+            best=span.best,
             confidence=span.confidence,
             posteriors=dict(zip(self._labels, span.posteriors, strict=False)),
             speech_share=span.speech_share,

@@ -29,14 +29,15 @@ _LEAST_SAMPLES = 720
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechSpan:
-    """Consecutive speech with one stable label.
+    """Consecutive speech with one stable label, or with none.
 
     Attributes:
         start_sample: on the stream's 16 kHz clock.
         end_sample: end, not included.
-        label: the stable label.
+        label: the stable label; None: unclear.
+        best: the label, or the likeliest one.
         confidence: of a whole segment the mean over its frames, else over its points, 0 to 1.
-        posteriors: one value a class, sum 1: that of the label is the confidence, the others share
+        posteriors: one value a class, sum 1: that of ``best`` is the confidence, the others share
             the rest as in the mean of the points, weighted by their speech.
         speech_share: mean of the points' shares.
         provisional: all its points are.
@@ -47,7 +48,8 @@ class SpeechSpan:
 
     start_sample: int
     end_sample: int
-    label: str
+    label: str | None
+    best: str
     confidence: float
     posteriors: tuple[float, ...]
     speech_share: float
@@ -139,7 +141,7 @@ class SpanTracker:
                 self._older.add(
                     self._points.popleft(), max(self._spans_end, self._reported_end), None
                 )
-            return self._release(result.label)
+            return self._release(result)
         if not result.final:
             return []
         self._waiting.append(result)
@@ -162,6 +164,7 @@ class SpanTracker:
             start_sample=start,
             end_sample=point.end_sample,
             label=point.label,
+            best=point.best,
             confidence=point.confidence,
             posteriors=point.posteriors,
             speech_share=point.speech_share,
@@ -179,13 +182,13 @@ class SpanTracker:
         current = self.current()
         if current is None:
             return None
-        span = self._speech_span(current.start_sample, current.end_sample, current.label, None)
+        span = self._speech_span(current.start_sample, current.end_sample, current, None)
         self._reported_end = current.end_sample
         self._older = _Mean()
         return span
 
-    def _release(self, label: str | None) -> list[Span]:
-        """Return the waiting spans; ``label`` is that of the point they waited for, if it came."""
+    def _release(self, point: Point | None) -> list[Span]:
+        """Return the waiting spans; ``point`` is the one they waited for, if it came."""
         spans: list[Span] = []
         for index, each in enumerate(self._waiting):
             if isinstance(each, Gap):
@@ -198,7 +201,7 @@ class SpanTracker:
                 else:
                     # The point's label is that at the end of its step. Where it is the segment's
                     # own, the segment ended by a pause and not by a change.
-                    goes_on = label is not None and label != each.label
+                    goes_on = point is not None and point.label != each.label
                 spans += self._close(each, goes_on)
             self._spans_end = each.end_sample
         self._waiting.clear()
@@ -211,9 +214,7 @@ class SpanTracker:
         start = max(segment.start_sample, self._reported_end)
         # The segment's confidence is not that of its rest after a cut.
         confidence = segment.confidence if start == segment.start_sample else None
-        span = self._speech_span(
-            start, segment.end_sample, segment.label, confidence, goes_on=goes_on
-        )
+        span = self._speech_span(start, segment.end_sample, segment, confidence, goes_on=goes_on)
         self._older = _Mean()
         self._goes_on = goes_on
         self._pause_since = None if goes_on else segment.end_sample
@@ -222,20 +223,27 @@ class SpanTracker:
         return [span] if segment.end_sample - start >= least else []
 
     def _speech_span(
-        self, start: int, end: int, label: str, confidence: float | None, *, goes_on: bool = False
+        self,
+        start: int,
+        end: int,
+        labelled: Segment | SpeechSpan,
+        confidence: float | None,
+        *,
+        goes_on: bool = False,
     ) -> SpeechSpan:
         mean = self._older
         for point in self._points:
             mean.add(point, start, end)
         posteriors = mean.posteriors
-        label_index = self._labels.index(label)
+        label_index = self._labels.index(labelled.best)
         if posteriors and confidence is None:
             confidence = round(posteriors[label_index], _DECIMALS)
         confidence = confidence or 0.0
         return SpeechSpan(
             start_sample=start,
             end_sample=end,
-            label=label,
+            label=labelled.label,
+            best=labelled.best,
             confidence=confidence,
             posteriors=_agreeing(posteriors, label_index, confidence),
             speech_share=round(mean.speech_share, _DECIMALS),

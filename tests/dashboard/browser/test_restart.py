@@ -52,6 +52,10 @@ async def test_a_restart_under_open_pages(
     state = microphone.get_by_test_id("mic-state")
     await expect(state).to_have_attribute("data-state", "waiting")
     await expect(wall.locator(".connection")).to_have_attribute("data-state", "waiting")
+    # Nothing looks as if all were well.
+    for page in (wall, microphone, alerts):
+        await expect(page.locator("#lost")).to_contain_text("Connection lost at")
+    assert "No live streams" not in await wall.locator("main").inner_text()
     points = int(await timeline.get_attribute("data-points") or 0)
     await server.start()
 
@@ -63,6 +67,7 @@ async def test_a_restart_under_open_pages(
     await expect(wall.locator(f'a[href="{new_link}"]')).to_be_visible(timeout=30_000)
     await expect(wall.locator(f'a[href="{old_link}"]')).to_have_count(0)
     await expect(wall.locator(".connection")).to_have_attribute("data-state", "live")
+    await expect(wall.locator("#lost")).to_be_hidden()
     await microphone.get_by_test_id("mic-stop").click()
     await expect(state).to_have_attribute("data-state", "ended")
 

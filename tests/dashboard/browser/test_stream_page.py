@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
 
 from tests.conftest import SpeechClip
 from tests.support.browser import BROWSER_TEST, stream_clip
@@ -72,6 +74,39 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     everything = json.loads((await _download(page, "JSON", tmp_path)).read_text("utf-8"))
     points = [one for one in everything["results"] if one["type"] == "point"]
     assert len(points) == len(rows)
+
+
+async def test_an_alert_is_on_every_page_while_it_is_raised(
+    open_page: OpenPage, server: DashboardServer, speech_clips: tuple[SpeechClip, ...]
+):
+    from playwright.async_api import expect
+
+    speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
+    audio = (np.clip(speech, -1, 1) * 32767).astype("<i2").tobytes()
+    url = f"{server.ingest_url}/?sample_rate=16000&roles=caller&name=Call+19"
+    async with connect(url, compression=None) as socket:
+        stream_id = json.loads(await socket.recv())["stream_id"]
+        page = await open_page(f"/streams/{stream_id}")
+        wall = await open_page("/")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Call 19")
+        for start in range(0, len(audio), 32_000):
+            await socket.send(audio[start : start + 32_000])
+        await expect(page.locator(".open-alerts .notice")).to_contain_text("somebody speaks")
+        tile = wall.locator(f'a.tile[href="/streams/{stream_id}"]')
+        await expect(tile).to_have_attribute("data-alert", "critical")
+        # One number wherever alerts are counted, the title of the tab included.
+        count = await wall.locator(".nav .count").inner_text()
+        await expect(wall.locator(".summary .figure").nth(1)).to_contain_text(count)
+        await expect(wall).to_have_title(re.compile(rf"^\({re.escape(count)}\) "))
+
+        await page.locator(".open-alerts").get_by_role("button", name="Acknowledge").click()
+        await page.get_by_role("dialog").get_by_role("textbox").fill("seen")
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator(".open-alerts")).to_be_hidden()
+        await expect(tile).to_have_attribute("data-alert", "acknowledged")
+        await socket.send('{"type": "stop"}')
+        async for _ in socket:
+            pass
 
 
 async def test_an_alert_leads_to_its_moment_and_is_acknowledged_there(

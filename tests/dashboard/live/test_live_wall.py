@@ -116,6 +116,16 @@ async def test_a_change_after_a_pause_is_told_at_once():
 
 
 @virtual_time
+async def test_a_quiet_page_hears_that_the_server_is_alive():
+    async with serve_dashboard() as lab:
+        page = await lab.open()
+        await page.read()
+        for _ in range(3):
+            assert await page.socket.receive_json(timeout=6) == {"type": "alive"}
+        assert current_loop().time() == pytest.approx(3 * connection.ALIVE_S, abs=0.5)
+
+
+@virtual_time
 async def test_a_page_nobody_looks_at_is_told_nothing():
     async with serve_dashboard() as lab:
         lab.publish(make_opened())

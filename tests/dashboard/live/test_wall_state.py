@@ -90,9 +90,36 @@ def test_an_open_alert_comes_before_any_mood_until_somebody_deals_with_it():
     assert state.acknowledge("another") == set()
 
 
-def test_a_cleared_alert_is_gone():
+def test_a_cleared_alert_stays_until_somebody_acknowledges_it():
     state = wall(CONFIG, make_alert(), make_alert("cleared", at_s=9.0, seq=2))
+    (alert,) = tile_of(state).alerts
+    assert (alert.cleared_s, alert.acknowledged) == (9.0, False)
+    assert tile_of(state).worst == 1.0  # Half of what it was.
+    assert state.acknowledge("s1-1") == {"s1"}
+    assert (tile_of(state).alerts, tile_of(state).worst) == ([], 0.0)
+
+
+def test_an_acknowledged_alert_is_gone_once_it_is_cleared():
+    state = wall(CONFIG, make_alert())
+    state.acknowledge("s1-1")
+    state.feed([make_alert("cleared", at_s=9.0, seq=2)])
     assert tile_of(state).alerts == []
+
+
+def test_a_tile_has_one_alert_for_each_rule_and_counts_the_others():
+    state = wall(CONFIG)
+    for number in range(5):
+        alert_id, at_s = f"a{number}", 10.0 * number
+        state.feed([make_alert(alert_id=alert_id, at_s=at_s)])
+        if number < 4:
+            state.feed([make_alert("cleared", alert_id=alert_id, at_s=at_s + 5)])
+    state.feed([make_alert(alert_id="other", rule="driver is upset", at_s=60.0)])
+    first, other = tile_of(state).alerts
+    assert (first.alert_id, first.cleared_s, first.times) == ("a4", None, 5)
+    assert (other.alert_id, other.times) == ("other", 1)
+    state.acknowledge("a4")
+    first, _ = tile_of(state).alerts
+    assert (first.alert_id, first.times) == ("a3", 4)
 
 
 def test_the_worst_stream_comes_first():

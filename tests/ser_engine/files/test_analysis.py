@@ -88,8 +88,10 @@ def test_frames_become_the_segments_of_a_stream(monkeypatch: pytest.MonkeyPatch)
         for granularity in ("frame", "stream")
     )
 
-    def spans(channel: ChannelResult) -> list[tuple[int, int, str]]:
-        found = [(one.start_sample, one.end_sample, one.label) for one in channel.segments]
+    def spans(channel: ChannelResult) -> list[tuple[int, int, str | None]]:
+        found: list[tuple[int, int, str | None]] = [
+            (one.start_sample, one.end_sample, one.label) for one in channel.segments
+        ]
         return sorted(
             found + [(one.start_sample, one.end_sample, one.reason) for one in channel.gaps]
         )
@@ -128,7 +130,7 @@ def test_speakers_are_told_of():
         Turn(start_sample=0, end_sample=8_000, speaker=0),
         Turn(start_sample=16_000, end_sample=27_753, speaker=0),
     )
-    one = SpeakerResult("speaker 1", turns, 1.23456, "angry", 0.7, posteriors)
+    one = SpeakerResult("speaker 1", turns, 1.23456, "angry", "angry", 0.7, posteriors)
     channel = dataclasses.replace(whole.channels[0], speakers=(one,))
     document = dataclasses.replace(whole, channels=(channel,)).to_json()
     assert list(document["channels"][0]["speakers"]) == [
@@ -145,6 +147,7 @@ def test_speakers_are_told_of():
             ),
             "speech_s": 1.235,
             "label": "angry",
+            "best": "angry",
             "confidence": 0.7,
             "posteriors": (0.7, 0.1, 0.1, 0.1),
         }
@@ -176,17 +179,12 @@ def test_the_size_grows_with_the_frames():
 def test_a_data_frame(granularity: Granularity, rows: int):
     table = analysis(granularity, 2).to_dataframe()
     assert len(table) == rows
-    assert list(table.columns[:6]) == [
-        "name",
-        "channel",
-        "start_s",
-        "end_s",
-        "label",
-        "confidence",
+    assert list(table.columns[:7]) == [
+        *("name", "channel", "start_s", "end_s", "label", "best", "confidence")
     ]
     assert list(table.columns[-4:]) == list(LABELS.names)
     assert set(table["channel"]) == {0, 1}
-    assert set(table[table["channel"] == 1]["label"]) == {"neutral"}
+    assert set(table[table["channel"] == 1]["best"]) == {"neutral"}
     np.testing.assert_allclose(table[list(LABELS.names)].sum(axis=1), 1, atol=1e-5)
     assert table["end_s"].max() == pytest.approx(3.0, abs=0.03)
 

@@ -21,7 +21,7 @@ from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray
 from tests.ser_engine.files.jobs import plain
 from tests.ser_engine.timeline.streams import drive, gaps, make_audio, points, segments
-from tests.support.fake_engine import LABELS, FakeEngine, logits_of_audio
+from tests.support.fake_engine import FakeEngine, logits_of_audio
 
 CONFIG = EngineConfig(
     timeline=TimelineConfig(500, 100, 40),
@@ -82,7 +82,7 @@ def test_stream_is_what_a_live_stream_gives(hop: int) -> None:
     )
     result = analyze(AUDIO, "stream", hop, config)
     assert isinstance(result, StreamResult)
-    stream = ChannelStream(config, LABELS, "other key")
+    stream = ChannelStream(config, FakeEngine().info, "other key")
     events = drive(stream, np.array_split(AUDIO, 77), FakeEngine())
     assert result.points == tuple(points(events))
     assert result.segments == tuple(segments(events))

@@ -78,7 +78,7 @@ def test_speakers_are_kept():
         Turn(start_sample=0, end_sample=16_000, speaker=0),
         Turn(start_sample=32_000, end_sample=48_000, speaker=0),
     )
-    speaker = SpeakerResult("1", turns, 2.0, "angry", 0.5, np.array([0.5, 0.5, 0.0, 0.0]))
+    speaker = SpeakerResult("1", turns, 2.0, "angry", "angry", 0.5, np.array([0.5, 0.5, 0.0, 0.0]))
     channel = dataclasses.replace(whole.channels[0], speakers=(speaker,))
     before = dataclasses.replace(whole, channels=(channel,))
     assert list(parts(unpack_analysis(pack_analysis(before)))) == list(parts(before))

@@ -23,6 +23,7 @@ from tests.support.fake_engine import FakeEngine
 LABELS = ("angry", "happy")
 LOGITS = np.zeros((3, 2), np.float32)
 POSTERIORS = np.array([[0.82, 0.18], [0.25, 0.75], [0.5, 0.5]])
+SPEECH = np.ones(3, dtype=np.bool_)
 UTTERANCE = UtteranceResult(LABELS, 16_000, LOGITS[0], np.array([0.76, 0.24]), LOGITS[0], -20.0)
 
 
@@ -41,7 +42,7 @@ def test_utterance() -> None:
 
 @pytest.mark.parametrize(("hop", "times"), [(320, [0.0, 0.02, 0.04]), (160, [0.0, 0.01, 0.02])])
 def test_frames(hop: int, times: list[float]) -> None:
-    result = FrameResult(LABELS, 1200, hop, LOGITS, POSTERIORS, None)
+    result = FrameResult(LABELS, 1200, hop, LOGITS, POSTERIORS, SPEECH, 0.0, None)
     assert json.dumps(demo(result)[:2]) == (
         '[{"time": 0.0, "emotion": "angry", "score": 0.82},'
         f' {{"time": {times[1]}, "emotion": "happy", "score": 0.75}}]'
@@ -57,7 +58,7 @@ def test_channels_count_from_0() -> None:
         ["channel", "emotion", "confidence", "granularity"]
     ] * 2
     assert [entry["channel"] for entry in entries] == [0, 1]
-    frames = FrameResult(LABELS, 1200, 320, LOGITS, POSTERIORS, None)
+    frames = FrameResult(LABELS, 1200, 320, LOGITS, POSTERIORS, SPEECH, 0.0, None)
     assert list(demo(frames, frames)[1]) == ["channel", "granularity", "frames"]
 
 

@@ -10,8 +10,9 @@ from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, Vad
 from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
 from ser_engine.types import FloatArray, Window
-from tests.support.fake_engine import LABELS, FakeEngine, LevelDetector
+from tests.support.fake_engine import FakeEngine, LevelDetector
 
+MODEL = FakeEngine().info
 TIMELINE = TimelineConfig(window_ms=500, step_ms=100, look_ahead_ms=40, provisional_below_ms=300)
 SMOOTHING = SmoothingConfig(span_ms=200, min_dwell_ms=60)
 
@@ -26,7 +27,7 @@ def make_stream(
     config = EngineConfig(
         timeline=timeline, smoothing=smoothing, vad=VadConfig(min_silence_ms=min_silence_ms)
     )
-    return ChannelStream(config, LABELS, "key", detector=LevelDetector(), details=details)
+    return ChannelStream(config, MODEL, "key", detector=LevelDetector(), details=details)
 
 
 def answer(stream: ChannelStream, windows: Iterable[Window], engine: FakeEngine) -> list[Event]:

@@ -115,7 +115,7 @@ def test_answering_after_a_gap_gives_up_what_was_before() -> None:
 
 
 def test_the_label_outlives_a_gap_shorter_than_the_smoothing_span() -> None:
-    def label_after(gap_samples: int) -> str:
+    def label_after(gap_samples: int) -> str | None:
         stream, engine = make_stream(), FakeEngine()
         answer(stream, stream.push(make_audio((8000, 0.1))), engine)
         answer(stream, stream.gap("lost", gap_samples), engine)

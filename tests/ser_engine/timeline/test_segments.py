@@ -12,7 +12,7 @@ from ser_engine.timeline.smoothing import Decision, LabelTracker
 
 HOP = 320
 NAMES = ("angry", "happy")
-A, B = np.array([0.8, 0.2]), np.array([0.4, 0.6])
+A, B, U = np.array([0.8, 0.2]), np.array([0.4, 0.6]), np.array([0.51, 0.49])
 
 Events = list[Segment | Gap]
 
@@ -21,32 +21,40 @@ class Course:
     """A builder with a tracker before it, fed slot by slot."""
 
     def __init__(self, config: SmoothingConfig) -> None:
-        self.builder = SegmentBuilder(NAMES)
-        self.tracker = LabelTracker(config)
+        threshold = config.abstain_threshold(0.0)
+        self.builder = SegmentBuilder(NAMES, threshold)
+        self.tracker = LabelTracker(config, threshold)
         self.at = 0
         self.events: Events = []
 
     def feed(self, slots: str) -> None:
-        """Take ``a`` and ``b`` for frames, ``.`` for silence, ``!`` for an error."""
+        """Take ``a``, ``b``, ``u`` (unclear) for frames, ``.`` for silence, ``!`` for an error."""
         for slot in slots:
             start, end = self.at, self.at + HOP
             self.at = end
             if slot in ".!":
                 self.events += self.builder.gap(start, end, "silence" if slot == "." else "error")
                 continue
-            posterior = A if slot == "a" else B
+            posterior = {"a": A, "b": B, "u": U}[slot]
             decision = self.tracker.push(start, end, posterior.tolist())
             self.events += self.builder.frame(start, end, posterior, decision)
 
 
-def course(slots: str, *, dwell_slots: int = 3, span_slots: int = 10) -> Events:
-    config = SmoothingConfig(span_ms=20 * span_slots, min_dwell_ms=20 * dwell_slots)
+def course(
+    slots: str, *, dwell_slots: int = 3, span_slots: int = 10, abstain_below: float | None = None
+) -> Events:
+    config = SmoothingConfig(
+        span_ms=20 * span_slots,
+        min_dwell_ms=20 * dwell_slots,
+        abstain_below=abstain_below,
+        abstain_margin=0.02,
+    )
     fed = Course(config)
     fed.feed(slots)
     return fed.events + fed.builder.finish()
 
 
-def spans(events: Events) -> list[tuple[int, int, str]]:
+def spans(events: Events) -> list[tuple[int, int, str | None]]:
     return [
         (
             event.start_sample // HOP,
@@ -81,6 +89,37 @@ def spans(events: Events) -> list[tuple[int, int, str]]:
 )
 def test_course(slots: str, expected: list[tuple[int, int, str]]) -> None:
     assert spans(course(slots)) == expected
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ("uuuu", [(0, 4, None)]),
+        ("aaauaaa", [(0, 7, "angry")]),
+        ("aaauuuuaaa", [(0, 3, "angry"), (3, 7, None), (7, 10, "angry")]),
+        ("aaauubbb", [(0, 3, "angry"), (3, 8, "happy")]),
+        # What was lost before a gap, if only just, is no part of the label.
+        ("aaau.uaaa", [(0, 3, "angry"), (3, 4, None), (4, 5, "silence"), (5, 9, "angry")]),
+        # A first label that was lost before it had settled was none.
+        ("au.", [(0, 2, None), (2, 3, "silence")]),
+        ("uua", [(0, 3, None)]),
+    ],
+)
+def test_course_with_doubt(slots: str, expected: list[tuple[int, int, str | None]]) -> None:
+    assert spans(course(slots, abstain_below=0.55)) == expected
+
+
+def test_a_segment_of_doubt_says_what_it_might_have_been() -> None:
+    (segment,) = course("uuuu", abstain_below=0.55)
+    assert isinstance(segment, Segment)
+    assert (segment.label, segment.best, segment.confidence) == (None, "angry", 0.51)
+
+
+@given(st.text("abu.", max_size=120), st.integers(0, 5))
+def test_no_segment_has_a_label_below_the_threshold(slots: str, dwell: int) -> None:
+    for event in course(slots, dwell_slots=dwell, abstain_below=0.55):
+        if isinstance(event, Segment) and event.label is not None:
+            assert event.confidence >= 0.55
 
 
 def test_confidence_is_the_mean_posterior_of_the_label() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.config import SmoothingConfig
-from ser_engine.timeline.smoothing import Decision, LabelTracker, LogitPool, softmax
+from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 
 HOP = 320
 CONFIG = SmoothingConfig(
@@ -135,10 +138,78 @@ def test_a_silence_as_long_as_the_span_ends_the_label(silent_slots: int, label: 
     assert tracker.push(start, start + HOP, B).label == label
 
 
-@given(st.lists(st.sampled_from([A, B, WEAK_B, NOBODY, (0.0, 0.0, 1.0)]), max_size=60))
-def test_what_is_certain_is_never_dated_over(posteriors: list[tuple[float, ...]]) -> None:
+# Doubt: with 0.5 and a margin of 0.05.
+SURE, EDGE, DOUBT = (0.7, 0.2, 0.1), (0.52, 0.38, 0.1), (0.4, 0.35, 0.25)
+
+
+def doubting(*posteriors: tuple[float, ...]) -> list[Decision]:
+    tracker = LabelTracker(CONFIG, abstain_below=0.5)
+    return [
+        tracker.push(index * HOP, (index + 1) * HOP, posterior)
+        for index, posterior in enumerate(posteriors)
+    ]
+
+
+def test_a_label_that_is_lost_for_long_gives_way_to_none_from_where_it_was_lost() -> None:
+    decisions = doubting(SURE, SURE, SURE, DOUBT, DOUBT, DOUBT, DOUBT)
+    assert [decision.said() for decision in decisions] == [0, 0, 0, *[UNCLEAR] * 4]
+    assert decisions[4] == Decision(0, settled=True, doubt_since=3 * HOP, is_lost=True)
+    assert decisions[5] == Decision(UNCLEAR, settled=True, changed_at=3 * HOP)
+
+
+def test_a_short_dip_is_not_said_and_changes_nothing() -> None:
+    decisions = doubting(SURE, SURE, SURE, DOUBT, DOUBT, SURE, SURE)
+    assert [decision.label for decision in decisions] == [0] * 7
+    assert [decision.said() for decision in decisions[3:]] == [UNCLEAR, UNCLEAR, 0, 0]
+
+
+def test_at_the_edge_nothing_flickers() -> None:
+    # Above the threshold and below threshold and margin: what was said stays, and so does doubt.
+    assert {each.said() for each in doubting(SURE, SURE, SURE, *[EDGE] * 9)} == {0}
+    assert {each.said() for each in doubting(*[DOUBT] * 3, *[EDGE] * 9)} == {UNCLEAR}
+    assert doubting(SURE, SURE, SURE, DOUBT, EDGE)[-1].said() == UNCLEAR
+
+
+def test_out_of_doubt_a_label_has_to_last_and_is_dated_back() -> None:
+    decisions = doubting(DOUBT, DOUBT, SURE, SURE, SURE, SURE)
+    assert [decision.said() for decision in decisions] == [*[UNCLEAR] * 4, 0, 0]
+    assert decisions[4] == Decision(0, settled=True, changed_at=2 * HOP)
+
+
+def test_a_change_of_label_leaves_no_sliver_of_doubt() -> None:
+    decisions = doubting(SURE, SURE, SURE, DOUBT, *[B] * 3)
+    assert [decision.label for decision in decisions] == [0] * 6 + [1]
+    assert decisions[6].changed_at == 3 * HOP
+
+
+def test_labels_that_take_turns_while_one_is_lost_are_doubt() -> None:
+    other = (0.1, 0.1, 0.8)
+    decisions = doubting(SURE, SURE, SURE, B, B, other, other, B, B, other)
+    assert {decision.label for decision in decisions[6:]} == {UNCLEAR}
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(0.01, 1)] * 3), max_size=80),
+    st.sampled_from([0.3, 0.5, 0.7]),
+    st.sampled_from([0.0, 0.05, 0.2]),
+)
+def test_no_frame_says_a_label_below_the_threshold(
+    weights: list[tuple[float, float, float]], abstain_below: float, margin: float
+) -> None:
+    tracker = LabelTracker(dataclasses.replace(CONFIG, abstain_margin=margin), abstain_below)
+    for index, row in enumerate(weights):
+        posterior = [weight / sum(row) for weight in row]
+        said = tracker.push(index * HOP, (index + 1) * HOP, posterior).said()
+        assert said == UNCLEAR or posterior[said] >= abstain_below
+
+
+@given(st.lists(st.sampled_from([A, B, WEAK_B, NOBODY, (0.0, 0.0, 1.0), EDGE, DOUBT]), max_size=60))
+@pytest.mark.parametrize("follow", [run, doubting])
+def test_what_is_certain_is_never_dated_over(
+    follow: Callable[..., list[Decision]], posteriors: list[tuple[float, ...]]
+) -> None:
     certain = 0
-    for index, decision in enumerate(run(*posteriors)):
+    for index, decision in enumerate(follow(*posteriors)):
         if decision.changed_at is not None:
             assert decision.changed_at >= certain
         if decision.settled and decision.doubt_since is None and decision.changed_at is None:

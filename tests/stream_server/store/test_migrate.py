@@ -63,6 +63,38 @@ def test_a_database_of_the_first_version_gets_what_is_missing(store_url: str):
     engine.dispose()
 
 
+def test_points_that_were_kept_before_have_their_label_as_best(store_url: str):
+    engine = make_engine(parse_store_url(store_url), read_only=False)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    insert = text(
+        "INSERT INTO points (stream_key, seq, channel, start_sample, end_sample, posteriors,"
+        " label, confidence, speech_share, flags) VALUES (1, :seq, 0, 0, 1, :none, :label, 0, 1, 0)"
+    )
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        row = dict.fromkeys((c.name for c in metadata.tables["streams"].c if not c.nullable), "")
+        for name in ("labels", "channels", "metadata"):
+            row[name] = "[]"
+        for name in ("key", "sample_rate", "step_ms", "opened_seq", "opened_at"):
+            row[name] = "1"
+        names, values = ", ".join(row), ", ".join(f"'{value}'" for value in row.values())
+        connection.exec_driver_sql(f"INSERT INTO streams ({names}) VALUES ({values})")
+        connection.execute(insert, {"seq": 1, "label": "sad", "none": b""})
+        upgrade_schema(connection)
+        # In the same transaction: the tables are as they are now at once.
+        connection.execute(insert, {"seq": 2, "label": None, "none": b""})
+        found = connection.execute(text("SELECT label, best FROM points ORDER BY seq")).all()
+    assert found == [("sad", None), (None, None)]
+    with engine.begin() as connection:
+        connection.execute(insert, {"seq": 3, "label": None, "none": b""})
+        if store_url.startswith("sqlite"):
+            checked = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+            assert checked == "ok"
+    engine.dispose()
+
+
 async def test_opening_again_changes_nothing(store_url: str):
     for _ in range(2):
         store = await Store.open(StoreConfig(url=store_url))

@@ -23,7 +23,7 @@ def points(messages: Iterable[Any]) -> list[tuple[Any, ...]]:
     ]
 
 
-def tiles(messages: Iterable[Any], channel: int = 0) -> list[tuple[int, int, str]]:
+def tiles(messages: Iterable[Any], channel: int = 0) -> list[tuple[int, int, str | None]]:
     """Return the final segments and gaps of a channel, and hold that they tile the stream."""
     final = [
         m for m in messages if isinstance(m, Segment | Gap) and m.final and m.channel == channel
