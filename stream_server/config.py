@@ -22,7 +22,9 @@ class LimitsConfig:
 
     max_streams: Annotated[int, Range(1, 100_000)] = 256
     """Streams at a time, including those that may be resumed."""
-    max_streams_per_token: Annotated[int, Range(1, 100_000)] = 256
+    max_streams_per_address: Annotated[int, Range(1, 100_000)] = 192
+    """Streams of tokens from one address at a time, so that one machine cannot take all places."""
+    max_streams_per_token: Annotated[int, Range(1, 100_000)] = 128
     """Streams of one access token at a time."""
     max_message_bytes: Annotated[int, Range(1024, 1 << 24)] = 1_048_576
     """Largest message."""

@@ -23,8 +23,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+import structlog
+
 from stream_server.access.config import LOOPBACK_NAMES, AccessConfig, ListenConfig
 from stream_server.access.credentials import Book, Session, Sessions
+from stream_server.access.guessing import Guesses
 from stream_server.access.policy import MACHINE, Scope, Who, refusal
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -43,6 +46,8 @@ FORWARDED_HEADERS = (
     "via",
 )
 """Headers that a proxy adds: a request that has one did not come from this machine directly."""
+
+_log = structlog.get_logger(__name__)
 
 _SCHEME = "bearer "
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -115,6 +120,7 @@ class Access:
     ) -> None:
         self.book = Book(config.tokens)
         self.sessions = Sessions(config.session_idle_s, config.session_longest_s)
+        self._guesses = Guesses()
         self._config = config
         self._now = now
         self._proxies = [
@@ -168,7 +174,7 @@ class Access:
             ProtocolError: UNAUTHORIZED.
         """
         now = self._now()
-        found = self.book.by_token(token, now) if token else None
+        found = self._by_token(arrival, token, now) if token else None
         if found is None and not token and session and (open_ := self.session(session)) is not None:
             found = self.book.by_ref(open_.ref, now)
         if found is None and arrival.is_local:
@@ -180,6 +186,32 @@ class Access:
             ErrorCode.UNAUTHORIZED,
             f"got {got}, expected one of the setting access.tokens or of `emotion-monitor token`",
         )
+
+    def _by_token(self, arrival: Arrival, token: str, now: float) -> Who | None:
+        if arrival.is_local:
+            return self.book.by_token(token, now)
+        self._check_attempt(arrival.address, token, now)
+        who = self.book.by_token(token, now)
+        self._note_attempt(arrival.address, token, who is not None)
+        return who
+
+    def _check_attempt(self, address: str, secret: str, now: float) -> None:
+        wait_s = self._guesses.begin(address, secret, now)
+        if wait_s:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED,
+                "got too many wrong tokens or passwords from this address; wait before the next",
+                retry_after_s=wait_s,
+            )
+
+    def _note_attempt(self, address: str, secret: str, is_right: bool) -> None:
+        if is_right:
+            self._guesses.was_right(address, secret)
+            return
+        times = self._guesses.was_wrong(address)
+        # At 1, 2, 4, 8, ...: an attacker must not fill the log.
+        if times.bit_count() == 1:
+            _log.warning("access_guessed", address=address, times=times)
 
     def admit(
         self,
@@ -211,21 +243,24 @@ class Access:
         again = self.sessions.seen(session, self._now())
         return None if again is None else self.sessions.cookie(again)
 
-    def log_in(self, name: str, secret: str) -> Session:
+    def log_in(self, name: str, secret: str, address: str) -> Session:
         """Return a new session. May take a tenth of a second.
 
         Args:
             name: of a person; "": ``secret`` is a token.
             secret: password or token.
+            address: where it comes from.
 
         Raises:
             ProtocolError: UNAUTHORIZED.
         """
-        now = self._now()
+        now, attempt = self._now(), f"{name}\n{secret}"
+        self._check_attempt(address, attempt, now)
         if name:
             who = self.book.by_password(name, secret, now)
         else:
             who = self.book.by_token(secret, now)
+        self._note_attempt(address, attempt, who is not None)
         if who is None:
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "got an unknown name, password or token, expected others"

@@ -76,8 +76,10 @@ class Connection:
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         route: first part of the path the client came in at, for the log.
         path_team: the team that the path names, or "".
+        address: of the client itself.
 
     Attributes:
+        address: see above.
         who: the client, once it is authorized.
     """
 
@@ -93,9 +95,11 @@ class Connection:
         refusal_delay_s: float = 0.0,
         route: str = "/",
         path_team: str = "",
+        address: str = "",
     ) -> None:
         self.who: Who | None = None
         self._path_team = path_team
+        self.address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         self._dialect = admission.dialect
         self._route = route
@@ -173,7 +177,7 @@ class Connection:
         resumed = stream is not None
         if stream is None:
             spec = replace(spec, team=_team_of(who, self._path_team, spec))
-            stream = self._registry.open(spec, who, self, route=self._route)
+            stream = self._registry.open(spec, who, self, route=self._route, address=self.address)
         try:
             await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:

@@ -13,7 +13,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from stream_server.access import Access
+from stream_server.access import Access, Arrival
 from stream_server.config import ServerConfig
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
@@ -25,6 +25,8 @@ _log = structlog.get_logger(__name__)
 # Connections that may be open without a stream. As many more are reserved for authenticated
 # clients, so that strangers cannot take all places.
 _MAX_UNSTARTED = 256
+# Strangers from one address, so that they cannot keep out those from others.
+_MAX_UNSTARTED_PER_ADDRESS = 64
 # A message this many times too long closes the connection unread, without an error message.
 _HARD_LIMIT = 4
 _PING_INTERVAL_S = 20.0
@@ -62,7 +64,7 @@ class Gateway:
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
-        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, Admission]] = (
+        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, str, Admission]] = (
             WeakKeyDictionary()
         )
         self._native = NativeRoute(access, registry.check_capacity)
@@ -138,8 +140,9 @@ class Gateway:
             root = handshake.root
             self._check(handshake)
             admission = route.admit(handshake)
-            self._check_room(admission)
-            self._admitted[connection] = handshake, admission
+            arrival = self._access.arrival(handshake.peer, handshake.headers)
+            self._check_room(admission, arrival)
+            self._admitted[connection] = handshake, arrival.address, admission
         except ProtocolError as error:
             self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -152,7 +155,7 @@ class Gateway:
         """Add the route's headers to the response that opens the WebSocket."""
         admitted = self._admitted.get(connection)
         if admitted is not None:
-            response.headers.update(admitted[1].headers)
+            response.headers.update(admitted[2].headers)
 
     def _route(self, handshake: Handshake) -> Route:
         route = self._routes.get(handshake.root)
@@ -173,8 +176,17 @@ class Gateway:
         if not self._is_ready():
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded", retry_after_s=2.0)
 
-    def _check_room(self, admission: Admission) -> None:
+    def _check_room(self, admission: Admission, arrival: Arrival) -> None:
         """Refuse a connection if too many have not begun a stream."""
+        strangers = [each for each in self._connections.values() if each.who is None]
+        from_there = sum(each.address == arrival.address for each in strangers)
+        is_stranger = not (admission.is_known or arrival.is_local)
+        if is_stranger and from_there >= _MAX_UNSTARTED_PER_ADDRESS:
+            raise ProtocolError(
+                ErrorCode.SERVER_FULL,
+                f"{from_there} connections from this address have not begun a stream",
+                retry_after_s=self._config.limits.start_timeout_s,
+            )
         room = _MAX_UNSTARTED * (2 if admission.is_known else 1)
         if len(self._connections) >= len(self._registry) + room:
             raise ProtocolError(
@@ -188,7 +200,7 @@ class Gateway:
             # Admitted just before aclose(), which therefore did not end it.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
-        handshake, admission = self._admitted.pop(websocket)
+        handshake, address, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,
             admission=admission,
@@ -199,6 +211,7 @@ class Gateway:
             refusal_delay_s=self._config.access.refusal_delay_ms / 1000,
             route=handshake.root,
             path_team=handshake.team,
+            address=address,
         )
         self._connections[websocket] = connection
         try:

@@ -119,6 +119,12 @@ def _call_id(route: str, spec: StreamSpec) -> dict[str, str]:
     return {"call_id": call_id} if _CALL_ID.fullmatch(call_id) else {}
 
 
+def _counted(who: Who, address: str) -> str:
+    """Return the address whose share a stream is of; "": of none."""
+    # A platform's calls all come from its few addresses, or through a proxy; they are signed.
+    return address if who.kind in ("token", "user") else ""
+
+
 # Hint for clients of a full server: when to try again.
 _RETRY_AFTER_S = 5.0
 
@@ -140,6 +146,7 @@ class RunningStream:
     resume_token: str  # secret that resumes it
     holder: Holder | None = None  # None: its connection is gone
     route: str = "/"  # where it came in
+    address: str = ""  # of the client
     expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
 
     @property
@@ -196,6 +203,7 @@ class StreamRegistry:
         self._streams: dict[str, RunningStream] = {}  # by resume token
         self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
         self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
+        self._of_address: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Return how many streams run, those without a connection included."""
@@ -206,8 +214,12 @@ class StreamRegistry:
         running = (one for one in self._streams.values() if one.stream_id == stream_id)
         return next(running, None)
 
-    def check_capacity(self, token_name: str) -> None:
+    def check_capacity(self, token_name: str, address: str = "") -> None:
         """Refuse another stream where there is no room for it.
+
+        Args:
+            token_name: "" for a client without one.
+            address: of the client; "": not known.
 
         Raises:
             ProtocolError: SERVER_FULL or TOO_MANY_STREAMS, with a hint when to try again.
@@ -219,6 +231,12 @@ class StreamRegistry:
                 f"stream limit of this server ({limits.max_streams}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        if token_name and address and self._of_address[address] >= limits.max_streams_per_address:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_STREAMS,
+                f"stream limit of this address ({limits.max_streams_per_address}) reached",
+                retry_after_s=_RETRY_AFTER_S,
+            )
         # Without a name no token was needed: clients cannot be told apart, so none has a share.
         if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
             raise ProtocolError(
@@ -228,7 +246,13 @@ class StreamRegistry:
             )
 
     def open(
-        self, spec: StreamSpec, who: Who, holder: Holder, *, route: str = "/"
+        self,
+        spec: StreamSpec,
+        who: Who,
+        holder: Holder,
+        *,
+        route: str = "/",
+        address: str = "",
     ) -> RunningStream:
         """Begin a stream.
 
@@ -237,16 +261,18 @@ class StreamRegistry:
             who: the client.
             holder: the connection.
             route: where it came in, for the log: first part of the path, or another port's name.
+            address: of the client.
 
         Raises:
             ProtocolError: there is no room, or the stream cannot be begun.
         """
-        self.check_capacity(who.name)
+        self.check_capacity(who.name, address)
         runner = self._make_runner(secrets.token_hex(8), spec)
-        stream = RunningStream(runner, who, secrets.token_urlsafe(24), holder, route)
+        stream = RunningStream(runner, who, secrets.token_urlsafe(24), holder, route, address)
         # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
         self._of_token[who.name] += 1
+        self._of_address[_counted(who, address)] += 1
         _log.info(
             "stream_opened",
             stream_id=stream.stream_id,
@@ -321,6 +347,7 @@ class StreamRegistry:
         if self._streams.pop(stream.resume_token, None) is None:
             return
         self._of_token[stream.who.name] -= 1
+        self._of_address[_counted(stream.who, stream.address)] -= 1
         # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
             self._stop_expiry(stream)

@@ -132,11 +132,11 @@ class Lab:
             engines=engine, config=config, metrics=self.metrics, publish=self.published.append
         )
         self.registry = StreamRegistry(config.limits, factory)
-        access = Access(config.access, config.listen, config.telephony.public_url)
-        known = make_routes(config.telephony, access, self.registry.check_capacity)
+        self.access = Access(config.access, config.listen, config.telephony.public_url)
+        known = make_routes(config.telephony, self.access, self.registry.check_capacity)
         self.gateway = Gateway(
             registry=self.registry,
-            access=access,
+            access=self.access,
             config=config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refuse,
