@@ -20,8 +20,8 @@ from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
 from ser_engine.config import EngineConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
+from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
-from stream_server.streams.intake import MULAW
 from stream_server.streams.session import ChannelWindow, Session
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.messages import ChannelSpec

@@ -265,6 +265,42 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "at_s", samples_to_s(self.at_sample))
 
 
+class Shares(msgspec.Struct, frozen=True, kw_only=True):
+    """How the time of a channel, or of a part of it, was spent.
+
+    Attributes:
+        duration_s: length of all of it.
+        speech_s: time in segments, or in pieces with speech.
+        labels: share of the speech by label, 0 to 1; those that never occur are left out.
+        unclear: share of the speech without a label. With ``labels`` it adds up to 1, where there
+            is any speech.
+        silence: share of all time without speech (gaps ``silence`` and ``too_short``).
+        missing: share of all time in the other gaps.
+    """
+
+    duration_s: float
+    speech_s: float
+    labels: dict[str, float]
+    unclear: float
+    silence: float
+    missing: float
+
+
+class Whole(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel as a whole.
+
+    Attributes:
+        shares: of all of it.
+        quarters: of each quarter of the time.
+        trend: by label (its share in the last quarter - its share in the first) / 2, -0.5 to 0.5;
+            {}: one of the two has no speech.
+    """
+
+    shares: Shares
+    quarters: tuple[Shares, ...]
+    trend: dict[str, float]
+
+
 class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One analysed channel of a stream that has ended.
 
@@ -274,6 +310,7 @@ class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
         unclear_s: seconds of segments without one.
         gap_s: seconds of gaps by reason.
         points: number of points.
+        whole: shares and course; None: nothing was heard, or the summary is of before.
     """
 
     channel: int
@@ -283,6 +320,7 @@ class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     unclear_s: float = 0.0
     gap_s: dict[str, float]
     points: int
+    whole: Whole | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,8 +385,8 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
         best: the strongest class.
         confidence: its posterior.
         posteriors: one value a class.
-        level_dbfs: RMS level in dB of full scale; None: digital silence. A model hears an emotion
-            in anything: where this is silence, the result means nothing.
+        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence. A model
+            hears an emotion in anything: where this is silence, the result means nothing.
     """
 
     label: str | None
@@ -403,6 +441,7 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
         channel: its index, from 0.
         overall: of all of it: its pieces with speech, weighted by their length. None: nothing of it
             could be scored.
+        whole: shares and course: of its segments and gaps, or with ``utterance`` of its pieces.
         warnings: what is wrong with its audio, each code once.
         pieces: they tile the channel; one where the recording fits into a forward pass.
         speakers: in the order they first speak, where they were asked for.
@@ -413,6 +452,7 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
 
     channel: int
     overall: Overall | None
+    whole: Whole | None = None
     warnings: tuple[Warning, ...] = ()
     pieces: tuple[Piece, ...] = ()
     speakers: tuple[Speaker, ...] = ()

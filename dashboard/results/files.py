@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from ser_engine.files import FileAnalysis
+from ser_engine.files import ChannelAnalysis, FileAnalysis, UtteranceResult
 from ser_engine.files.documents import MAX_ROWS, document_of, json_chunks
 from ser_engine.files.folders import save_embedding
 from ser_engine.files.tables import as_cell, csv_chunks
@@ -70,11 +70,22 @@ def summary_of(analysis: FileAnalysis) -> dict[str, Any]:
                 "label": channel.overall.label,
                 "best": channel.overall.best,
                 "confidence": round(channel.overall.confidence, 4),
+                "share": _share(channel),
             }
             for channel in analysis.channels
         ],
         "warnings": sorted({one.code for channel in analysis.channels for one in channel.warnings}),
     }
+
+
+def _share(channel: ChannelAnalysis) -> dict[str, float]:
+    """Return the shares of a channel's speech; {}: it has one result for all of it."""
+    is_one = isinstance(channel.result, UtteranceResult) and len(channel.pieces) < 2
+    whole = channel.whole
+    if whole is None or is_one:
+        return {}
+    shares = whole.shares
+    return {**shares.labels, **({"unclear": shares.unclear} if shares.unclear else {})}
 
 
 def read_view(folder: Path) -> bytes | None:

@@ -151,15 +151,23 @@ def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
 
 
 def _overall(channel: ChannelAnalysis) -> dict[str, Any]:
-    overall = channel.overall
+    overall, whole = channel.overall, channel.whole
     if overall is None:
         return {"label": None, "best": None, "confidence": None}
+    shares: dict[str, float] = {}
+    if whole is not None:
+        labels = {name: whole.shares.labels.get(name, 0.0) for name in overall.labels}
+        trend = {name: whole.trend.get(name, 0.0) for name in overall.labels if whole.trend}
+        shares = {f"share_{name}": share for name, share in labels.items()}
+        shares |= {"share_unclear": whole.shares.unclear, "silence": whole.shares.silence}
+        shares |= {f"trend_{name}": change for name, change in trend.items()}
     scores = zip(overall.labels, overall.posteriors.tolist(), strict=True)
     return {
         "label": overall.label,
         "best": overall.best,
         "confidence": round(overall.confidence, 6),
         **{label: round(value, 6) for label, value in scores},
+        **shares,
     }
 
 

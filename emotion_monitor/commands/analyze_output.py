@@ -36,7 +36,7 @@ from ser_engine.files.documents import demo_channel, demo_of, named_demo
 from ser_engine.files.folders import save_embedding, write_result_folder
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.search import find_recordings
-from ser_engine.schema import Gap, Segment
+from ser_engine.schema import Gap, Segment, Whole
 
 
 def analyze_dated(
@@ -97,12 +97,14 @@ class Analysis:
         channel: its index, from 0.
         channels: how many the file has.
         result: what was found.
+        whole: its shares and course.
     """
 
     path: Path
     channel: int
     channels: int
     result: Result
+    whole: Whole | None
 
     @property
     def title(self) -> str:
@@ -121,9 +123,9 @@ def view(analyses: Sequence[Analysis], *, scores: bool) -> RenderableType:
             case UtteranceResult() as result if scores:
                 tables += [_title(each), _scores(result)]
             case FrameResult() as result:
-                tables += [_title(each), _frames(result)]
+                tables += [_title(each), _frames(result), _whole(each.whole)]
             case StreamResult() as result:
-                tables += [_title(each), _stream(result)]
+                tables += [_title(each), _stream(result), _whole(each.whole)]
     return Group(*tables)
 
 
@@ -180,6 +182,25 @@ def _stream(result: StreamResult) -> Table:
         else:
             table.add_row(*times, Text(span.reason.replace("_", " "), style="dim italic"))
     return table
+
+
+def _whole(whole: Whole | None) -> Text:
+    """Return the shares of a whole, and where they went; its quarters are in the JSON."""
+    if whole is None or not whole.shares.speech_s:
+        return Text("no speech\n", style="dim")
+    shares = whole.shares
+    line = Text(f"of {shares.speech_s:.0f} s of speech: ", style="dim")
+    ranked = sorted(shares.labels.items(), key=lambda item: -item[1])
+    for label, share in ranked:
+        line.append(f"{label} {share:.0%}  ", style=COLOURS.get(label, "default"))
+    if shares.unclear:
+        line.append(f"{UNCLEAR} {shares.unclear:.0%}  ", style="grey62")
+    line.append(f"silence {shares.silence:.0%} of the time", style="dim")
+    moved = [(label, change) for label, change in whole.trend.items() if abs(change) >= 0.05]
+    if moved:
+        words = ", ".join(f"{label} {change:+.2f}" for label, change in moved)
+        line.append(f"\ntrend, (last quarter − first) / 2: {words}", style="dim")
+    return line.append("\n")
 
 
 def _title(analysis: Analysis) -> Text:
@@ -285,10 +306,15 @@ def _analyses(answer: Answer) -> list[Analysis]:
         return []
     analyses: list[Analysis] = []
     for index, channel in enumerate(outcome.channels):
-        analyses.append(analysis := Analysis(path, index, len(outcome.channels), channel.result))
+        analyses.append(analysis := _analysis(path, index, outcome))
         for warning in channel.warnings:
             note(f"{analysis.title}: {warning.code}: {warning.message}")
     return analyses
+
+
+def _analysis(path: Path, index: int, outcome: FileAnalysis) -> Analysis:
+    channel = outcome.channels[index]
+    return Analysis(path, index, len(outcome.channels), channel.result, channel.whole)
 
 
 def _json_of(outcomes: list[FileAnalysis], *, is_bare: bool, details: bool, scores: bool) -> Any:

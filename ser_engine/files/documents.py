@@ -180,6 +180,7 @@ def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> Chan
     return ChannelResult(
         channel=index,
         overall=_overall(channel.overall),
+        whole=channel.whole,
         warnings=channel.warnings,
         pieces=tuple(map(_piece, channel.pieces)),
         speakers=tuple(map(_speaker, channel.speakers)),

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from ser_engine.config import VadConfig
-from ser_engine.frames import samples_to_s
+from ser_engine.frames import HOP_SAMPLES, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import make_detector
 from ser_engine.timeline.quality import QualityMonitor
+from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
 
 SHORT_S = 1.0
@@ -34,6 +35,7 @@ class ChannelMonitor:
         self._quality = QualityMonitor(make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
         self._warnings: dict[FileWarningCode, Warning] = {}  # the first of each kind
+        self._rest: FloatArray = np.empty(0, dtype=np.float32)
         self._energy = 0.0
         self.num_samples = 0
         self.flags = bytearray()
@@ -41,7 +43,11 @@ class ChannelMonitor:
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         self.num_samples += len(samples)
-        self._energy += float(np.square(samples, dtype=np.float64).sum())
+        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
+        self._rest = audio[slots.size :].copy()
+        # One by one: the sum is the same however the samples were grouped.
+        self._energy = sum((sound_powers(slots) * HOP_SAMPLES).tolist(), self._energy)
         flags = self._quality.push(samples)
         self.flags += bytes(flags)
         self._keep_findings()
@@ -53,8 +59,11 @@ class ChannelMonitor:
 
     @property
     def level_dbfs(self) -> float:
-        """RMS level, in dB of full scale; -inf: digital silence, or no samples."""
-        power = self._energy / max(self.num_samples, 1)
+        """RMS level without offset, in dB of full scale; -inf: digital silence, or no samples."""
+        energy = self._energy
+        if len(self._rest):
+            energy += float(sound_powers(self._rest[None])[0]) * len(self._rest)
+        power = energy / max(self.num_samples, 1)
         return 10 * math.log10(power) if power else -math.inf
 
     def narrow_band_at(self, sample: int) -> bool:

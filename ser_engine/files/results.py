@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import FileResult, Gap, Point, Segment, Warning
+from ser_engine.schema import FileResult, Gap, GapReason, Point, Segment, Warning, Whole
 from ser_engine.speakers.diariser import Turn
+from ser_engine.timeline.course import Course, whole_of
 from ser_engine.types import FloatArray, ModelInfo
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class UtteranceResult:
         logits: float32 ``(classes,)``, mean over all frames.
         posteriors: float64 ``(classes,)``, sum 1.
         embedding: float32 ``(dim,)``, mean over all frames.
-        level_dbfs: RMS level, in dB of full scale; -inf: digital silence.
+        level_dbfs: RMS level without offset, in dB of full scale; -inf: digital silence.
         abstain_below: posterior below which nothing is said.
     """
 
@@ -241,6 +242,17 @@ class ChannelAnalysis:
         if isinstance(self.result, FrameResult):
             return self.result.embeddings
         return None if self.overall is None else self.overall.embedding
+
+    @property
+    def whole(self) -> Whole | None:
+        """Shares and course: of segments and gaps, or of an utterance of its pieces."""
+        if not isinstance(self.result, UtteranceResult):
+            return whole_of((*self.result.segments, *self.result.gaps))
+        course = Course()
+        for piece in self.pieces:
+            scored: GapReason | None = None if piece.best is not None else "error"
+            course.add(piece.end_sample, piece.label, scored if piece.has_speech else "silence")
+        return course.whole()
 
     @property
     def num_bytes(self) -> int:

@@ -88,8 +88,9 @@ def _columns(result: Result) -> dict[str, Any]:
                 "end_s": ends_s.round(6),
                 "label": result.labels_of(result.posteriors, speech),
                 "best": np.array(result.labels, dtype=object)[result.posteriors.argmax(axis=1)],
-                "confidence": result.posteriors.max(axis=1).round(POSTERIOR_DECIMALS),
                 "speech": speech,
+                # The last one before the classes: who reads a table finds them by that.
+                "confidence": result.posteriors.max(axis=1).round(POSTERIOR_DECIMALS),
                 **_classes(result.labels, result.posteriors),
             }
         case StreamResult(points=points):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.timeline import SpeechDetector
+from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
 
 QualityCode = Literal["clipping", "too_quiet", "noisy", "narrow_band"]
@@ -47,6 +48,7 @@ DYNAMIC_FLOOR_DBFS = -100.0
 """Level that digital silence counts as."""
 
 _BAND_EDGE_HZ = 4_000
+_FAINTEST_POWER = 1e-6
 _SLOTS = SAMPLE_RATE_HZ // HOP_SAMPLES
 _FFT = 512
 # Spectra are taken of one in so many pieces of 32 ms: eight a second are enough.
@@ -218,18 +220,22 @@ _REMEDIES: dict[QualityCode, str] = {
 def _measure(audio: FloatArray, flags: list[bool]) -> _Second:
     """Measure whole slots, a second of them or less."""
     slots = audio.reshape(-1, HOP_SAMPLES)
-    powers = np.einsum("ij,ij->i", slots, slots).astype(np.float64) / HOP_SAMPLES
+    powers = sound_powers(slots)
     speech = np.zeros(len(slots), dtype=np.bool_)
     speech[: len(flags)] = flags
     high_energy = energy = 0.0
     if speech.any():
         starts = np.arange(0, len(audio) - _FFT + 1, _FFT * _FFT_STRIDE)
         starts = starts[speech[starts // HOP_SAMPLES]]
-        pieces = audio[starts[:, None] + np.arange(_FFT)] * _WINDOW
+        pieces = audio[starts[:, None] + np.arange(_FFT)]
+        # An offset would count as sound below 4 kHz.
+        pieces = (pieces - pieces.mean(axis=1, keepdims=True)) * _WINDOW
         spectrum = np.square(np.abs(np.fft.rfft(pieces, axis=1)))
         high_energy = float(spectrum[:, _HIGH_BIN:].sum())
         energy = float(spectrum.sum())
-    clipped = int(np.count_nonzero(np.abs(audio) >= CLIP_LEVEL))
+    # As the samples are: an offset brings one side of the sound to full scale. An offset that rests
+    # there by itself is no sound, and no gain would help.
+    clipped = int(np.count_nonzero(np.abs(slots[powers >= _FAINTEST_POWER]) >= CLIP_LEVEL))
     return _Second(len(audio), clipped, powers, speech, high_energy, energy)
 
 

@@ -18,9 +18,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import ALAW, MULAW, SCALE, FormatCheck
 from ser_engine.resample import Resampler, to_clock
 from ser_engine.schema import GapReason
 from ser_engine.types import FloatArray
@@ -39,43 +39,6 @@ _MIN_EVIDENCE_BYTES, _MAX_EVIDENCE_BYTES = 64, 4096
 """Of a message, to tell whether it begins within a sample."""
 _SMALLEST_LIKELY = 1e-10
 
-# Both laws as tables of 256 values. A code is a sign, a segment (exponent) and a step (mantissa);
-# values are those of the 16-bit form in common use: mu-law ±32124 (14 bit, shifted by 2), A-law
-# ±32256 (13 bit, shifted by 3). Source: ITU-T Recommendation G.711 (11/88), tables 1a to 2b.
-
-# As libsndfile scales 16-bit files: a stream and its file are the same samples.
-_SCALE = np.float32(1 / 32_768)
-
-# The law counts from 33 (of 14 bits) on, so that every segment is twice as long as the last.
-_MULAW_BIAS = 33 << 2
-
-
-def _mulaw_pcm16() -> npt.NDArray[np.int16]:
-    codes = ~np.arange(256) & 0xFF  # all bits are inverted on the line
-    segment, step = codes >> 4 & 7, codes & 0x0F
-    size = ((step << 3) + _MULAW_BIAS << segment) - _MULAW_BIAS
-    values: npt.NDArray[np.int16] = np.where(codes & 0x80, -size, size).astype(np.int16)
-    return values
-
-
-def _alaw_pcm16() -> npt.NDArray[np.int16]:
-    codes = np.arange(256) ^ 0x55  # even bits are inverted on the line
-    segment, step = codes >> 4 & 7, codes & 0x0F
-    # The first two segments have steps of one size; each later one's are twice the last's.
-    size = np.where(segment > 0, step + 16 + 0.5, step + 0.5) * 2.0 ** np.maximum(segment + 3, 4)
-    values: npt.NDArray[np.int16] = np.where(codes & 0x80, size, -size).astype(np.int16)
-    return values
-
-
-MULAW_PCM16 = _mulaw_pcm16()
-"""int16 ``(256,)``: the 16-bit value of every mu-law code."""
-ALAW_PCM16 = _alaw_pcm16()
-"""int16 ``(256,)``: the 16-bit value of every A-law code."""
-MULAW: FloatArray = MULAW_PCM16.astype(np.float32) * _SCALE
-"""float32 ``(256,)``: the same, full scale ±1."""
-ALAW: FloatArray = ALAW_PCM16.astype(np.float32) * _SCALE
-"""float32 ``(256,)``: the same, full scale ±1."""
-
 
 def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
     """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
@@ -89,7 +52,7 @@ def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
     samples: FloatArray
     match audio_format.encoding:
         case "pcm_s16le":
-            samples = np.frombuffer(data, dtype="<i2") * _SCALE
+            samples = np.frombuffer(data, dtype="<i2") * SCALE
         case "pcm_f32le":
             samples = np.frombuffer(data, dtype="<f4").astype(np.float32)
         case "mulaw":
@@ -119,6 +82,9 @@ class Intake:
     Args:
         audio_format: of the bytes.
         channels: indices of the channels that are wanted, in the order of the audio's rows.
+
+    Attributes:
+        format_check: looks at what was read for another format than the one told.
     """
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
@@ -136,6 +102,7 @@ class Intake:
         self._hold_off = 0  # ticks that are left out still
         self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
         self._errors: list[ProtocolError] = []
+        self.format_check = FormatCheck(audio_format.encoding, audio_format.num_channels)
 
     @property
     def buffered_ticks(self) -> int:
@@ -218,7 +185,9 @@ class Intake:
         if ticks <= 0:
             return []
         num_bytes = ticks * self._tick_bytes
-        samples = decode(bytes(self._bytes[:num_bytes]), self._format)
+        data = bytes(self._bytes[:num_bytes])
+        self.format_check.push(data)
+        samples = decode(data, self._format)
         del self._bytes[:num_bytes]
         if not self._takes_all:
             samples = samples[:, self._columns]

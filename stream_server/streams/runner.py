@@ -23,6 +23,7 @@ from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.streams.kept_results import KeptResults
 from stream_server.streams.lane import Lane
+from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
@@ -31,12 +32,6 @@ from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, 
 from stream_server.wire.results import Alert, Point, Result, Warning
 
 _log = structlog.get_logger(__name__)
-
-# Audio this far ahead comes faster than real time: it can wait, so none of its windows is given
-# up, and live audio goes before it.
-_AHEAD_S = 1.0
-# Audio this far ahead makes a warning for the client.
-_WARN_AHEAD_S = 5.0
 
 # Share of a step a window waits before it gives way: less than one, for clients are not exact.
 _PATIENCE = 0.8
@@ -48,35 +43,6 @@ MIN_PACKETS = 250
 DRIFT_PPM = 500
 """Drift that makes a warning. Crystals are off by 100 parts in a million at most; more is a rate
 that is not what the platform says, or times that are wrong."""
-
-
-class Pace:
-    """How far the audio of one stream is ahead of the time since it began. Time is an argument.
-
-    Args:
-        is_live: the client says that its audio comes as it is spoken.
-        started_s: when the stream began.
-    """
-
-    def __init__(self, *, is_live: bool, started_s: float) -> None:
-        self._is_live = is_live
-        self._started_s = started_s
-        self._has_warned = False
-
-    def can_wait(self, received_s: float, now_s: float) -> bool:
-        """Return whether ``received_s`` of audio are of a recording, or come as fast as one."""
-        return not self._is_live or self._ahead_s(received_s, now_s) > _AHEAD_S
-
-    def warning(self, received_s: float, now_s: float) -> str | None:
-        """Return a warning for the client, once; None: there is nothing to warn of."""
-        ahead_s = self._ahead_s(received_s, now_s)
-        if self._has_warned or not self._is_live or ahead_s <= _WARN_AHEAD_S:
-            return None
-        self._has_warned = True
-        return f"live audio comes {ahead_s:.0f} s ahead of time; send 'live': false for a recording"
-
-    def _ahead_s(self, received_s: float, now_s: float) -> float:
-        return received_s - (now_s - self._started_s)
 
 
 class StreamRunner:
@@ -124,7 +90,10 @@ class StreamRunner:
         self._limits = limits
         self._recording = recording
         started_s = asyncio.get_running_loop().time()
-        self._pace = Pace(is_live=session.spec.live, started_s=started_s)
+        spec = session.spec
+        self._pace = Pace(
+            is_live=spec.live, rate_hz=spec.format.sample_rate_hz, started_s=started_s
+        )
         self._paused_at_s: float | None = None  # on the loop's clock
         self._counted_samples = 0  # of the stream's clock, in the metrics
         self._dead: EngineDeadError | None = None  # why the engine answers no more
@@ -265,6 +234,9 @@ class StreamRunner:
             self._publish()
             # A message may hold minutes: other streams have their turn in between.
             await asyncio.sleep(0)
+        now_s = asyncio.get_running_loop().time()
+        if (warning := self._pace.take(self.session.received_s, now_s)) is not None:
+            self._warn(*warning)
         if self.session.clock_samples == clock:
             return  # It waits for more: nothing can have gone wrong with it yet.
         self._count_audio()
@@ -291,8 +263,6 @@ class StreamRunner:
         for channel, window in windows:
             await self._lanes[channel].put(window, patient=patient)
             self._check_engine()
-        if warning := self._pace.warning(received_s, now_s):
-            self._warn("faster_than_real_time", warning)
 
     def _measured_pause_samples(self) -> int:
         if self._paused_at_s is None:

@@ -40,9 +40,10 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.raw_audio import FormatCheck
 from ser_engine.schema import ChannelSummary, CloseReason, Event, GapReason, ModelNotice, Point
 from ser_engine.timeline import ChannelStream, make_detector
-from ser_engine.timeline.quality import QualityMonitor
+from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.streams.intake import Intake, NoAudio
 from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
@@ -67,6 +68,9 @@ little more than few long ones."""
 # between.
 _MAX_BLOCKS = 10
 
+_OF_NOISE: frozenset[QualityCode] = frozenset(("clipping", "too_quiet", "noisy"))
+"""What is found of audio in a format that was told wrongly; turning the gain down helps nothing."""
+
 # Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that the
 # boundary's audio comes out.
 _RESAMPLER_LAG_SAMPLES = 980
@@ -89,6 +93,7 @@ class _Channel:
         self.index = index
         self._quality = quality
         self._results = results
+        self._held: list[Finding] = []
 
     def due(self, windows: list[Window]) -> list[ChannelWindow]:
         """Publish what fell due along with ``windows``."""
@@ -100,8 +105,19 @@ class _Channel:
             is_narrow = isinstance(event, Point) and self._quality.narrow_band_at(event.end_sample)
             self._results.publish(event, narrow_band=is_narrow)
 
-    def publish_findings(self, log: ResultLog) -> None:
-        for finding in self._quality.take_findings():
+    def publish_findings(
+        self, log: ResultLog, check: FormatCheck, *, is_over: bool = False
+    ) -> None:
+        """Publish what is wrong with the audio; nothing of noise that a wrong format makes."""
+        self._held += self._quality.take_findings()
+        held, self._held = self._held, []
+        for finding in held:
+            if finding.code in _OF_NOISE:
+                if not (is_over or check.is_settled):
+                    self._held.append(finding)
+                    continue
+                if check.finding is not None:
+                    continue
             log.publish(
                 Warning,
                 code=finding.code,
@@ -167,7 +183,7 @@ class Session:
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
         self._uncounted_ticks = 0  # pauses that the client does not count
-        self._is_finished = self._is_closed = False
+        self._is_finished = self._is_closed = self._has_told_format = False
         self._set_wake()
 
     def _channel(self, index: int, config: EngineConfig) -> _Channel:
@@ -258,6 +274,7 @@ class Session:
                 if not self._intake.is_resampling:
                     ticks = min(ticks, self._until_boundary())
                 self._items += self._intake.read(ticks)
+                self._publish_format()
             is_due = False
             if self._items:
                 is_due = self._process_item(windows)
@@ -421,6 +438,8 @@ class Session:
         # From here on marks and flushes are due wherever they are: nothing more comes before them.
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
+        for channel in self._channels.values():
+            channel.publish_findings(self._log, self._intake.format_check, is_over=True)
         summaries = tuple([each.close(gap) for each in self._channels.values()])
         self._with_markers([])
         self._log.publish(
@@ -451,6 +470,14 @@ class Session:
         to_boundary = self._intake.to_source(boundary + lag) - self._intake.read_ticks
         self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
 
+    def _publish_format(self) -> None:
+        """Say once what the audio is like, where it is not what was told."""
+        message = self._intake.format_check.finding
+        if message is not None and not self._has_told_format:
+            self._has_told_format = True
+            at_s = samples_to_s(self.clock_samples)
+            self._log.publish(Warning, code="noisy", channel=None, message=message, at_s=at_s)
+
     def _process_item(self, windows: list[ChannelWindow]) -> bool:
         """Let the channels take the next item, audio only until something may fall due.
 
@@ -470,7 +497,7 @@ class Session:
             channel = self._channels.get(index)
             if channel is not None:
                 windows += channel.due(channel.stream.push(row))
-                channel.publish_findings(self._log)
+                channel.publish_findings(self._log, self._intake.format_check)
             if self._tap is not None:
                 self._tap(index, row)
         return len(item[0]) == until_due
@@ -490,6 +517,7 @@ class Session:
     def _drain(self, items: Iterable[FloatArray | NoAudio]) -> list[ChannelWindow]:
         """Process what was read, ``items`` included."""
         self._items += items
+        self._publish_format()
         windows: list[ChannelWindow] = []
         while self._items:
             self._process_item(windows)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ser_engine.frames import samples_to_s
 from ser_engine.schema import ChannelSummary, Event, Gap, Point, Segment
+from ser_engine.timeline.course import Course
 from stream_server.wire import results
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import Flushed, Marked, Result, StreamChannel, in_envelope
@@ -98,6 +99,7 @@ class ChannelResults:
         self._model = model
         self._label_samples: Counter[str] = Counter()
         self._unclear_samples = 0
+        self._course = Course()
         self._gap_samples: Counter[str] = Counter()
         self._points = 0
 
@@ -111,13 +113,17 @@ class ChannelResults:
                 self._log.publish(results.Point, point, model=self._model, **about)
             case Segment():
                 # Interim versions are replaced by later ones; only final ones tile the stream.
-                if event.final and event.label is not None:
-                    self._label_samples[event.label] += event.end_sample - event.start_sample
-                elif event.final:
-                    self._unclear_samples += event.end_sample - event.start_sample
+                if event.final:
+                    self._course.take(event)
+                    num_samples = event.end_sample - event.start_sample
+                    if event.label is None:
+                        self._unclear_samples += num_samples
+                    else:
+                        self._label_samples[event.label] += num_samples
                 self._log.publish(results.Segment, event, **about)
             case Gap():
                 if event.final:
+                    self._course.take(event)
                     self._gap_samples[event.reason] += event.end_sample - event.start_sample
                 self._log.publish(results.Gap, event, **about)
 
@@ -131,6 +137,7 @@ class ChannelResults:
             unclear_s=samples_to_s(self._unclear_samples),
             gap_s=_seconds(self._gap_samples),
             points=self._points,
+            whole=self._course.whole(),
         )
 
 

@@ -29,7 +29,7 @@ from ser_engine.files import (
 )
 from ser_engine.types import Window
 from tests.ser_engine.files.jobs import plain
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, square
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine, level
 
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
@@ -108,7 +108,7 @@ async def test_quality_is_told_of(tmp_path: Path):
     soundfile.write(path, np.zeros(8000), 16_000)
     (channel,) = (await analyse(path)).channels
     assert [warning.code for warning in channel.warnings] == ["silent", "short"]
-    soundfile.write(path, np.ones(32_000), 16_000)
+    soundfile.write(path, square(32_000, 1.0), 16_000)
     (channel,) = (await analyse(path)).channels
     assert "clipping" in [warning.code for warning in channel.warnings]
 

@@ -35,7 +35,7 @@ from stream_server.streams.registry import StreamFactory, StreamRegistry
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import ServerMessage
 from stream_server.wire.results import Result
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, square
 
 RATE = 16_000
 _decoder = msgspec.json.Decoder(ServerMessage)
@@ -184,7 +184,7 @@ def access(**tokens: str) -> ServerConfig:
 
 def level(seconds: float, amount: float) -> FloatArray:
     """Return audio that the fake engine takes for one emotion: see ``logits_of_audio``."""
-    return np.full(round(seconds * RATE), amount, dtype=np.float32)
+    return square(round(seconds * RATE), amount)
 
 
 def pcm(samples: FloatArray) -> bytes:

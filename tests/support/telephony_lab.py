@@ -26,9 +26,9 @@ import soxr
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.factory import build_engine
+from ser_engine.raw_audio import ALAW, MULAW
 from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig, StreamsConfig
-from stream_server.streams.intake import ALAW, MULAW
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.results import Gap, Point, Result, Segment, StreamClosed, StreamOpened
 from tests.support.live_lab import Lab, LabEngine, live_lab, stream

@@ -50,11 +50,19 @@ function detail(app, job) {
   const length_s = job.durationS ?? 0;
   return [
     h("span", { class: "muted number" }, length_s < 10 ? format.seconds(length_s) : format.clock(length_s)),
-    ...known.slice(0, SHOWN_CHANNELS).map((channel) => emotion(app, channel.label, channel.label && format.percent(channel.confidence))),
+    ...known.slice(0, SHOWN_CHANNELS).map((channel) => found(app, channel)),
     known.length > SHOWN_CHANNELS && h("span", { class: "muted" }, t("analyse.more_channels", { n: known.length - SHOWN_CHANNELS })),
     warnings.length > 0 && h("span", { class: "job-warning", title: warnings.map((code) => warningTitle(app, code)).join(", ") }, icon("warning")),
     h("span", { class: "muted" }, `${optionsText(app, job.options)} · ${format.dateTime(job.createdAt)}`),
   ];
+}
+
+/** What was found in a channel: the largest share of its speech, or the one result of all of it. */
+function found(app, { label, confidence, share }) {
+  const { percent } = app.format;
+  const [largest] = Object.entries(share ?? {}).sort((a, b) => b[1] - a[1]);
+  if (largest) return emotion(app, largest[0], percent(largest[1]));
+  return emotion(app, label, label && percent(confidence));
 }
 
 async function remove(app, jobs, job) {

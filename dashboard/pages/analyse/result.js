@@ -5,7 +5,8 @@
  * @property {number} index
  * @property {number} durationS
  * @property {string[]} labels
- * @property {{label: string, confidence: number, scores: Record<string, number>} | null} overall
+ * @property {{label: string | null, confidence: number, scores: Record<string, number>} | null} overall
+ * @property {import("../../shell/whole.js").Whole | null} whole  null: there is one result for all of it
  * @property {{times: number[], ends: number[], values: Record<string, number[]>} | null} series
  *   frames or points; of an utterance its pieces, if it has several
  * @property {boolean} isPieces  whether the series is that of pieces
@@ -54,6 +55,8 @@ function readChannel(channel, labels, durationS) {
       confidence: channel.overall.confidence,
       scores: Object.fromEntries(labels.map((label, index) => [label, channel.overall.posteriors[index]])),
     },
+    // One result for all of it has no shares to speak of.
+    whole: isTimeline || pieces.length ? (channel.whole ?? null) : null,
     series: readSeries(scored, labels),
     isPieces: !isTimeline,
     segments,

@@ -6,6 +6,7 @@ import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { toast } from "../../shell/states.js";
 import { figureOf } from "./chart.js";
+import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
 import { optionsText } from "./options.js";
 
@@ -101,7 +102,7 @@ export class ResultView extends Component {
       "section",
       { class: "card analyse-channel", "data-testid": "channel" },
       result.channels.length > 1 && h("h3", {}, channelTitle(app, channel.index)),
-      channel.overall && h("div", { class: "analyse-overall" }, word(app, channel), bars(app, channel)),
+      channel.overall && h("div", { class: "analyse-overall" }, channel.whole ? h(WholeView, { app, whole: channel.whole }) : word(app, channel), bars(app, channel)),
       channel.warnings.map((each) => warning(app, each)),
       channel.series && h("div", { ref: chart, class: "analyse-chart", "data-testid": "chart" }),
       speakerList(app, channel),

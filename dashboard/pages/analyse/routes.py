@@ -54,10 +54,19 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
-    """The strongest class of a channel and its posterior, 0 to 1."""
+    """What was found in a channel.
 
-    label: str
+    Attributes:
+        label: the strongest class of all of it; None: unclear.
+        best: the strongest class; "" in summaries of before.
+        confidence: its posterior, 0 to 1.
+        share: parts of its speech by label, ``unclear`` among them, 0 to 1; {}: it has one result.
+    """
+
+    label: str | None
+    best: str = ""
     confidence: float
+    share: dict[str, float] = {}
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 import { h, setText } from "../../shell/dom.js";
 import { channelName } from "../../shell/names.js";
 import { colourOf, STACK_ORDER } from "../../shell/palette.js";
+import { h as describe, render } from "../../shell/preact.js";
+import { WholeView } from "../../shell/whole.js";
 
 export class Current {
   /** @param {import("../../shell/types.js").App} app @param {import("./timeline.js").Timeline} timeline */
@@ -31,15 +33,16 @@ export class Current {
         return { index: labels.indexOf(name), name, fillBar, value, row };
       });
     const head = h("div", { class: "current-head" }, word, percent);
+    const whole = h("div", { class: "current-whole", hidden: true });
+    const moment = h("div", {}, head, h("ul", { class: "bars" }, bars.map((bar) => bar.row)), detail);
     const card = h(
       "article",
       { class: "card current" },
       h("div", { class: "current-title" }, h("h2", {}, channelName(app, channel.spec)), when),
-      head,
-      h("ul", { class: "bars" }, bars.map((bar) => bar.row)),
-      detail,
+      whole,
+      moment,
     );
-    return { channel, card, head, word, percent, when, detail, bars };
+    return { channel, card, head, whole, moment, word, percent, when, detail, bars };
   }
 
   /** @param {number | null} at_s a moment, null: now */
@@ -52,12 +55,20 @@ export class Current {
     const { app, timeline, at_s } = this;
     for (const view of this.views) {
       const { channel } = view;
-      const whole = at_s === null && timeline.closed;
-      const span = whole ? undefined : at_s === null ? channel.spans[channel.spans.length - 1] : channel.spanAt(at_s);
+      const isOver = at_s === null && timeline.closed;
+      setText(view.when, isOver ? app.t("stream.whole") : at_s === null ? app.t("stream.now") : app.format.moment(at_s));
+      view.whole.hidden = !isOver;
+      view.moment.hidden = isOver;
+      if (isOver) {
+        const { whole } = channel;
+        // Without a summary, as after a crash, nothing is known of the whole.
+        render(whole ? describe(WholeView, { app, whole }) : describe("p", { class: "muted" }, app.t("stream.no_whole")), view.whole);
+        continue;
+      }
+      const span = at_s === null ? channel.spans[channel.spans.length - 1] : channel.spanAt(at_s);
       const silent = span?.type === "gap";
-      const point = whole ? channel.whole() : at_s === null ? channel.last : channel.pointAt(at_s);
+      const point = at_s === null ? channel.last : channel.pointAt(at_s);
       const shown = silent || !point ? null : point;
-      setText(view.when, whole ? app.t("stream.whole") : at_s === null ? app.t("stream.now") : app.format.moment(at_s));
       setText(view.word, shown ? app.label(shown.label) : silent ? app.t(`gap.${span.reason}`) : app.t("common.no_speech"));
       // No figure beside "unclear": that of an emotion nobody should believe would be read as its strength.
       const isSaid = shown !== null && shown.label !== null;
@@ -73,8 +84,7 @@ export class Current {
         row.classList.toggle("is-label", name === shown?.label);
       }
       const held_s = span && shown ? (at_s ?? timeline.end_s) - span.start_s : 0;
-      if (whole && shown) setText(view.detail, app.t("stream.whole_detail", { label: app.label(shown.label) }));
-      else setText(view.detail, shown ? app.t("stream.detail", { speech: app.format.percent(shown.speech_share), held: app.format.seconds(Math.max(0, held_s)) }) : " ");
+      setText(view.detail, shown ? app.t("stream.detail", { speech: app.format.percent(shown.speech_share), held: app.format.seconds(Math.max(0, held_s)) }) : " ");
     }
   }
 }

@@ -26,6 +26,8 @@ export class ChannelTimeline {
     /** @type {Map<string, number>} place in `spans` */
     this.places = new Map();
     this.has_frames = false;
+    /** @type {import("../../shell/whole.js").Whole | null} of a stream that has ended with a summary */
+    this.whole = null;
   }
 
   /** @param {import("../../shell/types.js").Point} point */
@@ -61,24 +63,6 @@ export class ChannelTimeline {
   spanAt(at_s) {
     const before = this.spans[firstAfter(this.spans, at_s) - 1];
     return before && at_s <= before.end_s ? before : undefined;
-  }
-
-  /**
-   * All of it as one column: mean posteriors, and the label that took most of the time.
-   * @returns {Column | undefined}
-   */
-  whole() {
-    if (this.points.length === 0) return undefined;
-    if (this.wholeOf !== this.points.length) {
-      /** @type {Map<string, number>} */
-      const label_s = new Map();
-      for (const { label, start_s, end_s } of this.points) label_s.set(label, (label_s.get(label) ?? 0) + end_s - start_s);
-      const [label] = [...label_s].reduce((most, entry) => (entry[1] > most[1] ? entry : most));
-      const column = mean(this.points);
-      this.wholeOf = this.points.length;
-      this.wholeColumn = { ...column, label, confidence: average(this.points.filter((point) => point.label === label), (point) => point.confidence) };
-    }
-    return this.wholeColumn;
   }
 
   /** @param {number} from_s @param {number} to_s @returns {Span[]} */
@@ -178,8 +162,17 @@ export class Timeline {
     else if (result.type === "alert") this.#takeAlert(result);
     else if (result.type === "marked") this.marks.push(result);
     else if (result.type === "warning") this.warnings.push(result);
-    else if (result.type === "summary") this.end_s = Math.max(this.end_s, result.duration_s);
+    else if (result.type === "summary") this.#takeSummary(result);
     else if (result.type === "stream_closed") this.closed = true;
+  }
+
+  /** @param {any} summary */
+  #takeSummary(summary) {
+    this.end_s = Math.max(this.end_s, summary.duration_s);
+    for (const { channel, whole } of summary.channels) {
+      const known = this.channels.get(channel);
+      if (known) known.whole = whole ?? null;
+    }
   }
 
   /** @param {any} result */

@@ -140,7 +140,7 @@ function ribbonUnclear(row, segments, look) {
   return {
     ...ribbonBars(row, segments, () => look.label(null), look),
     insidetextfont: { color: look.ink, size: 12 },
-    marker: { color: look.surface, line: { width: 0 }, pattern: { shape: "/", fgcolor: colourOf(null), bgcolor: look.surface, size: 6, solidity: 0.35 } },
+    marker: { color: look.surface, line: { width: 0 }, pattern: { shape: "/", fgcolor: colourOf(null), bgcolor: look.surface, size: 7, solidity: 0.2 } },
   };
 }
 

@@ -16,7 +16,7 @@ export default {
   "stream.overview": "The whole stream; drag to move the visible range",
   "stream.now": "now",
   "stream.whole": "whole stream",
-  "stream.whole_detail": "{label} most of the time; bars show averages",
+  "stream.no_whole": "The stream ended without a summary. Point at the chart to see a moment.",
   "stream.detail": "{held} in this segment · {speech} speech",
   "stream.strip": "speech, conf.",
   "stream.nothing_here": "No result",

@@ -16,7 +16,7 @@ export default {
   "stream.overview": "整个音频流；拖动以移动显示范围",
   "stream.now": "当前",
   "stream.whole": "整个音频流",
-  "stream.whole_detail": "大部分时间为{label}；条形为平均值",
+  "stream.no_whole": "该音频流没有汇总。将指针移到图上可查看某一时刻。",
   "stream.detail": "本片段已 {held} · 语音占 {speech}",
   "stream.strip": "语音、置信度",
   "stream.nothing_here": "此处无结果",

@@ -19,6 +19,7 @@ from stream_server.access import SIGNED
 from stream_server.config import ServerConfig
 from stream_server.platforms.asterisk import AsteriskSettings
 from stream_server.streams.connection import failure, reason_of
+from stream_server.streams.pace import RateMeter
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.tracks import TrackAligner
 from stream_server.tracks.drift import ArrivalTimes
@@ -31,8 +32,6 @@ from stream_server.wire.start import StreamSpec
 _log = structlog.get_logger(__name__)
 
 
-_MEASURED_S = 10
-"""Seconds with audio that are looked at: a pause of some seconds leaves the median as it is."""
 _OFF = 0.2
 """Share by which the median of them may be off: bursts and clocks are off by far less."""
 
@@ -46,27 +45,20 @@ class RateCheck:
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._since_s: float | None = None
+        self._is_measured = False
         self._samples = 0
-        self._shares: list[float] = []
+        self._meter = RateMeter()
 
     def take(self, num_samples: int, now_s: float) -> str | None:
         """Count samples that just came; return a warning, once, or None."""
-        if len(self._shares) >= _MEASURED_S:
-            return None
-        if self._since_s is None:
-            # What comes first may have waited for long: it only starts the clock.
-            self._since_s = now_s
+        if self._is_measured:
             return None
         self._samples += num_samples
-        elapsed_s = now_s - self._since_s
-        if elapsed_s < 1:
+        self._meter.take(self._samples / self._rate_hz, now_s)
+        self._is_measured = self._meter.is_full
+        if not self._is_measured:
             return None
-        self._shares.append(self._samples / elapsed_s / self._rate_hz)
-        self._since_s, self._samples = now_s, 0
-        if len(self._shares) < _MEASURED_S:
-            return None
-        share = median(self._shares)
+        share = median(self._meter.shares)
         if abs(share - 1) <= _OFF:
             return None
         text = f"audio comes at {share:.2f} times the {self._rate_hz} Hz that its frames say"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from dashboard.results.files import read_view, rename_result, summary_of, write_result, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
 from ser_engine.files import FrameResult, Granularity
+from ser_engine.schema import Segment
 from tests.support.dashboard_lab import make_analysis
 
 
@@ -115,10 +117,24 @@ def test_writing_can_be_ended(tmp_path: Path):
 
 
 def test_a_list_tells_little_of_it():
+    channel = {"label": "neutral", "best": "neutral", "confidence": pytest.approx(0.87, abs=1e-4)}
     assert summary_of(make_analysis()) == {
-        "channels": [{"label": "neutral", "confidence": pytest.approx(0.8700, abs=1e-4)}] * 2,
+        "channels": [{**channel, "share": {}}] * 2,
         "warnings": ["clipping"],
     }
+
+
+def test_a_list_tells_the_shares_of_a_course():
+    analysis = make_analysis("frame")
+    sad = Segment(start_sample=0, end_sample=300, label="sad", confidence=0.6, final=True)
+    unclear = Segment(
+        start_sample=300, end_sample=400, label=None, best="sad", confidence=0.4, final=True
+    )
+    result = analysis.channels[0].result
+    assert isinstance(result, FrameResult)
+    channel = replace(analysis.channels[0], result=replace(result, segments=(sad, unclear)))
+    (found,) = summary_of(replace(analysis, channels=(channel,)))["channels"]
+    assert found["share"] == {"sad": 0.75, "unclear": 0.25}
 
 
 @pytest.mark.needs("pyarrow")

@@ -252,10 +252,10 @@ def test_parquet(engine: Engine, calls: Path, tmp_path: Path):
     assert run(calls, "--out", out, "-g", "frame", "--format", "parquet") == 0
     frames = parquet.read_table(out / "stereo.wav.frames.parquet")
     assert frames.num_rows == 98
-    assert frames.column_names[:6] == [
-        *("name", "channel", "start_s", "end_s", "label", "confidence")
+    assert frames.column_names[:8] == [
+        *("name", "channel", "start_s", "end_s", "label", "best", "speech", "confidence")
     ]
-    assert set(frames.column("label").to_pylist()[49:]) == {"happy"}
+    assert set(frames.column("best").to_pylist()[49:]) == {"happy"}
     table = parquet.read_table(out / "results.parquet")
     assert table.column("name").to_pylist() == ["a.flac", "a.wav", "b.wav", *["stereo.wav"] * 2]
 

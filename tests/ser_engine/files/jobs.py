@@ -12,7 +12,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.files import AnalysisJob, AnalysisOptions, ArraySource, FileAnalysis, Result
 from ser_engine.files.source import AudioSource
 from ser_engine.types import FloatArray
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, square
 
 RATE = 16_000
 
@@ -64,7 +64,7 @@ def plain(result: Result) -> dict[str, Any]:
 
 def voiced(seconds: float, level: float = 0.1) -> FloatArray:
     """What a LevelDetector takes for speech, and the fake engine for one emotion."""
-    return np.full(round(seconds * RATE), level, dtype=np.float32)
+    return square(round(seconds * RATE), level)
 
 
 def silence(seconds: float) -> FloatArray:

@@ -179,9 +179,7 @@ def test_the_size_grows_with_the_frames():
 def test_a_data_frame(granularity: Granularity, rows: int):
     table = analysis(granularity, 2).to_dataframe()
     assert len(table) == rows
-    assert list(table.columns[:7]) == [
-        *("name", "channel", "start_s", "end_s", "label", "best", "confidence")
-    ]
+    assert list(table.columns[:6]) == [*("name", "channel", "start_s", "end_s", "label", "best")]
     assert list(table.columns[-4:]) == list(LABELS.names)
     assert set(table["channel"]) == {0, 1}
     assert set(table[table["channel"] == 1]["best"]) == {"neutral"}

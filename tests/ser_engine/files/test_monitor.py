@@ -11,6 +11,7 @@ from ser_engine.files.audio import AudioFile
 from ser_engine.files.monitor import ChannelMonitor
 from ser_engine.timeline import EverythingIsSpeech
 from ser_engine.types import FloatArray
+from tests.support.fake_engine import square
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,19 +84,28 @@ class Deaf(EverythingIsSpeech):
 def test_a_sound_without_speech_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(monitor, "make_detector", lambda config: Deaf())
     heard = ChannelMonitor(VadConfig(), RATE)
-    heard.push(np.full(5 * RATE, 0.1, np.float32))
+    heard.push(square(5 * RATE, 0.1))
     (warning,) = heard.warnings()
     assert warning.code == "silent"
     assert warning.message.startswith("no speech was heard")
 
 
 def test_each_thing_is_said_once():
-    bursts = np.concatenate([np.ones(3 * RATE), np.full(15 * RATE, 0.01)] * 3).astype(np.float32)
+    bursts = np.concatenate([square(3 * RATE, 1.0), square(15 * RATE, 0.01)] * 3)
     assert warnings(bursts).count("clipping") == 1
 
 
 def test_the_level():
     heard = ChannelMonitor(VadConfig(), RATE)
     assert heard.level_dbfs == -np.inf
-    heard.push(np.full(1000, -0.1, np.float32))
-    assert heard.level_dbfs == pytest.approx(-20, abs=1e-4)
+    heard.push(square(1000, 0.1) + np.float32(0.3))
+    assert heard.level_dbfs == pytest.approx(-20, abs=0.3)
+
+
+def test_an_offset_is_silence():
+    heard = ChannelMonitor(VadConfig(), RATE)
+    for part in np.split(np.full(5 * RATE, 0.2, np.float32), [100, 7_001, 40_000]):
+        heard.push(part)
+    assert heard.level_dbfs == -np.inf
+    (warning,) = heard.warnings()
+    assert (warning.code, warning.message.split(":")[0]) == ("silent", "silence")

@@ -137,3 +137,24 @@ def test_real_recordings_are_judged_rightly(speech_clips: tuple[SpeechClip, ...]
         assert judge(audio * 0.01) >= {"too_quiet"}, corpus
         assert judge(audio + noise(len(audio) / RATE + 1, 0.06)[: len(audio)]) == {"noisy"}, corpus
         assert judge(narrow(audio)) == {"narrow_band"}, corpus
+
+
+@pytest.mark.parametrize(
+    ("audio", "found"),
+    [
+        (speech_like(20, 0.05), []),
+        (speech_like(5, 0.002, floor=2e-5), ["too_quiet"]),
+        (speech_like(10, 0.1, floor=0.05), ["noisy"]),
+        (narrow(speech_like(5, 0.05)), ["narrow_band"]),
+    ],
+)
+def test_an_offset_changes_no_judgement(audio: FloatArray, found: list[str]):
+    for offset in (0.0, 0.3):
+        assert codes(audio + np.float32(offset)) == found
+
+
+def test_speech_that_an_offset_brings_to_full_scale_is_clipped_and_the_offset_alone_is_not():
+    loud = speech_like(5, 0.2)
+    assert codes(loud) == []
+    assert codes(np.minimum(loud + np.float32(0.8), 1)) == ["clipping"]
+    assert "clipping" not in codes(np.ones(5 * RATE, np.float32))

@@ -13,11 +13,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray
 from stream_server.access import AccessConfig
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.streams.intake import MULAW
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.dialect import MAX_BAD_MESSAGES
 from stream_server.wire.results import Gap, Marked, StreamClosed, StreamOpened, Warning

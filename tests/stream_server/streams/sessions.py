@@ -116,7 +116,7 @@ def encode(audio: FloatArray, encoding: Encoding) -> bytes:
         return audio.astype("<f4").tobytes()
     if encoding == "pcm_s16le":
         return np.rint(np.clip(audio, -1, 1) * 32_767).astype("<i2").tobytes()
-    from stream_server.streams.intake import ALAW, MULAW
+    from ser_engine.raw_audio import ALAW, MULAW
 
     table = MULAW if encoding == "mulaw" else ALAW
     order = np.argsort(table, kind="stable")

@@ -8,17 +8,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_engine.raw_audio import ALAW, ALAW_PCM16, MULAW, MULAW_PCM16
 from ser_engine.types import FloatArray
-from stream_server.streams.intake import (
-    ALAW,
-    ALAW_PCM16,
-    HOLD_OFF_MS,
-    MULAW,
-    MULAW_PCM16,
-    Intake,
-    NoAudio,
-    decode,
-)
+from stream_server.streams.intake import HOLD_OFF_MS, Intake, NoAudio, decode
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from stream_server.wire.errors import ErrorCode
 

@@ -504,3 +504,22 @@ class TestResults:
         told = points(session.take_results())
         assert [point.widened for point in told] == [False, False, True]
         assert not any(isinstance(each, Gap) for each in session.take_results())
+
+
+def test_a_wrong_byte_order_is_named_once_and_no_gain_is_blamed():
+    data = (babble(10 * 16_000) * 32_767).astype(">i2").tobytes()
+    results = drive(make_session(), data)
+    (warning,) = [each for each in results if isinstance(each, Warning)]
+    assert warning.channel is None
+    assert (
+        "looks like big-endian 16-bit PCM, but 16-bit PCM (pcm_s16le) was told" in warning.message
+    )
+    assert warning.at_s < 3
+    sizes = 2 * np.random.default_rng(0).integers(1, 2500, 80)
+    assert drive(make_session(), data, sizes.tolist()) == results
+
+
+def test_clipping_of_audio_in_the_format_told_is_reported_even_of_a_short_stream():
+    audio = np.clip(20 * babble(16_000 + 8000), -1, 1)
+    results = drive(make_session(), encode(audio, "pcm_s16le"))
+    assert [each.code for each in results if isinstance(each, Warning)] == ["clipping"]

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from ser_engine.config import EngineConfig
-from stream_server.streams.intake import MULAW
+from ser_engine.raw_audio import MULAW
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Flushed, Gap, Marked, Point, Segment, Summary, Warning
 from tests.stream_server.streams.timelines import gaps, points, tiles, timeline

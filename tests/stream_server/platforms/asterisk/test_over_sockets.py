@@ -13,11 +13,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray
 from stream_server.access import AccessConfig
 from stream_server.config import ServerConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.streams.intake import MULAW
 from stream_server.wire.results import StreamClosed, StreamOpened
 from tests.stream_server.streams.timelines import points, tiles
 from tests.support.asterisk_lab import BOTH_ANALYSED

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ser_engine.raw_audio import MULAW_PCM16
 from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig, StreamsConfig
-from stream_server.streams.intake import MULAW_PCM16
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.results import Point, StreamOpened, Summary
 from tests.stream_server.streams.timelines import gaps, points, tiles
