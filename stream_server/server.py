@@ -92,6 +92,7 @@ class Server:
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
+        self.access.on_guessed = _log_guesses
         self.app = make_app(
             access=self.access,
             metrics=self.metrics,
@@ -363,6 +364,10 @@ class Server:
         if self.store is not None and not self.store.is_ready:
             reasons.append("the store does not answer")
         return reasons
+
+
+def _log_guesses(address: str, times: int) -> None:
+    _log.warning("access_guessed", address=address, times=times)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

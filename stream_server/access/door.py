@@ -23,8 +23,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-import structlog
-
 from stream_server.access.config import LOOPBACK_NAMES, AccessConfig, ListenConfig
 from stream_server.access.credentials import Book, Session, Sessions
 from stream_server.access.guessing import Guesses
@@ -46,8 +44,6 @@ FORWARDED_HEADERS = (
     "via",
 )
 """Headers that a proxy adds: a request that has one did not come from this machine directly."""
-
-_log = structlog.get_logger(__name__)
 
 _SCHEME = "bearer "
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -108,6 +104,8 @@ class Access:
     Attributes:
         book: tokens and people.
         sessions: of browsers that have logged in.
+        on_guessed: called now and then with an address, and how many tokens and passwords from it
+            were wrong so far.
     """
 
     def __init__(
@@ -120,6 +118,7 @@ class Access:
     ) -> None:
         self.book = Book(config.tokens)
         self.sessions = Sessions(config.session_idle_s, config.session_longest_s)
+        self.on_guessed: Callable[[str, int], None] = lambda address, times: None
         self._guesses = Guesses()
         self._config = config
         self._now = now
@@ -211,7 +210,7 @@ class Access:
         times = self._guesses.was_wrong(address)
         # At 1, 2, 4, 8, ...: an attacker must not fill the log.
         if times.bit_count() == 1:
-            _log.warning("access_guessed", address=address, times=times)
+            self.on_guessed(address, times)
 
     def admit(
         self,
