@@ -10,7 +10,7 @@ types:
 	$(python) -m mypy
 
 tests:
-	$(python) -m pytest
+	OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadfile
 
 coverage:
 	$(python) -m pytest --cov --cov-report=term-missing:skip-covered

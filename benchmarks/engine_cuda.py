@@ -146,9 +146,9 @@ def _engine(
     runtime = TorchRuntime(model, str(device), precision)
     frames = num_frames(WINDOW)
     extractor = FeatureExtractor(
-        runtime,
-        layer.to(runtime.device),
-        model.feature_dim,
+        runtime=runtime,
+        layer=layer.to(runtime.device),
+        feature_dim=model.feature_dim,
         tolerance=None,
         buckets=(frames,),
         max_bytes=1 << 30,

@@ -120,9 +120,9 @@ def _engine(
     step_frames = TIMELINE.step_samples * FRAME_RATE_HZ // SAMPLE_RATE_HZ
     window_frames = num_frames(TIMELINE.window_samples)
     extractor = FeatureExtractor(
-        runtime,
-        layer,
-        checkpoint.sizes.embed_dim,
+        runtime=runtime,
+        layer=layer,
+        feature_dim=checkpoint.sizes.embed_dim,
         tolerance=tolerance,
         buckets=(step_frames, 2 * step_frames, 4 * step_frames, window_frames),
         max_bytes=1 << 30,

@@ -22,8 +22,7 @@ from emotion_monitor.settings import Settings
 from ser_engine.config import EngineConfig, ModelConfig
 from stream_server.access import ListenConfig
 from stream_server.config import LimitsConfig, ServerConfig, StoreConfig
-from stream_server.engines.loading import Load
-from stream_server.engines.opening import local_engine
+from stream_server.engines.opening import Load, local_engine
 from stream_server.engines.pool import EnginePool
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
@@ -65,7 +64,7 @@ def _run(engine_config: EngineConfig, made_up: Load | None, options: argparse.Na
     engines = None
     if made_up is not None:
         engines = EnginePool(
-            engine_config, open_engine=functools.partial(local_engine, load=made_up)
+            config=engine_config, open_engine=functools.partial(local_engine, load=made_up)
         )
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),

@@ -50,5 +50,5 @@ class MoodyEngine(NullEngine):
 
 
 def load_moody(config: EngineConfig) -> Callable[[], MoodyEngine]:
-    """Stand in for :func:`stream_server.engines.loading.load`, whatever model is named."""
+    """Stand in for :func:`stream_server.engines.opening.load`, whatever model is named."""
     return MoodyEngine

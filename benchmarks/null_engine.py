@@ -60,5 +60,5 @@ class NullEngine:
 
 
 def load_null(config: EngineConfig) -> Callable[[], NullEngine]:
-    """Stand in for :func:`stream_server.engines.loading.load`, whatever model is named."""
+    """Stand in for :func:`stream_server.engines.opening.load`, whatever model is named."""
     return NullEngine

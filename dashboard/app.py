@@ -97,11 +97,15 @@ def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
 
     if store is None:
         return Jobs(
-            backend.analyse, config, root=None, rows_of=lambda _: MemoryRows(), is_ready=is_ready
+            analyse=backend.analyse,
+            config=config,
+            root=None,
+            rows_of=lambda _: MemoryRows(),
+            is_ready=is_ready,
         )
     return Jobs(
-        backend.analyse,
-        config,
+        analyse=backend.analyse,
+        config=config,
         root=_root(config.dir, store),
         rows_of=store.jobs,
         retention_s=store.retention_s,

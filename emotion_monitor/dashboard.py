@@ -20,8 +20,8 @@ from dashboard.backend import (
     ModelsView,
     UpgradeView,
 )
+from dashboard.jobs.analyser import PoolAnalyser
 from dashboard.live.tiles import StreamStatus
-from emotion_monitor.pool_analyser import PoolAnalyser
 from emotion_monitor.settings import Settings
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from mic_client.audio_file import SAMPLE_CALL_ROLES

@@ -275,7 +275,7 @@ def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:
     """Return the level of each channel: its RMS relative to full scale 1.0, dBFS."""
     if not data:
         return [SILENT_DBFS] * audio_format.num_channels
-    samples = _decode(data, audio_format.encoding).reshape(-1, audio_format.num_channels)
+    samples = _sizes(data, audio_format.encoding).reshape(-1, audio_format.num_channels)
     # Squares of float32 samples in float64: a stream of floats may hold 1e30, and NaN.
     power = np.nan_to_num(np.mean(np.square(samples, dtype=np.float64), axis=0))
     floor = 10 ** (SILENT_DBFS / 10)
@@ -309,14 +309,16 @@ class MeteredSource:
         await self._source.aclose()
 
 
-def _decode(data: bytes, encoding: str) -> npt.NDArray[np.float32]:
-    """Return samples, −1 to 1, of all channels in a row."""
+def _sizes(data: bytes, encoding: str) -> npt.NDArray[np.float32]:
+    """Return samples, −1 to 1, of all channels in a row; of G.711 their sizes."""
     if encoding == "pcm_f32le":
         return np.frombuffer(data, "<f4")
     if encoding == "pcm_s16le":
         return (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
-    # ITU-T G.711: sign, three bits of exponent, four of mantissa; sent with all bits (mu-law) or
-    # every second bit (A-law) inverted, so that silence has many changes of the line.
+    # Sizes only, for a level: decoding is the server's, with the tables of ser_engine.raw_audio,
+    # which a client's installation is without. ITU-T G.711: sign, three bits of exponent, four of
+    # mantissa; sent with all bits (mu-law) or every second bit (A-law) inverted, so that silence
+    # has many changes of the line.
     code = np.frombuffer(data, np.uint8).astype(np.int32)
     code ^= 0xFF if encoding == "mulaw" else 0x55
     exponent, mantissa = (code >> 4) & 7, code & 15

@@ -40,9 +40,8 @@ from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import below, end_outdated, make_app
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
-from stream_server.platforms import make_routes
-from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
-from stream_server.platforms.asterisk.server import AudioSocketServer
+from stream_server.platforms import make_listeners, make_routes
+from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
@@ -123,14 +122,13 @@ class Server:
             on_refused=refused,
             routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
         )
-        self._audiosocket: AudioSocketServer | None = None
-        if config.telephony.of(AsteriskSettings).audiosocket.port >= 0:
-            self._audiosocket = AudioSocketServer(
-                self._registry,
-                config,
-                is_ready=lambda: self.engines.is_ready,
-                on_refused=refused,
-            )
+        context = ListenerContext(
+            registry=self._registry,
+            config=config,
+            is_ready=lambda: self.engines.is_ready,
+            on_refused=refused,
+        )
+        self._listeners = make_listeners(config.telephony, context)
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -149,10 +147,9 @@ class Server:
         """The port for audio."""
         return self._gateway.port
 
-    @property
-    def audiosocket_port(self) -> int | None:
-        """The port for Asterisk's AudioSocket; None: it does not listen."""
-        return None if self._audiosocket is None else self._audiosocket.port
+    def port_of(self, listener: str) -> int | None:
+        """Return the port of a platform's own listener, by its name; None: it does not listen."""
+        return next((each.port for each in self._listeners if each.name == listener), None)
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return the state of a running stream; None if it does not run here."""
@@ -223,14 +220,16 @@ class Server:
         stack.push_async_callback(self._gateway.aclose)
         with named_port("listen.port", config.listen.host, config.listen.port, "--port"):
             await self._gateway.start()
-        if self._audiosocket is not None:
-            await self._listen_for_asterisk(self._audiosocket)
+        for listener in list(self._listeners):
+            await self._open(listener)
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
 
     def _make_pool(self, engine_config: EngineConfig) -> EnginePool:
-        return EnginePool(engine_config, on_step=self.metrics.step, on_model=self.metrics.model)
+        return EnginePool(
+            config=engine_config, on_step=self.metrics.step, on_model=self.metrics.model
+        )
 
     async def _open_store(self) -> None:
         recordings = self.recordings
@@ -300,25 +299,19 @@ class Server:
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
             await web.TCPSite(self._http, listen.host, listen.http_port).start()
 
-    async def _listen_for_asterisk(self, audiosocket: AudioSocketServer) -> None:
+    async def _open(self, listener: Listener) -> None:
         # Closed before the streams: its calls write to them.
-        self._stack.push_async_callback(audiosocket.aclose)
-        host, port = (
-            self._config.listen.host,
-            self._config.telephony.of(AsteriskSettings).audiosocket.port,
-        )
+        self._stack.push_async_callback(listener.aclose)
         try:
-            with named_port("telephony.audiosocket.port", host, port):
-                await audiosocket.start()
+            with named_port(listener.setting, self._config.listen.host, listener.port):
+                await listener.start()
         except OSError as error:
-            if port != AudioSocketConfig().port:
+            if not listener.is_optional:
                 raise
-            # The default port may be taken by a second server on this machine; that is no error of
-            # a user who has no Asterisk.
-            self._audiosocket = None
-            _log.warning("audiosocket_not_listening", reason=str(error))
+            self._listeners.remove(listener)
+            _log.warning(f"{listener.name}_not_listening", reason=str(error))
             return
-        _log.info("audiosocket_listening", port=audiosocket.port)
+        _log.info(f"{listener.name}_listening", port=listener.port)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run a task beside the server; on stopping, wait until it has read all of the bus."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -114,6 +115,10 @@ def modules() -> dict[str, str]:
     return found
 
 
+parsed = functools.cache(ast.parse)
+"""Every rule here reads every module."""
+
+
 def imports_of(name: str, source: str, known: Iterable[str]) -> Iterator[Import]:
     """Yield the imports of a module. What only type checkers read does not count."""
     known = set(known)
@@ -137,7 +142,7 @@ def imports_of(name: str, source: str, known: Iterable[str]) -> Iterator[Import]
         for child in ast.iter_child_nodes(node):
             yield from visit(child, at_module_level and not inside)
 
-    yield from visit(ast.parse(source), True)
+    yield from visit(parsed(source), True)
 
 
 def wrong_directions(sources: Mapping[str, str]) -> list[str]:
@@ -168,17 +173,17 @@ def strangers_in_the_core(sources: Mapping[str, str]) -> list[str]:
     return wrong
 
 
-def brought_along(name: str, sources: Mapping[str, str]) -> set[str]:
+def brought_along(name: str, imports: Mapping[str, Sequence[Import]]) -> set[str]:
     """Return the top-level packages that importing a module imports, directly or not."""
     waiting, done, tops = [name], set(), set()
     while waiting:
         module = waiting.pop()
-        if module in done or module not in sources:
+        if module in done or module not in imports:
             continue
         done.add(module)
         parts = module.split(".")
         waiting += [".".join(parts[:depth]) for depth in range(1, len(parts))]
-        for found in imports_of(module, sources[module], sources):
+        for found in imports[module]:
             if found.at_module_level:
                 tops.add(found.target.partition(".")[0])
                 waiting.append(found.target)
@@ -187,12 +192,13 @@ def brought_along(name: str, sources: Mapping[str, str]) -> set[str]:
 
 def unwanted_company(sources: Mapping[str, str]) -> list[str]:
     """Return the modules that bring along what they promise to do without."""
+    imports = {name: tuple(imports_of(name, text, sources)) for name, text in sources.items()}
     return [
         f"{name} brings {unwanted}"
         for prefix, forbidden in WITHOUT.items()
         for name in sources
         if covers(prefix, name) and name not in SHELLS
-        for unwanted in sorted(forbidden & brought_along(name, sources))
+        for unwanted in sorted(forbidden & brought_along(name, imports))
     ]
 
 

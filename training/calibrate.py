@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ser_engine.models.compact.model import COMPACT_WEIGHTS
+from ser_engine.models.compact import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
-from ser_engine.models.standard.model import STANDARD_WEIGHTS
+from ser_engine.models.standard import STANDARD_WEIGHTS
 from ser_engine.models.standard.network import Standard
 from training.clips import CLASSES
 from training.devset import Item, read_devset

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
@@ -17,6 +18,12 @@ from dashboard.jobs import Jobs
 from dashboard.pages.analyse.routes import error_of, old_result, unknown_job, visible_job
 from dashboard.results.files import read_view, zip_chunks
 from dashboard.results.tables import demo_chunks, write_parquet
+from ser_engine.files.annotations import (
+    SUFFIXES,
+    AnnotationFormat,
+    annotation_text,
+    tiers_of_result,
+)
 from ser_engine.schema import FileResult
 from stream_server.store import JobRecord
 
@@ -81,6 +88,24 @@ class ResultRoutes:
                 self.parquet,
                 content="application/vnd.apache.parquet",
                 errors=(*errors, "not_installed"),
+                audit="file_exported",
+            ),
+            Route(
+                "GET",
+                _ONE + "/annotations",
+                "Segments or an utterance's pieces for Praat, ELAN or Audacity, a tier a channel.",
+                self.annotations,
+                params=(
+                    Param(
+                        "format",
+                        "string",
+                        "textgrid: Praat; eaf: ELAN; audacity: a label track",
+                        "textgrid",
+                        choices=tuple(SUFFIXES),
+                    ),
+                ),
+                content="text/plain",
+                errors=errors,
                 audit="file_exported",
             ),
             Route(
@@ -159,6 +184,14 @@ class ResultRoutes:
         finally:
             out.unlink(missing_ok=True)
 
+    async def annotations(self, call: Call) -> web.Response:
+        """Answer ``/analyse/{job}/annotations``."""
+        record, folder = await self._done(call)
+        kind: AnnotationFormat = call.query["format"]
+        text = await asyncio.to_thread(_annotations, folder, kind)
+        named = {hdrs.CONTENT_DISPOSITION: _attachment(record, SUFFIXES[kind])}
+        return web.Response(text=text, headers=named)
+
     async def embedding(self, call: Call) -> web.StreamResponse:
         """Answer ``/analyse/{job}/embedding.npy``."""
         record, folder = await self._done(call)
@@ -210,6 +243,14 @@ class ResultRoutes:
                 retry_after_s=_POLL_S,
             )
         return record, folder
+
+
+def _annotations(folder: Path, kind: AnnotationFormat) -> str:
+    view = read_view(folder)
+    assert view is not None, "_done has read it"
+    # Of the frames it has a part only; segments, pieces and speakers are whole.
+    result = msgspec.json.decode(view, type=FileResult)
+    return annotation_text(kind, tiers_of_result(result), result.duration_s)
 
 
 def _checked(channel: int | None, num_channels: int) -> int | None:

@@ -12,7 +12,7 @@ from dashboard.api.routes import Call, Route, reply
 from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, UpgradeView
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
-from ser_engine.schema import LabelName
+from ser_engine.schema import LabelName, schema_document
 from stream_server.access.policy import Scope, Who
 from stream_server.wire.masking import masked
 
@@ -128,6 +128,11 @@ async def config(call: Call) -> web.Response:
     return reply(masked(call.services.backend.config()))
 
 
+async def results_schema(_: Call) -> web.Response:
+    """Answer ``GET /results.schema.json``."""
+    return reply(schema_document())
+
+
 def ingest_url(request: web.Request, backend: Backend, config: DashboardConfig) -> str:
     """Return where a page streams its microphone to: this host, by the name the page has of it."""
     if config.ingest_url:
@@ -156,5 +161,12 @@ ROUTES = (
         response=dict[str, Any],
         needs=Scope.ADMIN,
         audit="settings_read",
+    ),
+    Route(
+        "GET",
+        "/results.schema.json",
+        "The JSON Schema of results: of a file, and of the events of a stream.",
+        results_schema,
+        response=dict[str, Any],
     ),
 )

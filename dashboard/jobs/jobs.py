@@ -43,9 +43,9 @@ class Jobs:
 
     def __init__(
         self,
+        *,
         analyse: Analyse,
         config: AnalyseConfig,
-        *,
         root: Path | None,
         rows_of: Callable[[str], JobRows],
         retention_s: float = 0.0,

@@ -96,6 +96,8 @@ export const api = {
   results: (id, query) => request("GET", `/streams/${part(id)}/results`, { query }),
   /** @param {string} id */
   pointsCsvUrl: (id) => urlOf(`/streams/${part(id)}/points.csv`),
+  /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */
+  annotationsUrl: (id, format) => urlOf(`/streams/${part(id)}/annotations`, { format }),
   /** @param {string} id @param {number} channel */
   recordingUrl: (id, channel) => urlOf(`/streams/${part(id)}/recording/${channel}`),
   /** @param {Record<string, any>} [query] */

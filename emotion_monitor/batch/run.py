@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from emotion_monitor.batch.manifest import Entry, Manifest
 from ser_engine.errors import SerEngineError
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
+from ser_engine.files.annotations import SUFFIXES, annotation_text, tiers_of_result
 from ser_engine.files.cache import Fingerprint, file_sha256
 from ser_engine.files.folders import safe_name, save_embedding, whole_file, write_json
 from ser_engine.files.job import AnalysisJob
@@ -87,9 +88,10 @@ def _folded(place: str) -> str:
     return place.casefold()
 
 
-Format = Literal["json", "csv", "parquet", "npy"]
-FORMATS: tuple[Format, ...] = ("json", "csv", "parquet", "npy")
+Format = Literal["json", "csv", "parquet", "npy", "textgrid", "eaf", "audacity"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
+_OUTPUT_SUFFIXES = (".json", ".npy", ".csv", ".parquet", *SUFFIXES.values())
 _DETAILS = {"utterance": "pieces", "frame": "frames", "stream": "points"}
 
 
@@ -99,7 +101,8 @@ def write_outputs(
     """Write the files of one recording, each whole or not at all.
 
     ``json`` is ``<place>.json``; ``npy`` is ``<place>.npy``; ``csv`` and ``parquet`` are
-    ``<place>.frames.csv``, ``.points`` or, of an utterance that has several, ``.pieces``.
+    ``<place>.frames.csv``, ``.points`` or, of an utterance that has several, ``.pieces``;
+    annotations are ``<place>.TextGrid``, ``.eaf`` and ``.labels.txt``.
 
     Returns:
         their paths relative to the folder.
@@ -118,6 +121,14 @@ def write_outputs(
         written += save_embedding(base.with_name(f"{base.name}.npy"), analysis)
     if "csv" in formats or "parquet" in formats:
         written += _write_details(base, analysis, formats)
+    annotations = [kind for kind in SUFFIXES if kind in formats]
+    if annotations:
+        tiers = tiers_of_result(analysis.document())
+        for kind in annotations:
+            written.append(base.with_name(base.name + SUFFIXES[kind]))
+            with whole_file(written[-1]) as partial:
+                text = annotation_text(kind, tiers, analysis.duration_s)
+                partial.write_text(text, encoding="utf-8")
     return tuple(path.relative_to(folder).as_posix() for path in written)
 
 
@@ -127,7 +138,7 @@ def remove_outputs(folder: Path, outputs: Sequence[str]) -> None:
     for name in outputs:
         path = (folder / name).resolve()
         # The list is read from a file that anybody may have edited.
-        if path.is_relative_to(root) and path.suffix in (".json", ".npy", ".csv", ".parquet"):
+        if path.is_relative_to(root) and path.name.endswith(_OUTPUT_SUFFIXES):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -240,12 +251,12 @@ class Batch:
 
     def __init__(
         self,
+        *,
         folder: Path,
         manifest: Manifest,
         analyser: FileAnalyser,
         model: str,
         formats: Sequence[Format],
-        *,
         report: Report,
     ) -> None:
         self._folder = folder

@@ -80,7 +80,8 @@ def analyze(
         typer.Option(
             "--format",
             metavar="LIST",
-            help="What --out writes, of json, csv, parquet, npy (embeddings).  [default: json,csv]",
+            help="What --out writes, of json, csv, parquet, npy (embeddings), textgrid (Praat), eaf"
+            " (ELAN), audacity.  [default: json,csv]",
         ),
     ] = None,
     dated: Annotated[

@@ -147,11 +147,11 @@ def analyze_batch(
         engine = open_engine()
         with ProgressReport(len(files)) as report:
             batch = Batch(
-                out,
-                manifest,
-                FileAnalyser(engine, config, options, use_cache=use_cache),
-                engine.info.sha256,
-                formats,
+                folder=out,
+                manifest=manifest,
+                analyser=FileAnalyser(engine, config, options, use_cache=use_cache),
+                model=engine.info.sha256,
+                formats=formats,
                 report=report,
             )
             is_interrupted = False

@@ -7,9 +7,8 @@ client's installation is without it.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +62,7 @@ def pull(
 
     from ser_engine.errors import CheckpointError
     from ser_engine.models.registry import find_model, model_named, published_names
-    from stream_server.engines.loading import best_for_device
+    from stream_server.engines.opening import best_for_device
 
     config = settings_of(context).ser_engine
     model = best_for_device(config) if name == "auto" else model_named(name)
@@ -97,6 +96,7 @@ def check(
     """Verify models: read every byte and score a second of noise."""
     from rich.console import Console
 
+    from ser_engine.core.factory import try_out
     from ser_engine.errors import CheckpointError, SerEngineError
 
     config = settings_of(context).ser_engine
@@ -105,7 +105,7 @@ def check(
     for model in _to_check(config, name):
         with console.status(f"checking {model.name}"):
             try:
-                result = _run_check(model, config)
+                result = try_out(model, config)
             except SerEngineError as error:
                 all_sound = False
                 state = "DAMAGED" if isinstance(error, CheckpointError) else "NOT USABLE"
@@ -183,7 +183,7 @@ def _taken(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> ModelOnDisk 
 
 def _explanation(config: EngineConfig, found: tuple[ModelOnDisk, ...]) -> list[str]:
     from ser_engine.models.registry import published_names
-    from stream_server.engines.loading import model_to_upgrade_to
+    from stream_server.engines.opening import model_to_upgrade_to
 
     name, best = config.model.name, found[0].name
     auto = replace(config, model=replace(config.model, name="auto"))
@@ -240,60 +240,3 @@ def _to_check(config: EngineConfig, name: str | None) -> tuple[ModelOnDisk, ...]
         fetch = f"; `emotion-monitor models pull {name}` fetches it" if known else ""
         raise CheckpointError(f"got no model {name} on this machine, expected one{fetch}")
     return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class _CheckResult:
-    """What was found of a sound model.
-
-    Attributes:
-        sha256: of the weight file as published.
-        runtime: what executed it.
-        read_s: time to read it whole.
-        ready_s: time until it could score, reading left out.
-        score_ms: time for one second of audio.
-    """
-
-    sha256: str
-    runtime: str
-    read_s: float
-    ready_s: float
-    score_ms: float
-
-
-def _run_check(model: ModelOnDisk, config: EngineConfig) -> _CheckResult:
-    """Read a model, make an engine of it and score a second of noise.
-
-    Raises:
-        CheckpointError: it is damaged.
-        SerEngineError: the settings' runtime cannot execute it.
-    """
-    import numpy as np
-
-    from ser_engine.core.factory import engine_from_checkpoint
-    from ser_engine.errors import CheckpointError
-    from ser_engine.frames import SAMPLE_RATE_HZ
-    from ser_engine.models.registry import check_model
-    from ser_engine.types import Window, WindowResult
-
-    began_s = time.monotonic()
-    checkpoint = check_model(model, config.model)
-    read_s = time.monotonic()
-    engine = engine_from_checkpoint(checkpoint, config)
-    engine.warm_up()
-    ready_s = time.monotonic()
-    noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE_HZ)
-    window = Window(noise.astype(np.float32))
-    engine.step([window])  # The first of a length may cost more than those that follow.
-    begin_s = time.monotonic()
-    (answer,) = engine.step([window])
-    scored_s = time.monotonic()
-    if not isinstance(answer, WindowResult):
-        raise CheckpointError(f"got no result for a second of noise: {answer}")
-    return _CheckResult(
-        sha256=checkpoint.info.sha256,
-        runtime=engine.runtime_name,
-        read_s=read_s - began_s,
-        ready_s=ready_s - read_s,
-        score_ms=1000 * (scored_s - begin_s),
-    )

@@ -94,52 +94,17 @@ def speed_of(speed: str) -> float:
     return value
 
 
-def source_of(
-    *,
-    device: int | str | None,
-    file: Path | None,
-    speed: float,
-    loop: bool,
-    stdin: bool,
-    live: bool,
-    sample_call: bool,
-    encoding: EncodingName,
-    rate_hz: int | None,
-    num_channels: int,
-) -> Source:
-    """Return the source of the arguments; a microphone if no other is given.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
+def pipe_source(encoding: EncodingName, rate_hz: int, num_channels: int, *, live: bool) -> Source:
+    """Return standard input as a source of raw PCM."""
+    from mic_client.sources import StdinSource
     from stream_server.wire.audio_format import AudioFormat
-    from stream_server.wire.errors import ProtocolError
 
-    try:
-        if file is not None:
-            from mic_client.audio_file import FileSource
-
-            return FileSource(file, speed=speed, loop=loop)
-        if stdin:
-            from mic_client.sources import StdinSource
-
-            if sys.stdin.isatty():
-                raise typer.BadParameter(
-                    "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
-                    param_hint="--stdin",
-                )
-            audio_format = AudioFormat(encoding.value, rate_hz or 16_000, num_channels)
-            return StdinSource(audio_format, live=live)
-        if sample_call:
-            from mic_client.audio_file import load_sample_call
-            from mic_client.sources import ArraySource
-
-            return ArraySource(*load_sample_call(), speed=speed, loop=loop)
-        from mic_client.microphone import MicrophoneSource
-
-        return MicrophoneSource(device=device, sample_rate_hz=rate_hz, num_channels=num_channels)
-    except ProtocolError as error:
-        raise typer.BadParameter(str(error)) from error
+    if sys.stdin.isatty():
+        raise typer.BadParameter(
+            "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
+            param_hint="--stdin",
+        )
+    return StdinSource(AudioFormat(encoding.value, rate_hz, num_channels), live=live)
 
 
 _DEFAULT_URL = "ws://localhost:8765"
@@ -246,6 +211,7 @@ def stream(
 ) -> None:
     """Stream a microphone, a recording or a pipe and watch the emotion live."""
     from mic_client.errors import MicClientError
+    from stream_server.wire.errors import ProtocolError
 
     try:
         if list_devices:
@@ -254,18 +220,28 @@ def stream(
         check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
         options = options_of(roles or ("agent,customer" if sample_call else ""), name, meta or [])
         options = with_choices(options, wants=wants, token=token, resume=resume)
-        source = source_of(
-            device=device_of(device),
-            file=file,
-            speed=speed_of(speed),
-            loop=loop,
-            stdin=stdin,
-            live=live,
-            sample_call=sample_call,
-            encoding=encoding,
-            rate_hz=rate,
-            num_channels=channels,
-        )
+        times_real_time = speed_of(speed)
+        source: Source
+        try:
+            if file is not None:
+                from mic_client.audio_file import FileSource
+
+                source = FileSource(file, speed=times_real_time, loop=loop)
+            elif stdin:
+                source = pipe_source(encoding, rate or 16_000, channels, live=live)
+            elif sample_call:
+                from mic_client.audio_file import load_sample_call
+                from mic_client.sources import ArraySource
+
+                source = ArraySource(*load_sample_call(), speed=times_real_time, loop=loop)
+            else:
+                from mic_client.microphone import MicrophoneSource
+
+                source = MicrophoneSource(
+                    device=device_of(device), sample_rate_hz=rate, num_channels=channels
+                )
+        except ProtocolError as error:
+            raise typer.BadParameter(str(error)) from error
         _run(source, url, options, as_json=as_json)
     except MicClientError as error:
         print(f"emotion-monitor: {error}", file=sys.stderr)

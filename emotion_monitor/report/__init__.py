@@ -53,7 +53,7 @@ def report_page(*, title: str, body: str, data: Any, script: str) -> str:
         raise RuntimeUnavailableError(
             "got no plotly, which draws charts; pip install 'emotion-monitor[server]'"
         )
-    style = [SHELL_DIR / name for name in ("tokens.css", "base.css")]
+    style = [SHELL_DIR / name for name in ("tokens.css", "base.css", "components.css")]
     styles = "\n".join(path.read_text("utf-8") for path in (*style, _HERE / "report.css"))
     # "<" would end the element, wherever it stands.
     document = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")

@@ -1,9 +1,12 @@
-"""From settings to an engine: find the model, open its runtime, put them together."""
+"""From settings to an engine: find the model, open its runtime, put them together, try it out."""
 
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ser_engine.config import EngineConfig
@@ -11,12 +14,13 @@ from ser_engine.core.engine import Core, EngineCore
 from ser_engine.core.features import FeatureExtractor
 from ser_engine.core.runtimes import Runtime
 from ser_engine.core.runtimes.select import choose_device, open_runtime, usable_cores
-from ser_engine.frames import HOP_SAMPLES, num_frames
+from ser_engine.errors import CheckpointError
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, num_frames
 from ser_engine.models.hub import ProgressCallback
-from ser_engine.models.model import Checkpoint
+from ser_engine.models.model import Checkpoint, ModelOnDisk
 from ser_engine.models.normalisation import FirstLayer
-from ser_engine.models.registry import find_model
-from ser_engine.types import ModelInfo
+from ser_engine.models.registry import check_model, find_model
+from ser_engine.types import ModelInfo, Window, WindowResult
 
 # Lengths the local stage is run with, in steps: the new audio, and more and more to refresh.
 _BUCKETS_IN_STEPS = (1, 1.5, 2, 3, 4, 6)
@@ -82,9 +86,9 @@ def _engine(
     features = config.model.features
     cached = features == "cached" or (features == "auto" and runtime.device.type == "cpu")
     extractor = FeatureExtractor(
-        runtime,
-        layer,
-        feature_dim,
+        runtime=runtime,
+        layer=layer,
+        feature_dim=feature_dim,
         tolerance=config.model.feature_tolerance if cached else None,
         buckets=sorted(buckets | {window_frames}),
         max_bytes=config.model.feature_cache_mb << 20,
@@ -97,4 +101,53 @@ def _engine(
         extractor,
         warm_up_frames=[length for length in lengths if length],
         max_batch_size=config.batching.max_batch_size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was found of a sound model.
+
+    Attributes:
+        sha256: of the weight file as published.
+        runtime: what executed it.
+        read_s: time to read it whole.
+        ready_s: time until it could score, reading left out.
+        score_ms: time for one second of audio.
+    """
+
+    sha256: str
+    runtime: str
+    read_s: float
+    ready_s: float
+    score_ms: float
+
+
+def try_out(model: ModelOnDisk, config: EngineConfig) -> Trial:
+    """Read a model whole, make an engine of it and score a second of noise.
+
+    Raises:
+        CheckpointError: it is damaged.
+        SerEngineError: the settings' runtime cannot execute it.
+    """
+    began_s = time.monotonic()
+    checkpoint = check_model(model, config.model)
+    read_s = time.monotonic()
+    engine = engine_from_checkpoint(checkpoint, config)
+    engine.warm_up()
+    ready_s = time.monotonic()
+    noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE_HZ)
+    window = Window(noise.astype(np.float32))
+    engine.step([window])  # The first of a length may cost more than those that follow.
+    begin_s = time.monotonic()
+    (answer,) = engine.step([window])
+    scored_s = time.monotonic()
+    if not isinstance(answer, WindowResult):
+        raise CheckpointError(f"got no result for a second of noise: {answer}")
+    return Trial(
+        sha256=checkpoint.info.sha256,
+        runtime=engine.runtime_name,
+        read_s=read_s - began_s,
+        ready_s=ready_s - read_s,
+        score_ms=1000 * (scored_s - begin_s),
     )

@@ -231,10 +231,10 @@ class FeatureExtractor:
 
     def __init__(
         self,
+        *,
         runtime: Runtime,
         layer: FirstLayer | None,
         feature_dim: int,
-        *,
         tolerance: float | None,
         buckets: Sequence[int],
         max_bytes: int,

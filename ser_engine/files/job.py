@@ -66,12 +66,12 @@ class AnalysisJob:
 
     def __init__(
         self,
+        *,
         file: AudioSource,
         name: str,
         info: ModelInfo,
         config: EngineConfig,
         options: AnalysisOptions,
-        *,
         embedder: SpeakerEmbedder | None = None,
     ) -> None:
         if options.speakers and embedder is None:

@@ -147,7 +147,13 @@ def analyze_channel(
     settings = config if config is not None else EngineConfig()
     options = AnalysisOptions(granularity, embeddings=embeddings, details=details)
     blocks = [audio] if isinstance(audio, np.ndarray) else audio
-    job = AnalysisJob(ArraySource(iter(blocks)), _ARRAY_NAME, engine.info, settings, options)
+    job = AnalysisJob(
+        file=ArraySource(iter(blocks)),
+        name=_ARRAY_NAME,
+        info=engine.info,
+        config=settings,
+        options=options,
+    )
     (channel,) = _run(engine, job, settings).channels
     return channel.result
 
@@ -192,7 +198,7 @@ def open_job(
             )
         except AudioError as error:
             file = UnreadableSource(error)
-        job = AnalysisJob(file, name, info, config, options)
+        job = AnalysisJob(file=file, name=name, info=info, config=config, options=options)
         # From here on the job owns the file; an error above has closed it.
         stack.pop_all()
     return job
@@ -318,7 +324,13 @@ def _analyze(
     options: AnalysisOptions,
 ) -> FileAnalysis:
     if isinstance(source, np.ndarray):
-        job = AnalysisJob(ArraySource(source), _ARRAY_NAME, engine.info, config, options)
+        job = AnalysisJob(
+            file=ArraySource(source),
+            name=_ARRAY_NAME,
+            info=engine.info,
+            config=config,
+            options=options,
+        )
         return _run(engine, job, config)
     return _run(engine, open_job(source, engine.info, config, options), config)
 

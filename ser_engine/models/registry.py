@@ -12,15 +12,15 @@ from pathlib import Path
 
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
-from ser_engine.models.compact.model import COMPACT
-from ser_engine.models.emotion2vec.model import (
+from ser_engine.models.compact import COMPACT
+from ser_engine.models.emotion2vec import (
     EMOTION2VEC_PLUS_BASE,
     EMOTION2VEC_PLUS_LARGE,
     EMOTION2VEC_PLUS_SEED,
 )
 from ser_engine.models.hub import HUB_CLIENTS, HubClient, ProgressCallback, Published, fetch
 from ser_engine.models.model import Checkpoint, Model, ModelOnDisk
-from ser_engine.models.standard.model import STANDARD
+from ser_engine.models.standard import STANDARD
 
 MODELS: tuple[Model, ...] = (
     EMOTION2VEC_PLUS_LARGE,

@@ -78,7 +78,7 @@ def _fetch(name: str, config: EngineConfig, say: Say) -> None:
 def _prepare(config: EngineConfig) -> None:
     from ser_engine.core.runtimes.select import choose_device
     from ser_engine.models.registry import find_model
-    from stream_server.engines.loading import load_beside_another
+    from stream_server.engines.opening import load_beside_another
 
     if choose_device(config.model.device) == "cpu":
         load_beside_another(config)()

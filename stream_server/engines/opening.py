@@ -1,16 +1,127 @@
-"""Which engine scores: one in this process, or one elsewhere by the scheme of ``model.name``."""
+"""Which engine scores: one in this process, or one elsewhere by the scheme of ``model.name``.
+
+For an engine of this process: which model it loads, and whether there is memory for it, which
+blocks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import Batcher, OnStep
 from ser_engine.core.engine import Core
+from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.core.host import ThreadWorker, Worker
-from ser_engine.errors import ConfigError
+from ser_engine.core.runtimes.select import choose_device
+from ser_engine.errors import ConfigError, RuntimeUnavailableError
+from ser_engine.models.model import Model
+from ser_engine.models.registry import best_published, find_model, is_better
 from stream_server.engines.engine import Engine, OpenEngine
-from stream_server.engines.loading import EngineMaker, Load, load, load_beside_another
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+    """Return the bytes that can be taken without swapping; None where the system does not tell.
+
+    That is the machine's ``MemAvailable``, or what a container's limit leaves if that is less.
+    Files in the page cache count as free: the kernel drops them first.
+
+    Args:
+        meminfo: where Linux tells of the machine.
+        cgroup: where Linux tells of the container, version 2.
+    """
+    found = [free for free in (_machine(meminfo), _container(cgroup)) if free is not None]
+    return min(found, default=None)
+
+
+def _machine(meminfo: Path) -> int | None:
+    try:
+        lines = meminfo.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def _container(cgroup: Path) -> int | None:
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):  # "max" stands for no limit.
+        return None
+
+
+def model_to_upgrade_to(config: EngineConfig, in_use: str) -> Model | None:
+    """Return the model that is to be fetched while another one is in use.
+
+    With ``model.name: auto`` that is the best published one for the device, unless what is in use
+    is at least as good, or ``model.offline`` is on.
+
+    Args:
+        config: the engine's settings.
+        in_use: name of the model in use.
+    """
+    model = config.model
+    if model.name != "auto" or model.offline:
+        return None
+    wanted = best_for_device(config)
+    return wanted if is_better(wanted.name, than=in_use) else None
+
+
+def best_for_device(config: EngineConfig) -> Model:
+    """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    return best_published(on_gpu=choose_device(config.model.device).startswith("cuda"))
+
+
+EngineMaker = Callable[[], Core]
+"""Makes an engine for one model, not yet warmed up; again, when the first one is lost."""
+
+Load = Callable[[EngineConfig], EngineMaker]
+"""Reads the model the settings name."""
+
+MEMORY_TIMES_WEIGHTS = 4
+"""Memory a second engine may take at the height of its making, in sizes of its float32 weights.
+Measured with the network of emotion2vec base on a CPU, mapped files left out: 3.5 with OpenVINO
+the first time, when the graph is converted, 2.2 later, 1.3 with PyTorch."""
+
+
+def load(config: EngineConfig) -> EngineMaker:
+    """Read the model the settings name from disk.
+
+    The weights stay mapped for as long as the maker lives, so that a lost engine is replaced by
+    one with the very same model, whatever is on disk by then.
+
+    Raises:
+        SerEngineError: as :func:`ser_engine.models.registry.find_model`.
+    """
+    checkpoint = find_model(config.model)
+    return lambda: engine_from_checkpoint(checkpoint, config)
+
+
+def load_beside_another(config: EngineConfig) -> EngineMaker:
+    """Do as :func:`load` unless memory is too short for a second engine.
+
+    Raises:
+        RuntimeUnavailableError: it is.
+        SerEngineError: as :func:`load`.
+    """
+    checkpoint = find_model(config.model)
+    weights_bytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+    needed_bytes = MEMORY_TIMES_WEIGHTS * weights_bytes
+    free_bytes = available_bytes()
+    if free_bytes is not None and free_bytes < needed_bytes:
+        raise RuntimeUnavailableError(
+            f"got {free_bytes >> 20} MiB of free memory for a second engine with"
+            f" {checkpoint.info.name}, expected {needed_bytes >> 20} MiB; start the server anew:"
+            " the model is on disk and will be the first one"
+        )
+    return lambda: engine_from_checkpoint(checkpoint, config)
 
 
 def local_engine(

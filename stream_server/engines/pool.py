@@ -38,8 +38,7 @@ from stream_server.engines.fetching import (
     in_daemon_thread,
     prepare_in_child,
 )
-from stream_server.engines.loading import model_to_upgrade_to
-from stream_server.engines.opening import open_engine
+from stream_server.engines.opening import model_to_upgrade_to, open_engine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
 
 
@@ -85,8 +84,8 @@ class EnginePool:
 
     def __init__(
         self,
-        config: EngineConfig,
         *,
+        config: EngineConfig,
         open_engine: OpenEngine = open_engine,
         fetch: Fetch = fetch_in_child,
         prepare: Prepare = prepare_in_child,

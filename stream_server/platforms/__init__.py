@@ -16,10 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stream_server.access import Access
-from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
+from stream_server.platforms.platform import (
+    Listener,
+    ListenerContext,
+    Platform,
+    RouteContext,
+    TelephonySettings,
+)
 from stream_server.platforms.route import Route
 
-__all__ = ["NAMES", "PLATFORMS", "TelephonyConfig", "make_routes"]
+__all__ = ["NAMES", "PLATFORMS", "TelephonyConfig", "make_listeners", "make_routes"]
 
 NAMES = (
     "twilio",
@@ -78,3 +84,11 @@ def make_routes(
         for platform in PLATFORMS.values()
         for path, make_route in platform.routes.items()
     }
+
+
+def make_listeners(config: TelephonyConfig, context: ListenerContext) -> list[Listener]:
+    """Return the listeners of all platforms whose settings want one, not started."""
+    made = (
+        platform.listen(config.of(platform.settings), context) for platform in PLATFORMS.values()
+    )
+    return [listener for listener in made if listener is not None]

@@ -17,7 +17,7 @@ from dashboard.errors import API_ERRORS
 from tests.requirements import REPOSITORY
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.json_schema import violations
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,
@@ -109,13 +109,17 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         lab.publish(make_segment(seq=5), make_gap(seq=6), make_alert(seq=7, alert_id="a1"))
         lab.publish(make_opened("s2"), make_summary("s2"), make_closed("s2"))
         one = "/streams/{stream_id}"
-        for path in ("/info", "/models", "/config", "/openapi.json", "/streams"):
+        for path in (
+            *("/info", "/models", "/config", "/openapi.json", "/results.schema.json"),
+            "/streams",
+        ):
             await check.ask("GET", path, 200)
         await check.ask("GET", "/streams?limit=x", 400)
         for stream_id in ("s1", "s2"):
             await check.ask("GET", f"/streams/{stream_id}", 200, one)
             await check.ask("GET", f"/streams/{stream_id}/results", 200, f"{one}/results")
-            await check.ask("GET", f"/streams/{stream_id}/points.csv", 200, f"{one}/points.csv")
+            for name in ("points.csv", "annotations"):
+                await check.ask("GET", f"/streams/{stream_id}/{name}", 200, f"{one}/{name}")
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
         await check.ask("DELETE", "/streams/s1", 409, one)
@@ -146,7 +150,9 @@ async def self_check_jobs(check: Checker) -> None:
     lab.analyse.gate.set()
     while (await check.ask("GET", f"/analyse/{job_id}", 200, one))["state"] != "done":
         pass
-    names = ("result.json", "result.csv", "embedding.npy", "log.txt", "result.zip")
+    names = (
+        *("result.json", "result.csv", "annotations", "embedding.npy", "log.txt", "result.zip"),
+    )
     for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
     parquet = 200 if find_spec("pyarrow") else 501

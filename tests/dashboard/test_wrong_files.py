@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from dashboard.config import AnalyseConfig, DashboardConfig
-from emotion_monitor.pool_analyser import PoolAnalyser
+from dashboard.jobs.analyser import PoolAnalyser
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.live_lab import LabEngine
 from tests.support.wrong_files import CUT_OFF_FILES, MIB, WRONG_FILES, tone_wav

@@ -13,7 +13,7 @@ from emotion_monitor.commands.alerts import read_rules
 from stream_server.alerts.actions import webhook_request
 from stream_server.wire.results import Alert
 from tests.requirements import REPOSITORY
-from tests.support.timeline import make_alert
+from tests.support.results import make_alert
 
 PAGE = (REPOSITORY / "docs" / "alerts.md").read_text(encoding="utf-8")
 

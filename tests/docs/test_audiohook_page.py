@@ -23,7 +23,7 @@ PAGE = (REPOSITORY / "stream_server/platforms/audiohook/README.md").read_text(en
 
 def test_the_session_is_one():
     (session,) = re.findall(r"```\n(→.*?)```", PAGE, re.DOTALL)
-    dialect = AudioHookDialect(("customer", "agent"))
+    dialect = AudioHookDialect(roles=("customer", "agent"))
     labels = tuple(LabelName(name=name, name_zh="") for name in ("angry", "happy"))
     closed = StreamClosed(stream_id="s1", seq=9, reason="stopped", closed_at=2.5)
     coming: list[ServerMessage] = [ready(labels=labels), point(), closed]
@@ -43,7 +43,7 @@ def test_the_session_is_one():
 
 
 def test_the_entities_are_those():
-    dialect = AudioHookDialect(("customer", "agent"), event_interval_ms=200)
+    dialect = AudioHookDialect(roles=("customer", "agent"), event_interval_ms=200)
     open_line = next(line for line in PAGE.splitlines() if line.startswith('→ {"version"'))
     dialect.receive(open_line[2:])
     dialect.send(ready())

@@ -12,7 +12,7 @@ from stream_server.wire.errors import ERRORS, ErrorCode
 from stream_server.wire.feed_messages import RESULT_TYPES
 from tests.requirements import REPOSITORY
 from tests.support.feeds import serve_feed
-from tests.support.timeline import make_opened, make_point
+from tests.support.results import make_opened, make_point
 
 PAGE = (REPOSITORY / "docs" / "feeds.md").read_text(encoding="utf-8")
 

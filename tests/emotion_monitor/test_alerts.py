@@ -16,8 +16,14 @@ from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
 from stream_server.store import Store
 from stream_server.wire.results import Result
-from tests.support.results import without_envelope
-from tests.support.timeline import LABELS, make_closed, make_opened, make_points, make_summary
+from tests.support.results import (
+    LABELS,
+    make_closed,
+    make_opened,
+    make_points,
+    make_summary,
+    without_envelope,
+)
 
 Captured = pytest.CaptureFixture[str]
 

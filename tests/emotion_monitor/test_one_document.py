@@ -13,10 +13,10 @@ import soundfile
 
 from dashboard.backend import AnalysisRequest
 from dashboard.config import AnalyseConfig
+from dashboard.jobs.analyser import PoolAnalyser
 from dashboard.results.files import read_view
 from emotion_monitor import main
 from emotion_monitor.commands import options as command_options
-from emotion_monitor.pool_analyser import PoolAnalyser
 from ser_engine.files import AnalysisOptions, Granularity, analyze, file_sha256
 from ser_engine.schema import FileResult, schema_document
 from stream_server.config import StoreConfig

@@ -16,7 +16,7 @@ from examples.in_car_assistant import (
 )
 from stream_server.wire.results import Result
 from tests.support.feeds import serve_feed
-from tests.support.timeline import make_closed, make_gap, make_opened, make_point
+from tests.support.results import make_closed, make_gap, make_opened, make_point
 
 
 def drive(*parts: tuple[str, float], start_s: float = 0.0) -> list[Result]:

@@ -24,7 +24,7 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.results import Point, Result, StreamOpened
 from tests.support.feeds import serve_feed
 from tests.support.live_lab import chunks, level, live_lab, pcm
-from tests.support.timeline import make_closed, make_gap, make_opened, make_point
+from tests.support.results import make_closed, make_gap, make_opened, make_point
 from tests.support.virtual_time import virtual_time
 
 

@@ -19,7 +19,7 @@ from stream_server.wire.feed_messages import Dropped, Snapshot
 from stream_server.wire.results import Result
 from tests.requirements import REPOSITORY
 from tests.support.feeds import FakeHistory, FeedServer, serve_feed
-from tests.support.timeline import make_closed, make_opened, make_point, make_points
+from tests.support.results import make_closed, make_opened, make_point, make_points
 
 TOKEN = "crm-0123456789abcdef"
 

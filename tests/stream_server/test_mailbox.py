@@ -18,15 +18,15 @@ from stream_server.wire.results import (
     Summary,
 )
 from tests.support.results import (
-    alert,
-    closed,
-    gap,
-    marked,
-    opened,
-    point,
-    segment,
-    summary,
-    warning,
+    make_alert,
+    make_closed,
+    make_gap,
+    make_marked,
+    make_opened,
+    make_point,
+    make_segment,
+    make_summary,
+    make_warning,
 )
 
 
@@ -72,16 +72,28 @@ class PlainMailbox:
 
 spans = st.fixed_dictionaries(
     {
-        "stream_id": st.sampled_from(("s", "t")),
+        "stream_id": st.sampled_from(("s1", "t")),
         "channel": st.integers(0, 1),
-        "start": st.sampled_from((0, 8000)),
+        "start_s": st.sampled_from((0.0, 0.5)),
     }
 )
 kinds: st.SearchStrategy[Any] = st.one_of(
-    spans.map(lambda span: (point, span)),
-    st.tuples(spans, st.booleans()).map(lambda got: (segment, {**got[0], "final": got[1]})),
-    st.tuples(spans, st.booleans()).map(lambda got: (gap, {**got[0], "final": got[1]})),
-    st.sampled_from([(make, {}) for make in (alert, marked, warning, opened, summary, closed)]),
+    spans.map(lambda span: (make_point, span)),
+    st.tuples(spans, st.booleans()).map(lambda got: (make_segment, {**got[0], "final": got[1]})),
+    st.tuples(spans, st.booleans()).map(lambda got: (make_gap, {**got[0], "final": got[1]})),
+    st.sampled_from(
+        [
+            (make, {})
+            for make in (
+                make_alert,
+                make_marked,
+                make_warning,
+                make_opened,
+                make_summary,
+                make_closed,
+            )
+        ]
+    ),
 )
 
 
@@ -117,7 +129,7 @@ def test_a_stream_keeps_the_order_of_seq(steps):
 def test_a_later_version_takes_the_place_of_an_interim_one():
     mailbox = Mailbox(10)
     for seq, final in enumerate((False, False, True)):
-        mailbox.put(segment(seq=seq, end=8000 * (seq + 1), final=final))
+        mailbox.put(make_segment(seq=seq, end_s=0.5 * (seq + 1), final=final))
     result = mailbox.take()
     assert isinstance(result, Segment)
     assert result.final
@@ -126,7 +138,7 @@ def test_a_later_version_takes_the_place_of_an_interim_one():
 
 def test_a_point_that_comes_too_late_goes_before_what_matters_more():
     mailbox = Mailbox(2)
-    for result in (alert(seq=0), segment(seq=1), point(seq=2)):
+    for result in (make_alert(seq=0), make_segment(seq=1), make_point(seq=2)):
         mailbox.put(result)
     assert isinstance(mailbox.take(), Alert)
     assert isinstance(mailbox.take(), Segment)
@@ -135,8 +147,8 @@ def test_a_point_that_comes_too_late_goes_before_what_matters_more():
 
 def test_what_is_thrown_away_is_not_counted():
     mailbox = Mailbox(4)
-    mailbox.put(point())
-    mailbox.put(segment(final=False))
+    mailbox.put(make_point())
+    mailbox.put(make_segment(final=False))
     mailbox.clear()
     assert (len(mailbox), mailbox.take(), mailbox.dropped) == (0, None, 0)
 

@@ -26,12 +26,12 @@ from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
-from stream_server import server as server_module
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertRule, AlertsConfig
 from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
+from stream_server.platforms.asterisk import server as audiosocket_server
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.server import Server
 from stream_server.store import Store
@@ -210,13 +210,13 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path):
 async def test_asterisk_is_taken_in_beside(tmp_path: Path):
     call = UUID("40325ec2-5efd-4bd3-805f-53576e581d13")
     async with serving(tmp_path) as server:
-        assert server.audiosocket_port is not None
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        assert server.port_of("audiosocket") is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port_of("audiosocket"))
         writer.write(encode_uuid(call) + encode_audio(bytes(16_000)))
         writer.write_eof()
         assert await reader.read() == b""
         writer.close()
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port_of("audiosocket"))
         writer.write(HANGUP)
         assert await reader.read() == HANGUP
         writer.close()
@@ -227,7 +227,7 @@ async def test_asterisk_is_taken_in_beside(tmp_path: Path):
             refused = 'refused_total{reason="bad_start",route="audiosocket"} 1.0'
             assert refused in await response.text()
         # One that is cut off by the server's end.
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.audiosocket_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port_of("audiosocket"))
         writer.write(encode_uuid(UUID(int=1)) + encode_audio(bytes(16_000)))
         names: set[str] = set()
         while str(UUID(int=1)) not in names:
@@ -266,7 +266,7 @@ async def test_a_port_in_use_is_said_at_once(tmp_path: Path):
         with pytest.raises(OSError, match=r"^got listen.http_port .*--http-port$"):
             async with Server(ENGINE, replace(config, listen=listen)):
                 pass
-        audiosocket = AudioSocketConfig(port=server.audiosocket_port or 0)
+        audiosocket = AudioSocketConfig(port=server.port_of("audiosocket") or 0)
         config = replace(
             config,
             listen=ListenConfig("127.0.0.1", 0, 0),
@@ -286,11 +286,11 @@ async def test_the_default_port_for_asterisk_may_be_another_programs(
 ):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = AudioSocketConfig(port=other.getsockname()[1])
-        monkeypatch.setattr(server_module, "AudioSocketConfig", lambda: taken)
+        monkeypatch.setattr(audiosocket_server, "AudioSocketConfig", lambda: taken)
         config = replace(settings(tmp_path), telephony=TelephonyConfig(audiosocket=taken))
         with capture_logs() as logs:
             async with Server(ENGINE, config) as server:
-                assert server.audiosocket_port is None
+                assert server.port_of("audiosocket") is None
     (line,) = (line for line in logs if line["event"] == "audiosocket_not_listening")
     assert "address already in use" in line["reason"]
     assert line["log_level"] == "warning"

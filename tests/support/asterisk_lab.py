@@ -14,6 +14,7 @@ from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.platforms.asterisk.server import AudioSocketServer
+from stream_server.platforms.platform import ListenerContext
 from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab, LabEngine, live_lab
 
@@ -31,10 +32,12 @@ class AsteriskLab:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.server = AudioSocketServer(
-            lab.registry,
-            lab.config,
-            is_ready=lambda: lab.engine.is_ready,
-            on_refused=lab.refuse,
+            ListenerContext(
+                registry=lab.registry,
+                config=lab.config,
+                is_ready=lambda: lab.engine.is_ready,
+                on_refused=lab.refuse,
+            )
         )
 
     @property

@@ -52,7 +52,7 @@ from stream_server.recording import Recordings
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.results import Result
-from tests.support.timeline import LABELS
+from tests.support.results import LABELS
 
 __all__ = ["DashboardLab", "FakeAnalyse", "Page", "make_analysis", "serve_dashboard"]
 

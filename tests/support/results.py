@@ -1,10 +1,12 @@
-"""Results of streams for tests, with everything that does not matter filled in."""
+"""Results of streams as tests make them: only what a test is about has to be said."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ser_engine.schema import AlertState, ChannelSummary, CloseReason, ModelNotice
+from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.schema import AlertState, ChannelSummary, CloseReason, GapReason, ModelNotice
 from stream_server.wire.results import (
     Alert,
     Gap,
@@ -18,19 +20,9 @@ from stream_server.wire.results import (
     Warning,
 )
 
-__all__ = [
-    "LABELS",
-    "alert",
-    "closed",
-    "gap",
-    "marked",
-    "opened",
-    "point",
-    "segment",
-    "summary",
-    "warning",
-    "without_envelope",
-]
+LABELS = ("angry", "happy", "neutral", "sad")
+ROLES = ("customer", "agent")
+STEP_S = 0.5
 
 
 def without_envelope(result: Any) -> Any:
@@ -39,138 +31,171 @@ def without_envelope(result: Any) -> Any:
     return kind(**{name: getattr(result, name) for name in kind.__struct_fields__})
 
 
-LABELS = ("angry", "happy", "neutral", "sad")
-ROLES = ("customer", "agent")
-RATE = 16_000
-
-
-def opened(stream_id: str = "s", seq: int = 0, *, name: str = "", at: float = 1e9) -> StreamOpened:
-    return StreamOpened(
-        stream_id=stream_id,
-        seq=seq,
-        name=name,
-        channels=(
-            StreamChannel(index=0, role="customer", name="left", analysed=True),
-            StreamChannel(index=1, role="agent", name="right", analysed=False),
-        ),
-        model=ModelNotice(name="compact", licence="CC-BY-NC-SA-4.0", notice="A small model."),
-        labels=LABELS,
-        metadata={"queue": "sales"},
-        sample_rate=8000,
-        encoding="mulaw",
-        step_ms=500,
-        opened_at=at,
-    )
-
-
-def point(
-    stream_id: str = "s",
-    seq: int = 1,
+def make_point(
+    start_s: float = 0.0,
+    end_s: float | None = None,
     *,
+    angry: float = 0.0,
+    sad: float = 0.0,
+    happy: float = 0.0,
+    posteriors: tuple[float, ...] = (),
+    stream_id: str = "s1",
+    seq: int = 1,
     channel: int = 0,
-    start: int = 0,
-    end: int = 8000,
-    posteriors: tuple[float, ...] = (0.5, 0.25, 0.125, 0.125),
+    role: str = "",
+    speech_share: float = 1.0,
+    narrow_band: bool = False,
 ) -> Point:
+    """Return a point; what the named emotions leave is neutral, if no posteriors are given."""
+    posteriors = posteriors or (angry, happy, 1.0 - angry - happy - sad, sad)
+    strongest = max(range(len(LABELS)), key=posteriors.__getitem__)
+    end_s = start_s + STEP_S if end_s is None else end_s
     return Point(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=ROLES[channel],
-        start_sample=start,
-        end_sample=end,
-        start_s=start / RATE,
-        end_s=end / RATE,
+        role=role or ROLES[channel],
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
         posteriors=posteriors,
-        label="angry",
-        confidence=posteriors[0],
-        speech_share=0.75,
+        label=LABELS[strongest],
+        confidence=posteriors[strongest],
+        speech_share=speech_share,
         provisional=False,
         widened=False,
-        narrow_band=True,
-        model="compact",
+        narrow_band=narrow_band,
+        model="fake",
     )
 
 
-def segment(
-    stream_id: str = "s",
-    seq: int = 1,
+def make_points(
+    angry: Sequence[float], *, start_s: float = 0.0, first_seq: int = 1, stream_id: str = "s1"
+) -> Iterator[Point]:
+    """Yield points in a row, one a step."""
+    for number, value in enumerate(angry):
+        yield make_point(
+            start_s + number * STEP_S, angry=value, seq=first_seq + number, stream_id=stream_id
+        )
+
+
+def make_opened(
+    stream_id: str = "s1",
     *,
-    channel: int = 0,
-    start: int = 0,
-    end: int = 8000,
-    final: bool = True,
+    seq: int = 0,
+    roles: Sequence[str] = ("customer",),
+    name: str = "a call",
+    opened_at: float = 1_800_000_000.0,
+) -> StreamOpened:
+    return StreamOpened(
+        stream_id=stream_id,
+        seq=seq,
+        name=name,
+        channels=tuple(
+            StreamChannel(index=index, role=role, name="", analysed=True)
+            for index, role in enumerate(roles)
+        ),
+        model=ModelNotice(name="fake", licence="none"),
+        labels=LABELS,
+        metadata={"order": "42"},
+        sample_rate=16_000,
+        encoding="pcm_s16le",
+        step_ms=500,
+        opened_at=opened_at,
+    )
+
+
+def make_segment(
+    start_s: float = 0.0,
+    end_s: float = 1.0,
+    *,
     label: str = "angry",
+    final: bool = True,
+    stream_id: str = "s1",
+    seq: int = 1,
+    channel: int = 0,
+    role: str = "",
 ) -> Segment:
     return Segment(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=ROLES[channel],
-        start_sample=start,
-        end_sample=end,
-        start_s=start / RATE,
-        end_s=end / RATE,
+        role=role or ROLES[channel],
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
         label=label,
-        confidence=0.5,
+        confidence=0.8,
         final=final,
     )
 
 
-def gap(
-    stream_id: str = "s",
-    seq: int = 1,
+def make_gap(
+    start_s: float = 0.0,
+    end_s: float = 1.0,
     *,
-    channel: int = 0,
-    start: int = 0,
-    end: int = 8000,
+    reason: GapReason = "silence",
     final: bool = True,
+    stream_id: str = "s1",
+    seq: int = 1,
+    channel: int = 0,
+    role: str = "",
 ) -> Gap:
     return Gap(
         stream_id=stream_id,
         seq=seq,
         channel=channel,
-        role=ROLES[channel],
-        start_sample=start,
-        end_sample=end,
-        start_s=start / RATE,
-        end_s=end / RATE,
-        reason="silence",
+        role=role or ROLES[channel],
+        start_sample=round(start_s * SAMPLE_RATE_HZ),
+        end_sample=round(end_s * SAMPLE_RATE_HZ),
+        start_s=start_s,
+        end_s=end_s,
+        reason=reason,
         final=final,
     )
 
 
-def alert(
-    stream_id: str = "s",
-    seq: int = 1,
-    *,
-    alert_id: str = "a",
+def make_alert(
     state: AlertState = "raised",
-    at: int = 16_000,
+    *,
+    at_s: float = 6.0,
+    rule: str = "customer stays angry",
+    alert_id: str = "s1-1",
+    stream_id: str = "s1",
+    seq: int = 1,
+    role: str = "customer",
 ) -> Alert:
     return Alert(
         stream_id=stream_id,
         seq=seq,
         alert_id=alert_id,
-        rule="customer stays angry",
+        rule=rule,
         state=state,
         severity="critical",
         channel=0,
-        role="customer",
+        role=role,
         labels=("angry",),
-        posterior=0.75,
+        posterior=0.8,
         since_sample=0,
-        at_sample=at,
+        at_sample=round(at_s * SAMPLE_RATE_HZ),
         since_s=0.0,
-        at_s=at / RATE,
+        at_s=at_s,
     )
 
 
-def marked(stream_id: str = "s", seq: int = 1, *, at: int = 0) -> Marked:
-    return Marked(stream_id=stream_id, seq=seq, name="hold", at_sample=at, at_s=at / RATE)
+def make_marked(stream_id: str = "s1", *, seq: int = 1, at_s: float = 0.0) -> Marked:
+    return Marked(
+        stream_id=stream_id,
+        seq=seq,
+        name="hold",
+        at_sample=round(at_s * SAMPLE_RATE_HZ),
+        at_s=at_s,
+    )
 
 
-def warning(stream_id: str = "s", seq: int = 1) -> Warning:
+def make_warning(stream_id: str = "s1", *, seq: int = 1) -> Warning:
     return Warning(
         stream_id=stream_id,
         seq=seq,
@@ -181,28 +206,33 @@ def warning(stream_id: str = "s", seq: int = 1) -> Warning:
     )
 
 
-def summary(stream_id: str = "s", seq: int = 8, reason: CloseReason = "stopped") -> Summary:
+def make_summary(
+    stream_id: str = "s1", *, seq: int = 1, reason: CloseReason = "stopped", alerts: int = 0
+) -> Summary:
+    channel = ChannelSummary(
+        channel=0,
+        role="customer",
+        scored_s=0.75,
+        label_s={"angry": 0.75},
+        gap_s={"silence": 0.25},
+        points=2,
+    )
     return Summary(
         stream_id=stream_id,
         seq=seq,
         reason=reason,
-        duration_s=12.5,
-        received_samples=100_000,
-        channels=(
-            ChannelSummary(
-                channel=0,
-                role="customer",
-                scored_s=10.0,
-                label_s={"angry": 10.0},
-                gap_s={"silence": 2.5},
-                points=20,
-            ),
-        ),
-        alerts=1,
+        duration_s=1.0,
+        received_samples=16_000,
+        channels=(channel,),
+        alerts=alerts,
     )
 
 
-def closed(
-    stream_id: str = "s", seq: int = 9, reason: CloseReason = "stopped", *, at: float = 1e9 + 12.5
+def make_closed(
+    stream_id: str = "s1",
+    *,
+    seq: int = 2,
+    reason: CloseReason = "stopped",
+    closed_at: float = 1_800_000_010.0,
 ) -> StreamClosed:
-    return StreamClosed(stream_id=stream_id, seq=seq, reason=reason, closed_at=at)
+    return StreamClosed(stream_id=stream_id, seq=seq, reason=reason, closed_at=closed_at)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from ser_engine.models.compact.model import COMPACT
+from ser_engine.models.compact import COMPACT
 from ser_engine.models.compact.network import CompactSizes
 from training.batches import WindowSource, load_prepared
 from training.calibrate import fit_temperature

@@ -148,6 +148,8 @@ function Downloads({ app, job, result, onPng }) {
   const { t } = app;
   const link = (file, text, query = {}) =>
     h("a", { class: "button", href: app.api.jobFileUrl(/** @type {string} */ (job.id), file, query), download: fileName(job.name, file) }, icon("download"), text);
+  const annotations = (text, format, suffix) =>
+    h("a", { class: "button", href: app.api.jobFileUrl(/** @type {string} */ (job.id), "annotations", { format }), download: fileName(job.name, `result.${suffix}`) }, icon("download"), text);
   const more = h(
     "details",
     { class: "analyse-more", onFocusOut: ({ currentTarget, relatedTarget }) => currentTarget.contains(relatedTarget) || (currentTarget.open = false) },
@@ -158,6 +160,9 @@ function Downloads({ app, job, result, onPng }) {
       link("result.zip", t("analyse.downloads.zip")),
       result.granularity !== "stream" && link("result.json", t("analyse.downloads.demo"), { form: "demo" }),
       link("result.parquet", "Parquet"),
+      annotations("Praat TextGrid", "textgrid", "TextGrid"),
+      annotations("ELAN EAF", "eaf", "eaf"),
+      annotations("Audacity", "audacity", "labels.txt"),
       link("log.txt", t("analyse.downloads.log")),
     ),
   );

@@ -13,8 +13,14 @@ from aiohttp import hdrs, web
 from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
+from ser_engine.files.annotations import (
+    SUFFIXES,
+    AnnotationFormat,
+    annotation_text,
+    tier_of_events,
+)
 from stream_server.store import ResultKind, Store, StreamRecord
-from stream_server.wire.results import Point, Result
+from stream_server.wire.results import Gap, Point, Result, Segment
 
 _KINDS: tuple[ResultKind, ...] = (
     "stream_opened",
@@ -27,7 +33,6 @@ _KINDS: tuple[ResultKind, ...] = (
     "summary",
     "stream_closed",
 )
-_POINTS: tuple[ResultKind, ...] = ("point",)
 _RATE_HZ = 16_000
 _PAGE = 2000
 _MAX_S = 1e9
@@ -121,13 +126,35 @@ async def points_csv(call: Call) -> web.StreamResponse:
     )
     await response.prepare(call.request)
     await response.write(_csv([(*_POINT_FIELDS, *record.labels)]))
-    async for page in _points(call.services.store, record.stream_id):
+    async for page in _pages(call.services.store, record.stream_id, ("point",)):
         rows = [
-            (*(getattr(point, name) for name in _POINT_FIELDS), *point.posteriors) for point in page
+            (*(getattr(point, name) for name in _POINT_FIELDS), *point.posteriors)
+            for point in page
+            if isinstance(point, Point)
         ]
         await response.write(_csv(rows))
     await response.write_eof()
     return response
+
+
+async def annotation(call: Call) -> web.Response:
+    """Answer ``GET /streams/{stream_id}/annotations``."""
+    record = await _record(call)
+    kind: AnnotationFormat = call.query["format"]
+    events: dict[int, list[Segment | Gap]] = {
+        channel.index: [] for channel in record.channels if channel.analysed
+    }
+    end_s = 0.0
+    async for page in _pages(call.services.store, record.stream_id, ("segment", "gap")):
+        for one in page:
+            if isinstance(one, Segment | Gap) and one.channel in events:
+                events[one.channel].append(one)
+                end_s = max(end_s, one.end_s)
+    roles = {channel.index: channel.role for channel in record.channels}
+    tiers = [tier_of_events(f"{roles[index]} {index}", each) for index, each in events.items()]
+    name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
+    text = annotation_text(kind, tiers, end_s)
+    return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
 
 
 async def recording(call: Call) -> web.FileResponse:
@@ -166,13 +193,15 @@ async def _check_seen(call: Call) -> None:
         raise _not_found()
 
 
-async def _points(store: Store, stream_id: str) -> AsyncIterator[Sequence[Point]]:
+async def _pages(
+    store: Store, stream_id: str, kinds: tuple[ResultKind, ...]
+) -> AsyncIterator[Sequence[Result]]:
     after_seq = -1
     while True:
-        found = await store.results(stream_id, after_seq=after_seq, kinds=_POINTS, limit=_PAGE)
+        found = await store.results(stream_id, after_seq=after_seq, kinds=kinds, limit=_PAGE)
         if found is None or not found.results:
             return
-        yield [one for one in found.results if isinstance(one, Point)]
+        yield found.results
         if found.is_complete:
             return
         after_seq = found.results[-1].seq
@@ -195,6 +224,13 @@ def _not_found() -> ApiError:
 
 
 _ONE = "/streams/{stream_id}"
+_ANNOTATION_FORMAT = Param(
+    "format",
+    "string",
+    "textgrid: Praat; eaf: ELAN; audacity: a label track",
+    "textgrid",
+    choices=tuple(SUFFIXES),
+)
 
 ROUTES = (
     Route(
@@ -253,6 +289,16 @@ ROUTES = (
         "The points of a stream as a table, one column for each class.",
         points_csv,
         content="text/csv",
+        errors=("not_found", "no_store", "store_away"),
+        audit="stream_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/annotations",
+        "The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity, a tier a channel.",
+        annotation,
+        params=(_ANNOTATION_FORMAT,),
+        content="text/plain",
         errors=("not_found", "no_store", "store_away"),
         audit="stream_exported",
     ),

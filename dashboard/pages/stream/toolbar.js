@@ -26,13 +26,15 @@ export class Toolbar {
       }
     };
     const item = (text, hint, action) => h("button", { class: "menu-item", type: "button", role: "menuitem", onclick: action }, h("span", {}, text), h("span", { class: "muted" }, hint));
-    const csv = h("a", { class: "menu-item", role: "menuitem", href: app.api.pointsCsvUrl(stream.stream_id), download: `${stream.stream_id}.csv`, onclick: () => menu.hidePopover() }, h("span", {}, "CSV"), h("span", { class: "muted" }, app.t("stream.export.csv")));
+    const link = (text, hint, href, name) => h("a", { class: "menu-item", role: "menuitem", href, download: name, onclick: () => menu.hidePopover() }, h("span", {}, text), h("span", { class: "muted" }, hint));
+    const annotations = (text, format, suffix) => link(text, app.t("stream.export.segments"), app.api.annotationsUrl(stream.stream_id, format), `${stream.stream_id}${suffix}`);
     const menu = h(
       "div",
       { class: "menu", popover: "auto", id: "export-menu", role: "menu" },
       item("PNG", app.t("stream.export.png"), guarded(() => saveImage(app, chart, stream))),
-      app.info.store && csv,
+      app.info.store && link("CSV", app.t("stream.export.csv"), app.api.pointsCsvUrl(stream.stream_id), `${stream.stream_id}.csv`),
       item("JSON", app.t("stream.export.json"), guarded(() => saveJson(app, stream, timeline))),
+      app.info.store && [annotations("Praat TextGrid", "textgrid", ".TextGrid"), annotations("ELAN EAF", "eaf", ".eaf"), annotations("Audacity", "audacity", ".labels.txt")],
     );
     const opener = h("button", { class: "button export", type: "button", popovertarget: "export-menu", "aria-haspopup": "menu" }, icon("download"), app.t("stream.export.label"));
     menu.addEventListener("toggle", () => placeBelow(menu, opener));

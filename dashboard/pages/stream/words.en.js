@@ -54,4 +54,5 @@ export default {
   "stream.player.failed": "The recording cannot be played.",
   "stream.more_alerts.one": "{n} more alert",
   "stream.more_alerts.other": "{n} more alerts",
+  "stream.export.segments": "segments",
 };

@@ -54,4 +54,5 @@ export default {
   "stream.player.failed": "无法播放录音。",
   "stream.more_alerts.one": "还有 {n} 条警报",
   "stream.more_alerts.other": "还有 {n} 条警报",
+  "stream.export.segments": "片段",
 };

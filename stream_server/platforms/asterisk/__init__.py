@@ -10,6 +10,8 @@ from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.platforms.asterisk.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
 from stream_server.platforms.platform import (
+    Listener,
+    ListenerContext,
     Platform,
     PlatformRoute,
     RouteContext,
@@ -61,4 +63,11 @@ def _route(settings: AsteriskSettings, context: RouteContext) -> Route:
     )
 
 
-PLATFORM = Platform({"/asterisk": _route}, AsteriskSettings)
+def _listen(settings: AsteriskSettings, context: ListenerContext) -> Listener | None:
+    # Needs asyncio and the streams: not for a client, which reads the settings, too.
+    from stream_server.platforms.asterisk.server import AudioSocketServer
+
+    return None if settings.audiosocket.port < 0 else AudioSocketServer(context)
+
+
+PLATFORM = Platform({"/asterisk": _route}, AsteriskSettings, _listen)

@@ -15,7 +15,7 @@ import structlog
 
 from ser_engine.schema import CloseReason
 from stream_server.config import ServerConfig
-from stream_server.platforms.asterisk import AsteriskSettings
+from stream_server.platforms.asterisk import AsteriskSettings, AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     AudioSocketLeg,
@@ -26,8 +26,8 @@ from stream_server.platforms.asterisk.audiosocket import (
 )
 from stream_server.platforms.asterisk.call import AudioSocketCall
 from stream_server.platforms.media_stream import DTMF_MARK
+from stream_server.platforms.platform import ListenerContext
 from stream_server.streams.connection import reason_of
-from stream_server.streams.registry import StreamRegistry
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -43,28 +43,22 @@ _MAX_CONNECTIONS_MORE = 256
 
 
 class AudioSocketServer:
-    """Accepts connections, and pairs those of one call.
+    """A :class:`~stream_server.platforms.platform.Listener` that pairs connections of one call."""
 
-    Args:
-        registry: where streams are begun.
-        config: addresses and limits.
-        is_ready: whether the model is loaded.
-        on_refused: called with route and error of every refused connection.
-    """
+    name = "audiosocket"
+    setting = "telephony.audiosocket.port"
 
-    def __init__(
-        self,
-        registry: StreamRegistry,
-        config: ServerConfig,
-        *,
-        is_ready: Callable[[], bool],
-        on_refused: Callable[[str, ProtocolError], None],
-    ) -> None:
-        self._registry = registry
-        self._config = config
-        self._is_ready = is_ready
-        self._on_refused = on_refused
-        allow = config.telephony.of(AsteriskSettings).audiosocket.allow
+    def __init__(self, context: ListenerContext) -> None:
+        self._registry = context.registry
+        self._config = config = context.config
+        self._is_ready = context.is_ready
+        self._on_refused = context.on_refused
+        audiosocket = config.telephony.of(AsteriskSettings).audiosocket
+        self._wanted_port = audiosocket.port
+        # The default port may be taken by a second server on this machine; that is no error of a
+        # user who has no Asterisk.
+        self.is_optional = audiosocket.port == AudioSocketConfig().port
+        allow = audiosocket.allow
         self._networks = [ipaddress.ip_network(network, strict=False) for network in allow]
         self._server: asyncio.Server | None = None
         self._calls: dict[str, AudioSocketCall] = {}
@@ -73,8 +67,9 @@ class AudioSocketServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
-        assert self._server is not None
+        """See :class:`Listener`."""
+        if self._server is None:
+            return self._wanted_port
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -87,7 +82,7 @@ class AudioSocketServer:
         self._server = await asyncio.start_server(
             self._accept,
             self._config.listen.host,
-            self._config.telephony.of(AsteriskSettings).audiosocket.port,
+            self._wanted_port,
             # asyncio stops reading at twice this, so TCP holds a fast client back.
             limit=_READ_BYTES,
         )
@@ -155,7 +150,7 @@ class AudioSocketServer:
         return call, call.join(connection)
 
     def _refused(self, error: ProtocolError) -> None:
-        self._on_refused("audiosocket", error)
+        self._on_refused(self.name, error)
 
     def _forget(self, call: AudioSocketCall) -> None:
         if self._calls.get(call.call_id) is call:

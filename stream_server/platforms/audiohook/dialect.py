@@ -341,8 +341,8 @@ class AudioHookDialect:
 
     def __init__(
         self,
-        roles: tuple[str, str],
         *,
+        roles: tuple[str, str],
         session_id: str = "",
         organization_id: str = "",
         ids: Mapping[str, str] | None = None,

@@ -64,7 +64,7 @@ class AudioHookRoute:
                 _log.warning("audiohook_unauthorized", reason=str(error), left_out=left_out)
         session_id = headers.get("audiohook-session-id", "")
         dialect = AudioHookDialect(
-            self._roles,
+            roles=self._roles,
             # A header that is not a UUID would make every message of the session a mismatch.
             session_id=session_id if is_uuid(session_id) else "",
             organization_id=headers.get("audiohook-organization-id", ""),

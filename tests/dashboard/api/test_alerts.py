@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.timeline import make_alert, make_opened
+from tests.support.results import make_alert, make_opened
 
 
 async def alert_ids(lab: DashboardLab, query: str = "") -> list[str]:

@@ -90,6 +90,9 @@ async def test_downloads_of_frames():
             "neutral",
         )
         assert await lab.get(f"/analyse/{job_id}/result.json") == result
+        annotations = await lab.client.get(f"{path}/annotations?format=textgrid")
+        assert annotations.headers["Content-Disposition"].endswith("''a.TextGrid")
+        assert 'name = "emotion 1"' in await annotations.text()
         for query, shape in (("", (2, 4, 3)), ("?channel=1", (4, 3))):
             data = await (await lab.client.get(f"{path}/embedding.npy{query}")).read()
             assert np.load(io.BytesIO(data)).shape == shape

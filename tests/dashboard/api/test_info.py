@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dashboard.config import DashboardConfig
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.wire.masking import MASK, masked
+from tests.requirements import REPOSITORY
 from tests.support.dashboard_lab import serve_dashboard
 
 TOKEN = "crm-0123456789abcdef"
@@ -55,6 +58,12 @@ async def test_models():
         assert models["engines"][0]["name"] == "fake"
         assert models["on_disk"][0]["form"] == "built in"
         assert models["upgrade"]["state"] == "idle"
+
+
+async def test_the_schema_of_results_is_the_published_one():
+    async with serve_dashboard() as lab:
+        published = REPOSITORY / "docs" / "results.schema.json"
+        assert await lab.get("/results.schema.json") == json.loads(published.read_text())
 
 
 async def test_settings_are_shown_without_their_secrets():

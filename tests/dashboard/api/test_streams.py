@@ -13,7 +13,7 @@ import pytest
 
 from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.timeline import (
+from tests.support.results import (
     LABELS,
     make_alert,
     make_closed,
@@ -138,6 +138,16 @@ async def test_points_are_had_as_a_table(lab: DashboardLab):
     assert [float(rows[3][label]) for label in LABELS] == pytest.approx([0.1, 0, 0.9, 0])
 
 
+async def test_segments_are_had_as_annotations(lab: DashboardLab):
+    lab.publish(make_opened(), make_segment(0.0, 1.5), make_gap(1.5, 4.0))
+    answer = await lab.client.get("/api/v1/streams/s1/annotations?format=audacity")
+    assert 'filename="s1.labels.txt"' in answer.headers["Content-Disposition"]
+    assert await answer.text() == "0.000000\t1.500000\tangry\n"
+    text_grid = await (await lab.client.get("/api/v1/streams/s1/annotations")).text()
+    assert 'name = "customer 0"' in text_grid
+    assert "xmax = 4.000000" in text_grid
+
+
 async def test_a_long_stream_is_had_as_a_table_whole(lab: DashboardLab):
     lab.publish(make_opened(), *make_points([0.5] * 4100))
     assert lab.store is not None
@@ -183,7 +193,7 @@ async def test_a_live_stream_cannot_be_deleted(lab: DashboardLab):
 
 
 async def test_unknown_streams(lab: DashboardLab):
-    for path in ("", "/results", "/points.csv", "/recording/0"):
+    for path in ("", "/results", "/points.csv", "/annotations", "/recording/0"):
         assert (await lab.get(f"/streams/nobody{path}", 404))["code"] == "not_found"
 
 

@@ -65,8 +65,8 @@ class Lab:
     async def running(self) -> AsyncIterator[Jobs]:
         """Jobs until they are stopped as a server stops them."""
         jobs = Jobs(
-            self.analyse,
-            self.config,
+            analyse=self.analyse,
+            config=self.config,
             root=self.root,
             rows_of=lambda _: self.rows,
             retention_s=self.retention_s,

@@ -12,7 +12,7 @@ import pytest
 from dashboard.live.tiles import LiveResults, LiveSnapshot
 from tests.support.dashboard_lab import Page, serve_dashboard
 from tests.support.feeds import FakeHistory
-from tests.support.timeline import (
+from tests.support.results import (
     make_closed,
     make_gap,
     make_opened,

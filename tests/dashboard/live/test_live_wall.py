@@ -17,7 +17,7 @@ from dashboard.config import DashboardConfig
 from dashboard.live import connection
 from dashboard.live.tiles import WallChanges, WallSnapshot
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_opened,

@@ -11,7 +11,7 @@ import pytest
 from dashboard.config import WallConfig
 from dashboard.live.tiles import Tile
 from dashboard.live.wall_state import WallState
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,

@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
+from tests.support.timeline import make_alert, make_closed, make_opened, make_point
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from stream_server.access.policy import Scope, Who
 from stream_server.server import Server
-from tests.support.timeline import make_alert, make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
 
 LIVE, ENDED, ALERT = "live-of-sales", "ended-of-sales", "alert-of-sales"
@@ -81,6 +81,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/info"): read(),
     ("GET", "/api/v1/models"): read(),
     ("GET", "/api/v1/openapi.json"): read(),
+    ("GET", "/api/v1/results.schema.json"): read(),
     ("GET", "/api/v1/config"): Way(Scope.ADMIN),
     ("GET", "/api/v1/audit"): Way(Scope.ADMIN),
     ("GET", "/api/v1/audit.csv"): Way(Scope.ADMIN),
@@ -92,11 +93,13 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/streams/{stream_id}/recording/{channel}"): read(
         "one", f"{STREAM}/recording/0"
     ),
+    ("GET", "/api/v1/streams/{stream_id}/annotations"): read("one", f"{STREAM}/annotations"),
     ("GET", "/api/v1/alerts"): read("list"),
     ("GET", "/api/v1/analyse"): read("list"),
     ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB),
     ("GET", "/api/v1/analyse/{job_id}/result.json"): read("one", f"{JOB}/result.json"),
     ("GET", "/api/v1/analyse/{job_id}/result.csv"): read("one", f"{JOB}/result.csv"),
+    ("GET", "/api/v1/analyse/{job_id}/annotations"): read("one", f"{JOB}/annotations"),
     ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read("one", f"{JOB}/result.parquet"),
     ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read("one", f"{JOB}/embedding.npy"),
     ("GET", "/api/v1/analyse/{job_id}/log.txt"): read("one", f"{JOB}/log.txt"),

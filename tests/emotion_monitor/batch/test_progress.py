@@ -21,7 +21,15 @@ def shown(is_terminal: bool) -> str:
         report.skipped()
         report.failed(Path("a\x1b[2J.wav"), "it is [bold]cut off[/bold]")
         audio = ArraySource(np.zeros(16_000, dtype=np.float32))
-        report.moved(AnalysisJob(audio, "b", FakeEngine().info, EngineConfig(), AnalysisOptions()))
+        report.moved(
+            AnalysisJob(
+                file=audio,
+                name="b",
+                info=FakeEngine().info,
+                config=EngineConfig(),
+                options=AnalysisOptions(),
+            )
+        )
     return text.getvalue()
 
 

@@ -38,7 +38,13 @@ def make_job(
 ) -> AnalysisJob:
     source = ArraySource(audio) if isinstance(audio, np.ndarray) else audio
     info = FakeEngine().info
-    return AnalysisJob(source, name, info, config or EngineConfig(), options or AnalysisOptions())
+    return AnalysisJob(
+        file=source,
+        name=name,
+        info=info,
+        config=config or EngineConfig(),
+        options=options or AnalysisOptions(),
+    )
 
 
 def work(job: AnalysisJob, engine: FakeEngine | None = None, at_once: int = 4) -> FileAnalysis:

@@ -45,11 +45,11 @@ class LevelEmbedder:
 
 def analysed(audio: FloatArray, granularity: Granularity, *, speakers: bool) -> ChannelAnalysis:
     job = AnalysisJob(
-        ArraySource(audio),
-        "call",
-        FakeEngine().info,
-        EngineConfig(),
-        AnalysisOptions(granularity, speakers=speakers),
+        file=ArraySource(audio),
+        name="call",
+        info=FakeEngine().info,
+        config=EngineConfig(),
+        options=AnalysisOptions(granularity, speakers=speakers),
         embedder=LevelEmbedder(),
     )
     (channel,) = work(job).channels

@@ -17,7 +17,7 @@ from stream_server.alerts.rules import AlertRule
 from stream_server.bus import LocalBus
 from stream_server.metrics import Metrics
 from stream_server.wire.results import Alert
-from tests.support.timeline import make_alert, make_opened, make_point
+from tests.support.results import make_alert, make_opened, make_point
 from tests.support.virtual_time import virtual_time
 
 RULE = "customer stays angry"

@@ -17,7 +17,7 @@ from stream_server.alerts.evaluator import (
 )
 from stream_server.alerts.rules import DEFAULT_RULES, AlertRule
 from stream_server.wire.results import Point
-from tests.support.timeline import LABELS, make_point, make_points
+from tests.support.results import LABELS, make_point, make_points
 
 
 def make_rule(**changes: Any) -> AlertRule:

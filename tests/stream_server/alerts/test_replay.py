@@ -5,7 +5,7 @@ import pytest
 from ser_engine.errors import ConfigError
 from stream_server.alerts.replay import Replay, Timeline, replay
 from stream_server.alerts.rules import AlertRule
-from tests.support.timeline import LABELS, make_points
+from tests.support.results import LABELS, make_points
 
 RULE = AlertRule(
     name="angry", labels=("angry",), roles=("customer",), threshold=0.6, hold_s=2.0, cooldown_s=0.0

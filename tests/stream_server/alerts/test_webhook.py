@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stream_server.alerts.actions import is_worth_retrying, retry_after_s, sign, webhook_request
-from tests.support.timeline import make_alert
+from tests.support.results import make_alert
 
 
 def test_the_body_is_the_alert_and_nothing_else():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig
-from stream_server.engines.loading import model_to_upgrade_to
+from stream_server.engines.opening import model_to_upgrade_to
 
 LARGE, BASE, SEED = "emotion2vec_plus_large", "emotion2vec_plus_base", "emotion2vec_plus_seed"
 

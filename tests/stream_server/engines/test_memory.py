@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.engines.loading import available_bytes
+from stream_server.engines.opening import available_bytes
 
 MIB = 1 << 20
 

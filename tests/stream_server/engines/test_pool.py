@@ -19,10 +19,9 @@ from ser_engine.errors import (
     HubUnavailableError,
     RuntimeUnavailableError,
 )
-from ser_engine.models.emotion2vec.model import Emotion2vecModel
+from ser_engine.models.emotion2vec import Emotion2vecModel
 from ser_engine.models.hub import FetchProgress, ProgressCallback
-from stream_server.engines.loading import EngineMaker
-from stream_server.engines.opening import local_engine
+from stream_server.engines.opening import EngineMaker, local_engine
 from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool
 from stream_server.engines.status import UpgradeState
 from tests.support.fake_core import TimedWorker, a_window
@@ -87,7 +86,7 @@ class Lab:
         self.prepare_errors: dict[str, Exception] = {}
         self.make_s: float | None = 0.0
         self.pool = EnginePool(
-            self._config,
+            config=self._config,
             open_engine=self._open,
             fetch=self.hub.fetch,
             prepare=self._prepare,

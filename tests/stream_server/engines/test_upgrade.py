@@ -27,7 +27,7 @@ async def test_streams_are_scored_before_and_after(hub: HubServer, tmp_path: Pat
     )
     samples = (np.random.default_rng(0).standard_normal(16_000) / 10).astype(np.float32)
     hub.hold = threading.Event()
-    pool = EnginePool(EngineConfig(model=model))
+    pool = EnginePool(config=EngineConfig(model=model))
     await pool.start()
     try:
         assert pool.is_ready

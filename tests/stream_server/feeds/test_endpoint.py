@@ -18,7 +18,7 @@ from stream_server.feeds import endpoint
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot, decode_feed_message
 from stream_server.wire.results import Point, Result
 from tests.support.feeds import FakeHistory, FeedServer, serve_feed
-from tests.support.timeline import make_closed, make_opened, make_point, make_points
+from tests.support.results import make_closed, make_opened, make_point, make_points
 from tests.support.virtual_time import virtual_time
 
 TOKEN = "crm-0123456789abcdef"

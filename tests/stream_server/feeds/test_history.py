@@ -17,7 +17,7 @@ from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.feed_messages import Dropped, Snapshot
-from tests.support.timeline import make_closed, make_opened, make_point, make_points
+from tests.support.results import make_closed, make_opened, make_point, make_points
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from stream_server.bus import LocalBus
 from stream_server.feeds import mqtt
 from stream_server.feeds.mqtt import MqttPublisher, StreamState, next_state, parse_mqtt_url
 from stream_server.metrics import Metrics
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,

@@ -19,7 +19,7 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 from stream_server.wire.results import Point, Result
 from tests.support.feeds import FakeHistory
-from tests.support.timeline import (
+from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,

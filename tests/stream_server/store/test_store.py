@@ -18,35 +18,35 @@ from stream_server.store import Store, StoreError, StoreUnavailableError
 from stream_server.wire.results import Flushed, Marked, Result, StreamOpened
 from tests.stream_server.store.conftest import OpenStore
 from tests.support.results import (
-    alert,
-    closed,
-    gap,
-    marked,
-    opened,
-    point,
-    segment,
-    summary,
-    warning,
+    make_alert,
+    make_closed,
+    make_gap,
+    make_marked,
+    make_opened,
+    make_point,
+    make_segment,
+    make_summary,
+    make_warning,
 )
 
 DAY_S = 86_400
 
 WHOLE_STREAM: list[Result] = [
-    opened(name="call 7"),
-    point(seq=1, posteriors=(0.123457, 0.5, 0.0, 0.376543)),
-    gap(seq=2, end=8000),
-    warning(seq=3),
-    marked(seq=4, at=12_000),
-    alert(seq=5, at=16_000),
-    point(seq=6, start=8000, end=16_000),
-    segment(seq=7, start=8000, end=20_000),
-    alert(seq=8, state="cleared", at=20_000),
-    summary(seq=9),
-    closed(seq=10),
+    make_opened(name="call 7", roles=("customer", "agent")),
+    make_point(seq=1, posteriors=(0.123457, 0.5, 0.0, 0.376543), narrow_band=True),
+    make_gap(seq=2, end_s=0.5),
+    make_warning(seq=3),
+    make_marked(seq=4, at_s=0.75),
+    make_alert(seq=5, at_s=1.0),
+    make_point(seq=6, start_s=0.5, end_s=1.0),
+    make_segment(seq=7, start_s=0.5, end_s=1.25),
+    make_alert(seq=8, state="cleared", at_s=1.25),
+    make_summary(seq=9),
+    make_closed(seq=10),
 ]
 
 
-async def stored(store: Store, stream_id: str = "s", **wanted: Any) -> list[Result]:
+async def stored(store: Store, stream_id: str = "s1", **wanted: Any) -> list[Result]:
     found = await store.results(stream_id, **wanted)
     assert found is not None
     return list(found.results)
@@ -60,7 +60,7 @@ async def put(store: Store, *results: Result) -> None:
 
 async def test_what_was_published_is_what_comes_back(store: Store):
     await put(store, *WHOLE_STREAM)
-    found = await store.results("s")
+    found = await store.results("s1")
     assert found is not None
     assert list(found.results) == WHOLE_STREAM
     assert (found.last_seq, found.is_complete) == (10, True)
@@ -91,18 +91,22 @@ async def test_what_is_published_on_the_bus_is_stored(store: Store):
 
 
 async def test_a_segment_is_stored_in_its_latest_version(store: Store):
-    await put(store, opened(), segment(seq=1, end=8000, final=False))
-    assert await stored(store, kinds=["segment"]) == [segment(seq=1, end=8000, final=False)]
-    await put(store, segment(seq=2, end=16_000, final=False), gap(seq=3, channel=1, final=False))
-    await put(store, segment(seq=4, end=24_000))
+    await put(
+        store, make_opened(roles=("customer", "agent")), make_segment(seq=1, end_s=0.5, final=False)
+    )
+    assert await stored(store, kinds=["segment"]) == [make_segment(seq=1, end_s=0.5, final=False)]
+    await put(
+        store, make_segment(seq=2, end_s=1.0, final=False), make_gap(seq=3, channel=1, final=False)
+    )
+    await put(store, make_segment(seq=4, end_s=1.5))
     assert await stored(store, kinds=["segment", "gap"]) == [
-        gap(seq=3, channel=1, final=False),
-        segment(seq=4, end=24_000),
+        make_gap(seq=3, channel=1, final=False),
+        make_segment(seq=4, end_s=1.5),
     ]
-    await put(store, segment(seq=2, end=16_000, final=False), closed(seq=5))
+    await put(store, make_segment(seq=2, end_s=1.0, final=False), make_closed(seq=5))
     assert await stored(store, kinds=["segment", "gap"]) == [
-        gap(seq=3, channel=1, final=True),
-        segment(seq=4, end=24_000),
+        make_gap(seq=3, channel=1, final=True),
+        make_segment(seq=4, end_s=1.5),
     ]
 
 
@@ -110,16 +114,16 @@ async def test_stored_and_live_results_join_without_hole_or_double(store: Store)
     bus = LocalBus()
     running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
     await asyncio.sleep(0)
-    bus.publish(opened())
+    bus.publish(make_opened())
     for seq in range(1, 50):
-        bus.publish(point(seq=seq))
+        bus.publish(make_point(seq=seq))
     live = bus.subscribe(name="feed", capacity=1000)
     for seq in range(50, 60):
-        bus.publish(point(seq=seq))
+        bus.publish(make_point(seq=seq))
     await store.flush()
     for seq in range(60, 70):
-        bus.publish(point(seq=seq))
-    found = await store.results("s")
+        bus.publish(make_point(seq=seq))
+    found = await store.results("s1")
     assert found is not None
     later = [result for result in live.take_waiting() if result.seq > found.last_seq]
     assert [result.seq for result in (*found.results, *later)] == list(range(70))
@@ -132,7 +136,7 @@ async def test_results_come_in_pages(store: Store):
     pages: list[Result] = []
     after_seq = -1
     while True:
-        found = await store.results("s", after_seq=after_seq, limit=3)
+        found = await store.results("s1", after_seq=after_seq, limit=3)
         assert found is not None
         pages += found.results
         if found.is_complete:
@@ -153,15 +157,15 @@ async def test_results_from_a_position_on_and_of_some_kinds(store: Store):
 
 
 async def test_flushed_is_not_kept(store: Store):
-    await put(store, opened(), Flushed(stream_id="s", seq=1, at_sample=0, at_s=0.0))
-    assert await stored(store) == [opened()]
+    await put(store, make_opened(), Flushed(stream_id="s1", seq=1, at_sample=0, at_s=0.0))
+    assert await stored(store) == [make_opened()]
     assert store.writer.dropped == 0
 
 
 async def test_streams_are_listed_newest_first(store: Store):
     for number, name in enumerate(("Berlin 50%", "paris", "BERLIN 2")):
-        await put(store, opened(f"s{number}", name=name, at=1000.0 + number))
-    await put(store, summary("s0", seq=1), closed("s0", seq=2, at=2000.0))
+        await put(store, make_opened(f"s{number}", name=name, opened_at=1000.0 + number))
+    await put(store, make_summary("s0", seq=1), make_closed("s0", seq=2, closed_at=2000.0))
 
     async def ids(**wanted: Any) -> list[str]:
         return [record.stream_id for record in await store.list_streams(**wanted)]
@@ -176,28 +180,30 @@ async def test_streams_are_listed_newest_first(store: Store):
 
 
 async def test_a_stream_is_told_of_as_a_whole(store: Store):
-    await put(store, opened(name="x"))
-    record = await store.stream("s")
+    await put(store, make_opened(name="x", roles=("customer", "agent")))
+    record = await store.stream("s1")
     assert record is not None
     assert record.is_live
     assert record.summary is None
-    assert record.metadata == {"queue": "sales"}
+    assert record.metadata == {"order": "42"}
     assert [channel.role for channel in record.channels] == ["customer", "agent"]
-    await put(store, summary(seq=1), closed(seq=2, reason="idle"))
-    record = await store.stream("s")
+    await put(store, make_summary(seq=1), make_closed(seq=2, reason="idle"))
+    record = await store.stream("s1")
     assert record is not None
-    assert (record.is_live, record.reason, record.duration_s) == (False, "idle", 12.5)
+    assert (record.is_live, record.reason, record.duration_s) == (False, "idle", 1.0)
     assert record.summary is not None
-    assert record.summary.channels == summary().channels
+    assert record.summary.channels == make_summary().channels
     assert await store.stream("nobody") is None
 
 
 async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
     clock = iter(range(1000, 2000))
     store = await open_store(options={"now": lambda: float(next(clock))})
-    await put(store, opened(name="call"), opened("t"))
-    await put(store, alert(alert_id="a", seq=1), alert("t", alert_id="b", seq=1))
-    await put(store, alert(alert_id="a", seq=2, state="cleared", at=32_000))
+    await put(store, make_opened(name="call"), make_opened("t"))
+    await put(
+        store, make_alert(alert_id="a", seq=1), make_alert(stream_id="t", alert_id="b", seq=1)
+    )
+    await put(store, make_alert(alert_id="a", seq=2, state="cleared", at_s=8.0))
 
     async def ids(**wanted: Any) -> list[str]:
         return [record.alert_id for record in await store.alerts(**wanted)]
@@ -205,42 +211,42 @@ async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
     assert await ids() == ["b", "a"]
     assert await ids(state="raised") == ["b"]
     assert await ids(state="cleared") == ["a"]
-    assert await ids(stream_id="s") == ["a"]
+    assert await ids(stream_id="s1") == ["a"]
     assert await ids(limit=1, offset=1) == ["a"]
     assert await store.acknowledge("a", "called back\x00")
     assert not await store.acknowledge("nothing")
     assert await ids(state="unacknowledged") == ["b"]
     (record,) = await store.alerts(state="acknowledged")
     assert (record.raised_at, record.cleared_at, record.acknowledged_at) == (1000, 1002, 1003)
-    assert (record.raised_sample, record.cleared_sample) == (16_000, 32_000)
+    assert (record.raised_sample, record.cleared_sample) == (96_000, 128_000)
     assert record.acknowledged_note == "called back\ufffd"
     assert record.stream_name == "call"
     assert await ids(since=1001.0) == ["b"]
 
 
 async def test_an_alert_whose_raising_was_lost_is_still_known(store: Store):
-    await put(store, opened(), alert(seq=2, state="cleared", at=32_000))
+    await put(store, make_opened(), make_alert(seq=2, state="cleared", at_s=2.0))
     (record,) = await store.alerts()
     assert record.cleared_sample == 32_000
-    assert await stored(store, kinds=["alert"]) == [alert(seq=2, state="cleared", at=32_000)]
+    assert await stored(store, kinds=["alert"]) == [make_alert(seq=2, state="cleared", at_s=2.0)]
 
 
 async def test_a_deleted_stream_is_gone(open_store: OpenStore):
     deleted: list[str] = []
     store = await open_store(options={"on_deleted": deleted.append})
-    await put(store, *WHOLE_STREAM, opened("t"), point("t"))
-    assert await store.delete_stream("s")
-    assert await store.results("s") is None
+    await put(store, *WHOLE_STREAM, make_opened("t"), make_point(stream_id="t"))
+    assert await store.delete_stream("s1")
+    assert await store.results("s1") is None
     assert await store.alerts() == []
-    assert not await store.delete_stream("s")
-    assert await stored(store, "t") == [opened("t"), point("t")]
-    assert deleted == ["s"]
+    assert not await store.delete_stream("s1")
+    assert await stored(store, "t") == [make_opened("t"), make_point(stream_id="t")]
+    assert deleted == ["s1"]
 
 
 async def test_a_live_stream_is_not_deleted(store: Store):
-    await put(store, opened())
+    await put(store, make_opened())
     with pytest.raises(StoreError, match="is live"):
-        await store.delete_stream("s")
+        await store.delete_stream("s1")
 
 
 async def test_streams_expire(open_store: OpenStore):
@@ -250,9 +256,11 @@ async def test_streams_expire(open_store: OpenStore):
         retention_days=10, options={"now": lambda: now, "on_deleted": deleted.append}
     )
     for name, days in (("old", 11), ("new", 9), ("live", 20)):
-        await put(store, opened(name, at=now - days * DAY_S), point(name))
+        await put(
+            store, make_opened(name, opened_at=now - days * DAY_S), make_point(stream_id=name)
+        )
         if name != "live":
-            await put(store, closed(name, at=now - days * DAY_S))
+            await put(store, make_closed(name, closed_at=now - days * DAY_S))
     assert await store.expire() == 1
     assert {record.stream_id for record in await store.list_streams()} == {"new", "live"}
     assert deleted == ["old"]
@@ -268,12 +276,12 @@ async def test_retention_runs_for_ever(tmp_path: Path):
     store = await Store.open(config, now=lambda: now[0])
     with structlog.testing.capture_logs() as logs:
         running = asyncio.ensure_future(store.run_retention(interval_s=0))
-        await put(store, opened(at=0.0), closed(seq=1, at=10.0))
-        assert await store.stream("s") is not None
+        await put(store, make_opened(opened_at=0.0), make_closed(seq=1, closed_at=10.0))
+        assert await store.stream("s1") is not None
         now[0] = DAY_S + 11
         while "store_expired_streams" not in events(logs):
             await store.flush()
-        assert await store.stream("s") is None
+        assert await store.stream("s1") is None
         await store.close()
         while "store_retention_failed" not in events(logs):
             await asyncio.to_thread(events, logs)
@@ -282,40 +290,45 @@ async def test_retention_runs_for_ever(tmp_path: Path):
 
 async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):
     store = await open_store(retention_days=0)
-    await put(store, opened(at=0.0), closed(seq=1, at=1.0))
+    await put(store, make_opened(opened_at=0.0), make_closed(seq=1, closed_at=1.0))
     assert await store.expire() == 0
 
 
 async def test_long_streams_are_deleted_bit_by_bit(store: Store):
-    await put(store, opened(), *(point(seq=seq) for seq in range(1, 5100)), closed(seq=5100))
-    assert await store.delete_stream("s")
+    await put(
+        store,
+        make_opened(),
+        *(make_point(seq=seq) for seq in range(1, 5100)),
+        make_closed(seq=5100),
+    )
+    assert await store.delete_stream("s1")
     assert (await store.stats()).streams == 0
 
 
 async def test_what_a_dead_server_left_open_is_closed(open_store: OpenStore):
     dead = await open_store()
-    await put(dead, opened(at=1000.0), alert(seq=1), point(seq=2, end=8000))
-    await put(dead, segment(seq=3, end=24_000, final=False))
+    await put(dead, make_opened(opened_at=1000.0), make_alert(seq=1), make_point(seq=2, end_s=0.5))
+    await put(dead, make_segment(seq=3, end_s=1.5, final=False))
     await dead.close()
     store = await open_store()
-    record = await store.stream("s")
+    record = await store.stream("s1")
     assert record is not None
     assert (record.reason, record.duration_s, record.closed_at) == ("server_stopped", 1.5, 1001.5)
     results = await stored(store, after_seq=2)
     assert results == [
-        segment(seq=3, end=24_000, final=True),
-        alert(seq=4, state="cleared", at=24_000),
-        closed(seq=5, reason="server_stopped", at=1001.5),
+        make_segment(seq=3, end_s=1.5, final=True),
+        make_alert(seq=4, state="cleared", at_s=1.5),
+        make_closed(seq=5, reason="server_stopped", closed_at=1001.5),
     ]
     assert await store.alerts(state="raised") == []
 
 
 async def test_the_streams_of_another_server_are_left_alone(open_store: OpenStore):
     first = await open_store(options={"owner": "a"})
-    await put(first, opened())
+    await put(first, make_opened())
     second = await open_store(options={"owner": "b"})
     assert len(await second.list_streams(live_only=True)) == 1
-    await put(first, point(seq=1))
+    await put(first, make_point(seq=1))
     assert len(await stored(second)) == 2
 
 
@@ -323,7 +336,7 @@ async def test_a_second_server_leaves_the_file_of_the_first_alone(tmp_path: Path
     """Started twice by mistake, it would take the live streams of the first for abandoned ones."""
     config = StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db")
     first = await Store.open(config)
-    await put(first, opened())
+    await put(first, make_opened())
     with pytest.raises(StoreError, match="a running server writes to the file"):
         await Store.open(config)
     assert len(await first.list_streams(live_only=True)) == 1
@@ -335,19 +348,19 @@ async def test_two_servers_may_open_a_new_database_at_once(open_store: OpenStore
     stores = await asyncio.gather(
         *(open_store(options={"owner": str(number)}) for number in range(3))
     )
-    await put(stores[0], opened())
-    assert await stored(stores[2]) == [opened()]
+    await put(stores[0], make_opened())
+    assert await stored(stores[2]) == [make_opened()]
 
 
 async def test_results_without_a_stream_are_counted(store: Store):
-    await put(store, point("unknown"), opened(), point(seq=1))
+    await put(store, make_point(stream_id="unknown"), make_opened(), make_point(seq=1))
     assert store.writer.dropped == 1
     assert len(await stored(store)) == 2
 
 
 async def test_text_of_all_kinds_is_kept(store: Store):
     name = "客户 😀 '; DROP TABLE streams;--"
-    await put(store, opened(name=name + "\x00"), marked())
+    await put(store, make_opened(name=name + "\x00"), make_marked())
     (first, *_) = await stored(store)
     assert isinstance(first, StreamOpened)
     assert first.name == name + "\ufffd"
@@ -355,9 +368,9 @@ async def test_text_of_all_kinds_is_kept(store: Store):
 
 async def test_a_result_the_database_refuses_holds_up_nobody(store: Store):
     # Half of a surrogate pair is no text in any encoding.
-    bad = Marked(stream_id="s", seq=2, name="\ud800", at_sample=0, at_s=0.0)
+    bad = Marked(stream_id="s1", seq=2, name="\ud800", at_sample=0, at_s=0.0)
     with structlog.testing.capture_logs() as logs:
-        await put(store, opened(), point(seq=1), bad, point(seq=3))
+        await put(store, make_opened(), make_point(seq=1), bad, make_point(seq=3))
     assert [result.seq for result in await stored(store)] == [0, 1, 3]
     assert (store.writer.dropped, store.is_ready) == (1, True)
     (line,) = logs
@@ -365,7 +378,13 @@ async def test_a_result_the_database_refuses_holds_up_nobody(store: Store):
 
 
 async def test_stats_tell_how_much_there_is(store: Store):
-    await put(store, opened(at=5.0), opened("t", at=6.0), alert(seq=1), closed("t", seq=1))
+    await put(
+        store,
+        make_opened(opened_at=5.0),
+        make_opened("t", opened_at=6.0),
+        make_alert(seq=1),
+        make_closed("t", seq=1),
+    )
     stats = await store.stats()
     assert (stats.streams, stats.live_streams, stats.raised_alerts) == (2, 1, 1)
     assert (stats.oldest_opened_at, stats.pending_results, stats.dropped_results) == (5.0, 0, 0)
@@ -386,9 +405,9 @@ async def test_a_closed_store_says_so(open_store: OpenStore):
     store = await open_store()
     await store.close()
     assert not store.is_ready
-    store.write(opened())
+    store.write(make_opened())
     assert store.writer.dropped == 1
-    for call in (store.flush(), store.stream("s"), store.acknowledge("a"), store.expire()):
+    for call in (store.flush(), store.stream("s1"), store.acknowledge("a"), store.expire()):
         with pytest.raises(StoreUnavailableError, match="closed"):
             await call
 
@@ -396,7 +415,7 @@ async def test_a_closed_store_says_so(open_store: OpenStore):
 async def test_only_the_owner_may_read_the_file(tmp_path: Path):
     path = tmp_path / "new" / "timelines.db"
     store = await Store.open(StoreConfig(url=f"sqlite:///{path}"))
-    await put(store, opened())
+    await put(store, make_opened())
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     await store.close()
@@ -404,9 +423,14 @@ async def test_only_the_owner_may_read_the_file(tmp_path: Path):
 
 async def test_a_deleted_stream_makes_the_file_smaller(tmp_path: Path):
     store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
-    await put(store, opened(), *(point(seq=seq) for seq in range(1, 5000)), closed(seq=5000))
+    await put(
+        store,
+        make_opened(),
+        *(make_point(seq=seq) for seq in range(1, 5000)),
+        make_closed(seq=5000),
+    )
     before = (await store.stats()).size_bytes
-    await store.delete_stream("s")
+    await store.delete_stream("s1")
     assert (await store.stats()).size_bytes < before / 2
     await store.close()
 

@@ -18,24 +18,25 @@ from stream_server.store import Store, StoreError, StoreUnavailableError, schema
 from stream_server.wire.results import Marked, Point, Result, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.postgresql import Cluster
-from tests.support.results import opened, point
+from tests.support.results import make_opened, make_point
 
 KILLED = """
 import asyncio, sys, time
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
 from stream_server.store import Store
-from tests.support.results import opened, point, segment
+from tests.support.results import make_opened, make_point, make_segment
 
 async def main():
     store = await Store.open(StoreConfig(url=sys.argv[1]))
     bus = LocalBus()
     running = asyncio.ensure_future(store.run(bus.subscribe(name="store", capacity=1000)))
-    bus.publish(opened())
+    bus.publish(make_opened())
     for number in range(1, 1_000_000):
         now = time.monotonic()
-        bus.publish(point(seq=2 * number - 1, start=160 * number, end=160 * (number + 1)))
-        bus.publish(segment(seq=2 * number, end=160 * (number + 1), final=False))
+        start_s = 0.01 * number
+        bus.publish(make_point(seq=2 * number - 1, start_s=start_s, end_s=start_s + 0.01))
+        bus.publish(make_segment(seq=2 * number, end_s=start_s + 0.01, final=False))
         print(2 * number, now, flush=True)
         await asyncio.sleep(0.002)
 
@@ -71,7 +72,7 @@ async def test_a_killed_process_loses_less_than_a_second(store_url: str):
     assert await asyncio.to_thread(writing.wait) == -signal.SIGKILL
 
     store = await Store.open(StoreConfig(url=store_url))
-    found = await store.results("s", limit=1_000_000)
+    found = await store.results("s1", limit=1_000_000)
     await store.close()
     assert found is not None
     killed_at_s = published[-1][1]
@@ -95,23 +96,23 @@ async def until_back(store: Store) -> None:
 @pytest.mark.needs("postgresql")
 async def test_results_wait_while_the_database_is_away(postgresql_cluster: Cluster):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
     with structlog.testing.capture_logs() as logs:
         await asyncio.to_thread(postgresql_cluster.stop)
-        store.write(point(seq=1))
+        store.write(make_point(seq=1))
         with pytest.raises(StoreUnavailableError, match="it is tried again by itself"):
             await store.flush()
         assert not store.is_ready
-        store.write(point(seq=2))
+        store.write(make_point(seq=2))
         with pytest.raises(StoreUnavailableError):
             await store.acknowledge("a")
         with pytest.raises(StoreUnavailableError):
-            await store.stream("s")
+            await store.stream("s1")
         assert store.writer.pending == 2
         await asyncio.to_thread(postgresql_cluster.start)
         await until_back(store)
-    found = await store.results("s")
+    found = await store.results("s1")
     assert found is not None
     assert [result.seq for result in found.results] == [0, 1, 2]
     assert (store.is_ready, store.writer.pending, store.writer.dropped) == (True, 0, 0)
@@ -123,19 +124,19 @@ async def test_results_wait_while_the_database_is_away(postgresql_cluster: Clust
 async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: Cluster):
     url = postgresql_cluster.new_database()
     store = await Store.open(StoreConfig(url=url, max_pending_results=1000))
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
     await asyncio.to_thread(postgresql_cluster.stop)
-    store.write(opened("t"))
+    store.write(make_opened("t"))
     with pytest.raises(StoreUnavailableError):
         await store.flush()
     for seq in range(1, 1501):
-        store.write(point(seq=seq))
+        store.write(make_point(seq=seq))
     assert store.writer.pending == 1000
     assert store.writer.dropped == 501
     await asyncio.to_thread(postgresql_cluster.start)
     await until_back(store)
-    found = await store.results("s", limit=5000)
+    found = await store.results("s1", limit=5000)
     assert found is not None
     assert [result.seq for result in found.results] == [0, *range(502, 1501)]
     assert await store.stream("t") is not None
@@ -145,12 +146,12 @@ async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: Clu
 @pytest.mark.needs("postgresql")
 async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: Cluster):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
     await asyncio.to_thread(postgresql_cluster.stop)
     try:
         for seq in range(1, 4):
-            store.write(point(seq=seq))
+            store.write(make_point(seq=seq))
         with structlog.testing.capture_logs() as logs:
             await store.close(timeout_s=0.2)
         assert store.writer.dropped == 3
@@ -161,8 +162,8 @@ async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: C
 
 async def test_a_result_is_written_without_being_asked_for(store_url: str):
     store = await Store.open(StoreConfig(url=store_url, write_interval_ms=10))
-    store.write(opened())
-    while await store.stream("s") is None:
+    store.write(make_opened())
+    while await store.stream("s1") is None:
         pass
     assert store.writer.pending == 0
     await store.close()
@@ -175,9 +176,9 @@ async def test_a_job_that_is_cancelled_does_not_disturb(tmp_path: Path):
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
-    assert await store.stream("s") is not None
+    assert await store.stream("s1") is not None
     await store.close()
 
 
@@ -216,14 +217,14 @@ async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Clu
 async def test_running_ends_with_the_bus(tmp_path: Path):
     store = await Store.open(StoreConfig(url=f"sqlite:///{tmp_path}/timelines.db"))
     bus = LocalBus()
-    results: list[Result] = [opened(), point(seq=1)]
+    results: list[Result] = [make_opened(), make_point(seq=1)]
     subscription = bus.subscribe(name="store", capacity=10)
     for result in results:
         bus.publish(result)
     bus.close()
     await store.run(subscription)
     await store.flush()
-    found = await store.results("s")
+    found = await store.results("s1")
     assert found is not None
     assert list(found.results) == results
     await store.close()
@@ -234,11 +235,11 @@ async def test_what_is_refused_is_counted_once_though_the_database_goes_away(
     postgresql_cluster: Cluster,
 ):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
-    store.write(opened())
+    store.write(make_opened())
     await store.flush()
     await asyncio.to_thread(postgresql_cluster.stop)
-    bad = Marked(stream_id="s", seq=2, name="\ud800", at_sample=0, at_s=0.0)
-    for result in (point(seq=1), bad, point(seq=3), point("unknown")):
+    bad = Marked(stream_id="s1", seq=2, name="\ud800", at_sample=0, at_s=0.0)
+    for result in (make_point(seq=1), bad, make_point(seq=3), make_point(stream_id="unknown")):
         store.write(result)
     with pytest.raises(StoreUnavailableError):
         await store.flush()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stream_server.streams.kept_results import KeptResults
+from stream_server.streams.runner import KeptResults
 from stream_server.wire.results import Marked
 from tests.support.virtual_time import virtual_time
 

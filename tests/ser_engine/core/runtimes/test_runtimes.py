@@ -168,9 +168,9 @@ def test_cuda_agrees_with_the_cpu(tiny_checkpoint_dir: Path, precision: str) -> 
     layer = network(tiny_checkpoint_dir).first_layer()
     assert layer is not None
     extractor = FeatureExtractor(
-        runtime,
-        layer.to(runtime.device),
-        model.feature_dim,
+        runtime=runtime,
+        layer=layer.to(runtime.device),
+        feature_dim=model.feature_dim,
         tolerance=None,
         buckets=(25, 199),
         max_bytes=1,

@@ -11,7 +11,7 @@ from ser_engine.core.factory import build_engine
 from ser_engine.frames import num_frames
 from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
 from ser_engine.models.registry import find_model
-from ser_engine.models.standard.model import STANDARD, STANDARD_WEIGHTS
+from ser_engine.models.standard import STANDARD, STANDARD_WEIGHTS
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, Window, WindowResult
 from training.tones import KINDS, tone

@@ -37,7 +37,7 @@ class Client:
 
     def __init__(self, **options: Any) -> None:
         self.dialect = AudioHookDialect(
-            ("customer", "agent"),
+            roles=("customer", "agent"),
             **{"session_id": SESSION, "organization_id": ORGANIZATION} | options,
         )
         self.seq = 0

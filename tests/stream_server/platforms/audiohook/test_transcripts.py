@@ -36,7 +36,7 @@ RESULTS: dict[str, ServerMessage] = {
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_a_session(path: Path):
     dialect = AudioHookDialect(
-        ("customer", "agent"),
+        roles=("customer", "agent"),
         session_id="30b0e395-84d3-4570-ac13-9a62d8f514c0",
         organization_id="d7934305-0972-4844-938e-9060eef73d05",
     )

@@ -18,7 +18,7 @@ from stream_server.wire.messages import Flush, KeepAlive, Stop, error_message
 from stream_server.wire.results import Flushed, StreamChannel
 from stream_server.wire.start import StreamSpec
 from tests.support.protocol_lab import heartbeat, ready, server_messages
-from tests.support.timeline import LABELS, make_gap, make_point, make_segment, make_summary
+from tests.support.results import LABELS, make_gap, make_point, make_segment, make_summary
 
 MONO = "encoding=linear16&sample_rate=16000"
 FORMAT = b"fmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0"

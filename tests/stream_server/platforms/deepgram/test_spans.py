@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from stream_server.platforms.deepgram.spans import SilentSpan, SpanTracker, SpeechSpan
-from tests.support.timeline import LABELS, make_gap, make_point, make_segment
+from tests.support.results import LABELS, make_gap, make_point, make_segment
 
 
 def tracker() -> SpanTracker:

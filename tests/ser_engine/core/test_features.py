@@ -24,9 +24,9 @@ def extractor(
     model: Emotion2vec, tolerance: float | None = 0.05, max_bytes: int = 1 << 30
 ) -> FeatureExtractor:
     return FeatureExtractor(
-        TorchRuntime(model),
-        model.first_layer(),
-        model.feature_dim,
+        runtime=TorchRuntime(model),
+        layer=model.first_layer(),
+        feature_dim=model.feature_dim,
         tolerance=tolerance,
         buckets=(5, 25, 199),
         max_bytes=max_bytes,

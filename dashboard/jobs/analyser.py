@@ -1,47 +1,35 @@
-"""Files analysed with the engines of a running server; its live streams go first.
-
-::
-
-    thread:  read, decode, cut, join ──┐                ┌── answers
-    loop:                              └▶ submit(OFFLINE) ▶ a few windows in flight
-
-No thread waits for the engine. A forward pass is not interrupted, so it is short:
-``dashboard.analyse.max_pass_s``.
-"""
+"""Files analysed with the engines of a running server, and written as a result's files."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import math
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from dashboard.backend import Analysed, AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from dashboard.results.files import summary_of, write_result
 from ser_engine.config import EngineConfig
-from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     CheckpointError,
     ConfigError,
     EngineDeadError,
-    EngineOverloadedError,
     RuntimeUnavailableError,
     SerEngineError,
-    StreamBusyError,
-    WindowError,
 )
-from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, PendingWindow, analysis_key
+from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, analysis_key
 from ser_engine.files.audio import AudioFile
 from ser_engine.files.bounded_file import BoundedFile
-from ser_engine.types import ModelInfo, Window, WindowResult
-from stream_server.engines.engine import Engine, EngineLease, EngineSource
+from ser_engine.files.shared_engine import SharedEngine, in_thread, run_shared
+
+if TYPE_CHECKING:
+    from ser_engine.types import ModelInfo
 
 
 class AnalysisLog:
@@ -78,20 +66,24 @@ class AnalysisLog:
         self.lines.append(f"{now:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}")
 
 
-MAX_IN_FLIGHT = 4
-"""Windows of one file that wait for the engine, so that it is not idle while the next is read."""
-
-# Audio that is read in one go: between two it can be told how far it is, and stopped.
-_MAX_READ_S = 60.0
-_RETRY_S = 0.25
 # Memory for the frames or points of one file; a longer one is refused.
 _MAX_RESULT_BYTES = 512 << 20
 # A second of points.
 _POINT_BYTES = 2_000
 
 Progress = Callable[[float], None]
-T = TypeVar("T")
-_Answer = tuple[PendingWindow, WindowResult | WindowError]
+
+
+class Engines(Protocol):
+    """Lends engines."""
+
+    def acquire(self) -> AbstractContextManager[SharedEngine]:
+        """Lend one until the context ends.
+
+        Raises:
+            EngineDeadError: none is alive.
+        """
+        ...
 
 
 class PoolAnalyser:
@@ -102,7 +94,7 @@ class PoolAnalyser:
         config: how long recordings and forward passes may be.
     """
 
-    def __init__(self, engines: EngineSource, config: AnalyseConfig) -> None:
+    def __init__(self, engines: Engines, config: AnalyseConfig) -> None:
         self._engines = engines
         self._config = config
 
@@ -137,7 +129,7 @@ class PoolAnalyser:
                 raise AnalysisError("the analysis was stopped")
 
         writing = partial(write_result, request.folder, analysis, log.lines, check)
-        await _in_thread(writing, stop=is_stopped.set)
+        await in_thread(writing, stop=is_stopped.set)
         return Analysed(duration_s=analysis.duration_s, summary=summary_of(analysis), cache_key=key)
 
     async def analyse(
@@ -153,7 +145,7 @@ class PoolAnalyser:
 
     async def _analyse(
         self,
-        engine: Engine,
+        engine: SharedEngine,
         path: Path,
         name: str,
         options: AnalysisOptions,
@@ -161,15 +153,10 @@ class PoolAnalyser:
         keep: Path | None,
     ) -> FileAnalysis:
         try:
-            job = await _in_thread(
+            job = await in_thread(
                 lambda: self._open(path, name, options, engine, keep), if_late=AnalysisJob.close
             )
-            try:
-                return await _analyse(job, engine, progress)
-            finally:
-                job.close()
-                for key in job.stream_keys:
-                    engine.forget(key)
+            return await run_shared(job, engine, progress)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
         except ConfigError as error:
@@ -181,7 +168,7 @@ class PoolAnalyser:
             message = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
             raise AnalysisError(message) from error
 
-    def _acquire(self) -> EngineLease:
+    def _acquire(self) -> AbstractContextManager[SharedEngine]:
         try:
             return self._engines.acquire()
         except EngineDeadError as error:
@@ -193,7 +180,7 @@ class PoolAnalyser:
         path: Path,
         name: str,
         options: AnalysisOptions,
-        engine: Engine,
+        engine: SharedEngine,
         keep: Path | None,
     ) -> AnalysisJob:
         config, info = self._engine_config(engine.config), engine.info
@@ -207,7 +194,7 @@ class PoolAnalyser:
             )
             max_s, hint = self._limit(file.channels, info, options)
             bounded = BoundedFile(file, max_s=max_s, hint=hint, keep=keep)
-            job = AnalysisJob(bounded, name, info, config, options)
+            job = AnalysisJob(file=bounded, name=name, info=info, config=config, options=options)
             stack.pop_all()
         return job
 
@@ -245,69 +232,3 @@ def _options(request: AnalysisRequest) -> AnalysisOptions:
         )
     except ConfigError as error:
         raise AnalysisError(str(error), code="bad_request") from error
-
-
-async def _analyse(job: AnalysisJob, engine: Engine, progress: Progress) -> FileAnalysis:
-    flying: dict[asyncio.Task[WindowResult | WindowError], PendingWindow] = {}
-    answers: list[_Answer] = []
-    try:
-        while True:
-            room = MAX_IN_FLIGHT - len(flying)
-            windows = await _in_thread(partial(_go_on, job, answers, room))
-            for pending in windows:
-                task = asyncio.create_task(_submit(engine, pending.window))
-                flying[task] = pending
-            if job.is_done:
-                return await _in_thread(job.finish)
-            progress(job.progress)
-            answers = []
-            if not flying:
-                continue
-            done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-            answers = [(flying.pop(task), task.result()) for task in done]
-    finally:
-        for task in flying:
-            task.cancel()
-        await asyncio.gather(*flying, return_exceptions=True)
-
-
-def _go_on(job: AnalysisJob, answers: Sequence[_Answer], room: int) -> list[PendingWindow]:
-    for pending, outcome in answers:
-        job.answer(pending, outcome)
-    return job.take_windows(room, max_read_s=_MAX_READ_S)
-
-
-async def _submit(engine: Engine, window: Window) -> WindowResult | WindowError:
-    while True:
-        try:
-            return await engine.score(window, Priority.OFFLINE)
-        except WindowError as error:
-            return error
-        except (EngineOverloadedError, StreamBusyError):
-            await asyncio.sleep(_RETRY_S)
-
-
-async def _in_thread(
-    work: Callable[[], T],
-    *,
-    stop: Callable[[], None] | None = None,
-    if_late: Callable[[T], None] | None = None,
-) -> T:
-    """Run in a thread; cancelled, wait for it all the same, since it holds the file.
-
-    Args:
-        work: what to run.
-        stop: called to end it sooner when nobody wants it any more.
-        if_late: given what comes of it when nobody wants that any more.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        if stop is not None:
-            stop()
-        await asyncio.wait([running])
-        # Asking for the exception marks it as seen, or asyncio complains that it never was.
-        if running.exception() is None and if_late is not None:
-            if_late(running.result())
-        raise

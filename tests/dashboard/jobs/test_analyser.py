@@ -13,8 +13,8 @@ import soundfile
 
 from dashboard.backend import AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
-from emotion_monitor import pool_analyser as dashboard_analysis
-from emotion_monitor.pool_analyser import MAX_IN_FLIGHT, PoolAnalyser
+from dashboard.jobs import analyser as dashboard_analysis
+from dashboard.jobs.analyser import PoolAnalyser
 from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.files import (
@@ -27,6 +27,7 @@ from ser_engine.files import (
     analyze_file,
     file_sha256,
 )
+from ser_engine.files.shared_engine import MAX_IN_FLIGHT
 from ser_engine.types import Window
 from tests.ser_engine.files.jobs import plain
 from tests.support.fake_engine import FakeEngine, square

@@ -10,10 +10,9 @@ import pytest
 from benchmarks.null_engine import NullEngine
 from ser_engine.config import BatchingConfig, EngineConfig, ModelConfig
 from ser_engine.errors import CheckpointError, EngineDeadError, RuntimeUnavailableError, WindowError
-from ser_engine.models.compact.model import COMPACT
+from ser_engine.models.compact import COMPACT
 from ser_engine.types import Window
-from stream_server.engines.loading import EngineMaker, load, load_beside_another
-from stream_server.engines.opening import local_engine
+from stream_server.engines.opening import EngineMaker, load, load_beside_another, local_engine
 from tests.support.fake_core import InlineWorker, TimedWorker, a_window
 from tests.support.virtual_time import virtual_time
 
@@ -112,7 +111,7 @@ def test_a_second_engine_is_not_made_without_the_memory_for_it(
     free_bytes: int | None,
     fits: bool,
 ) -> None:
-    monkeypatch.setattr("stream_server.engines.loading.available_bytes", lambda: free_bytes)
+    monkeypatch.setattr("stream_server.engines.opening.available_bytes", lambda: free_bytes)
     config = settings(str(tiny_checkpoint_dir), tmp_path)
     if fits:
         assert load_beside_another(config)().info.name == "emotion2vec_tiny"

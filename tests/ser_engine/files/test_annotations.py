@@ -1,0 +1,138 @@
+"""Annotations, opened by the programs they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ser_engine.files.annotations import (
+    AnnotationFormat,
+    Interval,
+    Tier,
+    annotation_text,
+    tier_of_events,
+    tiers_of_result,
+)
+from ser_engine.schema import FileResult, Gap, Segment
+
+TIERS = [
+    Tier("customer 0", (Interval(0.5, 2.0, "angry"), Interval(2.0, 2.52, "unclear"))),
+    Tier('agent "1"', (Interval(0.0, 4.0, "neutral"),)),
+]
+
+
+def written(folder: Path, format: AnnotationFormat) -> Path:
+    path = folder / "out"
+    path.write_text(annotation_text(format, TIERS, 4.0), encoding="utf-8")
+    return path
+
+
+@pytest.mark.needs("parselmouth")
+def test_praat_reads_the_text_grid(tmp_path: Path):
+    import parselmouth
+    from parselmouth.praat import call
+
+    grid: Any = parselmouth.read(str(written(tmp_path, "textgrid")))
+    assert (grid.xmin, grid.xmax) == (0.0, 4.0)
+    assert [call(grid, "Get tier name", tier) for tier in (1, 2)] == ["customer 0", 'agent "1"']
+    count = call(grid, "Get number of intervals", 1)
+    intervals = [
+        (
+            call(grid, "Get starting point", 1, at),
+            call(grid, "Get end point", 1, at),
+            call(grid, "Get label of interval", 1, at),
+        )
+        for at in range(1, count + 1)
+    ]
+    # Praat covers a tier's time with intervals; gaps are those without a text.
+    assert intervals == [
+        (0.0, 0.5, ""),
+        (0.5, 2.0, "angry"),
+        (2.0, 2.52, "unclear"),
+        (2.52, 4.0, ""),
+    ]
+
+
+@pytest.mark.needs("pympi")
+def test_elan_s_file_is_read_back(tmp_path: Path):
+    import pympi
+
+    eaf = pympi.Elan.Eaf(str(written(tmp_path, "eaf")))
+    assert sorted(eaf.get_tier_names()) == ['agent "1"', "customer 0"]
+    assert eaf.get_annotation_data_for_tier("customer 0") == [
+        (500, 2000, "angry"),
+        (2000, 2520, "unclear"),
+    ]
+
+
+def test_audacity_s_labels_are_lines_in_order():
+    lines = annotation_text("audacity", TIERS, 4.0).splitlines()
+    assert lines[0].split("\t") == ["0.000000", "4.000000", 'agent "1": neutral']
+    assert [line.split("\t")[2] for line in lines[1:]] == [
+        "customer 0: angry",
+        "customer 0: unclear",
+    ]
+    (line,) = annotation_text("audacity", TIERS[1:], 4.0).splitlines()
+    assert line.endswith("\tneutral")
+
+
+@pytest.mark.parametrize("granularity", ["utterance", "stream"])
+def test_of_a_file_segments_or_pieces_and_speakers_are_tiers(granularity: str):
+    def piece(start: float, label: str | None, *, has_speech: bool = True) -> dict[str, Any]:
+        span = {"start_sample": round(16_000 * start), "end_sample": round(16_000 * (start + 1))}
+        return {
+            **span,
+            "has_speech": has_speech,
+            **{"label": label, "best": "sad", "confidence": 0.5, "posteriors": None},
+            "speaker": None,
+        }
+
+    turn = {"start_sample": 0, "end_sample": 16_000}
+    speaker = {
+        **{"name": "A", "turns": [turn], "speech_s": 1.0, "label": None, "best": "sad"},
+        **{"confidence": 0.5, "posteriors": [1.0]},
+    }
+    segment = {
+        **{"start_sample": 8000, "end_sample": 24_000, "label": "angry", "best": "angry"},
+        **{"confidence": 0.5, "final": True},
+    }
+    channel = {
+        **{"channel": 0, "overall": None, "speakers": [speaker]},
+        "pieces": [piece(0, "sad"), piece(1, None), piece(2, None, has_speech=False)],
+        "segments": [] if granularity == "utterance" else [segment],
+    }
+    document = {
+        **{"name": "a.wav", "granularity": granularity, "labels": [], "duration_s": 3.0},
+        "model": {"name": "m", "sha256": "", "licence": "", "notice": "", "runtime": ""},
+        **{"sample_rate": 16_000, "frame_hop_ms": 20, "has_embedding": False},
+        "channels": [channel],
+    }
+    emotion, speakers = tiers_of_result(msgspec.convert(document, FileResult))
+    assert emotion.intervals == (
+        (Interval(0.0, 1.0, "sad"), Interval(1.0, 2.0, "unclear"))
+        if granularity == "utterance"
+        else (Interval(0.5, 1.5, "angry"),)
+    )
+    assert speakers == Tier("speaker 0", (Interval(0.0, 1.0, "A"),))
+
+
+def test_of_a_stream_the_last_version_of_a_segment_counts():
+    def segment(end_sample: int, label: str | None, *, final: bool) -> Segment:
+        return Segment(
+            start_sample=16_000,
+            end_sample=end_sample,
+            label=label,
+            best="angry",
+            confidence=0.5,
+            final=final,
+        )
+
+    events: list[Segment | Gap] = [
+        segment(24_000, None, final=False),
+        Gap(start_sample=0, end_sample=16_000, reason="silence", final=True),
+        segment(40_000, "angry", final=True),
+    ]
+    assert tier_of_events("x", events).intervals == (Interval(1.0, 2.5, "angry"),)
