@@ -64,7 +64,14 @@ class LiveEndpoint:
         try:
             if stream_id is None:
                 return await LiveConnection(request).run(partial(self._show_wall, who))
-            view = _StreamView(self._listing, self._backend, who, stream_id, self.keeps, after_seq)
+            view = _StreamView(
+                listing=self._listing,
+                backend=self._backend,
+                who=who,
+                stream_id=stream_id,
+                keeps=self.keeps,
+                after_seq=after_seq,
+            )
             return await LiveConnection(request).run(view.show)
         finally:
             self._num_viewers -= 1
@@ -94,6 +101,7 @@ class _StreamView:
 
     def __init__(
         self,
+        *,
         listing: Listing,
         backend: Backend,
         who: Who,

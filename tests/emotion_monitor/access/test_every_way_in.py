@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
-from tests.support.timeline import make_alert, make_closed, make_opened, make_point
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from stream_server.access.policy import Scope, Who
 from stream_server.server import Server
+from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
 
 LIVE, ENDED, ALERT = "live-of-sales", "ended-of-sales", "alert-of-sales"
