@@ -30,6 +30,8 @@ class LimitsConfig:
     """Largest message."""
     max_messages_per_s: Annotated[int, Range(1, 100_000)] = 500
     """Messages a second of one connection; a burst of ten seconds' worth is accepted."""
+    max_http_connections: Annotated[int, Range(16, 100_000)] = 512
+    """Connections of the HTTP port; where there are more, the one idle longest is closed."""
     start_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0
     """Longest wait for the first message."""
     idle_timeout_s: Annotated[float, Range(1, 86_400)] = 60.0
@@ -37,7 +39,11 @@ class LimitsConfig:
     max_stream_s: Annotated[float, Range(1, 604_800)] = 14_400.0
     """Longest audio of one stream."""
     resume_window_s: Annotated[float, Range(0, 3600)] = 30.0
-    """How long a client that lost its connection may come back and continue."""
+    """How long a client that lost its connection may come back and continue; on a full server less:
+    such streams give their places to new ones."""
+    max_waiting_streams_per_client: Annotated[int, Range(1, 100_000)] = 128
+    """Streams of one access token, and of one address, that wait for a lost client at a time; the
+    oldest of more end at once."""
     max_kept_results: Annotated[int, Range(64, 1_000_000)] = 512
     """Results of a stream kept for a client that reads slowly or comes back."""
     drain_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0

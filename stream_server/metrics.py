@@ -53,6 +53,11 @@ class Metrics:
         self._opened = self._counter("streams_opened", "Streams opened.")
         self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
         self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
+        self._given_up = self._counter(
+            "streams_given_up",
+            "Streams that waited for a lost client and gave their place up, by why.",
+            "reason",
+        )
         self._refused = self._counter(
             "refused",
             "Connections refused, by reason and by where they came in.",
@@ -124,6 +129,22 @@ class Metrics:
     def stream_resumed(self) -> None:
         """A lost client came back and took its stream up."""
         self._resumed.inc()
+
+    def stream_given_up(self, reason: str) -> None:
+        """A stream that waited for its client gave its place up."""
+        self._given_up.labels(reason).inc()
+
+    def waiting_from(self, num_waiting: Callable[[], int]) -> None:
+        """Show how many streams wait for a lost client."""
+
+        def collect() -> Iterator[Metric]:
+            yield _gauge(
+                "streams_waiting",
+                "Open streams that wait for a lost client.",
+                value=num_waiting(),
+            )
+
+        self._collect(collect)
 
     def stream_closed(self, reason: str) -> None:
         """A stream ended, with the reason of ``stream_closed``."""
@@ -263,17 +284,17 @@ class Metrics:
     def recordings_from(
         self, *, dropped_s: Callable[[], float], num_failed: Callable[[], int]
     ) -> None:
-        """Show what recordings have lost: seconds of audio, and files given up."""
+        """Show what recordings have lost: seconds of audio, and how often."""
 
         def collect() -> Iterator[Metric]:
             yield _counter(
                 "recording_dropped_seconds",
-                "Audio that is silence in recordings because the disk was too slow, in seconds.",
+                "Audio that is silence in recordings: the disk was too slow or full, in seconds.",
                 value=dropped_s(),
             )
             yield _counter(
                 "recording_failures",
-                "Recordings that could not be written to their end.",
+                "Times a recording could not be written; it goes on when it can.",
                 value=num_failed(),
             )
 

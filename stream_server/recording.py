@@ -5,13 +5,13 @@
     session ── tap(channel, samples) ──▶ bounded memory ──▶ thread ──▶ <stream id>.<channel>.flac
 
 Audio that cannot be written in time becomes silence and is counted, so that the time of a file is
-always the time of its stream. File names hold the stream's id and the channel's index only.
+always the time of its stream. So does audio that comes while the disk is full: the file goes on
+when there is room again. File names hold the stream's id and the channel's index only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import threading
@@ -27,7 +27,7 @@ import structlog
 from soundfile import SoundFileError
 
 from ser_engine.errors import ConfigError
-from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.types import FloatArray
 from stream_server.config import RecordingConfig
 
@@ -47,12 +47,72 @@ _BLOCK_SIZE_AT, _LENGTH_AT = 10, 21
 _SILENCE = np.zeros(65_536, dtype=np.int16)
 
 
+class _PatientFile:
+    """A file to encoders that never fails: what the disk has no room for waits in memory.
+
+    An encoder that fails once writes nothing more; this one does not learn of it. It has the
+    methods that ``soundfile`` calls.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+        self._length = 0
+        self._waiting: list[tuple[int, bytes]] = []  # where, what; in the order it was written
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write at the position."""
+        block = bytes(data)
+        self._waiting.append((self._at, block))
+        self._at += len(block)
+        self._length = max(self._length, self._at)
+        self.write_waiting()
+        return len(block)
+
+    def write_waiting(self) -> bool:
+        """Write what waits; return False, with ``error`` set, if there is still no room."""
+        while self._waiting:
+            at, block = self._waiting[0]
+            try:
+                num_written = os.pwrite(self._fd, block, at)
+            except OSError as error:
+                self.error = error
+                return False
+            # A disk that becomes full takes a part.
+            if num_written < len(block):
+                self._waiting[0] = at + num_written, block[num_written:]
+            else:
+                del self._waiting[0]
+        self.error = None
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = origin + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def read(self, num_bytes: int) -> bytes:
+        """Return what is in the file by now."""
+        data = os.pread(self._fd, num_bytes, self._at)
+        self._at += len(data)
+        return data
+
+
 class FlacFile:
     """A FLAC file that can be read at any time, also after a crash; mono, 16 bits, 16 kHz.
 
     libFLAC writes the length of a file to its header when the file is closed, and many readers
     refuse a file without it. So the header is kept up to date while the file grows. Only the owner
     may read the file.
+
+    A full disk raises nothing. What was encoded waits in memory, see :attr:`error`; write silence
+    meanwhile, of which an hour takes some 150 kB.
 
     Args:
         path: of the file, which must not exist.
@@ -63,14 +123,24 @@ class FlacFile:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._sink = _PatientFile(self._fd)
         try:
             self._file = soundfile.SoundFile(
-                self._fd, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC", closefd=True
+                self._sink, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC"
             )
         except BaseException:
             os.close(self._fd)
             raise
         self._written = 0
+
+    @property
+    def error(self) -> OSError | None:
+        """Why the latest of it waits in memory; None: it is all in the file."""
+        return self._sink.error
+
+    def try_again(self) -> bool:
+        """Write what waits in memory; return whether all of it is in the file now."""
+        return self._sink.write_waiting()
 
     def write(self, samples: npt.NDArray[np.int16]) -> None:
         """Append samples, int16 ``(samples,)``.
@@ -94,6 +164,8 @@ class FlacFile:
         Raises:
             OSError: it cannot be written.
         """
+        if self.error is not None:
+            return  # The header must not promise what waits in memory.
         # 0 until libFLAC has written its first block: the header is not there yet.
         block_samples = int.from_bytes(os.pread(self._fd, 2, _BLOCK_SIZE_AT), "big")
         if not block_samples or not self._written:
@@ -106,19 +178,43 @@ class FlacFile:
         length = before << 32 | complete
         os.pwrite(self._fd, length.to_bytes(5, "big"), _LENGTH_AT)
 
-    def close(self) -> None:
-        """Write what is left and close the file; errors as for :meth:`write`."""
+    def finish(self) -> bool:
+        """Encode what is left and close the file, unless it waits in memory: then return False.
+
+        To be called until it returns True, or :meth:`close` is.
+        """
         self._file.close()
+        if not self.try_again():
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Close the file as it is; later calls do nothing.
+
+        Raises:
+            OSError: the file system says only now that it could not write.
+        """
+        self._file.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 @dataclass(slots=True, eq=False)
 class _Channel:
     """One file and what waits for it; in ``waiting`` a number stands for that many zeros."""
 
+    stream_id: str
+    index: int
     path: Path
     waiting: list[npt.NDArray[np.int16] | int] = field(default_factory=list)
     file: FlacFile | None = None
-    has_failed: bool = False
+    owed_samples: int = 0  # of silence, for the time before the file could be made
+    written_samples: int = 0
+    silent_samples: int = 0  # zeros for audio that could not be written, or not in time
+    is_interrupted: bool = False
+    is_over: bool = False  # all is written, or given up
 
 
 class Recording:
@@ -139,6 +235,13 @@ class Recording:
             samples: float32 ``(samples,)``, 16 kHz, -1 to 1; gaps as zeros. Not kept.
         """
         self._recordings.put(self, channel, samples)
+
+    @property
+    def silent_s(self) -> float:
+        """Longest time of a channel that is silence because it could not be written."""
+        # A copy: the thread adds channels.
+        channels = list(self.channels.values())
+        return samples_to_s(max((one.silent_samples for one in channels), default=0))
 
     def close(self) -> None:
         """The stream has ended; what waits is still written."""
@@ -179,12 +282,12 @@ class Recordings:
 
     @property
     def dropped_samples(self) -> int:
-        """Samples of all channels that are silence because the disk was too slow."""
+        """Samples of all channels that are silence because the disk was too slow, or full."""
         return self._dropped_samples
 
     @property
     def num_failed(self) -> int:
-        """Files that could not be written to their end."""
+        """Times that a file could not be written."""
         return self._num_failed
 
     def record(self, stream_id: str) -> Recording:
@@ -266,11 +369,12 @@ class Recordings:
             target = recording.channels.get(channel)
             if target is None:
                 path = self._dir / f"{recording.stream_id}.{channel}.flac"
-                target = recording.channels[channel] = _Channel(path)
+                target = recording.channels[channel] = _Channel(recording.stream_id, channel, path)
             # Silence takes no memory: it is a number, added to the number before. So audio that is
             # too much is kept as silence, and the file keeps the stream's time.
             if not is_silent and self._waiting_samples + len(samples) > _MAX_WAITING_SAMPLES:
                 self._dropped_samples += len(samples)
+                target.silent_samples += len(samples)
                 is_silent = True
             if not is_silent:
                 target.waiting.append(_as_int16(samples))
@@ -301,39 +405,102 @@ class Recordings:
                 live = [(one, one.is_closed) for one in self._live.values()]
             for recording, is_closed in live:
                 for channel in list(recording.channels.values()):
-                    self._write(channel, is_closed)
-                if is_closed:
+                    self._write(channel, is_closed, is_last or recording.is_deleted)
+                # One that waits for room stays, and is tried again.
+                if is_closed and all(one.is_over for one in recording.channels.values()):
                     self._leave(recording)
             if is_last:
                 return
 
-    def _write(self, channel: _Channel, is_closed: bool) -> None:
+    def _write(self, channel: _Channel, is_closed: bool, is_last: bool) -> None:
+        """Write what waits of a channel.
+
+        Args:
+            channel: which.
+            is_closed: no more comes.
+            is_last: what cannot be written now never will be.
+        """
         with self._changed:
             waiting, channel.waiting = channel.waiting, []
             self._waiting_samples -= sum(len(part) for part in waiting if not isinstance(part, int))
-        if channel.has_failed:
+        if channel.is_over:
             return
         try:
+            error = self._append(channel, waiting)
             if channel.file is None:
-                channel.file = FlacFile(channel.path)
-            for part in waiting:
-                if isinstance(part, int):
-                    channel.file.write_silence(part)
-                else:
-                    channel.file.write(part)
-            if is_closed:
-                channel.file.close()
+                channel.is_over = is_closed
+            elif is_closed:
+                channel.is_over = channel.file.finish()
+                error = channel.file.error
             else:
                 channel.file.update_header()
-        except (OSError, SoundFileError) as error:
-            # A full disk: the others go on, and this one is not tried for every block again.
-            channel.has_failed = True
-            self._num_failed += 1
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            _log.error("recording_failed", error=reason)
-            if channel.file is not None:
-                with contextlib.suppress(OSError, SoundFileError):
-                    channel.file.close()
+        except (OSError, SoundFileError) as problem:
+            error = problem
+        self._note(channel, error)
+        if channel.is_over or not is_last:
+            return
+        # The server stops, or the recording is deleted, while the disk is full.
+        channel.is_over = True
+        _log.error("recording_cut", stream_id=channel.stream_id, channel=channel.index)
+        if channel.file is not None:
+            channel.file.close()
+
+    def _append(
+        self, channel: _Channel, waiting: list[npt.NDArray[np.int16] | int]
+    ) -> OSError | None:
+        """Write what waited, or that much silence; return why it is silence.
+
+        Raises:
+            soundfile.LibsndfileError: the encoder fails.
+        """
+        if channel.file is None:
+            try:
+                channel.file = FlacFile(channel.path)
+            except OSError as error:
+                for part in waiting:
+                    channel.owed_samples += self._silence(channel, part)
+                return error
+            channel.file.write_silence(channel.owed_samples)
+        has_room = channel.file.try_again()
+        for part in waiting:
+            if isinstance(part, int):
+                channel.file.write_silence(part)
+                channel.written_samples += part
+            elif has_room:
+                channel.file.write(part)
+                channel.written_samples += len(part)
+            else:
+                channel.file.write_silence(self._silence(channel, part))
+        return channel.file.error
+
+    def _silence(self, channel: _Channel, part: npt.NDArray[np.int16] | int) -> int:
+        """Count a part that becomes silence; return its length."""
+        if isinstance(part, int):
+            num_samples = part
+        else:
+            num_samples = len(part)
+            channel.silent_samples += num_samples
+            self._dropped_samples += num_samples
+        channel.written_samples += num_samples
+        return num_samples
+
+    def _note(self, channel: _Channel, error: OSError | SoundFileError | None) -> None:
+        """Log that a file cannot be written, or can be again."""
+        if (error is not None) == channel.is_interrupted:
+            return
+        channel.is_interrupted = error is not None
+        about = {
+            "stream_id": channel.stream_id,
+            "channel": channel.index,
+            "at_s": round(samples_to_s(channel.written_samples), 3),
+        }
+        if error is None:
+            silent_s = round(samples_to_s(channel.silent_samples), 3)
+            _log.warning("recording_goes_on", silent_s=silent_s, **about)
+            return
+        self._num_failed += 1
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        _log.error("recording_failed", error=reason, **about)
 
     def _leave(self, recording: Recording) -> None:
         with self._changed:

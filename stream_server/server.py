@@ -33,11 +33,13 @@ from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
+from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import below, end_outdated, make_app
+from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_listeners, make_routes
@@ -46,7 +48,7 @@ from stream_server.recording import Recordings
 from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
@@ -92,12 +94,19 @@ class Server:
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
+        descriptors = Descriptors(raise_limit())
+        self._connections = HttpConnections(
+            config.limits.max_http_connections,
+            descriptors,
+            on_refused=lambda reason: self.metrics.refused(reason, "http"),
+        )
         self.app = make_app(
             access=self.access,
             metrics=self.metrics,
             readiness=self._not_ready,
             base_path=config.listen.base_path,
             note=self._note,
+            connections=self._connections,
         )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
         if (recordings := self.recordings) is not None:
@@ -113,7 +122,9 @@ class Server:
             recordings=self.recordings,
         )
         refused = RefusalLog(self.metrics.refused)
-        self._registry = StreamRegistry(config.limits, factory)
+        self._resume_tokens = ResumeTokens()
+        self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
             access=self.access,
@@ -121,6 +132,7 @@ class Server:
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
             routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
+            descriptors=descriptors,
         )
         context = ListenerContext(
             registry=self._registry,
@@ -237,11 +249,13 @@ class Server:
             self._config.store, on_deleted=recordings.delete if recordings else None
         )
         self._stack.push_async_callback(store.close)
+        self._resume_tokens.key = store.resume_key
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )
         self._run(store.run(subscription), "store")
         self._run(store.run_retention(), "retention", cancel=True)
+        self._run(store.run_probe(), "store probe", cancel=True)
         writer = store.writer
         writer.on_write, writer.on_failure = self.metrics.store_write, self.metrics.store_failed
         self.metrics.store_from(
@@ -297,7 +311,9 @@ class Server:
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
-            await web.TCPSite(self._http, listen.host, listen.http_port).start()
+            site = BoundedSite(self._http, listen.host, listen.http_port, self._connections)
+            await site.start()
+        self._run(self._connections.run(), "HTTP connections", cancel=True)
 
     async def _open(self, listener: Listener) -> None:
         # Closed before the streams: its calls write to them.
@@ -354,8 +370,8 @@ class Server:
         reasons = []
         if not self.engines.is_ready:
             reasons.append("the model is loading, or its engine has failed")
-        if self.store is not None and not self.store.is_ready:
-            reasons.append("the store does not answer")
+        if self.store is not None and (problem := self.store.problem) is not None:
+            reasons.append(f"store: {problem}")
         return reasons
 
 

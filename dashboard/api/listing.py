@@ -95,12 +95,21 @@ class Listing:
     async def _items(self, records: Sequence[StreamRecord]) -> list[StreamItem]:
         open_alerts = await self._open_alerts(records)
         recorded = await self._recorded(records)
+        continued = await self._continued(records)
         return [
-            self._item(record, open_alerts[record.stream_id], channels)
+            self._item(
+                record, open_alerts[record.stream_id], channels, continued.get(record.stream_id)
+            )
             for record, channels in zip(records, recorded, strict=True)
         ]
 
-    def _item(self, record: StreamRecord, open_alerts: int, recorded: list[int]) -> StreamItem:
+    def _item(
+        self,
+        record: StreamRecord,
+        open_alerts: int,
+        recorded: list[int],
+        continued_by: str | None,
+    ) -> StreamItem:
         tile = self._wall.state.tile(record.stream_id)
         seconds: dict[str | None, float] = {}
         if record.summary is not None:
@@ -124,7 +133,15 @@ class Listing:
             alerts=max(open_alerts, record.summary.alerts if record.summary is not None else 0),
             open_alerts=open_alerts,
             recorded=recorded,
+            continued_by=continued_by,
         )
+
+    async def _continued(self, records: Sequence[StreamRecord]) -> dict[str, str]:
+        if self._store is None:
+            # Only live streams are listed, and what is continued has ended.
+            return {}
+        ended = [record.stream_id for record in records if not record.is_live]
+        return await self._store.continuations(ended) if ended else {}
 
     async def _open_alerts(self, records: Sequence[StreamRecord]) -> Counter[str]:
         if self._store is None or not records:

@@ -43,6 +43,7 @@ class ActiveJob:
         progress: how much is done, 0 to 1.
         is_cancelled: nobody wants its result.
         is_settled: how it ended is stored.
+        began_s: when its analysis began, on the event loop's clock; None: it has not, here.
         ended: set when it has left the queue.
     """
 
@@ -51,6 +52,7 @@ class ActiveJob:
         self.progress = 0.0
         self.is_cancelled = False
         self.is_settled = False
+        self.began_s: float | None = None
         self.ended = asyncio.Event()
         self._analysis: asyncio.Task[dict[str, Any]] | None = None
 
@@ -104,8 +106,9 @@ class JobWorker:
             began = {
                 "state": "running",
                 "attempts": job.record.attempts + 1,
-                "started_at": self._now(),
+                "started_at": max(self._now(), job.record.created_at),
             }
+            job.began_s = asyncio.get_running_loop().time()
             job.note(**began)
             await self._store(job, began)
             values = await self._outcome(job)
@@ -116,12 +119,19 @@ class JobWorker:
 
     async def settle(self, job: ActiveJob, **values: Any) -> None:
         """Note how a job ended, and delete its file."""
-        values["finished_at"] = self._now()
+        values["finished_at"] = self._end_of(job)
         await self._store(job, values)
         job.is_settled = True
         await asyncio.to_thread(self._spool.remove_upload, job.record.job_id)
         # Told last: who sees that it has ended finds nothing left of the file.
         job.note(**values)
+
+    def _end_of(self, job: ActiveJob) -> float:
+        """Return the time of day; not before the begin, though the clock was set back."""
+        record = job.record
+        if job.began_s is not None and record.started_at is not None:
+            return record.started_at + asyncio.get_running_loop().time() - job.began_s
+        return max(self._now(), record.created_at)
 
     async def _outcome(self, job: ActiveJob) -> dict[str, Any]:
         if job.is_cancelled:

@@ -29,6 +29,7 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
         alerts: how many were raised.
         open_alerts: how many are not acknowledged.
         recorded: channels whose audio is kept.
+        continued_by: id of the stream in which its client went on.
     """
 
     live: bool
@@ -36,6 +37,7 @@ class StreamItem(StreamRecord, frozen=True, kw_only=True):
     alerts: int
     open_alerts: int
     recorded: list[int]
+    continued_by: str | None
 
 
 class LiveSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):

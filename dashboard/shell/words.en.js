@@ -101,4 +101,6 @@ export default {
   "acknowledge.title_many.other": "Acknowledge {n} alerts",
   "acknowledge.done.one": "Alert acknowledged.",
   "acknowledge.done.other": "{n} alerts acknowledged.",
+  "common.alert_active": "{rule} · for {age}",
+  "common.alert_cleared": "{rule} · ended {age} ago",
 };

@@ -101,4 +101,6 @@ export default {
   "acknowledge.title_many.other": "确认 {n} 条警报",
   "acknowledge.done.one": "警报已确认。",
   "acknowledge.done.other": "已确认 {n} 条警报。",
+  "common.alert_active": "{rule} · 已持续 {age}",
+  "common.alert_cleared": "{rule} · {age} 前结束",
 };

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+# NumPy imports it when it is first used: a server would do so in the middle of a call.
+import numpy.fft
 import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s

@@ -19,6 +19,7 @@ from stream_server.access import Access, Arrival, Scope, Who, bearer_token, sess
 from stream_server.access.credentials import Session
 from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.access.policy import refusal
+from stream_server.http.connections import HttpConnections
 from stream_server.http.login import (
     ARRIVAL,
     LOGIN_PATH,
@@ -60,6 +61,20 @@ _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 """Defaults; a handler may set its own, as the dashboard does for its pages."""
+
+
+CONNECTIONS = web.AppKey("connections", HttpConnections)
+
+
+@web.middleware
+async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connections when a request begins and ends; the outermost middleware."""
+    connections = request.config_dict[CONNECTIONS]
+    connections.begin(request)
+    try:
+        return await handler(request)
+    finally:
+        connections.end(request)
 
 
 @web.middleware
@@ -217,17 +232,23 @@ def make_app(
     readiness: Readiness,
     base_path: str = "",
     note: Callable[..., None] | None = None,
+    connections: HttpConnections | None = None,
 ) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
         base_path: where :func:`below` will put it.
         note: adds an entry to the audit, see :data:`NOTE`; None: there is none.
+        connections: of its port, see :class:`~stream_server.http.connections.BoundedSite`; None:
+            they are not watched.
         access: who may come in.
         metrics: what ``/metrics`` shows.
         readiness: what ``/readyz`` asks.
     """
-    app = web.Application(middlewares=[guard], client_max_size=_MAX_BODY_BYTES)
+    middlewares = [guard] if connections is None else [watch, guard]
+    app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
+    if connections is not None:
+        app[CONNECTIONS] = connections
     app[ACCESS] = access
     app[METRICS] = metrics
     app[HELD] = {}

@@ -190,6 +190,7 @@ NUM_READERS = 2
 """Threads, and connections, that answer reads."""
 
 _BUSY_TIMEOUT_MS = 5000
+_BROKEN_FILE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY_PAUSE_MS = 20
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_MS = 60_000
@@ -243,6 +244,10 @@ def is_away(error: SQLAlchemyError) -> bool:
     """Return whether the database is at fault, not the statement: later the same may work."""
     if isinstance(error, PoolTimeoutError | OperationalError | InterfaceError):
         return True
+    # A file that was overwritten: every statement fails, whatever it says. An operator may put the
+    # file right; until then results are kept as for a database that is away.
+    if getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF in _BROKEN_FILE:
+        return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
@@ -260,6 +265,54 @@ def size_bytes(connection: Connection) -> int:
         page_bytes = connection.execute(text("PRAGMA page_size")).scalar_one()
         return int(pages) * int(page_bytes)
     return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+class DatabaseFile:
+    """A SQLite file that is being written, to see whether it is still what it was.
+
+    SQLite does not notice that its file was deleted: it writes to what has no name any more. Nor
+    does a connection that has pages in memory notice at once that the file was overwritten.
+
+    Args:
+        path: of the file, which exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = _identity(path)
+
+    def problem(self) -> str | None:
+        """Return what happened to the file; None: nothing. Not while a checkpoint is written."""
+        try:
+            if _identity(self._path) != self._identity:
+                return f"the file '{self._path}' was replaced under the server; restart it"
+            with self._path.open("rb") as file:
+                header = file.read(32)
+                size_bytes = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            return (
+                f"the file '{self._path}' is gone ({error.strerror}): what is written now is lost;"
+                " restart the server"
+            )
+        # https://www.sqlite.org/fileformat.html, 1.3: the size of a page, 1 for 65536, and the
+        # number of pages, of which a write-ahead log may have more.
+        page_bytes = int.from_bytes(header[16:18], "big")
+        page_bytes = 65_536 if page_bytes == 1 else page_bytes
+        num_pages = int.from_bytes(header[28:32], "big")
+        if header[:16] != _SQLITE_MAGIC or size_bytes < num_pages * page_bytes:
+            return (
+                f"the file '{self._path}' was overwritten or cut under the server; put a copy in"
+                " its place and restart the server"
+            )
+        return None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _make_file(path: Path) -> None:

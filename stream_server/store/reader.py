@@ -136,6 +136,17 @@ class StoreReader:
 
         return await self.read(read)
 
+    async def continuations(self, stream_ids: Collection[str]) -> dict[str, str]:
+        """Return which stream continues each of these; those that none continues are left out."""
+        query = (
+            select(_streams.c.continues, _streams.c.id)
+            .where(_streams.c.continues.in_(stream_ids))
+            .order_by(_streams.c.key)
+        )
+        return await self.read(
+            lambda connection: {before: after for before, after in connection.execute(query)}
+        )
+
     async def results(
         self,
         stream_id: str,

@@ -34,8 +34,8 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stream_id: names it.
-        name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at, team: as
-            in :class:`~stream_server.wire.results.StreamOpened`.
+        name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at,
+            continues, team: as in :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
         reason: why it ended.
         duration_s: length of its clock, once it has ended.
@@ -52,6 +52,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     step_ms: int
     opened_at: float
+    continues: str | None
     closed_at: float | None
     reason: CloseReason | None
     duration_s: float | None

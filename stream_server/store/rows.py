@@ -78,6 +78,7 @@ def stream_row(opened: StreamOpened, owner: str) -> dict[str, Any]:
         "opened_seq": opened.seq,
         "opened_at": opened.opened_at,
         "team": text(opened.team),
+        "continues": opened.continues,
     }
 
 
@@ -98,6 +99,7 @@ def opened_of(row: RowMapping) -> StreamOpened:
         step_ms=row["step_ms"],
         opened_at=row["opened_at"],
         team=row["team"],
+        continues=row["continues"],
     )
 
 

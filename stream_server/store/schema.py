@@ -72,9 +72,11 @@ streams = Table(
     Column("duration_s", Double),
     Column("summary_seq", BigInteger),
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
+    Column("continues", Text),  # id of the stream its client was in before
     Column("team", Text, nullable=False, server_default=""),  # "": of none
     Index(None, "opened_at"),
     Index(None, "closed_at"),
+    Index(None, "continues"),
     # AUTOINCREMENT: a key is never used again, whatever is deleted. The writer remembers keys.
     sqlite_autoincrement=True,
 )
@@ -179,6 +181,13 @@ warnings = Table(
     Column("channel", SmallInteger),
     Column("message", Text, nullable=False),
     Column("at_s", Double, nullable=False),
+)
+
+server_keys = Table(
+    "server_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )
 
 jobs = Table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from stream_server.store import upkeep
 from stream_server.store.audit import AuditEntry, add_entry, expire_entries
 from stream_server.store.database import (
     Claim,
+    DatabaseFile,
     StoreError,
     StoreUnavailableError,
     describe,
@@ -45,6 +47,8 @@ _log = structlog.get_logger(__name__)
 _DAY_S = 86_400
 _RETENTION_INTERVAL_S = 600.0
 _STREAMS_AT_A_TIME = 100
+_PROBE_INTERVAL_S = 5.0
+_PROBE_TIMEOUT_S = 10.0
 
 
 class Store(StoreReader):
@@ -55,6 +59,7 @@ class Store(StoreReader):
         engine: connections of the writer.
         readers: connections of the readers.
         claim: released when the store is closed.
+        resume_key: see the attribute.
         owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
@@ -62,6 +67,7 @@ class Store(StoreReader):
             opened.
         file: of a SQLite database; None: it is a database server's.
         retention_s: age at which what is kept is deleted; 0: never.
+        resume_key: by which the servers of this database know the resume tokens they made.
     """
 
     def __init__(
@@ -72,9 +78,11 @@ class Store(StoreReader):
         readers: Engine,
         claim: Claim,
         owner: str,
+        resume_key: bytes,
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
+        self.resume_key = resume_key
         self.retention_s = config.retention_days * _DAY_S
         self._audit_retention_s = config.audit_retention_days * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
@@ -83,6 +91,8 @@ class Store(StoreReader):
         super().__init__(readers)
         self._engine = engine
         self._claim = claim
+        self._database_file = None if self.file is None else DatabaseFile(self.file)
+        self._problem: str | None = None  # found by the last probe
         self._on_deleted = on_deleted
         self._now = now
         self.writer = StoreWriter(
@@ -135,6 +145,7 @@ class Store(StoreReader):
             with engine.begin() as connection:
                 upgrade_schema(connection)
                 abandoned = upkeep.close_abandoned(connection, owner)
+                resume_key = upkeep.key_of(connection, "resume")
         except SQLAlchemyError as error:
             engine.dispose()
             claim.release()
@@ -156,6 +167,7 @@ class Store(StoreReader):
             readers=readers,
             claim=claim,
             owner=owner,
+            resume_key=resume_key,
             on_deleted=on_deleted,
             now=now,
         )
@@ -163,7 +175,43 @@ class Store(StoreReader):
     @property
     def is_ready(self) -> bool:
         """Whether the database answered last time."""
-        return self.writer.is_ready
+        return self.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is published is not stored at the moment; None: it is."""
+        if not self.writer.is_ready:
+            return "the database takes no results; they are kept, and tried again"
+        return self._problem
+
+    async def probe(self, timeout_s: float = _PROBE_TIMEOUT_S) -> None:
+        """Find out whether the database can be written; :attr:`problem` has the answer."""
+
+        def try_it(connection: Connection) -> str | None:
+            # In the writer's thread, so that no checkpoint of its own is under way.
+            upkeep.touch(connection)
+            return None if self._database_file is None else self._database_file.problem()
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                problem = await self.writer.submit(try_it)
+        except TimeoutError:
+            problem = f"the database has not answered for {timeout_s:g} s"
+        except StoreError as error:
+            problem = str(error)
+        if (problem is None) != (self._problem is None):
+            _log.log(
+                logging.ERROR if problem else logging.INFO,
+                "store_probed",
+                problem=problem or "none",
+            )
+        self._problem = problem
+
+    async def run_probe(self, interval_s: float = _PROBE_INTERVAL_S) -> None:
+        """Call :meth:`probe` every ``interval_s``, for ever."""
+        while True:
+            await self.probe()
+            await asyncio.sleep(interval_s)
 
     def jobs(self, owner: str) -> JobTable:
         """Return the files that are analysed on request.

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from ser_engine.frames import samples_to_s
-from stream_server.store.schema import alerts, gaps, marks, points, segments, streams, warnings
+from stream_server.store.schema import (
+    alerts,
+    gaps,
+    marks,
+    points,
+    segments,
+    server_keys,
+    streams,
+    warnings,
+)
 
 _POINTS_AT_A_TIME = 5000
 _PAGES_AT_A_TIME = 1000
+_KEY_BYTES = 32
+
+
+def key_of(connection: Connection, name: str) -> bytes:
+    """Return a secret of this database's servers; made when it is first asked for.
+
+    Called with the lock held under which the tables are made: two servers that open a database at
+    once must not make two.
+    """
+    found = select(server_keys.c.value).where(server_keys.c.name == name)
+    key: bytes | None = connection.execute(found).scalar_one_or_none()
+    if key is None:
+        key = secrets.token_bytes(_KEY_BYTES)
+        connection.execute(insert(server_keys).values(name=name, value=key))
+    return key
+
+
+def touch(connection: Connection) -> None:
+    """Write without changing anything, to see whether that is possible."""
+    value = server_keys.c.value
+    connection.execute(update(server_keys).values(value=value))
 
 
 def close_abandoned(connection: Connection, owner: str) -> int:

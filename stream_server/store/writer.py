@@ -22,13 +22,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Mailbox, Subscription
 from stream_server.store.batch import BatchWriter
 from stream_server.store.database import StoreError, StoreUnavailableError, describe, is_away
+from stream_server.store.upkeep import touch
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
@@ -72,6 +72,8 @@ class Backlog:
         self._current: list[Result] = []
         # A row says when an alert was raised; the message says only where in the audio.
         self._alerts_at: dict[tuple[str, int], float] = {}
+        # When alerts that hold were raised: by the time of day, and on time.monotonic().
+        self._raised: dict[tuple[str, str], tuple[float, float]] = {}
         self._dropped = 0
         self.oldest_at = 0.0
         """When the first result of the mailbox came, on ``time.monotonic()``."""
@@ -93,10 +95,24 @@ class Backlog:
     def put(self, result: Result) -> None:
         """Add a result; drops by the rules of :class:`~stream_server.bus.Mailbox`."""
         if isinstance(result, Alert):
-            self._alerts_at[result.stream_id, result.seq] = self._now()
+            self._alerts_at[result.stream_id, result.seq] = self._time_of(result)
         if not len(self._mailbox):
             self.oldest_at = time.monotonic()
         self._mailbox.put(result)
+
+    def _time_of(self, alert: Alert) -> float:
+        """Return the time of day; of an alert that is cleared, no earlier than it was raised."""
+        key, now_s = (alert.stream_id, alert.alert_id), time.monotonic()
+        if alert.state == "raised":
+            at = self._now()
+            self._raised[key] = at, now_s
+            return at
+        raised = self._raised.pop(key, None)
+        if raised is None:
+            return self._now()
+        # The time of day may have been set meanwhile.
+        raised_at, raised_s = raised
+        return raised_at + now_s - raised_s
 
     def drop(self) -> None:
         """Count a result that came too late."""
@@ -291,6 +307,7 @@ class StoreWriter:
                     with self._changed:
                         self._backlog.take_in_hand()
                     self._write_in_hand()
+                    self._note_back()
                 except SQLAlchemyError as error:
                     retry_s = backoff.next_s()
                     self._note_away(error, jobs)
@@ -332,7 +349,6 @@ class StoreWriter:
     def _write_in_hand(self) -> None:
         while current := self._backlog.current():
             self._write(tuple(current))
-            self._note_back()
 
     def _write(self, results: Sequence[Result]) -> None:
         """Write the first of the current results, or those of them that the database accepts.
@@ -366,10 +382,10 @@ class StoreWriter:
             self._backlog.settle(len(results), num_dropped=orphans)
 
     def _check_answers(self) -> None:
-        # A cheap statement first: results would be turned into rows for each try.
-        with self._engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-        self._note_back()
+        # A small change first: results would be turned into rows for each try. That it works does
+        # not say that there is room for them, so it is not taken for the database's return.
+        with self._engine.begin() as connection:
+            touch(connection)
 
     def _run_jobs(self, jobs: deque[Job]) -> bool:
         """Run jobs; return False if the database went away, which refuses the rest."""

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from ser_engine.schema import CloseReason
@@ -22,6 +21,7 @@ from stream_server.access import Who
 from stream_server.access.policy import team_of_stream
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
+from stream_server.streams.handshakes import GuardedConnection
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import GOODBYE_S, ClientSocket
@@ -86,7 +86,7 @@ class Connection:
     def __init__(
         self,
         *,
-        websocket: ServerConnection,
+        websocket: GuardedConnection,
         admission: Admission,
         registry: StreamRegistry,
         limits: LimitsConfig,
@@ -101,6 +101,7 @@ class Connection:
         self._path_team = path_team
         self.address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
+        websocket.on_flood = self._socket.request_end
         self._dialect = admission.dialect
         self._route = route
         self._authorize = admission.authorize

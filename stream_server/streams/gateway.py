@@ -15,8 +15,10 @@ from websockets.typing import Subprotocol
 
 from stream_server.access import Access, Arrival
 from stream_server.config import ServerConfig
+from stream_server.descriptors import Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
+from stream_server.streams.handshakes import GuardedConnection, Handshakes
 from stream_server.streams.registry import StreamRegistry
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
@@ -44,6 +46,7 @@ class Gateway:
         is_ready: whether the model is loaded.
         on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
+        descriptors: of the process; None: there are always enough.
     """
 
     def __init__(
@@ -55,12 +58,16 @@ class Gateway:
         is_ready: Callable[[], bool],
         on_refused: Callable[[str, ProtocolError], None],
         routes: Mapping[str, Route] | None = None,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._registry = registry
         self._access = access
         self._config = config
         self._is_ready = is_ready
         self._on_refused = on_refused
+        self._handshakes = Handshakes(
+            descriptors or Descriptors(1 << 30), lambda error: on_refused(UNKNOWN_ROUTE, error)
+        )
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
@@ -97,6 +104,9 @@ class Gateway:
             self._handle,
             self._config.listen.host,
             self._config.listen.port,
+            # websockets declares a class here and calls it.
+            create_connection=self._handshakes.make,  # type: ignore[arg-type]
+            open_timeout=limits.start_timeout_s,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
@@ -200,6 +210,7 @@ class Gateway:
             # Admitted just before aclose(), which therefore did not end it.
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
+        assert isinstance(websocket, GuardedConnection), "it was made by self._handshakes"
         handshake, address, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
+import itertools
 import re
 import secrets
 import time
@@ -60,8 +63,15 @@ class StreamFactory:
         self._recordings = recordings
         self._now = now
 
-    def __call__(self, stream_id: str, spec: StreamSpec) -> StreamRunner:
+    def __call__(
+        self, stream_id: str, spec: StreamSpec, continues: str | None = None
+    ) -> StreamRunner:
         """Begin a stream.
+
+        Args:
+            stream_id: its name.
+            spec: what the client wants.
+            continues: id of the stream that the client was in before, which is gone.
 
         Raises:
             ProtocolError: no engine is alive, or no channel has a role that is analysed.
@@ -94,6 +104,7 @@ class StreamFactory:
                 publish=self._publish,
                 limits=self._config.limits,
                 recording=recording,
+                continues=continues,
                 now=self._now,
             )
         except BaseException as error:
@@ -129,6 +140,32 @@ def _counted(who: Who, address: str) -> str:
 _RETRY_AFTER_S = 5.0
 
 
+class ResumeTokens:
+    """Makes the secrets that resume streams, and tells which stream one was made for.
+
+    A token is the stream's id and its HMAC (RFC 2104). So a token is recognised that the server has
+    no stream for any more, even one of before it was killed: what its client begins anew is then
+    known to continue that stream.
+
+    Attributes:
+        key: of the HMAC. A server with a store keeps it there, to know its tokens again.
+    """
+
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(32)
+
+    def make(self, stream_id: str) -> str:
+        """Return the token of a stream."""
+        mac = hmac.new(self.key, stream_id.encode(), hashlib.sha256).hexdigest()
+        return f"{stream_id}.{mac[:48]}"
+
+    def stream_of(self, token: str) -> str | None:
+        """Return the id of the stream that a token was made for; None: it is not one of ours."""
+        stream_id = token.partition(".")[0]
+        expected, got = self.make(stream_id).encode(), token.encode(errors="surrogateescape")
+        return stream_id if stream_id and hmac.compare_digest(expected, got) else None
+
+
 class Holder(Protocol):
     """The connection of a stream."""
 
@@ -146,8 +183,13 @@ class RunningStream:
     resume_token: str  # secret that resumes it
     holder: Holder | None = None  # None: its connection is gone
     route: str = "/"  # where it came in
-    address: str = ""  # of the client
+    address: str = ""  # of the client; "": not known
     expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
+
+    @property
+    def token_name(self) -> str:
+        """Name of the token or person that began it; "" where none was needed."""
+        return self.who.name
 
     @property
     def stream_id(self) -> str:
@@ -163,6 +205,7 @@ class RunningStream:
             stream_id=self.stream_id,
             resume_token=self.resume_token,
             resumed=resumed,
+            continues=self.runner.continues,
             received_samples=session.received_samples,
             received_controls=self.runner.received_controls,
             paused=session.is_paused,
@@ -188,26 +231,43 @@ class RunningStream:
 class StreamRegistry:
     """Admits streams, keeps them while their client is gone, and ends them.
 
+    A stream whose connection is lost waits for its client, and keeps its place meanwhile. It gives
+    the place up, the one that has waited longest first, when a new stream finds no other, and when
+    one client has too many of them. Its client may come back all the same, to a new stream that
+    says which one it continues.
+
     Args:
         limits: how many and how long.
-        make_runner: begins a stream with the given id, or raises ProtocolError.
+        make_runner: begins a stream with the given id, which continues another, or None; or raises
+            ProtocolError.
+        tokens: of this server.
     """
 
     def __init__(
         self,
         limits: LimitsConfig,
-        make_runner: Callable[[str, StreamSpec], StreamRunner],
+        make_runner: Callable[[str, StreamSpec, str | None], StreamRunner],
+        tokens: ResumeTokens | None = None,
     ) -> None:
         self._limits = limits
         self._make_runner = make_runner
+        self._tokens = tokens if tokens is not None else ResumeTokens()
         self._streams: dict[str, RunningStream] = {}  # by resume token
         self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
         self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
         self._of_address: Counter[str] = Counter()
+        # Without a connection, though not ended: longest first. A dict, for its order.
+        self._waiting: dict[RunningStream, None] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # those that gave their place up
 
     def __len__(self) -> int:
         """Return how many streams run, those without a connection included."""
         return len(self._streams)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many of the running streams wait for a lost client."""
+        return len(self._waiting)
 
     def find(self, stream_id: str) -> RunningStream | None:
         """Return the running stream with that id, or None."""
@@ -215,7 +275,7 @@ class StreamRegistry:
         return next(running, None)
 
     def check_capacity(self, token_name: str, address: str = "") -> None:
-        """Refuse another stream where there is no room for it.
+        """Refuse another stream where there is no room for it, nor a place that waits.
 
         Args:
             token_name: "" for a client without one.
@@ -225,20 +285,23 @@ class StreamRegistry:
             ProtocolError: SERVER_FULL or TOO_MANY_STREAMS, with a hint when to try again.
         """
         limits = self._limits
-        if len(self._streams) >= limits.max_streams:
+        if len(self._streams) - len(self._waiting) >= limits.max_streams:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
                 f"stream limit of this server ({limits.max_streams}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        if token_name and address and self._of_address[address] >= limits.max_streams_per_address:
+        waiting_there = sum(one.address == address for one in self._waiting)
+        of_address = self._of_address[address] - waiting_there
+        if token_name and address and of_address >= limits.max_streams_per_address:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
                 f"stream limit of this address ({limits.max_streams_per_address}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
         # Without a name no token was needed: clients cannot be told apart, so none has a share.
-        if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
+        num_waiting = sum(one.token_name == token_name for one in self._waiting)
+        if token_name and self._of_token[token_name] - num_waiting >= limits.max_streams_per_token:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
                 f"stream limit of this token ({limits.max_streams_per_token}) reached",
@@ -261,14 +324,18 @@ class StreamRegistry:
             who: the client.
             holder: the connection.
             route: where it came in, for the log: first part of the path, or another port's name.
-            address: of the client.
+            address: of the client; "": not known.
 
         Raises:
             ProtocolError: there is no room, or the stream cannot be begun.
         """
         self.check_capacity(who.name, address)
-        runner = self._make_runner(secrets.token_hex(8), spec)
-        stream = RunningStream(runner, who, secrets.token_urlsafe(24), holder, route, address)
+        stream_id = secrets.token_hex(8)
+        continues = None if spec.resume is None else self._tokens.stream_of(spec.resume.token)
+        runner = self._make_runner(stream_id, spec, continues)
+        self._make_room(who.name, address)
+        resume_token = self._tokens.make(stream_id)
+        stream = RunningStream(runner, who, resume_token, holder, route, address)
         # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
         self._of_token[who.name] += 1
@@ -280,6 +347,7 @@ class StreamRegistry:
             encoding=spec.format.encoding,
             sample_rate_hz=spec.format.sample_rate_hz,
             channels=spec.format.num_channels,
+            **({} if continues is None else {"continues": continues}),
             **_call_id(route, spec),
         )
         return stream
@@ -315,6 +383,7 @@ class StreamRegistry:
             self.detach(stream, former)
         if not stream.runner.has_ended():
             stream.holder = holder
+            self._waiting.pop(stream, None)
             self._stop_expiry(stream)
             try:
                 await stream.runner.rejoin(request.next_sample)
@@ -340,17 +409,30 @@ class StreamRegistry:
             if len(self._undelivered) >= self._limits.max_streams:
                 self._stop_expiry(self._undelivered.pop(next(iter(self._undelivered))))
             self._undelivered[stream.resume_token] = stream
+        else:
+            self._waiting[stream] = None
+            self._bound_waiting(stream)
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
     async def close(self, stream: RunningStream, reason: CloseReason) -> None:
         """End a stream."""
+        if self._remove(stream):
+            await self._finish(stream, reason)
+
+    def _remove(self, stream: RunningStream) -> bool:
+        """Free a stream's place; return False if that has been done."""
         if self._streams.pop(stream.resume_token, None) is None:
-            return
-        self._of_token[stream.who.name] -= 1
+            return False
+        self._of_token[stream.token_name] -= 1
         self._of_address[_counted(stream.who, stream.address)] -= 1
+        self._waiting.pop(stream, None)
         # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
             self._stop_expiry(stream)
+        return True
+
+    @staticmethod
+    async def _finish(stream: RunningStream, reason: CloseReason) -> None:
         try:
             await stream.runner.finish(reason)
         finally:
@@ -368,7 +450,43 @@ class StreamRegistry:
             self._stop_expiry(stream)
         self._undelivered.clear()
         streams = list(self._streams.values())
-        await asyncio.gather(*(self.close(stream, "server_stopped") for stream in streams))
+        await asyncio.gather(
+            *(self.close(stream, "server_stopped") for stream in streams), *self._closing
+        )
+
+    def _make_room(self, token_name: str, address: str) -> None:
+        """Have waiting streams give their places up until there is one for a new stream."""
+        limits = self._limits
+        if len(self._streams) >= limits.max_streams:
+            self._give_up(next(iter(self._waiting)), "server_full")
+        if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
+            of_token = (one for one in self._waiting if one.token_name == token_name)
+            self._give_up(next(of_token), "token_full")
+        if token_name and self._of_address[address] >= limits.max_streams_per_address:
+            of_address = (one for one in self._waiting if one.address == address)
+            # None waits where the address holds streams of platforms too, which do not count.
+            for stream in itertools.islice(of_address, 1):
+                self._give_up(stream, "address_full")
+
+    def _bound_waiting(self, latest: RunningStream) -> None:
+        """Have the oldest of one client's streams give up where too many of them wait."""
+        most = self._limits.max_waiting_streams_per_client
+        for same in (
+            [one for one in self._waiting if one.token_name == latest.token_name != ""],
+            [one for one in self._waiting if one.address == latest.address != ""],
+        ):
+            for stream in same[: max(len(same) - most, 0)]:
+                self._give_up(stream, "too_many_waiting")
+
+    def _give_up(self, stream: RunningStream, why: str) -> None:
+        """End a waiting stream before its time; its place is free at once."""
+        if not self._remove(stream):
+            return
+        stream.runner.metrics.stream_given_up(why)
+        _log.info("stream_given_up", stream_id=stream.stream_id, route=stream.route, reason=why)
+        closing = asyncio.create_task(self._finish(stream, "client_lost"), name="giving up")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def _expire(self, stream: RunningStream) -> None:
         await asyncio.sleep(self._limits.resume_window_s)

@@ -116,12 +116,13 @@ class StreamRunner:
         publish: is given every result, in order.
         limits: how long, how much is kept, and for how long the end may take.
         recording: of the stream's audio, if there is one; closed with the stream.
+        continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
 
     Attributes:
         session: the stream's state.
         timeline: windows and steps of its engine.
-        metrics: the same as given.
+        metrics, continues: the same as given.
         results: the latest results, for the client.
         received_controls: requests other than audio and keep-alives that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
@@ -137,6 +138,7 @@ class StreamRunner:
         publish: Callable[[Result], None],
         limits: LimitsConfig,
         recording: Recording | None = None,
+        continues: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.session = session
@@ -145,6 +147,7 @@ class StreamRunner:
         self.close_reason: CloseReason | None = None
         self._lease = lease
         self._evaluator = evaluator
+        self.continues = continues
         self.metrics = metrics
         self._publish_result = publish
         self._limits = limits
@@ -173,7 +176,7 @@ class StreamRunner:
         }
         self._opened_at = now()
         self._started_s = started_s
-        session.opened(self._opened_at)
+        session.opened(self._opened_at, continues)
         self._publish()
 
     # -- requests of the client, one at a time ----------------------------------------------------
@@ -271,6 +274,7 @@ class StreamRunner:
             real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
             # Until windows were answered, the engine's step counts as the effective one.
             effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+            unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
         )
 
     def warn_dropped(self, count: int) -> None:

@@ -389,8 +389,13 @@ class Session:
         self._log.mark(self._intake.end_sample, name)
         self._with_markers([])
 
-    def opened(self, at: float) -> None:
-        """Publish ``stream_opened``, the first result; ``at``: seconds since 1970, UTC."""
+    def opened(self, at: float, continues: str | None = None) -> None:
+        """Publish ``stream_opened``, the first result.
+
+        Args:
+            at: seconds since 1970, UTC.
+            continues: id of the stream that the client was in before.
+        """
         if self._log.next_seq:
             raise RuntimeError(f"opened() called after {self._log.next_seq} results, call it first")
         model = self.model
@@ -406,6 +411,7 @@ class Session:
             step_ms=self._step_ms,
             opened_at=at,
             team=self.spec.team,
+            continues=continues,
         )
 
     def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:

@@ -36,9 +36,11 @@ class MessageRate:
     Args:
         per_s: messages a second on average.
         now_s: the time.
+        what: is counted, in the plural.
     """
 
-    def __init__(self, per_s: float, now_s: float) -> None:
+    def __init__(self, per_s: float, now_s: float, what: str = "messages") -> None:
+        self._what = what
         self._per_s = per_s
         self._left = per_s * _BURST_S
         self._then_s = now_s
@@ -55,7 +57,7 @@ class MessageRate:
         if self._left < count:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_MESSAGES,
-                f"got more than {self._per_s:g} messages a second, expected fewer",
+                f"got more than {self._per_s:g} {self._what} a second, expected fewer",
             )
         self._left -= count
 

@@ -165,6 +165,8 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
             ``stop`` of this stream the server has acted on; a client that resumes sends the later
             ones again. 0 if new.
         paused: the stream is paused: ``resume`` comes before audio.
+        continues: id of the stream that was to be resumed and is gone; this one begins at 0 and is
+            shown as its continuation.
         labels: the classes, in the order of ``posteriors``.
         window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
     """
@@ -185,6 +187,7 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     # A server that leaves these out counts no controls, and cannot be paused across a resume.
     received_controls: int = 0
     paused: bool = False
+    continues: str | None = None
 
 
 class Error(Message, tag="error", frozen=True, kw_only=True):
@@ -220,6 +223,8 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
             included; below 1 it keeps up.
         effective_step_ms: mean audio between scored windows lately; above ``step_ms`` the server
             is overloaded and the step was widened.
+        unrecorded_s: audio so far that is silence in the stream's recording, because the disk was
+            full or too slow; None: it is not recorded.
     """
 
     stream_id: str
@@ -230,6 +235,7 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     real_time_factor: float
     effective_step_ms: float
     received_controls: int = 0
+    unrecorded_s: float | None = None
 
 
 ServerMessage = Ready | Error | Heartbeat | Result

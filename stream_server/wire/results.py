@@ -126,6 +126,8 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         encoding: of the client's audio.
         step_ms: time between points.
         opened_at: seconds since 1970, UTC.
+        continues: id of the stream that the same client was in before: that one could not be
+            resumed. None: there was none.
         team: whose stream it is; "": of no team.
     """
 
@@ -140,6 +142,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     encoding: str
     step_ms: int
     opened_at: float
+    continues: str | None = None
     team: str = ""
 
 

@@ -99,8 +99,20 @@ async def test_jobs_survive_a_server_that_is_killed(server: DashboardServer):
     )
     job = await until(server, long, "running")
     assert job["progress"] < 1
-    await server.kill()
+    begin = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
+    async with connect(server.ingest_url, compression=None) as socket:
+        await socket.send(json.dumps(begin))
+        lost = json.loads(await socket.recv())
+        await server.get(f"/api/v1/streams/{lost['stream_id']}")  # So it is stored.
+        await server.kill()
     await server.start()
+    begin["resume"] = {"token": lost["resume_token"], "next_sample": 0, "last_seq": -1}
+    async with connect(server.ingest_url, compression=None) as socket:
+        await socket.send(json.dumps(begin))
+        ready = json.loads(await socket.recv())
+    assert (ready["resumed"], ready["continues"]) == (False, lost["stream_id"])
+    before = await server.get(f"/api/v1/streams/{lost['stream_id']}")
+    assert (before["reason"], before["continued_by"]) == ("server_stopped", ready["stream_id"])
     listed = {job["job_id"]: job for job in (await server.get("/api/v1/analyse"))["jobs"]}
     assert listed[first[0]]["state"] == "done"
     assert listed[long]["state"] in ("waiting", "running"), listed[long]["error"]

@@ -28,20 +28,26 @@ def arguments(folder: Path, *more: str) -> list[str]:
         "stream_server.alerts.rules="
         "[{name: shouting, labels: [angry], roles: [customer], threshold: 0.4, hold_s: 1}]",
     )
-    options = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "emotion_monitor", *options, *more]
+    # Settings among what is to follow, too.
+    assignments = [*settings, *(one for one in more if one.startswith("stream_server."))]
+    options = [part for setting in assignments for part in ("--set", setting)]
+    rest = [one for one in more if not one.startswith("stream_server.")]
+    return [sys.executable, "-m", "emotion_monitor", *options, *rest]
 
 
 @contextmanager
 def running(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        arguments(folder, "serve", "--port", "0", "--http-port", "0", *more),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    """Run it; what it says on standard error is in the file ``errors``, each import among it."""
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            arguments(folder, "serve", "--port", "0", "--http-port", "0", *more),
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        )
     try:
         yield process
     finally:
@@ -62,7 +68,8 @@ def addresses(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def test_serves_until_it_is_told_to_stop(tmp_path: Path):
-    with running(tmp_path) as process:
+    recorded = ("stream_server.recording.enabled=true", f"stream_server.recording.dir={tmp_path}")
+    with running(tmp_path, *recorded) as process:
         audio, _ = addresses(process)
         client = subprocess.run(
             [
@@ -77,8 +84,14 @@ def test_serves_until_it_is_told_to_stop(tmp_path: Path):
         assert client.returncode == 0, client.stderr
         assert '"type":"summary"' in client.stdout
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        process.communicate(timeout=60)
+        errors = (tmp_path / "errors").read_text()
         assert process.returncode == 0
+        # While a stream runs nothing is imported: that takes a descriptor, which a full server may
+        # lack, and time.
+        began, ended = errors.index('"stream_opened"'), errors.index('"server_stopping"')
+        assert "import time:" in errors[:began]
+        assert "import time:" not in errors[began:ended]
         assert "Built-in compact model in use" in errors
         events = re.findall(r'"event": ?"(\w+)"', errors)
         assert events.index("server_stopping") < events.index("server_stopped")
@@ -119,7 +132,7 @@ def test_the_demo_plays_a_call_of_its_own(tmp_path: Path):
     [
         (["serve", "--host", "0.0.0.0"], 2, "expected a loopback address, or tokens"),
         (["serve", "--port", "99999"], 2, "expected 0 to 65535"),
-        (["--set", "stream_server.store.url=nonsense", "serve"], 2, "store.url"),
+        (["stream_server.store.url=nonsense", "serve"], 2, "store.url"),
         (
             ["--set", "ser_engine.model.name=/nowhere", "serve", "--port", "0", "--http-port", "0"],
             1,

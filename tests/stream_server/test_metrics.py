@@ -29,6 +29,8 @@ def touched() -> Metrics:
     metrics.stream_opened()
     metrics.stream_opened()
     metrics.stream_resumed()
+    metrics.stream_given_up("server_full")
+    metrics.waiting_from(lambda: 1)
     metrics.stream_closed("stopped")
     metrics.refused("server_full", "/twilio")
     metrics.audio(0.5)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,89 @@ async def test_what_the_disk_is_too_slow_for_is_silence(
     samples, _ = soundfile.read(recordings.files("s")[0])
     assert samples.tolist() == [0.5] * 1000 + [0.0] * 500
     assert recordings.dropped_samples == 500
+
+
+class Disk:
+    """What the recorder's files are on; it has room again when it is told so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        self.num_refused = 0
+        self._pwrite = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        if not self.is_full:
+            return self._pwrite(fd, data, offset)
+        self.num_refused += 1
+        # A disk takes a part before it says that it is full.
+        if self.num_refused == 1 and len(data) > 1:
+            return self._pwrite(fd, data[:1], offset)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """The recorder is a thread; it tells of nothing."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.to_thread(time.sleep, 0)
+
+
+async def test_a_recording_goes_on_when_there_is_room_again(
+    config: RecordingConfig, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+):
+    monkeypatch.setattr(recording_module, "_WRITE_INTERVAL_S", 0.001)
+    disk, recordings = Disk(monkeypatch), Recordings(config)
+    before, during, after = (noise(rng, 50_000) for _ in range(3))
+    path = Path(config.dir) / "s.0.flac"
+    with structlog.testing.capture_logs() as logs:
+        recording = recordings.record("s")
+        recording.tap(0, before)
+        await until(lambda: path.exists() and soundfile.info(path).frames > 40_000)
+        disk.is_full = True
+        # Its last block is encoded when more comes; it waits in memory.
+        recording.tap(0, before[:5000])
+        await until(lambda: recordings.num_failed == 1)
+        recording.tap(0, during)
+        await until(lambda: recordings.dropped_samples == len(during))
+        assert recording.silent_s == len(during) / 16_000
+        # What is on the disk can be read meanwhile.
+        read, _ = soundfile.read(path, dtype="float32")
+        np.testing.assert_array_equal(read, before[: len(read)])
+        disk.is_full = False
+        await until(lambda: any(line["event"] == "recording_goes_on" for line in logs))
+        recording.tap(0, after)
+        await recordings.close()
+    samples, _ = soundfile.read(path, dtype="float32")
+    expected = np.concatenate([before, before[:5000], np.zeros_like(during), after])
+    np.testing.assert_array_equal(samples, expected)
+    failed, goes_on = logs
+    assert (failed["event"], failed["stream_id"], failed["channel"]) == ("recording_failed", "s", 0)
+    assert failed["error"] == os.strerror(errno.ENOSPC)
+    assert (goes_on["stream_id"], goes_on["silent_s"]) == ("s", 3.125)
+
+
+async def test_a_stream_may_end_while_the_disk_is_full(
+    config: RecordingConfig, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+):
+    monkeypatch.setattr(recording_module, "_WRITE_INTERVAL_S", 0.001)
+    disk, recordings = Disk(monkeypatch), Recordings(config)
+    samples = noise(rng, 10_000)
+    disk.is_full = True
+    recording = recordings.record("s")
+    recording.tap(0, samples)
+    recording.close()
+    await until(lambda: disk.num_refused > 10)
+    disk.is_full = False
+    await until(lambda: not recordings._live)
+    read, _ = soundfile.read(Path(config.dir) / "s.0.flac", dtype="float32")
+    np.testing.assert_array_equal(read, samples)
+    disk.is_full = True
+    with structlog.testing.capture_logs() as logs:
+        recordings.record("left").tap(0, samples)
+        # The end of the server does not wait for room.
+        await recordings.close()
+    assert [line["event"] for line in logs] == ["recording_failed", "recording_cut"]
 
 
 async def test_a_file_that_cannot_be_written_stops_no_other(config: RecordingConfig):

@@ -99,7 +99,7 @@ async def test_a_stream_says_what_the_file_says(tmp_path: Path, rate_hz: int):
         for ours, file in zip(points, expected.points, strict=True):
             np.testing.assert_allclose(ours.posteriors, file.posteriors, atol=2e-4)
         ours_tiles = [
-            (m.start_sample, m.end_sample, getattr(m, "label", None) or getattr(m, "reason", ""))
+            (m.start_sample, m.end_sample, m.label if isinstance(m, Segment) else m.reason)
             for m in seen
             if isinstance(m, Segment | Gap) and m.final and m.channel == channel
         ]

@@ -31,7 +31,7 @@ from stream_server.metrics import Metrics
 from stream_server.platforms import make_routes
 from stream_server.platforms.route import Route
 from stream_server.streams.gateway import Gateway
-from stream_server.streams.registry import StreamFactory, StreamRegistry
+from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import ServerMessage
 from stream_server.wire.results import Result
@@ -131,7 +131,9 @@ class Lab:
         factory = StreamFactory(
             engines=engine, config=config, metrics=self.metrics, publish=self.published.append
         )
-        self.registry = StreamRegistry(config.limits, factory)
+        self.tokens = ResumeTokens()
+        self.registry = StreamRegistry(config.limits, factory, self.tokens)
+        self.metrics.waiting_from(lambda: self.registry.num_waiting)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         known = make_routes(config.telephony, self.access, self.registry.check_capacity)
         self.gateway = Gateway(

@@ -14,6 +14,11 @@ export function StreamTable({ app, streams, remove }) {
   return h("div", { class: "card table-box" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, streams.map((stream) => h(Row, { key: stream.stream_id, app, stream, remove })))));
 }
 
+/** A link to the stream before or after. @param {string | null} id @param {string} text */
+function link(id, text) {
+  return id && h("a", { class: "badge", href: addressOf(`/streams/${encodeURIComponent(id)}`) }, text);
+}
+
 function Row({ app, stream, remove }) {
   const { format, t } = app;
   const name = streamName(app, stream.name, stream.stream_id);
@@ -23,7 +28,7 @@ function Row({ app, stream, remove }) {
   return h(
     "tr",
     { onclick: (event) => event.target.closest("a, button") || app.navigate(href) },
-    cell("name", h("a", { href }, name), live && h("span", { class: "badge live" }, h("span", { class: "dot" }), t("common.live"))),
+    cell("name", h("a", { href }, name), live && h("span", { class: "badge live" }, h("span", { class: "dot" }), t("common.live")), link(stream.continues, t("history.continues")), link(stream.continued_by, t("history.continued_by"))),
     cell("began", h("span", { class: "number", title: format.fullTime(stream.opened_at) }, format.dateTime(stream.opened_at))),
     cell("length", h("span", { class: "number" }, stream.duration_s === null ? "–" : format.clock(stream.duration_s))),
     cell("roles", inOrder(stream.channels).map((channel) => roleName(app, channel.role)).join(", ")),

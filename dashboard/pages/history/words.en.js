@@ -31,4 +31,6 @@ export default {
   "history.no_match_text": "Try another period or another part of the name.",
   "history.no_store": "This server does not store timelines, so only live streams are listed. Set stream_server.store.url to store them.",
   "history.clear": "Clear filters",
+  "history.continues": "continued",
+  "history.continued_by": "goes on",
 };

@@ -31,4 +31,6 @@ export default {
   "history.no_match_text": "请换一个时间范围或名称。",
   "history.no_store": "此服务器不保存时间线，只列出进行中的音频流。可通过设置 stream_server.store.url 启用。",
   "history.clear": "清除筛选",
+  "history.continues": "接续",
+  "history.continued_by": "已续接",
 };

@@ -4,6 +4,7 @@ import { icon } from "../../shell/icons.js";
 import { serverNow } from "../../shell/api.js";
 import { noticeOf } from "../../shell/model.js";
 import { streamName } from "../../shell/names.js";
+import { addressOf } from "../../shell/router.js";
 
 /** More than this is no lag but audio that came faster or later than it was spoken. */
 const MOST_LAG_S = 600;
@@ -33,6 +34,8 @@ export class Heading {
           h("span", { title: app.format.fullTime(stream.opened_at) }, app.t("stream.began", { when: app.format.dateTime(stream.opened_at) })),
           this.length,
           h("span", {}, `${stream.encoding} · ${app.format.rate(stream.sample_rate)}`),
+          stream.continues && h("a", { href: addressOf(`/streams/${encodeURIComponent(stream.continues)}`), "data-testid": "stream-continues" }, app.t("stream.continues")),
+          stream.continued_by && h("a", { href: addressOf(`/streams/${encodeURIComponent(stream.continued_by)}`), "data-testid": "stream-continued-by" }, app.t("stream.continued_by")),
           meta.map(([name, value]) => h("span", {}, `${name}: ${value}`)),
         ),
       ),

@@ -52,6 +52,8 @@ export default {
   "stream.player.channel": "Channel",
   "stream.player.speed": "Speed",
   "stream.player.failed": "The recording cannot be played.",
+  "stream.continues": "continues an interrupted stream",
+  "stream.continued_by": "goes on in another stream",
   "stream.more_alerts.one": "{n} more alert",
   "stream.more_alerts.other": "{n} more alerts",
   "stream.export.segments": "segments",

@@ -52,6 +52,8 @@ export default {
   "stream.player.channel": "收听的声道",
   "stream.player.speed": "速度",
   "stream.player.failed": "无法播放录音。",
+  "stream.continues": "接续中断的音频流",
+  "stream.continued_by": "在另一音频流中继续",
   "stream.more_alerts.one": "还有 {n} 条警报",
   "stream.more_alerts.other": "还有 {n} 条警报",
   "stream.export.segments": "片段",

@@ -2,9 +2,12 @@
 import { onFrame } from "../../shell/dom.js";
 import { connectLive } from "../../shell/live.js";
 import { ModelBadge } from "../../shell/model.js";
+import { icon } from "../../shell/icons.js";
 import { streamName } from "../../shell/names.js";
 import { h, render } from "../../shell/preact.js";
+import { addressOf } from "../../shell/router.js";
 import { emptyState } from "../../shell/states.js";
+import { mountBoard } from "./board.js";
 import { EmptyWall, SampleButton } from "./empty.js";
 import { Filters, filterOf, remember } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -19,6 +22,7 @@ const INTERVAL_MS = 500;
  * @param {import("../../shell/types.js").App} app
  */
 export async function mount(root, params, app) {
+  if (params.query.get("view") === "board") return mountBoard(root, params, app);
   const { t } = app;
   const tiles = new Tiles();
   let filter = filterOf(params.query);
@@ -45,7 +49,7 @@ export async function mount(root, params, app) {
         h("h1", {}, t("wall.title")),
         h(ModelBadge, { app }),
         h("div", { class: "grow" }),
-        all.length > 0 && h("div", { class: "wall-tools" }, h(Filters, { app, filter, tiles: all, onChange: setFilter }), h(SampleButton, { app, kind: "quiet" })),
+        all.length > 0 && h("div", { class: "wall-tools" }, h(Filters, { app, filter, tiles: all, onChange: setFilter }), h("a", { class: "button quiet", href: addressOf(`/?${boardQuery()}`) }, icon("wall"), t("wall.board")), h(SampleButton, { app, kind: "quiet" })),
       ),
       all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
       !loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
@@ -92,4 +96,11 @@ export async function mount(root, params, app) {
     frame.cancel();
     render(null, root);
   };
+}
+
+/** The query of a wallboard that shows what the wall shows. */
+function boardQuery() {
+  const query = new URLSearchParams(location.search);
+  query.set("view", "board");
+  return query;
 }

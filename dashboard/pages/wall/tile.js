@@ -63,7 +63,7 @@ export class TileView extends Component {
 function alertText(app, tile, alert) {
   const all = tile.alerts.reduce((sum, each) => sum + each.times, 0);
   const age = app.format.clock(tile.duration_s - (alert.cleared_s ?? alert.at_s));
-  const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "wall.alert_active" : "wall.alert_cleared";
+  const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "common.alert_active" : "common.alert_cleared";
   return [
     icon(alert.acknowledged ? "check" : "warning"),
     h("span", { class: "tile-rule" }, app.t(key, { rule: alert.rule, age })),

@@ -37,9 +37,14 @@ import { UNCLEAR } from "../../shell/palette.js";
  * @property {number} worst
  */
 
+/** Alerts add 0.5 to 2, an emotion up to 1. */
+const RANK_MARGIN = 0.1;
+
 export class Tiles {
   /** @type {Map<string, Tile>} a tile that changed is a new object, one that did not the same */
   all = new Map();
+  /** @type {string[]} ids in the order that was shown last */
+  rank = [];
 
   /** @param {any} message of the wall's feed @returns {TileAlert[]} alerts that are new */
   take(message) {
@@ -63,11 +68,26 @@ export class Tiles {
     this.all.set(tile.stream_id, { ...tile, ...change, channels });
   }
 
-  /** @param {Filter} filter @returns {Tile[]} those that match, the worst first */
+  /**
+   * Those that match, the worst first. A tile passes another only where it is clearly worse, so that
+   * two of about the same do not change places with every word.
+   * @param {Filter} filter @returns {Tile[]}
+   */
   sorted(filter) {
-    return [...this.all.values()]
-      .filter((tile) => matches(tile, filter))
-      .sort((a, b) => b.worst - a.worst || a.opened_at - b.opened_at);
+    const known = this.rank.filter((id) => this.all.has(id));
+    const seen = new Set(known);
+    const fresh = [...this.all.keys()].filter((id) => !seen.has(id));
+    /** @type {Tile[]} */
+    const ranked = [];
+    for (const id of [...known, ...fresh]) {
+      const tile = /** @type {Tile} */ (this.all.get(id));
+      const margin = seen.has(id) ? RANK_MARGIN : 0;
+      let place = ranked.length;
+      while (place > 0 && tile.worst > ranked[place - 1].worst + margin) place -= 1;
+      ranked.splice(place, 0, tile);
+    }
+    this.rank = ranked.map((tile) => tile.stream_id);
+    return ranked.filter((tile) => matches(tile, filter));
   }
 }
 

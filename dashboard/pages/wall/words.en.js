@@ -22,8 +22,8 @@ export default {
   "wall.play_sample": "Play the sample call",
   "wall.or_command": "or from a terminal",
   "wall.announce": "Alert: {rule}, {name}",
-  "wall.alert_active": "{rule} · for {age}",
-  "wall.alert_cleared": "{rule} · ended {age} ago",
   "wall.lost": "Not known whether anything is streaming",
   "wall.lost_text": "The server does not respond. Live streams appear again as soon as it does.",
+  "wall.board": "Wallboard",
+  "wall.leave_board": "Leave the wallboard",
 };

@@ -22,8 +22,8 @@ export default {
   "wall.play_sample": "播放示例通话",
   "wall.or_command": "或在终端中运行",
   "wall.announce": "警报：{rule}，{name}",
-  "wall.alert_active": "{rule} · 已持续 {age}",
-  "wall.alert_cleared": "{rule} · {age} 前结束",
   "wall.lost": "无法得知是否有实时流",
   "wall.lost_text": "服务器没有响应。恢复后实时流会重新显示。",
+  "wall.board": "大屏",
+  "wall.leave_board": "退出大屏",
 };

@@ -84,6 +84,18 @@ async def test_a_live_stream_is_listed_with_what_it_is_like_so_far(lab: Dashboar
     assert stream["share"] == {"angry": 0.5, "neutral": 0.5}
 
 
+async def test_a_stream_and_the_one_that_continues_it_know_of_each_other(lab: DashboardLab):
+    publish_ended(lab)
+    lab.publish(msgspec.structs.replace(make_opened("s2"), continues="s1"))
+    await settled(lab)
+    one, other = await lab.get("/streams/s1"), await lab.get("/streams/s2")
+    assert (one["continues"], one["continued_by"]) == (None, "s2")
+    assert (other["continues"], other["continued_by"]) == ("s1", None)
+    assert (await lab.get("/streams"))["streams"] == [other, one]
+    (opened, *_) = (await lab.get("/streams/s2/results"))["results"]
+    assert opened["continues"] == "s1"
+
+
 async def test_what_was_published_just_now_is_told_of(lab: DashboardLab):
     """Whoever follows a link from the wall does not come before the database."""
     publish_ended(lab)

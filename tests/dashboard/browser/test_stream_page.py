@@ -94,6 +94,16 @@ async def test_an_alert_is_on_every_page_while_it_is_raised(
         await expect(page.locator(".open-alerts .notice")).to_contain_text("somebody speaks")
         tile = wall.locator(f'a.tile[href="/streams/{stream_id}"]')
         await expect(tile).to_have_attribute("data-alert", "critical")
+        board = await open_page("/?view=board")
+        word = board.locator(f'[data-stream-id="{stream_id}"] .board-now strong')
+        await expect(word).to_be_visible()
+        size = await word.evaluate(
+            "element => Number.parseFloat(getComputedStyle(element).fontSize)"
+        )
+        assert size >= 48, "a word on the wall is read from two metres"
+        await expect(board.locator("header")).to_be_hidden()
+        await board.keyboard.press("Escape")
+        await expect(board.locator("header")).to_be_visible()
         # One number wherever alerts are counted, the title of the tab included.
         count = await wall.locator(".nav .count").inner_text()
         await expect(wall.locator(".summary .figure").nth(1)).to_contain_text(count)

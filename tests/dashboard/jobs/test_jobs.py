@@ -60,6 +60,7 @@ class Lab:
         self.config = AnalyseConfig(**limits)
         self.retention_s = 0.0
         self.is_ready = True
+        self.clock_error_s = 0.0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Jobs]:
@@ -71,7 +72,7 @@ class Lab:
             rows_of=lambda _: self.rows,
             retention_s=self.retention_s,
             is_ready=lambda: self.is_ready,
-            now=current_loop().time,
+            now=lambda: current_loop().time() + self.clock_error_s,
         )
         with current_loop().frozen():
             await jobs.open()
@@ -135,6 +136,21 @@ async def test_a_job_runs_and_its_result_is_on_disk(lab: Lab):
         assert [Path(name).name for name in lab.files()] == [
             *("embedding.npy", "log.txt", "result.csv", "result.json", "view.json")
         ]
+
+
+@virtual_time
+async def test_a_job_ends_after_it_began_though_the_clock_was_set_back(lab: Lab):
+    lab.clock_error_s = 1e9
+    async with lab.running() as jobs:
+        (job,) = await lab.add(jobs, b"audio")
+        await until(lambda: lab.analyse.running == 1)
+        lab.clock_error_s = 0.0
+        await asyncio.sleep(5)
+        lab.analyse.gate.set()
+        done = await settled(jobs, job)
+        assert done.started_at is not None and done.finished_at is not None
+        assert done.created_at <= done.started_at
+        assert done.finished_at - done.started_at == pytest.approx(5, abs=0.5)
 
 
 @virtual_time

@@ -50,11 +50,21 @@ def test_alerts_keep_the_time_they_were_published_at():
     waiting.put(make_alert(seq=1))
     waiting.put(make_alert(seq=2, state="cleared"))
     assert waiting.published_at(make_alert(seq=1)) == 1000
-    assert waiting.published_at(make_alert(seq=2)) == 1001
     waiting.take_in_hand()
     waiting.current()
     waiting.settle(2, num_dropped=0)
-    assert waiting.published_at(make_alert(seq=1)) == 1002
+    assert waiting.published_at(make_alert(seq=1)) == 1001
+
+
+def test_an_alert_is_cleared_after_it_was_raised_though_the_clock_was_set_back():
+    times = iter([2000.0, 1000.0, 999.0])
+    waiting = Backlog(100, lambda: next(times))
+    waiting.put(make_alert(seq=1))
+    waiting.put(make_alert(seq=2, state="cleared"))
+    assert 2000 <= waiting.published_at(make_alert(seq=2)) < 2000 + 60
+    # Of one that was raised before, nothing is known.
+    waiting.put(make_alert(seq=3, state="cleared"))
+    assert waiting.published_at(make_alert(seq=3)) == 1000
 
 
 def test_giving_up_counts_everything():

@@ -111,9 +111,8 @@ async def test_a_database_of_a_newer_version_is_refused(store_url: str):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(
-        StoreVersionError, match=f"version '9999', newer than '{newest_revision()}'"
-    ):
+    message = f"version '9999', newer than '{newest_revision()}'"
+    with pytest.raises(StoreVersionError, match=message):
         await Store.open(StoreConfig(url=store_url))
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.messages import Error, Ready
-from stream_server.wire.results import Gap, StreamClosed, Summary
+from stream_server.wire.results import Gap, StreamClosed, StreamOpened, Summary
 from tests.stream_server.streams.timelines import gaps, tiles, timeline
 from tests.support.live_lab import (
+    RATE,
     Lab,
     access,
     chunks,
@@ -35,6 +37,10 @@ async def kill(socket: Any) -> None:
     """Lose a connection without a word."""
     socket.transport.abort()
     await socket.wait_closed()
+
+
+def sample(lab: Lab, name: str, **labels: str) -> float | None:
+    return lab.metrics.registry.get_sample_value(f"emotion_monitor_{name}", labels)
 
 
 def resume(ready: Ready, next_sample: int, last_seq: int = -1, **fields: Any) -> str:
@@ -287,13 +293,107 @@ async def test_a_full_server_lets_a_lost_client_back_in():
             ready = await started(lab, socket)
             await kill(socket)
         await asyncio.sleep(0.1)
-        async with lab.connect() as socket:
-            await socket.send(start())
-            error = await receive(socket)
-            assert (error.code, error.retry_after_s) == ("server_full", 5.0)
+        assert lab.registry.num_waiting == 1
         async with lab.connect() as socket:
             await socket.send(resume(ready, 0))
             assert json.loads(await socket.recv())["resumed"] is True
+            assert lab.registry.num_waiting == 0
+            async with lab.connect() as other:
+                await other.send(start())
+                error = await receive(other)
+                assert (error.code, error.retry_after_s) == ("server_full", 5.0)
+
+
+@virtual_time
+async def test_a_new_stream_of_a_full_server_takes_the_place_that_waited_longest():
+    async with live_lab(max_streams=2) as lab:
+        lost = []
+        for _ in range(2):
+            async with lab.connect() as socket:
+                lost.append(await started(lab, socket))
+                await kill(socket)
+            await asyncio.sleep(0.1)
+        async with lab.connect(f"/?sample_rate={RATE}") as new:
+            # Its handshake is not refused, either.
+            assert (await receive(new)).resumed is False
+            await asyncio.sleep(0.1)
+            ended = [m for m in lab.published if isinstance(m, StreamClosed)]
+            assert [(m.stream_id, m.reason) for m in ended] == [(lost[0].stream_id, "client_lost")]
+            assert sample(lab, "streams_given_up_total", reason="server_full") == 1
+            # Who kept its place comes back to it, whoever came meanwhile.
+            async with lab.connect() as socket:
+                await socket.send(resume(lost[1], 0))
+                assert (await receive(socket)).resumed is True
+                await send(socket, type="stop")
+                await receive_all(socket)
+            async with lab.connect() as socket:
+                await socket.send(resume(lost[0], 0))
+                again = await receive(socket)
+        assert (again.resumed, again.continues) == (False, lost[0].stream_id)
+        opened = [m for m in lab.published if isinstance(m, StreamOpened)][-1]
+        assert (opened.stream_id, opened.continues) == (again.stream_id, lost[0].stream_id)
+
+
+@virtual_time
+async def test_a_place_is_not_taken_for_a_stream_that_cannot_begin():
+    async with live_lab(max_streams=1) as lab:
+        async with lab.connect() as socket:
+            await started(lab, socket)
+            await kill(socket)
+        async with lab.connect() as socket:
+            await socket.send(start(channels=[{"role": "agent"}]))
+            assert (await receive(socket)).code == "nothing_to_analyse"
+        assert lab.registry.num_waiting == 1
+
+
+@pytest.mark.parametrize("token", ["", "crm-0123456789abcdef"])
+@virtual_time
+async def test_of_one_client_no_more_wait_than_it_may(token: str):
+    config = access(crm=token) if token else None
+    async with live_lab(config=config, max_waiting_streams_per_client=2) as lab:
+        for _ in range(3):
+            async with lab.connect() as socket:
+                await socket.send(start(token=token))
+                await receive(socket)
+                await kill(socket)
+            await asyncio.sleep(0.1)
+        assert (len(lab.registry), lab.registry.num_waiting) == (2, 2)
+        first = next(m for m in lab.published if isinstance(m, StreamOpened))
+        (ended,) = [m for m in lab.published if isinstance(m, StreamClosed)]
+        assert ended.stream_id == first.stream_id
+        assert sample(lab, "streams_given_up_total", reason="too_many_waiting") == 1
+        assert sample(lab, "streams_waiting") == 2
+
+
+@virtual_time
+async def test_a_token_s_waiting_streams_make_room_for_its_own():
+    config = access(crm="crm-0123456789abcdef")
+    async with live_lab(config=config, max_streams_per_token=1) as lab:
+        async with lab.connect() as socket:
+            await socket.send(start(token="crm-0123456789abcdef"))
+            await receive(socket)
+            await kill(socket)
+        async with lab.connect() as socket:
+            await socket.send(start(token="crm-0123456789abcdef"))
+            assert isinstance(await receive(socket), Ready)
+            assert (len(lab.registry), lab.registry.num_waiting) == (1, 0)
+
+
+@virtual_time
+async def test_a_server_that_was_killed_knows_which_stream_a_client_was_in():
+    async with live_lab() as lab, lab.connect() as socket:
+        ready = await started(lab, socket)
+    async with live_lab() as lab, lab.connect() as socket:
+        lab.tokens.key = b"another"
+        await socket.send(resume(ready, 0))
+        assert (await receive(socket)).continues is None
+    key = lab.tokens.key = ResumeTokens().key
+    forged = f"{ready.stream_id}.{'0' * 48}"
+    for token, continues in ((lab.tokens.make("s1"), "s1"), (forged, None), ("s1", None)):
+        async with live_lab() as lab, lab.connect() as socket:
+            lab.tokens.key = key
+            await socket.send(start(resume={"token": token, "next_sample": 0, "last_seq": -1}))
+            assert (await receive(socket)).continues == continues
 
 
 @virtual_time

@@ -1,0 +1,108 @@
+"""What a WebSocket costs beside its stream: handshakes that do not come, floods of pings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import Event
+
+from stream_server.descriptors import Descriptors
+from stream_server.streams.socket import MessageRate
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+MAX_HANDSHAKES = 256
+"""Connections at a time that have not sent their handshake. It takes honest clients milliseconds,
+so the oldest give way."""
+PINGS_PER_S = 20.0
+"""Ping and pong frames (RFC 6455, section 5.5.2) a second of one connection; a burst of ten
+seconds' worth is taken. Clients send one in some seconds."""
+
+_CONTROL = (Opcode.PING, Opcode.PONG)
+
+
+class Handshakes:
+    """Connections whose handshake has not come yet.
+
+    Args:
+        descriptors: of the process.
+        on_refused: called with an error for each that gives way.
+    """
+
+    def __init__(
+        self, descriptors: Descriptors, on_refused: Callable[[ProtocolError], None]
+    ) -> None:
+        self._descriptors = descriptors
+        self._on_refused = on_refused
+        self._waiting: dict[GuardedConnection, None] = {}  # oldest first
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._waiting)
+
+    def make(self, *args: Any, **options: Any) -> GuardedConnection:
+        """Return a connection; for ``create_connection`` of ``websockets``."""
+        return GuardedConnection(self, *args, **options)
+
+    def opened(self, connection: GuardedConnection) -> None:
+        """Note a new connection, and let the oldest give way if there are too many."""
+        self._waiting[connection] = None
+        descriptor = int(connection.transport.get_extra_info("socket").fileno())
+        is_short = self._descriptors.is_short_for_calls(descriptor)
+        if is_short or len(self._waiting) > MAX_HANDSHAKES:
+            # The new one itself, if there is no other.
+            oldest = next(iter(self._waiting))
+            self.done(oldest)
+            self._on_refused(
+                ProtocolError(ErrorCode.NOT_STARTED, "got no handshake, and others wait")
+            )
+            oldest.transport.abort()
+
+    def done(self, connection: GuardedConnection) -> None:
+        """Forget a connection: its handshake has come, or it is closed."""
+        self._waiting.pop(connection, None)
+
+
+class GuardedConnection(ServerConnection):
+    """A connection whose handshake is watched, and whose pings are counted.
+
+    Attributes:
+        on_flood: called with the error once there are too many pings; None: it is closed.
+    """
+
+    def __init__(self, handshakes: Handshakes, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_flood: Callable[[ProtocolError], None] | None = None
+        self._handshakes = handshakes
+        self._pings = MessageRate(PINGS_PER_S, self.loop.time(), what="pings")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for the handshake."""
+        super().connection_made(transport)
+        self._handshakes.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting for it."""
+        self._handshakes.done(self)
+        super().connection_lost(exc)
+
+    def process_event(self, event: Event) -> None:
+        """Handle the handshake or a frame."""
+        if isinstance(event, Request):
+            self._handshakes.done(self)
+        elif isinstance(event, Frame) and event.opcode in _CONTROL:
+            try:
+                self._pings.take(1, self.loop.time())
+            except ProtocolError as error:
+                # One that does not stop is not told again.
+                on_flood, self.on_flood = self.on_flood, None
+                if on_flood is None:
+                    self.transport.abort()
+                else:
+                    self._pings = MessageRate(PINGS_PER_S, self.loop.time(), what="pings")
+                    on_flood(error)
+        super().process_event(event)
