@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from dashboard.api import info
-from dashboard.api.analyse_results import ResultRoutes
 from dashboard.api.info import ingest_url
 from dashboard.api.listing import Listing
 from dashboard.api.routes import Call, Route, Services, add_routes, reply
@@ -57,7 +56,6 @@ class Dashboard:
         self.routes: list[Route] = [
             *info.ROUTES,
             *(route for page in PAGES for route in page.routes()),
-            *ResultRoutes(self._jobs).routes(),
             Route(
                 "GET",
                 "/openapi.json",

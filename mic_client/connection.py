@@ -182,7 +182,10 @@ def _reason_of(error: BaseException) -> str:
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        # A server that listens everywhere names itself 0.0.0.0; connecting there is this machine.
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return bool(mapped.is_loopback or mapped.is_unspecified)
     except ValueError:
         # RFC 6761, section 6.3: names below "localhost" are loopback, too.
         return f".{host.rstrip('.')}".endswith(".localhost")

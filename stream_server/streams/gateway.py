@@ -164,8 +164,14 @@ class Gateway:
     def _greet(self, connection: ServerConnection, request: Request, response: Response) -> None:
         """Add the route's headers to the response that opens the WebSocket."""
         admitted = self._admitted.get(connection)
-        if admitted is not None:
-            response.headers.update(admitted[2].headers)
+        if admitted is None:
+            return
+        handshake, _, admission = admitted
+        response.headers.update(admission.headers)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            # A browser that was pointed at this port, or a probe: websockets refuses it by itself.
+            error = ProtocolError(ErrorCode.BAD_START, "got a request that opens no WebSocket")
+            self._on_refused(handshake.root, error)
 
     def _route(self, handshake: Handshake) -> Route:
         route = self._routes.get(handshake.root)

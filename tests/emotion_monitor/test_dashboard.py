@@ -74,7 +74,7 @@ async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_pat
         assert sum(stream["share"].values()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("granularity", ["utterance", "frame", "stream"])
+@pytest.mark.parametrize("granularity", ["frame", "stream"])
 async def test_the_sample_is_analysed_by_the_server_s_own_engine(tmp_path: Path, granularity: str):
     async with serving(settings_in(tmp_path)) as session:
         body = {"granularity": granularity}

@@ -85,27 +85,20 @@ def test_offline_is_said(models_dir, capsys) -> None:
 
 
 @pytest.mark.needs("huggingface-hub")
-@pytest.mark.parametrize("name", [BASE, "auto"])
-def test_a_model_is_pulled_once(models_dir, hub, capsys, name) -> None:
-    assert run(models_dir, "pull", name) == 0
+def test_a_model_is_pulled_once(models_dir, hub, capsys) -> None:
+    assert run(models_dir, "pull", "auto") == 0
     captured = capsys.readouterr()
     assert "licence: FunASR Model License" in captured.err
     assert captured.out.startswith(f"{BASE}: {models_dir / BASE}, sha256 ")
     asked = len(hub.asked)
-    assert run(models_dir, "pull", name) == 0
+    for name in ("auto", BASE):
+        assert run(models_dir, "pull", name) == 0
     assert len(hub.asked) == asked
-
-
-@pytest.mark.needs("huggingface-hub")
-def test_a_model_that_cannot_be_pulled_is_one_line(models_dir, hub, capsys) -> None:
-    hub.missing = True
-    assert run(models_dir, "pull", BASE) == 1
-    assert f"emotion-monitor: got no {BASE} from a hub" in capsys.readouterr().err
 
 
 def test_nothing_is_pulled_offline(models_dir, capsys) -> None:
     assert run(models_dir, "pull", BASE, offline="true") == 1
-    assert "got model.offline on" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("emotion-monitor: got model.offline on")
 
 
 def test_what_no_hub_has_cannot_be_pulled(models_dir, capsys) -> None:

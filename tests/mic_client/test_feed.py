@@ -50,7 +50,7 @@ async def test_results_come_as_they_are_published():
         await publishing
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::ffff:127.0.0.1]"])
 async def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, host: str):
     for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
         # Port 1 answers nothing.
@@ -60,6 +60,9 @@ async def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyP
         server.publish(make_opened())
         url = server.url().replace("127.0.0.1", host)
         assert len(await take(emotion_feed(url, give_up_after_s=0.0), 1)) == 1
+        # The name of a server that listens everywhere; this one, which does not, refuses it.
+        with pytest.raises(AccessError, match=r"0\.0\.0\.0"):
+            await take(emotion_feed(server.url().replace("127.0.0.1", "0.0.0.0")), 1)
 
 
 async def test_the_feed_of_one_stream_ends_with_it():

@@ -1,4 +1,4 @@
-"""Files: sent, queued, listed, cancelled, deleted. Their results are ``api/analyse_results.py``."""
+"""Files: sent, queued, listed, cancelled, deleted. Their results are ``results.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import msgspec
 from aiohttp import web
 
 from dashboard.api.routes import Call, Param, Route, reply
-from dashboard.errors import API_ERRORS, ApiError
+from dashboard.errors import ApiError
 from dashboard.jobs.options import FORM_FIELDS, Options, options_of
+from dashboard.pages.analyse import results
+from dashboard.pages.analyse.results import error_of, old_result, unknown_job, visible_job
 from dashboard.results.files import read_view
 from dashboard.uploads import read_form
 from ser_engine.schema import FileResult, Granularity
@@ -208,32 +210,6 @@ async def delete(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
-async def visible_job(call: Call) -> JobRecord:
-    """Return the job that the path names.
-
-    Raises:
-        ApiError: there is none, or it is another team's, which is not told apart.
-    """
-    record = await call.services.jobs.get(call.part("job_id"))
-    if record is None or not call.who.sees(record.team):
-        raise unknown_job()
-    return record
-
-
-def error_of(record: JobRecord) -> ApiError | None:
-    """Return why a job failed, None if it has not."""
-    if record.state != "failed":
-        return None
-    # The row may have been written by a later version with codes of its own.
-    code = record.error_code if record.error_code in API_ERRORS else "failed"
-    return ApiError(code or "failed", record.error or "the analysis broke off")
-
-
-def unknown_job() -> ApiError:
-    """Return the answer for a job that does not exist."""
-    return ApiError("not_found", "job not found")
-
-
 def _check_ready(call: Call) -> None:
     if not call.services.backend.models().is_ready:
         raise ApiError("not_ready", "the model is still being loaded", retry_after_s=_POLL_S)
@@ -266,14 +242,6 @@ def _summary(kept: dict[str, Any]) -> JobSummary:
         return msgspec.convert(kept, type=JobSummary)
     except msgspec.ValidationError:
         return JobSummary(warnings=[str(code) for code in kept.get("warnings", ())])
-
-
-def old_result() -> ApiError:
-    """Return the answer for a result that an earlier version of the server wrote."""
-    return ApiError(
-        "not_found",
-        "this result was written by an earlier version, in another form; analyse the file again",
-    )
 
 
 def _accepted(records: list[JobRecord]) -> web.Response:
@@ -363,4 +331,5 @@ ROUTES = (
         errors=("not_found", "store_away"),
         audit="file_deleted",
     ),
+    *results.ROUTES,
 )

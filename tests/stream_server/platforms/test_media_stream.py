@@ -520,7 +520,7 @@ def calls(draw: st.DrawFn, name: str) -> list[str]:
 
 
 @EVERY
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_whatever_comes_is_understood_or_refused(name: str, data: st.DataObject):
     dialect = dialect_of(name)

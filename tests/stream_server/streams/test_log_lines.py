@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -79,6 +80,17 @@ async def test_every_refused_handshake_has_its_line(target: str, route: str, cod
     assert all(line["reason"] for line in told)
     assert "miller" not in repr(logs)
     assert f'refused_total{{reason="{code}",route="{route}"}} 10.0' in text
+
+
+async def test_a_request_that_opens_no_websocket_has_its_line():
+    with capture_logs() as logs:
+        async with asyncio.timeout(60), live_lab() as lab:
+            reader, writer = await asyncio.open_connection("127.0.0.1", lab.gateway.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 426 " in await reader.readline()
+            writer.close()
+    (line,) = lines(logs, "stream_refused")
+    assert (line["route"], line["code"]) == ("/", "bad_start")
 
 
 def test_a_flood_is_not_logged_in_full():

@@ -166,8 +166,8 @@ def assert_beginning(had: list[int | str], said: list[int | str], gaps: tuple[st
 
 
 BrokenConnections.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    max_examples=30, stateful_step_count=40, deadline=None
 )
-SmallBuffer.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+SmallBuffer.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestBrokenConnections = BrokenConnections.TestCase
 TestSmallBuffer = SmallBuffer.TestCase

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,18 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ser_engine.core.runtimes.onnx_runtime import export_whole
+from emotion_monitor import main
 from ser_engine.types import Window, WindowResult
-from tests.support.networks import engine, load, network, noise, posteriors
+from tests.support.networks import engine, load, noise, posteriors
 
 
 @pytest.fixture(scope="module")
 def session(tiny_checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """ONNX Runtime with the exported network. Needs ``onnx`` and ``onnxruntime``."""
+    """ONNX Runtime with the exported network. Needs ``onnx`` and ``onnxruntime``.
+
+    Exported once, by the command: tracing the network takes as long as all tests here.
+    """
     import onnxruntime
 
-    path = tmp_path_factory.mktemp("onnx") / "emotion2vec.onnx"
-    export_whole(network(tiny_checkpoint_dir), load(tiny_checkpoint_dir).info, path)
+    folder = tmp_path_factory.mktemp("onnx")
+    path, models_dir = folder / "emotion2vec.onnx", f"ser_engine.model.models_dir={folder}"
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as caught,
+    ):
+        main(["--set", models_dir, "export", str(path), "--model", str(tiny_checkpoint_dir)])
+    assert not caught.value.code
+    assert output.getvalue().splitlines()[-1] == str(path)
+    assert "model: emotion2vec_tiny" in errors.getvalue()
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 

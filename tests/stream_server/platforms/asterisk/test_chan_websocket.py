@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_server.platforms.asterisk.chan_websocket import FORMATS, ChanWebSocketDialect
@@ -165,6 +165,7 @@ def test_nothing_is_ever_sent():
     assert [dialect.send(message) for message in server_messages()] == [[]] * len(server_messages())
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.one_of(st.text(), st.binary(), st.sampled_from([PLAIN, start_json(), *KEYS, *EVENTS]))

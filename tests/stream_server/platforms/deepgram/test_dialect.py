@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.schema import LabelName
@@ -369,6 +369,7 @@ _texts = st.one_of(
 _messages = st.one_of(_texts, st.binary(max_size=50), st.just(wav(b"\0\0")))
 
 
+@settings(max_examples=40)
 @given(st.lists(_messages, max_size=30), st.sampled_from([MONO, "", "tag=a"]))
 def test_any_messages_are_understood_or_refused(messages: list[str | bytes], query: str):
     one = dialect(query)

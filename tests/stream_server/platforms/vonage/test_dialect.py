@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_server.platforms.vonage import VonageDialect
@@ -143,6 +143,7 @@ FIRST = st.dictionaries(
 ).map(lambda fields: {"event": "websocket:connected", **fields})
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary() | (JSON | FIRST).map(json.dumps) | st.text(), max_size=12))
 def test_whatever_comes_is_understood_or_refused(messages: list[str | bytes]):
     dialect = dialect_of()

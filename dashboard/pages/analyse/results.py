@@ -1,0 +1,333 @@
+"""Results of files, sent from disk piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+from aiohttp import hdrs, web
+
+from dashboard.api.routes import Call, Param, Route
+from dashboard.errors import API_ERRORS, ApiError
+from dashboard.results.files import read_view, zip_chunks
+from dashboard.results.tables import demo_chunks, write_parquet
+from ser_engine.files.annotations import (
+    SUFFIXES,
+    AnnotationFormat,
+    annotation_text,
+    tiers_of_result,
+)
+from ser_engine.schema import FileResult
+from stream_server.store import JobRecord
+
+_POLL_S = 1.0
+_ONE = "/analyse/{job_id}"
+_COPY_BYTES = 1 << 18
+_CHANNEL = Param("channel", "integer", "only this one, from 0", None, 0, 31)
+
+
+def error_of(record: JobRecord) -> ApiError | None:
+    """Return why a job failed, None if it has not."""
+    if record.state != "failed":
+        return None
+    # The row may have been written by a later version with codes of its own.
+    code = record.error_code if record.error_code in API_ERRORS else "failed"
+    return ApiError(code or "failed", record.error or "the analysis broke off")
+
+
+def unknown_job() -> ApiError:
+    """Return the answer for a job that does not exist."""
+    return ApiError("not_found", "job not found")
+
+
+async def visible_job(call: Call) -> JobRecord:
+    """Return the job that the path names.
+
+    Raises:
+        ApiError: there is none, or it is another team's, which is not told apart.
+    """
+    record = await call.services.jobs.get(call.part("job_id"))
+    if record is None or not call.who.sees(record.team):
+        raise unknown_job()
+    return record
+
+
+def old_result() -> ApiError:
+    """Return the answer for a result that an earlier version of the server wrote."""
+    return ApiError(
+        "not_found",
+        "this result was written by an earlier version, in another form; analyse the file again",
+    )
+
+
+async def send_json(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/result.json``."""
+    record, folder = await _done(call)
+    query, named = call.query, _attachment(record, ".json")
+    if query["form"] == "full":
+        chunks = _file_chunks(folder / "result.json")
+    else:
+        if record.options.get("granularity") == "stream":
+            raise ApiError(
+                "not_found", "got form 'demo' of a stream, expected an utterance or frames"
+            )
+        num_channels = len((record.summary or {}).get("channels", ()))
+        channel = _checked(query["channel"], num_channels)
+        chunks = demo_chunks(
+            folder / "result.csv",
+            num_channels,
+            channel,
+            is_frame=record.options.get("granularity") == "frame",
+            scores=query["scores"],
+        )
+    return await _download(call.request, chunks, "application/json", named)
+
+
+async def send_csv(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/result.csv``."""
+    record, folder = await _done(call)
+    chunks, named = _file_chunks(folder / "result.csv"), _attachment(record, ".csv")
+    return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
+
+
+async def send_parquet(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/result.parquet``."""
+    record, folder = await _done(call)
+    out = folder / f".{id(call)}.parquet"
+    try:
+        await asyncio.to_thread(write_parquet, folder / "result.csv", out)
+        return await _download(
+            call.request,
+            _file_chunks(out),
+            "application/vnd.apache.parquet",
+            _attachment(record, ".parquet"),
+        )
+    except FileNotFoundError:
+        raise unknown_job() from None
+    finally:
+        out.unlink(missing_ok=True)
+
+
+async def send_annotations(call: Call) -> web.Response:
+    """Answer ``/analyse/{job}/annotations``."""
+    record, folder = await _done(call)
+    kind: AnnotationFormat = call.query["format"]
+    text = await asyncio.to_thread(_annotations, folder, kind)
+    named = {hdrs.CONTENT_DISPOSITION: _attachment(record, SUFFIXES[kind])}
+    return web.Response(text=text, headers=named)
+
+
+async def send_embedding(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/embedding.npy``."""
+    record, folder = await _done(call)
+    path = folder / "embedding.npy"
+    if not await asyncio.to_thread(path.is_file):
+        raise ApiError(
+            "not_found",
+            "got a result without embeddings, expected an utterance, or frames that were"
+            " analysed with embeddings=true",
+        )
+    num_channels = len((record.summary or {}).get("channels", ()))
+    channel = _checked(call.query["channel"], num_channels)
+    chunks = (
+        _file_chunks(path) if channel is None or num_channels == 1 else _npy_chunks(path, channel)
+    )
+    named = _attachment(record, ".npy")
+    return await _download(call.request, chunks, "application/octet-stream", named)
+
+
+async def send_log(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/log.txt``."""
+    record, folder = await _done(call)
+    chunks, named = _file_chunks(folder / "log.txt"), _attachment(record, ".log.txt")
+    return await _download(call.request, chunks, "text/plain; charset=utf-8", named)
+
+
+async def send_zip(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/result.zip``."""
+    record, folder = await _done(call)
+    named = _attachment(record, ".zip")
+    return await _download(call.request, zip_chunks(folder), "application/zip", named)
+
+
+async def _done(call: Call) -> tuple[JobRecord, Path]:
+    record = await visible_job(call)
+    error = error_of(record)
+    if error is not None:
+        raise error
+    if record.state == "cancelled":
+        raise ApiError("was_cancelled", "got a job that was cancelled, expected one that is done")
+    folder = call.services.jobs.folder(record)
+    if folder is not None and await asyncio.to_thread(read_view, folder) is None:
+        raise old_result()
+    if folder is None:
+        raise ApiError(
+            "not_finished",
+            f"got a job that is {record.state}, expected one that is done",
+            retry_after_s=_POLL_S,
+        )
+    return record, folder
+
+
+def _annotations(folder: Path, kind: AnnotationFormat) -> str:
+    view = read_view(folder)
+    assert view is not None, "_done has read it"
+    # Of the frames it has a part only; segments, pieces and speakers are whole.
+    result = msgspec.json.decode(view, type=FileResult)
+    return annotation_text(kind, tiers_of_result(result), result.duration_s)
+
+
+def _checked(channel: int | None, num_channels: int) -> int | None:
+    if channel is not None and channel >= num_channels:
+        raise ApiError("not_found", f"got channel {channel}, expected 0 to {num_channels - 1}")
+    return channel
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(_COPY_BYTES):
+            yield data
+
+
+def _npy_chunks(path: Path, channel: int) -> Iterator[bytes]:
+    """Yield one channel of an array of several, as a file of its own."""
+    array = np.load(path, mmap_mode="r")[channel]
+    header = np.lib.format.header_data_from_array_1_0(array)
+    yield _npy_header(header)
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _COPY_BYTES // 4):
+        yield flat[start : start + _COPY_BYTES // 4].tobytes()
+
+
+def _npy_header(header: dict[str, object]) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, header)
+    return out.getvalue()
+
+
+async def _download(
+    request: web.Request, chunks: Iterator[bytes], content_type: str, disposition: str
+) -> web.StreamResponse:
+    """Send what is read or made piece by piece; large results never are in memory as a whole."""
+    try:
+        chunk = await asyncio.to_thread(next, chunks, None)
+    except FileNotFoundError:
+        raise unknown_job() from None
+    response = web.StreamResponse(
+        headers={
+            hdrs.CONTENT_TYPE: content_type,
+            hdrs.CONTENT_DISPOSITION: disposition,
+        }
+    )
+    await response.prepare(request)
+    while chunk is not None:
+        if chunk:
+            await response.write(chunk)
+        chunk = await asyncio.to_thread(next, chunks, None)
+    await response.write_eof()
+    return response
+
+
+def _attachment(record: JobRecord, suffix: str) -> str:
+    """Return the header that saves a result under the recording's name, whatever is in that."""
+    stem = record.name.rpartition(".")[0] or record.name
+    return f"attachment; filename*=UTF-8''{quote(stem + suffix, safe='')}"
+
+
+_ERRORS = (
+    *("not_found", "not_finished", "was_cancelled", "bad_audio", "file_lost"),
+    *("too_many_attempts", "no_room", "failed", "store_away"),
+)
+
+ROUTES = (
+    Route(
+        "GET",
+        _ONE + "/result.json",
+        "The whole result, every frame of it; or in the form of the emotion2vec+ web demo.",
+        send_json,
+        params=(
+            Param(
+                "form",
+                "string",
+                "full; demo: an utterance or frames as the emotion2vec+ web demo has them",
+                "full",
+                choices=("full", "demo"),
+            ),
+            Param("scores", "boolean", "demo with the posteriors of all classes", False),
+            Param("channel", "integer", "demo of this one only, from 0", None, 0, 31),
+        ),
+        response=FileResult,
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/result.csv",
+        "The result as a table, a column a class.",
+        send_csv,
+        content="text/csv",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/result.parquet",
+        "The same table as Parquet.",
+        send_parquet,
+        content="application/vnd.apache.parquet",
+        errors=(*_ERRORS, "not_installed"),
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/annotations",
+        "Segments or an utterance's pieces for Praat, ELAN or Audacity, a tier a channel.",
+        send_annotations,
+        params=(
+            Param(
+                "format",
+                "string",
+                "textgrid: Praat; eaf: ELAN; audacity: a label track",
+                "textgrid",
+                choices=tuple(SUFFIXES),
+            ),
+        ),
+        content="text/plain",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/embedding.npy",
+        "What the network heard, float32: (dim,) of an utterance or stream, (frames, dim)"
+        " of frames; of several channels one more axis in front, unless one is named.",
+        send_embedding,
+        params=(_CHANNEL,),
+        content="application/octet-stream",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/log.txt",
+        "What was done, step by step.",
+        send_log,
+        content="text/plain",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/result.zip",
+        "All files of the result.",
+        send_zip,
+        content="application/zip",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+)
