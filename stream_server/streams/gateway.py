@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from stream_server.access import Access, Arrival
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors
+from stream_server.descriptors import BACKLOG, Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
 from stream_server.streams.handshakes import GuardedConnection, Handshakes
@@ -107,6 +107,7 @@ class Gateway:
             # websockets declares a class here and calls it.
             create_connection=self._handshakes.make,  # type: ignore[arg-type]
             open_timeout=limits.start_timeout_s,
+            backlog=BACKLOG,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
