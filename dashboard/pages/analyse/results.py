@@ -45,6 +45,18 @@ def unknown_job() -> ApiError:
     return ApiError("not_found", "job not found")
 
 
+async def visible_job(call: Call) -> JobRecord:
+    """Return the job that the path names.
+
+    Raises:
+        ApiError: there is none, or it is another team's, which is not told apart.
+    """
+    record = await call.services.jobs.get(call.part("job_id"))
+    if record is None or not call.who.sees(record.team):
+        raise unknown_job()
+    return record
+
+
 def old_result() -> ApiError:
     """Return the answer for a result that an earlier version of the server wrote."""
     return ApiError(
@@ -144,9 +156,7 @@ async def send_zip(call: Call) -> web.StreamResponse:
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:
-    record = await call.services.jobs.get(call.part("job_id"))
-    if record is None:
-        raise unknown_job()
+    record = await visible_job(call)
     error = error_of(record)
     if error is not None:
         raise error
@@ -253,6 +263,7 @@ ROUTES = (
         ),
         response=FileResult,
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -261,6 +272,7 @@ ROUTES = (
         send_csv,
         content="text/csv",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -269,6 +281,7 @@ ROUTES = (
         send_parquet,
         content="application/vnd.apache.parquet",
         errors=(*_ERRORS, "not_installed"),
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -286,6 +299,7 @@ ROUTES = (
         ),
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -296,6 +310,7 @@ ROUTES = (
         params=(_CHANNEL,),
         content="application/octet-stream",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -304,6 +319,7 @@ ROUTES = (
         send_log,
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -312,5 +328,6 @@ ROUTES = (
         send_zip,
         content="application/zip",
         errors=_ERRORS,
+        audit="file_exported",
     ),
 )

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from ser_engine.errors import EngineDeadError
 from ser_engine.types import FloatArray
+from stream_server.platforms.asterisk import server as server_module
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     Frame,
@@ -519,3 +520,20 @@ async def test_mu_law_in_frames_of_16_bits_is_warned_of():
     assert (warning.channel, warning.at_s < 13) == (0, True)
     assert "0.50 times the 8000 Hz" in warning.message
     assert "8 kHz mu-law or A-law in frames of 16-bit audio" in warning.message
+
+
+@virtual_time
+async def test_connections_without_an_id_make_room_for_a_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "_MAX_CONNECTIONS_MORE", 2)
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call(None) as silent, asterisk.call(None) as other:
+            async with asterisk.call() as customer:
+                assert await silent.answer() == HANGUP
+                await customer.speak(CUSTOMER)
+                await customer.hang_up()
+                await asterisk.until_ended()
+            assert asterisk.lab.refused == ["server_full"]
+            # Nobody needs the place of the other: it is closed when its time is up.
+            assert await other.answer() == HANGUP
+    assert asterisk.lab.refused == ["server_full", "not_started"]
+    assert asterisk.reasons == ["stopped"]
