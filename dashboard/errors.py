@@ -69,7 +69,7 @@ class ApiError(Exception):
         """Return it as an HTTP response."""
         headers = {}
         if self.retry_after_s is not None:
-            # RFC 9110, 10.2.3: whole seconds.
+            # RFC 9110, 10.2.3: whole seconds. Rounded up: who comes too early is refused again.
             headers[hdrs.RETRY_AFTER] = str(math.ceil(self.retry_after_s))
         return web.Response(
             body=msgspec.json.encode(self.body),
