@@ -301,6 +301,22 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
     trend: dict[str, float]
 
 
+class LastingState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a channel has been for the last half minute of speech, beside the label of the moment.
+
+    Attributes:
+        label: what most of it was; None: mixed, unclear, or too little speech so far.
+        since_s: where that began, s of the stream.
+        before: the state before, however long ago; None: there was none.
+        before_until_s: where that ended.
+    """
+
+    label: str | None = None
+    since_s: float | None = None
+    before: str | None = None
+    before_until_s: float | None = None
+
+
 class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One analysed channel of a stream that has ended.
 

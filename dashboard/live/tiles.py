@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ser_engine.schema import Severity
+from ser_engine.schema import LastingState, Severity
 from stream_server.store import StreamRecord
 from stream_server.wire.results import Result
 
@@ -75,6 +75,7 @@ class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
         confidence: the last one, 0 to 1; None: no speech yet.
         since_s: where the label began to hold, s of the stream.
         speaking: whether there is speech now.
+        state: how it has been for the last half minute of speech.
         trend: the last three minutes, a value every 5 s that had speech.
     """
 
@@ -86,6 +87,7 @@ class TileChannel(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None
     since_s: float | None
     speaking: bool
+    state: LastingState
     trend: list[TrendEntry]
 
 
@@ -139,6 +141,7 @@ class ChangedChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Fa
     confidence: float | None
     since_s: float | None
     speaking: bool
+    state: LastingState
     trend: list[TrendEntry] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -26,6 +26,7 @@ from dashboard.live.tiles import (
     TileChannel,
     TrendEntry,
 )
+from stream_server.feeds.lasting import StateTracker
 from stream_server.wire.results import (
     Alert,
     Gap,
@@ -66,6 +67,7 @@ class WallChannel:
         self._known_to_s = 0.0
         self._bucket = -1
         self._bucket_s = 0.0
+        self._states = StateTracker()
         self._labels_s: dict[str | None, float] = {}
         self._confidence_s: dict[str | None, float] = {}
 
@@ -73,6 +75,7 @@ class WallChannel:
         """Apply a point."""
         self.label, self.confidence = point.label, round(point.confidence, 3)
         self.speaking = True
+        self._states.point(point)
         span_s = point.end_s - point.start_s
         self.label_s[point.label] = self.label_s.get(point.label, 0.0) + span_s
         badness = sum(
@@ -138,6 +141,7 @@ class WallChannel:
             confidence=self.confidence,
             since_s=self.since_s,
             speaking=self.speaking,
+            state=self._states.state,
             trend=list(self._trend),
         )
 
@@ -149,6 +153,7 @@ class WallChannel:
             confidence=self.confidence,
             since_s=self.since_s,
             speaking=self.speaking,
+            state=self._states.state,
             trend=list(self._trend) if with_trend else msgspec.UNSET,
         )
 

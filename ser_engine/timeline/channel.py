@@ -4,7 +4,7 @@
 
     push     audio -> slots of 20 ms: speech, silence or lost            (speech, slots)
              every step slots fall due, and a window if one holds speech (_issue)
-    accept   the window's logits -> join -> pool -> label -> segments    (_score)
+    accept   the window's logits -> join -> pool -> label -> segments    (_score, segments)
 
 **Due.** Boundaries lie every ``step_samples`` of the stream's clock, counted from its start or
 from the end of the last gap of all channels: chunking does not matter, and channels share them.
@@ -32,11 +32,10 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
-from ser_engine.schema import Event, Frames, GapReason, Point, rounded, rounded_all
+from ser_engine.schema import Event, GapReason, Point, rounded, rounded_all
 from ser_engine.timeline.audio import LostSpans, RingBuffer, check_audio
-from ser_engine.timeline.segments import SegmentBuilder
+from ser_engine.timeline.segments import Smoother
 from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
-from ser_engine.timeline.smoothing import UNCLEAR, LabelTracker, LogitPool, softmax
 from ser_engine.timeline.speech import SpeechDetector, make_detector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 
@@ -81,10 +80,7 @@ class ChannelStream:
         min_silence_ms = min(config.vad.min_silence_ms, timeline.look_ahead_ms)
         self._slots = Slots(hop, timeline.window_samples, ms_to_samples(min_silence_ms) // hop)
         self._boundary = timeline.step_samples
-        self._pool = LogitPool(ms_to_samples(config.smoothing.span_ms), len(self._labels))
-        abstain_below = config.smoothing.abstain_threshold(model.abstain_below)
-        self._tracker = LabelTracker(config.smoothing, abstain_below)
-        self._segments = SegmentBuilder(self._labels, abstain_below)
+        self._smoother = Smoother(config.smoothing, model)
         self._events: list[Event] = []
         self._is_finished = self._is_closed = False
         self.clock_samples = 0  # stream time: samples heard, lost and passed in gaps
@@ -214,7 +210,8 @@ class ChannelStream:
             # No answer is waited for any more; what has one already is published as it is.
             self._slots.give_up_all()
             self._settle(reason)
-            self._events += self._segments.finish()
+            self._smoother.finish()
+            self._events += self._smoother.take()
             self._is_closed = True
         return self.take_events()
 
@@ -277,51 +274,27 @@ class ChannelStream:
         # Row k of the answer is the frame of the slot k after the window's first.
         first_of_window = due.start // hop
         reasons, rows = join(run.account(due.limit), first - first_of_window, outcome)
-        scored = [slot for slot, reason in enumerate(reasons) if reason is None]
-        # Only speech is pooled: the mean of a pause and a word would be the label of neither.
-        starts = start + hop * np.array(scored, dtype=np.int64)
         logits = outcome.logits[rows] if isinstance(outcome, WindowResult) else _NOTHING
-        # Pool, then softmax, not the other way round: the head was trained on means of logits.
-        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
-        # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
-        values: list[list[float]] = posteriors.tolist()
-        labels: list[int] = []
-        for slot, reason in enumerate(reasons):
-            at = start + slot * hop
-            if reason is not None:
-                # The pool and the tracker notice from the next frame's start how long it lasted.
-                self._events += self._segments.gap(at, at + hop, reason)
-                continue
-            decision = self._tracker.push(at, at + hop, values[len(labels)])
-            self._events += self._segments.frame(at, at + hop, posteriors[len(labels)], decision)
-            labels.append(decision.said())
-        if not scored:
+        found = self._smoother.slots(start, hop, reasons, logits)
+        self._events += self._smoother.take()
+        if not found.labels:
             # Gaps say why, and a point would have nothing to say.
             return
-        frames = None
-        if self._details:
-            frames = Frames(
-                start_samples=tuple(starts.tolist()),
-                hop_samples=hop,
-                posteriors=tuple(map(rounded_all, values)),
-                labels=tuple([self._name(label) for label in labels]),
-            )
-        last = values[-1]
-        best = labels[-1] if labels[-1] != UNCLEAR else last.index(max(last))
         # A point covers what its window can see: silence published before does not belong to it.
         first_of_point = max(first if widened else due.previous, first_of_window)
+        last, best = found.posteriors[-1], found.best
         self._events.append(
             Point(
                 start_sample=run.origin + first_of_point * hop,
                 end_sample=run.origin + due.limit * hop,
                 posteriors=rounded_all(last),
-                label=self._name(labels[-1]),
+                label=found.label,
                 best=self._labels[best],
                 confidence=rounded(last[best]),
-                speech_share=rounded(len(scored) / (due.limit - first_of_point)),
+                speech_share=rounded(len(found.labels) / (due.limit - first_of_point)),
                 provisional=due.end - due.start < self._provisional_below,
                 widened=widened,
-                frames=frames,
+                frames=found.frames() if self._details else None,
             )
         )
 
@@ -329,12 +302,10 @@ class ChannelStream:
         """Publish what comes next and no window will score."""
         for start, end, reason in self._slots.settle(of_speech):
             if reason is None:
-                self._events += self._segments.extend(end)
+                self._smoother.extend(end)
             else:
-                self._events += self._segments.gap(start, end, reason)
-
-    def _name(self, label: int) -> str | None:
-        return None if label == UNCLEAR else self._labels[label]
+                self._smoother.gap(start, end, reason)
+        self._events += self._smoother.take()
 
     def _check_running(self) -> None:
         if self._is_finished:

@@ -15,7 +15,14 @@ from array import array
 from collections.abc import Iterable
 
 from ser_engine.frames import samples_to_s
-from ser_engine.schema import Gap, GapReason, Segment, Shares, Whole, rounded
+from ser_engine.schema import (
+    Gap,
+    GapReason,
+    Segment,
+    Shares,
+    Whole,
+    rounded,
+)
 
 QUARTERS = 4
 _SILENCE, _MISSING, _UNCLEAR = range(3)

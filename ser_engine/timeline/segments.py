@@ -1,5 +1,12 @@
 """From frames and their labels to segments and gaps that tile the stream.
 
+::
+
+    logits of the speech slots -> pool -> softmax -> label, or none   (smoothing)
+    slots, with their label or the reason of a gap -> segments, gaps  (SegmentBuilder)
+
+:class:`Smoother` is both, and the only one: of streams and of files.
+
 A segment or gap is published when it ends, with ``final`` set, and never altered afterwards.
 One that goes on is announced once it is 1 s long and again every 10 s, so that a live consumer
 knows in time and one that joins late catches up. What is announced is certain: the final event
@@ -18,9 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Gap, GapReason, Segment, rounded
-from ser_engine.timeline.smoothing import UNCLEAR, Decision
+from ser_engine.config import SmoothingConfig
+from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
+from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
+from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
+from ser_engine.types import FloatArray, ModelInfo
 
 ANNOUNCE_AFTER_SAMPLES = SAMPLE_RATE_HZ
 """Length at which a segment or gap that goes on is announced for the first time: 1 s."""
@@ -226,3 +235,118 @@ class SegmentBuilder:
             return []
         events, self._events = self._events, []
         return events
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothed:
+    """What speech slots came to.
+
+    Attributes:
+        names: of the classes.
+        hop_samples: of a slot.
+        starts: first sample of each.
+        posteriors: of each, one value a class, pooled.
+        labels: class index of what is said at each, or ``UNCLEAR``.
+    """
+
+    names: tuple[str, ...]
+    hop_samples: int
+    starts: tuple[int, ...]
+    posteriors: list[list[float]]
+    labels: list[int]
+
+    @property
+    def label(self) -> str | None:
+        """What is said at the last one."""
+        return self._name(self.labels[-1])
+
+    @property
+    def best(self) -> int:
+        """The class that is said at the last one, or the strongest where none is."""
+        label, last = self.labels[-1], self.posteriors[-1]
+        return last.index(max(last)) if label == UNCLEAR else label
+
+    def frames(self) -> Frames:
+        """Return all of them."""
+        return Frames(
+            start_samples=self.starts,
+            hop_samples=self.hop_samples,
+            posteriors=tuple(map(rounded_all, self.posteriors)),
+            labels=tuple(map(self._name, self.labels)),
+        )
+
+    def _name(self, label: int) -> str | None:
+        return None if label == UNCLEAR else self.names[label]
+
+
+class Smoother:
+    """Follows one channel. Slots and spans come in order and tile it.
+
+    Args:
+        config: how labels are smoothed, and when none is said.
+        model: that makes the logits.
+    """
+
+    def __init__(self, config: SmoothingConfig, model: ModelInfo) -> None:
+        self._names = model.labels.names
+        abstain_below = config.abstain_threshold(model.abstain_below)
+        self._pool = LogitPool(ms_to_samples(config.span_ms), len(self._names))
+        self._tracker = LabelTracker(config, abstain_below)
+        self._segments = SegmentBuilder(self._names, abstain_below)
+        self._events: list[Segment | Gap] = []
+
+    def slots(
+        self,
+        start_sample: int,
+        hop_samples: int,
+        reasons: Sequence[GapReason | None],
+        logits: FloatArray,
+    ) -> Smoothed:
+        """Take successive slots.
+
+        Args:
+            start_sample: of the first one.
+            hop_samples: of each.
+            reasons: of each why it is a gap; None: it is speech, and scored.
+            logits: ``(speech slots, classes)``, finite or -inf.
+        """
+        scored = [slot for slot, reason in enumerate(reasons) if reason is None]
+        # Only speech is pooled: the mean of a pause and a word would be the label of neither.
+        starts = start_sample + hop_samples * np.array(scored, dtype=np.int64)
+        # Pool, then softmax, not the other way round: the head was trained on means of logits.
+        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
+        values: list[list[float]] = posteriors.tolist()
+        labels: list[int] = []
+        for slot, reason in enumerate(reasons):
+            start = start_sample + slot * hop_samples
+            end = start + hop_samples
+            if reason is not None:
+                # Pool and tracker notice from the next frame's start how long it lasted.
+                self._events += self._segments.gap(start, end, reason)
+                continue
+            row = len(labels)
+            decision = self._tracker.push(start, end, values[row])
+            self._events += self._segments.frame(start, end, posteriors[row], decision)
+            labels.append(decision.said())
+        return Smoothed(self._names, hop_samples, tuple(starts.tolist()), values, labels)
+
+    def gap(self, start_sample: int, end_sample: int, reason: GapReason) -> None:
+        """Take a span without a result."""
+        self._events += self._segments.gap(start_sample, end_sample, reason)
+
+    def extend(self, end_sample: int) -> None:
+        """Let what is open last until ``end_sample``: samples too few for a slot of their own."""
+        self._events += self._segments.extend(end_sample)
+
+    def finish(self) -> None:
+        """End what is open."""
+        self._events += self._segments.finish()
+
+    def take(self) -> list[Segment | Gap]:
+        """Return the segments and gaps that became due."""
+        events, self._events = self._events, []
+        return events
+
+
+_NOTHING: npt.NDArray[np.float64] = np.empty((0, 0))

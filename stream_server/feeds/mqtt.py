@@ -26,7 +26,9 @@ import structlog
 from msgspec import structs
 
 from ser_engine.errors import ConfigError
+from ser_engine.schema import LastingState
 from stream_server.bus import Bus
+from stream_server.feeds.lasting import StateTracker
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.feed_messages import result_type
@@ -41,6 +43,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
         best: the label, or the likeliest one, when it became so.
         confidence: its posterior, 0 to 1, then.
         since_s: where the label began, on the stream's clock.
+        state: how it has been for the last half minute of speech, when it became so.
     """
 
     channel: int
@@ -49,6 +52,7 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     best: str
     confidence: float
     since_s: float
+    state: LastingState = LastingState()
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +70,17 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[str, ...] = ()
 
 
-def next_state(state: StreamState | None, result: Result) -> StreamState | None:
-    """Return the state of a stream after a result; the same object if nothing changed."""
+def next_state(
+    state: StreamState | None, result: Result, lasting: LastingState | None = None
+) -> StreamState | None:
+    """Return the state of a stream after a result; the same object if nothing changed.
+
+    Args:
+        state: before it.
+        result: of the stream.
+        lasting: of the channel of a point, with that point.
+    """
+    lasting = lasting or LastingState()
     match result:
         case StreamOpened():
             return StreamState(stream_id=result.stream_id, seq=result.seq)
@@ -76,7 +89,10 @@ def next_state(state: StreamState | None, result: Result) -> StreamState | None:
             known = before.get(result.channel)
             # A retained message is for what changes rarely: the points themselves are published.
             if known is not None and known.label == result.label:
-                return state
+                if known.state == lasting:
+                    return state
+                before[result.channel] = structs.replace(known, state=lasting)
+                return structs.replace(state, seq=result.seq, channels=_in_order(before))
             before[result.channel] = ChannelState(
                 channel=result.channel,
                 role=result.role,
@@ -84,15 +100,19 @@ def next_state(state: StreamState | None, result: Result) -> StreamState | None:
                 best=result.best,
                 confidence=result.confidence,
                 since_s=result.start_s,
+                state=lasting,
             )
-            channels = tuple(before[index] for index in sorted(before))
-            return structs.replace(state, seq=result.seq, channels=channels)
+            return structs.replace(state, seq=result.seq, channels=_in_order(before))
         case Alert() if state is not None:
             others = tuple(rule for rule in state.alerts if rule != result.rule)
             alerts = (*others, result.rule) if result.state == "raised" else others
             return structs.replace(state, seq=result.seq, alerts=alerts)
         case _:
             return state
+
+
+def _in_order(channels: dict[int, ChannelState]) -> tuple[ChannelState, ...]:
+    return tuple(channels[index] for index in sorted(channels))
 
 
 _FIRST_DELAY_S = 1.0
@@ -187,6 +207,7 @@ class MqttPublisher:
             ) from None
         self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
         self._states: dict[str, StreamState] = {}
+        self._trackers: dict[tuple[str, int], StateTracker] = {}
         self._unsent: list[Result] = []
         self._is_done = False
         self._task: asyncio.Task[None] | None = None
@@ -281,10 +302,18 @@ class MqttPublisher:
         await client.publish(topic, _encode(result), qos=qos)
         if isinstance(result, StreamClosed):
             self._states.pop(result.stream_id, None)
+            for key in [key for key in self._trackers if key[0] == result.stream_id]:
+                del self._trackers[key]
             await self._publish_state(client, result.stream_id)
             return
         before = self._states.get(result.stream_id)
-        after = next_state(before, result)
+        lasting = None
+        if isinstance(result, Point):
+            key = (result.stream_id, result.channel)
+            # A result that is sent again after a lost connection is counted twice; it is half a
+            # second of half a minute.
+            lasting = self._trackers.setdefault(key, StateTracker()).point(result)
+        after = next_state(before, result, lasting)
         if after is not None and after is not before:
             self._states[result.stream_id] = after
             await self._publish_state(client, result.stream_id)

@@ -13,6 +13,8 @@ const STRONGEST = 42;
 const CALM = new Set(["neutral", "other", "unknown"]);
 const STRONGEST_CALM = 14;
 const TREND_STEP_S = 2.5;
+/** What was longer ago is on the page of the stream. */
+const WORTH_TELLING_MIN = 10;
 
 export class TileView extends Component {
   visible = false;
@@ -58,6 +60,17 @@ export class TileView extends Component {
       ),
     );
   }
+}
+
+/** How it has been, beside the word of the moment: "Angry 5:12", or "was angry 2 min ago". */
+function stateText(app, { state }, now_s) {
+  if (state?.label) return app.t("wall.state", { label: app.label(state.label), time: app.format.clock(Math.max(0, now_s - state.since_s)) });
+  // That somebody was calm is no news.
+  if (!state?.before || CALM.has(state.before)) return " ";
+  const minutes = Math.round((now_s - state.before_until_s) / 60);
+  if (minutes > WORTH_TELLING_MIN) return " ";
+  const label = app.label(state.before).toLocaleLowerCase(app.lang);
+  return minutes < 1 ? app.t("wall.was_just", { label }) : app.t("wall.was", { label, n: minutes });
 }
 
 function alertText(app, tile, alert) {
@@ -106,6 +119,7 @@ class ChannelView extends Component {
         h("span", { class: "number" }, isSilent || isUnclear || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
         h("span", { class: "tile-since number" }, isSilent || held_s < 1 ? "" : app.format.clock(held_s)),
       ),
+      h("div", { class: "tile-state muted number" }, stateText(app, channel, now_s)),
       h("canvas", { ref: this.canvas, class: "tile-trend", "aria-hidden": "true" }),
     );
   }

@@ -12,6 +12,7 @@ import { UNCLEAR } from "../../shell/palette.js";
  * @property {number | null} confidence  0 to 1; null: no speech yet
  * @property {number | null} since_s
  * @property {boolean} speaking
+ * @property {{label: string | null, since_s: number | null, before: string | null, before_until_s: number | null}} state  of the last half minute of speech
  * @property {[number, string | null, number][]} trend  [start_s, label, confidence], 5 s each
  *
  * @typedef {object} TileAlert

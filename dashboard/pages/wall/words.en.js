@@ -24,6 +24,9 @@ export default {
   "wall.announce": "Alert: {rule}, {name}",
   "wall.lost": "Not known whether anything is streaming",
   "wall.lost_text": "The server does not respond. Live streams appear again as soon as it does.",
+  "wall.state": "State: {label} for {time}",
+  "wall.was": "was {label} {n} min ago",
+  "wall.was_just": "was {label} just now",
   "wall.board": "Wallboard",
   "wall.leave_board": "Leave the wallboard",
 };

@@ -24,6 +24,9 @@ export default {
   "wall.announce": "警报：{rule}，{name}",
   "wall.lost": "无法得知是否有实时流",
   "wall.lost_text": "服务器没有响应。恢复后实时流会重新显示。",
+  "wall.state": "状态：{label}，已 {time}",
+  "wall.was": "{n} 分钟前曾为{label}",
+  "wall.was_just": "刚才曾为{label}",
   "wall.board": "大屏",
   "wall.leave_board": "退出大屏",
 };

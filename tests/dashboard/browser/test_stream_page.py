@@ -53,7 +53,7 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     page = await open_page(f"/streams/{call}")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Call 18")
     await expect(page.locator(".chart-plot .scatterlayer .trace").first).to_be_attached()
-    await expect(page.locator(".bar.is-label")).to_have_count(1)
+    await expect(page.get_by_test_id("quarters").get_by_role("listitem")).to_have_count(4)
     await page.get_by_role("button", name="Heatmap").click()
     await expect(page.locator(".chart-plot .heatmaplayer image").first).to_be_attached()
 

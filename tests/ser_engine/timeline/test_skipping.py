@@ -153,9 +153,9 @@ def test_long_speech_and_silence_keep_every_buffer_small() -> None:
             len(stream._slots._runs),
             len(stream._slots.current.slots),
             stream.pending_windows,
-            len(stream._pool),
-            stream._pool._logits.nbytes,
-            len(stream._segments._events),
+            len(stream._smoother._pool),
+            stream._smoother._pool._logits.nbytes,
+            len(stream._smoother._segments._events),
             len(stream._events),
             len(stream._ring),
         )
