@@ -14,6 +14,7 @@ from stream_server.wire.messages import Error
 API_ERRORS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
+    "forbidden": (403, "Ask an admin for a role or a token that may do this."),
     "not_found": (404, "Check the id; it may have expired or been deleted."),
     "method_not_allowed": (405, "Use a method docs/api.md has for this path."),
     "stream_is_live": (409, "Stop the stream first."),

@@ -277,7 +277,7 @@ async def serve_dashboard(
         async def sample_audio() -> bytes:
             return b"RIFF sample"
 
-        async def play() -> str:
+        async def play(team: str) -> str:
             if calls:
                 raise BusyError("got a sample call beyond 1")
             calls.append("s1")

@@ -44,6 +44,18 @@ def unknown_job() -> ApiError:
     return ApiError("not_found", "job not found")
 
 
+async def visible_job(call: Call) -> JobRecord:
+    """Return the job that the path names.
+
+    Raises:
+        ApiError: there is none, or it is another team's, which is not told apart.
+    """
+    record = await call.services.jobs.get(call.part("job_id"))
+    if record is None or not call.who.sees(record.team):
+        raise unknown_job()
+    return record
+
+
 def old_result() -> ApiError:
     """Return the answer for a result that an earlier version of the server wrote."""
     return ApiError(
@@ -143,9 +155,7 @@ async def send_zip(call: Call) -> web.StreamResponse:
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:
-    record = await call.services.jobs.get(call.part("job_id"))
-    if record is None:
-        raise unknown_job()
+    record = await visible_job(call)
     error = error_of(record)
     if error is not None:
         raise error
@@ -252,6 +262,7 @@ ROUTES = (
         ),
         response=FileResult,
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -260,6 +271,7 @@ ROUTES = (
         send_csv,
         content="text/csv",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -268,6 +280,7 @@ ROUTES = (
         send_parquet,
         content="application/vnd.apache.parquet",
         errors=(*_ERRORS, "not_installed"),
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -285,6 +298,7 @@ ROUTES = (
         ),
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -295,6 +309,7 @@ ROUTES = (
         params=(_CHANNEL,),
         content="application/octet-stream",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -303,6 +318,7 @@ ROUTES = (
         send_log,
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -311,5 +327,6 @@ ROUTES = (
         send_zip,
         content="application/zip",
         errors=_ERRORS,
+        audit="file_exported",
     ),
 )

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from ser_engine.errors import EngineDeadError
 from ser_engine.types import FloatArray
+from stream_server.platforms.asterisk import server as server_module
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     Frame,
@@ -493,3 +494,20 @@ async def test_no_bytes_break_the_server():
     (last,) = [each for each in asterisk.lab.published if each.stream_id][-1:]
     assert isinstance(last, StreamClosed)
     assert last.reason == "stopped"
+
+
+@virtual_time
+async def test_connections_without_an_id_make_room_for_a_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "_MAX_CONNECTIONS_MORE", 2)
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call(None) as silent, asterisk.call(None) as other:
+            async with asterisk.call() as customer:
+                assert await silent.answer() == HANGUP
+                await customer.speak(CUSTOMER)
+                await customer.hang_up()
+                await asterisk.until_ended()
+            assert asterisk.lab.refused == ["server_full"]
+            # Nobody needs the place of the other: it is closed when its time is up.
+            assert await other.answer() == HANGUP
+    assert asterisk.lab.refused == ["server_full", "not_started"]
+    assert asterisk.reasons == ["stopped"]
