@@ -111,6 +111,9 @@ async def test_jobs_survive_a_server_that_is_killed(server: DashboardServer):
         await socket.send(json.dumps(begin))
         ready = json.loads(await socket.recv())
     assert (ready["resumed"], ready["continues"]) == (False, lost["stream_id"])
+    # Asked for first: so it is stored.
+    after = await server.get(f"/api/v1/streams/{ready['stream_id']}")
+    assert after["continues"] == lost["stream_id"]
     before = await server.get(f"/api/v1/streams/{lost['stream_id']}")
     assert (before["reason"], before["continued_by"]) == ("server_stopped", ready["stream_id"])
     listed = {job["job_id"]: job for job in (await server.get("/api/v1/analyse"))["jobs"]}

@@ -28,6 +28,8 @@ pytestmark = [*BROWSER_TEST, pytest.mark.needs("nginx", "caddy")]
 
 PAGE = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
 PATIENCE_S = 20.0
+# Whoever comes through a proxy needs a token, which the server of these tests has none of. So the
+# proxies here do not say that they are ones; tests of access have those that do.
 
 _NGINX = """
 daemon off;
@@ -57,6 +59,9 @@ def example(language: str, server: DashboardServer) -> str:
 
 def nginx(folder: Path, server: DashboardServer, port: int) -> list[str]:
     text = example("nginx", server).replace("listen 80;", f"listen 127.0.0.1:{port};")
+    # nginx passes no empty header on.
+    for value in ("$proxy_add_x_forwarded_for", "$scheme"):
+        text = text.replace(value, "''")
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, example=text), encoding="utf-8")
     return ["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"]
@@ -64,6 +69,8 @@ def nginx(folder: Path, server: DashboardServer, port: int) -> list[str]:
 
 def caddy(folder: Path, server: DashboardServer, port: int) -> list[str]:
     text = example("caddy", server).replace("monitor.example.org", f"http://127.0.0.1:{port}")
+    kept_back = "".join(f"header_up -X-Forwarded-{name}\n" for name in ("For", "Proto", "Host"))
+    text = re.sub(r"(reverse_proxy \S+)\n", rf"\1 {{\n{kept_back}}}\n", text)
     config = folder / "Caddyfile"
     # Its own interface for administration has a fixed port.
     config.write_text("{\n\tadmin off\n}\n" + text, encoding="utf-8")
