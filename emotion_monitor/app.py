@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows the program's name; None: those of the process.
     """
     _make_output_safe()
+    _make_home()
     try:
         app(
             args=_settings_first(sys.argv[1:] if arguments is None else arguments),
@@ -86,6 +88,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _make_home() -> None:
+    """Let ``~`` mean a folder where a user has no home: in containers, with an id of no account.
+
+    It belongs to the user alone, for models are read from it.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        import tempfile
+
+        folder = Path(tempfile.gettempdir()) / f"emotion-monitor-{os.getuid()}"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if not is_ours or status.st_mode & 0o022:
+                folder = Path(tempfile.mkdtemp(prefix="emotion-monitor-"))
+        except OSError as error:
+            print(
+                f"emotion-monitor: this user has no home folder, and {folder} cannot be made:"
+                f" {error.strerror}; set HOME to a folder",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+        os.environ["HOME"] = str(folder)
 
 
 def _settings_first(arguments: Sequence[str]) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,72 @@ SAMPLE_CALL_ROLES = ("agent", "customer")
 
 _SAMPLE_CALL = Path(__file__).parent / "sample_call.ogg"
 
+_BLOCK_FRAMES = 1 << 15
+
 _INT16_SUBTYPES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
 """libsndfile's names of what 16 bits hold without loss; everything else is streamed as float."""
+
+
+class Recording(Protocol):
+    """An open recording.
+
+    Attributes:
+        channels: number of channels.
+        rate_hz: sample rate, Hz.
+        num_frames: length in samples a channel, as far as it is known.
+        is_16_bit: whether 16-bit samples hold all of the audio.
+    """
+
+    channels: int
+    rate_hz: int
+    num_frames: int
+    is_16_bit: bool
+
+    def read(self) -> npt.NDArray[np.float32]:
+        """Return the next samples ``(samples, channels)``, any number; none at the end."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class SoundRecording:
+    """A recording that soundfile reads; see :class:`Recording`.
+
+    Raises:
+        AudioFileError: the file is missing or not audio.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise AudioFileError(f"{path}: there is no such file")
+        # By descriptor: soundfile does not open every name there can be, and believes endings.
+        self._source = path.open("rb")
+        try:
+            self._file = soundfile.SoundFile(self._source.fileno(), closefd=False)
+        except soundfile.SoundFileError as error:
+            self._source.close()
+            raise AudioFileError(
+                f"{path}: not audio in a format that can be read: WAV, FLAC, Ogg, MP3 or AIFF;"
+                f" `ffmpeg -i {path.name} audio.wav` converts most others"
+            ) from error
+        self.channels: int = self._file.channels
+        self.rate_hz: int = self._file.samplerate
+        self.num_frames: int = self._file.frames
+        self.is_16_bit: bool = self._file.subtype in _INT16_SUBTYPES
+
+    def read(self) -> npt.NDArray[np.float32]:
+        """Return the next samples."""
+        block: npt.NDArray[np.float32] = self._file.read(
+            _BLOCK_FRAMES, dtype="float32", always_2d=True
+        )
+        return block
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._source.close()
 
 
 class FileSource:
@@ -33,6 +97,7 @@ class FileSource:
         path: of the file.
         speed: audio seconds a second; :data:`~mic_client.sources.MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
+        open_recording: opens the file; the default reads what soundfile does.
 
     Raises:
         AudioFileError: the file is missing, empty, not audio, or has too many channels.
@@ -46,59 +111,99 @@ class FileSource:
         *,
         speed: float = 1.0,
         loop: bool = False,
+        open_recording: Callable[[Path], Recording] = SoundRecording,
     ) -> None:
         self.path = Path(path)
         self._pacer = Pacer(speed)
         self.is_real_time = speed == 1.0
         self._loop = loop
-        self._file = _open(self.path)
-        self._rate_hz: int = self._file.samplerate
-        rate_hz = min(max(self._rate_hz, SAMPLE_RATES_HZ[0]), SAMPLE_RATES_HZ[-1])
-        lossless = self._file.subtype in _INT16_SUBTYPES and rate_hz == self._rate_hz
-        encoding: Encoding = "pcm_s16le" if lossless else "pcm_f32le"
+        self._open = open_recording
+        self._file = open_recording(self.path)
+        self._is_closed = False
+        self._rate_hz = self._file.rate_hz
+        try:
+            rate_hz = min(max(self._rate_hz, SAMPLE_RATES_HZ[0]), SAMPLE_RATES_HZ[-1])
+            lossless = self._file.is_16_bit and rate_hz == self._rate_hz
+            encoding: Encoding = "pcm_s16le" if lossless else "pcm_f32le"
+            self._check()
+        except AudioFileError:
+            self._file.close()
+            raise
         self.format = AudioFormat(encoding, rate_hz, self._file.channels)
         self._chunk_samples = chunk_samples(self._rate_hz, speed)
 
     @property
     def duration_s(self) -> float:
         """Length of the file."""
-        return float(self._file.frames) / self._rate_hz
+        return self._file.num_frames / self._rate_hz
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Yield the chunks when they are due: each when its last sample would have been heard."""
         num_samples = 0
-        for data in self._blocks():
+        for data in self._encoded():
             num_samples += len(data) // self.format.bytes_per_tick
             await self._pacer.wait_for(num_samples / self.format.sample_rate_hz)
             # aclose() may have been called meanwhile.
-            if self._file.closed:
+            if self._is_closed:
                 return
             yield Chunk(data)
+        self._file.close()
 
     async def aclose(self) -> None:
         """Close the file."""
+        self._is_closed = True
         self._file.close()
 
-    def _blocks(self) -> Iterator[bytes]:
-        resample = self._resampler()
-        dtype, kind = (
-            ("int16", "<i2") if self.format.encoding == "pcm_s16le" else ("float32", "<f4")
-        )
-        while not self._file.closed:
-            try:
-                block = self._file.read(self._chunk_samples, dtype=dtype, always_2d=True)
-                # A shorter block is the last one: libsndfile knows the length of the file.
-                if at_end := len(block) < self._chunk_samples:
-                    self._file.seek(0)
-            except soundfile.SoundFileError as error:
-                raise AudioFileError(f"{self.path}: cannot be read any further: {error}") from error
-            at_end = at_end and not self._loop
-            if resample is not None:
-                block = resample.resample_chunk(block, last=at_end)
-            if len(block):
-                yield np.ascontiguousarray(block, dtype=kind).tobytes()
-            if at_end:
+    def _check(self) -> None:
+        if self._file.channels > MAX_CHANNELS:
+            raise AudioFileError(
+                f"{self.path}: {self._file.channels} channels, more than the {MAX_CHANNELS} of a"
+                " stream; mix or split them"
+            )
+        first = self._next()
+        self._first = [first]
+        if not len(first):
+            raise AudioFileError(f"{self.path}: no audio in the file")
+
+    def _next(self) -> npt.NDArray[np.float32]:
+        try:
+            return self._file.read()
+        except Exception as error:
+            # Damage makes libraries raise anything.
+            raise AudioFileError(f"{self.path}: cannot be read any further: {error}") from error
+
+    def _samples(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield samples as they are read, again and again in a loop."""
+        while True:
+            yield self._first.pop() if self._first else self._next()
+            while not self._is_closed and len(block := self._next()):
+                yield block
+            if self._is_closed or not self._loop:
                 return
+            self._file.close()
+            self._file = self._open(self.path)
+
+    def _chunks(self) -> Iterator[tuple[npt.NDArray[np.float32], bool]]:
+        """Yield chunks of one length, the last one shorter, and whether each is the last."""
+        rest = np.empty((0, self.format.num_channels), dtype=np.float32)
+        for block in self._samples():
+            rest = np.concatenate([rest, block]) if len(rest) else block
+            while len(rest) >= self._chunk_samples:
+                yield rest[: self._chunk_samples], False
+                rest = rest[self._chunk_samples :]
+        yield rest, True
+
+    def _encoded(self) -> Iterator[bytes]:
+        resample = self._resampler()
+        for chunk, is_last in self._chunks():
+            block = chunk if resample is None else resample.resample_chunk(chunk, last=is_last)
+            if not len(block):
+                continue
+            if self.format.encoding == "pcm_s16le":
+                # Exact: these samples came from integers.
+                yield np.rint(block * 32_768).astype("<i2").tobytes()
+            else:
+                yield np.ascontiguousarray(block, dtype="<f4").tobytes()
 
     def _resampler(self) -> Any:
         if self.format.sample_rate_hz == self._rate_hz:
@@ -108,28 +213,6 @@ class FileSource:
         return ResampleStream(
             self._rate_hz, self.format.sample_rate_hz, self.format.num_channels, dtype="float32"
         )
-
-
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise AudioFileError(f"{path}: there is no such file")
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.SoundFileError as error:
-        raise AudioFileError(
-            f"{path}: not audio in a format that can be read: WAV, FLAC, Ogg, MP3 or AIFF;"
-            f" `ffmpeg -i {path.name} audio.wav` converts most others"
-        ) from error
-    if file.channels > MAX_CHANNELS:
-        file.close()
-        raise AudioFileError(
-            f"{path}: {file.channels} channels, more than the {MAX_CHANNELS} of a stream;"
-            " mix or split them"
-        )
-    if file.frames == 0:
-        file.close()
-        raise AudioFileError(f"{path}: no audio in the file")
-    return file
 
 
 def load_sample_call() -> tuple[npt.NDArray[np.float32], int]:

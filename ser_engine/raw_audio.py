@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ser_engine.errors import AudioError
 from ser_engine.types import FloatArray
 
 RawEncoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
@@ -84,6 +85,50 @@ _READERS: Mapping[str, Callable[[bytes], _Samples]] = {
     "mulaw": lambda data: MULAW[np.frombuffer(data, np.uint8)].astype(np.float64),
     "alaw": lambda data: ALAW[np.frombuffer(data, np.uint8)].astype(np.float64),
 }
+
+RAW_ENCODINGS = tuple(_READERS)
+"""Encodings of files without a header."""
+_BYTES = {"pcm_u8": 1, "mulaw": 1, "alaw": 1, "pcm_s16le": 2, "pcm_s16be": 2, "pcm_s24le": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class RawFormat:
+    """What a file without a header holds: interleaved samples.
+
+    Attributes:
+        encoding: one of :data:`RAW_ENCODINGS`.
+        rate_hz: 1000 to 768000.
+        channels: 1 to 32.
+
+    Raises:
+        AudioError: a value is none of these.
+    """
+
+    encoding: str
+    rate_hz: int
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.encoding not in RAW_ENCODINGS:
+            raise AudioError(
+                f"got encoding '{self.encoding}', expected one of {', '.join(RAW_ENCODINGS)}"
+            )
+        if not 1_000 <= self.rate_hz <= 768_000:
+            raise AudioError(f"got a rate of {self.rate_hz} Hz, expected 1000 to 768000")
+        if not 1 <= self.channels <= 32:
+            raise AudioError(f"got {self.channels} channels, expected 1 to 32")
+
+    @property
+    def bytes_per_tick(self) -> int:
+        """Bytes of one sample of every channel."""
+        return _BYTES.get(self.encoding, 4) * self.channels
+
+    def decode(self, data: bytes) -> FloatArray:
+        """Return whole ticks as float32 ``(samples, channels)``, full scale ±1."""
+        with np.errstate(invalid="ignore"):
+            samples: FloatArray = _READERS[self.encoding](data).astype(np.float32)
+        return samples.reshape(-1, self.channels)
+
 
 _WORDS = {
     "pcm_s16le": "16-bit PCM",

@@ -190,6 +190,7 @@ class PoolAnalyser:
                     path,
                     as_streamed=options.granularity == "stream",
                     max_duration_s=self._config.max_duration_s,
+                    raw=options.raw,
                 )
             )
             max_s, hint = self._limit(file.channels, info, options)

@@ -7,6 +7,7 @@ there and the exit status 1; the others are analysed all the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from emotion_monitor.commands.options import (
     NoCacheOption,
     engine_config,
     load_engine,
+    raw_format,
 )
 
 if TYPE_CHECKING:
@@ -121,11 +123,27 @@ def analyze(
             " for channels in front if there are several. Several recordings: FILE.1.npy, …",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="NAME",
+            help="Of files without a header: pcm_s16le, pcm_s16be, pcm_s24le, pcm_s32le, pcm_f32le,"
+            " pcm_f32be, pcm_u8, mulaw, alaw. Files with a header are read by that.",
+        ),
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option("--rate", metavar="HZ", help="With --encoding: their sample rate.")
+    ] = None,
+    num_channels: Annotated[
+        int, typer.Option("--channels", metavar="N", help="With --encoding: their channels.")
+    ] = 1,
 ) -> None:
     """Analyse recordings."""
     _refuse_contradictions(granularity, out, formats, dated, embeddings)
     config = engine_config(context, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
+    options = replace(options, raw=raw_format(encoding, rate, num_channels))
     if dated:
         from emotion_monitor.commands.analyze_output import analyze_dated
 
@@ -218,8 +236,6 @@ def _options(
 
 
 def _with_embeddings(options: AnalysisOptions, wanted: bool) -> AnalysisOptions:
-    from dataclasses import replace
-
     return replace(options, embeddings=wanted)
 
 

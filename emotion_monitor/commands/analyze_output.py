@@ -75,6 +75,7 @@ def analyze_dated(
         find_recordings(
             names,
             recursive=recursive,
+            raw=options.raw is not None,
             on_unreadable=lambda path, reason: fail(f"{path}: {reason}"),
         )
     )
@@ -256,6 +257,7 @@ def analyze_print(
     found = find_recordings(
         names,
         recursive=recursive,
+        raw=options.raw is not None,
         on_unreadable=lambda path, reason: unreadable.append(f"{path}: {reason}"),
     )
     wanted = [Wanted(each.path, str(each.path), about=number) for number, each in enumerate(found)]

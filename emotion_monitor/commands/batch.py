@@ -135,6 +135,7 @@ def analyze_batch(
         found = find_recordings(
             names,
             recursive=recursive,
+            raw=options.raw is not None,
             leave_out=out,
             on_unreadable=lambda path, reason: unreadable.append(f"{path}: {reason}"),
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ser_engine.config import EngineConfig
     from ser_engine.files import Engine
     from ser_engine.models.hub import FetchProgress
+    from ser_engine.raw_audio import RawFormat
 
 ModelOption = Annotated[
     str | None,
@@ -95,3 +96,26 @@ def load_engine(config: EngineConfig) -> Engine:
 def _progress(fetched: FetchProgress) -> str:
     total = "" if fetched.total_bytes is None else f" of {fetched.total_bytes >> 20}"
     return f"fetching {fetched.model} from {fetched.hub}: {fetched.done_bytes >> 20}{total} MiB"
+
+
+def raw_format(encoding: str | None, rate_hz: int | None, num_channels: int) -> RawFormat | None:
+    """Return what files without a header hold; None: it was not said.
+
+    Raises:
+        typer.BadParameter: the options do not go together, or a value is none of those allowed.
+    """
+    from ser_engine.errors import AudioError
+    from ser_engine.raw_audio import RawFormat
+
+    if encoding is None:
+        if rate_hz is not None or num_channels != 1:
+            raise typer.BadParameter(
+                "got a rate or channels alone; of a file without a header say its --encoding, too"
+            )
+        return None
+    if rate_hz is None:
+        raise typer.BadParameter("got no --rate, expected the sample rate of the raw samples, Hz")
+    try:
+        return RawFormat(encoding, rate_hz, num_channels)
+    except AudioError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -11,12 +11,15 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from emotion_monitor.commands.options import raw_format
+
 if TYPE_CHECKING:
     from emotion_monitor.commands.stream_view import Output, StreamBoard
+    from mic_client.audio_file import Recording
     from mic_client.sources import Source
     from mic_client.stream_client import StreamOptions
 
@@ -25,7 +28,12 @@ class EncodingName(StrEnum):
     """The values of ``--encoding``."""
 
     PCM_S16LE = "pcm_s16le"
+    PCM_S16BE = "pcm_s16be"
+    PCM_S24LE = "pcm_s24le"
+    PCM_S32LE = "pcm_s32le"
     PCM_F32LE = "pcm_f32le"
+    PCM_F32BE = "pcm_f32be"
+    PCM_U8 = "pcm_u8"
     MULAW = "mulaw"
     ALAW = "alaw"
 
@@ -94,17 +102,49 @@ def speed_of(speed: str) -> float:
     return value
 
 
+def file_source(
+    path: Path,
+    encoding: EncodingName | None,
+    rate_hz: int | None,
+    num_channels: int,
+    *,
+    speed: float,
+    loop: bool,
+) -> Source:
+    """Return a recording as a source: whatever ``analyze`` reads.
+
+    Raises:
+        AudioFileError: it cannot be opened.
+    """
+    from mic_client.audio_file import FileSource
+    from mic_client.errors import AudioFileError
+    from ser_engine.errors import AudioError
+    from ser_engine.files.audio import AudioFile
+
+    raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
+
+    def open_recording(path: Path) -> Recording:
+        try:
+            return AudioFile(path, raw=raw).decoder
+        except AudioError as error:
+            raise AudioFileError(str(error)) from None
+
+    return FileSource(path, speed=speed, loop=loop, open_recording=open_recording)
+
+
 def pipe_source(encoding: EncodingName, rate_hz: int, num_channels: int, *, live: bool) -> Source:
     """Return standard input as a source of raw PCM."""
     from mic_client.sources import StdinSource
-    from stream_server.wire.audio_format import AudioFormat
+    from stream_server.wire.audio_format import AudioFormat, Encoding
 
     if sys.stdin.isatty():
         raise typer.BadParameter(
             "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
             param_hint="--stdin",
         )
-    return StdinSource(AudioFormat(encoding.value, rate_hz, num_channels), live=live)
+    return StdinSource(
+        AudioFormat(cast(Encoding, encoding.value), rate_hz, num_channels), live=live
+    )
 
 
 _DEFAULT_URL = "ws://localhost:8765"
@@ -143,18 +183,26 @@ def stream(
         typer.Option("--sample-call", help="Stream the sample call (two channels, synthesised)."),
     ] = False,
     encoding: Annotated[
-        EncodingName, typer.Option("--encoding", help="Of standard input.")
-    ] = EncodingName.PCM_S16LE,
+        EncodingName | None,
+        typer.Option(
+            "--encoding",
+            help="Of standard input (pcm_s16le if not given), or of a file without a header.",
+        ),
+    ] = None,
     rate: Annotated[
         int | None,
         typer.Option(
             "--rate",
             metavar="HZ",
-            help="Sample rate of standard input (16000 if not given) or for a microphone.",
+            help="Sample rate of standard input (16000 if not given), of a file without a header or"
+            " for a microphone.",
         ),
     ] = None,
     channels: Annotated[
-        int, typer.Option("--channels", metavar="N", help="Of standard input or a microphone.")
+        int,
+        typer.Option(
+            "--channels", metavar="N", help="Of standard input, a raw file or a microphone."
+        ),
     ] = 1,
     live: Annotated[
         bool,
@@ -224,11 +272,12 @@ def stream(
         source: Source
         try:
             if file is not None:
-                from mic_client.audio_file import FileSource
-
-                source = FileSource(file, speed=times_real_time, loop=loop)
+                source = file_source(
+                    file, encoding, rate, channels, speed=times_real_time, loop=loop
+                )
             elif stdin:
-                source = pipe_source(encoding, rate or 16_000, channels, live=live)
+                told = EncodingName.PCM_S16LE if encoding is None else encoding
+                source = pipe_source(told, rate or 16_000, channels, live=live)
             elif sample_call:
                 from mic_client.audio_file import load_sample_call
                 from mic_client.sources import ArraySource

@@ -21,6 +21,7 @@ from ser_engine.files.decoders import (
     DecodeError,
     Decoder,
     JoinedDecoder,
+    RawDecoder,
     SoundDecoder,
     UnknownFormatError,
     wav_codec,
@@ -28,6 +29,7 @@ from ser_engine.files.decoders import (
 from ser_engine.files.layout import Layout, layout_of
 from ser_engine.files.media_decoder import MediaDecoder
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import RawFormat
 from ser_engine.resample import Resampler
 from ser_engine.schema import Warning
 from ser_engine.types import FloatArray
@@ -48,7 +50,8 @@ MAX_LEVEL = 2.0**32
 """Largest sample of a file, full scale is 1: floating point samples on the scale of 32 bit integers
 are clipped audio, what is beyond is damage, and no model's arithmetic bears it."""
 
-_RAW_SUFFIXES = (".raw", ".pcm", ".ulaw", ".alaw", ".sln")
+RAW_SUFFIXES = frozenset((".raw", ".pcm", ".ulaw", ".alaw", ".ul", ".al", ".sln"))
+"""Endings of names that samples without a header go by."""
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
 _INSTALL = "pip install 'emotion-monitor[media]'"
@@ -61,6 +64,11 @@ _CONTAINERS = (
     *((0, bytes((0xFF, second)), "aac", "AAC") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
 )
 """Where a file of FFmpeg's says so, what it says, FFmpeg's name of the format, and people's."""
+
+_HEADERS = (
+    *(b"RIFF", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b".snd", b"#!AMR", b"ID3"),
+    *(b"\x1aE\xdf\xa3", bytes.fromhex("3026b2758e66cf11")),
+)
 
 _SHARED_CONTAINERS = {b"RIFF": "wav", b"RF64": "wav", b"OggS": "ogg", b"caff": "caf"}
 """Formats of libsndfile that may hold what only FFmpeg decodes, by what they start with."""
@@ -75,6 +83,7 @@ class AudioFile:
             well as can be.
         max_duration_s: longest audio; a file that claims more is not opened, and one that holds
             more than it claims is not read further. None: any.
+        raw: what a file without a header holds; one with a header is read by that.
 
     Attributes:
         channels: number of channels.
@@ -86,7 +95,12 @@ class AudioFile:
     """
 
     def __init__(
-        self, path: Path | str, *, as_streamed: bool = False, max_duration_s: float | None = None
+        self,
+        path: Path | str,
+        *,
+        as_streamed: bool = False,
+        max_duration_s: float | None = None,
+        raw: RawFormat | None = None,
     ) -> None:
         self._path = Path(path)
         self._as_streamed = as_streamed
@@ -94,7 +108,7 @@ class AudioFile:
         self._warnings: list[Warning] = []
         self._damage = ""
         try:
-            self._decoder, self._layout = _open(self._path)
+            self._decoder, self._layout = _open_decoder(self._path, raw)
         except DecodeError as error:
             raise self._error(str(error)) from None
         except Exception as error:
@@ -119,12 +133,17 @@ class AudioFile:
         self._decoder.close()
 
     @property
+    def decoder(self) -> Decoder:
+        """What reads the file, for its samples as they are; close it, or this file."""
+        return self._decoder
+
+    @property
     def header_s(self) -> float:
         """Length in seconds as the header has it, perhaps an estimate; 0: it does not say."""
         return self._decoder.num_frames / self.rate_hz
 
     def warnings(self) -> tuple[Warning, ...]:
-        """Return what is to be said of the file's length, once it is read to its end."""
+        """Return what is to be said of the file as a whole, once it is read to its end."""
         return tuple(self._warnings)
 
     def blocks(self) -> Iterator[FloatArray]:
@@ -212,6 +231,9 @@ class AudioFile:
 
     def _judge_length(self, frames_read: int) -> None:
         """Note what is missing, by the header's length or by the file's own end."""
+        if isinstance(self._decoder, RawDecoder) and self._decoder.check is not None:
+            if (finding := self._decoder.check.finding) is not None:
+                self._warnings.append(Warning(code="noisy", message=finding, at_s=0.0))
         read_s, header_s = frames_read / self.rate_hz, self.header_s
         missing = self._decoder.num_frames - self._decoder.tolerance_frames - frames_read
         layout = self._layout
@@ -257,8 +279,16 @@ def _length_message(header_s: float, read_s: float) -> str:
     )
 
 
-def _open(path: Path) -> tuple[Decoder, Layout]:
-    """Open a file with the library that reads its kind."""
+def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, Layout]:
+    """Open a file with what reads its kind; return where its audio lies as well.
+
+    Args:
+        path: the file.
+        raw: what a file without a header holds; None: such a file is refused.
+
+    Raises:
+        DecodeError: it cannot be read, or decoded. A library may raise other errors of damage.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Whoever opens a pipe waits for somebody who writes to it.
@@ -271,6 +301,8 @@ def _open(path: Path) -> tuple[Decoder, Layout]:
         raise DecodeError(f"cannot be read: {error.strerror}") from None
     if not start:
         raise DecodeError("the file is empty")
+    if raw is not None and not _has_header(start):
+        return RawDecoder(path, raw), Layout()
     for at, sign, container, kind in _CONTAINERS:
         if start[at:].startswith(sign):
             try:
@@ -294,10 +326,15 @@ def _open(path: Path) -> tuple[Decoder, Layout]:
                 f"got WAV with {codec}, which cannot be decoded; expected {_READABLE}"
             ) from None
         hint = ""
-        if path.suffix.lower() in _RAW_SUFFIXES:
+        if path.suffix.lower() in RAW_SUFFIXES:
             # Samples without a header look like anything; only their owner knows what they are.
-            hint = "; give raw samples a header, e.g. with ffmpeg -f s16le -ar 8000 -i FILE out.wav"
+            hint = "; of raw samples say what they are: --encoding mulaw --rate 8000, for example"
         raise DecodeError(f"{error}; expected {_READABLE}{hint}") from None
+
+
+def _has_header(start: bytes) -> bool:
+    """Whether a file begins like one of a known format; not by two bytes, as raw samples may."""
+    return start[4:8] == b"ftyp" or start.startswith(_HEADERS)
 
 
 def _of_library(error: Exception) -> str:

@@ -131,7 +131,8 @@ def analysis_key(
         "content": content_sha256,
         "model": [info.name, info.sha256],
         "abstain_below": config.smoothing.abstain_threshold(info.abstain_below),
-        "options": asdict(effective),
+        # Without a format of raw samples as before there was one.
+        "options": {k: v for k, v in asdict(effective).items() if k != "raw" or v is not None},
         # Arithmetic differs between runtimes, by a hundredth where it is int8.
         "runtime": {
             name: model[name]

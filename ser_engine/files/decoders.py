@@ -9,13 +9,14 @@ import contextlib
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast, get_args
 
 import numpy as np
 import soundfile
 import soxr
 
 from ser_engine.files.layout import PatchedFile, Piece
+from ser_engine.raw_audio import FormatCheck, RawEncoding, RawFormat
 from ser_engine.types import FloatArray
 
 BLOCK_VALUES = 1 << 18
@@ -23,6 +24,9 @@ BLOCK_VALUES = 1 << 18
 
 
 _STEP_FRAMES = 4096
+
+_16_BIT_SUBTYPES = frozenset({"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"})
+"""libsndfile's names of what 16 bits hold without loss."""
 
 
 class DecodeError(Exception):
@@ -41,12 +45,14 @@ class Decoder(Protocol):
         rate_hz: sample rate in Hz, as the header has it.
         num_frames: length in samples a channel, as the header has it; 0: it does not say.
         tolerance_frames: by how much the header may be wrong.
+        is_16_bit: whether 16-bit samples hold all of the audio.
     """
 
     channels: int
     rate_hz: int
     num_frames: int
     tolerance_frames: int
+    is_16_bit: bool
 
     def read(self) -> FloatArray:
         """Return the next float32 samples ``(samples, channels)``; none at the end.
@@ -107,6 +113,7 @@ class SoundDecoder:
         self.channels: int = self._file.channels
         self.rate_hz: int = self._file.samplerate
         self.num_frames: int = self._file.frames
+        self.is_16_bit = self._file.subtype in _16_BIT_SUBTYPES
         self.tolerance_frames = 0
         self._damage = ""
         self._position = 0
@@ -156,6 +163,51 @@ class SoundDecoder:
             self._source.close()
 
 
+class RawDecoder:
+    """A file of samples without a header; see :class:`~ser_engine.files.decoders.Decoder`.
+
+    Args:
+        path: the file.
+        raw: what it holds. Bytes at the end that make no whole sample are left out.
+
+    Attributes:
+        check: looks whether it holds something else; None: of this encoding nothing is known.
+
+    Raises:
+        DecodeError: it holds less than a sample.
+    """
+
+    tolerance_frames = 0
+
+    def __init__(self, path: Path, raw: RawFormat) -> None:
+        self._raw = raw
+        self.channels, self.rate_hz = raw.channels, raw.rate_hz
+        self.num_frames = path.stat().st_size // raw.bytes_per_tick
+        self.is_16_bit = raw.encoding in _16_BIT_ENCODINGS
+        self.check: FormatCheck | None = None
+        if raw.encoding in get_args(RawEncoding):
+            self.check = FormatCheck(cast(RawEncoding, raw.encoding), raw.channels)
+        if not self.num_frames:
+            raise DecodeError("it holds no audio")
+        self._file = path.open("rb")
+
+    def read(self) -> FloatArray:
+        """Return the next samples."""
+        size = self._raw.bytes_per_tick
+        data = self._file.read(max(1, BLOCK_VALUES // self.channels) * size)
+        data = data[: len(data) // size * size]
+        if self.check is not None:
+            self.check.push(data)
+        return self._raw.decode(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+_16_BIT_ENCODINGS = frozenset({"pcm_s16le", "pcm_s16be", "pcm_u8", "mulaw", "alaw"})
+
+
 class JoinedDecoder:
     """Recordings that are in one file, one after the other, as one.
 
@@ -173,6 +225,7 @@ class JoinedDecoder:
         self.rate_hz = self._current.rate_hz
         self.num_frames = self._current.num_frames
         self.tolerance_frames = self._current.tolerance_frames
+        self.is_16_bit = False
         self.note = ""
         self._path = path
         self._waiting = list(parts[1:])

@@ -38,6 +38,7 @@ from ser_engine.files.audio import AudioFile
 from ser_engine.files.documents import demo_of
 from ser_engine.files.results import FileAnalysis
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import RawFormat
 from ser_engine.types import FloatArray
 
 MAX_NAME_BYTES = 180
@@ -78,7 +79,7 @@ def _fill(folder: Path, source: Path, analysis: FileAnalysis, now: Callable[[], 
         f"read {source.absolute()}: {analysis.duration_s:.3f} s, {analysis.rate_hz} Hz,"
         f" {len(analysis.channels)} channels"
     )
-    num_samples = _write_audio(audio, source)
+    num_samples = _write_audio(audio, source, analysis.options.raw)
     log.add(f"resampled to {SAMPLE_RATE_HZ} Hz: {audio.name}, {num_samples} samples a channel")
     model, options = analysis.model, analysis.options
     log.add(f"model {model.name} ({model.licence}), sha256 {model.sha256}, from {model.source}")
@@ -112,20 +113,21 @@ class _Log:
             file.write(f"{self._now():%Y-%m-%d %H:%M:%S} {line}\n")
 
 
-def _write_audio(target: Path, source: Path) -> int:
+def _write_audio(target: Path, source: Path, raw: RawFormat | None) -> int:
     """Write a recording as 16 kHz WAV, block by block; return the samples per channel."""
     num_samples = 0
-    with AudioFile(source) as file:
+    with AudioFile(source, raw=raw) as file, target.open("w+b") as out:
         # The header's length may be an estimate, hence the margin; an RF64 file may be short.
         expected_bytes = file.header_s * SAMPLE_RATE_HZ * file.channels * 2
         is_large = expected_bytes * 1.1 > _MOST_WAV_BYTES
         with soundfile.SoundFile(
-            str(target),
+            out.fileno(),  # soundfile cannot write every name there is
             "w",
             SAMPLE_RATE_HZ,
             file.channels,
             "PCM_16",
             format="RF64" if is_large else "WAV",
+            closefd=False,
         ) as wav:
             for block in file.blocks():
                 num_samples += block.shape[1]

@@ -57,6 +57,7 @@ class MediaDecoder:
             self._container = stack.enter_context(opened)
             self._stream = self._audio_stream()
             self._stack = stack.pop_all()
+        self.is_16_bit = False
         self.rate_hz = int(self._stream.rate or 0)
         self.channels = int(self._stream.channels or 0)
         self.num_frames = self._length()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ser_engine.config import EngineConfig, FrameHop, check_fields
 from ser_engine.errors import ConfigError
+from ser_engine.raw_audio import RawFormat
 from ser_engine.schema import Granularity
 
 
@@ -21,6 +22,7 @@ class AnalysisOptions:
             and matters to ``frame`` and ``stream``. An engine made for 10 ms gives 10 in any case.
         speakers: tell the speakers of each channel apart.
         details: give the points of ``stream`` their frames.
+        raw: what files without a header hold; None: such files are refused.
 
     Raises:
         ConfigError: there is no such granularity, or no such frame.
@@ -31,6 +33,7 @@ class AnalysisOptions:
     frame_hop_ms: FrameHop = 20
     speakers: bool = False
     details: bool = False
+    raw: RawFormat | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "")

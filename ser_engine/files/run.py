@@ -194,6 +194,7 @@ def open_job(
                     path,
                     as_streamed=options.granularity == "stream",
                     max_duration_s=max_duration_s,
+                    raw=options.raw,
                 )
             )
         except AudioError as error:

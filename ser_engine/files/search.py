@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from ser_engine.files.audio import AUDIO_SUFFIXES
+from ser_engine.files.audio import AUDIO_SUFFIXES, RAW_SUFFIXES
 
 _RESULT_FOLDER = re.compile(r"outputs_\d{8}_\d{6}(_\d+)?")
 
@@ -32,6 +32,7 @@ def find_recordings(
     *,
     recursive: bool = False,
     leave_out: Path | None = None,
+    raw: bool = False,
     on_unreadable: Callable[[Path, str], None] = lambda path, reason: None,
 ) -> Iterator[FoundFile]:
     """Yield the recordings that files and folders stand for, each once, folders in order of name.
@@ -42,6 +43,7 @@ def find_recordings(
     Args:
         names: files, which need not exist, and folders.
         recursive: whether to look into folders in folders.
+        raw: whether to find files without a header as well.
         leave_out: a folder that is not entered, unless it is named: where results go.
         on_unreadable: told of folders that cannot be listed, and why.
     """
@@ -49,7 +51,7 @@ def find_recordings(
     left_out = _identity(leave_out) if leave_out else None
     if left_out in [_identity(name) for name in given]:
         left_out = None
-    search = _Search(recursive, left_out, on_unreadable)
+    search = _Search(recursive, left_out, raw, on_unreadable)
     many = len(given) > 1
     for name in given:
         if name.is_dir():
@@ -77,9 +79,11 @@ class _Search:
         self,
         recursive: bool,
         leave_out: _Identity | None,
+        raw: bool,
         on_unreadable: Callable[[Path, str], None],
     ) -> None:
         self._recursive = recursive
+        self._suffixes = AUDIO_SUFFIXES | RAW_SUFFIXES if raw else AUDIO_SUFFIXES
         self._on_unreadable = on_unreadable
         self._entered: set[_Identity | None] = {leave_out} if leave_out else set()
         self._files: set[str] = set()
@@ -112,7 +116,7 @@ class _Search:
                 if entry.is_dir():
                     if self._recursive and not _holds_results(path):
                         below.append((path, inner))
-                elif path.suffix.lower() in AUDIO_SUFFIXES:
+                elif path.suffix.lower() in self._suffixes:
                     yield from self.file(path, inner)
             waiting += reversed(below)
 

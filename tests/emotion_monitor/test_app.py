@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -101,6 +103,40 @@ def test_an_option_without_its_value_is_refused(capsys: pytest.CaptureFixture[st
 def test_analyse_is_analyze(capsys: pytest.CaptureFixture[str]):
     assert run("analyse", "--granularity", "word") == 2
     assert "utterance" in capsys.readouterr().err
+
+
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", fail)
+    monkeypatch.setenv("HOME", "")
+
+
+def test_a_user_without_a_home_gets_a_folder_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    no_home(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run("config") == 0
+    (folder,) = tmp_path.iterdir()
+    assert os.environ["HOME"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    # One that others may write to is not believed: models are read from it.
+    folder.chmod(0o777)
+    assert run("config") == 0
+    assert os.environ["HOME"] != str(folder)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_user_without_a_home_or_a_temporary_folder_gets_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    no_home(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert run("config") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("set HOME to a folder")
 
 
 def test_config_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]):
