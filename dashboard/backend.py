@@ -150,7 +150,7 @@ class Analyse(Protocol):
     async def __call__(
         self, request: AnalysisRequest, progress: Callable[[float], None]
     ) -> Analysed:
-        """Write a result's files, see :mod:`dashboard.results.files`.
+        """Write a result's files, see :mod:`dashboard.results`.
 
         ``progress`` is called with how much is done, 0 to 1, from any thread.
 
@@ -172,7 +172,7 @@ class Backend:
         stream_status: returns how a stream is doing, None if it is not live here.
         presets: options of files by the name of their preset.
         sample_audio: returns the sample call as a WAV file.
-        play_sample_call: streams the sample call to this server and returns the stream's id;
+        play_sample_call: streams the sample call to this server, for a team, and returns its id;
             raises BusyError if too many are being played.
     """
 
@@ -191,4 +191,4 @@ class Backend:
     analyse: Analyse
     presets: Mapping[str, Mapping[str, Any]]
     sample_audio: Callable[[], Awaitable[bytes]]
-    play_sample_call: Callable[[], Awaitable[str]]
+    play_sample_call: Callable[[str], Awaitable[str]]

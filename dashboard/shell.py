@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from dashboard.pages import PAGES
+from stream_server.access.policy import Scope
+from stream_server.http import needs
 from stream_server.http.paths import to_root
 
 SHELL_DIR = Path(__file__).parent / "shell"
@@ -76,12 +78,12 @@ class Shell:
     def add_to(self, app: web.Application) -> None:
         """Serve them; the application has to check access itself."""
         for page in PAGES:
-            app.router.add_get(page.path, self.document)
-        app.router.add_get("/favicon.ico", self.favicon)
+            app.router.add_get(page.path, needs(Scope.READ, self.document))
+        app.router.add_get("/favicon.ico", needs(Scope.READ, self.favicon))
         # Before the pattern: neither is a file of ours.
-        app.router.add_get("/static/plotly.min.js", self.plotly)
-        app.router.add_get("/static/pages.js", self.page_list)
-        app.router.add_get("/static/{path:.+}", self.static)
+        app.router.add_get("/static/plotly.min.js", needs(Scope.READ, self.plotly))
+        app.router.add_get("/static/pages.js", needs(Scope.READ, self.page_list))
+        app.router.add_get("/static/{path:.+}", needs(Scope.READ, self.static))
 
     async def document(self, request: web.Request) -> web.Response:
         """Answer the path of any page; which one it is, its script finds out."""

@@ -19,6 +19,7 @@ from emotion_monitor.commands import (
     config,
     embeddings,
     models,
+    people,
     serve,
     stream,
 )
@@ -56,6 +57,8 @@ app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
+app.add_typer(people.tokens, name="token")
+app.add_typer(people.users, name="user")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

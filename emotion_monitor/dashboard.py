@@ -27,7 +27,7 @@ from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_cal
 from mic_client.audio_file import SAMPLE_CALL_ROLES
 from ser_engine.models.registry import inventory
 from ser_engine.schema import LabelName
-from stream_server.access import AccessConfig
+from stream_server.access import Scope, Who
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
 from stream_server.server import Server
@@ -36,7 +36,8 @@ from stream_server.wire.messages import ChannelSpec, Ready
 
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
     """Add the dashboard to a server; for its ``serve_more``."""
-    calls = SampleCalls(lambda: server.ingest_url, settings.stream_server.access)
+    token = server.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
+    calls = SampleCalls(lambda: server.ingest_url, token)
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
@@ -149,16 +150,16 @@ class SampleCalls:
 
     Args:
         url: returns the address for audio, which is known once the server listens.
-        access: the tokens, of which the first is used.
+        token: lets it in.
     """
 
-    def __init__(self, url: Callable[[], str], access: AccessConfig) -> None:
+    def __init__(self, url: Callable[[], str], token: str) -> None:
         self._url = url
-        self._token = next(iter(access.tokens.values()), "")
+        self._token = token
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def play(self) -> str:
-        """Begin a call; return its stream's id.
+    async def play(self, team: str) -> str:
+        """Begin a call of a team; return its stream's id.
 
         Raises:
             BusyError: ``_MAX_CALLS`` are being played, or the server refuses the stream.
@@ -166,7 +167,7 @@ class SampleCalls:
         if len(self._calls) >= _MAX_CALLS:
             raise BusyError(f"sample call limit ({_MAX_CALLS}) reached; wait until one ends")
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        call = asyncio.create_task(self._run(begun), name="sample call")
+        call = asyncio.create_task(self._run(begun, team), name="sample call")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         try:
@@ -186,11 +187,12 @@ class SampleCalls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
-    async def _run(self, begun: asyncio.Future[str]) -> None:
+    async def _run(self, begun: asyncio.Future[str], team: str) -> None:
         samples, rate_hz = await asyncio.to_thread(load_sample_call)
         options = StreamOptions(
             channels=tuple(ChannelSpec(role=role) for role in SAMPLE_CALL_ROLES),
             name="Sample call",
+            metadata={"team": team} if team else {},
             # So that the stream's page can show single frames.
             wants=frozenset(("points", "frames")),
             token=self._token,

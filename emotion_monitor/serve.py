@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stream_server.access import Scope, Who
 from stream_server.server import Server
 from stream_server.store import StoreError
 from stream_server.wire.masking import masked_text
@@ -121,9 +122,12 @@ def _announce(server: Server, has_dashboard: bool) -> None:
 
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
+    token = server.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
     arguments = ("stream", "--sample-call", "--url", server.ingest_url)
     client = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "emotion_monitor", *arguments
+        *(sys.executable, "-m", "emotion_monitor", *arguments),
+        # Not as an argument, which every user of the machine can list.
+        env={**os.environ, "EMOTION_MONITOR_TOKEN": token},
     )
     ended: asyncio.Future[Any] = asyncio.ensure_future(client.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -31,6 +31,7 @@ from stream_server.wire.native_client import retry_after_refusal
 
 _ERROR_CLASSES: dict[str, type[ClientError]] = {
     ErrorCode.UNAUTHORIZED: AccessError,
+    ErrorCode.FORBIDDEN: AccessError,
     ErrorCode.FORBIDDEN_ORIGIN: AccessError,
     ErrorCode.SERVER_FULL: BusyError,
     ErrorCode.TOO_MANY_STREAMS: BusyError,

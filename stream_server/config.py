@@ -22,7 +22,9 @@ class LimitsConfig:
 
     max_streams: Annotated[int, Range(1, 100_000)] = 256
     """Streams at a time, including those that may be resumed."""
-    max_streams_per_token: Annotated[int, Range(1, 100_000)] = 256
+    max_streams_per_address: Annotated[int, Range(1, 100_000)] = 192
+    """Streams of tokens from one address at a time, so that one machine cannot take all places."""
+    max_streams_per_token: Annotated[int, Range(1, 100_000)] = 128
     """Streams of one access token at a time."""
     max_message_bytes: Annotated[int, Range(1024, 1 << 24)] = 1_048_576
     """Largest message."""
@@ -79,6 +81,8 @@ class StoreConfig:
     """Results that wait while the database does not answer; more are dropped and counted."""
     retention_days: Annotated[float, Range(0, 36_500)] = 90.0
     """Age at which streams are deleted. 0: never."""
+    audit_retention_days: Annotated[float, Range(1, 36_500)] = 365.0
+    """Age at which entries of the audit, who saw and did what, are deleted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "store")
@@ -152,8 +156,8 @@ class ServerConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
-        if not self.listen.is_loopback and not self.access.tokens:
+        if self.access.trust_loopback and self.telephony.public_url:
             raise ConfigError(
-                f"got listen.host '{self.listen.host}' without access.tokens, expected a loopback"
-                " address, or tokens for those who may connect from elsewhere"
+                "got access.trust_loopback with telephony.public_url, expected one of them: behind"
+                " a proxy on this machine every client seems to be on this machine"
             )

@@ -19,8 +19,11 @@ _log = structlog.get_logger(__name__)
 _MOST = 65_536
 """Enough for everything; some systems allow a thousand million, and programs that go through all of
 them take minutes."""
-_FOR_FILES = 64
-_FOR_CALLS = 128
+BACKLOG = 64
+"""Connections that may wait to be accepted at a port. The event loop accepts all of them before
+anything here can refuse one, so what is reserved has to be more than that."""
+_FOR_FILES = 2 * BACKLOG
+_FOR_CALLS = 2 * BACKLOG
 
 
 def raise_limit() -> int:
@@ -45,14 +48,14 @@ class Descriptors:
     """
 
     def __init__(self, limit: int) -> None:
-        for_files = min(_FOR_FILES, limit // 8)
+        for_files = min(_FOR_FILES, limit // 3)
         self.for_calls = limit - for_files
         self.for_http = self.for_calls - min(_FOR_CALLS, limit // 4)
 
-    def is_short_for_http(self, descriptor: int) -> bool:
-        """Whether a page or feed with this socket takes what is kept for calls."""
-        return descriptor >= self.for_http
+    def over_for_http(self, descriptor: int) -> int:
+        """Return how many of those kept for calls are taken once a page or feed has this socket."""
+        return max(descriptor - self.for_http + 1, 0)
 
-    def is_short_for_calls(self, descriptor: int) -> bool:
-        """Whether a call with this socket takes what is kept for files."""
-        return descriptor >= self.for_calls
+    def over_for_calls(self, descriptor: int) -> int:
+        """Return how many of those kept for files are taken once a call has this socket."""
+        return max(descriptor - self.for_calls + 1, 0)

@@ -25,6 +25,7 @@ import structlog
 from aiohttp import web
 
 from ser_engine.config import EngineConfig
+from ser_engine.errors import ConfigError
 from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
@@ -37,14 +38,14 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
-from stream_server.http import below, make_app
+from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_listeners, make_routes
 from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
-from stream_server.store import Store
+from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
@@ -53,12 +54,17 @@ from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamO
 
 _log = structlog.get_logger(__name__)
 
+# How soon a token that was made or revoked by the command line is known here.
+_ACCESS_INTERVAL_S = 2.0
 # Longest wait for answers in progress when the server stops.
 _HTTP_SHUTDOWN_S = 5.0
 
 
 class Server:
     """Serves while it is entered (``async with``).
+
+    Attributes:
+        access: who may do what.
 
     Args:
         engine_config: settings of the engines.
@@ -86,7 +92,8 @@ class Server:
         self._config = config
         self.metrics.bus_from(self.bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
-        self._access = Access(config.access, config.listen, config.telephony.public_url)
+        self.access = Access(config.access, config.listen, config.telephony.public_url)
+        self.access.on_guessed = _log_guesses
         descriptors = Descriptors(raise_limit())
         self._connections = HttpConnections(
             config.limits.max_http_connections,
@@ -94,10 +101,11 @@ class Server:
             on_refused=lambda reason: self.metrics.refused(reason, "http"),
         )
         self.app = make_app(
-            access=self._access,
+            access=self.access,
             metrics=self.metrics,
             readiness=self._not_ready,
             base_path=config.listen.base_path,
+            note=self._note,
             connections=self._connections,
         )
         self.recordings = Recordings(config.recording) if config.recording.enabled else None
@@ -119,11 +127,11 @@ class Server:
         self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
-            access=self._access,
+            access=self.access,
             config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
-            routes=make_routes(config.telephony, self._access, self._registry.check_capacity),
+            routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
             descriptors=descriptors,
         )
         context = ListenerContext(
@@ -140,6 +148,11 @@ class Server:
     def ingest_url(self) -> str:
         """The address for audio."""
         return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+
+    @property
+    def audio_roots(self) -> frozenset[str]:
+        """The first parts of the paths that audio may come in at."""
+        return self._gateway.roots
 
     @property
     def ingest_port(self) -> int:
@@ -199,6 +212,9 @@ class Server:
             self._run(self.recordings.run_expiry(), "expiry", cancel=True)
         if config.store.url:
             await self._open_store()
+        await self.refresh_access()
+        self._check_door()
+        self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
             await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
@@ -246,6 +262,32 @@ class Server:
             written=lambda: writer.written,
             dropped=lambda: writer.dropped,
             pending=lambda: writer.pending,
+        )
+
+    async def refresh_access(self) -> None:
+        """Read tokens and people again, and end what those who may no longer ask still hold."""
+        if self.store is not None:
+            self.access.book.replace(await self.store.credentials())
+        end_outdated(self.app)
+        await self._gateway.end_outdated()
+
+    async def _follow_access(self) -> None:
+        while True:
+            await asyncio.sleep(_ACCESS_INTERVAL_S)
+            try:
+                await self.refresh_access()
+            except StoreError as error:
+                # Those known before are still let in; nobody new is.
+                _log.warning("access_not_refreshed", error=str(error))
+
+    def _check_door(self) -> None:
+        host = self._config.listen.host
+        if self._config.listen.is_loopback or self.access.book.is_configured:
+            return
+        raise ConfigError(
+            f"got listen.host '{host}' without a token or a person who may log in, expected a"
+            " loopback address, or tokens for those who may connect from elsewhere:"
+            " `emotion-monitor token create`, or access.tokens"
         )
 
     def _mqtt_publisher(self) -> MqttPublisher:
@@ -306,6 +348,10 @@ class Server:
         self._count(result)
         self.bus.publish(result)
 
+    def _note(self, **fields: str) -> None:
+        if self.store is not None:
+            self.store.note(**fields)
+
     def _count(self, result: Result) -> None:
         metrics = self.metrics
         match result:
@@ -327,6 +373,10 @@ class Server:
         if self.store is not None and (problem := self.store.problem) is not None:
             reasons.append(f"store: {problem}")
         return reasons
+
+
+def _log_guesses(address: str, times: int) -> None:
+    _log.warning("access_guessed", address=address, times=times)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "ser_engine.errors",
         "ser_engine.files",
         "ser_engine.schema",
+        "stream_server.access.policy",
         "stream_server.bus",
         "stream_server.feeds",
         "stream_server.http",

@@ -13,6 +13,7 @@ from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, Upgra
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
 from ser_engine.schema import LabelName, schema_document
+from stream_server.access.policy import Scope, Who
 from stream_server.wire.masking import masked
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
@@ -25,6 +26,22 @@ class InfoModel(msgspec.Struct, frozen=True, kw_only=True):
     licence: str = ""
     notice: str = ""
     runtime: str = ""
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, and what it may do.
+
+    Attributes:
+        kind: ``machine``: a client on the server's machine, which need not log in; ``token``;
+            ``user``.
+        scopes: some of ``ingest``, ``read``, ``operate``, ``admin``; the last includes the others.
+        teams: whose streams it sees; None: all.
+    """
+
+    kind: str
+    name: str
+    scopes: tuple[str, ...]
+    teams: tuple[str, ...] | None
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +57,10 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         store: whether timelines are kept.
         max_file_mb: largest file that is analysed, MiB.
         presets: what files can be analysed for, by name.
+        me: who asks.
     """
 
+    me: Me
     version: str
     ingest_url: str
     ready: bool
@@ -68,6 +87,7 @@ async def info(call: Call) -> web.Response:
     engine = models.engines[0] if models.engines else None
     return reply(
         Info(
+            me=_me(call.who),
             version=backend.version,
             ingest_url=ingest_url(call.request, backend, config),
             ready=models.is_ready,
@@ -83,6 +103,16 @@ async def info(call: Call) -> web.Response:
                 for name in backend.presets
             },
         )
+    )
+
+
+def _me(who: Who) -> Me:
+    teams = who.visible_teams
+    return Me(
+        kind=who.kind,
+        name=who.name,
+        scopes=tuple(scope.value for scope in Scope if who.may(scope)),
+        teams=None if teams is None else tuple(sorted(teams)),
     )
 
 
@@ -129,6 +159,8 @@ ROUTES = (
         "Every setting in effect; secrets are replaced by •••.",
         config,
         response=dict[str, Any],
+        needs=Scope.ADMIN,
+        audit="settings_read",
     ),
     Route(
         "GET",

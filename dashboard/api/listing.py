@@ -11,6 +11,7 @@ import msgspec
 from dashboard.backend import Backend
 from dashboard.live.tiles import StreamItem
 from dashboard.live.wall import Wall
+from stream_server.access.policy import Who
 from stream_server.store import StoreError, StreamRecord
 from stream_server.wire.results import StreamOpened
 
@@ -36,8 +37,9 @@ class Listing:
         since: float | None,
         until: float | None,
         name: str,
+        who: Who,
     ) -> list[StreamItem]:
-        """Return streams, newest first; the arguments are those of ``GET /streams``."""
+        """Return streams that ``who`` sees, newest first; the rest is as in ``GET /streams``."""
         if self._store is not None:
             records = await self._store.list_streams(
                 limit=limit,
@@ -47,20 +49,22 @@ class Listing:
                 name=name,
                 live_only=live is True,
                 ended_only=live is False,
+                teams=who.visible_teams,
             )
             return await self._items(records)
         opened = [
             one
             for one in self._wall.state.opened()
             if name.lower() in one.name.lower()
+            and who.sees(one.team)
             and (since is None or one.opened_at >= since)
             and (until is None or one.opened_at < until)
         ]
         records = [_record_of(one) for one in opened] if live is not False else []
         return await self._items(records[offset : offset + limit])
 
-    async def one(self, stream_id: str) -> StreamItem | None:
-        """Return a stream, None if it is not known."""
+    async def one(self, stream_id: str, who: Who) -> StreamItem | None:
+        """Return a stream, None if it is not known, or not to ``who``."""
         record: StreamRecord | None = None
         if self._store is not None:
             record = await self._store.stream(stream_id)
@@ -73,6 +77,8 @@ class Listing:
             if not found:
                 return None
             record = _record_of(found[0].opened)
+        if not who.sees(record.team):
+            return None
         (item,) = await self._items([record])
         return item
 

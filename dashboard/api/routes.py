@@ -28,6 +28,9 @@ from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
+from stream_server.access.policy import Scope, Who, team_of_stream
+from stream_server.http import WHO, needs
+from stream_server.http.login import note
 from stream_server.store import Store, StoreError, StoreUnavailableError
 
 PREFIX = "/api/v1"
@@ -75,6 +78,26 @@ class Call:
     request: web.Request
     query: Any
     body: Any = None
+
+    @property
+    def who(self) -> Who:
+        """Who asks."""
+        return self.request[WHO]
+
+    def team_of_new(self, asked: str) -> str:
+        """Return the team of what somebody brings.
+
+        Raises:
+            ApiError: it is not one of the sender's.
+        """
+        try:
+            return team_of_stream(self.who, (asked,))
+        except ValueError as error:
+            raise ApiError("forbidden", str(error)) from None
+
+    def note(self, action: str, *, target: str = "", detail: str = "") -> None:
+        """Add to the audit what is done."""
+        note(self.request, self.who, action, target=target, detail=detail)
 
     def part(self, name: str) -> str:
         """Return a part of the path."""
@@ -187,6 +210,9 @@ class Route:
         status: of the answer if all goes well.
         errors: codes it may answer with besides ``bad_request``.
         form: JSON Schema of the multipart form it takes.
+        needs: what it takes to ask; None: ``read`` for GET, ``operate`` for what changes something.
+        audit: what is added to the audit once it has succeeded, with the id of the path; "": the
+            handler does so itself, or it shows nothing of anybody's emotion.
     """
 
     method: str
@@ -200,6 +226,15 @@ class Route:
     status: int = 200
     errors: Sequence[str] = ()
     form: dict[str, Any] | None = None
+    needs: Scope | None = None
+    audit: str = ""
+
+    @property
+    def scope(self) -> Scope:
+        """What it takes to ask."""
+        if self.needs is not None:
+            return self.needs
+        return Scope.READ if self.method == hdrs.METH_GET else Scope.OPERATE
 
 
 def add_routes(app: web.Application, routes: Sequence[Route], services: Services) -> None:
@@ -207,7 +242,7 @@ def add_routes(app: web.Application, routes: Sequence[Route], services: Services
     methods: dict[str, list[str]] = {}
     for route in routes:
         resource = app.router.add_resource(PREFIX + route.path)
-        handle = _handle(route, services)
+        handle = needs(route.scope, _handle(route, services))
         resource.add_route(route.method, handle)
         methods.setdefault(route.path, []).append(route.method)
         # RFC 9110, 9.3.2: HEAD is GET without the body. A handshake has none to leave out.
@@ -215,8 +250,8 @@ def add_routes(app: web.Application, routes: Sequence[Route], services: Services
             resource.add_route(hdrs.METH_HEAD, handle)
     # Last: aiohttp takes the first resource that matches.
     for path, allowed in methods.items():
-        app.router.add_route("*", PREFIX + path, _method_not_allowed(allowed))
-    app.router.add_route("*", PREFIX + "{tail:.*}", _not_found)
+        app.router.add_route("*", PREFIX + path, needs(Scope.READ, _method_not_allowed(allowed)))
+    app.router.add_route("*", PREFIX + "{tail:.*}", needs(Scope.READ, _not_found))
 
 
 def reply(body: Any, *, status: int = 200) -> web.Response:
@@ -231,7 +266,12 @@ def _handle(
         try:
             query = _read_query(request.query, route.params)
             body = await _read_body(request, route.body) if route.body is not None else None
-            return await route.handler(Call(services, request, query, body))
+            call = Call(services, request, query, body)
+            response = await route.handler(call)
+            if route.audit:
+                target = next(iter(request.match_info.values()), "")
+                call.note(route.audit, target=target, detail=request.query_string)
+            return response
         except ApiError as error:
             return error.response()
         except StoreUnavailableError as error:

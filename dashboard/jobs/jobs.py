@@ -121,11 +121,14 @@ class Jobs:
         """
         return reserve(self._queue, self._spool)
 
-    async def add(self, uploads: Sequence[tuple[Place, str, dict[str, Any]]]) -> list[JobRecord]:
+    async def add(
+        self, uploads: Sequence[tuple[Place, str, dict[str, Any]]], *, team: str = ""
+    ) -> list[JobRecord]:
         """Queue files, all or none.
 
         Args:
             uploads: place, name and options of each.
+            team: whose they are.
 
         Raises:
             StoreError: they could not be stored; the files are deleted.
@@ -137,6 +140,7 @@ class Jobs:
                 options=options,
                 size_bytes=place.num_bytes,
                 created_at=self._now(),
+                team=team,
             )
             for place, name, options in uploads
         ]
@@ -170,10 +174,15 @@ class Jobs:
         return active.view if active is not None else await self._rows.get(job_id)
 
     async def page(
-        self, *, states: Collection[JobState] | None, limit: int, offset: int
+        self,
+        *,
+        states: Collection[JobState] | None,
+        limit: int,
+        offset: int,
+        teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
         """Return jobs, newest first; see :class:`~stream_server.store.JobTable`."""
-        records = await self._rows.page(states=states, limit=limit, offset=offset)
+        records = await self._rows.page(states=states, limit=limit, offset=offset, teams=teams)
         return [
             active.view if (active := self._active.get(record.job_id)) else record
             for record in records

@@ -31,7 +31,12 @@ class JobRows(Protocol):
         ...
 
     async def page(
-        self, *, states: Collection[JobState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        states: Collection[JobState] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
         """Return jobs, the newest first."""
         ...
@@ -84,11 +89,20 @@ class MemoryRows:
         return self._rows.get(job_id)
 
     async def page(
-        self, *, states: Collection[JobState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        *,
+        states: Collection[JobState] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
         """Return jobs, the newest first."""
         newest = reversed(self._rows.values())
-        wanted = (row for row in newest if states is None or row.state in states)
+        wanted = (
+            row
+            for row in newest
+            if (states is None or row.state in states) and (teams is None or row.team in teams)
+        )
         return list(islice(wanted, offset, offset + limit))
 
     async def open_jobs(self) -> list[JobRecord]:

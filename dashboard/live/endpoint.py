@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import msgspec
 from aiohttp import WSCloseCode, web
@@ -14,6 +15,7 @@ from dashboard.errors import ApiError
 from dashboard.live.connection import LiveConnection
 from dashboard.live.tiles import LiveResults, LiveSnapshot, StreamItem, StreamStatus
 from dashboard.live.wall import Wall
+from stream_server.access.policy import Who
 from stream_server.feeds.query import FeedQuery
 from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
@@ -39,11 +41,12 @@ class LiveEndpoint:
         self._num_viewers = 0
 
     async def handle(
-        self, request: web.Request, stream_id: str | None, after_seq: int | None
+        self, request: web.Request, who: Who, stream_id: str | None, after_seq: int | None
     ) -> web.StreamResponse:
         """Serve one page until it leaves: a stream, or the wall if ``stream_id`` is None.
 
-        What the page has of the stream, up to ``after_seq``, is not sent again.
+        It gets the streams that ``who`` sees. What the page has of the stream, up to ``after_seq``,
+        is not sent again.
 
         Raises:
             ApiError: the stream is unknown, there are too many pages, or it is no handshake.
@@ -60,16 +63,21 @@ class LiveEndpoint:
         self._num_viewers += 1
         try:
             if stream_id is None:
-                return await LiveConnection(request).run(self._show_wall)
-            if await self._listing.one(stream_id) is None:
-                raise ApiError("not_found", "stream not found")
-            view = _StreamView(self._listing, self._backend, stream_id, self.keeps, after_seq)
+                return await LiveConnection(request).run(partial(self._show_wall, who))
+            view = _StreamView(
+                listing=self._listing,
+                backend=self._backend,
+                who=who,
+                stream_id=stream_id,
+                keeps=self.keeps,
+                after_seq=after_seq,
+            )
             return await LiveConnection(request).run(view.show)
         finally:
             self._num_viewers -= 1
 
-    async def _show_wall(self, connection: LiveConnection) -> int:
-        viewer = self._wall.join()
+    async def _show_wall(self, who: Who, connection: LiveConnection) -> int:
+        viewer = self._wall.join(who)
         with contextlib.closing(viewer):
             await connection.until_due()
             await connection.send(viewer.snapshot())
@@ -93,14 +101,17 @@ class _StreamView:
 
     def __init__(
         self,
+        *,
         listing: Listing,
         backend: Backend,
+        who: Who,
         stream_id: str,
         keeps: bool,
         after_seq: int | None,
     ) -> None:
         self._listing = listing
         self._backend = backend
+        self._who = who
         self._stream_id = stream_id
         self._keeps = keeps
         self._last_seq = after_seq
@@ -117,17 +128,23 @@ class _StreamView:
     def _query(self) -> FeedQuery:
         if self._last_seq is not None:
             return FeedQuery(
-                stream_id=self._stream_id, after={self._stream_id: self._last_seq}, frames=True
+                stream_id=self._stream_id,
+                after={self._stream_id: self._last_seq},
+                frames=True,
+                teams=self._who.visible_teams,
             )
         return FeedQuery(
-            stream_id=self._stream_id, from_sample=0 if self._keeps else None, frames=True
+            stream_id=self._stream_id,
+            from_sample=0 if self._keeps else None,
+            frames=True,
+            teams=self._who.visible_teams,
         )
 
     async def _follow(self, feed: Feed, connection: LiveConnection) -> int | None:
         """Return the code to close with; None: the feed lost results that the store has."""
         await connection.until_due()
         # The first message describes the stream, so that a page can lay itself out.
-        stream = await self._listing.one(self._stream_id)
+        stream = await self._listing.one(self._stream_id, self._who)
         if stream is None:
             raise ApiError("not_found", "the stream was deleted")
         async with contextlib.aclosing(feed.stored()) as pages:

@@ -14,6 +14,7 @@ import msgspec
 
 from dashboard.config import WallConfig
 from dashboard.live.wall_state import WallState
+from stream_server.access.policy import Who
 from stream_server.bus import Bus
 from stream_server.wire.results import (
     Alert,
@@ -71,9 +72,9 @@ class Wall:
         """Show an alert as acknowledged."""
         self._tell(self.state.acknowledge(alert_id))
 
-    def join(self) -> WallViewer:
-        """Add a page."""
-        viewer = WallViewer(self)
+    def join(self, who: Who) -> WallViewer:
+        """Add a page, which is told of the streams that ``who`` sees."""
+        viewer = WallViewer(self, who)
         self._viewers.add(viewer)
         return viewer
 
@@ -101,8 +102,9 @@ class WallViewer:
         wake: set when there is something to tell, or the wall has ended.
     """
 
-    def __init__(self, wall: Wall) -> None:
+    def __init__(self, wall: Wall, who: Who) -> None:
         self._wall = wall
+        self._who = who
         self.wake = asyncio.Event()
         self._changed: set[str] = set()
         self._told: dict[str, int] = {}
@@ -121,7 +123,7 @@ class WallViewer:
     def snapshot(self) -> str:
         """Return a :class:`~dashboard.live.tiles.WallSnapshot`; later messages go on from it."""
         state = self._wall.state
-        stream_ids = state.stream_ids()
+        stream_ids = [each for each in state.stream_ids() if self._who.sees(state.team(each))]
         # A page that becomes visible again starts from here; what it was sent before is void.
         self._told = {stream_id: state.trend_version(stream_id) for stream_id in stream_ids}
         self._changed.clear()
@@ -138,6 +140,8 @@ class WallViewer:
         for stream_id in changed:
             version = state.trend_version(stream_id)
             told = self._told.get(stream_id)
+            if version >= 0 and told is None and not self._who.sees(state.team(stream_id)):
+                continue
             if version < 0:
                 # One that opened and closed between two messages is not mentioned at all.
                 if self._told.pop(stream_id, None) is not None:

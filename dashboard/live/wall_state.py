@@ -359,6 +359,10 @@ class WallState:
         stream = self._streams.get(stream_id)
         return -1 if stream is None else stream.trend_version
 
+    def team(self, stream_id: str) -> str:
+        """Return whose a live stream is."""
+        return self._streams[stream_id].opened.team
+
     def whole_text(self, stream_id: str) -> bytes:
         """Return a :class:`Tile` as JSON."""
         return self._streams[stream_id].whole_text()

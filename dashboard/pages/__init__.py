@@ -30,6 +30,7 @@ class Page:
         name: of its folder.
         path: of its address, with ``{parts}``.
         icon: in the navigation, see ``shell/dom.js``; "": the navigation does not show the page.
+        needs: the scope of those who find it in the navigation.
         nav: the entry of the navigation that is marked while the page is shown; "": its own.
     """
 
@@ -37,6 +38,7 @@ class Page:
     path: str
     icon: str = ""
     nav: str = ""
+    needs: str = "read"
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of its own."""
@@ -55,4 +57,5 @@ PAGES = (
     Page("analyse", "/analyse", icon="file"),
     Page("alerts", "/alerts", icon="bell"),
     Page("history", "/history", icon="history"),
+    Page("audit", "/audit", icon="shield", needs="admin"),
 )

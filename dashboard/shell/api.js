@@ -43,6 +43,8 @@ export async function request(method, path, { query, body, form, signal } = {}) 
   }
   noteClock(response.headers.get("Date"));
   if (response.ok) return response.status === 204 ? null : response.json();
+  // The session has ended: the same address now answers with the form to log in.
+  if (response.status === 401) location.reload();
   const problem = await response.json().catch(() => ({}));
   throw new ApiError(
     problem.code ?? `http_${response.status}`,

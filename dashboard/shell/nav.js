@@ -37,7 +37,7 @@ export function makeHeader(root, app, { onLang, onTheme }) {
       h(
         "nav",
         { class: "nav", "aria-label": app.t("nav.label") },
-        PAGES.filter((each) => each.icon).map(({ name, path, icon: iconName }) =>
+        PAGES.filter((each) => each.icon && may(each.needs)).map(({ name, path, icon: iconName }) =>
           h(
             "a",
             { href: addressOf(path), dataset: { page: name }, "aria-current": name === page && "page" },
@@ -47,7 +47,7 @@ export function makeHeader(root, app, { onLang, onTheme }) {
           ),
         ),
       ),
-      h("div", { class: "shell-tools" }, connection, langButton(), themeButton()),
+      h("div", { class: "shell-tools" }, connection, langButton(), themeButton(), leaveButton()),
     );
     showCount();
     showConnection();
@@ -60,6 +60,20 @@ export function makeHeader(root, app, { onLang, onTheme }) {
       { class: "button quiet", type: "button", lang: other, "aria-label": app.t("shell.language"), onclick: () => onLang(other) },
       other === "zh" ? "中文" : "EN",
     );
+  }
+
+  /** @param {string} scope */
+  function may(scope) {
+    // Until the server has said who asks, only what everybody finds here.
+    return scope === "read" || Boolean(app.info?.me.scopes.includes(scope));
+  }
+
+  function leaveButton() {
+    const me = app.info?.me;
+    // A client on the server's own machine did not log in.
+    if (!me || me.kind === "machine") return null;
+    const text = app.t("shell.leave", { name: me.name });
+    return h("form", { method: "post", action: addressOf("/logout") }, h("button", { class: "button quiet icon-only", "aria-label": text, title: text }, icon("leave")));
   }
 
   function themeButton() {

@@ -1,6 +1,7 @@
 export default {
   "shell.skip": "Skip to content",
   "shell.language": "以中文显示",
+  "shell.leave": "Log out {name}",
   "shell.theme": "Theme: {theme}. Click to change",
   "theme.system": "system",
   "theme.light": "light",

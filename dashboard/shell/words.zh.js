@@ -1,6 +1,7 @@
 export default {
   "shell.skip": "跳到正文",
   "shell.language": "Show in English",
+  "shell.leave": "退出登录 {name}",
   "shell.theme": "外观：{theme}。按下切换",
   "theme.system": "跟随系统",
   "theme.light": "浅色",

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
 from aiohttp import WSCloseCode, hdrs, web
 
+from stream_server.access import Scope
 from stream_server.feeds.query import parse_query
 from stream_server.feeds.source import Feed, FeedSource
+from stream_server.http import WHO, needs
+from stream_server.http.login import note
 from stream_server.wire.errors import ERRORS, ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 
@@ -65,7 +69,7 @@ class FeedEndpoint:
     def add_to(self, app: web.Application) -> None:
         """Serve ``/feed``; the application has to check access itself."""
         # No HEAD: aiohttp would run the handler, and subscribe.
-        app.router.add_get("/feed", self.handle, allow_head=False)
+        app.router.add_get("/feed", needs(Scope.READ, self.handle), allow_head=False)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one subscriber.
@@ -81,7 +85,10 @@ class FeedEndpoint:
 
     @contextlib.asynccontextmanager
     async def _subscribed(self, request: web.Request, kind: Kind) -> AsyncIterator[Feed]:
-        query = parse_query(request.query, request.headers.get("Last-Event-ID"))
+        query = replace(
+            parse_query(request.query, request.headers.get("Last-Event-ID")),
+            teams=request[WHO].visible_teams,
+        )
         if self._num_subscribers >= self._max_subscribers:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_SUBSCRIBERS,
@@ -91,6 +98,7 @@ class FeedEndpoint:
         self._num_subscribers += 1
         try:
             feed = await self._source.open(query, name=kind)
+            note(request, request[WHO], "feed", target=query.stream_id or "")
             try:
                 yield feed
             finally:

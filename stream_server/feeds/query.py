@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +54,7 @@ class FeedQuery:
         from_sample: begin with what is stored of the stream from here on, 16 kHz; None: with now.
         after: begin with what is stored of each of these streams after this ``seq``.
         frames: leave points their frames, where a stream has them.
+        teams: of streams; None: all. Not of the query: the subscriber's own.
     """
 
     stream_id: str | None = None
@@ -62,6 +63,7 @@ class FeedQuery:
     from_sample: int | None = None
     after: Mapping[str, int] = field(default_factory=dict)
     frames: bool = False
+    teams: Collection[str] | None = None
 
     @property
     def catches_up_on(self) -> frozenset[str]:
@@ -182,12 +184,12 @@ _OF_A_ROLE = (Point, Segment, Gap, Alert)
 
 
 class Selection:
-    """The results that a query selects; it knows which streams have a channel of its roles."""
+    """The results that a query selects; it knows which streams it is about."""
 
     def __init__(self, query: FeedQuery) -> None:
         self._query = query
-        # Ids of streams with a channel of the roles: results that belong to no channel (a summary,
-        # a mark) are selected by their stream.
+        # Ids of streams of the teams with a channel of the roles: results that belong to no channel
+        # (a summary, a mark) are selected by their stream, and only its first one has the team.
         self._streams: set[str] = set()
 
     def wants(self, result: Result) -> bool:
@@ -220,9 +222,9 @@ class Selection:
         if not self.wants(result):
             return None
         query = self._query
-        if isinstance(result, StreamOpened) and self._has_role(result):
+        if isinstance(result, StreamOpened) and self.is_about(result):
             self._streams.add(result.stream_id)
-        if query.roles and result.stream_id not in self._streams:
+        if (query.roles or query.teams is not None) and result.stream_id not in self._streams:
             return None
         if isinstance(result, StreamClosed):
             self._streams.discard(result.stream_id)
@@ -232,7 +234,14 @@ class Selection:
             return structs.replace(result, frames=None)
         return result
 
-    def _has_role(self, opened: StreamOpened) -> bool:
+    def is_visible(self, opened: StreamOpened) -> bool:
+        """Return whether a stream is of the subscriber's teams."""
+        return self._query.teams is None or opened.team in self._query.teams
+
+    def is_about(self, opened: StreamOpened) -> bool:
+        """Return whether a stream is one of the teams, with a channel of the roles."""
+        if not self.is_visible(opened):
+            return False
         roles = {channel.role for channel in opened.channels if channel.analysed}
         return not self._query.roles or bool(roles & self._query.roles)
 

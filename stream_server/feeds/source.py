@@ -155,11 +155,11 @@ class FeedSource:
         )
         try:
             # Without an await between subscribing and this, so that nothing is published between.
-            streams = self._live.snapshot()
+            streams = [each for each in self._live.snapshot() if selection.is_visible(each.opened)]
             last_seqs = {stream.opened.stream_id: stream.last_seq for stream in streams}
             snapshot = Snapshot(results=tuple(selection.begin(streams)))
             if query.stream_id is not None and query.stream_id not in last_seqs:
-                await self._check_stored(query)
+                await self._check_stored(query, selection)
         except BaseException:
             subscription.close()
             raise
@@ -172,9 +172,12 @@ class FeedSource:
             history=self._history,
         )
 
-    async def _check_stored(self, query: FeedQuery) -> None:
+    async def _check_stored(self, query: FeedQuery, selection: Selection) -> None:
         assert query.stream_id is not None
         known = self._history and await self._history.opened(query.stream_id)
+        # One of another team must not be told apart from one that does not exist.
+        if known and not selection.is_visible(known):
+            known = None
         if known and query.catches_up_on:
             return
         raise ProtocolError(

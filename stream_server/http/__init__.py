@@ -6,16 +6,30 @@ by it: ``app.router.add_get(...)``, or ``app.add_subapp(...)``.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from stream_server.access import Access, bearer_token, cookie_token
+from stream_server.access import Access, Arrival, Scope, Who, bearer_token, session_of
+from stream_server.access.credentials import Session
+from stream_server.access.door import FORWARDED_HEADERS
+from stream_server.access.policy import refusal
 from stream_server.http.connections import HttpConnections
-from stream_server.http.login import LOGIN_PATH, logged_in, login_page, wants_page
+from stream_server.http.login import (
+    ARRIVAL,
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    NOTE,
+    Login,
+    login_page,
+    set_session,
+    wants_page,
+)
 from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -24,12 +38,18 @@ from stream_server.wire.messages import error_message
 ACCESS = web.AppKey("access", Access)
 METRICS = web.AppKey("metrics", Metrics)
 
-TOKEN_NAME = web.RequestKey("token_name", str)
-"""Name of the token that authorized a request; not set if none was needed."""
+HELD: web.AppKey[dict[int, web.Request]] = web.AppKey("held", dict)
+"""Requests that are being answered, by their id() as they cannot be hashed."""
+
+WHO = web.RequestKey("who", Who)
+"""Who makes a request; not set on open paths."""
+
+SESSION = web.RequestKey("session", Session)
+"""Set if the request's session is what let it in."""
 
 _ORIGIN_ALLOWED = web.RequestKey("origin_allowed", bool)
 
-OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH))
+OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH, LOGOUT_PATH))
 """Paths without a token: probes of an orchestrator have no secrets, and these reveal none."""
 
 _SECURITY_HEADERS = {
@@ -61,10 +81,10 @@ async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Check a request before its handler; answer a refusal as an error or the login page."""
     try:
-        _check(request)
+        request = _check(request)
         if _is_preflight(request):
             return web.Response(status=204)
-        return await handler(request)
+        return await _handle(request, handler)
     except ProtocolError as error:
         request.config_dict[METRICS].refused(error.code.value, "http")
         if error.code is ErrorCode.UNAUTHORIZED and wants_page(request):
@@ -72,20 +92,86 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_response(error)
 
 
-def _check(request: web.Request) -> None:
+def _check(request: web.Request) -> web.Request:
+    """Return the request as it came to the outermost proxy that is trusted, if it is allowed."""
     access = request.config_dict[ACCESS]
     # First of all, and for open paths, too: a page of another site must not learn anything, and the
     # Host is compared against DNS rebinding.
     access.check_origin(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
     request[_ORIGIN_ALLOWED] = True
-    if own_path(request) in OPEN_PATHS or _is_preflight(request):
-        return
+    headers = {
+        name.lower(): ", ".join(request.headers.getall(name))
+        for name in (hdrs.HOST, *FORWARDED_HEADERS)
+        if name in request.headers
+    }
+    arrival = access.arrival(request.remote or "", headers, is_secure=request.secure)
+    request[ARRIVAL] = arrival
+    if not (own_path(request) in OPEN_PATHS or _is_preflight(request)):
+        _admit(request, access, arrival)
+    if arrival.is_secure == request.secure:
+        return request
+    # For everything that looks at the scheme: policies, addresses on pages.
+    return request.clone(scheme="https" if arrival.is_secure else "http")
+
+
+def _admit(request: web.Request, access: Access, arrival: Arrival) -> None:
     token = bearer_token(request.headers.get(hdrs.AUTHORIZATION))
-    token = token or cookie_token(request.headers.get(hdrs.COOKIE))
-    host = request.headers.get(hdrs.HOST)
-    name = access.authorize_client(token, request.remote or "", host)
-    if name is not None:
-        request[TOKEN_NAME] = name
+    cookie = session_of(request.headers.get(hdrs.COOKIE))
+    request[WHO] = who = access.who(arrival, token, cookie)
+    session = access.session(cookie) if cookie and not token else None
+    if session is not None and session.ref == who.ref:
+        request[SESSION] = session
+    if (reason := refusal(who, _scope_of(request))) is not None:
+        raise ProtocolError(ErrorCode.FORBIDDEN, reason)
+
+
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Run a handler for as long as who asked may ask."""
+    if WHO not in request:
+        return await handler(request)
+    held = request.config_dict[HELD]
+    held[id(request)] = request
+    try:
+        return await handler(request)
+    finally:
+        del held[id(request)]
+
+
+def end_outdated(app: web.Application) -> None:
+    """Cut the connections of those who were logged out, or whose token or role has ended.
+
+    Feeds and live pages last for hours; a request is checked only when it comes.
+    """
+    access = app[ACCESS]
+    for request in list(app[HELD].values()):
+        session = request.get(SESSION)
+        is_current = access.is_current(request[WHO])
+        if session is not None:
+            is_current = is_current and access.is_open(session)
+        if not is_current and request.transport is not None:
+            # Its handler is cancelled; there is nobody to be told more.
+            request.transport.abort()
+
+
+def needs(scope: Scope, handler: Handler) -> Handler:
+    """Return a handler that takes a scope; one without this takes ``admin``."""
+
+    @functools.wraps(handler)
+    async def scoped(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    _SCOPES[scoped] = scope
+    return scoped
+
+
+_SCOPES: WeakKeyDictionary[Handler, Scope] = WeakKeyDictionary()
+
+
+def _scope_of(request: web.Request) -> Scope:
+    if request.match_info.http_exception is not None:
+        return Scope.READ  # Nothing is there; only that is not for everybody either.
+    # A route that nobody thought about is not for everybody.
+    return _SCOPES.get(request.match_info.handler, Scope.ADMIN)
 
 
 def _is_preflight(request: web.Request) -> bool:
@@ -102,6 +188,8 @@ async def secure(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.setdefault(name, value)
     # aiohttp's default names its version and Python's, which helps attackers only.
     response.headers[hdrs.SERVER] = "emotion-monitor"
+    if SESSION in request and (again := request.config_dict[ACCESS].seen(request[SESSION])):
+        set_session(request, response, again)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or not request.get(_ORIGIN_ALLOWED, False):
         return
@@ -143,12 +231,14 @@ def make_app(
     metrics: Metrics,
     readiness: Readiness,
     base_path: str = "",
+    note: Callable[..., None] | None = None,
     connections: HttpConnections | None = None,
 ) -> web.Application:
     """Return an application with ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
         base_path: where :func:`below` will put it.
+        note: adds an entry to the audit, see :data:`NOTE`; None: there is none.
         connections: of its port, see :class:`~stream_server.http.connections.BoundedSite`; None:
             they are not watched.
         access: who may come in.
@@ -161,7 +251,9 @@ def make_app(
         app[CONNECTIONS] = connections
     app[ACCESS] = access
     app[METRICS] = metrics
+    app[HELD] = {}
     app[BASE_PATH] = base_path
+    app[NOTE] = note or (lambda **fields: None)
     app.on_response_prepare.append(secure)
 
     async def healthz(_: web.Request) -> web.Response:
@@ -175,23 +267,17 @@ def make_app(
             {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
         )
 
-    async def log_in(request: web.Request) -> web.StreamResponse:
-        """Check the token of the login form and set the cookie."""
-        form = await request.post()
-        token = str(form.get("token", "")).strip()
-        # On loopback no token is checked: without this, any text would be set as the cookie.
-        access.authorize(token or None, peer_is_loopback=False)
-        return logged_in(request, token, str(form.get("next", "/")))
-
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(
             body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
         )
 
-    app.router.add_post(LOGIN_PATH, log_in)
+    login = Login(access)
+    app.router.add_post(LOGIN_PATH, login.log_in)
+    app.router.add_post(LOGOUT_PATH, login.log_out)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/metrics", needs(Scope.READ, show_metrics))
     return app
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from stream_server.descriptors import Descriptors
+from stream_server.descriptors import BACKLOG, Descriptors
 
 _log = structlog.get_logger(__name__)
 
@@ -112,15 +112,25 @@ class HttpConnections:
     def opened(self, connection: _Connection) -> None:
         """Take a connection in, or close it."""
         now_s = self._now_s()
-        full = len(self._states) >= self._max_connections
-        if full or self._descriptors.is_short_for_http(connection.descriptor):
+        num_over = max(
+            len(self._states) + 1 - self._max_connections,
+            self._descriptors.over_for_http(connection.descriptor),
+        )
+        if num_over > 0:
             idle = [one for one, state in self._states.items() if state.request is None]
-            self._on_refused("too_many_connections")
+            idle.sort(key=lambda one: self._states[one].idle_s)
+            for one in idle[:num_over]:
+                self._give_way(one)
             if not idle:
-                connection.abort()
+                self._give_way(connection)
                 return
-            min(idle, key=lambda one: self._states[one].idle_s).abort()
         self._states[connection] = _State(since_s=now_s, idle_s=now_s, heard_s=now_s)
+
+    def _give_way(self, connection: _Connection) -> None:
+        # Its socket is closed in the loop's next turn; until then it must not be counted.
+        self._states.pop(connection, None)
+        self._on_refused("too_many_connections")
+        connection.abort()
 
     def closed(self, connection: _Connection) -> None:
         """Forget a connection."""
@@ -206,7 +216,7 @@ class BoundedSite(web.TCPSite):
     def __init__(
         self, runner: web.AppRunner, host: str, port: int, connections: HttpConnections
     ) -> None:
-        super().__init__(runner, host, port)
+        super().__init__(runner, host, port, backlog=BACKLOG)
         self._connections = connections
         self._where = host, port
 

@@ -1,21 +1,53 @@
-"""The login form for browsers, and the cookie that holds the token.
+"""The login form for browsers, and the cookie of their session.
 
 A browser cannot send an ``Authorization`` header when it opens a page. The cookie is HttpOnly, sent
 to this host only and never with a request that another site caused (SameSite=Strict); the check of
-``Origin`` applies as well. It lasts until the browser is closed.
+``Origin`` applies as well. It ends with the session, with logging out, or with the browser.
 """
 
 from __future__ import annotations
 
+import asyncio
 import html
-from urllib.parse import quote
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
-from stream_server.access import COOKIE_NAME
+from stream_server.access import SESSION_COOKIE, Access, Arrival, Who, session_of
 from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
+from stream_server.wire.errors import ProtocolError
+
+ARRIVAL = web.RequestKey("arrival", Arrival)
+"""Where a request comes from."""
+
+NOTE: web.AppKey[Callable[..., None]] = web.AppKey("note")
+"""Adds an entry to the audit: takes the fields of ``AuditEntry`` but the time, as keywords."""
+
+
+def note(
+    request: web.Request,
+    who: Who | None,
+    action: str,
+    *,
+    target: str = "",
+    team: str = "",
+    detail: str = "",
+) -> None:
+    """Add to the audit what somebody does; ``who`` None: somebody who could not log in."""
+    request.config_dict[NOTE](
+        kind="nobody" if who is None else who.kind,
+        name="" if who is None else who.name,
+        address=request[ARRIVAL].address,
+        action=action,
+        target=target,
+        team=team,
+        detail=detail,
+    )
+
 
 LOGIN_PATH = "/login"
+LOGOUT_PATH = "/logout"
+_MAX_AT_A_TIME = 2
 
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
@@ -39,15 +71,21 @@ _PAGE = """<!doctype html>
 </style>
 <form method="post" action="{path}">
   <h1>Emotion Monitor</h1>
-  <p>This server asks for an access token. / <span lang="zh">此服务器需要访问令牌。</span></p>
+  <p>Log in with a name and a password, or with an access token. /
+    <span lang="zh">请用用户名和密码或访问令牌登录。</span></p>
   {problem}
-  <label for="token">Access token / <span lang="zh">访问令牌</span></label>
-  <input id="token" name="token" type="password" required autofocus autocomplete="current-password">
+  <label for="name">Name; none with a token / <span lang="zh">用户名 / 用令牌时留空</span></label>
+  <input id="name" name="name" autofocus autocomplete="username" maxlength="64">
+  <label for="secret">Password or token / <span lang="zh">密码或令牌</span></label>
+  <input id="secret" name="secret" type="password" required autocomplete="current-password">
   <input type="hidden" name="next" value="{next}">
-  <button>Open / <span lang="zh">打开</span></button>
+  <button>Log in / <span lang="zh">登录</span></button>
 </form>
 """
-_PROBLEM = '<p role="alert">This token is not valid. / <span lang="zh">令牌无效。</span></p>'
+_PROBLEM = (
+    '<p role="alert">This name, password or token is not valid. /'
+    ' <span lang="zh">用户名、密码或令牌无效。</span></p>'
+)
 
 
 def wants_page(request: web.Request) -> bool:
@@ -75,20 +113,56 @@ def login_page(request: web.Request) -> web.Response:
     )
 
 
-def logged_in(request: web.Request, token: str, next_path: str) -> web.Response:
-    """Return the redirect to the requested page, with the cookie."""
-    # Relative to the form's path (RFC 9110, section 10.2.2).
-    location = to_root(request) + _local(next_path)[1:]
-    response = web.Response(status=303, headers={hdrs.LOCATION: location})
+def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
+    """Give a browser the cookie of its session."""
     response.set_cookie(
-        COOKIE_NAME,
-        quote(token, safe=""),
+        SESSION_COOKIE,
+        cookie,
         httponly=True,
         samesite="Strict",
-        secure=request.secure,
+        secure=request[ARRIVAL].is_secure,
         path=request.config_dict[BASE_PATH] or "/",
     )
-    return response
+
+
+class Login:
+    """Where browsers log in and out."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._turns = asyncio.Semaphore(_MAX_AT_A_TIME)
+
+    async def log_in(self, request: web.Request) -> web.StreamResponse:
+        """Answer the form: lead on to the requested page, with a session."""
+        form = await request.post()
+        name = str(form.get("name", "")).strip()
+        secret = str(form.get("secret", form.get("token", "")))
+        try:
+            # A token is pasted, often with a space; a password may begin with one.
+            secret = secret if name else secret.strip()
+            address = request[ARRIVAL].address
+            # A few at a time: each takes 32 MiB and a tenth of a second of a processor.
+            async with self._turns:
+                session = await asyncio.to_thread(self._access.log_in, name, secret, address)
+        except ProtocolError:
+            note(request, None, "login_failed", target=name)
+            raise
+        # Relative to the form's path (RFC 9110, section 10.2.2).
+        location = to_root(request) + _local(str(form.get("next", "/")))[1:]
+        response = web.Response(status=303, headers={hdrs.LOCATION: location})
+        set_session(request, response, self._access.sessions.cookie(session))
+        note(request, self._access.who_of(session), "login")
+        return response
+
+    async def log_out(self, request: web.Request) -> web.StreamResponse:
+        """End the session, and lead to the form."""
+        session = self._access.session(session_of(request.headers.get(hdrs.COOKIE)) or "")
+        if session is not None:
+            note(request, self._access.who_of(session), "logout")
+            self._access.log_out(session)
+        response = web.Response(status=303, headers={hdrs.LOCATION: to_root(request)})
+        response.del_cookie(SESSION_COOKIE, path=request.config_dict[BASE_PATH] or "/")
+        return response
 
 
 def _local(path: str) -> str:

@@ -1,7 +1,7 @@
 """How a platform's handshake is authenticated: an access token, and what signatures need.
 
 Where a platform signs its requests and its secret is in the settings, every request must be signed,
-wherever it comes from. Others give an access token, which clients on this machine need not have.
+wherever it comes from. Others give an access token, where :mod:`stream_server.access` asks for one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol
 
-from stream_server.access import Access
+from stream_server.access import Access, Who
 from stream_server.platforms.route import Handshake
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
@@ -27,11 +27,11 @@ class Authenticator(Protocol):
 
     is_signature: bool
 
-    def authenticate(self, handshake: Handshake) -> str:
-        """Return the name of the token, "" for a client without one.
+    def authenticate(self, handshake: Handshake) -> Who:
+        """Return who the client is.
 
         Raises:
-            ProtocolError: ``UNAUTHORIZED``.
+            ProtocolError: ``UNAUTHORIZED`` or ``FORBIDDEN``.
         """
         ...
 
@@ -50,15 +50,17 @@ class TokenAuthenticator:
         self._access = access
         self._header = header
 
-    def authenticate(self, handshake: Handshake) -> str:
-        """Return the token's name."""
+    def authenticate(self, handshake: Handshake) -> Who:
+        """Return whose the token is."""
         # Some platforms can be given only a URL, so the token may be in it. Headers come first, as
         # URLs end up in the logs of proxies.
         in_path = (handshake.path_token or "").rstrip("/") or None
         token = handshake.header_token or handshake.headers.get(self._header) or in_path
         try:
-            return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
+            return handshake.admit(self._access, token)
         except ProtocolError as error:
+            if error.code is not ErrorCode.UNAUTHORIZED:
+                raise
             raise ProtocolError(
                 error.code,
                 f"{error}, in Authorization (Bearer, or as the password of Basic) or as the rest"

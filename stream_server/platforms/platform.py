@@ -158,10 +158,10 @@ class PlatformRoute:
     def admit(self, handshake: Handshake) -> Admission:
         """Authenticate a client and reserve nothing: the stream is opened by its first message."""
         # In this order, so that strangers learn nothing of the query and the load.
-        name = self._authenticator.authenticate(handshake)
+        who = self._authenticator.authenticate(handshake)
         dialect = self._make_dialect(handshake)
-        self._check_capacity(name)
-        return Admission(dialect, lambda _: name, is_known=True)
+        self._check_capacity(who.name)
+        return Admission(dialect, lambda _: who, is_known=True)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the HTTP answer to a client that is not let in."""

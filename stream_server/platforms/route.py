@@ -16,12 +16,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from websockets.http11 import Request
 
-from stream_server.access import Access, bearer_token, cookie_token
+from stream_server.access import Access, Scope, Who, bearer_token, session_of
+from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.wire.dialect import Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import error_message
 from stream_server.wire.native import NativeDialect
+
+_TEAMS = "/teams/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,13 @@ class Handshake:
 
     Attributes:
         target: path and query as they came, percent-encoded; signatures are made over it.
-        path: decoded, without the query; begins with "/".
+        path: decoded, without the query and what names the team; begins with "/".
+        team: of ``/teams/NAME/...``, for platforms that take only a URL; "": the path names none.
         query_pairs: names and values of the query, decoded; a name may come several times.
-        headers: by name in lower case; the first of those that came several times.
-        peer: the client's address; "" if it has hung up.
+        headers: by name in lower case; the first of those that came several times, save what
+            proxies add, of which the last ones count.
+        peer: address of the other end, a proxy's or the client's; "" if it has hung up.
+        is_secure: the connection has TLS.
     """
 
     target: str
@@ -41,9 +47,11 @@ class Handshake:
     query_pairs: tuple[tuple[str, str], ...]
     headers: dict[str, str]
     peer: str
+    team: str = ""
+    is_secure: bool = False
 
     @classmethod
-    def of(cls, request: Request, peer: str) -> Handshake:
+    def of(cls, request: Request, peer: str, *, is_secure: bool = False) -> Handshake:
         """Parse a request.
 
         Raises:
@@ -58,7 +66,14 @@ class Handshake:
         pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
         # Reversed, so that the first of several headers of one name stays.
         headers = {name.lower(): value for name, value in reversed([*request.headers.raw_items()])}
-        return cls(request.path, unquote(parts.path), pairs, headers, peer)
+        for name in FORWARDED_HEADERS:
+            if name in headers:
+                headers[name] = ", ".join(request.headers.get_all(name))
+        path, team = unquote(parts.path), ""
+        if path.startswith(_TEAMS):
+            team, _, rest = path.removeprefix(_TEAMS).partition("/")
+            path = f"/{rest}"
+        return cls(request.path, path, pairs, headers, peer, team, is_secure)
 
     @property
     def query(self) -> dict[str, str]:
@@ -108,9 +123,18 @@ class Handshake:
         return bearer_token(value)
 
     @property
-    def cookie_token(self) -> str | None:
-        """The access token of a browser that has logged in."""
-        return cookie_token(self.headers.get("cookie"))
+    def session(self) -> str | None:
+        """The session of a browser that has logged in."""
+        return session_of(self.headers.get("cookie"))
+
+    def admit(self, access: Access, token: str | None, session: str | None = None) -> Who:
+        """Return who sends audio.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED or FORBIDDEN.
+        """
+        arrival = access.arrival(self.peer, self.headers, is_secure=self.is_secure)
+        return access.admit(Scope.INGEST, arrival, token, session)
 
 
 def native_close_frame(error: ProtocolError) -> tuple[int, str]:
@@ -126,15 +150,15 @@ class Admission:
 
     Attributes:
         dialect: the protocol of the connection.
-        authorize: takes the token of the first message, "" without one; returns the token's name,
-            "" for a client without one. Raises ProtocolError.
+        authorize: takes the token of the first message, "" without one; returns who the client is.
+            Raises ProtocolError.
         headers: added to the response that opens the WebSocket.
         close_frame: takes the error that ends the connection, returns close code and reason.
         is_known: it is authenticated already; False: ``authorize`` may still refuse it.
     """
 
     dialect: Dialect
-    authorize: Callable[[str], str]
+    authorize: Callable[[str], Who]
     headers: dict[str, str] = field(default_factory=dict)
     close_frame: Callable[[ProtocolError], tuple[int, str]] = native_close_frame
     is_known: bool = False
@@ -217,15 +241,13 @@ class NativeRoute:
         """Let a client in; one without a query may be authenticated later, by ``start``."""
         dialect = NativeDialect(handshake.query, encoder=self._encoder)
         header = handshake.header_token
-        cookie = handshake.cookie_token
 
-        def authorize(first: str) -> str:
+        def authorize(first: str) -> Who:
             # The cookie comes last: a browser sends it unasked, whatever token the page gives.
-            token = header or first or cookie
-            return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
+            return handshake.admit(self._access, header or first, handshake.session)
 
         if dialect.start is not None:
-            self._check_capacity(authorize(""))
+            self._check_capacity(authorize("").name)
         elif header is not None:
             authorize("")
         is_known = dialect.start is not None or header is not None

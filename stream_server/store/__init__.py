@@ -3,6 +3,7 @@
 ``docs/store.md`` tells what is kept and for how long.
 """
 
+from stream_server.store.audit import AuditEntry
 from stream_server.store.database import (
     StoreError,
     StoreUnavailableError,
@@ -26,6 +27,7 @@ from stream_server.store.writer import StoreWriter
 __all__ = [
     "AlertFilter",
     "AlertRecord",
+    "AuditEntry",
     "JobRecord",
     "JobState",
     "JobTable",

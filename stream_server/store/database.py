@@ -292,11 +292,12 @@ class DatabaseFile:
             with self._path.open("rb") as file:
                 header = file.read(32)
                 size_bytes = os.fstat(file.fileno()).st_size
-        except OSError as error:
+        except FileNotFoundError:
             return (
-                f"the file '{self._path}' is gone ({error.strerror}): what is written now is lost;"
-                " restart the server"
+                f"the file '{self._path}' is gone: what is written now is lost; restart the server"
             )
+        except OSError as error:
+            return f"the file '{self._path}' cannot be read: {error.strerror}"
         # https://www.sqlite.org/fileformat.html, 1.3: the size of a page, 1 for 65536, and the
         # number of pages, of which a write-ahead log may have more.
         page_bytes = int.from_bytes(header[16:18], "big")

@@ -75,6 +75,7 @@ class JobTable:
         states: Collection[JobState] | None = None,
         limit: int = 100,
         offset: int = 0,
+        teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
         """Return jobs, the newest first.
 
@@ -82,8 +83,11 @@ class JobTable:
             states: only those; None: all.
             limit: how many at most.
             offset: how many of the newest to leave out.
+            teams: only files of these; None: all files.
         """
         query = self._select()
+        if teams is not None:
+            query = query.where(jobs.c.team.in_(teams))
         if states is not None:
             query = query.where(jobs.c.state.in_(states))
         return await self._find(query.order_by(jobs.c.key.desc()).limit(limit).offset(offset))

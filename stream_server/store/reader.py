@@ -15,7 +15,10 @@ from sqlalchemy import ColumnElement, Select, Table, select
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
+from stream_server.access.credentials import Credential
 from stream_server.store import schema
+from stream_server.store.audit import AuditEntry, list_entries
+from stream_server.store.credentials import list_credentials
 from stream_server.store.database import (
     NUM_READERS,
     StoreError,
@@ -90,6 +93,7 @@ class StoreReader:
         name: str = "",
         live_only: bool = False,
         ended_only: bool = False,
+        teams: Collection[str] | None = None,
     ) -> list[StreamRecord]:
         """Return streams, the newest first.
 
@@ -101,6 +105,7 @@ class StoreReader:
             name: part of the stream's name, in any case.
             live_only: leave out those that have ended.
             ended_only: leave out those that are live.
+            teams: only streams of these; None: all streams.
         """
         query = _in_time(select(_streams), _streams.c.opened_at, since, until)
         if name:
@@ -110,6 +115,8 @@ class StoreReader:
             query = query.where(_streams.c.closed_at.is_(None))
         if ended_only:
             query = query.where(_streams.c.closed_at.is_not(None))
+        if teams is not None:
+            query = query.where(_streams.c.team.in_(teams))
         # The key decides between streams of the same instant, so that pages do not overlap.
         query = query.order_by(_streams.c.opened_at.desc(), _streams.c.key.desc())
         query = query.limit(limit).offset(offset)
@@ -221,6 +228,7 @@ class StoreReader:
         since: float | None = None,
         limit: int = 100,
         offset: int = 0,
+        teams: Collection[str] | None = None,
     ) -> list[AlertRecord]:
         """Return alerts, the newest first.
 
@@ -230,6 +238,7 @@ class StoreReader:
             since: raised at or after, seconds since 1970.
             limit: how many at most.
             offset: how many of the newest to leave out.
+            teams: only of streams of these; None: of all streams.
         """
         query = select(
             _alerts, _streams.c.id.label("stream_id"), _streams.c.name.label("stream_name")
@@ -241,11 +250,35 @@ class StoreReader:
             query = query.where(column.is_(None) if is_open else column.is_not(None))
         if stream_id is not None:
             query = query.where(_streams.c.id == stream_id)
+        if teams is not None:
+            query = query.where(_streams.c.team.in_(teams))
         query = query.order_by(_alerts.c.raised_at.desc(), _alerts.c.id.desc())
         query = query.limit(limit).offset(offset)
         return await self.read(
             lambda connection: [alert_record_of(row) for row in connection.execute(query)]
         )
+
+    async def alert_place(self, alert_id: str) -> tuple[str, str] | None:
+        """Return stream and team of an alert; None: there is none with that id."""
+        query = (
+            select(_streams.c.id, _streams.c.team)
+            .join(_alerts, _streams.c.key == _alerts.c.stream_key)
+            .where(_alerts.c.id == alert_id)
+        )
+
+        def read(connection: Connection) -> tuple[str, str] | None:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else (row.id, row.team)
+
+        return await self.read(read)
+
+    async def credentials(self) -> list[Credential]:
+        """Return all tokens and people, revoked ones included."""
+        return await self.read(list_credentials)
+
+    async def audit(self, **filters: Any) -> list[AuditEntry]:
+        """Return entries of the audit, see :func:`~stream_server.store.audit.list_entries`."""
+        return await self.read(lambda connection: list_entries(connection, **filters))
 
     async def close_reader(self) -> None:
         """Close the connections; a read that has begun is answered first."""

@@ -35,7 +35,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         stream_id: names it.
         name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at,
-            continues: as in :class:`~stream_server.wire.results.StreamOpened`.
+            continues, team: as in :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
         reason: why it ended.
         duration_s: length of its clock, once it has ended.
@@ -57,6 +57,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: CloseReason | None
     duration_s: float | None
     summary: Summary | None
+    team: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -130,6 +131,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         kept_bytes: what that folder takes.
         summary: of the result, for lists.
         cache_key: of the same bytes, model and settings.
+        team: whose file it is; "": of no team.
     """
 
     job_id: str
@@ -149,6 +151,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     kept_bytes: int = 0
     summary: dict[str, Any] | None = None
     cache_key: str | None = None
+    team: str = ""
 
     @property
     def is_final(self) -> bool:

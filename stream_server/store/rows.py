@@ -77,6 +77,7 @@ def stream_row(opened: StreamOpened, owner: str) -> dict[str, Any]:
         "step_ms": opened.step_ms,
         "opened_seq": opened.seq,
         "opened_at": opened.opened_at,
+        "team": text(opened.team),
         "continues": opened.continues,
     }
 
@@ -97,6 +98,7 @@ def opened_of(row: RowMapping) -> StreamOpened:
         encoding=row["encoding"],
         step_ms=row["step_ms"],
         opened_at=row["opened_at"],
+        team=row["team"],
         continues=row["continues"],
     )
 

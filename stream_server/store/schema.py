@@ -73,6 +73,7 @@ streams = Table(
     Column("summary_seq", BigInteger),
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
     Column("continues", Text),  # id of the stream its client was in before
+    Column("team", Text, nullable=False, server_default=""),  # "": of none
     Index(None, "opened_at"),
     Index(None, "closed_at"),
     Index(None, "continues"),
@@ -211,8 +212,40 @@ jobs = Table(
     Column("kept_bytes", BigInteger, nullable=False),
     Column("summary", _JSON),
     Column("cache_key", Text),
+    Column("team", Text, nullable=False, server_default=""),
     Index(None, "owner", "state"),
     Index(None, "finished_at"),
     Index(None, "cache_key"),
     sqlite_autoincrement=True,
 )
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # token, user
+    Column("name", Text, nullable=False),
+    Column("secret", Text, nullable=False),  # hashed
+    Column("scopes", _JSON, nullable=False),
+    Column("role", Text),
+    Column("teams", JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),  # kept: who did what must stay known
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # who did it: token, user, machine, ...
+    Column("name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),  # id of the stream, file, alert; or a name
+    Column("team", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Append-only: a trigger refuses changes. Rows go when they are old."""

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
 from stream_server.store import upkeep
+from stream_server.store.audit import AuditEntry, add_entry, expire_entries
 from stream_server.store.database import (
     Claim,
     DatabaseFile,
@@ -83,6 +84,7 @@ class Store(StoreReader):
     ) -> None:
         self.resume_key = resume_key
         self.retention_s = config.retention_days * _DAY_S
+        self._audit_retention_s = config.audit_retention_days * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
         is_file = engine.url.get_backend_name() == "sqlite"
         self.file = Path(str(engine.url.database)) if is_file else None
@@ -274,6 +276,15 @@ class Store(StoreReader):
 
     # Changes
 
+    def note(self, **fields: str) -> None:
+        """Add an entry to the audit; the fields of :class:`AuditEntry` but the time.
+
+        It does not wait: entries are written in their order, before the store is closed.
+        """
+        entry = AuditEntry(at=self._now(), **fields)
+        adding = self.writer.submit(lambda connection: add_entry(connection, entry))
+        adding.add_done_callback(_log_lost_entry)
+
     async def acknowledge(self, alert_id: str, note: str = "") -> bool:
         """Note that somebody has dealt with an alert; return False if there is none with that id.
 
@@ -322,9 +333,14 @@ class Store(StoreReader):
             try:
                 if num_deleted := await self.expire():
                     _log.info("store_expired_streams", streams=num_deleted)
+                await self._expire_audit()
             except StoreError as error:
                 _log.warning("store_retention_failed", error=str(error))
             await asyncio.sleep(interval_s)
+
+    async def _expire_audit(self) -> None:
+        before = self._now() - self._audit_retention_s
+        await self.writer.submit(lambda connection: expire_entries(connection, before))
 
     async def _delete(self, key: int, stream_id: str) -> None:
         # In small transactions: an hour of a stream is thousands of rows, and results have to be
@@ -336,6 +352,11 @@ class Store(StoreReader):
         await self.writer.submit(upkeep.give_space_back)
         if self._on_deleted is not None:
             await asyncio.to_thread(self._on_deleted, stream_id)
+
+
+def _log_lost_entry(adding: asyncio.Future[None]) -> None:
+    if not adding.cancelled() and (error := adding.exception()) is not None:
+        _log.error("audit_entry_lost", error=str(error))
 
 
 def _fingerprint(url: URL) -> str:

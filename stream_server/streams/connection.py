@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from ser_engine.schema import CloseReason
+from stream_server.access import Who
+from stream_server.access.policy import team_of_stream
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
 from stream_server.streams.handshakes import GuardedConnection
@@ -52,6 +55,14 @@ def failure(stream_id: str) -> ProtocolError:
     return ProtocolError(ErrorCode.INTERNAL, "the server failed while handling this stream")
 
 
+def _team_of(who: Who, path_team: str, spec: StreamSpec) -> str:
+    try:
+        # The path first: it is the operator's, metadata may come from whoever calls.
+        return team_of_stream(who, (path_team, spec.metadata.get("team", "")))
+    except ValueError as error:
+        raise ProtocolError(ErrorCode.FORBIDDEN, str(error)) from None
+
+
 class Connection:
     """Runs one accepted connection from its first message to its close.
 
@@ -64,7 +75,12 @@ class Connection:
         on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         route: first part of the path the client came in at, for the log.
-        address: of the client; "": not known.
+        path_team: the team that the path names, or "".
+        address: of the client itself.
+
+    Attributes:
+        address: see above.
+        who: the client, once it is authorized.
     """
 
     def __init__(
@@ -78,9 +94,12 @@ class Connection:
         on_refused: Callable[[str, ProtocolError], None],
         refusal_delay_s: float = 0.0,
         route: str = "/",
+        path_team: str = "",
         address: str = "",
     ) -> None:
-        self._address = address
+        self.who: Who | None = None
+        self._path_team = path_team
+        self.address = address
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         websocket.on_flood = self._socket.request_end
         self._dialect = admission.dialect
@@ -154,13 +173,12 @@ class Connection:
         spec = self._dialect.start or await self._first_request()
         if spec is None:
             return None
-        token_name = self._authorize(spec.token)
-        stream = await self._registry.resume(spec, token_name, self)
+        self.who = who = self._authorize(spec.token)
+        stream = await self._registry.resume(spec, who, self)
         resumed = stream is not None
         if stream is None:
-            stream = self._registry.open(
-                spec, token_name, self, route=self._route, address=self._address
-            )
+            spec = replace(spec, team=_team_of(who, self._path_team, spec))
+            stream = self._registry.open(spec, who, self, route=self._route, address=self.address)
         try:
             await self._socket.send(stream.ready(self._limits, resumed=resumed))
         except BaseException:

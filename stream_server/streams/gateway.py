@@ -13,9 +13,9 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from stream_server.access import Access
+from stream_server.access import Access, Arrival
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors
+from stream_server.descriptors import BACKLOG, Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
 from stream_server.streams.handshakes import GuardedConnection, Handshakes
@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 # Connections that may be open without a stream. As many more are reserved for authenticated
 # clients, so that strangers cannot take all places.
 _MAX_UNSTARTED = 256
+# Strangers from one address, so that they cannot keep out those from others.
+_MAX_UNSTARTED_PER_ADDRESS = 64
 # A message this many times too long closes the connection unread, without an error message.
 _HARD_LIMIT = 4
 _PING_INTERVAL_S = 20.0
@@ -69,7 +71,7 @@ class Gateway:
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
-        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, Admission]] = (
+        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, str, Admission]] = (
             WeakKeyDictionary()
         )
         self._native = NativeRoute(access, registry.check_capacity)
@@ -78,6 +80,11 @@ class Gateway:
             name for route in self._routes.values() for name in route.subprotocols
         }
         self._draining = False
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The first parts of the paths that clients connect to."""
+        return frozenset(self._routes)
 
     @property
     def port(self) -> int:
@@ -100,6 +107,7 @@ class Gateway:
             # websockets declares a class here and calls it.
             create_connection=self._handshakes.make,  # type: ignore[arg-type]
             open_timeout=limits.start_timeout_s,
+            backlog=BACKLOG,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
@@ -123,6 +131,16 @@ class Gateway:
         await self._registry.aclose()
         await self._server.wait_closed()
 
+    async def end_outdated(self) -> None:
+        """End the connections of those whose token has ended."""
+        error = ProtocolError(ErrorCode.UNAUTHORIZED, "the token or login is no longer valid")
+        outdated = [
+            each
+            for each in self._connections.values()
+            if each.who is not None and not self._access.is_current(each.who)
+        ]
+        await asyncio.gather(*(each.end(error) for each in outdated))
+
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake, or let it through."""
         route: Route = self._native
@@ -133,8 +151,9 @@ class Gateway:
             root = handshake.root
             self._check(handshake)
             admission = route.admit(handshake)
-            self._check_room(admission)
-            self._admitted[connection] = handshake, admission
+            arrival = self._access.arrival(handshake.peer, handshake.headers)
+            self._check_room(admission, arrival)
+            self._admitted[connection] = handshake, arrival.address, admission
         except ProtocolError as error:
             self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -148,7 +167,7 @@ class Gateway:
         admitted = self._admitted.get(connection)
         if admitted is None:
             return
-        handshake, admission = admitted
+        handshake, _, admission = admitted
         response.headers.update(admission.headers)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             # A browser that was pointed at this port, or a probe: websockets refuses it by itself.
@@ -174,8 +193,17 @@ class Gateway:
         if not self._is_ready():
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded", retry_after_s=2.0)
 
-    def _check_room(self, admission: Admission) -> None:
+    def _check_room(self, admission: Admission, arrival: Arrival) -> None:
         """Refuse a connection if too many have not begun a stream."""
+        strangers = [each for each in self._connections.values() if each.who is None]
+        from_there = sum(each.address == arrival.address for each in strangers)
+        is_stranger = not (admission.is_known or arrival.is_local)
+        if is_stranger and from_there >= _MAX_UNSTARTED_PER_ADDRESS:
+            raise ProtocolError(
+                ErrorCode.SERVER_FULL,
+                f"{from_there} connections from this address have not begun a stream",
+                retry_after_s=self._config.limits.start_timeout_s,
+            )
         room = _MAX_UNSTARTED * (2 if admission.is_known else 1)
         if len(self._connections) >= len(self._registry) + room:
             raise ProtocolError(
@@ -190,7 +218,7 @@ class Gateway:
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
         assert isinstance(websocket, GuardedConnection), "it was made by self._handshakes"
-        handshake, admission = self._admitted.pop(websocket)
+        handshake, address, admission = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,
             admission=admission,
@@ -200,7 +228,8 @@ class Gateway:
             on_refused=self._on_refused,
             refusal_delay_s=self._config.access.refusal_delay_ms / 1000,
             route=handshake.root,
-            address=handshake.peer,
+            path_team=handshake.team,
+            address=address,
         )
         self._connections[websocket] = connection
         try:

@@ -52,10 +52,11 @@ class Handshakes:
         """Note a new connection, and let the oldest give way if there are too many."""
         self._waiting[connection] = None
         descriptor = int(connection.transport.get_extra_info("socket").fileno())
-        is_short = self._descriptors.is_short_for_calls(descriptor)
-        if is_short or len(self._waiting) > MAX_HANDSHAKES:
-            # The new one itself, if there is no other.
-            oldest = next(iter(self._waiting))
+        num_over = max(
+            self._descriptors.over_for_calls(descriptor), len(self._waiting) - MAX_HANDSHAKES
+        )
+        # The new one itself, if there is no other.
+        for oldest in list(self._waiting)[:num_over]:
             self.done(oldest)
             self._on_refused(
                 ProtocolError(ErrorCode.NOT_STARTED, "got no handshake, and others wait")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 import re
 import secrets
 import time
@@ -17,6 +18,7 @@ import structlog
 
 from ser_engine.errors import EngineDeadError, SerEngineError
 from ser_engine.schema import CloseReason, LabelName, ModelNotice
+from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.engines.engine import EngineSource
@@ -128,6 +130,12 @@ def _call_id(route: str, spec: StreamSpec) -> dict[str, str]:
     return {"call_id": call_id} if _CALL_ID.fullmatch(call_id) else {}
 
 
+def _counted(who: Who, address: str) -> str:
+    """Return the address whose share a stream is of; "": of none."""
+    # A platform's calls all come from its few addresses, or through a proxy; they are signed.
+    return address if who.kind in ("token", "user") else ""
+
+
 # Hint for clients of a full server: when to try again.
 _RETRY_AFTER_S = 5.0
 
@@ -171,12 +179,17 @@ class RunningStream:
     """A stream and the connection that holds it."""
 
     runner: StreamRunner
-    token_name: str  # of the access token it was begun with, "" where none was needed
+    who: Who  # begun it
     resume_token: str  # secret that resumes it
     holder: Holder | None = None  # None: its connection is gone
     route: str = "/"  # where it came in
     address: str = ""  # of the client; "": not known
     expiry: asyncio.Task[None] | None = field(default=None, repr=False)  # ends it, if not resumed
+
+    @property
+    def token_name(self) -> str:
+        """Name of the token or person that began it; "" where none was needed."""
+        return self.who.name
 
     @property
     def stream_id(self) -> str:
@@ -242,6 +255,7 @@ class StreamRegistry:
         self._streams: dict[str, RunningStream] = {}  # by resume token
         self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
         self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
+        self._of_address: Counter[str] = Counter()
         # Without a connection, though not ended: longest first. A dict, for its order.
         self._waiting: dict[RunningStream, None] = {}
         self._closing: set[asyncio.Task[None]] = set()  # those that gave their place up
@@ -260,8 +274,12 @@ class StreamRegistry:
         running = (one for one in self._streams.values() if one.stream_id == stream_id)
         return next(running, None)
 
-    def check_capacity(self, token_name: str) -> None:
+    def check_capacity(self, token_name: str, address: str = "") -> None:
         """Refuse another stream where there is no room for it, nor a place that waits.
+
+        Args:
+            token_name: "" for a client without one.
+            address: of the client; "": not known.
 
         Raises:
             ProtocolError: SERVER_FULL or TOO_MANY_STREAMS, with a hint when to try again.
@@ -271,6 +289,14 @@ class StreamRegistry:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
                 f"stream limit of this server ({limits.max_streams}) reached",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        waiting_there = sum(one.address == address for one in self._waiting)
+        of_address = self._of_address[address] - waiting_there
+        if token_name and address and of_address >= limits.max_streams_per_address:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_STREAMS,
+                f"stream limit of this address ({limits.max_streams_per_address}) reached",
                 retry_after_s=_RETRY_AFTER_S,
             )
         # Without a name no token was needed: clients cannot be told apart, so none has a share.
@@ -285,7 +311,7 @@ class StreamRegistry:
     def open(
         self,
         spec: StreamSpec,
-        token_name: str,
+        who: Who,
         holder: Holder,
         *,
         route: str = "/",
@@ -295,7 +321,7 @@ class StreamRegistry:
 
         Args:
             spec: what the client wants.
-            token_name: of the access token, "" where none was needed.
+            who: the client.
             holder: the connection.
             route: where it came in, for the log: first part of the path, or another port's name.
             address: of the client; "": not known.
@@ -303,16 +329,17 @@ class StreamRegistry:
         Raises:
             ProtocolError: there is no room, or the stream cannot be begun.
         """
-        self.check_capacity(token_name)
+        self.check_capacity(who.name, address)
         stream_id = secrets.token_hex(8)
         continues = None if spec.resume is None else self._tokens.stream_of(spec.resume.token)
         runner = self._make_runner(stream_id, spec, continues)
-        self._make_room(token_name)
+        self._make_room(who.name, address)
         resume_token = self._tokens.make(stream_id)
-        stream = RunningStream(runner, token_name, resume_token, holder, route, address)
+        stream = RunningStream(runner, who, resume_token, holder, route, address)
         # By its secret: an id is in feeds and logs, and must not be enough to take a stream over.
         self._streams[stream.resume_token] = stream
-        self._of_token[token_name] += 1
+        self._of_token[who.name] += 1
+        self._of_address[_counted(who, address)] += 1
         _log.info(
             "stream_opened",
             stream_id=stream.stream_id,
@@ -325,9 +352,7 @@ class StreamRegistry:
         )
         return stream
 
-    async def resume(
-        self, spec: StreamSpec, token_name: str, holder: Holder
-    ) -> RunningStream | None:
+    async def resume(self, spec: StreamSpec, who: Who, holder: Holder) -> RunningStream | None:
         """Resume the stream that ``spec.resume`` names; None: it is gone.
 
         Raises:
@@ -339,7 +364,7 @@ class StreamRegistry:
         stream = self._streams.get(request.token) or self._undelivered.get(request.token)
         if stream is None:
             return None
-        if stream.token_name != token_name:
+        if (stream.who.kind, stream.who.name) != (who.kind, who.name):
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "the stream was begun with another access token"
             )
@@ -399,6 +424,7 @@ class StreamRegistry:
         if self._streams.pop(stream.resume_token, None) is None:
             return False
         self._of_token[stream.token_name] -= 1
+        self._of_address[_counted(stream.who, stream.address)] -= 1
         self._waiting.pop(stream, None)
         # The expiry itself may be what closes the stream: it must not cancel itself.
         if stream.expiry is not asyncio.current_task():
@@ -428,7 +454,7 @@ class StreamRegistry:
             *(self.close(stream, "server_stopped") for stream in streams), *self._closing
         )
 
-    def _make_room(self, token_name: str) -> None:
+    def _make_room(self, token_name: str, address: str) -> None:
         """Have waiting streams give their places up until there is one for a new stream."""
         limits = self._limits
         if len(self._streams) >= limits.max_streams:
@@ -436,6 +462,11 @@ class StreamRegistry:
         if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
             of_token = (one for one in self._waiting if one.token_name == token_name)
             self._give_up(next(of_token), "token_full")
+        if token_name and self._of_address[address] >= limits.max_streams_per_address:
+            of_address = (one for one in self._waiting if one.address == address)
+            # None waits where the address holds streams of platforms too, which do not count.
+            for stream in itertools.islice(of_address, 1):
+                self._give_up(stream, "address_full")
 
     def _bound_waiting(self, latest: RunningStream) -> None:
         """Have the oldest of one client's streams give up where too many of them wait."""

@@ -410,6 +410,7 @@ class Session:
             encoding=self.spec.format.encoding,
             step_ms=self._step_ms,
             opened_at=at,
+            team=self.spec.team,
             continues=continues,
         )
 

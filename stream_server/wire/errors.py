@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     NOT_STARTED = "not_started"
     NOTHING_TO_ANALYSE = "nothing_to_analyse"
     UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
     FORBIDDEN_ORIGIN = "forbidden_origin"
     UNKNOWN_PATH = "unknown_path"
     SERVER_FULL = "server_full"
@@ -109,6 +110,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.UNAUTHORIZED: ErrorKind(
         4401, 401, "Send 'Authorization: Bearer TOKEN', or 'token' in 'start'."
+    ),
+    ErrorCode.FORBIDDEN: ErrorKind(
+        4403, 403, "Ask an admin for a token or a role that may do this; see docs/security.md."
     ),
     ErrorCode.FORBIDDEN_ORIGIN: ErrorKind(
         4403, 403, "Add the page's origin to the setting stream_server.access.allowed_origins."

@@ -128,6 +128,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         opened_at: seconds since 1970, UTC.
         continues: id of the stream that the same client was in before: that one could not be
             resumed. None: there was none.
+        team: whose stream it is; "": of no team.
     """
 
     stream_id: str
@@ -142,6 +143,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     step_ms: int
     opened_at: float
     continues: str | None = None
+    team: str = ""
 
 
 class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ class StreamSpec:
         live: whether the audio is live; a recording can wait.
         resume: set if it continues an earlier stream.
         token: access token; "" if a header carried it or none is needed.
+        team: whose stream it is, once that is decided; "": nobody's in particular.
     """
 
     format: AudioFormat
@@ -35,6 +36,7 @@ class StreamSpec:
     live: bool = True
     resume: ResumeRequest | None = None
     token: str = field(default="", repr=False)
+    team: str = ""
 
 
 MAX_TEXT_LENGTH = 256

@@ -126,6 +126,8 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         await check.ask("DELETE", "/streams/s2", 204, one)
         await check.ask("POST", "/alerts/a1/acknowledge", 200, "/alerts/{alert_id}/acknowledge")
         await check.ask("GET", "/alerts", 200)
+        await check.ask("GET", "/audit", 200)
+        await check.ask("GET", "/audit.csv", 200)
         await check.ask("POST", "/sample-call", 201)
         await check.ask("POST", "/sample-call", 503)
         await check.ask("GET", "/live", 400)

@@ -29,7 +29,7 @@ from dashboard.backend import (
 )
 from dashboard.config import DashboardConfig
 from dashboard.live.tiles import StreamStatus
-from dashboard.results.files import summary_of, write_result
+from dashboard.results import summary_of, write_result
 from ser_engine.files import (
     AnalysisOptions,
     ChannelAnalysis,
@@ -277,7 +277,7 @@ async def serve_dashboard(
         async def sample_audio() -> bytes:
             return b"RIFF sample"
 
-        async def play() -> str:
+        async def play(team: str) -> str:
             if calls:
                 raise BusyError("got a sample call beyond 1")
             calls.append("s1")

@@ -134,11 +134,11 @@ class Lab:
         self.tokens = ResumeTokens()
         self.registry = StreamRegistry(config.limits, factory, self.tokens)
         self.metrics.waiting_from(lambda: self.registry.num_waiting)
-        access = Access(config.access, config.listen, config.telephony.public_url)
-        known = make_routes(config.telephony, access, self.registry.check_capacity)
+        self.access = Access(config.access, config.listen, config.telephony.public_url)
+        known = make_routes(config.telephony, self.access, self.registry.check_capacity)
         self.gateway = Gateway(
             registry=self.registry,
-            access=access,
+            access=self.access,
             config=config,
             is_ready=lambda: engine.is_ready,
             on_refused=self.refuse,

@@ -51,6 +51,7 @@ async def list_alerts(call: Call) -> web.Response:
         since=query["since"],
         limit=limit + 1,
         offset=query["offset"],
+        teams=call.who.visible_teams,
     )
     return reply(Alerts(alerts=alerts[:limit], more=len(alerts) > limit))
 
@@ -59,11 +60,14 @@ async def acknowledge(call: Call) -> web.Response:
     """Answer ``POST /alerts/{alert_id}/acknowledge``."""
     alert_id, note = call.part("alert_id"), call.body.note
     store = call.services.store
-    if not await store.acknowledge(alert_id, note):
+    place = await store.alert_place(alert_id)
+    if place is None:
         # The store writes in batches: an alert raised a moment ago may not have its row yet.
         await store.flush()
-        if not await store.acknowledge(alert_id, note):
-            raise ApiError("not_found", "alert not found")
+        place = await store.alert_place(alert_id)
+    if place is None or not call.who.sees(place[1]):
+        raise ApiError("not_found", "alert not found")
+    await store.acknowledge(alert_id, note)
     call.services.wall.acknowledge(alert_id)
     return reply(
         Acknowledged(alert_id=alert_id, acknowledged_at=time.time(), acknowledged_note=note)
@@ -94,5 +98,6 @@ ROUTES = (
         body=Acknowledgement,
         response=Acknowledged,
         errors=("not_found", "no_store", "store_away"),
+        audit="alert_acknowledged",
     ),
 )

@@ -14,8 +14,7 @@ from aiohttp import hdrs, web
 
 from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import API_ERRORS, ApiError
-from dashboard.results.files import read_view, zip_chunks
-from dashboard.results.tables import demo_chunks, write_parquet
+from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,
@@ -43,6 +42,18 @@ def error_of(record: JobRecord) -> ApiError | None:
 def unknown_job() -> ApiError:
     """Return the answer for a job that does not exist."""
     return ApiError("not_found", "job not found")
+
+
+async def visible_job(call: Call) -> JobRecord:
+    """Return the job that the path names.
+
+    Raises:
+        ApiError: there is none, or it is another team's, which is not told apart.
+    """
+    record = await call.services.jobs.get(call.part("job_id"))
+    if record is None or not call.who.sees(record.team):
+        raise unknown_job()
+    return record
 
 
 def old_result() -> ApiError:
@@ -144,9 +155,7 @@ async def send_zip(call: Call) -> web.StreamResponse:
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:
-    record = await call.services.jobs.get(call.part("job_id"))
-    if record is None:
-        raise unknown_job()
+    record = await visible_job(call)
     error = error_of(record)
     if error is not None:
         raise error
@@ -253,6 +262,7 @@ ROUTES = (
         ),
         response=FileResult,
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -261,6 +271,7 @@ ROUTES = (
         send_csv,
         content="text/csv",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -269,6 +280,7 @@ ROUTES = (
         send_parquet,
         content="application/vnd.apache.parquet",
         errors=(*_ERRORS, "not_installed"),
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -286,6 +298,7 @@ ROUTES = (
         ),
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -296,6 +309,7 @@ ROUTES = (
         params=(_CHANNEL,),
         content="application/octet-stream",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -304,6 +318,7 @@ ROUTES = (
         send_log,
         content="text/plain",
         errors=_ERRORS,
+        audit="file_exported",
     ),
     Route(
         "GET",
@@ -312,5 +327,6 @@ ROUTES = (
         send_zip,
         content="application/zip",
         errors=_ERRORS,
+        audit="file_exported",
     ),
 )

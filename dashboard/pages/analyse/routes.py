@@ -12,10 +12,11 @@ from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.errors import ApiError
 from dashboard.jobs.options import FORM_FIELDS, Options, options_of
 from dashboard.pages.analyse import results
-from dashboard.pages.analyse.results import error_of, old_result, unknown_job
-from dashboard.results.files import read_view
+from dashboard.pages.analyse.results import error_of, old_result, unknown_job, visible_job
+from dashboard.results import read_view
 from dashboard.uploads import read_form
 from ser_engine.schema import FileResult, Granularity
+from stream_server.access.policy import Scope
 from stream_server.store import JobRecord, JobState
 from stream_server.wire.messages import Error
 
@@ -51,6 +52,7 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: bool | None = None
     speakers: bool | None = None
     preset: str = ""
+    team: str = ""
 
 
 class SummaryChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +136,11 @@ async def send(call: Call) -> web.Response:
     jobs, backend = call.services.jobs, call.services.backend
     max_file_bytes = call.services.config.analyse.max_file_mb << 20
     async with read_form(call.request, jobs, max_file_bytes) as form:
+        team = call.team_of_new(form.fields.pop("team", ""))
         options = options_of(form.fields, backend.presets)
-        records = await jobs.add([(file.place, file.name, options) for file in form.files])
+        records = await jobs.add(
+            [(file.place, file.name, options) for file in form.files], team=team
+        )
     return _accepted(records)
 
 
@@ -144,6 +149,7 @@ async def send_sample(call: Call) -> web.Response:
     _check_ready(call)
     jobs, backend = call.services.jobs, call.services.backend
     given = msgspec.structs.asdict(call.body)
+    team = call.team_of_new(given.pop("team"))
     if not given["preset"] and given["granularity"] is None:
         given["granularity"] = "stream"
     options = options_of(given, backend.presets)
@@ -151,7 +157,7 @@ async def send_sample(call: Call) -> web.Response:
         audio = await backend.sample_audio()
         place.grow(len(audio))
         await asyncio.to_thread(place.path.write_bytes, audio)
-        records = await jobs.add([(place, _SAMPLE_NAME, options)])
+        records = await jobs.add([(place, _SAMPLE_NAME, options)], team=team)
     return _accepted(records)
 
 
@@ -159,7 +165,10 @@ async def list_jobs(call: Call) -> web.Response:
     """Answer ``GET /analyse``."""
     query, jobs = call.query, call.services.jobs
     records = await jobs.page(
-        states=query["state"] or None, limit=query["limit"], offset=query["offset"]
+        states=query["state"] or None,
+        limit=query["limit"],
+        offset=query["offset"],
+        teams=call.who.visible_teams,
     )
     waiting, running = jobs.counts
     items = [JobItem(**_fields(call, record)) for record in records]
@@ -169,9 +178,7 @@ async def list_jobs(call: Call) -> web.Response:
 async def show(call: Call) -> web.Response:
     """Answer ``GET /analyse/{job_id}``."""
     jobs = call.services.jobs
-    record = await jobs.get(call.part("job_id"))
-    if record is None:
-        raise unknown_job()
+    record = await visible_job(call)
     result: Any = None
     folder = jobs.folder(record)
     if record.state == "done" and folder is not None:
@@ -188,7 +195,8 @@ async def show(call: Call) -> web.Response:
 
 async def cancel(call: Call) -> web.Response:
     """Answer ``POST /analyse/{job_id}/cancel``."""
-    record = await call.services.jobs.cancel(call.part("job_id"))
+    found = await visible_job(call)
+    record = await call.services.jobs.cancel(found.job_id)
     if record is None:
         raise unknown_job()
     return reply(JobItem(**_fields(call, record)))
@@ -196,7 +204,8 @@ async def cancel(call: Call) -> web.Response:
 
 async def delete(call: Call) -> web.Response:
     """Answer ``DELETE /analyse/{job_id}``."""
-    if not await call.services.jobs.delete(call.part("job_id")):
+    record = await visible_job(call)
+    if not await call.services.jobs.delete(record.job_id):
         raise unknown_job()
     return web.Response(status=204)
 
@@ -248,6 +257,11 @@ _FILE = {
     "description": "a recording; may occur several times",
 }
 
+_TEAM = {
+    "type": "string",
+    "description": "whose files they are; default: the sender's team, if it has one",
+}
+
 ROUTES = (
     Route(
         "POST",
@@ -257,11 +271,13 @@ ROUTES = (
         response=Accepted,
         status=202,
         errors=("file_too_big", *_REFUSED),
+        needs=Scope.INGEST,
         form={
             "type": "object",
             "required": ["file"],
-            "properties": {"file": _FILE, **FORM_FIELDS},
+            "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
         },
+        audit="file_sent",
     ),
     Route(
         "POST",
@@ -272,6 +288,8 @@ ROUTES = (
         response=Accepted,
         status=202,
         errors=_REFUSED,
+        needs=Scope.INGEST,
+        audit="sample_call",
     ),
     Route(
         "GET",
@@ -293,6 +311,7 @@ ROUTES = (
         show,
         response=JobView,
         errors=("not_found", "store_away"),
+        audit="file",
     ),
     Route(
         "POST",
@@ -301,6 +320,7 @@ ROUTES = (
         cancel,
         response=JobItem,
         errors=("not_found", "store_away"),
+        audit="file_cancelled",
     ),
     Route(
         "DELETE",
@@ -309,6 +329,7 @@ ROUTES = (
         delete,
         status=204,
         errors=("not_found", "store_away"),
+        audit="file_deleted",
     ),
     *results.ROUTES,
 )

@@ -2,7 +2,7 @@
 
 const CAPTURE = ["insecure", "unsupported", "denied", "denied_by_system", "none", "busy", "lost", "other"];
 const SERVER = [
-  "server_full", "too_many_streams", "not_ready", "unauthorized", "forbidden_origin", "nothing_to_analyse",
+  "server_full", "too_many_streams", "not_ready", "unauthorized", "forbidden", "forbidden_origin", "nothing_to_analyse",
   "shutting_down", "engine_failed", "replaced",
 ];
 

@@ -87,6 +87,8 @@ export default {
   "microphone.remedy.not_ready": "This page retries automatically.",
   "microphone.problem.unauthorized": "The server requires an access token",
   "microphone.remedy.unauthorized": "Browsers can stream to it only from the machine it runs on.",
+  "microphone.problem.forbidden": "You may look, but not send audio",
+  "microphone.remedy.forbidden": "Ask an admin for the role of a supervisor.",
   "microphone.problem.forbidden_origin": "The server does not accept this page's address",
   "microphone.remedy.forbidden_origin": "Add it to the setting stream_server.access.allowed_origins.",
   "microphone.problem.nothing_to_analyse": "This role is not analysed",

@@ -87,6 +87,8 @@ export default {
   "microphone.remedy.not_ready": "请稍候，会自动继续。",
   "microphone.problem.unauthorized": "服务器需要访问令牌",
   "microphone.remedy.unauthorized": "只有在服务器所在的机器上，浏览器才能向它发送音频。",
+  "microphone.problem.forbidden": "您可以查看，但不能发送音频",
+  "microphone.remedy.forbidden": "请向管理员申请 supervisor 角色。",
   "microphone.problem.forbidden_origin": "服务器不认识本页面的地址",
   "microphone.remedy.forbidden_origin": "请把它加入设置 stream_server.access.allowed_origins。",
   "microphone.problem.nothing_to_analyse": "此角色不作分析",

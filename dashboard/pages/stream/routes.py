@@ -70,13 +70,13 @@ async def list_streams(call: Call) -> web.Response:
     """Answer ``GET /streams``."""
     limit = call.query["limit"]
     # One more than asked for tells whether there are more.
-    items = await call.services.listing.page(**{**call.query, "limit": limit + 1})
+    items = await call.services.listing.page(**{**call.query, "limit": limit + 1}, who=call.who)
     return reply(Streams(streams=items[:limit], more=len(items) > limit))
 
 
 async def show(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}``."""
-    item = await call.services.listing.one(call.part("stream_id"))
+    item = await call.services.listing.one(call.part("stream_id"), call.who)
     if item is None:
         raise _not_found()
     return reply(item)
@@ -93,11 +93,9 @@ async def delete(call: Call) -> web.Response:
 
 async def results(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}/results``."""
-    query, stream_id = call.query, call.part("stream_id")
-    store = call.services.store
-    await call.services.listing.settle(stream_id)
-    found = await store.results(
-        stream_id,
+    query, record = call.query, await _record(call)
+    found = await call.services.store.results(
+        record.stream_id,
         from_sample=round(query["from_s"] * _RATE_HZ),
         after_seq=query["after_seq"],
         kinds=query["types"] or _KINDS,
@@ -162,6 +160,7 @@ async def annotation(call: Call) -> web.Response:
 async def recording(call: Call) -> web.FileResponse:
     """Answer ``GET /streams/{stream_id}/recording/{channel}``."""
     recordings, suffix = call.services.backend.recordings, f".{call.part('channel')}"
+    await _check_seen(call)
     paths = (
         []
         if recordings is None
@@ -180,9 +179,18 @@ async def _record(call: Call) -> StreamRecord:
     store = call.services.store
     await call.services.listing.settle(stream_id)
     record = await store.stream(stream_id)
-    if record is None:
+    if record is None or not call.who.sees(record.team):
         raise _not_found()
     return record
+
+
+async def _check_seen(call: Call) -> None:
+    """Refuse a stream of another team, as one that is not known."""
+    # A recording may outlive its row, or there is no store: then only who sees everything hears it.
+    if call.who.has_all_teams:
+        return
+    if await call.services.listing.one(call.part("stream_id"), call.who) is None:
+        raise _not_found()
 
 
 async def _pages(
@@ -248,6 +256,7 @@ ROUTES = (
         show,
         response=StreamItem,
         errors=("not_found", "store_away"),
+        audit="stream",
     ),
     Route(
         "DELETE",
@@ -256,6 +265,7 @@ ROUTES = (
         delete,
         status=204,
         errors=("not_found", "stream_is_live", "no_store", "store_away"),
+        audit="stream_deleted",
     ),
     Route(
         "GET",
@@ -271,6 +281,7 @@ ROUTES = (
         ),
         response=Results,
         errors=("not_found", "no_store", "store_away"),
+        audit="stream_results",
     ),
     Route(
         "GET",
@@ -279,6 +290,7 @@ ROUTES = (
         points_csv,
         content="text/csv",
         errors=("not_found", "no_store", "store_away"),
+        audit="stream_exported",
     ),
     Route(
         "GET",
@@ -288,6 +300,7 @@ ROUTES = (
         params=(_ANNOTATION_FORMAT,),
         content="text/plain",
         errors=("not_found", "no_store", "store_away"),
+        audit="stream_exported",
     ),
     Route(
         "GET",
@@ -296,5 +309,6 @@ ROUTES = (
         recording,
         content="audio/flac",
         errors=("not_found",),
+        audit="recording_heard",
     ),
 )

@@ -8,6 +8,7 @@ from aiohttp import web
 from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.backend import BusyError
 from dashboard.errors import ApiError
+from stream_server.access.policy import Scope
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +24,13 @@ class Nothing(msgspec.Struct, frozen=True):
 async def live(call: Call) -> web.StreamResponse:
     """Answer a handshake for ``GET /live``."""
     query = call.query
-    return await call.services.live.handle(call.request, query["stream"], query["after_seq"])
+    stream_id = query["stream"]
+    if stream_id is not None and await call.services.listing.one(stream_id, call.who) is None:
+        raise ApiError("not_found", "stream not found")
+    call.note("wall" if stream_id is None else "stream_watched", target=stream_id or "")
+    return await call.services.live.handle(
+        call.request, call.who, query["stream"], query["after_seq"]
+    )
 
 
 async def play_sample_call(call: Call) -> web.Response:
@@ -32,7 +39,8 @@ async def play_sample_call(call: Call) -> web.Response:
     if not backend.models().is_ready:
         raise ApiError("not_ready", "the model is still being loaded")
     try:
-        return reply(Started(stream_id=await backend.play_sample_call()), status=201)
+        stream_id = await backend.play_sample_call(call.team_of_new(""))
+        return reply(Started(stream_id=stream_id), status=201)
     except BusyError as error:
         raise ApiError("too_many_sample_calls", str(error), retry_after_s=10.0) from None
 
@@ -60,5 +68,7 @@ ROUTES = (
         response=Started,
         status=201,
         errors=("not_ready", "too_many_sample_calls"),
+        needs=Scope.INGEST,
+        audit="sample_call",
     ),
 )

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from ser_engine.schema import CloseReason
+from stream_server.access import SIGNED
 from stream_server.config import ServerConfig
 from stream_server.platforms.asterisk import AsteriskSettings
 from stream_server.streams.connection import failure, reason_of
@@ -207,7 +208,7 @@ class AudioSocketCall:
                 metadata={"platform": "asterisk-audiosocket"},
                 wants=frozenset(),
             )
-            self._stream = self._registry.open(spec, "", self, route="audiosocket")
+            self._stream = self._registry.open(spec, SIGNED, self, route="audiosocket")
             self._aligner = TrackAligner(
                 audio_format,
                 max_jitter_ms=self._config.telephony.max_jitter_ms,

@@ -63,6 +63,7 @@ class AudioSocketServer:
         self._server: asyncio.Server | None = None
         self._calls: dict[str, AudioSocketCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unidentified: dict[_Connection, None] = {}  # no UUID has come; oldest first
         self._draining = False
 
     @property
@@ -116,7 +117,13 @@ class AudioSocketServer:
             return
         task = asyncio.get_running_loop().create_task(connection.run(), name="audiosocket")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._unidentified[connection] = None
+
+        def forget(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._unidentified.pop(connection, None)
+
+        task.add_done_callback(forget)
 
     def _admit(self, writer: asyncio.StreamWriter) -> None:
         peer = _peer(writer)
@@ -131,10 +138,16 @@ class AudioSocketServer:
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded")
         # One channel each: two for every stream at most.
         if len(self._tasks) >= 2 * len(self._registry) + _MAX_CONNECTIONS_MORE:
-            raise ProtocolError(
+            error = ProtocolError(
                 ErrorCode.SERVER_FULL,
                 f"{_MAX_CONNECTIONS_MORE} connections have not begun a stream",
             )
+            # Asterisk sends the UUID at once: who has not for longest makes room for a call.
+            oldest = next(iter(self._unidentified), None)
+            if oldest is None:
+                raise error
+            del self._unidentified[oldest]
+            oldest.refuse(error)
 
     def _join(self, call_id: str, connection: _Connection) -> tuple[AudioSocketCall, int]:
         """Return the call a connection belongs to, and its channel there.
@@ -142,6 +155,7 @@ class AudioSocketServer:
         Raises:
             ProtocolError: the call has all its connections, or there is no room for another.
         """
+        self._unidentified.pop(connection, None)
         call = self._calls.get(call_id)
         if call is None:
             self._registry.check_capacity("")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from stream_server.access import Access
+from stream_server.access import SIGNED, Access, Who
 from stream_server.logs import SparseLog
 from stream_server.platforms.audiohook import AudioHookSettings
 from stream_server.platforms.audiohook.dialect import AudioHookDialect
@@ -54,9 +54,9 @@ class AudioHookRoute:
     def admit(self, handshake: Handshake) -> Admission:
         """Let a client in; what it may not do, the dialect refuses."""
         headers = handshake.headers
-        name: str | None = None
+        who: Who | None = None
         try:
-            name = self._authorize(handshake)
+            who = self._authorize(handshake)
         except ProtocolError as error:
             # Anyone can cause refusals, so each reason is logged once in ten seconds.
             left_out = self._refusals.take(str(error))
@@ -72,27 +72,27 @@ class AudioHookRoute:
                 "session_id": session_id,
                 "correlation_id": headers.get("audiohook-correlation-id", ""),
             },
-            is_authorized=name is not None,
+            is_authorized=who is not None,
             event_interval_ms=self._event_interval_ms,
         )
-        return Admission(dialect, lambda _: _known(name), is_known=name is not None)
+        return Admission(dialect, lambda _: _known(who), is_known=who is not None)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON: there is no session to end yet."""
         return json_refusal(error)
 
-    def _authorize(self, handshake: Handshake) -> str:
-        """Return the token's name, "" for a client without one; raises ProtocolError."""
+    def _authorize(self, handshake: Handshake) -> Who:
+        """Return who the client is; raises ProtocolError."""
         headers = handshake.headers
         if self._verifier is not None:
             self._verifier.check(headers, handshake.target, self._now())
-            return ""
+            return SIGNED
         # The platform sends an API key with or without a client secret.
         token = handshake.header_token or handshake.path_token or headers.get("x-api-key")
-        return self._access.authorize_client(token, handshake.peer, handshake.host) or ""
+        return handshake.admit(self._access, token)
 
 
-def _known(name: str | None) -> str:
-    if name is None:
+def _known(who: Who | None) -> Who:
+    if who is None:
         raise ProtocolError(ErrorCode.UNAUTHORIZED, "not authorized")
-    return name
+    return who

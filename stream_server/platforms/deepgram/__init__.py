@@ -76,16 +76,15 @@ class DeepgramRoute:
         if not given:
             given = dict(handshake.query_pairs).get("token")
         # The query is judged after the key: strangers must not learn what it may hold.
-        token = given or handshake.cookie_token
-        name = self._access.authorize_client(token, handshake.peer, handshake.host) or ""
+        who = handshake.admit(self._access, given, handshake.session)
         if isinstance(query, ProtocolError):
             raise query
         request_id = str(uuid.uuid4())
         dialect = DeepgramDialect(query, self._settings.roles, request_id, self._now())
-        self._check_capacity(name)
+        self._check_capacity(who.name)
         return Admission(
             dialect,
-            lambda _: name,
+            lambda _: who,
             headers={"dg-request-id": request_id},
             close_frame=close_frame,
             is_known=True,

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import (
     MAX_NONCE_LENGTH,
     SeenNonces,
@@ -100,8 +101,8 @@ class PlivoSignature:
         self._public_url = public_url
         self._seen = SeenNonces()
 
-    def authenticate(self, handshake: Handshake) -> str:
-        """Return "": there is one account."""
+    def authenticate(self, handshake: Handshake) -> Who:
+        """Return the platform: there is one account."""
         headers = handshake.headers
         signatures = [headers[name] for name in SIGNATURE_HEADERS if name in headers]
         nonce = headers.get(NONCE_HEADER, "")
@@ -114,7 +115,7 @@ class PlivoSignature:
             raise unauthorized(f"a wrong {SIGNATURE_HEADERS[0]}")
         if not self._seen.is_new(nonce):
             raise unauthorized(f"a {NONCE_HEADER} that was used already")
-        return ""
+        return SIGNED
 
 
 def is_signed(auth_token: str, urls: Iterable[str], nonce: str, signatures: Iterable[str]) -> bool:

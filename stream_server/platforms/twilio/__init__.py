@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import signed_urls, unauthorized
 from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
@@ -61,8 +62,8 @@ class TwilioSignature:
         self._auth_token = auth_token
         self._public_url = public_url
 
-    def authenticate(self, handshake: Handshake) -> str:
-        """Return "": there is one account."""
+    def authenticate(self, handshake: Handshake) -> Who:
+        """Return the platform: there is one account."""
         headers = handshake.headers
         signature = headers.get(SIGNATURE_HEADER)
         if signature is None:
@@ -73,7 +74,7 @@ class TwilioSignature:
         algorithm = headers.get(ALGORITHM_HEADER, "")
         if not is_signed(self._auth_token, urls, signature, algorithm):
             raise unauthorized(f"a wrong {SIGNATURE_HEADER}")
-        return ""
+        return SIGNED
 
 
 def is_signed(

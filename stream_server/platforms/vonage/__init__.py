@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import MAX_NONCE_LENGTH, SeenNonces, unauthorized
 from stream_server.platforms.media_stream import DTMF_MARK, call_spec, roles_of
 from stream_server.platforms.platform import (
@@ -75,8 +76,8 @@ class VonageToken:
         self._now_s = now_s
         self._seen = SeenNonces()
 
-    def authenticate(self, handshake: Handshake) -> str:
-        """Return "": there is one account."""
+    def authenticate(self, handshake: Handshake) -> Who:
+        """Return the platform: there is one account."""
         token = handshake.header_token
         if token is None:
             raise unauthorized("no signed token in Authorization")
@@ -87,7 +88,7 @@ class VonageToken:
         # RFC 7519, section 4.1.7: the id prevents replay.
         if isinstance(nonce, str) and not self._seen.is_new(nonce[:MAX_NONCE_LENGTH]):
             raise unauthorized("a signed token that was used already")
-        return ""
+        return SIGNED
 
 
 def verified_claims(token: str, secret: str, now_s: float) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -9,8 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from ser_engine.errors import ConfigError
-from stream_server.access import COOKIE_NAME, Access, AccessConfig, ListenConfig
-from stream_server.http import TOKEN_NAME, below, make_app
+from stream_server.access import SESSION_COOKIE, Access, AccessConfig, ListenConfig, Scope, Who
+from stream_server.http import WHO, below, make_app, needs
+from stream_server.http.login import ARRIVAL
 from stream_server.metrics import Metrics
 
 TOKEN = "crm-0123456789abcdef"
@@ -18,9 +20,10 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 Client = TestClient[web.Request, web.Application]
 
 
-def make_access(host: str, *origins: str) -> Access:
+def make_access(host: str, *origins: str, **config: Any) -> Access:
+    tokens = {} if host == "localhost" else {"crm": TOKEN}
     return Access(
-        AccessConfig(tokens={"crm": TOKEN}, allowed_origins=origins), ListenConfig(host=host)
+        AccessConfig(tokens=tokens, allowed_origins=origins, **config), ListenConfig(host=host)
     )
 
 
@@ -30,24 +33,31 @@ async def serving(
     *origins: str,
     reasons: list[str] | None = None,
     base_path: str = "",
+    **config: Any,
 ) -> AsyncIterator[Client]:
-    """A server with a page of its own beside what ``make_app`` gives."""
+    """A server with pages of its own; that on "localhost" has no token, others have one."""
     app = make_app(
-        access=make_access(host, *origins),
+        access=make_access(host, *origins, **config),
         metrics=Metrics(),
         readiness=lambda: reasons or [],
         base_path=base_path,
     )
 
-    async def who(request: web.Request) -> web.Response:
-        return web.json_response({"name": request.get(TOKEN_NAME, "")})
+    async def show_who(request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "name": request[WHO].name,
+                "address": request[ARRIVAL].address,
+                "is_secure": request.secure,
+            }
+        )
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="hello", headers={"Content-Security-Policy": "script-src 'self'"})
 
-    app.router.add_get("/who", who)
-    app.router.add_post("/who", who)
-    app.router.add_get("/page", page)
+    app.router.add_get("/who", needs(Scope.READ, show_who))
+    app.router.add_post("/who", needs(Scope.READ, show_who))
+    app.router.add_get("/page", needs(Scope.READ, page))
     async with TestClient(TestServer(below(base_path, app))) as client:
         yield client
 
@@ -78,10 +88,55 @@ async def test_metrics_are_shown():
         assert "# TYPE emotion_monitor_streams gauge" in await answer.text()
 
 
-async def test_on_loopback_no_token_is_needed():
+async def who(client: Client, **headers: str) -> Any:
+    return await (await client.get("/who", headers=headers)).json()
+
+
+async def test_on_loopback_no_token_is_needed_while_there_is_none():
     async with serving() as client:
-        assert await (await client.get("/who")).json() == {"name": ""}
-        assert await (await client.get("/who", headers=BEARER)).json() == {"name": "crm"}
+        assert (await who(client))["name"] == ""
+    async with serving("127.0.0.1") as client:
+        assert (await who(client))["code"] == "unauthorized"
+        assert (await who(client, **BEARER))["name"] == "crm"
+    async with serving("127.0.0.1", trust_loopback=True) as client:
+        assert (await who(client))["name"] == ""
+
+
+async def test_what_came_through_a_proxy_is_not_of_this_machine():
+    """What a proxy on this machine adds says that others are behind it."""
+    for header in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"):
+        async with serving("127.0.0.1", trust_loopback=True) as client:
+            assert (await who(client, **{header: "127.0.0.1"}))["code"] == "unauthorized"
+        async with serving() as client:
+            assert (await who(client, **{header: "127.0.0.1"}))["code"] == "unauthorized"
+
+
+async def test_only_a_trusted_proxy_says_who_comes_and_how():
+    told = {"X-Forwarded-For": "10.9.9.9, 203.0.113.7", "X-Forwarded-Proto": "https"}
+    async with serving("127.0.0.1") as client:
+        seen = await who(client, **BEARER, **told)
+        assert (seen["address"], seen["is_secure"]) == ("127.0.0.1", False)
+    async with serving("127.0.0.1", trusted_proxies=("127.0.0.1",)) as client:
+        assert (await who(client, **told))["code"] == "unauthorized"
+        seen = await who(client, **BEARER, **told)
+        assert (seen["address"], seen["is_secure"]) == ("203.0.113.7", True)
+        form = {"token": TOKEN, "next": "/who"}
+        answer = await client.post("/login", data=form, headers=told, allow_redirects=False)
+        assert answer.cookies[SESSION_COOKIE]["secure"]
+
+
+async def test_a_route_that_says_nothing_of_rights_is_for_admins():
+    async def forgotten(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    access = make_access("127.0.0.1")
+    reader = access.book.issue(Who("token", "reader", frozenset((Scope.READ,))))
+    app = make_app(access=access, metrics=Metrics(), readiness=list)
+    app.router.add_get("/forgotten", forgotten)
+    async with TestClient(TestServer(app)) as client:
+        for token, status in ((reader, 403), (TOKEN, 200)):
+            headers = {"Authorization": f"Bearer {token}"}
+            assert (await client.get("/forgotten", headers=headers)).status == status
 
 
 @pytest.mark.parametrize("path", ["/who", "/metrics", "/page", "/nowhere"])
@@ -193,7 +248,7 @@ async def test_a_proxy_may_pass_on_the_path_it_serves_this_server_at():
         answer = await client.post("/emotion/live/login", data=form, allow_redirects=False)
         # Relative, as what is sent to a browser must be; the cookie is for this server alone.
         assert answer.headers["Location"] == "./who?a=1"
-        assert answer.cookies[COOKIE_NAME]["path"] == "/emotion/live"
+        assert answer.cookies[SESSION_COOKIE]["path"] == "/emotion/live"
 
 
 @pytest.mark.parametrize("path", ["emotion", "/emotion/", "/", "/a b", "/a//b"])

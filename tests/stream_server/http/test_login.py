@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_server.access import COOKIE_NAME, cookie_token
+from stream_server.access import SESSION_COOKIE, session_of
 from tests.stream_server.http.test_http import TOKEN, serving
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
@@ -28,11 +28,12 @@ async def test_a_token_opens_the_page_that_was_asked_for():
         form = {"token": f" {TOKEN} ", "next": "/who"}
         answer = await client.post("/login", data=form, allow_redirects=False)
         assert (answer.status, answer.headers["Location"]) == (303, "./who")
-        cookie = answer.cookies[COOKIE_NAME]
+        cookie = answer.cookies[SESSION_COOKIE]
         assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
         assert not cookie["max-age"]
-        headers = {"Cookie": f"{COOKIE_NAME}={cookie.value}"}
-        assert await (await client.get("/who", headers=headers)).json() == {"name": "crm"}
+        headers = {"Cookie": f"{SESSION_COOKIE}={cookie.value}"}
+        assert (await (await client.get("/who", headers=headers)).json())["name"] == "crm"
+        assert TOKEN not in cookie.value
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "localhost"])
@@ -42,7 +43,7 @@ async def test_a_wrong_token_is_said_so(host: str, token: str):
         answer = await client.post("/login", data={"token": token}, allow_redirects=False)
         assert answer.status == 401
         assert "token is not valid" in await answer.text()
-        assert COOKIE_NAME not in answer.cookies
+        assert SESSION_COOKIE not in answer.cookies
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,10 @@ async def test_another_site_cannot_log_anybody_in():
         (None, None),
         ("", None),
         ("a=b", None),
-        (f"{COOKIE_NAME}=", None),
-        (f"a=b; {COOKIE_NAME}=x%2Fy; c=d", "x/y"),
-        (f"{COOKIE_NAME}2=x", None),
+        (f"{SESSION_COOKIE}=", None),
+        (f"a=b; {SESSION_COOKIE}=x%2Fy; c=d", "x/y"),
+        (f"{SESSION_COOKIE}2=x", None),
     ],
 )
 def test_the_cookie_is_read(header: str | None, token: str | None):
-    assert cookie_token(header) == token
+    assert session_of(header) == token

@@ -36,11 +36,19 @@ SIGNED = {
 
 
 def routes(
-    *, host: str = "0.0.0.0", full: str | None = None, **telephony: Any
+    *,
+    host: str = "0.0.0.0",
+    full: str | None = None,
+    token: str = TOKEN,
+    **telephony: Any,
 ) -> dict[str, PlatformRoute]:
     """Return the routes of a server that other machines reach, unless ``host`` says else."""
     config = TelephonyConfig(**telephony)
-    access = Access(AccessConfig(tokens={"calls": TOKEN}), ListenConfig(host), config.public_url)
+    access = Access(
+        AccessConfig(tokens={"calls": token} if token else {}),
+        ListenConfig(host),
+        config.public_url,
+    )
 
     def check_capacity(token_name: str) -> None:
         if token_name == full:
@@ -88,18 +96,18 @@ def test_every_folder_is_in_the_table():
 def test_a_token_lets_in(target: str, headers: dict[str, str]):
     admission = routes()["/exotel"].admit(handshake("/exotel" + target, **headers))
     assert isinstance(admission, Admission)
-    assert admission.authorize("") == "calls"
+    assert admission.authorize("").name == "calls"
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_platform_takes_a_token_and_nothing_less(path: str):
-    assert routes()[path].admit(handshake(f"{path}/{TOKEN}")).authorize("") == "calls"
+    assert routes()[path].admit(handshake(f"{path}/{TOKEN}")).authorize("").name == "calls"
     assert refused(routes()[path], handshake(path)) is ErrorCode.UNAUTHORIZED
 
 
 def test_telnyx_has_a_header_of_its_own():
     headers = {"x-telnyx-streaming-auth-token": TOKEN}
-    assert routes()["/telnyx"].admit(handshake("/telnyx", **headers)).authorize("") == "calls"
+    assert routes()["/telnyx"].admit(handshake("/telnyx", **headers)).authorize("").name == "calls"
     assert refused(routes()["/exotel"], handshake("/exotel", **headers)) is ErrorCode.UNAUTHORIZED
 
 
@@ -119,13 +127,16 @@ def test_without_one_nobody_comes_in(target: str, headers: dict[str, str]):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_this_machine_needs_none(path: str):
+def test_this_machine_needs_none_while_there_is_none(path: str):
     here = handshake(path, "127.0.0.1", Host="localhost:8765")
-    assert routes(host="127.0.0.1")[path].admit(here).authorize("") == ""
+    route = routes(host="127.0.0.1", token="")[path]
+    assert route.admit(here).authorize("").kind == "machine"
+    assert refused(routes(host="127.0.0.1")[path], here) is ErrorCode.UNAUTHORIZED
     # What comes through a proxy on this machine is not of this machine.
-    through = handshake(path, "127.0.0.1")
-    route = routes(host="127.0.0.1", public_url=PUBLIC)[path]
+    through = handshake(path, "127.0.0.1", Host="localhost:8765", X_Forwarded_For=ELSEWHERE)
     assert refused(route, through) is ErrorCode.UNAUTHORIZED
+    behind = routes(host="127.0.0.1", token="", public_url=PUBLIC)[path]
+    assert refused(behind, here) is ErrorCode.UNAUTHORIZED
 
 
 def test_a_refusal_asks_for_a_password():
@@ -209,7 +220,7 @@ def test_what_twilio_signs_lets_in(public: str, host: str, target: str, signed: 
     route = routes(public_url=public, twilio_auth_token=SECRET)["/twilio"]
     signature = twilio_signature(signed)
     request = handshake(target, Host=host, X_Twilio_Signature=signature)
-    assert route.admit(request).authorize("") == ""
+    assert route.admit(request).authorize("").name == ""
 
 
 @pytest.mark.needs("twilio")
@@ -281,7 +292,7 @@ def plivo_headers(url: str, nonce: str = "1", secret: str = SECRET) -> dict[str,
 @pytest.mark.parametrize("url", [f"{PUBLIC}/plivo", "https://monitor.example.org/plivo"])
 def test_what_plivo_signs_lets_in_once(url: str):
     route = routes(public_url=PUBLIC, plivo_auth_token=SECRET)["/plivo"]
-    assert route.admit(handshake("/plivo", **plivo_headers(url))).authorize("") == ""
+    assert route.admit(handshake("/plivo", **plivo_headers(url))).authorize("").name == ""
     again = handshake("/plivo", **plivo_headers(url))
     assert refused(route, again) is ErrorCode.UNAUTHORIZED
     route.admit(handshake("/plivo", **plivo_headers(url, nonce="2")))
@@ -333,7 +344,7 @@ def vonage_request(secret: str = SECRET, **claims: Any) -> Handshake:
 @pytest.mark.needs("pyjwt")
 def test_what_vonage_signs_lets_in_once():
     route = vonage_route()
-    assert route.admit(vonage_request(jti="1")).authorize("") == ""
+    assert route.admit(vonage_request(jti="1")).authorize("").name == ""
     assert refused(route, vonage_request(jti="1")) is ErrorCode.UNAUTHORIZED
     route.admit(vonage_request(jti="2"))
     route.admit(vonage_request())

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream_server.access import AccessConfig
+from stream_server.access import MACHINE, AccessConfig
 from stream_server.config import ServerConfig
 from stream_server.platforms.route import Admission, Handshake, Refusal
 from stream_server.wire.audio_format import AudioFormat
@@ -69,7 +69,7 @@ class ParrotRoute:
     def admit(self, handshake: Handshake) -> Admission:
         if handshake.path_token == "wrong":
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "got no parrot")
-        return Admission(ParrotDialect(**self.options), lambda first: "")
+        return Admission(ParrotDialect(**self.options), lambda first: MACHINE)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         return Refusal(418, f"no {error.code}", {"X-Parrot": "no"})

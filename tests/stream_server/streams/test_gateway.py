@@ -74,6 +74,25 @@ def test_tokens_come_in_several_forms(value: str, token: str | None) -> None:
     assert authorization(value) == token
 
 
-def test_a_browser_has_its_token_in_a_cookie() -> None:
-    assert handshake("/", ("Cookie", "a=b; emotion_monitor_token=x")).cookie_token == "x"
-    assert handshake("/").cookie_token is None
+def test_a_browser_has_its_session_in_a_cookie() -> None:
+    assert handshake("/", ("Cookie", "a=b; emotion_monitor_session=x")).session == "x"
+    assert handshake("/").session is None
+
+
+@pytest.mark.parametrize(
+    ("target", "team", "root", "path_token"),
+    [
+        ("/teams/sales/twilio/abc", "sales", "/twilio", "abc"),
+        ("/teams/sales", "sales", "/", None),
+        ("/twilio/teams/sales", "", "/twilio", "teams/sales"),
+    ],
+)
+def test_a_path_may_name_a_team(target: str, team: str, root: str, path_token: str | None) -> None:
+    found = handshake(target)
+    assert (found.team, found.root, found.path_token) == (team, root, path_token)
+    assert found.target == target
+
+
+def test_what_proxies_add_is_read_to_its_end() -> None:
+    found = handshake("/", ("X-Forwarded-For", "8.8.8.8"), ("X-Forwarded-For", "203.0.113.7"))
+    assert found.headers["x-forwarded-for"] == "8.8.8.8, 203.0.113.7"

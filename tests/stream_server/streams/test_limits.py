@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -11,6 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ser_engine.errors import EngineDeadError
+from stream_server.access import AccessConfig
+from stream_server.config import ServerConfig
 from stream_server.wire.dialect import MAX_BAD_MESSAGES
 from stream_server.wire.messages import Error, Ready
 from stream_server.wire.results import Gap, StreamClosed, Summary
@@ -122,10 +125,36 @@ async def test_a_token_has_streams_of_its_own():
 
 
 @virtual_time
-async def test_a_browser_that_has_logged_in_has_its_token_in_a_cookie():
+async def test_an_address_has_streams_of_its_own_whatever_its_tokens():
+    config = access(one=SECRET, two=SECRET[::-1])
+    async with live_lab(config=config, max_streams_per_address=1) as lab:
+        async with lab.connect() as first:
+            await first.send(start(token=SECRET))
+            assert isinstance(await receive(first), Ready)
+            async with lab.connect() as second:
+                await second.send(start(token=SECRET[::-1]))
+                assert (await receive(second)).code == "too_many_streams"
+
+
+@virtual_time
+async def test_strangers_of_one_address_leave_places_to_others():
+    behind = AccessConfig(tokens={"one": SECRET}, trusted_proxies=("127.0.0.1",))
+    config = ServerConfig(access=behind)
+    async with live_lab(config=config) as lab, contextlib.AsyncExitStack() as open_ones:
+        there, elsewhere = {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "203.0.113.8"}
+        for _ in range(64):
+            await open_ones.enter_async_context(lab.connect(additional_headers=there))
+        assert (await refusal(lab, additional_headers=there))["code"] == "server_full"
+        async with lab.connect(additional_headers=elsewhere):
+            pass
+
+
+@virtual_time
+async def test_a_browser_that_has_logged_in_has_a_session():
     config = access(one=SECRET, two=SECRET[::-1])
     async with live_lab(config=config, max_streams_per_token=1) as lab:
-        headers = {"Cookie": f"theme=dark; emotion_monitor_token={SECRET}"}
+        session = lab.access.sessions.cookie(lab.access.log_in("", SECRET, "here"))
+        headers = {"Cookie": f"theme=dark; emotion_monitor_session={session}"}
         async with lab.connect(additional_headers=headers) as first:
             await first.send(start())
             assert isinstance(await receive(first), Ready)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from stream_server.access import MACHINE
 from stream_server.config import ServerConfig, StreamsConfig
 from stream_server.platforms.route import Admission, Handshake, Refusal, json_refusal
 from stream_server.tracks import TrackAligner, TrackStats
@@ -70,7 +71,7 @@ class PacketRoute:
     subprotocols: tuple[str, ...] = ()
 
     def admit(self, handshake: Handshake) -> Admission:
-        return Admission(PacketDialect(), lambda token: "")
+        return Admission(PacketDialect(), lambda token: MACHINE)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         return json_refusal(error)

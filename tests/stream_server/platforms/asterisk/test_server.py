@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from ser_engine.errors import EngineDeadError
 from ser_engine.types import FloatArray
+from stream_server.platforms.asterisk import server as server_module
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
     Frame,
@@ -24,7 +25,14 @@ from stream_server.platforms.asterisk.audiosocket import (
     encode_frame,
     encode_uuid,
 )
-from stream_server.wire.results import Marked, Result, StreamClosed, StreamOpened, Summary
+from stream_server.wire.results import (
+    Marked,
+    Result,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+    Warning,
+)
 from tests.stream_server.streams.timelines import tiles, timeline
 from tests.support.asterisk_lab import CALL, RATE, asterisk_lab
 from tests.support.live_lab import LabEngine, chunks, live_lab, pcm, stream
@@ -493,3 +501,39 @@ async def test_no_bytes_break_the_server():
     (last,) = [each for each in asterisk.lab.published if each.stream_id][-1:]
     assert isinstance(last, StreamClosed)
     assert last.reason == "stopped"
+
+
+@virtual_time
+async def test_mu_law_in_frames_of_16_bits_is_warned_of():
+    noise = np.random.default_rng(0).bytes(160 * 50 * 14)
+    async with asterisk_lab(audiosocket={"channels": 1}) as asterisk:
+        async with asterisk.call() as customer:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            for number, at in enumerate(range(0, len(noise), 160), start=1):
+                await asyncio.sleep(max(began_s + number / 50 - loop.time(), 0))
+                customer.writer.write(encode_audio(noise[at : at + 160]))
+            await customer.hang_up()
+            await asterisk.until_ended()
+        told = asterisk.lab.published
+    (warning,) = [each for each in told if isinstance(each, Warning) and each.code == "clock_drift"]
+    assert (warning.channel, warning.at_s < 13) == (0, True)
+    assert "0.50 times the 8000 Hz" in warning.message
+    assert "8 kHz mu-law or A-law in frames of 16-bit audio" in warning.message
+
+
+@virtual_time
+async def test_connections_without_an_id_make_room_for_a_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "_MAX_CONNECTIONS_MORE", 2)
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call(None) as silent, asterisk.call(None) as other:
+            async with asterisk.call() as customer:
+                assert await silent.answer() == HANGUP
+                await customer.speak(CUSTOMER)
+                await customer.hang_up()
+                await asterisk.until_ended()
+            assert asterisk.lab.refused == ["server_full"]
+            # Nobody needs the place of the other: it is closed when its time is up.
+            assert await other.answer() == HANGUP
+    assert asterisk.lab.refused == ["server_full", "not_started"]
+    assert asterisk.reasons == ["stopped"]

@@ -1,0 +1,31 @@
+"""Who may connect, and what they may do: see ``docs/security.md``.
+
+:mod:`.policy` decides; it is pure. :mod:`.credentials` knows tokens and people, :mod:`.door` looks
+at a request and finds out who it is.
+"""
+
+from stream_server.access.config import AccessConfig, ListenConfig
+from stream_server.access.door import (
+    SESSION_COOKIE,
+    Access,
+    Arrival,
+    bearer_token,
+    is_loopback,
+    session_of,
+)
+from stream_server.access.policy import MACHINE, SIGNED, Scope, Who
+
+__all__ = [
+    "MACHINE",
+    "SESSION_COOKIE",
+    "SIGNED",
+    "Access",
+    "AccessConfig",
+    "Arrival",
+    "ListenConfig",
+    "Scope",
+    "Who",
+    "bearer_token",
+    "is_loopback",
+    "session_of",
+]

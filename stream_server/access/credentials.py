@@ -1,0 +1,304 @@
+"""Tokens, people and sessions: what proves who somebody is. In memory; time is an argument.
+
+A token that the server made is ``emt_ID_SECRET``: the id finds it, the secret proves it. What is
+kept of a secret is a scrypt hash (RFC 7914). A token's secret has 256 random bits, which no cost of
+a hash makes harder to guess, so its hash is cheap enough for every request; a password's is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stream_server.access.policy import SCOPES_OF_ROLE, Role, Scope, Who
+
+TOKEN_PREFIX = "emt_"
+MIN_PASSWORD_LENGTH = 10
+
+# Powers of two of scrypt's cost N, with r = 8 and p = 1. 2^15 takes 32 MiB and a tenth of a second.
+_TOKEN_COST, _PASSWORD_COST = 10, 15
+_BLOCK = 8
+_MAX_MEMORY_BYTES = 1 << 27
+# Tokens whose hash was compared lately.
+_MAX_PROVEN = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A token or a person, as the store keeps it.
+
+    Attributes:
+        id: random; names it in tokens and sessions.
+        name: unique among those of its kind that are not revoked.
+        secret: hash of a token's secret or a person's password.
+        scopes: of a token.
+        role: of a person.
+        teams: names; None: all.
+        created_at, expires_at, revoked_at: seconds since 1970, UTC; None: never, not yet.
+    """
+
+    id: str
+    kind: Literal["token", "user"]
+    name: str
+    secret: str = field(repr=False)
+    scopes: tuple[Scope, ...]
+    role: Role | None
+    teams: tuple[str, ...] | None
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it lets somebody in."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    @property
+    def who(self) -> Who:
+        """Whom it proves."""
+        scopes = frozenset(self.scopes) if self.role is None else SCOPES_OF_ROLE[self.role]
+        teams = None if self.teams is None else frozenset(self.teams)
+        return Who(self.kind, self.name, scopes, teams, ref=self.id)
+
+
+def new_token(
+    name: str,
+    scopes: Iterable[Scope],
+    teams: Iterable[str] | None,
+    *,
+    now: float,
+    expires_at: float | None = None,
+) -> tuple[Credential, str]:
+    """Return a new token as it is kept, and its text, which is shown once."""
+    token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    credential = Credential(
+        id=token_id,
+        kind="token",
+        name=name,
+        secret=hash_of(secret, _TOKEN_COST),
+        scopes=tuple(sorted(scopes)),
+        role=None,
+        teams=None if teams is None else tuple(sorted(teams)),
+        created_at=now,
+        expires_at=expires_at,
+    )
+    return credential, f"{TOKEN_PREFIX}{token_id}_{secret}"
+
+
+def new_user(
+    name: str, role: Role, teams: Iterable[str] | None, password: str, *, now: float
+) -> Credential:
+    """Return a person who may log in."""
+    return Credential(
+        id=secrets.token_hex(6),
+        kind="user",
+        name=name,
+        secret=password_hash(password),
+        scopes=(),
+        role=role,
+        teams=None if teams is None else tuple(sorted(teams)),
+        created_at=now,
+    )
+
+
+def password_hash(password: str) -> str:
+    """Return the hash of a password; takes a tenth of a second."""
+    return hash_of(password, _PASSWORD_COST)
+
+
+def hash_of(secret: str, cost: int) -> str:
+    """Return a salted hash, with what it takes to compare it: ``scrypt$COST$SALT$HASH``."""
+    salt = secrets.token_bytes(16)
+    return f"scrypt${cost}${_text(salt)}${_text(_scrypt(secret, salt, cost))}"
+
+
+def is_secret(secret: str, hashed: str) -> bool:
+    """Return whether a secret has that hash, in constant time."""
+    name, cost, salt, expected = hashed.split("$")
+    assert name == "scrypt", "the store keeps no other hashes"
+    return hmac.compare_digest(_scrypt(secret, _bytes(salt), int(cost)), _bytes(expected))
+
+
+def _scrypt(secret: str, salt: bytes, cost: int) -> bytes:
+    return hashlib.scrypt(
+        secret.encode(errors="surrogateescape"),
+        salt=salt,
+        n=1 << cost,
+        r=_BLOCK,
+        p=1,
+        maxmem=_MAX_MEMORY_BYTES,
+        dklen=32,
+    )
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+_NOBODY = hash_of("", _PASSWORD_COST)
+"""Compared where there is no such person, so that the time taken does not tell."""
+
+
+class Book:
+    """All tokens and people: those of the settings, and those of the store as last read.
+
+    Args:
+        tokens: of the settings, by name. They may do everything.
+    """
+
+    def __init__(self, tokens: Mapping[str, str] | None = None) -> None:
+        self._fixed = {
+            f"settings:{name}": (
+                token.encode(),
+                Who("token", name, frozenset(Scope), ref=f"settings:{name}"),
+            )
+            for name, token in (tokens or {}).items()
+        }
+        self._has_fixed = bool(self._fixed)
+        self._stored: dict[str, Credential] = {}
+        # Digests of tokens that were proven right, so that not every request costs a hash. Keyed,
+        # so that they say nothing about the tokens.
+        self._key = secrets.token_bytes(32)
+        self._proven: OrderedDict[bytes, str] = OrderedDict()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is any token or person, even one that is revoked or expired."""
+        # Revoking the last token must not open the server to everybody.
+        return self._has_fixed or bool(self._stored)
+
+    def replace(self, credentials: Sequence[Credential]) -> None:
+        """Take over what the store has now, revoked ones included."""
+        self._stored = {credential.id: credential for credential in credentials}
+
+    def issue(self, who: Who) -> str:
+        """Return a token of the server's own for as long as it runs."""
+        token = secrets.token_urlsafe(32)
+        ref = f"own:{secrets.token_hex(6)}"
+        self._fixed[ref] = token.encode(), Who(who.kind, who.name, who.scopes, who.teams, ref)
+        return token
+
+    def withdraw(self, token: str) -> None:
+        """End a token of :meth:`issue`."""
+        self._fixed = {
+            ref: entry for ref, entry in self._fixed.items() if entry[0] != token.encode()
+        }
+
+    def by_ref(self, ref: str, now: float) -> Who | None:
+        """Return who has a reference, None if it is not valid any more."""
+        if ref in self._fixed:
+            return self._fixed[ref][1]
+        credential = self._stored.get(ref)
+        return credential.who if credential is not None and credential.is_valid(now) else None
+
+    def by_token(self, token: str, now: float) -> Who | None:
+        """Return whose a token is, None if it is nobody's."""
+        given, found = token.encode(errors="surrogateescape"), None
+        # Every one in full: how long it takes must not tell how much is right.
+        for known, who in self._fixed.values():
+            if hmac.compare_digest(known, given):
+                found = who
+        if found is not None or not token.startswith(TOKEN_PREFIX):
+            return found
+        token_id, _, secret = token.removeprefix(TOKEN_PREFIX).partition("_")
+        credential = self._stored.get(token_id)
+        if credential is None or credential.kind != "token" or not credential.is_valid(now):
+            return None
+        digest = hmac.digest(self._key, given, "sha256")
+        if self._proven.get(digest) != credential.secret:
+            if not is_secret(secret, credential.secret):
+                return None
+            self._proven[digest] = credential.secret
+            if len(self._proven) > _MAX_PROVEN:
+                self._proven.popitem(last=False)
+        return credential.who
+
+    def by_password(self, name: str, password: str, now: float) -> Who | None:
+        """Return the person of a name and password, None if there is none. Takes a while."""
+        people = (one for one in self._stored.values() if one.kind == "user")
+        person = next((one for one in people if one.name == name and one.is_valid(now)), None)
+        is_right = is_secret(password, _NOBODY if person is None else person.secret)
+        return person.who if person is not None and is_right else None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that has logged in.
+
+    Attributes:
+        id: random.
+        ref: of the token or person it logged in with.
+        begun_at, seen_at: seconds since 1970, UTC.
+    """
+
+    id: str
+    ref: str
+    begun_at: float
+    seen_at: float
+
+
+class Sessions:
+    """The sessions of browsers, kept by the browsers: a cookie that is signed, and ends.
+
+    The key is of this process, so a restart logs everybody out, and no key is kept anywhere.
+
+    Args:
+        idle_s: longest time between two requests.
+        longest_s: longest time from logging in.
+    """
+
+    def __init__(self, idle_s: float, longest_s: float) -> None:
+        self._idle_s, self._longest_s = idle_s, longest_s
+        self._key = secrets.token_bytes(32)
+        self._ended: dict[str, float] = {}  # by id, until when its cookie would be valid
+
+    def begin(self, ref: str, now: float) -> Session:
+        """Return a new session."""
+        return Session(secrets.token_hex(16), ref, now, now)
+
+    def cookie(self, session: Session) -> str:
+        """Return the value of a session's cookie."""
+        fields = [session.id, session.ref, session.begun_at, session.seen_at]
+        body = json.dumps(fields, separators=(",", ":")).encode()
+        return f"{_text(body)}.{_text(hmac.digest(self._key, body, 'sha256'))}"
+
+    def read(self, cookie: str, now: float) -> Session | None:
+        """Return the session of a cookie, None if it is not valid or not any more."""
+        body_text, _, signature = cookie.partition(".")
+        try:
+            body, given = _bytes(body_text), _bytes(signature)
+        except ValueError:
+            return None
+        if not hmac.compare_digest(given, hmac.digest(self._key, body, "sha256")):
+            return None
+        session = Session(*json.loads(body))
+        return session if self.is_valid(session, now) else None
+
+    def is_valid(self, session: Session, now: float) -> bool:
+        """Whether a session has neither ended nor timed out."""
+        return session.id not in self._ended and now < self.ends_at(session)
+
+    def ends_at(self, session: Session) -> float:
+        """Return when a session times out if nothing more is heard of it."""
+        return min(session.seen_at + self._idle_s, session.begun_at + self._longest_s)
+
+    def seen(self, session: Session, now: float) -> Session | None:
+        """Return the session for a new cookie; None: the one it has is new enough."""
+        if now - session.seen_at < self._idle_s / 20:
+            return None
+        return Session(session.id, session.ref, session.begun_at, now)
+
+    def end(self, session: Session, now: float) -> None:
+        """Log out."""
+        self._ended = {key: until for key, until in self._ended.items() if until > now}
+        self._ended[session.id] = session.begun_at + self._longest_s

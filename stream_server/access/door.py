@@ -1,0 +1,385 @@
+"""Where a request comes from and who makes it: address, proxies, token, session, origin, host.
+
+The WebSocket gateway and the HTTP server share it. Each check has an attacker:
+
+- *Token, session*: everybody who can connect. While there is no token and nobody who may log in, a
+  client on this machine needs none.
+- *Proxy*: everybody beyond a proxy on this machine, who seems to be on this machine. So only a
+  direct request is taken for one of this machine, and only proxies that the settings name are
+  believed about others.
+- *Origin*: a page of another site in a browser that may connect. Browsers send cookies with
+  WebSocket handshakes of any page, and RFC 6455, section 10.2, leaves the check to the server.
+- *Host*: DNS rebinding, a site whose name is made to resolve to this machine, so that its pages
+  pass for the server's own. Only where clients on this machine are trusted: otherwise the page
+  has no token, and the browser keeps its cookie for the server's own name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from stream_server.access.config import LOOPBACK_NAMES, AccessConfig, ListenConfig
+from stream_server.access.credentials import Book, Session, Sessions
+from stream_server.access.guessing import Guesses
+from stream_server.access.policy import MACHINE, Scope, Who, refusal
+from stream_server.wire.errors import ErrorCode, ProtocolError
+
+SESSION_COOKIE = "emotion_monitor_session"
+"""Of a browser that has logged in: a page request cannot carry an Authorization header."""
+
+FORWARDED_HEADERS = (
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-real-ip",
+    "via",
+)
+"""Headers that a proxy adds: a request that has one did not come from this machine directly."""
+
+_SCHEME = "bearer "
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a request comes from.
+
+    Attributes:
+        address: of the client itself, as far as it can be believed; "" if it has hung up.
+        is_secure: it came by TLS.
+        is_local: it comes from this machine, directly, and that is enough to be let in.
+    """
+
+    address: str
+    is_secure: bool
+    is_local: bool
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """Return the token of an ``Authorization`` header; None without one."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return authorization[len(_SCHEME) :].strip() or None
+
+
+def session_of(cookies: str | None) -> str | None:
+    """Return the session of a ``Cookie`` header; None without one."""
+    for cookie in (cookies or "").split(";"):
+        name, _, value = cookie.strip().partition("=")
+        if name == SESSION_COOKIE:
+            return unquote(value) or None
+    return None
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether an address or name is a loopback one, which no other machine can reach."""
+    if not host:
+        return False
+    name = host.rstrip(".").lower()
+    # RFC 6761, section 6.3: every name under .localhost is loopback.
+    if name in LOOPBACK_NAMES or name.endswith(".localhost"):
+        return True
+    address = _address(name)
+    return address is not None and address.is_loopback
+
+
+class Access:
+    """The access rules of one server.
+
+    Args:
+        config: tokens, proxies and origins.
+        listen: the server's address.
+        public_url: the server's URL for clients behind a proxy; "" without a proxy.
+        now: seconds since 1970.
+
+    Attributes:
+        book: tokens and people.
+        sessions: of browsers that have logged in.
+        on_guessed: called now and then with an address, and how many tokens and passwords from it
+            were wrong so far.
+    """
+
+    def __init__(
+        self,
+        config: AccessConfig,
+        listen: ListenConfig,
+        public_url: str = "",
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.book = Book(config.tokens)
+        self.sessions = Sessions(config.session_idle_s, config.session_longest_s)
+        self.on_guessed: Callable[[str, int], None] = lambda address, times: None
+        self._guesses = Guesses()
+        self._config = config
+        self._now = now
+        self._proxies = [
+            ipaddress.ip_network(each, strict=False) for each in config.trusted_proxies
+        ]
+        self._origins = frozenset(_normal(origin) for origin in config.allowed_origins)
+        self._hosts = {_host_of(origin) for origin in config.allowed_origins} - {""}
+        self._is_behind_proxy = bool(public_url or self._proxies)
+        self._listens_on_loopback = listen.is_loopback
+
+    @property
+    def trusts_this_machine(self) -> bool:
+        """Whether a client on this machine needs neither token nor login."""
+        if self._config.trust_loopback:
+            return True
+        is_open = self._listens_on_loopback and not self._is_behind_proxy
+        return is_open and not self.book.is_configured
+
+    def arrival(self, peer: str, headers: Mapping[str, str], *, is_secure: bool = False) -> Arrival:
+        """Find out where a request comes from.
+
+        Args:
+            peer: address of the other end of the connection.
+            headers: by name in lower case; several of one name joined by commas.
+            is_secure: the connection itself has TLS.
+        """
+        if not self._is_proxy(peer):
+            is_direct = is_loopback(peer) and not any(name in headers for name in FORWARDED_HEADERS)
+            is_local = is_direct and self.trusts_this_machine and self._is_own(headers.get("host"))
+            return Arrival(peer, is_secure, is_local)
+        if self._config.proxy_headers == "forwarded":
+            hops = list(_forwarded(headers.get("forwarded", "")))
+        else:
+            # The proxy's own word about TLS is the last one, whatever the client wrote before it.
+            scheme = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+            addresses = headers.get("x-forwarded-for", "").split(",")
+            hops = [(address.strip(), scheme) for address in addresses]
+        scheme = hops[-1][1] if hops else ""
+        address = self._client(peer, [address for address, _ in hops])
+        return Arrival(address, is_secure=scheme == "https", is_local=False)
+
+    def who(self, arrival: Arrival, token: str | None = None, session: str | None = None) -> Who:
+        """Return who makes a request.
+
+        Args:
+            arrival: see :meth:`arrival`.
+            token: sent by the client, see :func:`bearer_token`; goes before the session.
+            session: value of the cookie, see :func:`session_of`.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED.
+        """
+        now = self._now()
+        found = self._by_token(arrival, token, now) if token else None
+        if found is None and not token and session and (open_ := self.session(session)) is not None:
+            found = self.book.by_ref(open_.ref, now)
+        if found is None and arrival.is_local:
+            found = MACHINE
+        if found is not None:
+            return found
+        got = "an unknown access token" if token else "no access token"
+        raise ProtocolError(
+            ErrorCode.UNAUTHORIZED,
+            f"got {got}, expected one of the setting access.tokens or of `emotion-monitor token`",
+        )
+
+    def _by_token(self, arrival: Arrival, token: str, now: float) -> Who | None:
+        if arrival.is_local:
+            return self.book.by_token(token, now)
+        self._check_attempt(arrival.address, token, now)
+        who = self.book.by_token(token, now)
+        self._note_attempt(arrival.address, token, who is not None)
+        return who
+
+    def _check_attempt(self, address: str, secret: str, now: float) -> None:
+        wait_s = self._guesses.begin(address, secret, now)
+        if wait_s:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED,
+                "got too many wrong tokens or passwords from this address; wait before the next",
+                retry_after_s=wait_s,
+            )
+
+    def _note_attempt(self, address: str, secret: str, is_right: bool) -> None:
+        if is_right:
+            self._guesses.was_right(address, secret)
+            return
+        times = self._guesses.was_wrong(address)
+        # At 1, 2, 4, 8, ...: an attacker must not fill the log.
+        if times.bit_count() == 1:
+            self.on_guessed(address, times)
+
+    def admit(
+        self,
+        scope: Scope,
+        arrival: Arrival,
+        token: str | None = None,
+        session: str | None = None,
+    ) -> Who:
+        """Return who makes a request, if it has a scope.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED or FORBIDDEN.
+        """
+        who = self.who(arrival, token, session)
+        if (reason := refusal(who, scope)) is not None:
+            raise ProtocolError(ErrorCode.FORBIDDEN, reason)
+        return who
+
+    def session(self, cookie: str) -> Session | None:
+        """Return the session of a cookie, None if it is not valid."""
+        return self.sessions.read(cookie, self._now())
+
+    def is_open(self, session: Session) -> bool:
+        """Whether a session has neither ended nor timed out."""
+        return self.sessions.is_valid(session, self._now())
+
+    def seen(self, session: Session) -> str | None:
+        """Return a new cookie for a session that is in use; None: its cookie is new enough."""
+        again = self.sessions.seen(session, self._now())
+        return None if again is None else self.sessions.cookie(again)
+
+    def log_in(self, name: str, secret: str, address: str) -> Session:
+        """Return a new session. May take a tenth of a second.
+
+        Args:
+            name: of a person; "": ``secret`` is a token.
+            secret: password or token.
+            address: where it comes from.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED.
+        """
+        now, attempt = self._now(), f"{name}\n{secret}"
+        self._check_attempt(address, attempt, now)
+        if name:
+            who = self.book.by_password(name, secret, now)
+        else:
+            who = self.book.by_token(secret, now)
+        self._note_attempt(address, attempt, who is not None)
+        if who is None:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED, "got an unknown name, password or token, expected others"
+            )
+        return self.sessions.begin(who.ref, now)
+
+    def log_out(self, session: Session) -> None:
+        """End a session."""
+        self.sessions.end(session, self._now())
+
+    def who_of(self, session: Session) -> Who | None:
+        """Return who has a session, None if the token or person is not valid any more."""
+        return self.book.by_ref(session.ref, self._now())
+
+    def is_current(self, who: Who) -> bool:
+        """Whether somebody who was let in would be let in again as the same."""
+        return not who.ref or self.book.by_ref(who.ref, self._now()) == who
+
+    def check_origin(self, origin: str | None, host: str | None) -> None:
+        """Refuse pages of other sites, and names that are not this server's.
+
+        Args:
+            origin: the ``Origin`` header; None for programs and for pages of this server's own.
+            host: the ``Host`` header.
+
+        Raises:
+            ProtocolError: FORBIDDEN_ORIGIN.
+        """
+        self.check_host(host)
+        # Only browsers send Origin, and always with a WebSocket handshake (RFC 6455, section 4.1).
+        if origin is None or _normal(origin) in self._origins:
+            return
+        page = _host_of(origin)
+        if page and page == _host_of(f"//{host or ''}"):
+            return
+        if self.trusts_this_machine and is_loopback(page):
+            return
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN_ORIGIN,
+            f"got a page of the origin '{_shown(origin)}', expected one of this server's or of the"
+            " setting access.allowed_origins",
+        )
+
+    def check_host(self, host: str | None) -> None:
+        """Refuse a name other than this machine's or an allowed origin's, where it is trusted.
+
+        Raises:
+            ProtocolError: FORBIDDEN_ORIGIN.
+        """
+        # One that others reach, too, may have any name; it trusts no request by another one.
+        if not (self.trusts_this_machine and self._listens_on_loopback) or self._is_own(host):
+            return
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN_ORIGIN,
+            f"got the host name '{_shown(host or '')}', expected localhost, a loopback address or"
+            " the host of one of the setting access.allowed_origins",
+        )
+
+    def _is_own(self, host: str | None) -> bool:
+        if host is None:
+            return True
+        name = _host_of(f"//{host}")
+        return is_loopback(name) or name in self._hosts
+
+    def _is_proxy(self, address: str) -> bool:
+        known = _address(address)
+        return known is not None and any(known in network for network in self._proxies)
+
+    def _client(self, peer: str, addresses: list[str]) -> str:
+        """Return the last address that is none of a trusted proxy."""
+        # From the end: every proxy adds the address it was reached from, and what is before the
+        # first trusted one is the client's own words.
+        for text in reversed(addresses):
+            address = _address(_without_port(text))
+            if address is None:
+                break
+            if not self._is_proxy(str(address)):
+                return str(address)
+        return peer
+
+
+_FORWARDED_PAIR = re.compile(r'\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s"]*)')
+
+
+def _forwarded(header: str) -> Iterator[tuple[str, str]]:
+    """Yield address and scheme of each element of a ``Forwarded`` header (RFC 7239, section 4)."""
+    for element in re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', header):
+        pairs = {name.lower(): value.strip('"') for name, value in _FORWARDED_PAIR.findall(element)}
+        if pairs:
+            yield pairs.get("for", ""), pairs.get("proto", "").lower()
+
+
+def _without_port(text: str) -> str:
+    """Return an address without brackets and port: ``[::1]:4711``, ``10.0.0.7:4711``."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def _address(text: str) -> _Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0].strip("[]"))
+    except ValueError:
+        return None
+    # A dual-stack socket reports IPv4 peers as ::ffff:127.0.0.1 (RFC 4291, section 2.5.5.2).
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _normal(origin: str) -> str:
+    return origin.strip().rstrip("/").lower()
+
+
+def _host_of(url: str) -> str:
+    """Return the host of a URL, lower case, without port; "" where there is none."""
+    try:
+        return (urlsplit(url.strip()).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,133 @@
+"""Who may do what, with whose streams. Pure: every way in asks these functions and nothing else.
+
+::
+
+    who      a client on this machine, a token, a person, a signed platform
+    scope    what it asks for: ingest, read, operate, admin
+    whose    the team of the stream it asks for
+
+A scope is needed to do a thing at all, a team to do it with a stream. ``admin`` includes the other
+scopes and every team: who makes tokens can give itself any right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Scope(StrEnum):
+    """A right."""
+
+    INGEST = "ingest"
+    """Send audio: begin a stream, have a file analysed."""
+    READ = "read"
+    """See streams, results, alerts, recordings, and how the server is doing."""
+    OPERATE = "operate"
+    """Acknowledge alerts, delete streams and files."""
+    ADMIN = "admin"
+    """Everything: settings, tokens and people, the audit, every team."""
+
+
+Role = Literal["viewer", "supervisor", "admin"]
+
+SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
+    "viewer": frozenset((Scope.READ,)),
+    "supervisor": frozenset((Scope.READ, Scope.OPERATE, Scope.INGEST)),
+    "admin": frozenset(Scope),
+}
+"""What a person's role means."""
+
+Teams = frozenset[str] | None
+"""Names of teams; None: all of them, and streams without a team."""
+
+TEAM_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+NO_TEAM = ""
+"""The team of a stream that belongs to none: only who sees every team sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks.
+
+    Attributes:
+        kind: how it is known. ``machine``: a client on this machine where none need show who it is;
+            ``platform``: its requests are signed.
+        name: of the token or person; "" for the other two, of which there is one each.
+        teams: whose streams it has to do with.
+        ref: finds the token or person again, to see whether it is still valid.
+    """
+
+    kind: Literal["machine", "token", "user", "platform"]
+    name: str
+    scopes: frozenset[Scope]
+    teams: Teams = None
+    ref: str = ""
+
+    @property
+    def has_all_teams(self) -> bool:
+        """Whether it sees the streams of every team."""
+        return self.teams is None or Scope.ADMIN in self.scopes
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it may do what needs a scope, with some stream."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def sees(self, team: str) -> bool:
+        """Whether the streams of a team are its business."""
+        return self.has_all_teams or team in (self.teams or ())
+
+    @property
+    def visible_teams(self) -> Teams:
+        """The teams whose streams it sees; None: all."""
+        return None if self.has_all_teams else self.teams
+
+
+MACHINE = Who("machine", "", frozenset(Scope))
+SIGNED = Who("platform", "", frozenset((Scope.INGEST,)))
+
+
+def refusal(who: Who, scope: Scope, team: str | None = None) -> str | None:
+    """Return why something is refused, None if it is allowed.
+
+    Args:
+        who: asks.
+        scope: what it takes.
+        team: of the stream that is asked for; None: no particular one.
+    """
+    if not who.may(scope):
+        has = ", ".join(sorted(who.scopes)) or "none"
+        return f"got the scopes {has}, expected {scope}"
+    if team is not None and not who.sees(team):
+        return "the stream belongs to another team"
+    return None
+
+
+def team_of_stream(who: Who, asked: Iterable[str]) -> str:
+    """Return the team of a stream that somebody begins.
+
+    Args:
+        who: sends the audio.
+        asked: the teams that path and metadata name, the one that counts first; "" for none.
+
+    Raises:
+        ValueError: it is not one of the sender's, or no name of a team.
+    """
+    wanted = next((team for team in asked if team), NO_TEAM)
+    if wanted and not TEAM_NAME.fullmatch(wanted):
+        raise ValueError("got a team of other characters, expected a-z, 0-9, '_', '.' and '-'")
+    if who.has_all_teams:
+        return wanted
+    teams = sorted(who.teams or ())
+    if wanted:
+        if wanted not in teams:
+            raise ValueError(f"got the team '{wanted}', expected one of the sender's own")
+        return wanted
+    if len(teams) != 1:
+        raise ValueError(
+            f"got no team from a sender with {len(teams)}; name one in the metadata, as 'team'"
+        )
+    return teams[0]
