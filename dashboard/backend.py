@@ -150,7 +150,7 @@ class Analyse(Protocol):
     async def __call__(
         self, request: AnalysisRequest, progress: Callable[[float], None]
     ) -> Analysed:
-        """Write a result's files, see :mod:`dashboard.results.files`.
+        """Write a result's files, see :mod:`dashboard.results`.
 
         ``progress`` is called with how much is done, 0 to 1, from any thread.
 

@@ -9,7 +9,8 @@ from aiohttp import hdrs, web
 
 from stream_server.wire.messages import Error
 
-# HTTP status and remedy of each code.
+# HTTP status and remedy of each code. 422 (RFC 9110, 15.5.21): the request is right, the recording
+# in it is not. 410 (15.5.11): it was here, and will not come back. 503 (15.6.4): later it may work.
 API_ERRORS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
@@ -69,7 +70,7 @@ class ApiError(Exception):
         """Return it as an HTTP response."""
         headers = {}
         if self.retry_after_s is not None:
-            # RFC 9110, 10.2.3: whole seconds.
+            # RFC 9110, 10.2.3: whole seconds. Rounded up: who comes too early is refused again.
             headers[hdrs.RETRY_AFTER] = str(math.ceil(self.retry_after_s))
         return web.Response(
             body=msgspec.json.encode(self.body),

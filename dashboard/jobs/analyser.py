@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dashboard.backend import Analysed, AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
-from dashboard.results.files import summary_of, write_result
+from dashboard.results import summary_of, write_result
 from ser_engine.config import EngineConfig
 from ser_engine.errors import (
     CheckpointError,

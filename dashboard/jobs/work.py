@@ -23,7 +23,7 @@ import structlog
 from dashboard.backend import Analyse, Analysed, AnalysisError, AnalysisRequest
 from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool
-from dashboard.results.files import rename_result
+from dashboard.results import rename_result
 from ser_engine.files import file_sha256
 from stream_server.store import JobRecord, StoreError, StoreUnavailableError
 

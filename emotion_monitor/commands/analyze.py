@@ -23,7 +23,7 @@ from emotion_monitor.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from emotion_monitor.batch.run import Format
+    from emotion_monitor.batch import Format
     from ser_engine.config import EngineConfig
     from ser_engine.files import AnalysisOptions
 
@@ -241,7 +241,7 @@ def _with_embeddings(options: AnalysisOptions, wanted: bool) -> AnalysisOptions:
 
 def _formats(text: str | None, has_embeddings: bool) -> tuple[Format, ...]:
     """Return what is to be written, each once, in the order of the table of formats."""
-    from emotion_monitor.batch.run import FORMATS
+    from emotion_monitor.batch import FORMATS
 
     names = {name.strip() for name in (text or "json,csv").split(",")}
     unknown = sorted(names - set(FORMATS))

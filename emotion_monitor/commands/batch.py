@@ -13,8 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emotion_monitor.batch.manifest import Manifest
-from emotion_monitor.batch.run import Batch, Format, Tally, place_all, write_tables
+from emotion_monitor.batch import Batch, Format, Manifest, Tally, place_all, write_tables
 from emotion_monitor.commands.options import note, printable
 from ser_engine.config import EngineConfig
 from ser_engine.files import AnalysisOptions, Engine

@@ -28,6 +28,8 @@ UNCLEAR_CELL = "?"
 __all__ = ["COLOURS", "UNCLEAR", "UNCLEAR_CELL", "report_page"]
 
 _HERE = Path(__file__).parent
+# 'unsafe-inline': all of it is in this one file, and no server sends it with a nonce. The rest
+# keeps data from leaving: nothing is fetched, and no picture is another host's.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )

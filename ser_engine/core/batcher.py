@@ -200,6 +200,7 @@ class Batcher:
             result = await request.answer
         except asyncio.CancelledError:
             self.stats.windows_cancelled += 1
+            # One that runs is not there any more; its answer is dropped, as nobody waits for it.
             self._queue.discard(request)
             if request.answer.done() and not request.answer.cancelled():
                 request.answer.exception()  # Seen, or asyncio complains that it never was.
@@ -260,6 +261,7 @@ class Batcher:
                 async with asyncio.timeout_at(due_s):
                     await self._changed.wait()
             except TimeoutError:
+                # Due, unless the window was cancelled or a live one came: the queue knows.
                 continue
         return []
 
@@ -286,6 +288,7 @@ class Batcher:
             while waiting and self._dead_because is None:
                 self._host.check()
                 running, waiting = waiting[:1], waiting[1:]
+                # Cancelled while others were tried: a pass for it would be for nobody.
                 if running[0].answer.done():
                     self._queue.finish(running)
                 else:
@@ -324,6 +327,7 @@ class Batcher:
             error.__cause__ = answers
             answers = [error]
         for request, answer in zip(requests, answers, strict=True):
+            # Its caller was cancelled while it ran: a future takes one outcome.
             if request.answer.done():
                 continue
             if isinstance(answer, WindowError):
@@ -336,6 +340,7 @@ class Batcher:
         """Answer callers that still wait with an error each of their own."""
         for request in requests:
             if not request.answer.done():
+                # One exception each: raised in several tasks, it would collect all their traces.
                 request.answer.set_exception(kind(message))
         self._queue.finish(requests)
 

@@ -79,6 +79,7 @@ def pack(runs: Sequence[tuple[int, int]], capacity_frames: int) -> list[list[Pla
     for run_first, stop in runs:
         first = run_first
         while first < stop:
+            # One slot free: a frame reads 400 samples, 80 of them behind its slot of 320.
             offset = row_frames(rows[-1]) + 1 if rows else 0
             if not rows or offset >= capacity_frames:
                 rows.append([])
@@ -147,6 +148,8 @@ class FeatureStore:
         self._drop(key)
         self._windows[key] = window
         self._num_bytes += window.num_bytes
+        # The last one stays, however large: dropped at once it would never serve, and be computed
+        # whole at every step.
         while self._num_bytes > self._max_bytes and len(self._windows) > 1:
             self._drop(next(iter(self._windows)))
 
@@ -319,10 +322,13 @@ class FeatureExtractor:
         """Fill in kept frames that still serve; False where the windows share no frames."""
         samples = work.samples
         offset = work.request.start_sample - kept.start_sample
+        # Frames lie on a grid of hops from the window's start: any other offset shares none.
         if offset < 0 or offset % HOP_SAMPLES:
             return False
         shared_samples = min(len(kept.samples) - offset, len(samples))
         shared = num_frames(shared_samples)
+        # Samples are compared, the clock is not trusted: a key may come back with other audio, and
+        # a window that was skipped, or audio that was lost, changes what lies at a place.
         if not shared or not torch.equal(
             kept.samples[offset : offset + shared_samples], samples[:shared_samples]
         ):
@@ -330,6 +336,7 @@ class FeatureExtractor:
         first = offset // HOP_SAMPLES
         old = slice(first, first + shared)
         used = Normalisation(kept.used.mean[old], kept.used.scale[old])
+        # Without a first layer that normalises nothing moves, so whatever is kept serves.
         serves = torch.ones_like(used.mean, dtype=torch.bool)
         if self._layer is not None:
             moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
@@ -349,6 +356,7 @@ class FeatureExtractor:
         batches: dict[int, list[tuple[_Work, list[Placement], Tensor]]] = {}
         for work in works:
             normalised = self._normalised(work.samples, work.wanted)
+            # Waits for a GPU: which frames have moved decides the shapes of the pass.
             for placements in pack(runs_of(work.needed.cpu().numpy()), self._buckets[-1]):
                 row = self._lay_out(normalised, placements)
                 batches.setdefault(len(row), []).append((work, placements, row))

@@ -95,6 +95,7 @@ class WindowQueue(Generic[P]):
             self._last_live_s = pending.arrived_s
         if stream is not None:
             self._streams.add(stream)
+        # A dict as an ordered set: a cancelled window is dropped from the middle in constant time.
         lane[pending] = None
 
     def discard(self, pending: P) -> bool:
@@ -123,6 +124,7 @@ class WindowQueue(Generic[P]):
 
     def put_back(self, batch: Sequence[P]) -> None:
         """Let windows that were taken wait again, ahead of all others of their priority."""
+        # From its end, so that the batch keeps its order at the front.
         for pending in reversed(batch):
             lane = self._lanes[pending.priority]
             lane[pending] = None

@@ -306,7 +306,7 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
     for at, sign, container, kind in _CONTAINERS:
         if start[at:].startswith(sign):
             try:
-                return MediaDecoder(path, container), Layout()
+                return MediaDecoder(path, container), layout_of(path)
             except ImportError:
                 raise DecodeError(
                     f"got {kind}, expected {_READABLE}; install what reads it with {_INSTALL}, or"

@@ -122,6 +122,7 @@ class AnalysisJob:
         """
         taken: list[PendingWindow] = []
         read_to = self._heard_samples + max_read_s * SAMPLE_RATE_HZ
+        # An error ends the job, not the caller's loop over jobs; finish() raises it.
         try:
             while len(taken) < max_windows and self._error is None:
                 pending = self._next()
@@ -171,6 +172,7 @@ class AnalysisJob:
         windows = [pending.window for pending in self._pending]
         windows += [each.window for channel in self._channels for each in channel.requests]
         first = min((window.start_sample for window in windows), default=self._heard_samples)
+        # WebM as browsers record it names no length: no share is known then.
         share = first / total if total else 0.0
         # Where no window was open all that was read counted; the next one may start before that.
         self._progress = max(self._progress, min(share, 0.99))

@@ -105,6 +105,8 @@ def _layout_of(path: Path) -> Layout:
             return _of_aiff(file, size)
         if start[:4] == b".snd":
             return _of_au(file, size)
+        if start[4:8] == b"ftyp":
+            return Layout(note=_note_of_mp4(file, size))
         if not size:
             return Layout()
         data = _Bytes(file, size)
@@ -221,6 +223,22 @@ def _is_chunks(file: io.BufferedReader, at: int, size: int) -> bool:
             return False
         at += 8 + length + length % 2
     return at <= size + 1
+
+
+def _note_of_mp4(file: io.BufferedReader, size: int) -> str:
+    """Return what to say of another MP4 file behind the first, which FFmpeg does not read."""
+    at = 0
+    while at + 16 <= size:
+        file.seek(at)
+        length, name, large = struct.unpack(">I4sQ", file.read(16))
+        if at and name == b"ftyp":
+            return "goes on with another recording, which was left out"
+        # ISO/IEC 14496-12, 4.2: 1 means a length of 64 bits behind the name, 0 up to the end.
+        length = large if length == 1 else length
+        if length < 8:
+            break
+        at += length
+    return ""
 
 
 def _of_aiff(file: io.BufferedReader, size: int) -> Layout:

@@ -114,20 +114,27 @@ class MediaDecoder:
     def _decoded(self) -> Iterator[FloatArray]:
         import av
 
-        # Whatever the codec gives becomes interleaved float32; rate and channels stay.
+        # Whatever the codec gives becomes interleaved float32 at the rate of the start. Channels
+        # stay: they are never mixed.
         convert: Any = None
+        rate_hz = 0
         for frame in self._container.decode(self._stream):
-            if (frame.sample_rate, len(frame.layout.channels)) != (self.rate_hz, self.channels):
+            if len(frame.layout.channels) != self.channels:
                 raise DecodeError(
-                    f"got {frame.sample_rate} Hz with {len(frame.layout.channels)} channels in the"
-                    f" middle, expected {self.rate_hz} Hz with {self.channels} as at the start"
+                    f"got {len(frame.layout.channels)} channels in the middle, expected"
+                    f" {self.channels} as at the start"
                 )
-            if convert is None:
+            if frame.sample_rate != rate_hz:
+                yield from self._converted(convert, None)
                 convert = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
-            for piece in convert.resample(frame):
-                yield piece.to_ndarray().reshape(-1, self.channels)
+                rate_hz = frame.sample_rate
+            yield from self._converted(convert, frame)
+        yield from self._converted(convert, None)
+
+    def _converted(self, convert: Any, frame: av.AudioFrame | None) -> Iterator[FloatArray]:
+        """Yield what a converter gives for a frame; None: what it holds back."""
         if convert is not None:
-            for piece in convert.resample(None):
+            for piece in convert.resample(frame):
                 yield piece.to_ndarray().reshape(-1, self.channels)
 
 

@@ -240,10 +240,12 @@ def run_jobs(
                 for job in active.jobs:
                     on_progress(job)
             for job in active.take_done():
+                # An error is a result here: of a folder of files, the others go on.
                 try:
                     result: FileAnalysis | SerEngineError = job.finish()
                 except SerEngineError as error:
                     result = error
+                # Before the yield: whoever takes the result may not come back.
                 _release(engine, job)
                 yield job, result
     finally:

@@ -14,7 +14,7 @@ import soundfile
 from dashboard.backend import AnalysisRequest
 from dashboard.config import AnalyseConfig
 from dashboard.jobs.analyser import PoolAnalyser
-from dashboard.results.files import read_view
+from dashboard.results import read_view
 from emotion_monitor import main
 from emotion_monitor.commands import options as command_options
 from ser_engine.files import AnalysisOptions, Granularity, analyze, file_sha256

@@ -29,7 +29,7 @@ from dashboard.backend import (
 )
 from dashboard.config import DashboardConfig
 from dashboard.live.tiles import StreamStatus
-from dashboard.results.files import summary_of, write_result
+from dashboard.results import summary_of, write_result
 from ser_engine.files import (
     AnalysisOptions,
     ChannelAnalysis,

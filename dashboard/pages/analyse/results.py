@@ -14,8 +14,7 @@ from aiohttp import hdrs, web
 
 from dashboard.api.routes import Call, Param, Route
 from dashboard.errors import API_ERRORS, ApiError
-from dashboard.results.files import read_view, zip_chunks
-from dashboard.results.tables import demo_chunks, write_parquet
+from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,

@@ -13,7 +13,7 @@ from dashboard.errors import ApiError
 from dashboard.jobs.options import FORM_FIELDS, Options, options_of
 from dashboard.pages.analyse import results
 from dashboard.pages.analyse.results import error_of, old_result, unknown_job, visible_job
-from dashboard.results.files import read_view
+from dashboard.results import read_view
 from dashboard.uploads import read_form
 from ser_engine.schema import FileResult, Granularity
 from stream_server.access.policy import Scope

@@ -47,6 +47,8 @@ class FunasrEngine:
             model=info.source,
             device=device,
             ncpu=threads,
+            # Or it asks a package index for a newer version of itself at every start, and prints
+            # bars and logs into a program's output.
             disable_update=True,
             disable_pbar=True,
             disable_log=True,

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from emotion_monitor import main
-from emotion_monitor.batch.manifest import MANIFEST_NAME, Manifest
+from emotion_monitor.batch import MANIFEST_NAME, Manifest
 from emotion_monitor.commands import options as engine_module
 from ser_engine.types import Window
 from tests.ser_engine.timeline.streams import make_audio

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_monitor.batch.manifest import MANIFEST_NAME, Entry, Manifest
+from emotion_monitor.batch import MANIFEST_NAME, Entry, Manifest
 from ser_engine.files.cache import Fingerprint
 
 DONE = Entry(

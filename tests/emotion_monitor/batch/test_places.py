@@ -4,8 +4,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from emotion_monitor.batch.manifest import Entry, Manifest
-from emotion_monitor.batch.run import place_all
+from emotion_monitor.batch import Entry, Manifest, place_all
 from ser_engine.files.search import FoundFile
 
 

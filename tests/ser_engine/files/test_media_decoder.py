@@ -171,3 +171,45 @@ def test_m4a_of_others(shared_data: Path) -> None:
     audio = read_audio(shared_data / "formats" / "testing.m4a")
     assert audio.shape == (1, pytest.approx(51_268, abs=1_000))
     assert audio.any()
+
+
+def test_a_rate_that_changes_inside_is_read_to_the_end(tmp_path: Path) -> None:
+    parts = [
+        write_media(tmp_path / f"{rate_hz}.aac", tones(rate_hz, 2, 1), rate_hz, "aac")
+        for rate_hz in (48_000, 24_000)
+    ]
+    path = tmp_path / "both.aac"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    audio = read_audio(path)
+    assert audio.shape == (1, pytest.approx(64_000, abs=4_000))
+    for start in (8_000, 40_000):
+        assert strongest_hz(audio[0, start : start + 16_000]) == pytest.approx(200, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "channels", "told"),
+    [
+        ("a.aac", "aac", 2, "got 2 channels in the middle, expected 1"),
+        ("a.m4a", "aac", 1, "goes on with another recording, which was left out"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_told(
+    tmp_path: Path, name: str, codec: str, channels: int, told: str
+) -> None:
+    first = write_media(tmp_path / name, tones(48_000, 2, 1), 48_000, codec).read_bytes()
+    second = write_media(tmp_path / f"b{name}", tones(48_000, 2, channels), 48_000, codec)
+    path = tmp_path / f"both_{name}"
+    path.write_bytes(first + second.read_bytes())
+    with AudioFile(path) as file:
+        assert sum(block.shape[1] for block in file.blocks()) == pytest.approx(32_000, abs=1_000)
+        (warning,) = file.warnings()
+    assert warning.code == "length"
+    assert told in warning.message
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.mka"])
+def test_joined_matroska_is_read_to_the_end(tmp_path: Path, name: str) -> None:
+    part = write_media(tmp_path / name, tones(48_000, 2, 1), 48_000, "libopus").read_bytes()
+    path = tmp_path / f"both_{name}"
+    path.write_bytes(part + part)
+    assert read_audio(path).shape == (1, pytest.approx(64_000, abs=1_000))

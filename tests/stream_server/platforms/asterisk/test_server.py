@@ -25,7 +25,14 @@ from stream_server.platforms.asterisk.audiosocket import (
     encode_frame,
     encode_uuid,
 )
-from stream_server.wire.results import Marked, Result, StreamClosed, StreamOpened, Summary
+from stream_server.wire.results import (
+    Marked,
+    Result,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+    Warning,
+)
 from tests.stream_server.streams.timelines import tiles, timeline
 from tests.support.asterisk_lab import CALL, RATE, asterisk_lab
 from tests.support.live_lab import LabEngine, chunks, live_lab, pcm, stream
@@ -494,6 +501,25 @@ async def test_no_bytes_break_the_server():
     (last,) = [each for each in asterisk.lab.published if each.stream_id][-1:]
     assert isinstance(last, StreamClosed)
     assert last.reason == "stopped"
+
+
+@virtual_time
+async def test_mu_law_in_frames_of_16_bits_is_warned_of():
+    noise = np.random.default_rng(0).bytes(160 * 50 * 14)
+    async with asterisk_lab(audiosocket={"channels": 1}) as asterisk:
+        async with asterisk.call() as customer:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            for number, at in enumerate(range(0, len(noise), 160), start=1):
+                await asyncio.sleep(max(began_s + number / 50 - loop.time(), 0))
+                customer.writer.write(encode_audio(noise[at : at + 160]))
+            await customer.hang_up()
+            await asterisk.until_ended()
+        told = asterisk.lab.published
+    (warning,) = [each for each in told if isinstance(each, Warning) and each.code == "clock_drift"]
+    assert (warning.channel, warning.at_s < 13) == (0, True)
+    assert "0.50 times the 8000 Hz" in warning.message
+    assert "8 kHz mu-law or A-law in frames of 16-bit audio" in warning.message
 
 
 @virtual_time

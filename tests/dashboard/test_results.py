@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboard.results.files import read_view, rename_result, summary_of, write_result, zip_chunks
-from dashboard.results.tables import demo_chunks, write_parquet
+from dashboard.results import (
+    demo_chunks,
+    read_view,
+    rename_result,
+    summary_of,
+    write_parquet,
+    write_result,
+    zip_chunks,
+)
 from ser_engine.files import FrameResult, Granularity
 from ser_engine.schema import Segment
 from tests.support.dashboard_lab import make_analysis

@@ -1,1 +1,0 @@
-"""``emotion-monitor analyze … --out``: many recordings, one folder of results."""

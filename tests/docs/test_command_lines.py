@@ -1,0 +1,107 @@
+"""Command lines that are printed can be typed: the options are there, and the programs are named.
+
+``emotion-monitor`` lines are given to the command's own parser. Other lines are of programs listed
+here, with why they are not run by this suite or where they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer.main
+
+from emotion_monitor.app import _settings_first, app
+from tests.requirements import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+NOT_RUN = {
+    "bash": "run.sh and test.sh install packages; CI runs them",
+    "pip": "needs the network",
+    "uv": "needs the network",
+    "python": "benchmarks, training and examples have tests of their own",
+    "curl": "the paths are those of the API, which its tests call",
+    "websocat": "in no Debian package; the protocol's tests send the same",
+    "arecord": "needs a sound card",
+    "ffmpeg": "a program of its own; what it makes is read by the tests of files",
+    "jq": "reads what others print",
+    "mosquitto_sub": "the tests of MQTT subscribe with a client of their own",
+    "make": "targets call what CI calls",
+    "trtexec": "needs TensorRT",
+}
+"""Programs that begin a command, and why they are not run here."""
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield page and command of every shell block; lines that go on are one."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", text, re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.strip().removeprefix("$ ")
+                if line and not line.startswith("#"):
+                    yield page.name, line
+
+
+def parts(line: str) -> Iterator[list[str]]:
+    """Yield the words of every command of a pipeline, without assignments and redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if word in ("|", "||", "&&", ";", "&"):
+            if words:
+                yield words
+            words = []
+        elif words or "=" not in word.split("/")[0]:
+            words.append(word)
+
+
+LINES = sorted(set(commands()))
+
+
+def test_every_program_that_is_not_run_is_printed_somewhere():
+    printed = {name for _, line in LINES for words in parts(line) for name in _names(words[0])}
+    assert sorted(set(NOT_RUN) - printed) == []
+
+
+def _names(word: str) -> tuple[str, str]:
+    return word, word.rsplit("/", 1)[-1]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), LINES, ids=[f"{page}:{line[:40]}" for page, line in LINES]
+)
+def test_a_line_can_be_typed(page: str, line: str):
+    for words in parts(line):
+        program = words[0].rsplit("/", 1)[-1]
+        if words[0] == "bash" and words[1:2] == ["run.sh"] and words[2:3] and words[2][:2] != "--":
+            program, words = "emotion-monitor", ["emotion-monitor", *words[2:]]
+        if program != "emotion-monitor":
+            assert program in NOT_RUN or words[0] in NOT_RUN, f"{program}: say why it is not run"
+            continue
+        redirected = [at for at, word in enumerate(words) if set(word) <= set("<>&")]
+        parse(words[1 : redirected[0] if redirected else None])
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse a command line as the program does, without running it."""
+    group = typer.main.get_command(app)
+    given = _settings_first(arguments)
+    context: Any = group.make_context("emotion-monitor", given, resilient_parsing=True)
+    rest = _left(context)
+    while rest and hasattr(context.command, "resolve_command"):
+        name, command, rest = context.command.resolve_command(context, rest)
+        assert command is not None, name
+        # Not resilient from here on: unknown options and missing values are errors.
+        context = command.make_context(str(name), rest, parent=context, resilient_parsing=False)
+        rest = _left(context)
+
+
+def _left(context: Any) -> list[str]:
+    """Return what a group has not parsed; click keeps the command's name apart."""
+    return [*getattr(context, "_protected_args", ()), *context.args]
