@@ -8,6 +8,7 @@ import contextlib
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from stream_server.descriptors import Descriptors
 from stream_server.streams import handshakes
 from stream_server.wire.errors import ErrorCode
 from tests.support.live_lab import live_lab, receive, receive_all, send, start
@@ -33,6 +34,17 @@ async def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatc
         for _, writer in silent:
             writer.close()
     assert lab.refused == [ErrorCode.NOT_STARTED.value] * 2
+
+
+async def test_a_connection_that_takes_the_descriptors_of_files_is_closed():
+    async with asyncio.timeout(60), live_lab() as lab, lab.connect() as socket:
+        lab.gateway._handshakes._descriptors = Descriptors(16)
+        reader, writer = await asyncio.open_connection("127.0.0.1", lab.gateway.port)
+        assert await reader.read() == b""
+        writer.close()
+        # Who is in stays.
+        await socket.send(start())
+        await receive(socket)
 
 
 @virtual_time
