@@ -241,7 +241,7 @@ class TimelineConfig:
 class SmoothingConfig:
     """How frame logits become one stable label."""
 
-    span_ms: Annotated[int, Range(_FRAME_MS, 30_000)] = 1500
+    span_ms: Annotated[int, Range(_FRAME_MS, 30_000)] = 1200
     """Trailing time whose speech frames are pooled."""
     activation_threshold: Annotated[float, Range(0, 1)] = 0.5
     """Posterior at which another class takes over."""
@@ -251,9 +251,9 @@ class SmoothingConfig:
     min_dwell_ms: Annotated[int, Range(0, 10_000)] = 400
     """Time a change must last before the label follows."""
     abstain_below: Annotated[float, Range(0, 1)] | None = None
-    """Posterior below which no label is said: the result is ``unclear``. null: as it was measured
-    for the model; 0: always say the likeliest label."""
-    abstain_margin: Annotated[float, Range(0, 1)] = 0.05
+    """Posterior below which no emotion is said: the result is ``unclear``. null: as it was measured
+    for the model; 0: always say the likeliest label. Neutral needs 0.2 at most."""
+    abstain_margin: Annotated[float, Range(0, 1)] = 0.1
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
 

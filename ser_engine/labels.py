@@ -26,6 +26,24 @@ learned ``other``: its logit is -inf."""
 
 _CHINESE_OF_UNKNOWN = "未知"
 
+NEUTRAL = "neutral"
+"""What most speech is. It is what is left where nothing else is heard, so it needs little to be
+said: see :func:`least_posterior`."""
+
+_LEAST_NEUTRAL = 0.2
+
+
+def least_posterior(label: str, abstain_below: float) -> float:
+    """Return the posterior a label needs to be said.
+
+    Held to the threshold of emotions, neutral and unclear take turns all through ordinary talk.
+
+    Args:
+        label: name of a class.
+        abstain_below: the threshold of emotions, as it is in effect.
+    """
+    return min(_LEAST_NEUTRAL, abstain_below) if label == NEUTRAL else abstain_below
+
 
 @dataclass(frozen=True, slots=True)
 class Label:

@@ -6,9 +6,10 @@ made of them. Field names, units and the JSON form are fixed here and nowhere el
 
 **Doubt.** A result has a ``label`` only where it is worth believing. It is None (null) where the
 result is ``unclear``, because the posterior is below the model's ``abstain_below`` (setting
-``smoothing.abstain_below``). ``best`` is the likeliest class all the same, ``confidence`` its
-posterior; they and the posteriors are for programs. Unclear is neither silence, which is a gap, nor
-``unknown``, which is a class of some models.
+``smoothing.abstain_below``; neutral needs less: :func:`ser_engine.labels.least_posterior`).
+``best`` is the likeliest class all the same, ``confidence`` its posterior; they and the posteriors
+are for programs. Unclear is neither silence, which is a gap, nor ``unknown``, which is a class of
+some models.
 
 Positions are sample indices of a stream's clock at 16 kHz, counted from 0; an end is not included.
 ``*_s`` repeats a position in seconds, for readers without a clock of their own. Posteriors are 0 to
@@ -149,8 +150,8 @@ class Point(Span, frozen=True, kw_only=True):
             segment may date a change back to before points that still carry the former label.
         best: ``label``, or where that is None the strongest class.
         confidence: posterior of ``best``. Not always the largest: hysteresis holds a label until
-            a change has lasted. With a label never below ``abstain_below``; without one it may be
-            above, until it has lasted.
+            a change has lasted. With the label of an emotion never below ``abstain_below``; without
+            a label it may be above, until it has lasted.
         speech_share: speech frames over all frames of the point, above 0, at most 1.
         provisional: the window held less audio than ``timeline.provisional_below_ms``.
         widened: earlier windows were skipped (overload), so the point covers more than one step.

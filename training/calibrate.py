@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--neutral-bias", type=float, default=0.0)
     parser.add_argument("--temperature", type=float, help="instead of a fitted one")
     parser.add_argument("--shown", type=float, default=0.04)
+    parser.add_argument("--abstain-below", type=float, help="instead of one fitted by --shown")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -162,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown=given.shown,
         temperature=given.temperature,
     )
+    if given.abstain_below is not None:
+        calibration = replace(calibration, abstain_below=given.abstain_below)
     print(calibration)
     plan = json.loads((given.run / "plan.json").read_text())
     export(model, calibration, given.out or out, {"plan": json.dumps(plan)})

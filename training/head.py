@@ -32,6 +32,7 @@ __all__ = [
     "load_standard",
     "main",
     "network_with",
+    "side_by_side",
     "train_head",
     "write_teacher",
 ]
@@ -262,6 +263,22 @@ def joined_head(heads: Sequence[_Trainee], sizes: StandardSizes) -> Head:
     return head
 
 
+def side_by_side(heads: Sequence[tuple[Head, int]], sizes: StandardSizes) -> Head:
+    """Put joined heads side by side, each with the number of its seeds: every seed counts alike."""
+    joined = Head(sizes)
+    total = sum(seeds for _, seeds in heads)
+    states = [(head.state_dict(), seeds / total) for head, seeds in heads]
+    parts = {name: [state[name] for state, _ in states] for name in states[0][0]}
+    parts["head.weight"] = [state["head.weight"] * share for state, share in states]
+    parts["head.bias"] = [state["head.bias"] * share for state, share in states]
+    made = {name: torch.cat(values) for name, values in parts.items()}
+    made["gate.weight"] = torch.block_diag(*parts["gate.weight"])  # type: ignore[no-untyped-call]
+    made["head.weight"] = torch.cat(parts["head.weight"], dim=1)
+    made["head.bias"] = torch.stack(parts["head.bias"]).sum(dim=0)
+    joined.load_state_dict(made)
+    return joined
+
+
 def write_teacher(heads: Sequence[_Trainee], shards: Path, path: Path) -> None:
     """Write what heads say of the two parts of every scene: posteriors (scenes, 2, classes)."""
     said = {}
@@ -291,6 +308,21 @@ def network_with(heads: Sequence[_Trainee], whisper: Path) -> Standard:
     return model.eval().requires_grad_(False)
 
 
+def _joined(*models: Standard) -> Standard:
+    """Return the first network with the heads of all."""
+    sizes = models[0].sizes
+    sizes = replace(
+        sizes,
+        embed=sum(model.sizes.embed for model in models),
+        num_gates=sum(model.sizes.num_gates for model in models),
+    )
+    joined = Standard(sizes)
+    joined.context.encoder.load_state_dict(models[0].context.encoder.state_dict())
+    heads = [(model.context.head, model.sizes.num_gates) for model in models]
+    joined.context.head = side_by_side(heads, sizes)
+    return joined.eval().requires_grad_(False)
+
+
 def load_standard(run: Path) -> Standard:
     """Return the network of a run, in evaluation mode, with the classes it learned."""
     kept = torch.load(run / "average.pt", weights_only=True)
@@ -305,6 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shards", type=Path, default=Path("results/training/shards"))
     parser.add_argument("--whisper", type=Path, required=True, help="CTranslate2 model.bin")
     parser.add_argument("--out", type=Path, default=Path("results/training/standard"))
+    parser.add_argument("--beside", type=Path, help="a run whose seeds are joined to these")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -325,6 +358,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print({corpus: len(of.near) for corpus, of in rows.items()}, flush=True)
     heads = [train_head(rows, plan, seed) for seed in range(plan.seeds)]
     model = network_with(heads, given.whisper)
+    if given.beside:
+        other = load_standard(given.beside)
+        model = _joined(other, model)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     write_teacher(heads, given.shards, given.out / "teacher.npz")

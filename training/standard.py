@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.standard.network import Standard, StandardSizes
+from ser_engine.models.standard.network import Standard, StandardSizes, statistics
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import follow, load_state, rate_at, save_state
 from training.shard_batches import Batch, ShardSource
 from training.shards import frozen_network
 
-__all__ = ["Plan", "load_standard", "main", "pooled_loss", "train"]
+__all__ = ["Plan", "main", "pooled_loss", "train"]
 
 _SAVE_EVERY_S = 60.0
 
@@ -51,7 +51,8 @@ class Plan:
         leave_out: corpora not to train on.
         with_dev: whether the speakers that options are chosen on are trained on.
         dropout: share of activations left out.
-        start: a run whose averaged weights this one starts from.
+        head_dropout: share of statistics and of hidden units left out.
+        start: a run of ``training.head`` or of this, whose weights this one starts from.
         seed: of initial weights and batches.
     """
 
@@ -81,6 +82,7 @@ class Plan:
     leave_out: tuple[str, ...] = ()
     with_dev: bool = False
     dropout: float = 0.1
+    head_dropout: float = 0.3
     start: str = ""
     seed: int = 1
 
@@ -124,7 +126,7 @@ def train(plan: Plan, shards: Path, whisper: Path, out: Path) -> Standard:
         if now - saved >= _SAVE_EVERY_S or step == plan.steps:
             saved = now
             save_state(out / "state.pt", step, model, average, [optimiser])
-    torch.save(average.state_dict(), out / "average.pt")
+    torch.save({"sizes": asdict(average.sizes), "state": average.state_dict()}, out / "average.pt")
     return average
 
 
@@ -143,7 +145,7 @@ def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
         frozen = share * frozen + (1 - share) * frozen[order]
         loudness = share * loudness + (1 - share) * loudness[order]
     frames = frozen if alone else model.context.encoder.upper(frozen, None)
-    logits = model.context.head(frames, loudness).logits
+    logits = _logits(model, frames, loudness, plan.head_dropout)
     weights = torch.tensor([dict(plan.corpus_weights).get(corpus, 1.0) for corpus in batch.corpora])
 
     def cost(rows: Tensor | slice) -> Tensor:
@@ -171,6 +173,17 @@ def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
     return loss
 
 
+def _logits(model: Standard, frames: Tensor, loudness: Tensor, dropout: float) -> Tensor:
+    """Score frames as the head does, some of what it sees put to the batch's mean."""
+    head = model.context.head
+    near, whole = statistics(frames, loudness, head.span_frames)
+    center = whole.detach().mean(dim=0, keepdim=True)
+    near, whole = (center + F.dropout(part - center, dropout) for part in (near, whole))
+    embeddings = F.dropout(head.embeddings(near, whole), dropout)
+    scored: Tensor = head.head(embeddings)
+    return scored.repeat_interleave(2, dim=1)[:, : loudness.shape[1]]
+
+
 def _masked(frozen: Tensor, plan: Plan) -> Tensor:
     """Put stretches of time, and some channels of a scene, to the scene's mean."""
     batch, frames, dim = frozen.shape
@@ -189,11 +202,15 @@ def _masked(frozen: Tensor, plan: Plan) -> Tensor:
 
 def _network(whisper: Path, plan: Plan) -> Standard:
     published = frozen_network(whisper)
-    sizes = replace(StandardSizes(), num_classes=len(CLASSES), dropout=plan.dropout)
-    model = Standard(sizes)
-    model.context.encoder.load_state_dict(published.context.encoder.state_dict())
     if plan.start:
-        model.load_state_dict(torch.load(Path(plan.start) / "average.pt", weights_only=True))
+        kept = torch.load(Path(plan.start) / "average.pt", weights_only=True)
+        sizes = replace(StandardSizes(**kept["sizes"]), dropout=plan.dropout)
+        model = Standard(sizes)
+        model.load_state_dict(kept["state"])
+    else:
+        sizes = replace(StandardSizes(), num_classes=len(CLASSES), dropout=plan.dropout)
+        model = Standard(sizes)
+        model.context.encoder.load_state_dict(published.context.encoder.state_dict())
     model.requires_grad_(False)
     if plan.layer_rate > 0:
         for layer in model.context.encoder.layers[sizes.depth - plan.tuned_layers :]:
@@ -216,13 +233,6 @@ def _optimiser(model: Standard, plan: Plan) -> torch.optim.Optimizer:
         {"params": [p for p in head if p.ndim <= 1], "lr": plan.head_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=plan.weight_decay)
-
-
-def load_standard(run: Path) -> Standard:
-    """Return the averaged network of a run, in evaluation mode, with the classes it learned."""
-    model = Standard(replace(StandardSizes(), num_classes=len(CLASSES)))
-    model.load_state_dict(torch.load(run / "average.pt", weights_only=True))
-    return model.eval().requires_grad_(False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.labels import least_posterior
 from ser_engine.schema import FileResult, Gap, GapReason, Point, Segment, Warning, Whole
 from ser_engine.speakers.diariser import Turn
 from ser_engine.timeline.course import Course, whole_of
@@ -69,8 +70,10 @@ class PieceResult:
     @property
     def label(self) -> str | None:
         """The same where it is worth believing; None: unclear, or not scored."""
-        confidence = self.confidence
-        return self.best if confidence is not None and confidence >= self.abstain_below else None
+        best, confidence = self.best, self.confidence
+        if best is None or confidence is None:
+            return None
+        return best if confidence >= least_posterior(best, self.abstain_below) else None
 
     @property
     def confidence(self) -> float | None:
@@ -108,7 +111,8 @@ class UtteranceResult:
     @property
     def label(self) -> str | None:
         """The same where it is worth believing; None: unclear."""
-        return self.best if self.confidence >= self.abstain_below else None
+        needed = least_posterior(self.best, self.abstain_below)
+        return self.best if self.confidence >= needed else None
 
     @property
     def confidence(self) -> float:
@@ -158,11 +162,12 @@ class FrameResult:
             posteriors: ``(rows, classes)``, of frames or of means of neighbours.
             speech: ``(rows,)``, how much of each is speech, 0 to 1.
         """
-        is_said = (speech > 0) & (posteriors.max(axis=1, initial=0.0) >= self.abstain_below)
-        winners = posteriors.argmax(axis=1).tolist()
+        needed = np.array([least_posterior(each, self.abstain_below) for each in self.labels])
+        winners = posteriors.argmax(axis=1)
+        is_said = (speech > 0) & (posteriors.max(axis=1, initial=0.0) >= needed[winners])
         return [
             self.labels[winner] if said else None
-            for winner, said in zip(winners, is_said.tolist(), strict=True)
+            for winner, said in zip(winners.tolist(), is_said.tolist(), strict=True)
         ]
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ser_engine.config import EngineConfig
 from ser_engine.files.results import SpeakerResult
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
+from ser_engine.labels import least_posterior
 from ser_engine.speakers.campplus import SpeakerEmbedder
 from ser_engine.speakers.diariser import Diariser, Turn, VoicePiece
 from ser_engine.timeline import make_detector
@@ -92,7 +93,7 @@ class ChannelSpeakers:
             name=_name(speaker),
             turns=turns,
             speech_s=sum(samples_to_s(turn.end_sample - turn.start_sample) for turn in turns),
-            label=best if confidence >= self._abstain_below else None,
+            label=best if confidence >= least_posterior(best, self._abstain_below) else None,
             best=best,
             confidence=confidence,
             posteriors=posteriors,

@@ -79,6 +79,7 @@ class Network(nn.Module):
             None: it gains from every core.
         is_small: ``runtime: auto`` executes it by PyTorch even where OpenVINO is installed: it
             starts at once, while a conversion takes 10 to 20 s, and is fast enough.
+        precise: prefixes of the names of tensors that int8 by ONNX Runtime leaves in float32.
     """
 
     local: nn.Module
@@ -89,6 +90,7 @@ class Network(nn.Module):
     feature_dim: int
     max_threads: int | None = None
     is_small: bool = False
+    precise: tuple[str, ...] = ()
 
     def first_layer(self) -> FirstLayer | None:
         """Return the first convolution of a network that wants each window normalised.

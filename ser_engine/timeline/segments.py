@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
+from ser_engine.labels import least_posterior
 from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
 from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo
@@ -212,7 +213,10 @@ class SegmentBuilder:
         # The mean over the frames of this segment, not over those that were pooled before it.
         means = sums.posterior_sum / sums.frames
         is_announced = self._announce_at_samples > ANNOUNCE_AFTER_SAMPLES
-        if label != UNCLEAR and means[label] < self._abstain_below and not is_announced:
+        needed = 0.0
+        if label != UNCLEAR:
+            needed = least_posterior(self._names[label], self._abstain_below)
+        if label != UNCLEAR and means[label] < needed and not is_announced:
             # A first label that changed before it settled speaks for frames that did not.
             label = UNCLEAR
         best = int(means.argmax()) if label == UNCLEAR else label
@@ -291,7 +295,7 @@ class Smoother:
         self._names = model.labels.names
         abstain_below = config.abstain_threshold(model.abstain_below)
         self._pool = LogitPool(ms_to_samples(config.span_ms), len(self._names))
-        self._tracker = LabelTracker(config, abstain_below)
+        self._tracker = LabelTracker(config, abstain_below, self._names)
         self._segments = SegmentBuilder(self._names, abstain_below)
         self._events: list[Segment | Gap] = []
 

@@ -37,8 +37,13 @@ it has been the strongest for ``min_dwell_ms``; it then counts from where it beg
     at frames  p p p p   . . .          p p p p p     . . . . . . . . .    . . .  c c c
     segments   [------------ p ---------------------)[---- unclear -------)[----- c ---
 
-So each frame that has a label is at ``t`` or above, and at the edge nothing flickers. With *t* = 0
-nothing is ever unclear.
+So each frame that has the label of an emotion is at ``t`` or above, and at the edge nothing
+flickers. With *t* = 0 nothing is ever unclear.
+
+**Neutral** is what is left where nothing else is heard. It takes over at its own, lower threshold
+(:func:`ser_engine.labels.least_posterior`), without a margin, and is lost only when it has been
+below that for 1.5 s of speech: held to the rule of emotions, it and doubt would take turns in
+ordinary talk.
 """
 
 from __future__ import annotations
@@ -52,6 +57,7 @@ import numpy.typing as npt
 
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import ms_to_samples
+from ser_engine.labels import NEUTRAL, least_posterior
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -124,6 +130,8 @@ class LogitPool:
         return pooled
 
 
+_FAINT_SAMPLES = ms_to_samples(1500)
+
 UNCLEAR = -1
 """The state in which no class is believed, where others have a class index."""
 
@@ -165,14 +173,20 @@ class LabelTracker:
         config: thresholds and times.
         abstain_below: posterior below which nothing is said, as it is in effect: see
             :meth:`~ser_engine.config.SmoothingConfig.abstain_threshold`.
+        labels: names of the classes, among which neutral is looked for.
     """
 
-    def __init__(self, config: SmoothingConfig, abstain_below: float = 0.0) -> None:
+    def __init__(
+        self, config: SmoothingConfig, abstain_below: float = 0.0, labels: Sequence[str] = ()
+    ) -> None:
         self._activation = config.activation_threshold
         self._deactivation = config.deactivation_threshold
         self._keep = abstain_below
         # Without a threshold there is no edge to flicker at: the margin would make one.
         self._believe = min(1.0, abstain_below + config.abstain_margin) if abstain_below else 0.0
+        self._neutral = labels.index(NEUTRAL) if NEUTRAL in labels else None
+        self._neutral_keep = least_posterior(NEUTRAL, abstain_below)
+        self._faint_samples = 0  # speech in which a present neutral is below its threshold
         self._dwell_samples = ms_to_samples(config.min_dwell_ms)
         self._span_samples = ms_to_samples(config.span_ms)
         self._label: int | None = None
@@ -188,6 +202,7 @@ class LabelTracker:
         if start_sample - self._last_end >= self._span_samples:
             # No frame before such a pause is in the pool any more: forget the label with them.
             self._label = self._candidate = self._lost_since = None
+            self._faint_samples = 0
         self._last_end = end_sample
         strongest = posterior.index(max(posterior))
         # Speech only: start to end would count the silence between the frames.
@@ -216,7 +231,10 @@ class LabelTracker:
 
     def _first(self, start_sample: int, num_samples: int, strongest: int, most: float) -> Decision:
         """Decide where there is no present label."""
-        if most < (self._keep if strongest == self._candidate else self._believe):
+        needed = self._needed(strongest)
+        if strongest == self._candidate:
+            needed = min(needed, self._keep)
+        if most < needed:
             # Doubt needs no time to settle: it is what there is before anything is believed.
             self._label, self._candidate = UNCLEAR, None
             return _unchanged(UNCLEAR)
@@ -230,8 +248,19 @@ class LabelTracker:
     def _is_lost(self, start_sample: int, num_samples: int, posterior: Sequence[float]) -> bool:
         """Whether the present label, if there is one, is too weak at this frame."""
         present = self._label
-        needed = self._keep if self._lost_since is None else self._believe
-        if present is None or present == UNCLEAR or posterior[present] >= needed:
+        if present is None or present == UNCLEAR:
+            self._lost_since = None
+            return False
+        if present == self._neutral:
+            is_faint = posterior[present] < self._neutral_keep
+            self._faint_samples = self._faint_samples + num_samples if is_faint else 0
+            if self._faint_samples <= _FAINT_SAMPLES:
+                self._lost_since = None
+                return False
+            needed = self._neutral_keep
+        else:
+            needed = self._keep if self._lost_since is None else self._believe
+        if posterior[present] >= needed:
             self._lost_since = None
             return False
         if self._lost_since is None:
@@ -242,13 +271,19 @@ class LabelTracker:
     def _speaks_for(self, strongest: int, posterior: Sequence[float]) -> bool:
         """Whether the frame speaks for a change to its strongest class."""
         present = self._label
-        if present is None or strongest == present or posterior[strongest] < self._believe:
+        if present is None or strongest == present:
+            return False
+        if posterior[strongest] < self._needed(strongest):
             return False
         return (
             present == UNCLEAR
             or posterior[strongest] >= self._activation
             or posterior[present] < self._deactivation
         )
+
+    def _needed(self, label: int) -> float:
+        """Return the posterior at which a class is believed that was not before."""
+        return self._neutral_keep if label == self._neutral else self._believe
 
     def _follow(self, strongest: int, start_sample: int, num_samples: int) -> None:
         if strongest != self._candidate:
@@ -262,4 +297,5 @@ class LabelTracker:
 
     def _change(self, label: int, changed_at: int) -> Decision:
         self._label, self._candidate, self._lost_since = label, None, None
+        self._faint_samples = 0
         return Decision(label, settled=True, changed_at=changed_at)

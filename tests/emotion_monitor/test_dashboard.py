@@ -96,6 +96,7 @@ async def test_settings_are_shown_without_secrets(tmp_path: Path):
     token = "crm-0123456789abcdef"
     settings = settings_in(tmp_path, f"stream_server.access.tokens={{crm: {token}}}")
     async with serving(settings) as session:
+        session.headers["Authorization"] = f"Bearer {token}"
         text = await (await session.get("/api/v1/config")).text()
         assert token not in text
         assert '"crm":"•••"' in text

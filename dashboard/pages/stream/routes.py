@@ -38,7 +38,7 @@ _PAGE = 2000
 _MAX_S = 1e9
 _LATEST_S = 1e11
 _POINT_FIELDS = (
-    *("channel", "role", "start_s", "end_s", "label", "confidence", "speech_share"),
+    *("channel", "role", "start_s", "end_s", "label", "best", "confidence", "speech_share"),
     *("provisional", "widened", "narrow_band", "model"),
 )
 

@@ -9,12 +9,14 @@ one call are of equal length.
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -140,12 +142,39 @@ def export_int8_stages(network: Network, folder: Path, *, seven_bits: bool) -> N
     quantize_dynamic(
         plain,
         folder / "context.onnx",
+        nodes_to_exclude=_products_with(network, plain),
         op_types_to_quantize=["MatMul", "Gemm"],
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=seven_bits,
     )
     plain.unlink()
+
+
+def _products_with(network: Network, path: Path) -> list[str]:
+    """Return the names of the products with what :attr:`Network.precise` names, in a graph.
+
+    The conversion renames and transposes weights, so that they are known by their values alone.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    precise = [
+        value.detach().numpy()
+        for name, value in itertools.chain(network.named_parameters(), network.named_buffers())
+        if name.startswith(network.precise) and value.ndim == 2
+    ]
+    graph = onnx.load(path).graph
+    weights = {each.name: each for each in graph.initializer}
+    found = []
+    for node in graph.node:
+        for name in node.input if node.op_type in ("MatMul", "Gemm") else ():
+            if name not in weights:
+                continue
+            weight = numpy_helper.to_array(weights[name])
+            if any(np.array_equal(weight, form) for each in precise for form in (each, each.T)):
+                found.append(node.name)
+    return found
 
 
 def _graphs(network: Network) -> Graphs:

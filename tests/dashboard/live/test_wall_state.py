@@ -137,6 +137,15 @@ def test_the_trend_has_a_value_every_five_seconds():
     assert trend == [(0.0, "angry", 0.9), (5.0, "neutral", 0.9)]
 
 
+def test_what_is_unclear_brings_no_call_to_the_front():
+    points = [msgspec.structs.replace(each, label=None) for each in make_points([0.45] * 20)]
+    tile = tile_of(wall(CONFIG, *points))
+    (channel, *_) = tile.channels
+    assert (channel.label, channel.confidence, channel.speaking) == (None, 0.55, True)
+    assert {label for _, label, _ in channel.trend} == {None}
+    assert tile.worst == 0
+
+
 def test_the_trend_leaves_silence_out_and_forgets():
     points = [make_point(start, angry=1.0) for start in (0.0, 20.0, 199.0)]
     trend = tile_of(wall(CONFIG, *points)).channels[0].trend

@@ -67,6 +67,29 @@ def test_chunks_are_the_document(granularity: Granularity):
     assert text == msgspec.json.encode(whole.document())
 
 
+def test_no_label_is_said_of_a_frame_without_speech(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
+    audio = np.concatenate([voiced(1, 0.1), silence(1), voiced(1, 0.2)])
+    channel = work(make_job(audio, AnalysisOptions("frame"))).document().channels[0]
+    assert channel.frames is not None
+    speech = np.array(channel.frames.speech)
+    assert speech[:50].all() and not speech[50:100].any() and speech[100:].all()
+    has_label = np.array([label is not None for label in channel.frames.labels])
+    np.testing.assert_array_equal(has_label, speech > 0)
+    assert [(gap.start_s, gap.end_s) for gap in channel.gaps] == [(1, 2)]
+
+
+def test_a_result_below_the_threshold_has_no_label_and_keeps_what_it_was():
+    config = EngineConfig(smoothing=SmoothingConfig(abstain_below=1.0))
+    channel = work(make_job(voiced(2, 0.1), config=config)).document().channels[0]
+    assert channel.overall is not None
+    assert (channel.overall.label, channel.overall.best) == (None, "angry")
+    assert channel.overall.confidence == max(channel.overall.posteriors) < 1
+    assert [(piece.label, piece.best) for piece in channel.pieces] == [(None, "angry")]
+    assert channel.whole is not None
+    assert channel.whole.shares.unclear == 1
+
+
 def test_frames_of_a_page_are_averaged():
     whole = analysis("frame")
     every, some = (document_of(whole, max_rows=rows).channels[0].frames for rows in (None, 40))

@@ -214,3 +214,30 @@ def test_what_is_certain_is_never_dated_over(
             assert decision.changed_at >= certain
         if decision.settled and decision.doubt_since is None and decision.changed_at is None:
             certain = (index + 1) * HOP
+
+
+# Neutral, here the second class, needs 0.2, and 1.5 s of speech below it to be lost.
+CALM, FAINT, FADED = (0.35, 0.4, 0.25), (0.45, 0.1, 0.45), (0.4, 0.35, 0.25)
+
+
+def resting(*posteriors: tuple[float, ...]) -> list[int]:
+    tracker = LabelTracker(CONFIG, abstain_below=0.5, labels=("angry", "neutral", "sad"))
+    return [
+        tracker.push(index * HOP, (index + 1) * HOP, posterior).said()
+        for index, posterior in enumerate(posteriors)
+    ]
+
+
+def test_neutral_is_said_where_an_emotion_would_be_unclear() -> None:
+    assert set(resting(*[CALM] * 9)) == {1}
+    assert resting(*[SURE] * 3, *[FADED] * 3, *[CALM] * 3)[-4:] == [UNCLEAR] * 3 + [1]
+
+
+def test_neutral_outlives_a_faint_moment_and_is_lost_after_long() -> None:
+    said = resting(*[CALM] * 3, *[FAINT] * 90)
+    assert said[:78] == [1] * 78
+    assert said[78:] == [UNCLEAR] * 15
+
+
+def test_an_emotion_that_is_believed_ends_neutral_at_once() -> None:
+    assert resting(*[CALM] * 3, *[SURE] * 3) == [1] * 5 + [0]

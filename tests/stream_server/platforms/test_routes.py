@@ -245,11 +245,15 @@ async def test_who_says_nothing_is_told_what_was_expected_of_it(path: str, expec
 
 @virtual_time
 async def test_whoever_proves_who_it_is_finds_room_beside_those_who_do_not():
-    config = ServerConfig(access=AccessConfig(tokens={"pbx": "0123456789abcdef"}))
-    async with live_lab(config=config) as lab, contextlib.AsyncExitStack() as sockets:
-        lab.gateway._access._listens_on_loopback = False
-        for _ in range(256):
-            await sockets.enter_async_context(lab.connect("/"))
+    behind = AccessConfig(tokens={"pbx": "0123456789abcdef"}, trusted_proxies=("127.0.0.1",))
+    async with (
+        live_lab(config=ServerConfig(access=behind)) as lab,
+        contextlib.AsyncExitStack() as sockets,
+    ):
+        for number in range(256):
+            # Each address has a share of the places.
+            headers = {"X-Forwarded-For": f"203.0.113.{number // 64}"}
+            await sockets.enter_async_context(lab.connect("/", additional_headers=headers))
         with pytest.raises(InvalidStatus) as caught:
             await lab.connect("/")
         assert caught.value.response.status_code == 503

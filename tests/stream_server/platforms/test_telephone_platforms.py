@@ -99,6 +99,25 @@ async def test_loss_of_a_platforms_packets_is_told_of():
     assert [(each.code, each.channel) for each in warnings] == [("packet_loss", 0)]
 
 
+@virtual_time
+async def test_packets_of_half_the_length_that_their_times_say_are_named_as_such():
+    payload = audio_bytes(b"\x7f" * 80)
+    messages = [
+        {"event": "start", "start": {"callSid": "CA1", "tracks": ["inbound"]}},
+        *(
+            {"event": "media", "media": {"track": "inbound", "payload": payload, **at}}
+            for at in ({"chunk": str(n), "timestamp": str(n * 20)} for n in range(1, 400))
+        ),
+        {"event": "stop"},
+    ]
+    async with live_lab(config=BOTH) as lab:
+        published = await call(lab, "/twilio", map(json.dumps, messages))
+    (warning,) = [
+        each for each in published if isinstance(each, Warning) and each.code == "packet_loss"
+    ]
+    assert "likely each packet holds half of the samples that its time says" in warning.message
+
+
 def is_closed(published: list[Any]) -> bool:
     return bool(published) and isinstance(published[-1], StreamClosed)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
 from stream_server.bus import LocalBus
@@ -38,8 +39,9 @@ WHOLE_STREAM: list[Result] = [
     make_warning(seq=3),
     make_marked(seq=4, at_s=0.75),
     make_alert(seq=5, at_s=1.0),
-    make_point(seq=6, start_s=0.5, end_s=1.0),
-    make_segment(seq=7, start_s=0.5, end_s=1.25),
+    # Both unclear: they keep what they might have been.
+    replace(make_point(seq=6, start_s=0.5, end_s=1.0), label=None),
+    replace(make_segment(seq=7, start_s=0.5, end_s=1.25), label=None),
     make_alert(seq=8, state="cleared", at_s=1.25),
     make_summary(seq=9),
     make_closed(seq=10),

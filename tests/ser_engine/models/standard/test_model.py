@@ -89,8 +89,8 @@ def test_a_sound_without_speech_is_no_emotion(engine: Core, kind: str) -> None:
     [
         pytest.param("openvino", 1e-3, marks=pytest.mark.needs("openvino")),
         pytest.param("onnx", 1e-3, marks=pytest.mark.needs("onnx", "onnxruntime")),
-        # Far from anything it was trained on, int8 moves the posterior but not the answer.
-        pytest.param("onnx-int8", 0.4, marks=pytest.mark.needs("onnx", "onnxruntime")),
+        # On speech 0.03 in the mean of 24 clips and 0.16 at most, with the same answer everywhere.
+        pytest.param("onnx-int8", 0.2, marks=pytest.mark.needs("onnx", "onnxruntime")),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
