@@ -91,6 +91,8 @@ class Shell:
         own = f"{'wss' if request.secure else 'ws'}://{_own_host(request)}"
         headers = {
             "Content-Security-Policy": content_security_policy(own, ingest),
+            # Not no-referrer, with which the form that logs out has no Origin to be checked.
+            "Referrer-Policy": "same-origin",
             "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
             # Its policy changes with the ingest's address, so a kept copy could be wrong.
             hdrs.CACHE_CONTROL: "no-store",

@@ -109,7 +109,13 @@ def login_page(request: web.Request) -> web.Response:
         status=401,
         content_type="text/html",
         charset="utf-8",
-        headers={"Content-Security-Policy": _POLICY, hdrs.WWW_AUTHENTICATE: "Bearer"},
+        headers={
+            "Content-Security-Policy": _POLICY,
+            hdrs.WWW_AUTHENTICATE: "Bearer",
+            # Not no-referrer: with that a browser sends the form with the Origin "null" (Fetch
+            # standard, section 3.2), which is refused.
+            "Referrer-Policy": "same-origin",
+        },
     )
 
 

@@ -16,6 +16,8 @@ async def test_a_person_is_shown_a_form_a_program_an_error():
         assert answer.status == 401
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "script-src" not in answer.headers["Content-Security-Policy"]
+        # With no-referrer a browser would send the form with the Origin "null", which is refused.
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         text = await answer.text()
         assert 'name="next" value="/who?a=1"' in text
         assert "token is not valid" not in text
