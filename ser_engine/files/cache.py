@@ -42,6 +42,7 @@ from ser_engine.files.results import (
     UtteranceResult,
 )
 from ser_engine.labels import Label, LabelSet
+from ser_engine.raw_audio import RawFormat
 from ser_engine.schema import Frames, Gap, Point, Segment, Warning
 from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
@@ -61,7 +62,7 @@ _CLASSES: dict[str, type[Any]] = {
     for each in (
         *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, PieceResult, Warning),
         *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, Frames),
-        *(AnalysisOptions, ModelInfo, LabelSet, Label),
+        *(AnalysisOptions, RawFormat, ModelInfo, LabelSet, Label),
     )
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.models.compact import COMPACT
-from ser_engine.models.emotion2vec import (
+from ser_engine.models.emotion2vec.model import (
     EMOTION2VEC_PLUS_BASE,
     EMOTION2VEC_PLUS_LARGE,
     EMOTION2VEC_PLUS_SEED,

@@ -355,7 +355,9 @@ def test_a_file_that_changes_while_it_is_read_gives_no_result(
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
+# Where the tests run in the background of a script, SIGINT is ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from emotion_monitor import main
 from emotion_monitor.commands import options as engine_module
 from tests.support.damaged_files import wav_of_codec

@@ -57,7 +57,7 @@ def test_a_name_does_not_make_samples_of_bytes(tmp_path: Path):
     path.write_bytes(bytes(range(256)) * 6)
     message = refusal(path)
     assert "not recognised" in message
-    assert "ffmpeg -f s16le" in message
+    assert "--encoding mulaw --rate 8000" in message
 
 
 @pytest.mark.parametrize("when", ["opening", "reading"])

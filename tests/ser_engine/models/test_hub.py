@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ser_engine.errors import HubUnavailableError
-from ser_engine.models.emotion2vec import EMOTION2VEC_PLUS_BASE
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
 from ser_engine.models.hub import Cancelled, FetchProgress, Report, fetch
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import hub_server, silent_server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ser_engine.errors import HubUnavailableError
-from ser_engine.models.emotion2vec import EMOTION2VEC_PLUS_BASE
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
 from ser_engine.models.hub import FetchProgress, HubClient, HuggingFace, ModelScope, fetch
 from tests.support.hub_server import HubServer, hub_server
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.random_checkpoint import write_random_checkpoint
 from ser_engine.config import ModelConfig
 from ser_engine.errors import CheckpointError, HubUnavailableError
-from ser_engine.models.emotion2vec import EMOTION2VEC_PLUS_BASE
+from ser_engine.models.emotion2vec.model import EMOTION2VEC_PLUS_BASE
 from ser_engine.models.registry import fetch_model, find_model, inventory
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_server import hub_server

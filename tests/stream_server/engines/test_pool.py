@@ -19,7 +19,7 @@ from ser_engine.errors import (
     HubUnavailableError,
     RuntimeUnavailableError,
 )
-from ser_engine.models.emotion2vec import Emotion2vecModel
+from ser_engine.models.emotion2vec.model import Emotion2vecModel
 from ser_engine.models.hub import FetchProgress, ProgressCallback
 from stream_server.engines.opening import EngineMaker, local_engine
 from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool

@@ -35,6 +35,7 @@ def test_a_point():
             "start": "PT0S",
             "end": "PT0.5S",
             "label": "angry",
+            "best": "angry",
             "confidence": 0.75,
             "posteriors": {"angry": 0.75, "happy": 0.25},
         },
