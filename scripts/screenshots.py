@@ -1,4 +1,4 @@
-"""Take the pictures of the README: a server with calls that are made up of acted speech.
+"""Take the pictures of README and docs: a server with calls of natural speech, some acted in part.
 
     .venv/bin/python -m scripts.screenshots                 docs/images/*.png
     .venv/bin/python -m scripts.screenshots --out /tmp/x    somewhere else
@@ -49,8 +49,9 @@ class Call:
     Attributes:
         name: of the stream.
         roles: of its channels.
-        moods: acted emotions of the analysed channel, in turn.
-        speaker: number of the actor.
+        moods: of the analysed channel, in turns of about 10 s: ``natural`` speech, or an emotion
+            that is acted.
+        speaker: number of the actor, and of the natural recording.
     """
 
     name: str
@@ -60,18 +61,18 @@ class Call:
 
 
 CALLS = (
-    Call("Order 2207, refund", ("customer", "agent"), ("neutral", "angry", "angry", "angry"), 0),
-    Call("Delivery is late", ("customer", "agent"), ("neutral", "neutral", "angry", "sad"), 3),
-    Call("New contract", ("customer", "agent"), ("happy", "neutral", "happy", "happy"), 1),
-    Call("Bicycle insurance", ("customer", "agent"), ("neutral", "happy", "neutral"), 5),
-    Call("Password reset", ("customer", "agent"), ("neutral", "neutral", "sad"), 2),
-    Call("Test drive, car 3", ("driver",), ("neutral", "surprised", "happy", "neutral"), 4),
-    Call("Test drive, car 7", ("driver",), ("fearful", "neutral", "neutral"), 6),
-    Call("Hotline 14", ("caller",), ("sad", "sad", "neutral", "fearful"), 7),
-    Call("Interview, room B", ("speaker",), ("neutral", "happy", "surprised", "neutral"), 8),
-    Call("Invoice question", ("customer", "agent"), ("neutral", "disgusted", "neutral"), 9),
-    Call("Reading lamp, warranty", ("customer", "agent"), ("neutral", "sad", "neutral"), 0),
-    Call("Hotline 15", ("caller",), ("neutral", "neutral", "fearful", "sad"), 1),
+    Call("Order 2207, refund", ("customer", "agent"), ("natural", "natural", "angry", "angry"), 0),
+    Call("Delivery is late", ("customer", "agent"), ("natural", "angry", "sad", "natural"), 3),
+    Call("New contract", ("customer", "agent"), ("natural",), 1),
+    Call("Bicycle insurance", ("customer", "agent"), ("natural", "happy", "natural"), 5),
+    Call("Password reset", ("customer", "agent"), ("natural",), 2),
+    Call("Test drive, car 3", ("driver",), ("natural",), 4),
+    Call("Test drive, car 7", ("driver",), ("natural", "fearful"), 6),
+    Call("Hotline 14", ("caller",), ("natural", "sad"), 7),
+    Call("Interview, room B", ("speaker",), ("natural",), 8),
+    Call("Invoice question", ("customer", "agent"), ("natural",), 9),
+    Call("Reading lamp, warranty", ("customer", "agent"), ("natural",), 10),
+    Call("Hotline 15", ("caller",), ("natural",), 11),
 )
 
 
@@ -224,6 +225,10 @@ def acted(folder: Path, call: Call, seconds: int) -> np.ndarray:
     turn = 0
     while sum(map(len, parts)) < seconds * RATE_HZ:
         mood = call.moods[turn % len(call.moods)]
+        if mood == "natural":
+            parts.append(natural(folder, call.speaker, turn))
+            turn += 1
+            continue
         paths = clips(folder, call.speaker, mood)
         for index in rng.permutation(len(paths))[:5]:
             parts.append(soundfile.read(paths[index], dtype="float32")[0])
@@ -232,9 +237,19 @@ def acted(folder: Path, call: Call, seconds: int) -> np.ndarray:
     return np.concatenate(parts)[: seconds * RATE_HZ]
 
 
+def natural(folder: Path, number: int, turn: int) -> np.ndarray:
+    """Return 10 s of a recording in which nobody acts, of somebody who reads or talks."""
+    others = folder.parent / "more-speech" / "natural"
+    paths = sorted([*others.glob("librispeech*"), *others.glob("other-multi*")])
+    samples = soundfile.read(paths[number % len(paths)], dtype="float32")[0]
+    length = 10 * RATE_HZ
+    begin = turn * length % max(1, len(samples) - length)
+    return np.asarray(samples[begin : begin + length])
+
+
 def acted_agent(folder: Path, call: Call, seconds: int) -> np.ndarray:
     """Return somebody calm; agents are not analysed."""
-    return acted(folder, Call("", ("agent",), ("neutral",), call.speaker + 2), seconds)
+    return acted(folder, Call("", ("agent",), ("natural",), call.speaker + 2), seconds)
 
 
 def write_call(path: Path) -> Path:

@@ -102,5 +102,5 @@ export default {
   "acknowledge.done.one": "Alert acknowledged.",
   "acknowledge.done.other": "{n} alerts acknowledged.",
   "common.alert_active": "{rule} · for {age}",
-  "common.alert_cleared": "{rule} · ended {age} ago",
+  "common.alert_cleared": "ended {age} ago · {rule}",
 };

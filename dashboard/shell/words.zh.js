@@ -102,5 +102,5 @@ export default {
   "acknowledge.done.one": "警报已确认。",
   "acknowledge.done.other": "已确认 {n} 条警报。",
   "common.alert_active": "{rule} · 已持续 {age}",
-  "common.alert_cleared": "{rule} · {age} 前结束",
+  "common.alert_cleared": "{age} 前结束 · {rule}",
 };

@@ -12,6 +12,8 @@ const STRONGEST = 42;
 /** Emotions that need no attention are quieter. */
 const CALM = new Set(["neutral", "other", "unknown"]);
 const STRONGEST_CALM = 14;
+/** Neutral is said wherever no emotion is certain; how certain neutral itself is says nothing then. */
+const LEAST_SHOWN = 0.5;
 const TREND_STEP_S = 2.5;
 /** What was longer ago is on the page of the stream. */
 const WORTH_TELLING_MIN = 10;
@@ -116,7 +118,7 @@ class ChannelView extends Component {
         "div",
         { class: "tile-now", "data-state": isSilent ? "silent" : isUnclear ? "unclear" : alerting ? "alert" : "speech", style },
         h("strong", {}, isSilent ? app.t(channel.confidence === null ? "common.no_speech" : "common.silent") : app.label(state)),
-        h("span", { class: "number" }, isSilent || isUnclear || channel.confidence === null ? "" : app.format.percent(channel.confidence)),
+        h("span", { class: "number" }, isSilent || isUnclear || (channel.confidence ?? 0) < LEAST_SHOWN ? "" : app.format.percent(channel.confidence)),
         h("span", { class: "tile-since number" }, isSilent || held_s < 1 ? "" : app.format.clock(held_s)),
       ),
       h("div", { class: "tile-state muted number" }, stateText(app, channel, now_s)),
