@@ -145,7 +145,7 @@ async def test_the_async_client(sdk: Any, tmp_path: Path, speech: Any):
     ]
     posteriors = seen[0].emotion["posteriors"]
     assert sum(posteriors.values()) == pytest.approx(1.0, abs=1e-4)
-    assert posteriors[seen[0].emotion["label"]] == seen[0].channel.alternatives[0].confidence
+    assert posteriors[seen[0].emotion["best"]] == seen[0].channel.alternatives[0].confidence
     assert seen[0].metadata.model_info.name == "compact"
     assert seen[-1].duration == pytest.approx(len(speech) / RATE)
 
