@@ -37,10 +37,10 @@ const app = {
   },
   emit: (event, detail) => listeners.get(event)?.forEach((listener) => listener(detail)),
   connection: (state, heard_at) => header.connection(state, heard_at),
-  openAlerts: "",
+  openAlerts: { n: 0, text: "0" },
   title(text) {
     if (text !== undefined) title = text;
-    document.title = `${app.openAlerts && `(${app.openAlerts}) `}${title} · Emotion Monitor`;
+    document.title = `${app.openAlerts.n > 0 ? `(${app.openAlerts.text}) ` : ""}${title} · Emotion Monitor`;
   },
 };
 

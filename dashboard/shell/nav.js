@@ -93,7 +93,7 @@ export function makeHeader(root, app, { onLang, onTheme }) {
     const text = open > MOST_COUNTED ? `${MOST_COUNTED}+` : String(open);
     count.hidden = open === 0;
     setText(count, text);
-    app.openAlerts = open === 0 ? "" : text;
+    app.openAlerts = { n: open, text };
     app.title();
     count.setAttribute("aria-label", app.plural("nav.open_alerts", open));
   }

@@ -47,7 +47,7 @@
  * @property {(event: "theme" | "alerts" | "open-alerts", detail?: any) => void} emit
  * @property {(state: "idle" | "live" | "waiting", heard_at?: number) => void} connection  shown in the
  *   header; `heard_at`: when the server was last heard, seconds since 1970
- * @property {string} openAlerts  how many alerts are not acknowledged, as shown; "" for none
+ * @property {{n: number, text: string}} openAlerts  how many alerts are not acknowledged, and as it is shown
  * @property {(text?: string) => void} title  sets the page's title; without a text: the count in it
  *
  * @typedef {object} Params

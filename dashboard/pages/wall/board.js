@@ -1,11 +1,11 @@
 /** The wallboard: live streams for a screen on the wall, to be read from two metres. */
 import { onFrame } from "../../shell/dom.js";
-import { connectLive } from "../../shell/live.js";
 import { channelName, inOrder, streamName } from "../../shell/names.js";
 import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { filterOf } from "./filters.js";
+import { followStreams } from "./follow.js";
 import { openAlerts, stateOf, Tiles } from "./tiles.js";
 
 /** More would be too small to read. */
@@ -24,8 +24,6 @@ export function mountBoard(root, params, app) {
   const tiles = new Tiles();
   const filter = filterOf(params.query);
   let screen = 0;
-  let loaded = false;
-  let lost = false;
   const frame = onFrame(draw, INTERVAL_MS);
 
   function draw() {
@@ -33,31 +31,19 @@ export function mountBoard(root, params, app) {
     const screens = Math.max(1, Math.ceil(all.length / MOST));
     const at = screen % screens;
     const shown = all.slice(at * MOST, (at + 1) * MOST);
-    const empty = lost ? app.t("wall.lost") : app.t("wall.empty");
+    const empty = tiles.lost ? app.t("wall.lost") : app.t("wall.empty");
     render([
       h("h1", { class: "visually-hidden" }, app.t("wall.board")),
       h("ul", { class: "board", style: { "--columns": String(COLUMNS[shown.length]) } }, shown.map((tile) => h(BoardTile, { key: tile.stream_id, app, tile }))),
-      loaded && all.length === 0 && h("p", { class: "board-empty" }, empty),
-      h("p", { class: "board-foot" }, screens > 1 && h("span", { class: "number" }, `${at + 1} / ${screens}`), app.openAlerts && h("strong", {}, `${app.openAlerts} ${app.plural("wall.open_alerts", app.openAlerts === "1" ? 1 : 2)}`), h("a", { href: addressOf("/") }, app.t("wall.leave_board"))),
+      tiles.loaded && all.length === 0 && h("p", { class: "board-empty" }, empty),
+      h("p", { class: "board-foot" }, screens > 1 && h("span", { class: "number" }, `${at + 1} / ${screens}`), app.openAlerts.n > 0 && h("strong", {}, `${app.openAlerts.text} ${app.plural("wall.open_alerts", app.openAlerts.n)}`), h("a", { href: addressOf("/") }, app.t("wall.leave_board"))),
     ], root);
   }
 
-  const live = connectLive({
-    url: () => app.api.urlOf("/live"),
-    onState(state, heard_at) {
-      app.connection(state, heard_at);
-      lost = state === "waiting";
-      frame.request(true);
-    },
-    onMessage(message) {
-      const raised = tiles.take(message);
-      if (raised.length > 0) {
-        app.emit("alerts");
-        screen = 0; // the worst come first
-      }
-      loaded ||= message.type === "snapshot";
-      frame.request(raised.length > 0);
-    },
+  const live = followStreams(app, tiles, {
+    onRaised: () => (screen = 0), // the worst come first
+    onChange: (urgent) => frame.request(urgent),
+    onConnection: () => frame.request(true),
   });
   const turn = setInterval(() => {
     screen += 1;

@@ -1,6 +1,5 @@
 /** The live wall: every live stream a tile, the worst first. */
 import { onFrame } from "../../shell/dom.js";
-import { connectLive } from "../../shell/live.js";
 import { ModelBadge } from "../../shell/model.js";
 import { icon } from "../../shell/icons.js";
 import { streamName } from "../../shell/names.js";
@@ -10,6 +9,7 @@ import { emptyState } from "../../shell/states.js";
 import { mountBoard } from "./board.js";
 import { EmptyWall, SampleButton } from "./empty.js";
 import { Filters, filterOf, remember } from "./filters.js";
+import { followStreams } from "./follow.js";
 import { Grid } from "./grid.js";
 import { Summary } from "./summary.js";
 import { Tiles } from "./tiles.js";
@@ -26,10 +26,8 @@ export async function mount(root, params, app) {
   const { t } = app;
   const tiles = new Tiles();
   let filter = filterOf(params.query);
-  let loaded = false;
   let urgent = true;
   let news = "";
-  let lost = false;
   const frame = onFrame(draw, INTERVAL_MS);
 
   /** @param {Partial<import("./tiles.js").Filter>} change */
@@ -52,34 +50,26 @@ export async function mount(root, params, app) {
         all.length > 0 && h("div", { class: "wall-tools" }, h(Filters, { app, filter, tiles: all, onChange: setFilter }), h("a", { class: "button quiet", href: addressOf(`/?${boardQuery()}`) }, icon("wall"), t("wall.board")), h(SampleButton, { app, kind: "quiet" })),
       ),
       all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
-      !loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
+      !tiles.loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
       h(Grid, { app, tiles: shown, urgent }),
       // Without the server nobody knows whether anything streams.
-      loaded && all.length === 0 && (lost ? emptyState("warning", t("wall.lost"), t("wall.lost_text")) : h(EmptyWall, { app })),
+      tiles.loaded && all.length === 0 && (tiles.lost ? emptyState("warning", t("wall.lost"), t("wall.lost_text")) : h(EmptyWall, { app })),
       all.length > 0 && shown.length === 0 && emptyState("search", t("wall.no_match"), t("wall.no_match_text"), h("button", { class: "button", type: "button", onclick: clear }, t("wall.clear"))),
       h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" }, news),
     ], root);
     urgent = false;
   }
 
-  const live = connectLive({
-    url: () => app.api.urlOf("/live"),
-    onState(state, heard_at) {
-      app.connection(state, heard_at);
-      lost = state === "waiting";
-      frame.request(true);
+  const live = followStreams(app, tiles, {
+    onRaised(alerts) {
+      // Those that were there when the page was opened are no news.
+      if (tiles.loaded) news = alerts.map((alert) => announce(alert)).join(". ");
     },
-    onMessage(message) {
-      const raised = tiles.take(message);
-      urgent ||= message.type === "snapshot" || raised.length > 0;
-      if (raised.length > 0) {
-        app.emit("alerts");
-        // Those that were there when the page was opened are no news.
-        if (loaded) news = raised.map((alert) => announce(alert)).join(". ");
-      }
-      loaded ||= message.type === "snapshot";
+    onChange(isUrgent) {
+      urgent ||= isUrgent;
       frame.request(urgent);
     },
+    onConnection: () => frame.request(true),
   });
 
   /** @param {import("./tiles.js").TileAlert} alert */

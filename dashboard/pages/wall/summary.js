@@ -17,7 +17,7 @@ export function Summary({ app, tiles, emotion, onEmotion }) {
     { class: "summary card", "aria-label": app.t("wall.summary") },
     figure(format.count(tiles.length), app.plural("wall.streams", tiles.length)),
     // The same number as in the header: alerts of streams that have ended are open, too.
-    figure(app.openAlerts || "0", app.plural("wall.open_alerts", app.openAlerts === "1" ? 1 : 2), app.openAlerts !== ""),
+    figure(app.openAlerts.text, app.plural("wall.open_alerts", app.openAlerts.n), app.openAlerts.n > 0),
     h(
       "div",
       { class: "summary-share" },

@@ -44,6 +44,9 @@ const RANK_MARGIN = 0.1;
 export class Tiles {
   /** @type {Map<string, Tile>} a tile that changed is a new object, one that did not the same */
   all = new Map();
+  /** Whether there was a snapshot, and whether the server is away since. */
+  loaded = false;
+  lost = false;
   /** @type {string[]} ids in the order that was shown last */
   rank = [];
 
