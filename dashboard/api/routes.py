@@ -28,6 +28,7 @@ from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
+from ser_engine.files.annotations import SUFFIXES
 from stream_server.access.policy import Scope, Who, team_of_stream
 from stream_server.http import WHO, needs
 from stream_server.http.login import note
@@ -195,6 +196,16 @@ class Param:
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+# A stream's segments and a file's are exported in the same formats.
+ANNOTATION_FORMAT = Param(
+    "format",
+    "string",
+    "textgrid: Praat; eaf: ELAN; audacity: a label track",
+    "textgrid",
+    choices=tuple(SUFFIXES),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,34 +11,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from emotion_monitor.dashboard import serve_dashboard
-from emotion_monitor.settings import Settings, load_settings
-from stream_server.server import Server
-
-
-def settings_in(folder: Path, *assignments: str) -> Settings:
-    return load_settings(
-        None,
-        [
-            "ser_engine.model.name=compact",
-            "ser_engine.model.offline=true",
-            "stream_server.listen.port=0",
-            "stream_server.listen.http_port=0",
-            "stream_server.telephony.audiosocket.port=-1",
-            f"stream_server.store.url=sqlite:///{folder}/x.db",
-            *assignments,
-        ],
-    )
+from tests.support.whole_server import whole_server
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
-    server = Server(
-        settings.ser_engine,
-        settings.stream_server,
-        serve_more=lambda server, source: serve_dashboard(settings, server, source),
-    )
-    async with server, aiohttp.ClientSession(server.http_url) as session:
+async def serving(folder: Path, *assignments: str) -> AsyncIterator[aiohttp.ClientSession]:
+    async with (
+        whole_server(folder, *assignments) as server,
+        aiohttp.ClientSession(server.http_url) as session,
+    ):
         yield session
 
 
@@ -49,7 +30,7 @@ async def ask(session: aiohttp.ClientSession, method: str, path: str, **options:
 
 
 async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_path: Path):
-    async with serving(settings_in(tmp_path)) as session:
+    async with serving(tmp_path) as session:
         info = await ask(session, "GET", "/info")
         assert (info["ready"], info["model"]["name"]) == (True, "compact")
         assert info["labels"][0] == {"name": "angry", "name_zh": "生气"}
@@ -67,7 +48,7 @@ async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_pat
                 message = await page.receive_json()
         (stream,) = (await ask(session, "GET", "/streams?live=true"))["streams"]
         assert stream["stream_id"] == stream_id
-    async with serving(settings_in(tmp_path)) as session:
+    async with serving(tmp_path) as session:
         stream = await ask(session, "GET", f"/streams/{stream_id}")
         assert not stream["live"]
         # Which label two seconds of a synthetic voice get differs from processor to processor.
@@ -76,7 +57,7 @@ async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_pat
 
 @pytest.mark.parametrize("granularity", ["frame", "stream"])
 async def test_the_sample_is_analysed_by_the_server_s_own_engine(tmp_path: Path, granularity: str):
-    async with serving(settings_in(tmp_path)) as session:
+    async with serving(tmp_path) as session:
         body = {"granularity": granularity}
         job = await ask(session, "POST", "/analyse/sample", json=body)
         async with asyncio.timeout(120):
@@ -94,8 +75,8 @@ async def test_the_sample_is_analysed_by_the_server_s_own_engine(tmp_path: Path,
 
 async def test_settings_are_shown_without_secrets(tmp_path: Path):
     token = "crm-0123456789abcdef"
-    settings = settings_in(tmp_path, f"stream_server.access.tokens={{crm: {token}}}")
-    async with serving(settings) as session:
+    tokens = f"stream_server.access.tokens={{crm: {token}}}"
+    async with serving(tmp_path, tokens) as session:
         session.headers["Authorization"] = f"Bearer {token}"
         text = await (await session.get("/api/v1/config")).text()
         assert token not in text

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.routes import Call, Param, Route
+from dashboard.api.routes import ANNOTATION_FORMAT, Call, Param, Route
 from dashboard.errors import API_ERRORS, ApiError
 from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
@@ -48,7 +48,7 @@ async def visible_job(call: Call) -> JobRecord:
     """Return the job that the path names.
 
     Raises:
-        ApiError: there is none, or it is another team's, which is not told apart.
+        ApiError: it is unknown or another team's; both get the same answer.
     """
     record = await call.services.jobs.get(call.part("job_id"))
     if record is None or not call.who.sees(record.team):
@@ -287,15 +287,7 @@ ROUTES = (
         _ONE + "/annotations",
         "Segments or an utterance's pieces for Praat, ELAN or Audacity, a tier a channel.",
         send_annotations,
-        params=(
-            Param(
-                "format",
-                "string",
-                "textgrid: Praat; eaf: ELAN; audacity: a label track",
-                "textgrid",
-                choices=tuple(SUFFIXES),
-            ),
-        ),
+        params=(ANNOTATION_FORMAT,),
         content="text/plain",
         errors=_ERRORS,
         audit="file_exported",

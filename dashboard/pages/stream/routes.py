@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from aiohttp import hdrs, web
 
-from dashboard.api.routes import Call, Param, Route, reply
+from dashboard.api.routes import ANNOTATION_FORMAT, Call, Param, Route, reply
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
 from ser_engine.files.annotations import (
@@ -224,13 +224,6 @@ def _not_found() -> ApiError:
 
 
 _ONE = "/streams/{stream_id}"
-_ANNOTATION_FORMAT = Param(
-    "format",
-    "string",
-    "textgrid: Praat; eaf: ELAN; audacity: a label track",
-    "textgrid",
-    choices=tuple(SUFFIXES),
-)
 
 ROUTES = (
     Route(
@@ -297,7 +290,7 @@ ROUTES = (
         _ONE + "/annotations",
         "The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity, a tier a channel.",
         annotation,
-        params=(_ANNOTATION_FORMAT,),
+        params=(ANNOTATION_FORMAT,),
         content="text/plain",
         errors=("not_found", "no_store", "store_away"),
         audit="stream_exported",
