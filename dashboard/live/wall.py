@@ -73,7 +73,7 @@ class Wall:
         self._tell(self.state.acknowledge(alert_id))
 
     def join(self, who: Who) -> WallViewer:
-        """Add a page, which is told of the streams that ``who`` sees."""
+        """Add a page that shows the streams ``who`` may see."""
         viewer = WallViewer(self, who)
         self._viewers.add(viewer)
         return viewer

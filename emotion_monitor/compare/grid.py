@@ -51,7 +51,7 @@ class Turn:
 
 
 def labels_of(result: Result) -> Cells:
-    """Return the index of each cell's likeliest class, ``(cells,)``; −1 where there is none.
+    """Return the index of each cell's likeliest class, ``(cells,)``; −1 without speech.
 
     Unclear or not: granularities are compared by what they hear, not by what they would say.
     """

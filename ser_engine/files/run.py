@@ -245,7 +245,7 @@ def run_jobs(
                     result: FileAnalysis | SerEngineError = job.finish()
                 except SerEngineError as error:
                     result = error
-                # Before the yield: whoever takes the result may not come back.
+                # Before the yield: the caller may stop iterating after this result.
                 _release(engine, job)
                 yield job, result
     finally:

@@ -224,7 +224,7 @@ class Book:
         return credential.who
 
     def by_password(self, name: str, password: str, now: float) -> Who | None:
-        """Return the person of a name and password, None if there is none. Takes a while."""
+        """Return the person of a name and password, None if they are wrong. Slow: scrypt."""
         people = (one for one in self._stored.values() if one.kind == "user")
         person = next((one for one in people if one.name == name and one.is_valid(now)), None)
         is_right = is_secret(password, _NOBODY if person is None else person.secret)

@@ -374,7 +374,7 @@ def _normal(origin: str) -> str:
 
 
 def _host_of(url: str) -> str:
-    """Return the host of a URL, lower case, without port; "" where there is none."""
+    """Return the host of a URL, lower case, without port; "" if it has no host."""
     try:
         return (urlsplit(url.strip()).hostname or "").lower()
     except ValueError:

@@ -23,8 +23,9 @@ class StateTracker:
     """Follows one channel.
 
     A label becomes the state when it has 60 % of the last 30 s of speech (or of 6 s and more, as
-    long as there was less), and stays it down to 40 %; then there is none, or another one. It
-    began where the oldest speech of it that counts lies. Silence changes nothing.
+    long as there was less), and stays so down to 40 %; below that another label, or
+    none, is the state. It began where the oldest speech of it that counts lies. Silence changes
+    nothing.
 
     Attributes:
         state: as of the last point.
