@@ -51,10 +51,13 @@ def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
     return tuple([round(posterior, POSTERIOR_DECIMALS) for posterior in posteriors])
 
 
-GapReason = Literal["silence", "too_short", "overload", "error", "paused", "discarded", "lost"]
+GapReason = Literal[
+    "silence", "tone", "too_short", "overload", "error", "paused", "discarded", "lost"
+]
 """Why a span has no result.
 
-``silence``: the detector heard no speech. ``too_short``: fewer than 400 samples between two
+``silence``: the detector heard no speech. ``tone``: it heard a tone of the telephone network
+(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400 samples between two
 interruptions. ``overload``: windows were skipped until no window held the audio any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the client or the network says which.
@@ -275,7 +278,8 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
         labels: share of the speech by label, 0 to 1; those that never occur are left out.
         unclear: share of the speech without a label. With ``labels`` it adds up to 1, where there
             is any speech.
-        silence: share of all time without speech (gaps ``silence`` and ``too_short``).
+        silence: share of all time without speech (gaps ``silence``, ``tone`` and
+            ``too_short``).
         missing: share of all time in the other gaps.
     """
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ser_engine.config import VadConfig
-from ser_engine.frames import HOP_SAMPLES, samples_to_s
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import make_detector
 from ser_engine.timeline.quality import QualityMonitor
+from ser_engine.timeline.slots import SPEECH, TONE, add_states
 from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
 
@@ -28,30 +30,34 @@ class ChannelMonitor:
 
     Attributes:
         num_samples: taken so far.
-        flags: whether each complete slot of 320 samples holds speech, from the first one on.
+        states: of each complete slot of 320 samples, from the first one on: SILENCE, SPEECH or
+            TONE (:mod:`ser_engine.timeline.slots`).
     """
 
     def __init__(self, config: VadConfig, rate_hz: int) -> None:
         self._quality = QualityMonitor(make_detector(config), rate_hz)
-        self._silent_dbfs = config.min_level_dbfs
+        adapts = config.detector == "silero"
+        self._silent_dbfs = min(config.min_level_dbfs, config.lowest_level_dbfs) if adapts else (
+            config.min_level_dbfs
+        )
         self._warnings: dict[FileWarningCode, Warning] = {}  # the first of each kind
         self._rest: FloatArray = np.empty(0, dtype=np.float32)
         self._energy = 0.0
         self.num_samples = 0
-        self.flags = bytearray()
+        self.states = bytearray()
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag for each slot now complete."""
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``; return a state for each slot now complete."""
         self.num_samples += len(samples)
         audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
         self._rest = audio[slots.size :].copy()
         # One by one: the sum is the same however the samples were grouped.
         self._energy = sum((sound_powers(slots) * HOP_SAMPLES).tolist(), self._energy)
-        flags = self._quality.push(samples)
-        self.flags += bytes(flags)
+        states = self._quality.push(samples)
+        add_states(self.states, states)
         self._keep_findings()
-        return flags
+        return states
 
     def skip(self, num_samples: int) -> None:
         """Go on after a gap; see :class:`~ser_engine.timeline.SpeechDetector`."""
@@ -84,8 +90,11 @@ class ChannelMonitor:
             # Both follow from silence, and would read like two more faults to mend.
             found = {code: found[code] for code in found if code not in ("too_quiet", "noisy")}
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
-        elif not any(self.flags):
-            message = "no speech was heard, expected some; a result for other sounds means nothing"
+        elif SPEECH not in self.states:
+            # Tones are named: that a call was not answered is worth knowing.
+            tone_s = self.states.count(TONE) * HOP_SAMPLES / SAMPLE_RATE_HZ
+            sounds = f"tones ({tone_s:.1f} s of {duration_s:.1f} s)" if tone_s else "other sounds"
+            message = f"nobody speaks, expected speech; a result for {sounds} means nothing"
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         if duration_s < SHORT_S:
             message = (

@@ -8,6 +8,7 @@ reported at one threshold and counts as gone at another. Chunking does not matte
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.timeline import SpeechDetector
+from ser_engine.timeline.slots import SPEECH
 from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
 
@@ -116,10 +118,10 @@ class QualityMonitor:
             # Known before any audio, and never taken back: telephone codecs end at 4 kHz.
             self._report("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag for each slot now complete."""
-        flags = self._detector.push(samples)
-        self._flags += flags
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``; return the detector's states of the slots now complete."""
+        states = self._detector.push(samples)
+        self._flags += [state == SPEECH for state in states]
         while len(samples):
             part = samples[: SAMPLE_RATE_HZ - self._filled]
             samples = samples[len(part) :]
@@ -130,7 +132,7 @@ class QualityMonitor:
                 self._filled = 0
                 flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
                 self._judge(_measure(self._audio, flags_of_second))
-        return flags
+        return states
 
     def finish(self) -> None:
         """Judge the rest: a short recording would get no judgement otherwise."""

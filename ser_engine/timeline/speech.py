@@ -6,6 +6,7 @@ emotion in it. What is silence has to be known before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
@@ -23,10 +24,11 @@ _SLOT_BYTES = 2 * HOP_SAMPLES
 class SpeechDetector(Protocol):
     """Says of every 320-sample slot of one channel whether it holds speech."""
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``, any number; return a flag for each slot now complete.
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``, any number; return a state for each slot now complete.
 
-        How the samples are grouped into calls must not matter.
+        States are SILENCE, SPEECH and TONE of :mod:`ser_engine.timeline.slots`; False and True are
+        the first two. How the samples are grouped into calls must not matter.
         """
         ...
 
