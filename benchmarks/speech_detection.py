@@ -104,9 +104,7 @@ def other_sounds(duration_s: float) -> Iterator[tuple[str, FloatArray]]:
     yield "silence", noise(duration_s, level=1e-4)
 
 
-def speech_and_pauses(
-    folder: Path, num_clips: int, seed: int = 0
-) -> tuple[FloatArray, FloatArray]:
+def speech_and_pauses(folder: Path, num_clips: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Return clips at -26 dBFS with a second of silence after each, and where the speech is.
 
     Returns:

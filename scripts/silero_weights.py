@@ -1,7 +1,7 @@
 """Write ser_engine/timeline/silero.npz from the weights in the package silero-vad.
 
-Run it after an update of that package (extra ``silero``) and of the test that compares the two
-networks: ``python scripts/silero_weights.py``.
+Run it after an update of that package (extra ``dev``; ``onnx`` reads it):
+``python scripts/silero_weights.py``. A test compares the two networks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
 
     package = importlib.util.find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
-        raise SystemExit("silero-vad is not installed; run pip install 'emotion-monitor[silero]'")
+        raise SystemExit("silero-vad is not installed; run pip install 'emotion-monitor[dev,onnx]'")
     model = onnx.load(Path(package.submodule_search_locations[0]) / _SOURCE)
     tensors = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     np.savez(_TARGET, **{ours: tensors[theirs] for theirs, ours in _NAMES.items()})

@@ -279,7 +279,7 @@ class SmoothingConfig:
 class VadConfig:
     """What counts as speech."""
 
-    detector: Literal["silero", "webrtc", "off"] = "silero"
+    detector: Literal["webrtc", "silero", "off"] = "silero"
     """``silero`` is a small network that tells voices from other sounds, with an ear for telephone
     tones; ``webrtc`` takes tones, music and noise for speech, in a fifth of the time; ``off``:
     everything is speech."""

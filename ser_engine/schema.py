@@ -57,8 +57,9 @@ GapReason = Literal[
 """Why a span has no result.
 
 ``silence``: the detector heard no speech. ``tone``: it heard a tone of the telephone network
-(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400 samples between two
-interruptions. ``overload``: windows were skipped until no window held the audio any more.
+(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400
+samples between two interruptions. ``overload``: windows were skipped until no window held the audio
+any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the client or the network says which.
 """

@@ -194,7 +194,7 @@ class PieceCutter:
             begin, end = pause
             # The middle of the pause, which really began a hangover before its first silent slot.
             slots = max((begin - self._hangover_slots + end + 1) // 2, self._min_slots)
-            # A cut inside the hangover leaves the next piece states of speech that it does not hold.
+            # A cut inside the hangover leaves the next piece speech that it does not hold.
             self._states[slots:begin] = bytes(max(begin - slots, 0))
         states, self._states = self._states[:slots], self._states[slots:]
         start, self._start = self._start, self._start + slots * HOP_SAMPLES

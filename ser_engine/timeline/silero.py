@@ -33,7 +33,7 @@ import numpy.fft
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.timeline.slots import SILENCE, SPEECH, TONE
-from ser_engine.timeline.speech import SpeechHold, sound_powers
+from ser_engine.timeline.speech import NO_POWERS, SlotCutter, SpeechHold, sound_powers
 from ser_engine.timeline.tones import ToneFinder
 from ser_engine.types import FloatArray
 
@@ -57,6 +57,8 @@ class SileroDetector:
         self._floor = QuietFloor(config)
         self._tones = ToneFinder()
         self._network = network()
+        self._cutter = SlotCutter()
+        self.powers = NO_POWERS
         self.skip(0)
 
     def skip(self, num_samples: int) -> None:
@@ -67,7 +69,7 @@ class SileroDetector:
         self._hidden, self._cell = (np.zeros(_UNITS, dtype=np.float32) for _ in range(2))
         # The context, and after it what there is of a chunk.
         self._chunk_rest: FloatArray = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
-        self._slot_rest: FloatArray = np.empty(0, dtype=np.float32)
+        self._cutter.clear()
         self._heard = 0
         self._is_speech = False  # after the last whole chunk
 
@@ -77,17 +79,14 @@ class SileroDetector:
         self._heard += len(samples)
         # The first one is for slots that end before the next chunk does.
         of_chunks = [self._is_speech, *self._hear(samples)]
-        audio = np.concatenate([self._slot_rest, samples]) if len(self._slot_rest) else samples
-        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._slot_rest = audio[slots.size :].copy()
-        if not len(slots):
-            return []
-        powers = sound_powers(slots).tolist()
+        slots = self._cutter.push(samples)
+        self.powers = sound_powers(slots)
+        powers = self.powers.tolist()
         voices: list[bool] = []
         for slot, power in enumerate(powers, start=slots_before):
             chunks = (slot + 1) * HOP_SAMPLES // CHUNK_SAMPLES
             voices.append(self._floor.push(power, of_chunks[chunks - chunks_before]))
-        loud = [self._floor.is_sound(power) for power in powers]
+        loud = self._hold.loud(self.powers)
         states: list[int] = []
         for is_voice, is_tone in zip(voices, self._tones.push(slots, loud, voices), strict=True):
             if is_tone:
@@ -139,10 +138,6 @@ class QuietFloor:
         self._noise = self._newest = math.inf
         self._slots = 0
 
-    def is_sound(self, power: float) -> bool:
-        """Whether the mean square of a slot is that of a sound, of whatever kind."""
-        return power >= self._most
-
     def push(self, power: float, is_voice: bool) -> bool:
         """Take the next slot; return whether it is loud enough for the voice that it may hold."""
         self._newest = min(self._newest, power)
@@ -182,8 +177,9 @@ class Network:
         # Two products side by side in time are one with the taps of a filter side by side. Taps
         # that would only meet padding are left out.
         self._filters = [
-            np.ascontiguousarray(weights[f"conv{layer}_weight"][:, :, taps].transpose(2, 1, 0))
-            .reshape(-1, len(weights[f"conv{layer}_bias"]))
+            np.ascontiguousarray(
+                weights[f"conv{layer}_weight"][:, :, taps].transpose(2, 1, 0)
+            ).reshape(-1, len(weights[f"conv{layer}_bias"]))
             for layer, taps in ((1, slice(3)), (2, slice(3)), (3, slice(1, 3)), (4, slice(1, 2)))
         ]
         self._biases = [weights[f"conv{layer}_bias"] for layer in (1, 2, 3, 4)]
@@ -246,8 +242,8 @@ class Network:
 
     def probabilities(self, hidden: FloatArray) -> list[float]:
         """Return the probability of speech for each of ``(chunks, 128)``."""
-        # Row by row, as a sum and not as a product, for the same reason as above.
-        logits = (np.maximum(hidden, 0) * self._output).sum(axis=1).tolist()
+        # A dot product for each row, not one of matrix and vector, for the same reason as above.
+        logits = np.vecdot(np.maximum(hidden, 0), self._output).tolist()
         return [1 / (1 + math.exp(-(logit + self._output_bias))) for logit in logits]
 
 
