@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks.accuracy_clips import telephone
 from benchmarks.speech import corpus_stream, shared_speech_dir
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.slots import SPEECH, TONE
 from ser_engine.types import FloatArray
+from training.augment import telephone
 
 _LEVEL = 0.05
 """RMS of a sound: -26 dBFS."""
@@ -104,7 +105,9 @@ def other_sounds(duration_s: float) -> Iterator[tuple[str, FloatArray]]:
     yield "silence", noise(duration_s, level=1e-4)
 
 
-def speech_and_pauses(folder: Path, num_clips: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+def speech_and_pauses(
+    folder: Path, num_clips: int, seed: int = 0
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return clips at -26 dBFS with a second of silence after each, and where the speech is.
 
     Returns:
@@ -116,7 +119,7 @@ def speech_and_pauses(folder: Path, num_clips: int, seed: int = 0) -> tuple[Floa
         paths = [row["path"] for row in csv.DictReader(manifest)]
     pause = np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)
     audio: list[FloatArray] = [pause]
-    truth: list[FloatArray] = [np.zeros(len(pause) // HOP_SAMPLES, dtype=bool)]
+    truth: list[npt.NDArray[np.bool_]] = [np.zeros(len(pause) // HOP_SAMPLES, dtype=bool)]
     for index in np.random.default_rng(seed).permutation(len(paths))[:num_clips]:
         clip, _ = soundfile.read(folder / paths[index], dtype="float32")
         clip = clip[: len(clip) // HOP_SAMPLES * HOP_SAMPLES]
@@ -127,7 +130,9 @@ def speech_and_pauses(folder: Path, num_clips: int, seed: int = 0) -> tuple[Floa
     return np.concatenate(audio), np.concatenate(truth)
 
 
-def states_of(config: VadConfig, audio: FloatArray, block: int = SAMPLE_RATE_HZ // 2) -> FloatArray:
+def states_of(
+    config: VadConfig, audio: FloatArray, block: int = SAMPLE_RATE_HZ // 2
+) -> npt.NDArray[np.int64]:
     """Return the state of each slot, pushed as a server does."""
     detector, found = make_detector(config), list[int]()
     for start in range(0, len(audio), block):

@@ -403,12 +403,12 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     """A whole channel.
 
     Attributes:
-        label: the strongest class; None: unclear.
+        label: the strongest class; None: unclear, or nobody speaks (the warning ``silent``).
         best: the strongest class.
         confidence: its posterior.
-        posteriors: one value a class.
-        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence. A model
-            hears an emotion in anything: where this is silence, the result means nothing.
+        posteriors: one value a class. A model hears an emotion in anything: without speech they
+            mean nothing.
+        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence.
     """
 
     label: str | None

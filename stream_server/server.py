@@ -139,6 +139,7 @@ class Server:
             config=config,
             is_ready=lambda: self.engines.is_ready,
             on_refused=refused,
+            descriptors=descriptors,
         )
         self._listeners = make_listeners(config.telephony, context)
         self._http: web.AppRunner | None = None

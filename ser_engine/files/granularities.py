@@ -467,6 +467,7 @@ class PieceScores:
             embedding=embedding.astype(np.float32),
             level_dbfs=level_dbfs,
             abstain_below=self._abstain_below,
+            has_speech=bool(speech),
         )
 
     def _piece(self, number: int) -> PieceResult:

@@ -90,8 +90,11 @@ class ChannelMonitor:
         elif SPEECH not in self.states:
             # Tones are named: that a call was not answered is worth knowing.
             tone_s = self.states.count(TONE) * HOP_SAMPLES / SAMPLE_RATE_HZ
-            sounds = f"tones ({tone_s:.1f} s of {duration_s:.1f} s)" if tone_s else "other sounds"
-            message = f"nobody speaks, expected speech; a result for {sounds} means nothing"
+            tones = f", there are {tone_s:.1f} s of telephone tones" if tone_s else ""
+            message = (
+                f"no speech was heard, expected some: nobody speaks{tones}; a result for other"
+                " sounds means nothing"
+            )
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         if duration_s < SHORT_S:
             message = (

@@ -135,7 +135,7 @@ class QuietFloor:
         """Forget voice and noise."""
         self._loudest = 0.0
         self._noises: deque[float] = deque(maxlen=_NOISE_BLOCKS)  # the least power of each block
-        self._noise = self._newest = math.inf
+        self._noise, self._newest = 0.0, math.inf  # nothing is known of it
         self._slots = 0
 
     def push(self, power: float, is_voice: bool) -> bool:
@@ -148,8 +148,7 @@ class QuietFloor:
         self._loudest *= _FADE
         if not is_voice:
             return False
-        noise = min(self._noise, self._newest)
-        quiet = max(self._least, noise * _NOISE_MARGIN, self._loudest * _RANGE)
+        quiet = max(self._least, self._noise * _NOISE_MARGIN, self._loudest * _RANGE)
         if power < min(self._most, quiet):
             return False
         self._loudest = max(self._loudest, power)
@@ -184,7 +183,7 @@ class Network:
         ]
         self._biases = [weights[f"conv{layer}_bias"] for layer in (1, 2, 3, 4)]
         # sigmoid(x) = (tanh(x / 2) + 1) / 2: halved here, one call does for all four gates.
-        halves = np.repeat(np.float32([0.5, 0.5, 1.0, 0.5]), _UNITS)
+        halves = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], dtype=np.float32), _UNITS)
         self._from_input = np.ascontiguousarray(weights["lstm_weight_ih"].T * halves)
         self._from_hidden = np.ascontiguousarray(weights["lstm_weight_hh"].T * halves)
         self._gate_bias = (weights["lstm_bias_ih"] + weights["lstm_bias_hh"]) * halves

@@ -10,6 +10,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from stream_server.config import ServerConfig, StreamsConfig
+from stream_server.descriptors import Descriptors
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
@@ -37,6 +38,7 @@ class AsteriskLab:
                 config=lab.config,
                 is_ready=lambda: lab.engine.is_ready,
                 on_refused=lab.refuse,
+                descriptors=Descriptors(1 << 30),
             )
         )
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from benchmarks.accuracy_clips import telephone
 from benchmarks.speech_detection import TONES, chords, noise, tone
 from ser_engine.config import EngineConfig, SmoothingConfig
 from ser_engine.schema import Gap
@@ -15,6 +14,7 @@ from ser_engine.timeline.slots import LOST, SPEECH, TONE, add_states, date_tone_
 from ser_engine.timeline.tones import ToneFinder
 from ser_engine.types import FloatArray
 from tests.support.fake_engine import FakeEngine
+from training.augment import telephone
 
 if TYPE_CHECKING:
     from tests.conftest import SpeechClip
