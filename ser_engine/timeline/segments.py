@@ -2,7 +2,8 @@
 
 ::
 
-    logits of the speech slots -> pool -> softmax -> label, or none   (smoothing)
+    logits of the speech slots -> pool -> minus what is the voice's own -> softmax (baseline)
+    posteriors -> label, or none                                      (smoothing)
     slots, with their label or the reason of a gap -> segments, gaps  (SegmentBuilder)
 
 :class:`Smoother` is both, and the only one: of streams and of files.
@@ -29,6 +30,7 @@ from ser_engine.config import SmoothingConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import least_posterior
 from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
+from ser_engine.timeline.baseline import SpeakerBaseline
 from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo
 
@@ -294,7 +296,10 @@ class Smoother:
     def __init__(self, config: SmoothingConfig, model: ModelInfo) -> None:
         self._names = model.labels.names
         abstain_below = config.abstain_threshold(model.abstain_below)
-        self._pool = LogitPool(ms_to_samples(config.span_ms), len(self._names))
+        span_samples = ms_to_samples(config.span_ms)
+        self._pool = LogitPool(span_samples, len(self._names))
+        neutral_logits = model.neutral_logits if config.speaker_baseline else ()
+        self._baseline = SpeakerBaseline(self._names, neutral_logits, span_samples)
         self._tracker = LabelTracker(config, abstain_below, self._names)
         self._segments = SegmentBuilder(self._names, abstain_below)
         self._events: list[Segment | Gap] = []
@@ -318,9 +323,10 @@ class Smoother:
         # Only speech is pooled: the mean of a pause and a word would be the label of neither.
         starts = start_sample + hop_samples * np.array(scored, dtype=np.int64)
         # Pool, then softmax, not the other way round: the head was trained on means of logits.
-        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        pooled = self._pool.push(starts, logits) if scored else _NOTHING
+        posteriors = np.empty_like(pooled)
         # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
-        values: list[list[float]] = posteriors.tolist()
+        values: list[list[float]] = []
         labels: list[int] = []
         for slot, reason in enumerate(reasons):
             start = start_sample + slot * hop_samples
@@ -330,9 +336,18 @@ class Smoother:
                 self._events += self._segments.gap(start, end, reason)
                 continue
             row = len(labels)
+            if row == len(values):
+                # As many as are judged by the baseline as it is: the next may move it.
+                part = slice(row, row + -(-self._baseline.left_samples // hop_samples))
+                posteriors[part] = softmax(self._baseline.centred(pooled[part]))
+                values += posteriors[part].tolist()
+                first_of_part = row
             decision = self._tracker.push(start, end, values[row])
             self._events += self._segments.frame(start, end, posteriors[row], decision)
             labels.append(decision.said())
+            if len(labels) == len(values):
+                spoken = (len(labels) - first_of_part) * hop_samples
+                self._baseline.hear(spoken, pooled[row], labels[row], values[row])
         return Smoothed(self._names, hop_samples, tuple(starts.tolist()), values, labels)
 
     def gap(self, start_sample: int, end_sample: int, reason: GapReason) -> None:
