@@ -91,7 +91,9 @@ class ToneFinder:
             self._parity += 1
             if self._parity == _SLOTS_PER_WINDOW:
                 self._parity = 0
-                self._is_tone = self._judge(next(windows))
+                # A cry may be as steady for a while: no tone begins in the middle of a voice.
+                may_be = self._is_tone or not is_voice
+                self._is_tone = self._judge(next(windows)) and may_be
             if self._is_tone:
                 if self._pause > _SLOTS_PER_WINDOW:
                     # A pause that tones on both sides make one of a cadence, or of a call's end.
