@@ -337,6 +337,9 @@ def join(
         of_interest = outcome.logits[skipped : max(0, first_row + len(states))]
         # One comparison for both: False for NaN and +inf, True for -inf.
         usable = np.all(of_interest < np.inf, axis=1).tolist()
+        if len(usable) == len(states) == states.count(SPEECH) and all(usable):
+            # As in most windows: speech from end to end, and a frame for each slot.
+            return [None] * len(states), list(range(first_row, first_row + len(states)))
     reasons: list[GapReason | None] = []
     rows: list[int] = []
     for row, state in enumerate(states, start=first_row):

@@ -71,11 +71,17 @@ def softmax(logits: npt.NDArray[np.floating]) -> Float64Array:
     # In float64: posteriors are compared and published with six decimals.
     values = np.asarray(logits, dtype=np.float64)
     # The peak is taken out, or large logits would overflow; -inf - -inf would be NaN.
-    peak = values.max(axis=-1, keepdims=True)
-    scaled = np.exp(values - np.where(np.isneginf(peak), 0.0, peak))
-    total = scaled.sum(axis=-1, keepdims=True)
-    posteriors: Float64Array = scaled / np.where(total == 0, 1.0, total)
+    peak = np.maximum(values.max(axis=-1, keepdims=True), _LEAST_PEAK)
+    posteriors: Float64Array = np.exp(values - peak)
+    total = posteriors.sum(axis=-1, keepdims=True)
+    posteriors /= np.maximum(total, _LEAST_TOTAL)
     return posteriors
+
+
+# Each replaces a value that only rows of -inf have: the peak of others is a logit, and their total
+# is 1 at least, for the peak itself adds exp(0).
+_LEAST_PEAK = np.finfo(np.float64).min
+_LEAST_TOTAL = 0.5
 
 
 class LogitPool:
@@ -306,11 +312,15 @@ class LabelTracker:
             self._candidate_since, self._candidate_samples = start_sample, 0
         self._candidate_samples += num_samples
 
-    def _doubt_since(self) -> int:
-        begun = [] if self._lost_since is None else [self._lost_since]
-        return min(begun if self._candidate is None else [*begun, self._candidate_since])
+    def _doubt_since(self) -> int | None:
+        lost_since = self._lost_since
+        if self._candidate is None:
+            return lost_since
+        return (
+            self._candidate_since if lost_since is None else min(lost_since, self._candidate_since)
+        )
 
-    def _change(self, label: int, changed_at: int) -> Decision:
+    def _change(self, label: int, changed_at: int | None) -> Decision:
         self._label, self._candidate, self._lost_since = label, None, None
         self._faint_samples = 0
         return Decision(label, settled=True, changed_at=changed_at)
