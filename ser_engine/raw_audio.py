@@ -335,7 +335,8 @@ _CAN_BE_UNLIKELY = {"pcm_f32le", "pcm_f32be", "pcm_s32le"}
 
 def _are_likely(samples: _Samples) -> npt.NDArray[np.bool_]:
     size = np.abs(samples)
-    return (size <= 16) & ((size == 0) | (size > 1e-9))
+    likely: npt.NDArray[np.bool_] = (size <= 16) & ((size == 0) | (size > 1e-9))
+    return likely
 
 
 def _lower_power(block: bytes) -> float:
