@@ -2,7 +2,8 @@
 
 ::
 
-    logits of the speech slots -> pool -> softmax -> label, or none   (smoothing)
+    logits of the speech slots -> pool -> minus what is the voice's own -> softmax (baseline)
+    posteriors -> label, or none                                      (smoothing)
     slots, with their label or the reason of a gap -> segments, gaps  (SegmentBuilder)
 
 :class:`Smoother` is both, and the only one: of streams and of files.
@@ -30,6 +31,7 @@ from ser_engine.config import SmoothingConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import least_posterior
 from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
+from ser_engine.timeline.baseline import SpeakerBaseline
 from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo
 
@@ -325,7 +327,10 @@ class Smoother:
     def __init__(self, config: SmoothingConfig, model: ModelInfo) -> None:
         self._names = model.labels.names
         abstain_below = config.abstain_threshold(model.abstain_below)
-        self._pool = LogitPool(ms_to_samples(config.span_ms), len(self._names))
+        span_samples = ms_to_samples(config.span_ms)
+        self._pool = LogitPool(span_samples, len(self._names))
+        neutral_logits = model.neutral_logits if config.speaker_baseline else ()
+        self._baseline = SpeakerBaseline(self._names, neutral_logits, span_samples)
         self._tracker = LabelTracker(config, abstain_below, self._names)
         self._segments = SegmentBuilder(self._names, abstain_below)
         self._events: list[Segment | Gap] = []
@@ -349,14 +354,23 @@ class Smoother:
         # Only speech is pooled: the mean of a pause and a word would be the label of neither.
         starts = start_sample + hop_samples * np.array(scored, dtype=np.int64)
         # Pool, then softmax, not the other way round: the head was trained on means of logits.
-        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        pooled = self._pool.push(starts, logits) if scored else _NOTHING
+        posteriors = np.empty_like(pooled)
         # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
-        values: list[list[float]] = posteriors.tolist()
-        # Pool and tracker notice from a frame's start how long there was none before it.
-        decisions = [
-            self._tracker.push(start, start + hop_samples, posterior)
-            for start, posterior in zip(starts.tolist(), values, strict=True)
-        ]
+        values: list[list[float]] = []
+        decisions: list[Decision] = []
+        while (row := len(values)) < len(pooled):
+            # As many as are judged by the baseline as it is: the next may move it.
+            part = slice(row, row + -(-self._baseline.left_samples // hop_samples))
+            posteriors[part] = softmax(self._baseline.centred(pooled[part]))
+            values += posteriors[part].tolist()
+            # Pool and tracker notice from a frame's start how long there was none before it.
+            decisions += [
+                self._tracker.push(start, start + hop_samples, posterior)
+                for start, posterior in zip(starts[part].tolist(), values[row:], strict=True)
+            ]
+            spoken = (len(values) - row) * hop_samples
+            self._baseline.hear(spoken, pooled[len(values) - 1], decisions[-1].said(), values[-1])
         row = 0
         for reason, run in groupby(reasons):
             end_sample = start_sample + hop_samples * len(list(run))
