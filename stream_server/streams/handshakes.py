@@ -2,8 +2,8 @@
 
 **File descriptors** are kept for calls, and for their files. Each connection, file and library
 takes one, and where there are none left everything fails: a call cannot be recorded, a module
-cannot be imported. POSIX gives a new descriptor the lowest free number (open(2)), so the number of a
-new connection's socket says how many are in use at least::
+cannot be imported. POSIX gives a new descriptor the lowest free number (open(2)), so the number of
+a new connection's socket says how many are in use at least::
 
     0 ──────── HTTP, calls ────────┬──── calls ────┬── files ──┐
                             for_http        for_calls        limit
