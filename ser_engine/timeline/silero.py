@@ -118,7 +118,6 @@ class SileroDetector:
             states.append(self._is_speech)
         return states
 
-
     def _gains(self, energies: list[float]) -> FloatArray:
         """Return what to multiply chunks with, for the network does not hear what is very quiet.
 
