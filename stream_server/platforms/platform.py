@@ -16,7 +16,7 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 
 if TYPE_CHECKING:
     from stream_server.config import ServerConfig
-    from stream_server.descriptors import Descriptors
+    from stream_server.streams.handshakes import Descriptors
     from stream_server.streams.registry import StreamRegistry
 
 

@@ -10,12 +10,12 @@ from typing import Any, Self
 from uuid import UUID
 
 from stream_server.config import ServerConfig, StreamsConfig
-from stream_server.descriptors import Descriptors
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.platforms.asterisk.server import AudioSocketServer
 from stream_server.platforms.platform import ListenerContext
+from stream_server.streams.handshakes import Descriptors
 from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab, LabEngine, live_lab
 

@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 
 from ser_engine.errors import EngineDeadError
 from ser_engine.types import FloatArray
-from stream_server.descriptors import Descriptors
 from stream_server.platforms.asterisk import server as server_module
 from stream_server.platforms.asterisk.audiosocket import (
     HANGUP,
@@ -26,6 +25,7 @@ from stream_server.platforms.asterisk.audiosocket import (
     encode_frame,
     encode_uuid,
 )
+from stream_server.streams.handshakes import Descriptors
 from stream_server.wire.results import (
     Marked,
     Result,
