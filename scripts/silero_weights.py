@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def main() -> None:
         raise SystemExit("silero-vad is not installed; run pip install 'emotion-monitor[dev,onnx]'")
     model = onnx.load(Path(package.submodule_search_locations[0]) / _SOURCE)
     tensors = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
-    np.savez(_TARGET, **{ours: tensors[theirs] for theirs, ours in _NAMES.items()})
+    weights: dict[str, Any] = {ours: tensors[theirs] for theirs, ours in _NAMES.items()}
+    np.savez(_TARGET, **weights)
     print(f"{_TARGET}: {_TARGET.stat().st_size} bytes")
 
 

@@ -369,8 +369,8 @@ async def test_of_one_client_no_more_wait_than_it_may(token: str):
 @virtual_time
 async def test_a_gateway_that_is_cut_off_finds_all_its_calls_again():
     token = "crm-0123456789abcdef"
-    many = {"max_streams_per_token": 200}
-    async with live_lab(config=access(crm=token), **many) as lab, AsyncExitStack() as stack:
+    config = access(crm=token)
+    async with live_lab(config=config, max_streams_per_token=200) as lab, AsyncExitStack() as stack:
         calls = []
         for _ in range(130):
             socket = await stack.enter_async_context(lab.connect())
