@@ -51,7 +51,7 @@ def demo_chunks(
 
     Args:
         table: the CSV of an utterance or of frames.
-        num_channels: of the recording.
+        num_channels: that were analysed.
         is_frame: whether its rows are frames.
         channel: only this one, from 0.
         scores: add the posteriors of all classes.
@@ -66,10 +66,12 @@ def demo_chunks(
             for row in rows
         )
         yield b"" if is_bare else b"["
+        is_first = True
         for number, some in groupby(bodies, key=lambda pair: pair[0]):
             if channel not in (None, number):
                 continue
-            yield b"," if number and not is_bare else b""
+            yield b"" if is_first or is_bare else b","
+            is_first = False
             yield from _demo_channel(
                 None if is_bare else number, (body for _, body in some), is_frame=is_frame
             )
@@ -165,6 +167,7 @@ def summary_of(analysis: FileAnalysis) -> dict[str, Any]:
             }
             for channel in analysis.channels
         ],
+        "analysed": [index for index, _ in analysis.numbered],
         "warnings": sorted({one.code for channel in analysis.channels for one in channel.warnings}),
     }
 

@@ -14,6 +14,7 @@ from ser_engine.errors import ConfigError
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertsConfig
 from stream_server.platforms import TelephonyConfig
+from stream_server.rights.config import RightsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class StreamsConfig:
     """What is done with every stream."""
 
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
-    """Roles that are analysed. ``agent`` is not among them: see docs/law.md."""
+    """Roles that are analysed, live and in files. ``agent`` is not among them: see docs/law.md. Nor
+    is ``mixed``, a channel that several people share, such as a mono recording of a call: it would
+    be analysed whole, the agent too."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 
@@ -148,6 +151,7 @@ class ServerConfig:
     access: AccessConfig = field(default_factory=AccessConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
+    rights: RightsConfig = field(default_factory=RightsConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)

@@ -314,6 +314,14 @@ class Recordings:
         found = self._dir.glob(f"{stream_id}.*.flac")
         return sorted(found, key=lambda path: int(path.suffixes[-2][1:]))
 
+    def read(self, path: Path) -> bytes:
+        """Return the bytes of one of the files, as FLAC.
+
+        Raises:
+            OSError: it is gone.
+        """
+        return path.read_bytes()
+
     def delete(self, stream_id: str) -> int:
         """Delete the files of a stream; return how many there were. Any thread may call it."""
         with self._changed:

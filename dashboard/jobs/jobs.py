@@ -122,13 +122,18 @@ class Jobs:
         return reserve(self._queue, self._spool)
 
     async def add(
-        self, uploads: Sequence[tuple[Place, str, dict[str, Any]]], *, team: str = ""
+        self,
+        uploads: Sequence[tuple[Place, str, dict[str, Any]]],
+        *,
+        team: str = "",
+        metadata: dict[str, str] | None = None,
     ) -> list[JobRecord]:
         """Queue files, all or none.
 
         Args:
             uploads: place, name and options of each.
             team: whose they are.
+            metadata: what their sender said of them.
 
         Raises:
             StoreError: they could not be stored; the files are deleted.
@@ -141,6 +146,7 @@ class Jobs:
                 size_bytes=place.num_bytes,
                 created_at=self._now(),
                 team=team,
+                metadata=metadata,
             )
             for place, name, options in uploads
         ]

@@ -74,6 +74,7 @@ export default {
   "warning.results_dropped": "Results dropped",
   "warning.packet_loss": "Packet loss",
   "warning.clock_drift": "Clock drift",
+  "warning.mixed_speakers": "Several people in one channel",
   "delete.title": "Delete {name}?",
   "delete.text": "Its timeline, alerts and audio are deleted permanently.",
   "delete.done": "{name} was deleted.",

@@ -74,6 +74,7 @@ export default {
   "warning.results_dropped": "结果被丢弃",
   "warning.packet_loss": "数据包丢失",
   "warning.clock_drift": "时钟漂移",
+  "warning.mixed_speakers": "一个声道中有多人说话",
   "delete.title": "删除“{name}”？",
   "delete.text": "其时间线、警报以及录音（如有）将被永久删除。",
   "delete.done": "已删除“{name}”。",

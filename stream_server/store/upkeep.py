@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from ser_engine.frames import samples_to_s
 from stream_server.store.schema import (
     alerts,
+    consents,
     gaps,
     marks,
     points,
@@ -99,7 +100,7 @@ def last_seq(connection: Connection, key: int) -> int:
         func.coalesce(func.max(alerts.c.cleared_seq), -1),
     ).where(alerts.c.stream_key == key)
     found: list[int] = [-1, *connection.execute(own).one(), *connection.execute(of_alerts).one()]
-    for table in (points, segments, gaps, marks, warnings):
+    for table in (points, segments, gaps, marks, warnings, consents):
         largest = func.coalesce(func.max(table.c.seq), -1)
         query = select(largest).where(table.c.stream_key == key)
         found.append(connection.execute(query).scalar_one())

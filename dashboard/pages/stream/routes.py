@@ -30,6 +30,7 @@ _KINDS: tuple[ResultKind, ...] = (
     "marked",
     "alert",
     "warning",
+    "consent",
     "summary",
     "stream_closed",
 )
