@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "stream_server.feeds",
         "stream_server.http",
         "stream_server.recording",
+        "stream_server.rights",
         "stream_server.store",
         "stream_server.streams.live_streams",
         "stream_server.wire",

@@ -16,7 +16,6 @@ from dashboard.backend import Analysed, AnalysisError, AnalysisRequest
 from dashboard.config import AnalyseConfig
 from dashboard.results import summary_of, write_result
 from ser_engine.config import EngineConfig
-from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     CheckpointError,
     ConfigError,
@@ -27,10 +26,10 @@ from ser_engine.errors import (
 from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, analysis_key
 from ser_engine.files.audio import AudioFile
 from ser_engine.files.bounded_file import BoundedFile
-from ser_engine.files.shared_engine import SharedEngine, in_thread, run_shared
+from ser_engine.files.shared_engine import HaltableEngine, SharedEngine, in_thread, run_shared
 
 if TYPE_CHECKING:
-    from ser_engine.types import ModelInfo, Window, WindowResult
+    from ser_engine.types import ModelInfo
 
 
 class AnalysisLog:
@@ -85,29 +84,6 @@ class Engines(Protocol):
             EngineDeadError: none is alive.
         """
         ...
-
-
-class _Halting:
-    """An engine whose windows wait while all analysis is halted."""
-
-    def __init__(self, engine: SharedEngine, wait: Callable[[], Awaitable[None]]) -> None:
-        self._engine = engine
-        self._wait = wait
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._engine.info
-
-    @property
-    def config(self) -> EngineConfig:
-        return self._engine.config
-
-    async def score(self, window: Window, priority: Priority = Priority.OFFLINE) -> WindowResult:
-        await self._wait()
-        return await self._engine.score(window, priority)
-
-    def forget(self, stream_key: str) -> None:
-        self._engine.forget(stream_key)
 
 
 class PoolAnalyser:
@@ -190,7 +166,7 @@ class PoolAnalyser:
             job = await in_thread(
                 lambda: self._open(path, name, options, engine, keep), if_late=AnalysisJob.close
             )
-            allowed = engine if self._wait is None else _Halting(engine, self._wait)
+            allowed = engine if self._wait is None else HaltableEngine(engine, self._wait)
             return await run_shared(job, allowed, progress)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error

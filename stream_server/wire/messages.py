@@ -137,7 +137,7 @@ class Mark(Message, tag="mark", frozen=True, kw_only=True):
     key: str = ""
 
 
-class ConsentTold(Message, tag="consent", frozen=True, kw_only=True):
+class ConsentTold(Message, tag="tell_consent", frozen=True, kw_only=True):
     """What the people in the stream have said or been told; audio from here on is treated so.
 
     Attributes:

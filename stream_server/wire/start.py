@@ -231,7 +231,7 @@ def check_told(told: ConsentTold) -> None:
         )
     for name in ("source", "notice_version", "notice_language", "notice_how"):
         if (text := getattr(told, name)) is not None:
-            check_text(f"{name} of 'consent'", text, ErrorCode.BAD_MESSAGE)
+            check_text(f"{name} of 'tell_consent'", text, ErrorCode.BAD_MESSAGE)
 
 
 def _check_start_text(what: str, text: str) -> None:

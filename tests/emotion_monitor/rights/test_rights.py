@@ -74,7 +74,7 @@ async def test_a_stream_is_neither_scored_nor_recorded_without_consent(tmp_path:
         (told,) = [each for each in await until(socket, "consent") if each["type"] == "consent"]
         assert (told["withheld"], told["notice_version"]) == ("no_consent", "3")
         await socket.send(SECOND)
-        await socket.send(json.dumps({"type": "consent", "consent": "given", "source": "ivr"}))
+        await socket.send(json.dumps({"type": "tell_consent", "consent": "given", "source": "ivr"}))
         assert (await until(socket, "consent"))[-1]["withheld"] is None
         await socket.send(SECOND)
         await socket.send(json.dumps({"type": "flush"}))
