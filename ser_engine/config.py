@@ -140,7 +140,8 @@ class ModelConfig:
     name: str = "auto"
     """A folder, ``emotion2vec_plus_large``, ``emotion2vec_plus_base``, ``emotion2vec_plus_seed``,
     ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best
-    one on disk, else ``standard``."""
+    one on disk, else ``standard``. A server may use an engine elsewhere, ``zmq://HOST:PORT`` or
+    ``zmq:///PATH``: see ``emotion-monitor engine``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
     hub: Literal["auto", "modelscope", "huggingface"] = "auto"
@@ -256,6 +257,9 @@ class SmoothingConfig:
     abstain_margin: Annotated[float, Range(0, 1)] = 0.1
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
+    speaker_baseline: bool = True
+    """Judge each channel against its own neutral speech, once there is some: voices differ at rest.
+    Only for models that come with the neutral of the average speaker: the built-in ones."""
 
     def __post_init__(self) -> None:
         check_fields(self, "smoothing")
