@@ -14,6 +14,7 @@ import msgspec
 
 from dashboard.live.tiles import StreamStatus
 from ser_engine.schema import LabelName
+from stream_server.at_rest import Keys
 from stream_server.bus import Bus
 from stream_server.feeds.source import FeedSource
 from stream_server.recording import Recordings
@@ -215,6 +216,7 @@ class Backend:
         play_sample_call: streams the sample call to this server, for a team, and returns its id;
             raises BusyError if too many are being played.
         rights: consent, objection, oversight; None: of nobody.
+        keys: by which audio is encrypted on the disk; None: it is not.
     """
 
     version: str
@@ -234,3 +236,4 @@ class Backend:
     sample_audio: Callable[[], Awaitable[bytes]]
     play_sample_call: Callable[[str], Awaitable[str]]
     rights: RightsBackend | None = None
+    keys: Keys | None = None

@@ -104,6 +104,7 @@ def make_backend(
         sample_audio=sample_call_wav,
         play_sample_call=calls.play,
         rights=ServerRights(server),
+        keys=server.keys,
     )
 
 

@@ -31,6 +31,7 @@ from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
+from stream_server.at_rest import load_keys
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
 from stream_server.descriptors import Descriptors, raise_limit
@@ -66,6 +67,7 @@ class Server:
 
     Attributes:
         access: who may do what.
+        keys: of what is encrypted on the disk; None: nothing is.
 
     Args:
         engine_config: settings of the engines.
@@ -112,7 +114,10 @@ class Server:
             note=self._note,
             connections=self._connections,
         )
-        self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        self.keys = load_keys(config.encryption)
+        self.recordings = (
+            Recordings(config.recording, keys=self.keys) if config.recording.enabled else None
+        )
         if (recordings := self.recordings) is not None:
             self.metrics.recordings_from(
                 dropped_s=lambda: samples_to_s(recordings.dropped_samples),

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "stream_server.bus",
         "stream_server.feeds",
         "stream_server.http",
+        "stream_server.at_rest",
         "stream_server.recording",
         "stream_server.rights",
         "stream_server.store",

@@ -77,6 +77,7 @@ class Store(StoreReader):
             opened.
         file: of a SQLite database; None: it is a database server's.
         retention_s: age at which what is kept is deleted; 0: never.
+        team_retention_s: the same of some teams, by their names.
         decision_retention_s: age at which the log of decisions and the ledger are deleted.
         resume_key: by which the servers of this database know the resume tokens they made.
         person_key: by which metadata are hashed, the same for all servers of this database.
@@ -97,6 +98,9 @@ class Store(StoreReader):
     ) -> None:
         self.resume_key = resume_key
         self.retention_s = config.retention_days * _DAY_S
+        self.team_retention_s = {
+            team: days * _DAY_S for team, days in config.team_retention_days.items()
+        }
         self.person_key = person_key
         self._audit_retention_s = config.audit_retention_days * _DAY_S
         self.decision_retention_s = 183.0 * _DAY_S
@@ -381,15 +385,27 @@ class Store(StoreReader):
         )
 
     async def expire(self) -> int:
-        """Delete the streams that ended more than ``retention_days`` ago; return how many."""
+        """Delete the streams that ended longer ago than they are kept; return how many."""
         # Those that a server erased no more before it ended.
         for stream_id in await self.read(objected):
             await self.erase_stream(stream_id)
-        if not self.retention_s:
-            return 0
-        before, num_deleted = self._now() - self.retention_s, 0
+        num_deleted = 0
+        teams = self.team_retention_s
+        for team, retention_s in teams.items():
+            num_deleted += await self._expire_before(self._now() - retention_s, team=team)
+        if self.retention_s:
+            before = self._now() - self.retention_s
+            num_deleted += await self._expire_before(before, but=tuple(teams))
+        return num_deleted
+
+    async def _expire_before(
+        self, before: float, *, team: str | None = None, but: Collection[str] = ()
+    ) -> int:
+        num_deleted = 0
         while expired := await self.writer.submit(
-            lambda connection: upkeep.ended_before(connection, before, _STREAMS_AT_A_TIME)
+            lambda connection: upkeep.ended_before(
+                connection, before, _STREAMS_AT_A_TIME, team=team, but=but
+            )
         ):
             for key, stream_id in expired:
                 await self._delete(key, stream_id)

@@ -152,7 +152,9 @@ async def send_zip(call: Call) -> web.StreamResponse:
     """Answer ``/analyse/{job}/result.zip``."""
     record, folder = await _done(call)
     named = _attachment(record, ".zip")
-    return await _download(call.request, zip_chunks(folder), "application/zip", named)
+    return await _download(
+        call.request, zip_chunks(folder, call.services.backend.keys), "application/zip", named
+    )
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import tempfile
@@ -21,6 +22,7 @@ from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
 from dashboard.results import FOLDER_FILES
 from stream_server.access.policy import Scope
+from stream_server.at_rest import Keys, open_file
 from stream_server.rights import Halt
 from stream_server.store import Decision, LedgerEntry
 from stream_server.wire.errors import ProtocolError
@@ -386,6 +388,11 @@ async def _export_stream(call: Call, archive: zipfile.ZipFile, stream_id: str) -
             archive.writestr(f"streams/{stream_id}/{path.name}", data)
 
 
+def _clear(path: Path, keys: Keys | None) -> bytes:
+    with contextlib.closing(open_file(path, keys)) as file:
+        return file.pread(file.size, 0)
+
+
 async def _export_job(call: Call, archive: zipfile.ZipFile, job_id: str) -> None:
     record = await call.services.jobs.get(job_id)
     folder = None if record is None else call.services.jobs.folder(record)
@@ -395,7 +402,7 @@ async def _export_job(call: Call, archive: zipfile.ZipFile, job_id: str) -> None
     for name in FOLDER_FILES:
         path: Path = folder / name
         if await asyncio.to_thread(path.is_file):
-            data = await asyncio.to_thread(path.read_bytes)
+            data = await asyncio.to_thread(_clear, path, call.services.backend.keys)
             archive.writestr(f"files/{job_id}/{name}", data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import zipfile
@@ -283,3 +284,45 @@ async def test_what_is_kept_of_one_person_is_found_exported_and_erased(tmp_path:
         assert answer == {"deleted": 1, "live": [], "unknown": ["unknown"]}
         actions = [one["action"] for one in (await ask("GET", "/audit"))["entries"]]
         assert {"person_found", "person_exported", "person_erased"} <= set(actions)
+
+
+async def test_audio_is_encrypted_on_the_disk_and_heard_all_the_same(tmp_path: Path):
+    key = base64.b64encode(bytes(range(32))).decode()
+    async with asked(
+        tmp_path,
+        f"stream_server.encryption.keys=[{key}]",
+        "stream_server.recording.enabled=true",
+        f"stream_server.recording.dir={tmp_path}/recordings",
+    ) as (server, ask):
+        async with connect(server.ingest_url, proxy=None) as socket:
+            stream_id = await begin(socket)
+            await socket.send(3 * SECOND)
+            await socket.send(json.dumps({"type": "stop"}))
+            await until(socket, "summary")
+        assert server.recordings is not None
+        await server.recordings.close()
+        (path,) = files_of(tmp_path / "recordings", stream_id)
+        assert path.read_bytes().startswith(b"EMATREST")
+        whole = await ask("GET", f"/streams/{stream_id}/recording/0")
+        samples, _ = soundfile.read(io.BytesIO(whole), dtype="int16")
+        assert (samples[: 3 * RATE] == np.frombuffer(3 * SECOND, "<i2")).all()
+        async with aiohttp.ClientSession(server.http_url) as session:
+            url = f"/api/v1/streams/{stream_id}/recording/0"
+            async with session.get(url, headers={"Range": "bytes=17000-17099"}) as answer:
+                assert answer.status == 206
+                assert answer.headers["Content-Range"] == f"bytes 17000-17099/{len(whole)}"
+                assert await answer.read() == whole[17_000:17_100]
+            # A file that waits for its analysis.
+            await ask("POST", "/oversight", {"halted": True, "reason": "so that it waits"})
+            form = aiohttp.FormData()
+            wav = io.BytesIO()
+            soundfile.write(wav, np.frombuffer(SECOND, "<i2"), RATE, format="WAV")
+            form.add_field("file", wav.getvalue(), filename="a.wav")
+            answer = await session.post("/api/v1/analyse", data=form)
+            job_id = (await answer.json())["job_id"]
+        (upload,) = [path for path in files_of(tmp_path, job_id) if path.is_file()]
+        assert upload.read_bytes().startswith(b"EMATREST")
+        assert not in_files(tmp_path, "WAVEfmt")
+        await ask("POST", "/oversight", {"halted": False, "reason": "seen"})
+        await until_done(ask, job_id)
+        assert (await ask("GET", f"/analyse/{job_id}"))["duration_s"] == 1.0

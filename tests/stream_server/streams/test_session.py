@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from ser_engine.config import EngineConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
+from stream_server.streams.session import ChannelWindow
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (
@@ -532,12 +536,14 @@ def test_what_is_withheld_is_a_gap_however_the_audio_is_split(rate_hz: int):
     found = []
     for sizes in ((), (321,) * 40, (rate_hz,)):
         heard: list[float] = []
-        session = make_session(
-            rate_hz=rate_hz, tap=lambda _, samples, heard=heard: heard.extend(samples.tolist())
-        )
-        changes = {
-            second: lambda session=session: session.settle("no_consent"),
-            2 * second: lambda session=session: session.settle(None),
+
+        def tap(_: int, samples: FloatArray, heard: list[float] = heard) -> None:
+            heard.extend(samples.tolist())
+
+        session = make_session(rate_hz=rate_hz, tap=tap)
+        changes: dict[int, Callable[[], Iterable[ChannelWindow] | None]] = {
+            second: partial(session.settle, "no_consent"),
+            2 * second: partial(session.settle, None),
         }
         results = drive(session, data, sizes, at_bytes=changes)
         check_tiling(results, 3 * 16_000)
