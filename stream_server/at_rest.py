@@ -282,7 +282,7 @@ def seal(path: Path, keys: Keys | None) -> None:
     with path.open("rb") as source, partial.open("w+b") as target:
         sealer = Sealer(target, keys)
         try:
-            shutil.copyfileobj(source, sealer, 1 << 20)  # type: ignore[misc]
+            shutil.copyfileobj(source, sealer, 1 << 20)
         finally:
             sealer.close()
     os.replace(partial, path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 from aiohttp import hdrs, web
+from multidict import istr
 
 from dashboard.api.routes import ANNOTATION_FORMAT, Call, Param, Route, reply
 from dashboard.errors import ApiError
@@ -187,7 +188,7 @@ async def recording(call: Call) -> web.StreamResponse:
 
 
 async def _send_range(
-    request: web.Request, file: EncryptedFile, headers: dict[str, str]
+    request: web.Request, file: EncryptedFile, headers: Mapping[istr, str]
 ) -> web.StreamResponse:
     """Send a file, or the part of it that ``Range`` asks for (RFC 9110, section 14)."""
     size = file.size
