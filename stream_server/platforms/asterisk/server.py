@@ -80,9 +80,12 @@ class AudioSocketServer:
         Raises:
             OSError: the address cannot be had.
         """
+        # It has neither TLS nor tokens: nobody beyond this machine even reaches it before the
+        # settings name an address there.
+        is_local = all(network.is_loopback for network in self._networks)
         self._server = await asyncio.start_server(
             self._accept,
-            self._config.listen.host,
+            "localhost" if is_local else self._config.listen.host,
             self._wanted_port,
             # asyncio stops reading at twice this, so TCP holds a fast client back.
             limit=_READ_BYTES,
@@ -275,9 +278,9 @@ class _Connection:
                     assert self._call is not None, "the leg is identified first"
                     await self._call.put(self._channel, event.rate_hz, event.data, now_s)
                     self._has_audio = True
-                case KeyPressed():
+                case KeyPressed(key=key):
                     assert self._call is not None, "the leg is identified first"
-                    await self._call.mark(DTMF_MARK)
+                    await self._call.mark(DTMF_MARK, key)
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason
