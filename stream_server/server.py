@@ -127,6 +127,7 @@ class Server:
         refused = RefusalLog(self.metrics.refused)
         self._resume_tokens = ResumeTokens()
         self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.metrics.tasks_from(lambda: len(asyncio.all_tasks()))
         self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
