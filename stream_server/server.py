@@ -34,7 +34,6 @@ from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
@@ -48,6 +47,7 @@ from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
+from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat

@@ -1,13 +1,17 @@
-"""The audio of one channel: what may be pushed, what is kept for windows, and what was lost."""
+"""The audio of one channel: its clock and boundaries, what windows are cut from, what was lost."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import SCALE
+from ser_engine.timeline.speech import SpeechDetector
 from ser_engine.types import FloatArray
 
 BRIDGED_SAMPLES = SAMPLE_RATE_HZ
@@ -36,33 +40,38 @@ def check_audio(samples: FloatArray) -> None:
 class RingBuffer:
     """Keeps the newest ``capacity_samples`` samples; older ones are overwritten.
 
-    The store is twice as long as the capacity, so that the newest samples are always contiguous:
-    they move to the front once in ``capacity_samples`` samples.
+    Samples that came in 16 bits are kept in 16 bits, which is half the memory of a stream. The
+    first ones that 16 bits do not hold exactly, as resampling makes them, turn it to float32.
     """
 
     def __init__(self, capacity_samples: int) -> None:
         self._capacity = capacity_samples
-        self._store = np.zeros(2 * capacity_samples, dtype=np.float32)
-        self._end = 0
+        self._store: npt.NDArray[np.int16] | FloatArray = np.zeros(capacity_samples, np.int16)
+        self._next = 0  # where the next sample goes
+        self._held = 0
 
     def __len__(self) -> int:
         """Return how many samples are held, at most the capacity."""
-        return min(self._end, self._capacity)
+        return self._held
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the samples."""
+        return self._store.nbytes
 
     def clear(self) -> None:
         """Forget the audio."""
-        self._end = 0
+        self._held = 0
 
     def append(self, samples: FloatArray) -> None:
         """Add ``(samples,)`` at the end."""
         # One call may bring more than fits.
-        newest = samples[-self._capacity :]
-        if self._end + len(newest) > len(self._store):
-            keep = self._capacity - len(newest)
-            self._store[:keep] = self._store[self._end - keep : self._end]
-            self._end = keep
-        self._store[self._end : self._end + len(newest)] = newest
-        self._end += len(newest)
+        newest = self._as_stored(samples[-self._capacity :])
+        until_end = self._capacity - self._next
+        self._store[self._next : self._next + len(newest)] = newest[:until_end]
+        self._store[: max(0, len(newest) - until_end)] = newest[until_end:]
+        self._next = (self._next + len(newest)) % self._capacity
+        self._held = min(self._held + len(newest), self._capacity)
 
     def newest(self, num_samples: int) -> FloatArray:
         """Return a copy of the last ``num_samples`` samples ``(samples,)``.
@@ -72,7 +81,25 @@ class RingBuffer:
         """
         if not 0 <= num_samples <= len(self):
             raise ValueError(f"{num_samples} samples requested, 0 to {len(self)} are held")
-        return self._store[self._end - num_samples : self._end].copy()
+        start = (self._next - num_samples) % self._capacity
+        samples = np.empty(num_samples, dtype=np.float32)
+        until_end = min(self._capacity - start, num_samples)
+        samples[:until_end] = self._store[start : start + until_end]
+        samples[until_end:] = self._store[: num_samples - until_end]
+        if self._store.dtype == np.int16:
+            samples *= SCALE
+        return samples
+
+    def _as_stored(self, samples: FloatArray) -> npt.NDArray[np.int16] | FloatArray:
+        if self._store.dtype == np.int16:
+            scaled = samples / SCALE
+            # What does not fit becomes another number, and so is noticed, too.
+            with np.errstate(invalid="ignore"):
+                integers = scaled.astype(np.int16)
+            if np.array_equal(integers, scaled):
+                return integers
+            self._store = self._store * SCALE
+        return samples
 
 
 class LostSpans:
@@ -119,3 +146,106 @@ class LostSpans:
         start, end = self._spans[0]
         changes = (start, start + BRIDGED_SAMPLES, end)
         return min(most, *(at - clock for at in changes if at > clock))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Audio that was taken, all there or all lost.
+
+    Attributes:
+        num_samples: of it.
+        flags: of the slots it completed, speech or not; None: it is lost, and no window reaches
+            across it.
+        is_lost: silence stands in its place.
+        is_boundary: it ends at a boundary.
+        lost_samples: length of a loss that no window reaches across, to be published now; else 0.
+    """
+
+    num_samples: int
+    flags: list[bool] | None
+    is_lost: bool
+    is_boundary: bool
+    lost_samples: int
+
+
+class ChannelAudio:
+    """The clock of a channel, its boundaries, and its newest audio.
+
+    Args:
+        detector: of this channel alone.
+        window_samples: longest window.
+        step_samples: between boundaries.
+
+    Attributes:
+        clock_samples: stream time: samples heard, lost and passed in gaps.
+    """
+
+    def __init__(self, detector: SpeechDetector, window_samples: int, step_samples: int) -> None:
+        self.clock_samples = 0
+        self._detector = detector
+        self._ring = RingBuffer(window_samples)
+        self._lost = LostSpans()
+        self._step_samples = self._boundary = step_samples
+
+    @property
+    def until_boundary(self) -> int:
+        """Samples to the next boundary; it is the same for all channels of a stream."""
+        return self._boundary - self.clock_samples
+
+    @property
+    def until_due(self) -> int:
+        """Samples that can be heard before anything can fall due.
+
+        If all channels of a stream take no more than the least of theirs at a time, the order of
+        their events does not depend on how the audio came.
+        """
+        return self._lost.until_change(self.clock_samples, self.until_boundary)
+
+    def lose(self, start_sample: int, end_sample: int) -> None:
+        """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
+
+        Windows reach across the first second, in whole slots. What is beyond is a gap to the
+        sample, after which windows begin anew, at the same boundaries.
+        """
+        self._lost.add(start_sample, end_sample)
+
+    def hear(self, part: FloatArray) -> Heard:
+        """Take ``(samples,)``, no more than :attr:`until_due`."""
+        flags, is_lost = None, self._lost.covers(self.clock_samples)
+        if is_lost and not self._lost.is_bridged(self.clock_samples):
+            # Only the clock goes on. The run ends where it stopped, once that is published.
+            self._lost.unbridged += len(part)
+        else:
+            self._ring.append(part)
+            flags = self._detector.push(part)
+        self._pass(len(part))
+        is_boundary = self.clock_samples == self._boundary
+        if is_boundary:
+            self._boundary += self._step_samples
+        # A long loss is published boundary by boundary: its end may be far away.
+        is_told = is_boundary or not self._lost.covers(self.clock_samples)
+        lost_samples = self.take_lost() if is_told else 0
+        return Heard(len(part), flags, is_lost, is_boundary, lost_samples)
+
+    def take_lost(self) -> int:
+        """Return the length of a loss that no window reaches across and nobody has asked for."""
+        num_samples, self._lost.unbridged = self._lost.unbridged, 0
+        return num_samples
+
+    def newest(self, num_samples: int) -> FloatArray:
+        """Return the last ``(num_samples,)`` of this run."""
+        return self._ring.newest(num_samples)
+
+    def end_run(self, gap_samples: int) -> None:
+        """Forget the audio: windows after a gap begin with its end, or two places sound as one."""
+        self._ring.clear()
+        self._detector.skip(gap_samples)
+
+    def pass_gap(self, num_samples: int) -> None:
+        """Let time pass without audio; boundaries count from there."""
+        self._pass(num_samples)
+        self._boundary = self.clock_samples + self._step_samples
+
+    def _pass(self, num_samples: int) -> None:
+        self.clock_samples += num_samples
+        self._lost.pass_to(self.clock_samples)

@@ -21,6 +21,7 @@ from stream_server.access.policy import refusal
 from stream_server.http.connections import HttpConnections
 from stream_server.http.login import (
     ARRIVAL,
+    BASE_PATH,
     BEGIN_PATH,
     CALLBACK_PATH,
     LOGIN_PATH,
@@ -29,10 +30,10 @@ from stream_server.http.login import (
     SSO_LABEL,
     Login,
     login_page,
+    own_path,
     set_session,
     wants_page,
 )
-from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import error_message

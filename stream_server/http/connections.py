@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from stream_server.access.tls import HANDSHAKE_S, Tls
-from stream_server.descriptors import BACKLOG, Descriptors
+from stream_server.streams.handshakes import BACKLOG, Descriptors
 
 _log = structlog.get_logger(__name__)
 

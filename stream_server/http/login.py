@@ -3,6 +3,14 @@
 A browser cannot send an ``Authorization`` header when it opens a page. The cookie is HttpOnly, sent
 to this host only and never with a request that another site caused (SameSite=Strict); the check of
 ``Origin`` applies as well. It ends with the session, with logging out, or with the browser.
+
+Paths of requests are as this server knows them, below whatever path a proxy serves it::
+
+    browser                       proxy                      this server
+    /emotion/streams/a   ──▶   removes /emotion   ──▶   /streams/a            nothing to set
+    /emotion/streams/a   ──▶   passes it on       ──▶   /emotion/streams/a    base_path: /emotion
+
+What is sent to a browser is relative to the page it asked for, so it is right in both cases.
 """
 
 from __future__ import annotations
@@ -15,8 +23,28 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from stream_server.access import SESSION_COOKIE, Access, Arrival, Who, session_of
-from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
 from stream_server.wire.errors import ProtocolError
+
+BASE_PATH = web.AppKey("base_path", str)
+"""The setting ``listen.base_path``."""
+
+
+def own_path(request: web.Request) -> str:
+    """Return the path of a request without the base path; it begins with "/"."""
+    return request.path.removeprefix(request.config_dict[BASE_PATH])
+
+
+def own_path_qs(request: web.Request) -> str:
+    """Return the path with its query, as it was sent, without the base path."""
+    return request.path_qs.removeprefix(request.config_dict[BASE_PATH])
+
+
+def to_root(request: web.Request) -> str:
+    """Return the way from the page of a request to "/": "./", "../" and so on."""
+    # As it was sent: in "/streams/a%2Fb" the browser sees two parts.
+    raw = request.rel_url.raw_path.removeprefix(request.config_dict[BASE_PATH])
+    return "../" * (raw.count("/") - 1) or "./"
+
 
 ARRIVAL = web.RequestKey("arrival", Arrival)
 """Where a request comes from."""

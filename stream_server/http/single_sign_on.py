@@ -39,6 +39,7 @@ from stream_server.access.oidc import (
 )
 from stream_server.http.login import (
     ARRIVAL,
+    BASE_PATH,
     BEGIN_PATH,
     CALLBACK_PATH,
     leading_to,
@@ -46,8 +47,8 @@ from stream_server.http.login import (
     login_page,
     note,
     set_session,
+    to_root,
 )
-from stream_server.http.paths import BASE_PATH, to_root
 
 _log = structlog.get_logger(__name__)
 

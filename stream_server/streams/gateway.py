@@ -16,10 +16,9 @@ from websockets.typing import Subprotocol
 from stream_server.access import Access, Arrival
 from stream_server.access.tls import HANDSHAKE_S, Tls
 from stream_server.config import ServerConfig
-from stream_server.descriptors import BACKLOG, Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
-from stream_server.streams.handshakes import GuardedConnection, Handshakes
+from stream_server.streams.handshakes import BACKLOG, Descriptors, GuardedConnection, Handshakes
 from stream_server.streams.registry import StreamRegistry
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
