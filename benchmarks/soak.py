@@ -6,7 +6,8 @@
 A server with an engine that computes nothing, a store and the dashboard is called by clients that
 send their audio many times as fast as it is spoken, so that an hour holds the calls of days. Most
 hang up in order, some vanish, some break the protocol; pages, walls and feeds are opened and
-closed beside them. It goes in rounds: after each all clients are gone, and what is left is measured.
+closed beside them. It goes in rounds: after each all clients are gone, and what is left is
+measured.
 
 It holds if resident memory at the end is within 5 % of what it was after the warm-up, and if
 descriptors and tasks at rest are what they were then. Exit status 1 if not. Calls that fail are

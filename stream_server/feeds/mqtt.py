@@ -241,6 +241,19 @@ class MqttPublisher:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def forget(self, stream_id: str, team: str) -> None:
+        """Remove what the broker retains of a stream that has ended, if the broker is there.
+
+        A server that was killed leaves the states of its live streams there.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT_S), self._client(will=None) as client:
+                # Section 3.3.1.3: without a payload it removes what was retained before.
+                topic = self._topic_of(stream_id, "state", team)
+                await client.publish(topic, b"", qos=1, retain=True)
+        except (self._aiomqtt.MqttError, OSError, TimeoutError) as error:
+            _log.warning("mqtt_state_not_removed", stream_id=stream_id, error=type(error).__name__)
+
     async def _run(self) -> None:
         while not self._is_done:
             try:
@@ -256,7 +269,8 @@ class MqttPublisher:
 
     async def _publish_all(self) -> None:
         """Connect and publish what there is until the bus closes, or the broker is lost."""
-        async with self._client() as client:
+        offline = self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True)
+        async with self._client(will=offline) as client:
             self._backoff.reset()
             self._metrics.mqtt_connected(True)
             _log.info("mqtt_connected")
@@ -290,14 +304,14 @@ class MqttPublisher:
             await self._publish_state(client, stream_id)
         await client.publish(self._status_topic, b"offline", qos=1, retain=True)
 
-    def _client(self) -> Any:
+    def _client(self, will: Any) -> Any:
         broker = self._broker
         return self._aiomqtt.Client(
             broker.host,
             broker.port,
             username=broker.username,
             password=broker.password,
-            will=self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True),
+            will=will,
             tls_context=ssl.create_default_context() if broker.tls else None,
             timeout=_TIMEOUT_S,
         )
@@ -306,9 +320,9 @@ class MqttPublisher:
         self._unsent += await self._subscription.batch(_BATCH)
         return bool(self._unsent)
 
-    def _topic_of(self, stream_id: str, kind: str) -> str:
-        team = self._teams.get(stream_id) or _NO_TEAM
-        levels = [team if level == _TEAM else level for level in self._levels]
+    def _topic_of(self, stream_id: str, kind: str, team: str | None = None) -> str:
+        team = self._teams.get(stream_id) if team is None else team
+        levels = [team or _NO_TEAM if level == _TEAM else level for level in self._levels]
         return "/".join((*levels, stream_id, kind))
 
     async def _publish(self, client: Any, result: Result) -> None:
