@@ -47,6 +47,7 @@ class Gateway:
         on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
         descriptors: of the process; None: there are always enough.
+        shares_port: other processes listen on the port, too; the system shares connections out.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Gateway:
         on_refused: Callable[[str, ProtocolError], None],
         routes: Mapping[str, Route] | None = None,
         descriptors: Descriptors | None = None,
+        shares_port: bool = False,
     ) -> None:
+        self._shares_port = shares_port
         self._registry = registry
         self._access = access
         self._config = config
@@ -108,6 +111,7 @@ class Gateway:
             create_connection=self._handshakes.make,  # type: ignore[arg-type]
             open_timeout=limits.start_timeout_s,
             backlog=BACKLOG,
+            reuse_port=self._shares_port or None,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,
