@@ -300,11 +300,11 @@ class ChannelStream:
 
     def _settle(self, of_speech: GapReason = "overload") -> None:
         """Publish what comes next and no window will score."""
-        for start, end, reason in self._slots.settle(of_speech):
+        for start, end, reason, is_slots in self._slots.settle(of_speech):
             if reason is None:
                 self._smoother.extend(end)
             else:
-                self._smoother.gap(start, end, reason)
+                self._smoother.gap(start, end, reason, self._hop if is_slots else 0)
         self._events += self._smoother.take()
 
     def _check_running(self) -> None:
