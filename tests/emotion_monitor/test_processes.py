@@ -147,8 +147,9 @@ async def test_streams_over_two_workers_outlive_a_worker_and_the_engine(tmp_path
         await asyncio.gather(*tasks)
         # Each process reports once a second.
         num_streams = sum(len(call.streams) for call in calls)
-        while metric(metrics := await get(f"{http}/metrics"), "streams_closed_total") < num_streams:
-            await asyncio.sleep(0.1)
+        metrics = ""
+        while metric(metrics, "streams_closed_total") < num_streams:
+            metrics = await get(f"{http}/metrics")
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.communicate, timeout=60)
         assert process.returncode == 0
