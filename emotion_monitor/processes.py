@@ -360,8 +360,8 @@ async def _serve_engines(engines: EnginePool, host: EngineHost) -> None:
 
 
 async def _tell_front(link: FrontLink, metrics: Any) -> None:
+    from stream_server.cluster import PeerLostError
     from stream_server.cluster.messages import Status
-    from stream_server.cluster.transport import PeerLostError
 
     try:
         with contextlib.suppress(PeerLostError):

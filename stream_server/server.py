@@ -27,11 +27,11 @@ from ser_engine.errors import ConfigError
 from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
+from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
@@ -41,6 +41,7 @@ from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.store import Store, StoreError
+from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, named_port
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
@@ -61,6 +62,7 @@ class Server:
     Attributes:
         access: who may do what.
         ingest: where streams come in.
+        tls: of both ports; None: they have none.
 
     Args:
         engine_config: settings of the engines.
@@ -92,6 +94,7 @@ class Server:
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
+        self.tls = tls_of(config.listen)
         descriptors = Descriptors(raise_limit())
         self._connections = HttpConnections(
             config.limits.max_http_connections,
@@ -124,6 +127,7 @@ class Server:
             recordings=self.recordings,
             bus=self.bus,
             live=self.live_streams,
+            tls=self.tls,
         )
         self.ingest: Ingest = make_ingest(context)
         self._http: web.AppRunner | None = None
@@ -132,7 +136,8 @@ class Server:
     @property
     def ingest_url(self) -> str:
         """The address for audio."""
-        return f"ws://{_host(self._config.listen.host)}:{self.ingest.port}"
+        scheme = "ws" if self.tls is None else "wss"
+        return f"{scheme}://{_host(self._config.listen.host)}:{self.ingest.port}"
 
     @property
     def audio_roots(self) -> frozenset[str]:
@@ -157,7 +162,8 @@ class Server:
         """The address of the dashboard, feeds, health and metrics."""
         assert self._http is not None, "the server has been entered"
         listen = self._config.listen
-        return f"http://{_host(listen.host)}:{self._http.addresses[0][1]}{listen.base_path}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{_host(listen.host)}:{self._http.addresses[0][1]}{listen.base_path}"
 
     async def __aenter__(self) -> Self:
         """Open both ports, then the engine; streams are refused until that is ready.
@@ -262,14 +268,27 @@ class Server:
                 _log.warning("access_not_refreshed", error=str(error))
 
     def _check_door(self) -> None:
-        host = self._config.listen.host
-        if self._config.listen.is_loopback or self.access.book.is_configured:
+        listen = self._config.listen
+        if listen.is_loopback:
             return
-        raise ConfigError(
-            f"got listen.host '{host}' without a token or a person who may log in, expected a"
-            " loopback address, or tokens for those who may connect from elsewhere:"
-            " `emotion-monitor token create`, or access.tokens"
-        )
+        lacks, remedies = [], []
+        if not self.access.is_configured:
+            lacks.append("a token or a person who may log in")
+            remedies.append(
+                "tokens or people for those who may connect from elsewhere (`emotion-monitor token"
+                " create`, `emotion-monitor user add`)"
+            )
+        if self.tls is None and not self._config.access.behind_proxy:
+            lacks.append("TLS")
+            remedies.append(
+                "listen.tls_certificate and listen.tls_key (or access.behind_proxy: true where a"
+                " proxy in front has TLS and nothing else reaches the server)"
+            )
+        if lacks:
+            raise ConfigError(
+                f"got listen.host '{listen.host}' without {' and without '.join(lacks)}, expected a"
+                f" loopback address, or {' and '.join(remedies)}"
+            )
 
     def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
@@ -292,9 +311,13 @@ class Server:
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
-            site = BoundedSite(self._http, listen.host, listen.http_port, self._connections)
+            site = BoundedSite(
+                self._http, listen.host, listen.http_port, self._connections, self.tls
+            )
             await site.start()
         self._run(self._connections.run(), "HTTP connections", cancel=True)
+        if self.tls is not None:
+            self._run(self.tls.follow(), "certificate", cancel=True)
 
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run a task beside the server; on stopping, wait until it has read all of the bus."""

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import least_posterior
-from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
+from ser_engine.schema import Frames, Gap, GapReason, Point, Segment, rounded, rounded_all
 from ser_engine.timeline.baseline import SpeakerBaseline
 from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo
@@ -292,19 +292,35 @@ class Smoothed:
     posteriors: list[list[float]]
     labels: list[int]
 
-    @property
-    def label(self) -> str | None:
-        """What is said at the last one."""
-        return self._name(self.labels[-1])
-
-    @property
-    def best(self) -> int:
-        """The class that is said at the last one, or the strongest where none is."""
+    def point(
+        self,
+        start_sample: int,
+        end_sample: int,
+        provisional: bool,
+        widened: bool,
+        *,
+        with_frames: bool,
+    ) -> Point:
+        """Return what is published of them: the last one, in the name of ``[start, end)``."""
         label, last = self.labels[-1], self.posteriors[-1]
-        return last.index(max(last)) if label == UNCLEAR else label
+        # The class that is said, or the strongest where none is.
+        best = last.index(max(last)) if label == UNCLEAR else label
+        return Point(
+            start_sample=start_sample,
+            end_sample=end_sample,
+            posteriors=rounded_all(last),
+            label=self._name(label),
+            best=self.names[best],
+            confidence=rounded(last[best]),
+            speech_share=rounded(
+                len(self.labels) / ((end_sample - start_sample) // self.hop_samples)
+            ),
+            provisional=provisional,
+            widened=widened,
+            frames=self._frames() if with_frames else None,
+        )
 
-    def frames(self) -> Frames:
-        """Return all of them."""
+    def _frames(self) -> Frames:
         return Frames(
             start_samples=self.starts,
             hop_samples=self.hop_samples,

@@ -19,8 +19,7 @@ import msgspec
 import structlog
 
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from stream_server.cluster import messages
-from stream_server.cluster.transport import Host
+from stream_server.cluster import Host, messages
 from stream_server.cluster.worker import access_state
 from stream_server.platforms import make_routes
 from stream_server.streams.ingest import IngestContext

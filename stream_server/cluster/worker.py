@@ -21,13 +21,13 @@ import structlog
 from ser_engine.config import EngineConfig
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
+from stream_server.access.tls import tls_of
 from stream_server.bus import LocalBus, Subscription
-from stream_server.cluster import messages
-from stream_server.cluster.transport import Peer, PeerLostError
+from stream_server.cluster import Peer, PeerLostError, messages
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.metrics import Metrics
+from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import IngestContext, LocalIngest
 from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.results import Result, StreamClosed, StreamOpened
@@ -109,6 +109,7 @@ class Worker:
         self._link = link
         self._has_listeners = has_listeners
         self._bus = LocalBus()
+        self._tls = tls_of(config.listen)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.metrics.bus_from(self._bus.figures)
         self.metrics.engines_from(lambda: self.engines.status().engines)
@@ -149,6 +150,7 @@ class Worker:
             # The front refuses to keep audio with workers: it could not delete what they write.
             recordings=None,
             bus=self._bus,
+            tls=self._tls,
         )
         ingest = LocalIngest(context, shares_port=True, has_listeners=self._has_listeners)
         subscription = self._bus.subscribe(name="front", capacity=_CAPACITY)
@@ -160,6 +162,8 @@ class Worker:
                 name="status",
             ),
         ]
+        if self._tls is not None:
+            serving.append(asyncio.create_task(self._tls.follow(), name="certificate"))
         try:
             await self._obey(ingest, serving[0])
         finally:

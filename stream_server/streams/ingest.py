@@ -16,9 +16,9 @@ from typing import Protocol
 import structlog
 
 from stream_server.access import Access
+from stream_server.access.tls import Tls
 from stream_server.bus import Bus
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors
 from stream_server.engines.engine import EngineSource
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
@@ -26,6 +26,7 @@ from stream_server.platforms import make_listeners, make_routes
 from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.streams.gateway import Gateway
+from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
@@ -80,6 +81,7 @@ class IngestContext:
         recordings: keeps the audio; None: it is not kept.
         bus: where results are published.
         live: the streams that run, as the bus tells; None: nobody asks.
+        tls: of the port for audio; None: it has none.
     """
 
     config: ServerConfig
@@ -92,6 +94,7 @@ class IngestContext:
     recordings: Recordings | None
     bus: Bus
     live: LiveStreams | None = None
+    tls: Tls | None = None
 
 
 class LocalIngest:
@@ -129,6 +132,7 @@ class LocalIngest:
             on_refused=refused,
             routes=make_routes(config.telephony, context.access, self.registry.check_capacity),
             descriptors=context.descriptors,
+            tls=context.tls,
             shares_port=shares_port,
         )
         listener_context = ListenerContext(

@@ -64,6 +64,8 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/readyz"): OPEN,
     ("POST", "/login"): OPEN,
     ("POST", "/logout"): OPEN,
+    ("GET", "/login/oidc"): OPEN,
+    ("GET", "/login/oidc/callback"): OPEN,
     ("GET", "/metrics"): read(),
     ("GET", "/feed"): read("list"),
     # Pages and what they load: the same for everybody who may see something.
@@ -155,6 +157,10 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
     async with whole_server(
         folder,
         "stream_server.access.tokens={first: 0123456789abcdef}",
+        # A provider that is not there: what somebody may do here is not its business.
+        "stream_server.access.oidc.issuer=http://localhost:9",
+        "stream_server.access.oidc.client_id=monitor",
+        "stream_server.access.group_roles={leads: supervisor}",
         "stream_server.recording.enabled=true",
         f"stream_server.recording.dir={folder}/recordings",
     ) as server:

@@ -11,12 +11,11 @@ import msgspec
 
 from stream_server.access import Access, Scope, Who
 from stream_server.bus import LocalBus
-from stream_server.cluster import messages
+from stream_server.cluster import Frame, messages
 from stream_server.cluster.front import WorkersIngest
-from stream_server.cluster.transport import Frame
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors
 from stream_server.metrics import Metrics
+from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.ingest import IngestContext
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import Held, ResumeTokens
