@@ -78,6 +78,50 @@ def engine(
     end_process(run(run_engine(settings, listen)))
 
 
+def capacity(
+    context: typer.Context,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time to measure, loading apart.", min=1)
+    ] = 60.0,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Model to measure; repeat.  [default: all on disk]"
+        ),
+    ] = None,
+    runtimes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAME",
+            help="Runtime to measure, as ser_engine.model.runtime; repeat.  [default: all]",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure how many live streams this machine carries, and print the settings for it."""
+    from emotion_monitor import capacity as measuring
+    from emotion_monitor.commands.options import note
+    from ser_engine.models.registry import inventory
+
+    settings = settings_of(context)
+    names = models or list(dict.fromkeys(one.name for one in inventory(settings.ser_engine.model)))
+    note(f"measuring {', '.join(names)}; other programs should be quiet meanwhile")
+    found = []
+    for result in measuring.measure_all(settings, names, runtimes or measuring.RUNTIMES, seconds):
+        if isinstance(result, str):
+            note(result)
+            continue
+        found.append(result)
+        if not as_json:
+            typer.echo(measuring.line_of(result))
+    if as_json:
+        typer.echo(measuring.document_of(found, settings.ser_engine))
+    elif found:
+        typer.echo(measuring.advice_of(found))
+    raise typer.Exit(0 if found else 1)
+
+
 def _changed(
     settings: Settings,
     host: str | None,
