@@ -46,7 +46,8 @@ def test_the_engine_bounds_the_streams_and_then_the_server():
     fewer, _, _ = most_streams(measured(of_1=0.05, of_8=0.4), CONFIG, 0.02, cores=2)
     assert fewer < streams
     streams, _, full = most_streams(measured(of_1=1e-4, of_8=2e-4), CONFIG, 0.007, cores=8)
-    assert (streams, full) == (100, "server")
+    assert full == "server"
+    assert 99 <= streams <= 100  # 0.7 of a core at 7 ms each
     # Batches pay: a pass of eight costs less than eight passes.
     more, _, _ = most_streams(measured(of_1=0.05, of_8=0.1), CONFIG, 0.0, cores=2)
     assert more > 20
