@@ -30,6 +30,7 @@ from stream_server.access import Access
 from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
+from stream_server.at_rest import load_keys
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
@@ -40,13 +41,14 @@ from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
+from stream_server.rights import Halt, Rights
 from stream_server.store import Store, StoreError
 from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, named_port
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
-from stream_server.wire.messages import Heartbeat
-from stream_server.wire.results import Result
+from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.results import Result, StreamClosed
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +64,7 @@ class Server:
     Attributes:
         access: who may do what.
         ingest: where streams come in.
+        keys: of what is encrypted on the disk; None: nothing is.
         tls: of both ports; None: they have none.
 
     Args:
@@ -94,6 +97,9 @@ class Server:
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
+        self.rights = Rights(config.rights)
+        self._erasing: dict[str, asyncio.Task[None]] = {}
+        self._mqtt: MqttPublisher | None = None
         self.tls = tls_of(config.listen)
         descriptors = Descriptors(raise_limit())
         self._connections = HttpConnections(
@@ -109,7 +115,10 @@ class Server:
             note=self._note,
             connections=self._connections,
         )
-        self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        self.keys = load_keys(config.encryption)
+        self.recordings = (
+            Recordings(config.recording, keys=self.keys) if config.recording.enabled else None
+        )
         if (recordings := self.recordings) is not None:
             self.metrics.recordings_from(
                 dropped_s=lambda: samples_to_s(recordings.dropped_samples),
@@ -123,9 +132,10 @@ class Server:
             metrics=self.metrics,
             publish=self._publish,
             tokens=self._resume_tokens,
+            rights=self.rights,
             descriptors=descriptors,
             recordings=self.recordings,
-            bus=self.bus,
+            pass_on=self._pass_on,
             live=self.live_streams,
             tls=self.tls,
         )
@@ -206,7 +216,7 @@ class Server:
         self._check_door()
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
-            await stack.enter_async_context(self._mqtt_publisher())
+            self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -219,6 +229,7 @@ class Server:
         # The stack is undone from its end: closing the bus ends the feeds, so that the HTTP server,
         # which is cleaned up after it, does not wait for them.
         stack.callback(self.bus.close)
+        stack.push_async_callback(self._finish_erasing)
         stack.push_async_callback(self.ingest.aclose)
         await self.ingest.start()
         await self.engines.start()
@@ -237,6 +248,8 @@ class Server:
         )
         self._stack.push_async_callback(store.close)
         self._resume_tokens.key = store.resume_key
+        self.rights.person_key = store.person_key
+        store.decision_retention_s = self._config.rights.decision_retention_days * 86_400
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )
@@ -255,6 +268,7 @@ class Server:
         """Read tokens and people again, and end what those who may no longer ask still hold."""
         if self.store is not None:
             self.access.book.replace(await self.store.credentials())
+            self.rights.set_halt(await self.store.halt())
         end_outdated(self.app)
         await self.ingest.end_outdated()
 
@@ -336,7 +350,74 @@ class Server:
 
     def _publish(self, result: Result) -> None:
         self.metrics.count(result)
+        self._pass_on(result)
+
+    def _pass_on(self, result: Result) -> None:
         self.bus.publish(result)
+        if isinstance(result, StreamClosed) and result.reason == "objected":
+            stream_id = result.stream_id
+            erasing = asyncio.create_task(self._erase_objected(stream_id), name="erasing")
+            self._erasing[stream_id] = erasing
+            erasing.add_done_callback(lambda _: self._erasing.pop(stream_id, None))
+
+    async def halt(self, halt: Halt) -> None:
+        """Halt all analysis, or let it go on; kept across restarts where there is a store.
+
+        Raises:
+            StoreError: it could not be kept; it holds here all the same.
+        """
+        self.rights.set_halt(halt)
+        if self.store is not None:
+            await self.store.set_halt(halt)
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """Take note of consent or notice; return False if the stream does not run here."""
+        return self.ingest.tell(stream_id, told)
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream by an objection and erase it; return False if it does not run here.
+
+        One that has ended is erased as well.
+        """
+        if not await self.ingest.object(stream_id):
+            return False
+        if (erasing := self._erasing.get(stream_id)) is not None:
+            await erasing
+        return True
+
+    async def erase_stream(self, stream_id: str) -> bool:
+        """Erase a stream that has ended: results, recording, what a broker retains.
+
+        Returns:
+            Whether there was anything of it.
+
+        Raises:
+            StoreError: the database does not answer; it is tried again with the retention.
+        """
+        found = False
+        if self.store is not None:
+            await self.store.flush()
+            found = await self.store.erase_stream(stream_id)
+        if not found and self.recordings is not None:
+            # A recording may outlive its row, or there is no store.
+            found = await asyncio.to_thread(self.recordings.delete, stream_id) > 0
+        if self._mqtt is not None:
+            await self._mqtt.forget(stream_id)
+        return found
+
+    async def _finish_erasing(self) -> None:
+        await asyncio.gather(*self._erasing.values(), return_exceptions=True)
+
+    async def purge(self) -> bool:
+        """Leave nothing of what was erased in the files of the database, if that can be."""
+        return self.store is None or await self.store.purge()
+
+    async def _erase_objected(self, stream_id: str) -> None:
+        try:
+            await self.erase_stream(stream_id)
+            await self.purge()
+        except StoreError as error:
+            _log.warning("objected_stream_waits", stream_id=stream_id, error=str(error))
 
     def _note(self, **fields: str) -> None:
         if self.store is not None:

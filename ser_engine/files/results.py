@@ -286,7 +286,8 @@ class FileAnalysis:
         options: what was asked for, as far as it makes a difference.
         duration_s: of the recording.
         rate_hz: sample rate of the file.
-        channels: in their order; never mixed.
+        channels: those that were analysed, in their order; never mixed.
+        analysed: their indices in the file; (): all of them, in their order.
     """
 
     name: str
@@ -295,6 +296,13 @@ class FileAnalysis:
     duration_s: float
     rate_hz: int
     channels: tuple[ChannelAnalysis, ...]
+    analysed: tuple[int, ...] = ()
+
+    @property
+    def numbered(self) -> list[tuple[int, ChannelAnalysis]]:
+        """The channels with their indices in the file."""
+        indices = self.analysed or range(len(self.channels))
+        return list(zip(indices, self.channels, strict=True))
 
     @property
     def num_bytes(self) -> int:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -24,7 +24,7 @@ from stream_server.cluster.worker import access_state
 from stream_server.platforms import make_routes
 from stream_server.streams.ingest import IngestContext
 from stream_server.streams.registry import Held
-from stream_server.wire.messages import Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Gap, Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -96,7 +96,8 @@ class WorkersIngest:
     ) -> None:
         self._context = context
         assert context.live is not None, "the front knows the streams that run"
-        self._bus, self._live = context.bus, context.live
+        self._pass_on, self._live = context.pass_on, context.live
+        context.rights.on_change = self._tell_rights
         self._host = host
         self._processes = workers
         self._num_workers = num_workers
@@ -105,6 +106,8 @@ class WorkersIngest:
         self._ending: set[asyncio.Task[None]] = set()
         self._all_listen = asyncio.Event()
         self._all_left = asyncio.Event()
+        # Streams that somebody in them objected to: they end so, whatever becomes of the worker.
+        self._objected: dict[str, asyncio.Event] = {}
         self._is_draining = False
         self._access: messages.AccessState | None = None  # as last told
 
@@ -130,6 +133,24 @@ class WorkersIngest:
         beats = (one.heartbeats.get(stream_id) for one in self._workers.values())
         return next((beat for beat in beats if beat is not None), None)
 
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """See :class:`Ingest`."""
+        worker = self._worker_of(stream_id)
+        if worker is None:
+            return False
+        self._soon(self._tell(worker, messages.Told(stream_id, told)))
+        return True
+
+    async def object(self, stream_id: str) -> bool:
+        """See :class:`Ingest`."""
+        worker = self._worker_of(stream_id)
+        if worker is None:
+            return False
+        ended = self._objected.setdefault(stream_id, asyncio.Event())
+        await self._tell(worker, messages.Objected(stream_id))
+        await ended.wait()
+        return True
+
     async def start(self) -> None:
         """See :class:`Ingest`: return when every worker listens."""
         self._running = asyncio.create_task(self._run(), name="workers")
@@ -146,7 +167,7 @@ class WorkersIngest:
 
     async def end_outdated(self) -> None:
         """See :class:`Ingest`."""
-        state = access_state(self._context.access)
+        state = access_state(self._context.access, self._context.rights)
         # Asked every few seconds, and hardly ever anything new.
         if state == self._access:
             return
@@ -215,7 +236,7 @@ class WorkersIngest:
             self._end(former)
         self._all_left.clear()
         worker = self._workers[peer] = _Worker(joined.name, joined.run, peer)
-        state = access_state(self._context.access)
+        state = access_state(self._context.access, self._context.rights)
         await self._tell(worker, messages.Welcome(self._context.tokens.key, state))
         if self._is_draining:
             await self._tell(worker, messages.Drain())
@@ -232,7 +253,26 @@ class WorkersIngest:
                 worker.heartbeats.pop(result.stream_id, None)
             case _:
                 pass
-        self._bus.publish(result)
+        self._pass_on(result)
+        if isinstance(result, StreamClosed):
+            self._note_end(result.stream_id)
+
+    def _worker_of(self, stream_id: str) -> _Worker | None:
+        having = (one for one in self._workers.values() if stream_id in one.streams)
+        return next(having, None)
+
+    def _note_end(self, stream_id: str) -> None:
+        if (ended := self._objected.pop(stream_id, None)) is not None:
+            ended.set()
+
+    def _tell_rights(self) -> None:
+        # All analysis is halted, or goes on: workers are to know at once.
+        self._soon(self.end_outdated())
+
+    def _soon(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(telling, name="telling workers")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _held_beside(self, worker: _Worker) -> Held:
         others = [one.held for one in self._workers.values() if one is not worker]
@@ -254,9 +294,7 @@ class WorkersIngest:
 
     def _on_ended(self, name: str) -> None:
         runs = {one.run for one in self._workers.values() if one.name == name}
-        task = asyncio.create_task(self._end_later(name, runs), name="worker ended")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._soon(self._end_later(name, runs))
 
     async def _end_later(self, name: str, runs: set[str]) -> None:
         await asyncio.sleep(_GRACE_S)
@@ -276,8 +314,9 @@ class WorkersIngest:
         metrics.process_ended(worker.name)
         for stream_id in sorted(worker.streams):
             for result in self._last_results(stream_id, worker.heartbeats.get(stream_id)):
-                self._bus.publish(result)
+                self._pass_on(result)
             metrics.stream_lost("internal")
+            self._note_end(stream_id)
         if worker.streams:
             _log.error("worker_lost", process=worker.name, streams=len(worker.streams))
 
@@ -330,6 +369,11 @@ class WorkersIngest:
             )
         closed_at = stream.opened.opened_at + samples_to_s(end_sample)
         results.append(
-            StreamClosed(stream_id=stream_id, seq=seq + 1, reason="internal", closed_at=closed_at)
+            StreamClosed(
+                stream_id=stream_id,
+                seq=seq + 1,
+                reason="objected" if stream_id in self._objected else "internal",
+                closed_at=closed_at,
+            )
         )
         return results

@@ -8,6 +8,7 @@
            ── Published, Status ───▶            results in order; once a second, how it is doing
            ◀─ Access, Elsewhere ────            who may connect now; what others hold of the limits
            ◀─ Continued ────────────            a stream's client is in another one by now
+           ◀─ Told, Objected ───────            what is said of a stream's consent
            ◀─ Drain ────────────────            stop
            ── Left ────────────────▶            its last result is out
 """
@@ -21,8 +22,9 @@ import msgspec
 from stream_server.access import Who
 from stream_server.access.credentials import Credential
 from stream_server.metrics import Family
+from stream_server.rights import Halt
 from stream_server.streams.registry import Held
-from stream_server.wire.messages import Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Result
 
 
@@ -31,19 +33,23 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class AccessState(msgspec.Struct, frozen=True):
-    """Who may connect: what the front knows, and what its cookies are signed with.
+    """Who may connect, and whether anything is analysed: what the front knows.
 
     Attributes:
         credentials: of the store.
         own: tokens the server made for itself, and whose they are.
         session_key: signs cookies.
         ended: sessions that were ended, by id, and until when their cookies would be valid.
+        halt: whether all analysis is halted.
+        person_key: for hashes of metadata; None: there is no store.
     """
 
     credentials: tuple[Credential, ...]
     own: tuple[tuple[str, Who], ...]
     session_key: bytes
     ended: dict[str, float]
+    halt: Halt
+    person_key: bytes | None
 
 
 class Joined(_Message, frozen=True, tag=True):
@@ -121,12 +127,25 @@ class Continued(_Message, frozen=True, tag=True):
     stream_id: str
 
 
+class Told(_Message, frozen=True, tag=True):
+    """Consent or notice of a stream."""
+
+    stream_id: str
+    told: ConsentTold
+
+
+class Objected(_Message, frozen=True, tag=True):
+    """Somebody in a stream objects: it ends."""
+
+    stream_id: str
+
+
 class Drain(_Message, frozen=True, tag=True):
     """End every stream, and then the process."""
 
 
 FromProcess = Joined | Listening | Published | Status | Left
-FromFront = Welcome | Access | Elsewhere | Continued | Drain
+FromFront = Welcome | Access | Elsewhere | Continued | Told | Objected | Drain
 
 encode = msgspec.msgpack.Encoder().encode
 from_process: Callable[[bytes], FromProcess] = msgspec.msgpack.Decoder(FromProcess).decode

@@ -27,6 +27,7 @@ from stream_server.cluster import Peer, PeerLostError, messages
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.metrics import Metrics
+from stream_server.rights import Rights
 from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import IngestContext, LocalIngest
 from stream_server.streams.registry import ResumeTokens
@@ -109,6 +110,7 @@ class Worker:
         self._link = link
         self._has_listeners = has_listeners
         self._bus = LocalBus()
+        self._rights = Rights(config.rights)
         self._tls = tls_of(config.listen)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.metrics.bus_from(self._bus.figures)
@@ -136,7 +138,7 @@ class Worker:
             link.close()
 
     async def _serve(self, welcome: messages.Welcome) -> None:
-        take_access(self._access, welcome.access)
+        take_access(self._access, self._rights, welcome.access)
         tokens = ResumeTokens()
         tokens.key = welcome.resume_key
         context = IngestContext(
@@ -149,7 +151,8 @@ class Worker:
             descriptors=Descriptors(raise_limit()),
             # The front refuses to keep audio with workers: it could not delete what they write.
             recordings=None,
-            bus=self._bus,
+            pass_on=self._bus.publish,
+            rights=self._rights,
             tls=self._tls,
         )
         ingest = LocalIngest(context, shares_port=True, has_listeners=self._has_listeners)
@@ -195,12 +198,16 @@ class Worker:
                 return
             match message:
                 case messages.Access(access=access):
-                    take_access(self._access, access)
+                    take_access(self._access, self._rights, access)
                     await ingest.end_outdated()
                 case messages.Elsewhere(held=held):
                     ingest.registry.elsewhere = held
                 case messages.Continued(stream_id=stream_id):
                     await ingest.registry.give_up_continued(stream_id)
+                case messages.Told(stream_id=stream_id, told=told):
+                    ingest.tell(stream_id, told)
+                case messages.Objected(stream_id=stream_id):
+                    await ingest.object(stream_id)
                 case messages.Drain():
                     return
                 case messages.Welcome():
@@ -247,19 +254,23 @@ class Worker:
         self._bus.publish(result)
 
 
-def take_access(access: Access, state: messages.AccessState) -> None:
-    """Let those in whom the front lets in."""
+def take_access(access: Access, rights: Rights, state: messages.AccessState) -> None:
+    """Let those in whom the front lets in, and analyse what it lets be analysed."""
     access.book.replace(state.credentials)
     access.book.replace_own(state.own)
     access.sessions.key = state.session_key
     access.sessions.ended = dict(state.ended)
+    rights.person_key = state.person_key
+    rights.set_halt(state.halt)
 
 
-def access_state(access: Access) -> messages.AccessState:
-    """Return whom the front lets in, for its workers."""
+def access_state(access: Access, rights: Rights) -> messages.AccessState:
+    """Return what the front knows, for its workers."""
     return messages.AccessState(
         credentials=tuple(access.book.stored),
         own=tuple(access.book.own()),
         session_key=access.sessions.key,
         ended=dict(access.sessions.ended),
+        halt=rights.halt,
+        person_key=rights.person_key,
     )

@@ -17,7 +17,6 @@ import structlog
 
 from stream_server.access import Access
 from stream_server.access.tls import Tls
-from stream_server.bus import Bus
 from stream_server.config import ServerConfig
 from stream_server.engines.engine import EngineSource
 from stream_server.logs import RefusalLog
@@ -25,11 +24,12 @@ from stream_server.metrics import Metrics
 from stream_server.platforms import make_listeners, make_routes
 from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
+from stream_server.rights import Rights
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
-from stream_server.wire.messages import Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Result
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +51,14 @@ class Ingest(Protocol):
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return the state of a running stream; None: it does not run."""
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """Take note of consent or notice; return False if the stream does not run."""
+        ...
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream because somebody in it objects; return False if it does not run."""
+        ...
 
     async def start(self) -> None:
         """Open the ports.
@@ -75,11 +83,12 @@ class IngestContext:
         engines: lends engines.
         access: who may connect.
         metrics: counts.
-        publish: counts every result of every stream, and hands it to the bus.
+        publish: is given every result of every stream, to be counted and passed on.
         tokens: make and know what resumes streams.
         descriptors: of the process.
         recordings: keeps the audio; None: it is not kept.
-        bus: where results are published.
+        pass_on: is given results that another process has counted.
+        rights: whose analysis is allowed.
         live: the streams that run, as the bus tells; None: nobody asks.
         tls: of the port for audio; None: it has none.
     """
@@ -92,7 +101,8 @@ class IngestContext:
     tokens: ResumeTokens
     descriptors: Descriptors
     recordings: Recordings | None
-    bus: Bus
+    pass_on: Callable[[Result], None]
+    rights: Rights
     live: LiveStreams | None = None
     tls: Tls | None = None
 
@@ -120,9 +130,11 @@ class LocalIngest:
             metrics=metrics,
             publish=context.publish,
             recordings=context.recordings,
+            rights=context.rights,
         )
         refused = RefusalLog(metrics.refused)
         self.registry = StreamRegistry(config.limits, factory, context.tokens)
+        context.rights.on_change = self.registry.reconsider
         metrics.waiting_from(lambda: self.registry.num_waiting)
         self._gateway = Gateway(
             registry=self.registry,
@@ -167,6 +179,18 @@ class LocalIngest:
         """See :class:`Ingest`."""
         stream = self.registry.find(stream_id)
         return None if stream is None else stream.runner.state()
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """See :class:`Ingest`."""
+        stream = self.registry.find(stream_id)
+        if stream is None or stream.runner.has_ended():
+            return False
+        stream.runner.tell(told)
+        return True
+
+    async def object(self, stream_id: str) -> bool:
+        """See :class:`Ingest`."""
+        return await self.registry.object(stream_id)
 
     async def start(self) -> None:
         """See :class:`Ingest`."""

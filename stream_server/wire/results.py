@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ser_engine import schema
-from ser_engine.schema import CloseReason, ModelNotice, StreamWarningCode
+from ser_engine.schema import CloseReason, GapReason, ModelNotice, StreamWarningCode
+from stream_server.wire.consent import ConsentStatus
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -88,6 +89,29 @@ class Warning(schema.Warning, Message, tag="warning", frozen=True, kw_only=True)
     code: StreamWarningCode
 
 
+class Consent(Message, tag="consent", frozen=True, kw_only=True):
+    """What is known of consent and notice, at the beginning where it matters, and at each change.
+
+    Attributes:
+        consent, source, notice_version, notice_language, notice_how: see
+            :class:`stream_server.wire.consent.Standing`.
+        withheld: why nothing is analysed or recorded from here on; None: it is.
+        at_s: where it was told, on the stream's clock.
+        told_at: seconds since 1970, UTC.
+    """
+
+    stream_id: str
+    seq: int
+    consent: ConsentStatus
+    source: str
+    notice_version: str
+    notice_language: str
+    notice_how: str
+    withheld: GapReason | None
+    at_s: float
+    told_at: float
+
+
 class Summary(schema.Summary, Message, tag="summary", frozen=True, kw_only=True):
     """A stream as a whole, once it has ended; only ``stream_closed`` comes after it."""
 
@@ -129,6 +153,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         continues: id of the stream that the same client was in before: that one could not be
             resumed. None: there was none.
         team: whose stream it is; "": of no team.
+        model_sha256: of the model's weights as published, hex, or "".
     """
 
     stream_id: str
@@ -144,6 +169,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     opened_at: float
     continues: str | None = None
     team: str = ""
+    model_sha256: str = ""
 
 
 class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):
@@ -168,6 +194,7 @@ Result = (
     | Flushed
     | Alert
     | Warning
+    | Consent
     | Summary
     | StreamClosed
 )

@@ -67,7 +67,7 @@ async def acknowledge(call: Call) -> web.Response:
         place = await store.alert_place(alert_id)
     if place is None or not call.who.sees(place[1]):
         raise ApiError("not_found", "alert not found")
-    await store.acknowledge(alert_id, note)
+    await store.acknowledge(alert_id, note, who=call.who.name or call.who.kind)
     call.services.wall.acknowledge(alert_id)
     return reply(
         Acknowledged(alert_id=alert_id, acknowledged_at=time.time(), acknowledged_note=note)

@@ -162,6 +162,7 @@ export class Timeline {
     else if (result.type === "alert") this.#takeAlert(result);
     else if (result.type === "marked") this.marks.push(result);
     else if (result.type === "warning") this.warnings.push(result);
+    else if (result.type === "consent") this.consent = result;
     else if (result.type === "summary") this.#takeSummary(result);
     else if (result.type === "stream_closed") this.closed = true;
   }

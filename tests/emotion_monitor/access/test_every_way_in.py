@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 import numpy as np
 import pytest
+import pytest_asyncio
 import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -43,12 +44,14 @@ class Way:
             others; ``one``: it is only about that.
         path: with what stands in its place.
         body: that is sent.
+        also: statuses beside success that say that it was allowed.
     """
 
     scope: Scope | None
     shows: str = "nothing"
     path: str = ""
     body: Any = None
+    also: frozenset[int] = frozenset()
 
 
 def read(shows: str = "nothing", path: str = "") -> Way:
@@ -76,6 +79,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/alerts"): read(),
     ("GET", "/history"): read(),
     ("GET", "/audit"): read(),
+    ("GET", "/oversight"): read(),
     ("GET", "/favicon.ico"): read(),
     ("GET", "/static/plotly.min.js"): read(),
     ("GET", "/static/pages.js"): read(),
@@ -111,6 +115,31 @@ WAYS: dict[tuple[str, str], Way] = {
     ("POST", "/api/v1/sample-call"): Way(Scope.INGEST, body={}),
     ("POST", "/api/v1/alerts/{alert_id}/acknowledge"): Way(
         Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/acknowledge", {}
+    ),
+    ("GET", "/api/v1/oversight"): read(),
+    ("GET", "/api/v1/ledger"): read(),
+    ("GET", "/api/v1/decisions"): read("list"),
+    ("GET", "/api/v1/decisions.csv"): read("list"),
+    ("POST", "/api/v1/alerts/{alert_id}/override"): Way(
+        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/override", {"reason": "a laugh"}
+    ),
+    ("POST", "/api/v1/streams/{stream_id}/consent"): Way(
+        # The live stream of this test is on the bus only.
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/streams/{LIVE}/consent",
+        {"consent": "given"},
+        frozenset((409,)),
+    ),
+    ("POST", "/api/v1/oversight"): Way(
+        Scope.OPERATE, body={"halted": False, "reason": "all is well"}
+    ),
+    ("POST", "/api/v1/streams/delete"): Way(Scope.OPERATE, body={"stream_ids": ["unknown"]}),
+    ("POST", "/api/v1/person/find"): Way(Scope.ADMIN, body={"value": "nobody"}),
+    ("POST", "/api/v1/person/export"): Way(Scope.ADMIN, body={"value": "nobody"}),
+    ("POST", "/api/v1/person/erase"): Way(Scope.ADMIN, body={"value": "nobody"}),
+    ("POST", "/api/v1/streams/{stream_id}/objection"): Way(
+        Scope.OPERATE, "one", f"/api/v1/streams/{LIVE}/objection"
     ),
     # Last: what they are about is gone after them.
     ("POST", "/api/v1/analyse/{job_id}/cancel"): Way(Scope.OPERATE, "one", f"{JOB}/cancel"),
@@ -163,6 +192,7 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
         "stream_server.access.group_roles={leads: supervisor}",
         "stream_server.recording.enabled=true",
         f"stream_server.recording.dir={folder}/recordings",
+        "stream_server.rights.overseers=[supervisor, lead]",
     ) as server:
         for stream_id in (ENDED, LIVE):
             opened = make_opened(stream_id, name=SECRET_NAME)
@@ -177,6 +207,18 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
         (folder / "recordings" / f"{ENDED}.0.flac").write_bytes(b"fLaC")
         tokens = {name: server.access.book.issue(who) for name, who in PEOPLE.items()}
         yield server, tokens
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Server, dict[str, str]]]:
+    """One for the tests that change nothing which another one looks at."""
+    async with guarded(tmp_path_factory.mktemp("shared")) as server_and_tokens:
+        yield server_and_tokens
+
+
+on_shared_server = pytest.mark.asyncio(loop_scope="session")
 
 
 def sound() -> bytes:
@@ -272,37 +314,41 @@ def check(what: str, way: Way, who: Who, status: int, text: str) -> None:
         # As if there were no such thing.
         assert status == 404, f"{what}: {status}"
     else:
-        assert status < 400 or status == 503, f"{what}: {status} {text[:200]}"
+        fine = status < 400 or status == 503 or status in way.also
+        assert fine, f"{what}: {status} {text[:200]}"
     if not who.sees("sales"):
         assert SECRET_NAME not in text and LIVE not in text and ENDED not in text, what
     elif way.shows == "list":
         assert SECRET_NAME in text or ENDED in text or LIVE in text, what
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     "query", [f"stream={LIVE}", f"stream={ENDED}&from_s=0", f"after={ENDED}:0"]
 )
-async def test_a_feed_of_one_stream_is_for_its_team(tmp_path: Path, query: str):
-    async with guarded(tmp_path) as (server, tokens):
-        async with aiohttp.ClientSession(server.http_url) as session:
-            seen = {}
-            for name in ("views support", "views sales"):
-                headers = bearer(tokens[name])
-                async with session.get(f"/feed?{query}", headers=headers) as answer:
-                    seen[name] = answer.status, await first_event(answer)
-            status, text = seen["views support"]
-            assert SECRET_NAME not in text and '"point"' not in text
-            assert status == (200 if query.startswith("after") else 404)
-            assert seen["views sales"][0] == 200
-            live: dict[str, int | bool] = {}
-            for name in ("views support", "views sales"):
-                url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
-                try:
-                    async with session.ws_connect(url, headers=headers) as socket:
-                        live[name] = SECRET_NAME in await socket.receive_str()
-                except aiohttp.WSServerHandshakeError as error:
-                    live[name] = error.status
-            assert live == {"views support": 404, "views sales": True}
+async def test_a_feed_of_one_stream_is_for_its_team(
+    shared: tuple[Server, dict[str, str]], query: str
+):
+    server, tokens = shared
+    async with aiohttp.ClientSession(server.http_url) as session:
+        seen = {}
+        for name in ("views support", "views sales"):
+            headers = bearer(tokens[name])
+            async with session.get(f"/feed?{query}", headers=headers) as answer:
+                seen[name] = answer.status, await first_event(answer)
+        status, text = seen["views support"]
+        assert SECRET_NAME not in text and '"point"' not in text
+        assert status == (200 if query.startswith("after") else 404)
+        assert seen["views sales"][0] == 200
+        live: dict[str, int | bool] = {}
+        for name in ("views support", "views sales"):
+            url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
+            try:
+                async with session.ws_connect(url, headers=headers) as socket:
+                    live[name] = SECRET_NAME in await socket.receive_str()
+            except aiohttp.WSServerHandshakeError as error:
+                live[name] = error.status
+        assert live == {"views support": 404, "views sales": True}
 
 
 async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_path: Path):
@@ -323,23 +369,24 @@ async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_
             assert "of-support" in told and "sales" not in told
 
 
-async def test_audio_takes_the_right_to_send_it(tmp_path: Path):
-    async with guarded(tmp_path) as (server, tokens):
-        assert server.audio_roots == AUDIO_WAYS
-        for root in sorted(AUDIO_WAYS):
-            url = server.ingest_url + root
-            url += {
-                "/": "?encoding=pcm_s16le&sample_rate=16000",
-                "/v1": "/listen?encoding=linear16&sample_rate=16000",
-            }.get(root, "")
-            for name in (None, "views sales", "sends for sales", "admin"):
-                headers = bearer(tokens[name]) if name is not None else {}
-                status = await opened_status(url, headers)
-                expected = {None: 401, "views sales": 403}.get(name, 101)
-                # AudioHook refuses in its own protocol, after the handshake.
-                if root == "/audiohook":
-                    expected = 101
-                assert status == expected, f"{root} by {name}: {status}"
+@on_shared_server
+async def test_audio_takes_the_right_to_send_it(shared: tuple[Server, dict[str, str]]):
+    server, tokens = shared
+    assert server.audio_roots == AUDIO_WAYS
+    for root in sorted(AUDIO_WAYS):
+        url = server.ingest_url + root
+        url += {
+            "/": "?encoding=pcm_s16le&sample_rate=16000",
+            "/v1": "/listen?encoding=linear16&sample_rate=16000",
+        }.get(root, "")
+        for name in (None, "views sales", "sends for sales", "admin"):
+            headers = bearer(tokens[name]) if name is not None else {}
+            status = await opened_status(url, headers)
+            expected = {None: 401, "views sales": 403}.get(name, 101)
+            # AudioHook refuses in its own protocol, after the handshake.
+            if root == "/audiohook":
+                expected = 101
+            assert status == expected, f"{root} by {name}: {status}"
 
 
 async def opened_status(url: str, headers: dict[str, str]) -> int:
@@ -350,6 +397,7 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
         return error.response.status_code
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     ("name", "path", "metadata", "team"),
     [
@@ -364,20 +412,24 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
     ],
 )
 async def test_whose_a_stream_is(
-    tmp_path: Path, name: str, path: str, metadata: dict[str, str], team: str | None
+    shared: tuple[Server, dict[str, str]],
+    name: str,
+    path: str,
+    metadata: dict[str, str],
+    team: str | None,
 ):
-    async with guarded(tmp_path) as (server, tokens):
-        async with connect(
-            server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
-        ) as socket:
-            start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
-            await socket.send(json.dumps({**start, "metadata": metadata}))
-            first = json.loads(await socket.recv())
-            if team is None:
-                assert (first["type"], first["code"]) == ("error", "forbidden")
-                return
-            (stream,) = server.live_streams.snapshot(first["stream_id"])
-            assert stream.opened.team == team
+    server, tokens = shared
+    async with connect(
+        server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
+    ) as socket:
+        start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
+        await socket.send(json.dumps({**start, "metadata": metadata}))
+        first = json.loads(await socket.recv())
+        if team is None:
+            assert (first["type"], first["code"]) == ("error", "forbidden")
+            return
+        (stream,) = server.live_streams.snapshot(first["stream_id"])
+        assert stream.opened.team == team
 
 
 async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):

@@ -15,11 +15,12 @@ from stream_server.cluster import Frame, messages
 from stream_server.cluster.front import WorkersIngest
 from stream_server.config import ServerConfig
 from stream_server.metrics import Metrics
+from stream_server.rights import Halt, Rights
 from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.ingest import IngestContext
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import Held, ResumeTokens
-from stream_server.wire.messages import Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Gap, Result, Segment, StreamClosed
 from tests.support.live_lab import LabEngine
 from tests.support.results import make_alert, make_opened, make_segment
@@ -76,6 +77,7 @@ class Lab:
         self.processes = Processes()
         self.bus = LocalBus()
         self.metrics = Metrics()
+        self.rights = Rights(config.rights)
         self.access = Access(config.access, config.listen)
         context = IngestContext(
             config=config,
@@ -86,7 +88,8 @@ class Lab:
             tokens=ResumeTokens(),
             descriptors=Descriptors(1024),
             recordings=None,
-            bus=self.bus,
+            pass_on=self.bus.publish,
+            rights=self.rights,
             live=LiveStreams(self.bus),
         )
         self.front = WorkersIngest(context, host=self.wire, workers=self.processes, num_workers=2)
@@ -209,3 +212,28 @@ async def test_the_worker_of_a_continued_stream_is_told():
         lab.wire.say(b"two", messages.Published((opened,)))
         await settled()
         assert lab.wire.told[b"one"][-1] == messages.Continued("s1")
+
+
+@virtual_time
+async def test_a_halt_an_objection_and_consent_reach_the_stream():
+    async with a_front() as lab:
+        lab.wire.say(b"one", messages.Published((make_opened("s1"),)))
+        await settled()
+        lab.rights.set_halt(Halt(halted=True, at=1.0, by="an overseer"))
+        told = ConsentTold(consent="given", source="the agent")
+        assert lab.front.tell("s1", told)
+        assert not lab.front.tell("s2", told)
+        await settled()
+        access, consent = lab.wire.told[b"one"][-2:]
+        assert isinstance(access, messages.Access) and access.access.halt.halted
+        assert consent == messages.Told("s1", told)
+        lab.seen()
+        objecting = asyncio.create_task(lab.front.object("s1"))
+        await settled()
+        assert lab.wire.told[b"one"][-1] == messages.Objected("s1")
+        # The worker dies over it: the stream ends as objected to all the same, so it is erased.
+        lab.processes.on_ended("one")
+        assert await objecting
+        (closed,) = lab.seen()
+        assert isinstance(closed, StreamClosed) and closed.reason == "objected"
+        assert not await lab.front.object("s1")
