@@ -114,6 +114,7 @@ class Worker:
         self._tls = tls_of(config.listen)
         self._access = Access(config.access, config.listen, config.telephony.public_url)
         self.metrics.bus_from(self._bus.figures)
+        self.metrics.tasks_from(lambda: len(asyncio.all_tasks()))
         self.metrics.engines_from(lambda: self.engines.status().engines)
 
     async def run(self) -> None:
