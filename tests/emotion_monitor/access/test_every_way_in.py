@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import aiohttp
 import msgspec
 import numpy as np
 import pytest
+import pytest_asyncio
 import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from stream_server.access.policy import Scope, Who
+from stream_server.platforms import PLATFORMS
+from stream_server.platforms.platform import Platform
 from stream_server.server import Server
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
@@ -40,7 +43,8 @@ class Way:
     Attributes:
         scope: what it takes; None: nothing, everybody may.
         shows: what of the sales team's it is about: ``nothing``; ``list``: it may show it among
-            others; ``one``: it is only about that.
+            others; ``one``: it is only about that; ``total``: of all teams together.
+        audit: what the audit says then; "": nothing, as nobody's emotion is in it.
         path: with what stands in its place.
         body: that is sent.
         also: statuses beside success that say that it was allowed.
@@ -51,10 +55,11 @@ class Way:
     path: str = ""
     body: Any = None
     also: frozenset[int] = frozenset()
+    audit: str = ""
 
 
-def read(shows: str = "nothing", path: str = "") -> Way:
-    return Way(Scope.READ, shows, path)
+def read(shows: str = "nothing", path: str = "", *, audit: str = "") -> Way:
+    return Way(Scope.READ, shows, path, audit=audit)
 
 
 OPEN = Way(None)
@@ -68,8 +73,8 @@ WAYS: dict[tuple[str, str], Way] = {
     ("POST", "/logout"): OPEN,
     ("GET", "/login/oidc"): OPEN,
     ("GET", "/login/oidc/callback"): OPEN,
-    ("GET", "/metrics"): read(),
-    ("GET", "/feed"): read("list"),
+    ("GET", "/metrics"): read("total"),
+    ("GET", "/feed"): read("list", audit="feed"),
     # Pages and what they load: the same for everybody who may see something.
     ("GET", "/"): read(),
     ("GET", "/streams/{id}"): read(path="/streams/x"),
@@ -77,7 +82,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/analyse"): read(),
     ("GET", "/alerts"): read(),
     ("GET", "/history"): read(),
-    ("GET", "/audit"): read(),
+    ("GET", "/audit"): Way(Scope.ADMIN),
     ("GET", "/oversight"): read(),
     ("GET", "/favicon.ico"): read(),
     ("GET", "/static/plotly.min.js"): read(),
@@ -87,40 +92,64 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/models"): read(),
     ("GET", "/api/v1/openapi.json"): read(),
     ("GET", "/api/v1/results.schema.json"): read(),
-    ("GET", "/api/v1/config"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/audit"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/audit.csv"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/live"): read("list"),
+    ("GET", "/api/v1/config"): Way(Scope.ADMIN, audit="settings_read"),
+    ("GET", "/api/v1/audit"): Way(Scope.ADMIN, audit="audit_read"),
+    ("GET", "/api/v1/audit.csv"): Way(Scope.ADMIN, audit="audit_exported"),
+    ("GET", "/api/v1/live"): read("list", audit="wall"),
     ("GET", "/api/v1/streams"): read("list"),
-    ("GET", "/api/v1/streams/{stream_id}"): read("one", STREAM),
-    ("GET", "/api/v1/streams/{stream_id}/results"): read("one", f"{STREAM}/results"),
-    ("GET", "/api/v1/streams/{stream_id}/points.csv"): read("one", f"{STREAM}/points.csv"),
-    ("GET", "/api/v1/streams/{stream_id}/recording/{channel}"): read(
-        "one", f"{STREAM}/recording/0"
+    ("GET", "/api/v1/streams/{stream_id}"): read("one", STREAM, audit="stream"),
+    ("GET", "/api/v1/streams/{stream_id}/results"): read(
+        "one", f"{STREAM}/results", audit="stream_results"
     ),
-    ("GET", "/api/v1/streams/{stream_id}/annotations"): read("one", f"{STREAM}/annotations"),
+    ("GET", "/api/v1/streams/{stream_id}/points.csv"): read(
+        "one", f"{STREAM}/points.csv", audit="stream_exported"
+    ),
+    ("GET", "/api/v1/streams/{stream_id}/recording/{channel}"): read(
+        "one", f"{STREAM}/recording/0", audit="recording_heard"
+    ),
+    ("GET", "/api/v1/streams/{stream_id}/annotations"): read(
+        "one", f"{STREAM}/annotations", audit="stream_exported"
+    ),
     ("GET", "/api/v1/alerts"): read("list"),
     ("GET", "/api/v1/analyse"): read("list"),
-    ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB),
-    ("GET", "/api/v1/analyse/{job_id}/result.json"): read("one", f"{JOB}/result.json"),
-    ("GET", "/api/v1/analyse/{job_id}/result.csv"): read("one", f"{JOB}/result.csv"),
-    ("GET", "/api/v1/analyse/{job_id}/annotations"): read("one", f"{JOB}/annotations"),
-    ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read("one", f"{JOB}/result.parquet"),
-    ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read("one", f"{JOB}/embedding.npy"),
-    ("GET", "/api/v1/analyse/{job_id}/log.txt"): read("one", f"{JOB}/log.txt"),
-    ("GET", "/api/v1/analyse/{job_id}/result.zip"): read("one", f"{JOB}/result.zip"),
-    ("POST", "/api/v1/analyse"): Way(Scope.INGEST, body=FORM),
-    ("POST", "/api/v1/analyse/sample"): Way(Scope.INGEST, body={}),
-    ("POST", "/api/v1/sample-call"): Way(Scope.INGEST, body={}),
+    ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB, audit="file"),
+    ("GET", "/api/v1/analyse/{job_id}/result.json"): read(
+        "one", f"{JOB}/result.json", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.csv"): read(
+        "one", f"{JOB}/result.csv", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/annotations"): read(
+        "one", f"{JOB}/annotations", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read(
+        "one", f"{JOB}/result.parquet", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read(
+        "one", f"{JOB}/embedding.npy", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/log.txt"): read(
+        "one", f"{JOB}/log.txt", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.zip"): read(
+        "one", f"{JOB}/result.zip", audit="file_exported"
+    ),
+    ("POST", "/api/v1/analyse"): Way(Scope.INGEST, body=FORM, audit="file_sent"),
+    ("POST", "/api/v1/analyse/sample"): Way(Scope.INGEST, body={}, audit="sample_call"),
+    ("POST", "/api/v1/sample-call"): Way(Scope.INGEST, body={}, audit="sample_call"),
     ("POST", "/api/v1/alerts/{alert_id}/acknowledge"): Way(
-        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/acknowledge", {}
+        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/acknowledge", {}, audit="alert_acknowledged"
     ),
     ("GET", "/api/v1/oversight"): read(),
-    ("GET", "/api/v1/ledger"): read(),
-    ("GET", "/api/v1/decisions"): read("list"),
-    ("GET", "/api/v1/decisions.csv"): read("list"),
+    ("GET", "/api/v1/ledger"): read(audit="ledger_read"),
+    ("GET", "/api/v1/decisions"): read("list", audit="decisions_read"),
+    ("GET", "/api/v1/decisions.csv"): read("list", audit="decisions_exported"),
     ("POST", "/api/v1/alerts/{alert_id}/override"): Way(
-        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/override", {"reason": "a laugh"}
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/alerts/{ALERT}/override",
+        {"reason": "a laugh"},
+        audit="alert_overridden",
     ),
     ("POST", "/api/v1/streams/{stream_id}/consent"): Way(
         # The live stream of this test is on the bus only.
@@ -129,21 +158,32 @@ WAYS: dict[tuple[str, str], Way] = {
         f"/api/v1/streams/{LIVE}/consent",
         {"consent": "given"},
         frozenset((409,)),
+        audit="consent_told",
     ),
     ("POST", "/api/v1/oversight"): Way(
-        Scope.OPERATE, body={"halted": False, "reason": "all is well"}
+        Scope.OPERATE, body={"halted": False, "reason": "all is well"}, audit="analysis_resumed"
     ),
     ("POST", "/api/v1/streams/delete"): Way(Scope.OPERATE, body={"stream_ids": ["unknown"]}),
-    ("POST", "/api/v1/person/find"): Way(Scope.ADMIN, body={"value": "nobody"}),
-    ("POST", "/api/v1/person/export"): Way(Scope.ADMIN, body={"value": "nobody"}),
-    ("POST", "/api/v1/person/erase"): Way(Scope.ADMIN, body={"value": "nobody"}),
+    ("POST", "/api/v1/person/find"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_found"
+    ),
+    ("POST", "/api/v1/person/export"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_exported"
+    ),
+    ("POST", "/api/v1/person/erase"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_erased"
+    ),
     ("POST", "/api/v1/streams/{stream_id}/objection"): Way(
-        Scope.OPERATE, "one", f"/api/v1/streams/{LIVE}/objection"
+        Scope.OPERATE, "one", f"/api/v1/streams/{LIVE}/objection", audit="objection"
     ),
     # Last: what they are about is gone after them.
-    ("POST", "/api/v1/analyse/{job_id}/cancel"): Way(Scope.OPERATE, "one", f"{JOB}/cancel"),
-    ("DELETE", "/api/v1/analyse/{job_id}"): Way(Scope.OPERATE, "one", JOB),
-    ("DELETE", "/api/v1/streams/{stream_id}"): Way(Scope.OPERATE, "one", STREAM),
+    ("POST", "/api/v1/analyse/{job_id}/cancel"): Way(
+        Scope.OPERATE, "one", f"{JOB}/cancel", audit="file_cancelled"
+    ),
+    ("DELETE", "/api/v1/analyse/{job_id}"): Way(Scope.OPERATE, "one", JOB, audit="file_deleted"),
+    ("DELETE", "/api/v1/streams/{stream_id}"): Way(
+        Scope.OPERATE, "one", STREAM, audit="stream_deleted"
+    ),
 }
 """Who may use what. HEAD is GET; what has no handler of its own is not in here."""
 
@@ -151,7 +191,11 @@ AUDIO_WAYS = {
     *("/", "/v1", "/audiohook", "/twilio", "/telnyx", "/plivo", "/exotel", "/vonage"),
     *("/freeswitch", "/asterisk"),
 }
-"""Paths for audio. Each takes ``ingest``; AudioSocket has no path, but a list of addresses."""
+"""Paths for audio. Each takes ``ingest``."""
+
+LISTENERS = {"asterisk"}
+"""Platforms with a port of their own, without paths: AudioSocket has a list of addresses, and a
+team by setting."""
 
 NOBODY = Who("token", "nobody", frozenset())
 SALES = frozenset(("sales",))
@@ -206,6 +250,18 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
         (folder / "recordings" / f"{ENDED}.0.flac").write_bytes(b"fLaC")
         tokens = {name: server.access.book.issue(who) for name, who in PEOPLE.items()}
         yield server, tokens
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Server, dict[str, str]]]:
+    """One for the tests that change nothing which another one looks at."""
+    async with guarded(tmp_path_factory.mktemp("shared")) as server_and_tokens:
+        yield server_and_tokens
+
+
+on_shared_server = pytest.mark.asyncio(loop_scope="session")
 
 
 def sound() -> bytes:
@@ -267,9 +323,13 @@ async def job_of_sales(session: aiohttp.ClientSession, token: str) -> str:
         await asyncio.sleep(0.01)
 
 
-async def test_every_route_is_for_those_who_may_use_it(tmp_path: Path):
+async def test_every_route_is_for_those_who_may_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     async with guarded(tmp_path) as (server, tokens):
         assert routes_of(server) == set(WAYS)
+        noted: list[str] = []
+        monkeypatch.setattr(server.store, "note", lambda **entry: noted.append(entry["action"]))
         async with aiohttp.ClientSession(server.http_url) as session:
             job = await job_of_sales(session, tokens["runs sales"])
             for (method, pattern), way in WAYS.items():
@@ -284,7 +344,10 @@ async def test_every_route_is_for_those_who_may_use_it(tmp_path: Path):
                 status, text = await ask(session, method, path, way, bearer("wrong" * 5))
                 assert status == 401, f"{where} with a wrong token"
                 for name, who in PEOPLE.items():
+                    noted.clear()
                     status, text = await ask(session, method, path, way, bearer(tokens[name]))
+                    told = [way.audit] if way.audit and status < 400 else []
+                    assert noted == told, f"the audit of {where} by who {name}: {noted}"
                     check(f"{where} by who {name}", way, who, status, text)
                     if way.scope is Scope.OPERATE and name == "runs sales":
                         break  # it is done; there is nothing left for the admin to do it with
@@ -297,7 +360,9 @@ def check(what: str, way: Way, who: Who, status: int, text: str) -> None:
         assert json.loads(text or '{"code": "forbidden"}')["code"] == "forbidden", what
         assert SECRET_NAME not in text, what
         return
-    if way.shows == "one" and not who.sees("sales"):
+    if way.shows == "total" and not who.has_all_teams:
+        assert status == 403, f"{what}: {status}"
+    elif way.shows == "one" and not who.sees("sales"):
         # As if there were no such thing.
         assert status == 404, f"{what}: {status}"
     else:
@@ -309,30 +374,33 @@ def check(what: str, way: Way, who: Who, status: int, text: str) -> None:
         assert SECRET_NAME in text or ENDED in text or LIVE in text, what
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     "query", [f"stream={LIVE}", f"stream={ENDED}&from_s=0", f"after={ENDED}:0"]
 )
-async def test_a_feed_of_one_stream_is_for_its_team(tmp_path: Path, query: str):
-    async with guarded(tmp_path) as (server, tokens):
-        async with aiohttp.ClientSession(server.http_url) as session:
-            seen = {}
-            for name in ("views support", "views sales"):
-                headers = bearer(tokens[name])
-                async with session.get(f"/feed?{query}", headers=headers) as answer:
-                    seen[name] = answer.status, await first_event(answer)
-            status, text = seen["views support"]
-            assert SECRET_NAME not in text and '"point"' not in text
-            assert status == (200 if query.startswith("after") else 404)
-            assert seen["views sales"][0] == 200
-            live: dict[str, int | bool] = {}
-            for name in ("views support", "views sales"):
-                url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
-                try:
-                    async with session.ws_connect(url, headers=headers) as socket:
-                        live[name] = SECRET_NAME in await socket.receive_str()
-                except aiohttp.WSServerHandshakeError as error:
-                    live[name] = error.status
-            assert live == {"views support": 404, "views sales": True}
+async def test_a_feed_of_one_stream_is_for_its_team(
+    shared: tuple[Server, dict[str, str]], query: str
+):
+    server, tokens = shared
+    async with aiohttp.ClientSession(server.http_url) as session:
+        seen = {}
+        for name in ("views support", "views sales"):
+            headers = bearer(tokens[name])
+            async with session.get(f"/feed?{query}", headers=headers) as answer:
+                seen[name] = answer.status, await first_event(answer)
+        status, text = seen["views support"]
+        assert SECRET_NAME not in text and '"point"' not in text
+        assert status == (200 if query.startswith("after") else 404)
+        assert seen["views sales"][0] == 200
+        live: dict[str, int | bool] = {}
+        for name in ("views support", "views sales"):
+            url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
+            try:
+                async with session.ws_connect(url, headers=headers) as socket:
+                    live[name] = SECRET_NAME in await socket.receive_str()
+            except aiohttp.WSServerHandshakeError as error:
+                live[name] = error.status
+        assert live == {"views support": 404, "views sales": True}
 
 
 async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_path: Path):
@@ -353,23 +421,24 @@ async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_
             assert "of-support" in told and "sales" not in told
 
 
-async def test_audio_takes_the_right_to_send_it(tmp_path: Path):
-    async with guarded(tmp_path) as (server, tokens):
-        assert server.audio_roots == AUDIO_WAYS
-        for root in sorted(AUDIO_WAYS):
-            url = server.ingest_url + root
-            url += {
-                "/": "?encoding=pcm_s16le&sample_rate=16000",
-                "/v1": "/listen?encoding=linear16&sample_rate=16000",
-            }.get(root, "")
-            for name in (None, "views sales", "sends for sales", "admin"):
-                headers = bearer(tokens[name]) if name is not None else {}
-                status = await opened_status(url, headers)
-                expected = {None: 401, "views sales": 403}.get(name, 101)
-                # AudioHook refuses in its own protocol, after the handshake.
-                if root == "/audiohook":
-                    expected = 101
-                assert status == expected, f"{root} by {name}: {status}"
+@on_shared_server
+async def test_audio_takes_the_right_to_send_it(shared: tuple[Server, dict[str, str]]):
+    server, tokens = shared
+    assert server.audio_roots == AUDIO_WAYS
+    for root in sorted(AUDIO_WAYS):
+        url = server.ingest_url + root
+        url += {
+            "/": "?encoding=pcm_s16le&sample_rate=16000",
+            "/v1": "/listen?encoding=linear16&sample_rate=16000",
+        }.get(root, "")
+        for name in (None, "views sales", "sends for sales", "admin"):
+            headers = bearer(tokens[name]) if name is not None else {}
+            status = await opened_status(url, headers)
+            expected = {None: 401, "views sales": 403}.get(name, 101)
+            # AudioHook refuses in its own protocol, after the handshake.
+            if root == "/audiohook":
+                expected = 101
+            assert status == expected, f"{root} by {name}: {status}"
 
 
 async def opened_status(url: str, headers: dict[str, str]) -> int:
@@ -380,6 +449,7 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
         return error.response.status_code
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     ("name", "path", "metadata", "team"),
     [
@@ -394,20 +464,24 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
     ],
 )
 async def test_whose_a_stream_is(
-    tmp_path: Path, name: str, path: str, metadata: dict[str, str], team: str | None
+    shared: tuple[Server, dict[str, str]],
+    name: str,
+    path: str,
+    metadata: dict[str, str],
+    team: str | None,
 ):
-    async with guarded(tmp_path) as (server, tokens):
-        async with connect(
-            server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
-        ) as socket:
-            start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
-            await socket.send(json.dumps({**start, "metadata": metadata}))
-            first = json.loads(await socket.recv())
-            if team is None:
-                assert (first["type"], first["code"]) == ("error", "forbidden")
-                return
-            (stream,) = server.live_streams.snapshot(first["stream_id"])
-            assert stream.opened.team == team
+    server, tokens = shared
+    async with connect(
+        server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
+    ) as socket:
+        start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
+        await socket.send(json.dumps({**start, "metadata": metadata}))
+        first = json.loads(await socket.recv())
+        if team is None:
+            assert (first["type"], first["code"]) == ("error", "forbidden")
+            return
+        (stream,) = server.live_streams.snapshot(first["stream_id"])
+        assert stream.opened.team == team
 
 
 async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):
@@ -431,3 +505,8 @@ async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):
                 assert caught.value.rcvd.code == 4401
             async with session.get("/api/v1/streams", headers=headers) as answer:
                 assert answer.status == 401
+
+
+def test_every_platform_with_a_port_of_its_own_is_known():
+    (none,) = (each.default for each in fields(Platform) if each.name == "listen")
+    assert {name for name, each in PLATFORMS.items() if each.listen is not none} == LISTENERS
