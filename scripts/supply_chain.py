@@ -88,7 +88,7 @@ def licence_of(package: Distribution) -> str:
     name = canonicalize_name(metadata["Name"])
     if name in _BY_HAND:
         return _BY_HAND[name]
-    if expression := metadata.get("License-Expression"):
+    for expression in metadata.get_all("License-Expression") or []:
         return str(expression)
     classifiers = [
         each.rpartition(" :: ")[2]
@@ -98,7 +98,7 @@ def licence_of(package: Distribution) -> str:
     if classifiers:
         return " OR ".join(classifiers)
     # Some packages put the whole text here.
-    first = str(metadata.get("License") or "").strip().splitlines()
+    first = "\n".join(metadata.get_all("License") or []).strip().splitlines()
     return first[0][:80] if first else "unknown"
 
 
