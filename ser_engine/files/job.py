@@ -27,6 +27,8 @@ from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
+from ser_engine.timeline import make_detector
+from ser_engine.timeline.conversation import Conversation
 from ser_engine.types import FloatArray, ModelInfo, Window
 
 
@@ -90,22 +92,24 @@ class AnalysisJob:
             ChannelSpeakers(info, config, embedder) if options.speakers and embedder else None
             for _ in range(file.channels)
         )
+        # Without a detector everything is speech, and nothing to be measured.
+        self._conversation = Conversation() if config.vad.detector != "off" else None
         self._channels = tuple(
             make_analyser(
-                ChannelSetup(
-                    info,
-                    config,
-                    self.options,
-                    ChannelMonitor(config.vad, file.rate_hz),
-                    speakers,
-                )
+                ChannelSetup(info, config, self.options, self._monitor(config, index), speakers)
             )
-            for speakers in self._speakers
+            for index, speakers in enumerate(self._speakers)
         )
         self._pending: set[PendingWindow] = set()
         self._progress = 0.0
         self._stream_keys: set[str] = set()
         self._error: SerEngineError | None = None
+
+    def _monitor(self, config: EngineConfig, channel: int) -> ChannelMonitor:
+        detector = make_detector(config.vad)
+        if self._conversation is not None:
+            detector = self._conversation.listen(channel, detector)
+        return ChannelMonitor(config.vad, self._file.rate_hz, detector)
 
     def take_windows(
         self, max_windows: int, *, max_read_s: float = math.inf
@@ -200,6 +204,10 @@ class AnalysisJob:
             _channel_result(channel, speakers, of_file)
             for channel, speakers in zip(self._channels, self._speakers, strict=True)
         )
+        measures = None
+        if self._conversation is not None:
+            self._conversation.finish()
+            measures = self._conversation.measures()
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -207,6 +215,7 @@ class AnalysisJob:
             duration_s=samples_to_s(self._heard_samples),
             rate_hz=self._file.rate_hz,
             channels=channels,
+            measures=measures,
         )
 
     def close(self) -> None:

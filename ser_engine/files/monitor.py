@@ -9,7 +9,7 @@ import numpy as np
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
-from ser_engine.timeline import make_detector
+from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.quality import QualityMonitor
 from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
@@ -25,14 +25,17 @@ class ChannelMonitor:
     Args:
         config: what counts as speech.
         rate_hz: of the file; the samples themselves are at 16 kHz.
+        detector: of this channel alone; None: as ``config`` says.
 
     Attributes:
         num_samples: taken so far.
         flags: whether each complete slot of 320 samples holds speech, from the first one on.
     """
 
-    def __init__(self, config: VadConfig, rate_hz: int) -> None:
-        self._quality = QualityMonitor(make_detector(config), rate_hz)
+    def __init__(
+        self, config: VadConfig, rate_hz: int, detector: SpeechDetector | None = None
+    ) -> None:
+        self._quality = QualityMonitor(detector or make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
         self._warnings: dict[FileWarningCode, Warning] = {}  # the first of each kind
         self._rest: FloatArray = np.empty(0, dtype=np.float32)

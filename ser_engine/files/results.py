@@ -15,7 +15,16 @@ import numpy.typing as npt
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.labels import least_posterior
-from ser_engine.schema import FileResult, Gap, GapReason, Point, Segment, Warning, Whole
+from ser_engine.schema import (
+    FileResult,
+    Gap,
+    GapReason,
+    Measures,
+    Point,
+    Segment,
+    Warning,
+    Whole,
+)
 from ser_engine.speakers.diariser import Turn
 from ser_engine.timeline.course import Course, whole_of
 from ser_engine.types import FloatArray, ModelInfo
@@ -287,6 +296,7 @@ class FileAnalysis:
         duration_s: of the recording.
         rate_hz: sample rate of the file.
         channels: in their order; never mixed.
+        measures: of the conversation; None: speech was not detected.
     """
 
     name: str
@@ -295,6 +305,7 @@ class FileAnalysis:
     duration_s: float
     rate_hz: int
     channels: tuple[ChannelAnalysis, ...]
+    measures: Measures | None = None
 
     @property
     def num_bytes(self) -> int:

@@ -31,7 +31,7 @@ from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, Inbound, LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import Alert, Point, Result, Warning
+from stream_server.wire.results import Alert, Measures, Point, Result, Warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +353,8 @@ class StreamRunner:
                 self._publish_result(result)
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
+                elif isinstance(result, Measures):
+                    self._evaluator.measure(result)
 
     def _alert(self, alerts: Iterable[schema.Alert]) -> None:
         for alert in alerts:

@@ -88,6 +88,13 @@ class Warning(schema.Warning, Message, tag="warning", frozen=True, kw_only=True)
     code: StreamWarningCode
 
 
+class Measures(schema.Measures, Message, tag="measures", frozen=True, kw_only=True):
+    """The conversation of a stream so far; a later one replaces it."""
+
+    stream_id: str
+    seq: int
+
+
 class Summary(schema.Summary, Message, tag="summary", frozen=True, kw_only=True):
     """A stream as a whole, once it has ended; only ``stream_closed`` comes after it."""
 
@@ -168,6 +175,7 @@ Result = (
     | Flushed
     | Alert
     | Warning
+    | Measures
     | Summary
     | StreamClosed
 )
