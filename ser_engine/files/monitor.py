@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.quality import QualityMonitor
-from ser_engine.timeline.speech import sound_powers
+from ser_engine.timeline.speech import SlotCutter, sound_powers
 from ser_engine.types import FloatArray
 
 SHORT_S = 1.0
@@ -30,6 +28,7 @@ class ChannelMonitor:
     Attributes:
         num_samples: taken so far.
         flags: whether each complete slot of 320 samples holds speech, from the first one on.
+        powers: of the slots that the last push completed.
     """
 
     def __init__(
@@ -38,35 +37,34 @@ class ChannelMonitor:
         self._quality = QualityMonitor(detector or make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
         self._warnings: dict[FileWarningCode, Warning] = {}  # the first of each kind
-        self._rest: FloatArray = np.empty(0, dtype=np.float32)
+        self._cutter = SlotCutter()
         self._energy = 0.0
+        self.powers = self._quality.powers
         self.num_samples = 0
         self.flags = bytearray()
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         self.num_samples += len(samples)
-        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._rest = audio[slots.size :].copy()
-        # One by one: the sum is the same however the samples were grouped.
-        self._energy = sum((sound_powers(slots) * HOP_SAMPLES).tolist(), self._energy)
+        self._cutter.push(samples)
         flags = self._quality.push(samples)
+        self.powers = self._quality.powers
+        # One by one: the sum is the same however the samples were grouped.
+        self._energy = sum((self.powers * HOP_SAMPLES).tolist(), self._energy)
         self.flags += bytes(flags)
         self._keep_findings()
         return flags
 
     def skip(self, num_samples: int) -> None:
         """Go on after a gap; see :class:`~ser_engine.timeline.SpeechDetector`."""
+        self._energy += self._energy_of_rest()
+        self._cutter.clear()
         self._quality.skip(num_samples)
 
     @property
     def level_dbfs(self) -> float:
         """RMS level without offset, in dB of full scale; -inf: digital silence, or no samples."""
-        energy = self._energy
-        if len(self._rest):
-            energy += float(sound_powers(self._rest[None])[0]) * len(self._rest)
-        power = energy / max(self.num_samples, 1)
+        power = (self._energy + self._energy_of_rest()) / max(self.num_samples, 1)
         return 10 * math.log10(power) if power else -math.inf
 
     def narrow_band_at(self, sample: int) -> bool:
@@ -97,6 +95,10 @@ class ChannelMonitor:
             )
             found["short"] = Warning(code="short", message=message, at_s=0.0)
         return tuple(found.values())
+
+    def _energy_of_rest(self) -> float:
+        rest = self._cutter.rest
+        return float(sound_powers(rest[None])[0]) * len(rest) if len(rest) else 0.0
 
     def _keep_findings(self) -> None:
         for finding in self._quality.take_findings():

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.timeline import SpeechDetector
-from ser_engine.timeline.speech import sound_powers
 from ser_engine.types import FloatArray
 
 QualityCode = Literal["clipping", "too_quiet", "noisy", "narrow_band"]
@@ -97,16 +96,21 @@ class QualityMonitor:
     Args:
         detector: says which slots are speech.
         source_rate_hz: rate the audio was had at before it came to 16 kHz.
+
+    Attributes:
+        powers: as the detector has them.
     """
 
     def __init__(self, detector: SpeechDetector, source_rate_hz: int) -> None:
         self._detector = detector
+        self.powers = detector.powers
         self._source_rate_hz = source_rate_hz
         self._is_telephone = source_rate_hz <= 2 * _BAND_EDGE_HZ
         self._clock = 0
         self._audio = np.empty(SAMPLE_RATE_HZ, dtype=np.float32)
         self._filled = 0
         self._flags: list[bool] = []
+        self._powers: list[float] = []
         self._seconds: deque[_Second] = deque(maxlen=MEMORY_S)
         self._wrong: set[QualityCode] = {"narrow_band"} if self._is_telephone else set()
         self._band_changes: deque[tuple[int, bool]] = deque([(0, self._is_telephone)])
@@ -120,6 +124,8 @@ class QualityMonitor:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         flags = self._detector.push(samples)
         self._flags += flags
+        self.powers = self._detector.powers
+        self._powers += self.powers.tolist()
         while len(samples):
             part = samples[: SAMPLE_RATE_HZ - self._filled]
             samples = samples[len(part) :]
@@ -128,8 +134,10 @@ class QualityMonitor:
             self._clock += len(part)
             if self._filled == SAMPLE_RATE_HZ:
                 self._filled = 0
+                # Seconds begin where slots begin, so the detector has judged all slots of this one.
                 flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
-                self._judge(_measure(self._audio, flags_of_second))
+                powers, self._powers = self._powers[:_SLOTS], self._powers[_SLOTS:]
+                self._judge(_measure(self._audio, flags_of_second, powers))
         return flags
 
     def finish(self) -> None:
@@ -138,7 +146,7 @@ class QualityMonitor:
         if slots:
             rest, self._filled = self._audio[: slots * HOP_SAMPLES], 0
             enough = MIN_SPEECH_SLOTS if self._has_judged_speech else MIN_SPEECH_SLOTS_OF_A_FILE
-            self._judge(_measure(rest, self._flags[:slots]), enough)
+            self._judge(_measure(rest, self._flags[:slots], self._powers[:slots]), enough)
         elif self._seconds and not self._has_judged_speech:
             self._judge(self._seconds.pop(), MIN_SPEECH_SLOTS_OF_A_FILE)
 
@@ -147,6 +155,7 @@ class QualityMonitor:
         self._detector.skip(num_samples)
         self._filled = 0
         self._flags.clear()
+        self._powers.clear()
         self._clock += num_samples
 
     def take_findings(self) -> list[Finding]:
@@ -220,12 +229,10 @@ _REMEDIES: dict[QualityCode, str] = {
 }
 
 
-def _measure(audio: FloatArray, flags: list[bool]) -> _Second:
+def _measure(audio: FloatArray, flags: list[bool], slot_powers: list[float]) -> _Second:
     """Measure whole slots, a second of them or less."""
     slots = audio.reshape(-1, HOP_SAMPLES)
-    powers = sound_powers(slots)
-    speech = np.zeros(len(slots), dtype=np.bool_)
-    speech[: len(flags)] = flags
+    powers, speech = np.array(slot_powers), np.array(flags)
     high_energy = energy = 0.0
     if speech.any():
         starts = np.arange(0, len(audio) - _FFT + 1, _FFT * _FFT_STRIDE)

@@ -24,7 +24,7 @@ import numpy as np
 from ser_engine.config import VadConfig
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.timeline.speech import SpeechHold
+from ser_engine.timeline.speech import NO_POWERS, SlotCutter, SpeechHold, sound_powers
 from ser_engine.types import FloatArray
 
 _CHUNK_SAMPLES = 512
@@ -48,6 +48,8 @@ class SileroDetector:
         self._exit = config.speech_threshold - _EXIT_BELOW_ENTRY
         self._hold = SpeechHold(config)
         self._rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
+        self._cutter = SlotCutter()
+        self.powers = NO_POWERS
         self.skip(0)
 
     def skip(self, num_samples: int) -> None:
@@ -57,18 +59,16 @@ class SileroDetector:
         self._input: FloatArray = np.zeros((1, _CONTEXT_SAMPLES + _CHUNK_SAMPLES), dtype=np.float32)
         self._heard = 0
         self._is_speech = False  # after the last whole chunk
-        self._slot_rest: FloatArray = np.empty(0, dtype=np.float32)
+        self._cutter.clear()
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         slots_before, chunks_before = self._heard // HOP_SAMPLES, self._heard // _CHUNK_SAMPLES
         # The first one is for slots that end before the next chunk does.
         states = [self._is_speech, *self._chunks(samples)]
-        audio = np.concatenate([self._slot_rest, samples])
-        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._slot_rest = audio[slots.size :].copy()
+        self.powers = sound_powers(self._cutter.push(samples))
         flags = []
-        for slot, is_loud in enumerate(self._hold.loud(slots), start=slots_before):
+        for slot, is_loud in enumerate(self._hold.loud(self.powers), start=slots_before):
             chunks = (slot + 1) * HOP_SAMPLES // _CHUNK_SAMPLES
             flags.append(self._hold.push(states[chunks - chunks_before] and is_loud))
         return flags

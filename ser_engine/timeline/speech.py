@@ -20,8 +20,19 @@ _FULL_SCALE = 32_767
 _SLOT_BYTES = 2 * HOP_SAMPLES
 
 
+Powers = npt.NDArray[np.float64]
+"""One value a slot: see :func:`sound_powers`."""
+
+
 class SpeechDetector(Protocol):
-    """Says of every 320-sample slot of one channel whether it holds speech."""
+    """Says of every 320-sample slot of one channel whether it holds speech.
+
+    Attributes:
+        powers: of the slots that the last push completed. Whoever watches the audio beside the
+            detector takes them from here: measuring a slot costs about as much as judging it.
+    """
+
+    powers: Powers
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``, any number; return a flag for each slot now complete.
@@ -38,24 +49,46 @@ class SpeechDetector(Protocol):
         ...
 
 
+class SlotCutter:
+    """Cuts the audio of one channel into whole slots."""
+
+    def __init__(self) -> None:
+        self.rest: FloatArray = np.empty(0, dtype=np.float32)
+
+    def push(self, samples: FloatArray) -> FloatArray:
+        """Take samples ``(samples,)``, any number; return the slots now whole, ``(slots, 320)``."""
+        audio = np.concatenate([self.rest, samples]) if len(self.rest) else samples
+        whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
+        # A copy: a view would keep the audio of the whole message alive.
+        self.rest = audio[whole:].copy()
+        return audio[:whole].reshape(-1, HOP_SAMPLES)
+
+    def clear(self) -> None:
+        """Forget an unfinished slot."""
+        self.rest = self.rest[:0]
+
+
 class EverythingIsSpeech:
     """The detector ``off``."""
 
     def __init__(self) -> None:
-        self._samples = 0
+        self.powers = NO_POWERS
+        self._cutter = SlotCutter()
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Return True for every slot."""
-        before = self._samples // HOP_SAMPLES
-        self._samples += len(samples)
-        return [True] * (self._samples // HOP_SAMPLES - before)
+        self.powers = sound_powers(self._cutter.push(samples))
+        return [True] * len(self.powers)
 
     def skip(self, num_samples: int) -> None:
         """Begin a slot with the next sample."""
-        self._samples = 0
+        self._cutter.clear()
 
 
-def sound_powers(slots: FloatArray) -> npt.NDArray[np.float64]:
+NO_POWERS: Powers = np.empty(0)
+
+
+def sound_powers(slots: FloatArray) -> Powers:
     """Return the mean square of each of ``(slots, samples)`` without its offset, as float64.
 
     An offset (DC) is no sound, though cheap sound cards add one, and neither is one that drifts or
@@ -64,22 +97,33 @@ def sound_powers(slots: FloatArray) -> npt.NDArray[np.float64]:
     audio = slots.astype(np.float64)
     length = audio.shape[1]
     drifts = _drifts(length)
-    # Slot by slot: the rounding of one product of all would depend on their number, so on chunking.
-    audio -= np.matmul(np.matmul(audio[:, None], drifts.T), drifts)[:, 0]
-    powers: npt.NDArray[np.float64] = np.square(audio).mean(axis=1)
-    powers[powers < _ROUNDING_POWER] = 0.0  # of a constant
+    # One dot product a slot and shape, whose rounding cannot depend on how many slots there are,
+    # so on chunking; that of a product of matrices does.
+    shares = np.vecdot(audio[:, None], drifts)
+    energies = np.vecdot(audio, audio)
+    # The shapes are orthonormal: what they explain is the sum of their squared shares.
+    explained = np.vecdot(shares, shares)
+    powers: Powers = (energies - explained) / length
+    powers[powers * length < _ROUNDING_SHARE * energies] = 0.0  # of an offset alone
     if length > 2 * _STEP_RINGING:
         # A step is the largest jump of its slot, and much larger than all else there.
-        jumps = np.abs(np.diff(slots, axis=1))
-        for slot in np.flatnonzero(np.square(jumps.max(axis=1)) > 2 * powers).tolist():
-            last = int(jumps[slot].argmax())
-            explained = float(audio[slot, : last + 1].sum()) ** 2 / _step_energies(length)[last]
-            if explained > _STEP_SHARE * powers[slot] * length:
-                powers[slot] = _power_beside_step(slots[slot].astype(np.float64), last + 1)
+        jumps = np.abs(slots[:, 1:] - slots[:, :-1])
+        largest = jumps.max(axis=1)
+        (suspects,) = np.nonzero(largest * largest > 2 * powers)
+        if len(suspects):
+            last = jumps[suspects].argmax(axis=1)
+            # Of the audio without its drift, the sum up to the jump.
+            sums = np.cumsum(audio[suspects], axis=1)[np.arange(len(last)), last]
+            sums -= np.vecdot(shares[suspects], _drift_sums(length)[last])
+            of_step = sums * sums / _step_energies(length)[last]
+            for slot in suspects[of_step > _STEP_SHARE * length * powers[suspects]].tolist():
+                at = int(jumps[slot].argmax()) + 1
+                powers[slot] = _power_beside_step(audio[slot], at)
     return powers
 
 
-_ROUNDING_POWER = 1e-24
+_ROUNDING_SHARE = 1e-12
+"""What is left of an offset is less than this share of it: it is known to float32, so to 1e-7."""
 _STEP_SHARE = 0.5
 """Share of a slot's power that a step alone explains; of voices and noise it explains little."""
 _STEP_RINGING = 16
@@ -87,11 +131,19 @@ _STEP_RINGING = 16
 
 
 @cache
-def _drifts(length: int) -> FloatArray:
+def _drifts(length: int) -> npt.NDArray[np.float64]:
     """Return an orthonormal constant, slope and bow, ``(shapes, length)``."""
     line = np.linspace(-1, 1, length)
-    shapes: FloatArray = np.linalg.qr(np.stack([line**0, line, line**2], axis=1)[:, :length])[0].T
+    shapes: npt.NDArray[np.float64] = np.linalg.qr(
+        np.stack([line**0, line, line**2], axis=1)[:, :length]
+    )[0].T
     return shapes
+
+
+@cache
+def _drift_sums(length: int) -> npt.NDArray[np.float64]:
+    """Return the sum of each drift up to each sample, ``(length, shapes)``."""
+    return np.cumsum(_drifts(length), axis=1).T.copy()
 
 
 @cache
@@ -129,9 +181,9 @@ class SpeechHold:
         """Forget that there was speech."""
         self._slots_left = 0
 
-    def loud(self, slots: FloatArray) -> list[bool]:
-        """Return for each of ``(slots, 320)`` whether its level reaches ``min_level_dbfs``."""
-        loud: list[bool] = (sound_powers(slots) >= self._min_power).tolist()
+    def loud(self, powers: Powers) -> list[bool]:
+        """Return for each slot whether its level reaches ``min_level_dbfs``."""
+        loud: list[bool] = (powers >= self._min_power).tolist()
         return loud
 
     def push(self, is_speech: bool) -> bool:
@@ -160,6 +212,8 @@ class WebRtcDetector:
         self._new_vad = Vad
         self._aggressiveness = config.aggressiveness
         self._hold = SpeechHold(config)
+        self._cutter = SlotCutter()
+        self.powers = NO_POWERS
         self.skip(0)
 
     def skip(self, num_samples: int) -> None:
@@ -167,20 +221,16 @@ class WebRtcDetector:
         # WebRTC's detector cannot be reset, only made anew.
         self._vad = self._new_vad(self._aggressiveness)
         self._hold.reset()
-        self._rest: FloatArray = np.empty(0, dtype=np.float32)
+        self._cutter.clear()
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Return a flag for each slot now complete."""
-        audio = np.concatenate([self._rest, samples]) if len(self._rest) else samples
-        slots = audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
-        self._rest = audio[slots.size :].copy()
-        if not len(slots):
-            return []
+        slots = self._cutter.push(samples)
+        self.powers = powers = sound_powers(slots)
         pcm = np.rint(np.clip(slots, -1.0, 1.0) * _FULL_SCALE).astype("<i2").tobytes()
         flags: list[bool] = []
-        for start, is_loud in zip(
-            range(0, len(pcm), _SLOT_BYTES), self._hold.loud(slots), strict=True
-        ):
+        starts = range(0, len(pcm), _SLOT_BYTES)
+        for start, is_loud in zip(starts, self._hold.loud(powers), strict=True):
             # Quiet slots go through the detector too: it follows the noise.
             slot = pcm[start : start + _SLOT_BYTES]
             is_voice = self._vad.is_speech(slot, SAMPLE_RATE_HZ, HOP_SAMPLES)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ser_engine.errors import WindowError
-from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
+from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES
 from ser_engine.labels import LabelSet
+from ser_engine.timeline.speech import NO_POWERS, SlotCutter, sound_powers
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 
 LABELS = LabelSet.from_tokens(["生气/angry", "开心/happy", "中立/neutral", "<unk>"])
@@ -77,14 +78,13 @@ class LevelDetector:
     """Speech is where a slot holds a sample that is not zero."""
 
     def __init__(self) -> None:
-        self.skip(0)
+        self.powers = NO_POWERS
+        self._cutter = SlotCutter()
 
     def skip(self, num_samples: int) -> None:
-        self._rest = np.empty(0, dtype=np.float32)
+        self._cutter.clear()
 
     def push(self, samples: FloatArray) -> list[bool]:
-        audio = np.concatenate([self._rest, samples])
-        whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
-        self._rest = audio[whole:]
-        slots = audio[:whole].reshape(-1, HOP_SAMPLES)
+        slots = self._cutter.push(samples)
+        self.powers = sound_powers(slots)
         return [bool(level) for level in np.abs(slots).max(axis=1, initial=0.0)]

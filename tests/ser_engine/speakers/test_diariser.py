@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.speakers.diariser import Diariser, Turn, VoicePiece
+from ser_engine.timeline.speech import NO_POWERS, SlotCutter
 from ser_engine.types import FloatArray
 
 
 class LoudIsSpeech:
     """A detector without hangover: a cell that is not zero is speech."""
 
+    powers = NO_POWERS  # the diariser asks for none
+
     def __init__(self) -> None:
-        self._rest = np.empty(0, dtype=np.float32)
+        self._cutter = SlotCutter()
 
     def push(self, samples: FloatArray) -> list[bool]:
-        audio = np.concatenate([self._rest, samples])
-        whole = len(audio) // HOP_SAMPLES * HOP_SAMPLES
-        self._rest = audio[whole:]
-        return [bool(cell.any()) for cell in audio[:whole].reshape(-1, HOP_SAMPLES)]
+        return [bool(slot.any()) for slot in self._cutter.push(samples)]
 
     def skip(self, num_samples: int) -> None:
         raise NotImplementedError
