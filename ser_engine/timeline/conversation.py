@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import ChannelMeasures, Measures, rounded
-from ser_engine.timeline.speech import SpeechDetector
+from ser_engine.timeline.speech import SlotCutter, SpeechDetector
 from ser_engine.timeline.voice import VoiceMeter
 from ser_engine.types import FloatArray
 
@@ -171,33 +171,34 @@ class _Floor:
 
 
 class Listener:
-    """A :class:`SpeechDetector` of one channel that lets its conversation listen."""
+    """A :class:`SpeechDetector` of one channel that lets its conversation listen.
+
+    Attributes:
+        powers: as the detector has them.
+    """
 
     def __init__(self, detector: SpeechDetector, voice: VoiceMeter | None) -> None:
         self.voice = voice
         self.slots: deque[_Slots] = deque()
         """States of slots that were not taken into account yet."""
         self.num_slots = 0
+        self.powers = detector.powers
         self._detector = detector
-        self._held: FloatArray = np.empty(0, dtype=np.float32)
+        self._cutter = SlotCutter()
         self._clock_samples = 0
         self._heard_slots = 0
 
     def push(self, samples: FloatArray) -> list[bool]:
         """Take samples ``(samples,)``; return a flag for each slot now complete."""
         flags = self._detector.push(samples)
-        self._held = np.concatenate([self._held, samples]) if len(self._held) else samples
+        self.powers = self._detector.powers
+        slots = self._cutter.push(samples)
         if flags:
-            num_samples = len(flags) * HOP_SAMPLES
-            slots = self._held[:num_samples].reshape(-1, HOP_SAMPLES)
-            self._held = self._held[num_samples:]
             if self.voice is not None:
                 self.voice.take(slots, flags)
-            self._clock_samples += num_samples
+            self._clock_samples += len(slots) * HOP_SAMPLES
             # After a gap slots do not begin at multiples of 20 ms; those of a clock they fill do.
             self._put(np.array(flags, dtype=np.uint8))
-        # A view would keep what was pushed.
-        self._held = self._held.copy()
         return flags
 
     def skip(self, num_samples: int) -> None:
@@ -205,8 +206,8 @@ class Listener:
         self._detector.skip(num_samples)
         if self.voice is not None:
             self.voice.end_phrase()
-        self._clock_samples += len(self._held) + num_samples
-        self._held = self._held[:0]
+        self._clock_samples += len(self._cutter.rest) + num_samples
+        self._cutter.clear()
         missing = self._clock_samples // HOP_SAMPLES - self._heard_slots
         self._put(np.full(max(missing, 0), _MISSING, dtype=np.uint8))
 

@@ -229,9 +229,7 @@ def _pitches(audio: FloatArray) -> list[float]:
     energies = found[:, :1]
     found = np.divide(found, energies, out=np.zeros_like(found), where=energies > 1e-12)
     found /= _OF_WINDOW
-    before, at, after = (
-        found[:, _MIN_LAG + shift : _MAX_LAG + 1 + shift] for shift in (-1, 0, 1)
-    )
+    before, at, after = (found[:, _MIN_LAG + shift : _MAX_LAG + 1 + shift] for shift in (-1, 0, 1))
     # A lag at the edge is no maximum: the autocorrelation falls from 1 at lag 0. Heights and places
     # are those of a parabola: a lag of 8 is a pitch of 500 Hz, one of 9 of 444.
     is_maximum = (at >= before) & (at > after) & (at >= VOICED_FROM)

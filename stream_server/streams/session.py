@@ -201,7 +201,9 @@ class Session:
             self._other_listeners(engine_config) if is_measured and measures == "all" else {}
         )
         self._tap = tap
-        decodes_all = tap is not None or len(self._channels) + len(self._others) == len(spec.channels)
+        decodes_all = tap is not None or len(self._channels) + len(self._others) == len(
+            spec.channels
+        )
         self._decoded = tuple(range(len(self.channels))) if decodes_all else self.analysed
         self._first_bytes: FirstBytes | None = FirstBytes(spec.format)
         self._intake = Intake(spec.format, self._decoded)
