@@ -18,6 +18,7 @@ from emotion_monitor.commands import (
     compare,
     config,
     embeddings,
+    engine,
     models,
     people,
     serve,
@@ -38,6 +39,7 @@ _SERVER_PACKAGES = (
     "structlog",
     "torch",
     "webrtcvad",
+    "zmq",
 )
 
 app = typer.Typer(
@@ -53,6 +55,7 @@ app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.compare)
 app.command("config")(config.config)
 app.add_typer(embeddings.app, name="embeddings")
+app.command("engine")(engine.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.command("serve")(serve.serve)

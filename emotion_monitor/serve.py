@@ -56,7 +56,7 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
     Raises:
         SerEngineError: a setting is wrong or the model cannot be loaded.
     """
-    stopped = _until_signal()
+    stopped = until_signal()
     server = Server(settings.ser_engine, settings.stream_server, serve_more=_dashboard_of(settings))
     # Loading a model can take a minute: a signal must be able to interrupt the start.
     starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
@@ -69,7 +69,7 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
             return 0
         await starting
     except (OSError, StoreError) as error:
-        _say(masked_text(str(error)))
+        say(masked_text(str(error)))
         return 1
     try:
         _announce(server, settings.dashboard.enabled)
@@ -90,14 +90,14 @@ def _dashboard_of(settings: Settings) -> Callable[[Server, FeedSource], None] | 
     return lambda server, source: serve_dashboard(settings, server, source)
 
 
-def _until_signal() -> asyncio.Future[Any]:
+def until_signal() -> asyncio.Future[Any]:
     """Return a future, done at the first SIGINT or SIGTERM; the second ends the process."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[Any] = loop.create_future()
 
     def stop() -> None:
         if stopped.done():
-            _say("stopped at once")
+            say("stopped at once")
             sys.stderr.flush()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
@@ -113,9 +113,9 @@ def _until_signal() -> asyncio.Future[Any]:
 
 def _announce(server: Server, has_dashboard: bool) -> None:
     (engine, *_) = server.engines.status().engines
-    _say(f"model: {engine.info.name} ({engine.info.licence})")
+    say(f"model: {engine.info.name} ({engine.info.licence})")
     if engine.info.notice:
-        _say(engine.info.notice)
+        say(engine.info.notice)
     print(f"audio comes in at  {server.ingest_url}")
     what = "dashboard is at " if has_dashboard else "feeds are at    "
     print(f"{what}   {server.http_url}", flush=True)
@@ -139,8 +139,9 @@ async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> Non
         client.kill()
     await ended
     if not stopped.done():
-        _say("the sample call has ended; the server goes on. Stop it with Ctrl-C")
+        say("the sample call has ended; the server goes on. Stop it with Ctrl-C")
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell the operator something, on standard error."""
     print(f"emotion-monitor: {message}", file=sys.stderr, flush=True)

@@ -60,8 +60,9 @@ class StreamsConfig:
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
     """Roles that are analysed. ``agent`` is not among them: see docs/law.md."""
     measures: Literal["all", "analysed", "off"] = "all"
-    """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels, but
-    of those that are not analysed only when somebody speaks; the ``analysed`` ones; or ``off``."""
+    """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
+    but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
+    ``off``."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 

@@ -24,6 +24,7 @@ All is counted in slots of 20 ms that hold speech by the detector, its hangover 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -305,7 +306,7 @@ class Conversation:
             states = np.stack([each.take(num_slots) for each in listeners])
             edges = np.flatnonzero((states[:, 1:] != states[:, :-1]).any(axis=0)) + 1
             bounds = [0, *edges.tolist(), num_slots]
-            for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+            for start, end in itertools.pairwise(bounds):
                 self._floor.span(states[:, start].tolist(), end - start)
         return self._floor
 

@@ -1,8 +1,9 @@
 """How a speaker sounds beside the emotion: level, pitch and its range, syllables a second.
 
-Of each run of speech (a phrase, cut after :data:`MAX_PHRASE_S`) three things are kept: its energy,
-a histogram of its pitch, and how many syllable nuclei it has. What is said of a stretch of speech is
-made of the sums, so a live stream and its file give the same figures, and memory stays flat.
+Of each run of speech (a phrase, cut after :data:`MAX_PHRASE_S`) three things are kept: its
+energy, a histogram of its pitch, and how many syllable nuclei it has. What is said of a stretch of
+speech is made of the sums, so a live stream and its file give the same figures, and memory stays
+flat.
 
 **Syllable nuclei** (N. H. de Jong and T. Wempe, "Praat script to detect syllable nuclei and measure
 speech rate automatically", Behavior Research Methods 41, 2009): maxima of the intensity with a dip
@@ -35,7 +36,7 @@ MIN_DIP_DB, MAX_BELOW_LOUDEST_DB = 2.0, 25.0
 MIN_PITCH_HZ, MAX_PITCH_HZ = 75.0, 500.0
 VOICED_FROM = 0.45
 _OCTAVE_COST = 0.03
-"""For each octave a pitch is lower, against subharmonics; Boersma has 0.01, at ten times the rate."""
+"""For each octave that a pitch is lower: against subharmonics. Boersma has 0.01, at 10 kHz."""
 
 _SLOTS_A_S = SAMPLE_RATE_HZ // HOP_SAMPLES
 _MAX_PHRASE_SLOTS = MAX_PHRASE_S * _SLOTS_A_S

@@ -1,16 +1,19 @@
 """What a stream knows of the engine that scores it, and of the pool that lends it one.
 
 This is the seam at which inference moves to another process or machine: a window goes out and a
-result or an error comes back, both plain data (:mod:`ser_engine.types`). A remote engine is one
-file that implements :class:`Engine`, and a line in :data:`stream_server.engines.opening.ENGINES`;
-no code of a stream changes. Features kept between a stream's windows live in the engine, so a
-remote one sends the windows of one ``stream_key`` to one replica, and repeats ``forget`` there.
+result or an error comes back, both plain data (:mod:`ser_engine.types`). Another way to reach an
+engine elsewhere is a :class:`~stream_server.cluster.transport.Peer` for
+:class:`~stream_server.engines.remote.RemoteEngine`, and a line in
+:data:`stream_server.engines.opening.ENGINES`; no code of a stream changes. Features kept between a
+stream's windows live in the engine, so a remote one sends the windows of one ``stream_key`` to one
+replica, and repeats ``forget`` there.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import BatchingStats, OnStep
@@ -72,6 +75,15 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Finish what runs, answer all others with EngineDeadError and stop."""
+
+
+@runtime_checkable
+class Superseded(Protocol):
+    """An engine that another one of the same settings takes the place of, without this process."""
+
+    @property
+    def superseded(self) -> asyncio.Event:
+        """Set once new streams are to use an engine opened anew."""
 
 
 class OpenEngine(Protocol):

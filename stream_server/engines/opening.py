@@ -19,6 +19,7 @@ from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from ser_engine.models.model import Model
 from ser_engine.models.registry import best_published, find_model, is_better
 from stream_server.engines.engine import Engine, OpenEngine
+from stream_server.engines.remote import zmq_engine
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -157,8 +158,9 @@ def local_engine(
 
 ENGINES: Mapping[str, OpenEngine] = {
     "": local_engine,
+    "zmq": zmq_engine,
 }
-"""Engines by the scheme of ``model.name``, as in ``ray://host:port/model``; "" is a plain name."""
+"""Engines by the scheme of ``model.name``, as in ``zmq://host:port``; "" is a plain name."""
 
 
 def open_engine(config: EngineConfig, *, beside_another: bool, on_step: OnStep | None) -> Engine:

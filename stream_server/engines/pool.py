@@ -26,11 +26,11 @@ import structlog
 
 from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import OnStep
-from ser_engine.errors import EngineDeadError, HubUnavailableError
+from ser_engine.errors import EngineDeadError, HubUnavailableError, SerEngineError
 from ser_engine.models.hub import FetchProgress
 from ser_engine.models.model import Model
 from ser_engine.models.registry import model_to_fetch
-from stream_server.engines.engine import Engine, EngineLease, OpenEngine
+from stream_server.engines.engine import Engine, EngineLease, OpenEngine, Superseded
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -58,6 +58,8 @@ def end_process(status: int) -> NoReturn:
 
 RETRY_INTERVAL_S = 3600.0
 """Time after which a hub that did not give a model is asked again."""
+FOLLOW_AGAIN_S = 5.0
+"""Time after which an engine elsewhere is opened again that could not be."""
 
 _log = structlog.get_logger(__name__)
 
@@ -133,6 +135,10 @@ class EnginePool:
             self._upgrading = asyncio.create_task(
                 self._keep_upgrading(wanted), name="engine-upgrade"
             )
+        elif isinstance(first.engine, Superseded):
+            self._upgrading = asyncio.create_task(
+                self._keep_following(first.engine), name="engine-upgrade"
+            )
 
     @property
     def is_ready(self) -> bool:
@@ -187,6 +193,12 @@ class EnginePool:
     def _take(self, slot: _Slot) -> None:
         self._current = slot
         self._on_model(slot.engine.info.name, slot.engine.runtime_name)
+
+    def _replace(self, slot: _Slot) -> None:
+        former = self._current
+        self._take(slot)
+        if former is not None:
+            self._close_if_unused(former)
 
     async def _open(self, config: EngineConfig, *, beside_another: bool = False) -> _Slot:
         loop = asyncio.get_running_loop()
@@ -245,6 +257,19 @@ class EnginePool:
                 _log.error("model_not_used", model=model.name, reason=str(error))
                 return
 
+    async def _keep_following(self, engine: Engine) -> None:
+        """Let new streams use what takes the place of an engine elsewhere."""
+        while isinstance(engine, Superseded):
+            await engine.superseded.wait()
+            try:
+                slot = await self._open(self._config)
+            except SerEngineError as error:
+                _log.error("engine_not_followed", reason=str(error), again_in_s=FOLLOW_AGAIN_S)
+                await asyncio.sleep(FOLLOW_AGAIN_S)
+                continue
+            self._replace(slot)
+            engine = slot.engine
+
     async def _upgrade_to(self, model: Model) -> None:
         await self._fetch_model(model)
         self._note(UpgradeState.WARMING)
@@ -253,11 +278,8 @@ class EnginePool:
         config = replace(self._config, model=model_config)
         await self._prepare(config)
         slot = await self._open(config, beside_another=True)
-        former = self._current
-        self._take(slot)
+        self._replace(slot)
         self._note(UpgradeState.READY)
-        if former is not None:
-            self._close_if_unused(former)
 
     async def _fetch_model(self, model: Model) -> None:
         loop = asyncio.get_running_loop()

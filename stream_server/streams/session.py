@@ -90,7 +90,7 @@ MEASURES_EVERY_S = 5
 """Time between two :class:`Measures` of a stream, on its clock."""
 
 MeasuredChannels = Literal["all", "analysed", "off"]
-"""Whose speech is measured: ``all``, of channels that are not analysed only when somebody speaks."""
+"""Whose speech is measured; ``all``: of channels that are not analysed only when they speak."""
 
 
 def stream_key(stream_id: str, channel: int) -> str:

@@ -118,7 +118,7 @@ class Lab:
 
     def __init__(
         self,
-        engine: LabEngine,
+        engine: Any,
         config: ServerConfig,
         routes: Mapping[str, Route] | None = None,
     ) -> None:
@@ -160,7 +160,7 @@ class Lab:
 
 @asynccontextmanager
 async def live_lab(
-    engine: LabEngine | None = None,
+    engine: Any = None,
     config: ServerConfig | None = None,
     routes: Mapping[str, Route] | None = None,
     **limits: Any,

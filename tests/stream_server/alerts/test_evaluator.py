@@ -54,7 +54,7 @@ def test_an_alert_is_raised_when_the_rule_held_long_enough():
 def test_a_rule_with_measures_waits_until_they_are_met():
     rule = make_rule(measures={"interrupted_lately": 2})
     evaluator = AlertEvaluator((rule,), "s1", LABELS)
-    points = make_points([0.8] * 8)
+    points = list(make_points([0.8] * 8))
     assert not [change for point in points[:6] for change in evaluator.feed(point)]
     evaluator.measure(make_measures(interrupted_lately=1))
     assert not evaluator.feed(points[6])

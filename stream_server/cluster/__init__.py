@@ -1,0 +1,1 @@
+"""Between the processes of one server, and between machines: messages, and what carries them."""
