@@ -21,6 +21,7 @@ from emotion_monitor.commands import (
     engine,
     models,
     people,
+    report,
     serve,
     stream,
 )
@@ -58,6 +59,7 @@ app.add_typer(embeddings.app, name="embeddings")
 app.command("engine")(engine.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
 app.add_typer(people.tokens, name="token")

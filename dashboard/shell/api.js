@@ -97,6 +97,7 @@ export const api = {
   /** @param {string} id */
   pointsCsvUrl: (id) => urlOf(`/streams/${part(id)}/points.csv`),
   /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */
+  reportUrl: (id, lang) => urlOf(`/streams/${part(id)}/report.html`, { lang }),
   annotationsUrl: (id, format) => urlOf(`/streams/${part(id)}/annotations`, { format }),
   /** @param {string} id @param {number} channel */
   recordingUrl: (id, channel) => urlOf(`/streams/${part(id)}/recording/${channel}`),

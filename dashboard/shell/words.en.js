@@ -128,4 +128,5 @@ export default {
   "measures.per_s": "{n} syllables/s",
   "measures.semitones": "{n} semitones",
   "measures.note": "Signed figures: the last 30 s of speech against the speaker’s own first 30 s.",
+  "common.report": "Report",
 };

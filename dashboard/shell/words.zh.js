@@ -128,4 +128,5 @@ export default {
   "measures.per_s": "{n} 音节/秒",
   "measures.semitones": "{n} 个半音",
   "measures.note": "带符号的数字：最近 30 秒语音与说话人自己最初 30 秒的比较。",
+  "common.report": "报告",
 };

@@ -161,6 +161,7 @@ function Downloads({ app, job, result, onPng }) {
       { class: "menu-list card" },
       link("result.zip", t("analyse.downloads.zip")),
       result.granularity !== "stream" && link("result.json", t("analyse.downloads.demo"), { form: "demo" }),
+      link("report.html", t("common.report"), { lang: app.lang }),
       link("result.parquet", "Parquet"),
       annotations("Praat TextGrid", "textgrid", "TextGrid"),
       annotations("ELAN EAF", "eaf", "eaf"),

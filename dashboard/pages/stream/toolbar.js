@@ -32,6 +32,7 @@ export class Toolbar {
       "div",
       { class: "menu", popover: "auto", id: "export-menu", role: "menu" },
       item("PNG", app.t("stream.export.png"), guarded(() => saveImage(app, chart, stream))),
+      app.info.store && link(app.t("common.report"), "HTML", app.api.reportUrl(stream.stream_id, app.lang), `${stream.stream_id}.html`),
       app.info.store && link("CSV", app.t("stream.export.csv"), app.api.pointsCsvUrl(stream.stream_id), `${stream.stream_id}.csv`),
       item("JSON", app.t("stream.export.json"), guarded(() => saveJson(app, stream, timeline))),
       app.info.store && [annotations("Praat TextGrid", "textgrid", ".TextGrid"), annotations("ELAN EAF", "eaf", ".eaf"), annotations("Audacity", "audacity", ".labels.txt")],
