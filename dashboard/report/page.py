@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dashboard.report.call import CallReport, ReportAlert, ReportChannel
-from dashboard.shell import SHELL_DIR
 from ser_engine.schema import ChannelMeasures, Gap, Measures, Segment, Shares, Voice
 
 LANGUAGES = ("en", "zh")
 
 _HERE = Path(__file__).parent
+# Not from dashboard.shell: it knows all pages, and two of them have reports.
+_SHELL = _HERE.parent / "shell"
 _ENTRY = re.compile(r'^  "([^"]+)":\s*("(?:[^"\\]|\\.)*"),$', re.MULTILINE)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _ORDER = ("angry", "fearful", "sad", "disgusted", "surprised", "happy", "neutral", "other")
@@ -30,7 +31,7 @@ _TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 @cache
 def words(language: str) -> dict[str, str]:
     """Return the texts of the pages' shell and of reports by key."""
-    shell = (SHELL_DIR / f"words.{language}.js").read_text("utf-8")
+    shell = (_SHELL / f"words.{language}.js").read_text("utf-8")
     own = json.loads((_HERE / f"words.{language}.json").read_text("utf-8"))
     return {key: json.loads(text) for key, text in _ENTRY.findall(shell)} | own
 
@@ -55,7 +56,7 @@ class _Page:
         report = self._report
         name = report.name or f"{self._t('common.unnamed')} {report.source_id[:6]}"
         styles = "\n".join(
-            path.read_text("utf-8") for path in (SHELL_DIR / "tokens.css", _HERE / "style.css")
+            path.read_text("utf-8") for path in (_SHELL / "tokens.css", _HERE / "style.css")
         )
         body = "".join(
             (
