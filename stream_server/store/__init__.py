@@ -20,6 +20,7 @@ from stream_server.store.records import (
     StoredResults,
     StoreStats,
     StreamRecord,
+    Verdict,
 )
 from stream_server.store.store import Store
 from stream_server.store.writer import StoreWriter
@@ -40,5 +41,6 @@ __all__ = [
     "StoreWriter",
     "StoredResults",
     "StreamRecord",
+    "Verdict",
     "parse_store_url",
 ]

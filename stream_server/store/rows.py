@@ -330,4 +330,5 @@ def alert_record_of(row: Any) -> AlertRecord:
         cleared_at=row.cleared_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_note=row.acknowledged_note,
+        verdict=row.verdict,
     )

@@ -36,7 +36,7 @@ from stream_server.store.database import (
 )
 from stream_server.store.jobs import JobTable
 from stream_server.store.reader import StoreReader
-from stream_server.store.records import StoreStats
+from stream_server.store.records import StoreStats, Verdict
 from stream_server.store.rows import text
 from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
@@ -293,6 +293,12 @@ class Store(StoreReader):
         at = self._now()
         return await self.writer.submit(
             lambda connection: upkeep.acknowledge(connection, alert_id, text(note), at)
+        )
+
+    async def judge(self, alert_id: str, verdict: Verdict | None) -> bool:
+        """Note whether an alert was right, None: take that back; return False as above."""
+        return await self.writer.submit(
+            lambda connection: upkeep.judge(connection, alert_id, verdict)
         )
 
     async def delete_stream(self, stream_id: str) -> bool:

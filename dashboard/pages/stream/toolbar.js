@@ -1,5 +1,5 @@
 /** How the chart is seen: kind, follow, zoom; and what can be taken along. */
-import { h, placeBelow } from "../../shell/dom.js";
+import { h, menuKeys, placeBelow } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { describeError, toast } from "../../shell/states.js";
 import { saveImage, saveJson } from "./exports.js";
@@ -39,6 +39,7 @@ export class Toolbar {
     );
     const opener = h("button", { class: "button export", type: "button", popovertarget: "export-menu", "aria-haspopup": "menu" }, icon("download"), app.t("stream.export.label"));
     menu.addEventListener("toggle", () => placeBelow(menu, opener));
+    menuKeys(menu);
     this.element = h(
       "div",
       { class: "toolbar", role: "toolbar", "aria-label": app.t("stream.toolbar") },
