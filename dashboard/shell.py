@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from dashboard.pages import PAGES
 from stream_server.access.policy import Scope
 from stream_server.http import needs
-from stream_server.http.paths import to_root
+from stream_server.http.login import to_root
 
 SHELL_DIR = Path(__file__).parent / "shell"
 

@@ -16,10 +16,9 @@ from emotion_monitor.commands import (
     alerts,
     analyze,
     compare,
-    config,
     embeddings,
-    engine,
     models,
+    options,
     people,
     report,
     serve,
@@ -54,9 +53,9 @@ app.command("analyze")(analyze.analyze)
 app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.compare)
-app.command("config")(config.config)
+app.command("config")(options.config)
 app.add_typer(embeddings.app, name="embeddings")
-app.command("engine")(engine.engine)
+app.command("engine")(serve.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.command("report")(report.report)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,7 +24,13 @@ from dashboard.backend import (
 from dashboard.jobs.analyser import PoolAnalyser
 from dashboard.live.tiles import StreamStatus
 from emotion_monitor.settings import Settings
-from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
+from mic_client import (
+    ArraySource,
+    StreamClient,
+    StreamOptions,
+    load_sample_call,
+    tls_of_server,
+)
 from mic_client.audio_file import SAMPLE_CALL_ROLES
 from ser_engine.models.registry import inventory
 from ser_engine.schema import LabelName
@@ -37,7 +44,9 @@ from stream_server.wire.messages import ChannelSpec, Ready
 def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> None:
     """Add the dashboard to a server; for its ``serve_more``."""
     token = server.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
-    calls = SampleCalls(lambda: server.ingest_url, token)
+    calls = SampleCalls(
+        lambda: server.ingest_url, token, None if server.tls is None else server.tls.certificate
+    )
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
@@ -151,10 +160,12 @@ class SampleCalls:
     Args:
         url: returns the address for audio, which is known once the server listens.
         token: lets it in.
+        certificate: of the server; None: it has no TLS.
     """
 
-    def __init__(self, url: Callable[[], str], token: str) -> None:
+    def __init__(self, url: Callable[[], str], token: str, certificate: Path | None = None) -> None:
         self._url = url
+        self._certificate = certificate
         self._token = token
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -196,6 +207,8 @@ class SampleCalls:
             # So that the stream's page can show single frames.
             wants=frozenset(("points", "frames")),
             token=self._token,
+            # As it is now: it may have been replaced.
+            tls=None if self._certificate is None else tls_of_server(self._certificate),
             reconnect_timeout_s=5.0,
         )
         client = StreamClient(ArraySource(samples, rate_hz), self._url(), options)

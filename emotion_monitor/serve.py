@@ -123,11 +123,17 @@ def _announce(server: Server, has_dashboard: bool) -> None:
 
 async def _play_sample_call(server: Server, stopped: asyncio.Future[Any]) -> None:
     token = server.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
+    # Its certificate is for the name that others know it by.
+    certificate = (
+        {}
+        if server.tls is None
+        else {"EMOTION_MONITOR_SERVER_CERTIFICATE": str(server.tls.certificate)}
+    )
     arguments = ("stream", "--sample-call", "--url", server.ingest_url)
     client = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "emotion_monitor", *arguments),
         # Not as an argument, which every user of the machine can list.
-        env={**os.environ, "EMOTION_MONITOR_TOKEN": token},
+        env={**os.environ, "EMOTION_MONITOR_TOKEN": token, **certificate},
     )
     ended: asyncio.Future[Any] = asyncio.ensure_future(client.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mic_client.audio_file import FileSource, load_sample_call
+    from mic_client.connection import tls_of_server, tls_trusting
     from mic_client.devices import list_devices
     from mic_client.feed import emotion_feed
     from mic_client.microphone import MicrophoneSource
@@ -34,6 +35,8 @@ __all__ = [
     "emotion_feed",
     "list_devices",
     "load_sample_call",
+    "tls_of_server",
+    "tls_trusting",
 ]
 
 _MODULES = {
@@ -46,6 +49,8 @@ _MODULES = {
     "emotion_feed": "mic_client.feed",
     "list_devices": "mic_client.devices",
     "load_sample_call": "mic_client.audio_file",
+    "tls_of_server": "mic_client.connection",
+    "tls_trusting": "mic_client.connection",
 }
 
 

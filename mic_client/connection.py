@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -85,8 +87,17 @@ async def open_connection(
     max_message_bytes: int,
     open_timeout_s: float = 10.0,
     close_timeout_s: float = 5.0,
+    tls: ssl.SSLContext | None = None,
 ) -> ClientConnection:
     """Return an open connection; the caller closes it.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        token: "" without one.
+        max_message_bytes: longest message that is taken.
+        open_timeout_s: longest wait for it.
+        close_timeout_s: longest wait for the other side to close.
+        tls: of ``wss://``; None: the authorities of the system are trusted.
 
     Raises:
         FailedTry: it could not be opened.
@@ -100,6 +111,7 @@ async def open_connection(
             open_timeout=open_timeout_s,
             close_timeout=close_timeout_s,
             max_size=max_message_bytes,
+            ssl=(tls or True) if url.startswith("wss:") else None,
             # True: as http_proxy, https_proxy and all_proxy say. A proxy would take "localhost" for
             # the machine it runs on itself.
             proxy=None if _is_loopback(url) else True,
@@ -120,6 +132,59 @@ async def open_connection(
         raise _unreachable(url, f"no answer within {open_timeout_s:g} s") from error
     except (OSError, EOFError, ConnectionClosed) as error:
         raise _unreachable(url, _reason_of(error)) from error
+
+
+_FIRST_CERTIFICATE = re.compile(
+    "-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
+
+
+def tls_trusting(ca_file: str | Path) -> ssl.SSLContext:
+    """Return the TLS of a client that trusts the authorities of a file, and no others.
+
+    Args:
+        ca_file: PEM; a certificate that a server signed by itself is an authority, too.
+
+    Raises:
+        ClientError: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=Path(ca_file).expanduser())
+    except (OSError, ValueError) as error:
+        raise _not_trusted(ca_file, error) from None
+
+
+def tls_of_server(certificate: str | Path) -> ssl.SSLContext:
+    """Return the TLS of a client that trusts one server's certificate, whatever its name is.
+
+    Args:
+        certificate: PEM, perhaps followed by those that it was signed with.
+
+    Raises:
+        ClientError: the file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Only this one certificate passes, so its name says nothing more.
+    context.check_hostname = False
+    # An authority is wanted above it otherwise.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        # Not the whole file: those it was signed with have signed others.
+        own = _FIRST_CERTIFICATE.search(Path(certificate).expanduser().read_text())
+        context.load_verify_locations(cadata="" if own is None else own[0])
+    except (OSError, ValueError) as error:
+        raise _not_trusted(certificate, error) from None
+    return context
+
+
+def _not_trusted(path: str | Path, error: Exception) -> ClientError:
+    # An SSLError is an OSError, with numbers and texts of OpenSSL's.
+    is_file = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+    reason = error.strerror if is_file and isinstance(error, OSError) else "no certificate in it"
+    return ConnectionFailedError(
+        f"got '{path}' as a file of certificates: {reason}",
+        remedy="Name a file of certificates in PEM.",
+    )
 
 
 class _Refusal(msgspec.Struct):

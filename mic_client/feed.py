@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -83,6 +84,7 @@ def emotion_feed(
     from_s: float | None = None,
     frames: bool = False,
     token: str = "",
+    tls: ssl.SSLContext | None = None,
     give_up_after_s: float | None = 60.0,
 ) -> EmotionFeed:
     """Return a feed to iterate over.
@@ -95,6 +97,8 @@ def emotion_feed(
         from_s: begin with what is stored of ``stream`` from here on; None: with now.
         frames: give points their frames.
         token: access token, if the server wants one.
+        tls: of ``wss://``, see :func:`~mic_client.connection.tls_trusting`; None: the authorities
+            of the system are trusted.
         give_up_after_s: longest time without a connection; None: try for ever.
 
     Raises:
@@ -107,10 +111,11 @@ def emotion_feed(
         "frames": "true" if frames else "",
     }
     return EmotionFeed(
-        _feed_url(url),
-        {name: value for name, value in parameters.items() if value},
+        url=_feed_url(url),
+        parameters={name: value for name, value in parameters.items() if value},
         from_s=from_s,
         token=token,
+        tls=tls,
         give_up_after_s=give_up_after_s,
     )
 
@@ -129,13 +134,15 @@ class EmotionFeed:
 
     def __init__(
         self,
+        *,
         url: str,
         parameters: dict[str, str],
-        *,
         from_s: float | None,
         token: str,
+        tls: ssl.SSLContext | None,
         give_up_after_s: float | None,
     ) -> None:
+        self._tls = tls
         self._url = url
         self._parameters = parameters
         self._from_s = from_s
@@ -155,7 +162,10 @@ class EmotionFeed:
         while True:
             try:
                 connection = await open_connection(
-                    self._connect_url(), self._token, max_message_bytes=_MAX_MESSAGE_BYTES
+                    self._connect_url(),
+                    self._token,
+                    max_message_bytes=_MAX_MESSAGE_BYTES,
+                    tls=self._tls,
                 )
             except FailedTry as failed:
                 if not failed.may_retry:

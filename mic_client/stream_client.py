@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class StreamOptions:
         metadata: kept with the stream: at most 32 entries of 256 characters.
         wants: which results to get.
         token: access token, "" if the server needs none.
+        tls: of ``wss://``, see :func:`~mic_client.connection.tls_trusting`; None: the authorities
+            of the system are trusted.
         resume: connect again when the connection is lost; False: that is an error.
         reconnect_timeout_s: how long to try. It also bounds how long a server that is full or not
             ready is waited for at the beginning; one that does not answer is an error there.
@@ -66,6 +69,7 @@ class StreamOptions:
     metadata: dict[str, str] = field(default_factory=dict)
     wants: frozenset[Want] = frozenset(("points", "segments", "alerts"))
     token: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
     resume: bool = True
     reconnect_timeout_s: float = 120.0
     open_timeout_s: float = 10.0
@@ -288,6 +292,7 @@ class StreamClient:
             max_message_bytes=_MAX_MESSAGE_BYTES,
             open_timeout_s=options.open_timeout_s,
             close_timeout_s=options.close_timeout_s,
+            tls=options.tls,
         )
         self._last_error = None
         sending: asyncio.Task[None] | None = None

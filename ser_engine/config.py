@@ -257,6 +257,9 @@ class SmoothingConfig:
     abstain_margin: Annotated[float, Range(0, 1)] = 0.1
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
+    speaker_baseline: bool = True
+    """Judge each channel against its own neutral speech, once there is some: voices differ at rest.
+    Only for models that come with the neutral of the average speaker: the built-in ones."""
 
     def __post_init__(self) -> None:
         check_fields(self, "smoothing")

@@ -241,12 +241,11 @@ class FormatCheck:
         if roughness > _MAX_ROUGHNESS or not roughness > 0:
             return "", 1.0
         name, share = "", np.inf
-        for candidate in _CANDIDATES[self._encoding]:
-            look = self._look(candidate, block)
-            # NaN, where nothing was left, is less than nothing.
-            is_likely = look.likely > 0.95 and look.roughness / roughness < share
-            if is_likely and self._is_possible(candidate, block):
-                name, share = candidate, look.roughness / roughness
+        for candidate in self._possible(block):
+            of_candidate = self._roughness(candidate, block) / roughness
+            # NaN, where the bytes are no such samples, is less than nothing.
+            if of_candidate < share:
+                name, share = candidate, of_candidate
         if self._channels == 1 and told.likely > 0.5:
             is_alternating = told.roughness_of_two < 0.5 * roughness and roughness > 0.02
             is_doubled = told.roughness < 0.6 and not 0.05 <= told.pair_share <= 20
@@ -257,32 +256,55 @@ class FormatCheck:
                 name, share = ("wide_or_two" if is_wide else "two_channels"), 0.0
         return name, share
 
-    def _is_possible(self, candidate: str, block: bytes) -> bool:
-        """Whether 16-bit samples can be of a candidate, by what they are smooth for otherwise."""
+    def _possible(self, block: bytes) -> list[str]:
+        """Return the formats that 16-bit samples can be of, by what they are smooth for otherwise.
+
+        It takes less than reading the block in each of them.
+        """
+        candidates = _CANDIDATES[self._encoding]
         if self._encoding != "pcm_s16le":
-            return True
-        if candidate in ("mulaw", "alaw", "pcm_u8", "pcm_s24le"):
-            # Of 16-bit samples the upper bytes are few, and the lower ones all kinds.
-            pairs = np.frombuffer(block, np.uint8).reshape(-1, 2)
-            counts = [np.bincount(pairs[:, side], minlength=256) for side in (0, 1)]
-            return float(np.abs(counts[0] - counts[1]).sum()) < 0.6 * len(pairs)
-        if candidate == "pcm_s32le":
-            # The lower halves are spread evenly.
-            return 0.25 < _lower_power(block) < 0.42
-        return True
+            return list(candidates)
+        # Of 16-bit samples the upper bytes are few, and the lower ones all kinds.
+        pairs = np.frombuffer(block, np.uint8).reshape(-1, 2)
+        counts = [np.bincount(pairs[:, side], minlength=256) for side in (0, 1)]
+        has_like_bytes = float(np.abs(counts[0] - counts[1]).sum()) < 0.6 * len(pairs)
+        # Of 32-bit samples the lower halves are spread evenly.
+        has_even_halves = 0.25 < _lower_power(block) < 0.42
+        return [
+            candidate
+            for candidate in candidates
+            if {"pcm_s32le": has_even_halves, "pcm_s16be": True, "pcm_f32le": True}.get(
+                candidate, has_like_bytes
+            )
+        ]
+
+    def _roughness(self, encoding: str, block: bytes) -> float:
+        """Return the roughness of the block in a format; NaN: it holds no such samples, or one."""
+        with np.errstate(all="ignore"):
+            samples = _READERS[encoding](block)
+            if encoding in _CAN_BE_UNLIKELY:
+                is_likely = _are_likely(samples)
+                if is_likely.mean() <= 0.95:
+                    return np.nan
+                samples = np.where(is_likely, samples, 0.0)
+            samples = samples.reshape(-1, self._channels)
+            samples = samples - samples.mean(axis=0)
+            energy = 2 * float(np.square(samples).mean())
+            if energy <= _SILENT_ENERGY:
+                return np.nan
+            return float(np.square(np.diff(samples, axis=0)).mean()) / energy
 
     def _look(self, encoding: str, block: bytes) -> _Look:
         with np.errstate(all="ignore"):
             samples = _READERS[encoding](block)
-            size = np.abs(samples)
-            is_likely = (size <= 16) & ((size == 0) | (size > 1e-9))
+            is_likely = _are_likely(samples)
             likely = float(is_likely.mean())
             samples = np.where(is_likely, samples, 0.0).reshape(-1, self._channels)
             samples -= samples.mean(axis=0)
             energy = 2 * float(np.square(samples).mean())
             jumps = np.square(np.diff(samples, axis=0))
             of_two = np.square(samples[2:] - samples[:-2])
-            if energy <= 1e-14:
+            if energy <= _SILENT_ENERGY:
                 return _Look(likely, np.nan, np.nan, 1.0)
             within, between = float(jumps[::2].mean()), float(jumps[1::2].mean())
             return _Look(
@@ -306,6 +328,15 @@ class FormatCheck:
 
 
 _LAWS = {"mulaw", "alaw"}
+_SILENT_ENERGY = 1e-14
+_CAN_BE_UNLIKELY = {"pcm_f32le", "pcm_f32be", "pcm_s32le"}
+"""Formats with values that are too large, or too small, to be of a sound."""
+
+
+def _are_likely(samples: _Samples) -> npt.NDArray[np.bool_]:
+    size = np.abs(samples)
+    likely: npt.NDArray[np.bool_] = (size <= 16) & ((size == 0) | (size > 1e-9))
+    return likely
 
 
 def _lower_power(block: bytes) -> float:

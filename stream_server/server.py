@@ -29,11 +29,11 @@ from ser_engine.errors import ConfigError
 from ser_engine.frames import samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
+from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
-from stream_server.descriptors import Descriptors, raise_limit
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
@@ -47,6 +47,7 @@ from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
+from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat
@@ -65,6 +66,7 @@ class Server:
 
     Attributes:
         access: who may do what.
+        tls: of both ports; None: they have none.
 
     Args:
         engine_config: settings of the engines.
@@ -94,6 +96,7 @@ class Server:
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
+        self.tls = tls_of(config.listen)
         descriptors = Descriptors(raise_limit())
         self._connections = HttpConnections(
             config.limits.max_http_connections,
@@ -133,6 +136,7 @@ class Server:
             on_refused=refused,
             routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
             descriptors=descriptors,
+            tls=self.tls,
         )
         context = ListenerContext(
             registry=self._registry,
@@ -147,7 +151,8 @@ class Server:
     @property
     def ingest_url(self) -> str:
         """The address for audio."""
-        return f"ws://{_host(self._config.listen.host)}:{self._gateway.port}"
+        scheme = "ws" if self.tls is None else "wss"
+        return f"{scheme}://{_host(self._config.listen.host)}:{self._gateway.port}"
 
     @property
     def audio_roots(self) -> frozenset[str]:
@@ -173,7 +178,8 @@ class Server:
         """The address of the dashboard, feeds, health and metrics."""
         assert self._http is not None, "the server has been entered"
         listen = self._config.listen
-        return f"http://{_host(listen.host)}:{self._http.addresses[0][1]}{listen.base_path}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{_host(listen.host)}:{self._http.addresses[0][1]}{listen.base_path}"
 
     async def __aenter__(self) -> Self:
         """Open both ports, then the engine; streams are refused until that is ready.
@@ -281,14 +287,27 @@ class Server:
                 _log.warning("access_not_refreshed", error=str(error))
 
     def _check_door(self) -> None:
-        host = self._config.listen.host
-        if self._config.listen.is_loopback or self.access.book.is_configured:
+        listen = self._config.listen
+        if listen.is_loopback:
             return
-        raise ConfigError(
-            f"got listen.host '{host}' without a token or a person who may log in, expected a"
-            " loopback address, or tokens for those who may connect from elsewhere:"
-            " `emotion-monitor token create`, or access.tokens"
-        )
+        lacks, remedies = [], []
+        if not self.access.is_configured:
+            lacks.append("a token or a person who may log in")
+            remedies.append(
+                "tokens or people for those who may connect from elsewhere (`emotion-monitor token"
+                " create`, `emotion-monitor user add`)"
+            )
+        if self.tls is None and not self._config.access.behind_proxy:
+            lacks.append("TLS")
+            remedies.append(
+                "listen.tls_certificate and listen.tls_key (or access.behind_proxy: true where a"
+                " proxy in front has TLS and nothing else reaches the server)"
+            )
+        if lacks:
+            raise ConfigError(
+                f"got listen.host '{listen.host}' without {' and without '.join(lacks)}, expected a"
+                f" loopback address, or {' and '.join(remedies)}"
+            )
 
     def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds
@@ -311,9 +330,13 @@ class Server:
         self._stack.push_async_callback(self._http.cleanup)
         await self._http.setup()
         with named_port("listen.http_port", listen.host, listen.http_port, "--http-port"):
-            site = BoundedSite(self._http, listen.host, listen.http_port, self._connections)
+            site = BoundedSite(
+                self._http, listen.host, listen.http_port, self._connections, self.tls
+            )
             await site.start()
         self._run(self._connections.run(), "HTTP connections", cancel=True)
+        if self.tls is not None:
+            self._run(self.tls.follow(), "certificate", cancel=True)
 
     async def _open(self, listener: Listener) -> None:
         # Closed before the streams: its calls write to them.

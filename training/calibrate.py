@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
 from ser_engine.models.compact import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
 from ser_engine.models.standard import STANDARD_WEIGHTS
@@ -31,7 +32,7 @@ from training.devset import Item, read_devset
 from training.export import Calibration, export, load_run
 from training.head import load_standard
 
-__all__ = ["fit", "fit_temperature", "main", "spans"]
+__all__ = ["fit", "fit_temperature", "main", "neutral_logits", "spans"]
 
 _SPAN_FRAMES = 75
 _SPAN_STEP_FRAMES = 25
@@ -108,6 +109,33 @@ def fit(
     return Calibration(round(temperature, 2), neutral_bias, round(threshold, 2))
 
 
+def neutral_logits(
+    items: Sequence[Item], score: Callable[[Item], Tensor], calibration: Calibration
+) -> tuple[float, ...]:
+    """Return :attr:`ser_engine.types.ModelInfo.neutral_logits`: of acted and natural speech alike.
+
+    Args:
+        items: of the dev set.
+        score: gives frame logits (frames, classes), before temperature and bias, of a network that
+            was not trained on their speakers.
+        calibration: of the model.
+    """
+    acted: dict[str, list[Tensor]] = {}
+    natural = []
+    for item in items:
+        if item.group.startswith("natural"):
+            natural += spans(score(item), item.speech)
+        elif item.emotion == "neutral" and item.group != "sounds":
+            acted.setdefault(item.speaker, []).append(score(item)[item.speech].mean(dim=0))
+    of_speakers = [torch.stack(rows).mean(dim=0) for rows in acted.values()]
+    kinds = [torch.stack(of_speakers).mean(dim=0), torch.stack(natural).mean(dim=0)]
+    mean = torch.stack(kinds).mean(dim=0) / calibration.temperature
+    mean[_NEUTRAL] += calibration.neutral_bias
+    logits = dict(zip(CLASSES, mean.tolist(), strict=True))
+    names = LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
+    return tuple(round(logits.get(name, 0.0), 2) for name in names)
+
+
 def _threshold(posteriors: Posteriors, shown: float) -> float:
     """Return the confidence that at most a share of rows reaches with an emotion."""
     best = posteriors.argmax(axis=1)
@@ -167,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.abstain_below is not None:
         calibration = replace(calibration, abstain_below=given.abstain_below)
     print(calibration)
+    print("neutral_logits =", neutral_logits(read_devset(given.devset), fitting, calibration))
     plan = json.loads((given.run / "plan.json").read_text())
     export(model, calibration, given.out or out, {"plan": json.dumps(plan)})
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings and the engine they select."""
+"""Options that several commands share, the settings and the engine they select, and ``config``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings
@@ -51,6 +52,32 @@ def settings_of(context: typer.Context) -> Settings:
     options = context.find_object(GlobalOptions)
     assert options is not None, "the app's callback runs before every command"
     return load_settings(options.config_file, options.assignments)
+
+
+def config(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check whether the settings are valid.")
+    ] = False,
+    defaults: Annotated[
+        bool,
+        typer.Option("--defaults", help="Print a commented config.yaml with the defaults."),
+    ] = False,
+) -> None:
+    """Print the effective settings as YAML, with secrets masked."""
+    from emotion_monitor.settings import Settings
+    from stream_server.wire.masking import masked
+
+    if defaults:
+        print(Settings().to_commented_yaml(), end="")
+        return
+    settings = settings_of(context)
+    if check:
+        print("the settings are valid")
+        return
+    # What is printed ends up in tickets and chats.
+    shown = masked(yaml.safe_load(settings.to_yaml()))
+    print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
 
 
 def note(message: str) -> None:

@@ -63,8 +63,20 @@ def options_of(roles: str, name: str, meta: list[str]) -> StreamOptions:
     return StreamOptions(channels=specs, name=name, metadata=metadata)
 
 
-def with_choices(options: StreamOptions, *, wants: str, token: str, resume: bool) -> StreamOptions:
-    """Return the options with those about results and the connection added."""
+def with_choices(
+    options: StreamOptions,
+    *,
+    wants: str,
+    token: str,
+    ca_file: Path | None,
+    server_certificate: Path | None,
+    resume: bool,
+) -> StreamOptions:
+    """Return the options with those about results and the connection added.
+
+    Raises:
+        ClientError: a file of certificates cannot be used.
+    """
     from dataclasses import replace
 
     import msgspec
@@ -79,7 +91,15 @@ def with_choices(options: StreamOptions, *, wants: str, token: str, resume: bool
             f"got '{wants}', expected some of points, segments, frames, alerts",
             param_hint="--wants",
         ) from None
-    return replace(options, wants=checked, token=token, resume=resume)
+    tls = None
+    if server_certificate is not None or ca_file is not None:
+        from mic_client.connection import tls_of_server, tls_trusting
+
+        if server_certificate is not None:
+            tls = tls_of_server(server_certificate)
+        elif ca_file is not None:
+            tls = tls_trusting(ca_file)
+    return replace(options, wants=checked, token=token, tls=tls, resume=resume)
 
 
 def device_of(device: str | None) -> int | str | None:
@@ -244,6 +264,24 @@ def stream(
             "--token", envvar="EMOTION_MONITOR_TOKEN", help="Access token for the server."
         ),
     ] = "",
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            envvar="EMOTION_MONITOR_CA_FILE",
+            help="Trust the certificate authorities of this PEM file, for wss://.",
+        ),
+    ] = None,
+    server_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--server-certificate",
+            metavar="FILE",
+            envvar="EMOTION_MONITOR_SERVER_CERTIFICATE",
+            help="Trust the server with this certificate (PEM) alone, whatever its name is.",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -267,7 +305,14 @@ def stream(
             return
         check_sources(mic=mic, file=file is not None, stdin=stdin, sample_call=sample_call)
         options = options_of(roles or ("agent,customer" if sample_call else ""), name, meta or [])
-        options = with_choices(options, wants=wants, token=token, resume=resume)
+        options = with_choices(
+            options,
+            wants=wants,
+            token=token,
+            ca_file=ca_file,
+            server_certificate=server_certificate,
+            resume=resume,
+        )
         times_real_time = speed_of(speed)
         source: Source
         try:

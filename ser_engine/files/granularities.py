@@ -365,7 +365,7 @@ class StreamAnalyser(ChannelAnalyser):
         self._keep(self._stream.close())
         stream = StreamResult(
             labels=self._labels,
-            num_samples=self._stream.clock_samples,
+            num_samples=self._stream.audio.clock_samples,
             points=tuple(self._points),
             segments=tuple(self._segments),
             gaps=tuple(self._gaps),

@@ -63,6 +63,7 @@ class BuiltInModel(Model):
             where they do not fit each other.
         notice: one sentence users must see wherever the model is in use.
         tokens: its classes in the order of the logits.
+        neutral_logits: see ModelInfo; measured with the weights, by ``training.calibrate``.
     """
 
     name: str
@@ -73,6 +74,7 @@ class BuiltInModel(Model):
     build: Callable[[Any, Mapping[str, Tensor]], Network]
     notice: str = ""
     tokens: tuple[str, ...] = EMOTION2VEC_TOKENS
+    neutral_logits: tuple[float, ...] = ()
 
     def places(
         self, config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
@@ -127,6 +129,7 @@ class BuiltInModel(Model):
             embedding_dim=sizes.embed_dim,
             notice=self.notice,
             abstain_below=abstain_below,
+            neutral_logits=self.neutral_logits,
         )
         return BuiltInCheckpoint(info, tensors, sizes, self.build)
 

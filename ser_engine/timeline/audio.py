@@ -1,13 +1,15 @@
-"""The audio of one channel: what may be pushed, what is kept for windows, and what was lost."""
+"""The audio of one channel: its clock and boundaries, what windows are cut from, what was lost."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.timeline.speech import SpeechDetector
 from ser_engine.types import FloatArray
 
 BRIDGED_SAMPLES = SAMPLE_RATE_HZ
@@ -119,3 +121,106 @@ class LostSpans:
         start, end = self._spans[0]
         changes = (start, start + BRIDGED_SAMPLES, end)
         return min(most, *(at - clock for at in changes if at > clock))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Audio that was taken, all there or all lost.
+
+    Attributes:
+        num_samples: of it.
+        flags: of the slots it completed, speech or not; None: it is lost, and no window reaches
+            across it.
+        is_lost: silence stands in its place.
+        is_boundary: it ends at a boundary.
+        lost_samples: length of a loss that no window reaches across, to be published now; else 0.
+    """
+
+    num_samples: int
+    flags: list[bool] | None
+    is_lost: bool
+    is_boundary: bool
+    lost_samples: int
+
+
+class ChannelAudio:
+    """The clock of a channel, its boundaries, and its newest audio.
+
+    Args:
+        detector: of this channel alone.
+        window_samples: longest window.
+        step_samples: between boundaries.
+
+    Attributes:
+        clock_samples: stream time: samples heard, lost and passed in gaps.
+    """
+
+    def __init__(self, detector: SpeechDetector, window_samples: int, step_samples: int) -> None:
+        self.clock_samples = 0
+        self._detector = detector
+        self._ring = RingBuffer(window_samples)
+        self._lost = LostSpans()
+        self._step_samples = self._boundary = step_samples
+
+    @property
+    def until_boundary(self) -> int:
+        """Samples to the next boundary; it is the same for all channels of a stream."""
+        return self._boundary - self.clock_samples
+
+    @property
+    def until_due(self) -> int:
+        """Samples that can be heard before anything can fall due.
+
+        If all channels of a stream take no more than the least of theirs at a time, the order of
+        their events does not depend on how the audio came.
+        """
+        return self._lost.until_change(self.clock_samples, self.until_boundary)
+
+    def lose(self, start_sample: int, end_sample: int) -> None:
+        """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
+
+        Windows reach across the first second, in whole slots. What is beyond is a gap to the
+        sample, after which windows begin anew, at the same boundaries.
+        """
+        self._lost.add(start_sample, end_sample)
+
+    def hear(self, part: FloatArray) -> Heard:
+        """Take ``(samples,)``, no more than :attr:`until_due`."""
+        flags, is_lost = None, self._lost.covers(self.clock_samples)
+        if is_lost and not self._lost.is_bridged(self.clock_samples):
+            # Only the clock goes on. The run ends where it stopped, once that is published.
+            self._lost.unbridged += len(part)
+        else:
+            self._ring.append(part)
+            flags = self._detector.push(part)
+        self._pass(len(part))
+        is_boundary = self.clock_samples == self._boundary
+        if is_boundary:
+            self._boundary += self._step_samples
+        # A long loss is published boundary by boundary: its end may be far away.
+        is_told = is_boundary or not self._lost.covers(self.clock_samples)
+        lost_samples = self.take_lost() if is_told else 0
+        return Heard(len(part), flags, is_lost, is_boundary, lost_samples)
+
+    def take_lost(self) -> int:
+        """Return the length of a loss that no window reaches across and nobody has asked for."""
+        num_samples, self._lost.unbridged = self._lost.unbridged, 0
+        return num_samples
+
+    def newest(self, num_samples: int) -> FloatArray:
+        """Return the last ``(num_samples,)`` of this run."""
+        return self._ring.newest(num_samples)
+
+    def end_run(self, gap_samples: int) -> None:
+        """Forget the audio: windows after a gap begin with its end, or two places sound as one."""
+        self._ring.clear()
+        self._detector.skip(gap_samples)
+
+    def pass_gap(self, num_samples: int) -> None:
+        """Let time pass without audio; boundaries count from there."""
+        self._pass(num_samples)
+        self._boundary = self.clock_samples + self._step_samples
+
+    def _pass(self, num_samples: int) -> None:
+        self.clock_samples += num_samples
+        self._lost.pass_to(self.clock_samples)

@@ -32,8 +32,8 @@ import numpy as np
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
-from ser_engine.schema import Event, GapReason, Point, rounded, rounded_all
-from ser_engine.timeline.audio import LostSpans, RingBuffer, check_audio
+from ser_engine.schema import Event, GapReason
+from ser_engine.timeline.audio import ChannelAudio, check_audio
 from ser_engine.timeline.segments import Smoother
 from ser_engine.timeline.slots import DueWindow, Slots, check_answer, join
 from ser_engine.timeline.speech import SpeechDetector, make_detector
@@ -55,6 +55,9 @@ class ChannelStream:
         stream_key: passed on in every window.
         detector: of this channel alone. None: as ``config.vad`` says.
         details: give points their frames.
+
+    Attributes:
+        audio: the clock, how far it is to the next boundary, and where lost audio is announced.
     """
 
     def __init__(
@@ -66,24 +69,22 @@ class ChannelStream:
         detector: SpeechDetector | None = None,
         details: bool = False,
     ) -> None:
-        self._timeline = timeline = config.timeline
+        timeline = config.timeline
         self._hop = hop = timeline.hop_samples
+        self._look_ahead_samples = timeline.look_ahead_samples
         self._provisional_below = ms_to_samples(timeline.provisional_below_ms)
-        self._labels = model.labels.names
+        self._num_classes = len(model.labels)
         self._stream_key = stream_key
         self._details = details
-        self._detector = detector or make_detector(config.vad)
-        self._ring = RingBuffer(timeline.window_samples)
-        self._lost = LostSpans()
+        detector = detector or make_detector(config.vad)
+        self.audio = ChannelAudio(detector, timeline.window_samples, timeline.step_samples)
         # A silence can be turned into speech only while it is not due, so the look-ahead is the
         # longest one that is known to be short before it is published.
         min_silence_ms = min(config.vad.min_silence_ms, timeline.look_ahead_ms)
         self._slots = Slots(hop, timeline.window_samples, ms_to_samples(min_silence_ms) // hop)
-        self._boundary = timeline.step_samples
         self._smoother = Smoother(config.smoothing, model)
         self._events: list[Event] = []
         self._is_finished = self._is_closed = False
-        self.clock_samples = 0  # stream time: samples heard, lost and passed in gaps
 
     @property
     def accounted_samples(self) -> int:
@@ -94,28 +95,6 @@ class ChannelStream:
     def pending_windows(self) -> int:
         """Windows that were neither answered nor given up."""
         return self._slots.pending_windows
-
-    @property
-    def until_due(self) -> int:
-        """Samples that can be pushed before anything can fall due.
-
-        If all channels of a stream take no more than the least of theirs at a time, the order of
-        their events does not depend on how the audio came.
-        """
-        return self._lost.until_change(self.clock_samples, self.until_boundary)
-
-    @property
-    def until_boundary(self) -> int:
-        """Samples to the next boundary; it is the same for all channels of a stream."""
-        return self._boundary - self.clock_samples
-
-    def lose(self, start_sample: int, end_sample: int) -> None:
-        """Announce, before it is pushed as silence, that audio never came; a gap, ``lost``.
-
-        Windows reach across the first second, in whole slots. What is beyond is a gap to the
-        sample, after which windows begin anew, at the same boundaries.
-        """
-        self._lost.add(start_sample, end_sample)
 
     def push(self, samples: FloatArray) -> list[Window]:
         """Take the next audio, float32 ``(samples,)``, mono 16 kHz, full scale ±1, any number.
@@ -128,8 +107,8 @@ class ChannelStream:
         windows: list[Window] = []
         while len(samples):
             # Cut at boundaries, so that a window never depends on where a chunk ended.
-            until_due = self.until_due
-            windows += self._take(samples[:until_due])
+            until_due = self.audio.until_due
+            windows += self._hear(samples[:until_due])
             samples = samples[until_due:]
         # Silence is published without a window, as soon as nothing before it waits for an answer.
         self._settle()
@@ -158,9 +137,7 @@ class ChannelStream:
             return []
         # First the losses of this channel alone, so that its gaps come in order.
         windows = self._end_lost() + self._end_run(reason, num_samples)
-        self.clock_samples += num_samples
-        self._lost.pass_to(self.clock_samples)
-        self._boundary = self.clock_samples + self._timeline.step_samples
+        self.audio.pass_gap(num_samples)
         self._settle()
         return windows
 
@@ -181,7 +158,7 @@ class ChannelStream:
         Raises:
             ValueError: the result has another frame hop or other classes than this stream.
         """
-        check_answer(outcome, self._hop, len(self._labels))
+        check_answer(outcome, self._hop, self._num_classes)
         self._slots.give_up_before(window)
         # Earlier runs end here: their gaps come before what this answer makes.
         self._settle()
@@ -217,27 +194,16 @@ class ChannelStream:
 
     # -- audio -> slots -> windows -----------------------------------------------------------------
 
-    def _take(self, part: FloatArray) -> list[Window]:
-        """Take audio that is all there or all lost, up to the next boundary at most."""
-        is_lost = self._lost.covers(self.clock_samples)
-        if is_lost and not self._lost.is_bridged(self.clock_samples):
-            # Only the clock goes on. The run ends where it stopped, once that is published.
-            self._lost.unbridged += len(part)
-        else:
-            self._ring.append(part)
-            self._slots.current.hear(len(part), self._detector.push(part), is_lost=is_lost)
-        self.clock_samples += len(part)
-        self._lost.pass_to(self.clock_samples)
-        is_boundary = self.clock_samples == self._boundary
-        if is_boundary:
-            self._boundary += self._timeline.step_samples
-        # A long loss is published boundary by boundary: its end may be far away.
-        if self._lost.unbridged and (is_boundary or not self._lost.covers(self.clock_samples)):
-            return self._end_lost()
-        if is_boundary:
+    def _hear(self, part: FloatArray) -> list[Window]:
+        heard, run = self.audio.hear(part), self._slots.current
+        if heard.flags is not None:
+            run.hear(heard.num_samples, heard.flags, is_lost=heard.is_lost)
+        if heard.lost_samples:
+            return self._end_run("lost", heard.lost_samples)
+        if heard.is_boundary:
             # Complete frames alone would do, but a frame near the window's edge hears half a word:
             # the look-ahead is the right context that it waits for.
-            return self._issue(self._slots.current.ripe_slots(self._timeline.look_ahead_samples))
+            return self._issue(run.ripe_slots(self._look_ahead_samples))
         return []
 
     def _issue(self, limit: int) -> list[Window]:
@@ -246,21 +212,18 @@ class ChannelStream:
         due = run.issue(limit)
         if due is None:
             return []
-        samples = self._ring.newest(due.end - due.start)
-        start, hop = run.origin + due.start, self._timeline.hop_samples
-        return [Window(samples, start, self._stream_key, hop)]
+        samples = self.audio.newest(due.end - due.start)
+        return [Window(samples, run.origin + due.start, self._stream_key, self._hop)]
 
     def _end_lost(self) -> list[Window]:
-        num_samples, self._lost.unbridged = self._lost.unbridged, 0
+        num_samples = self.audio.take_lost()
         return self._end_run("lost", num_samples) if num_samples else []
 
     def _end_run(self, reason: GapReason, gap_samples: int) -> list[Window]:
         # No window reaches across the end of a run: what is complete is due now.
         windows = self._issue(self._slots.current.complete_slots)
         self._slots.end_run(reason, gap_samples)
-        # Windows after a gap begin with its end: the model must not hear two places as one.
-        self._ring.clear()
-        self._detector.skip(gap_samples)
+        self.audio.end_run(gap_samples)
         return windows
 
     # -- answers -> join -> pool -> label -> segments ----------------------------------------------
@@ -282,29 +245,19 @@ class ChannelStream:
             return
         # A point covers what its window can see: silence published before does not belong to it.
         first_of_point = max(first if widened else due.previous, first_of_window)
-        last, best = found.posteriors[-1], found.best
+        start, end = (run.origin + slot * hop for slot in (first_of_point, due.limit))
+        is_provisional = due.end - due.start < self._provisional_below
         self._events.append(
-            Point(
-                start_sample=run.origin + first_of_point * hop,
-                end_sample=run.origin + due.limit * hop,
-                posteriors=rounded_all(last),
-                label=found.label,
-                best=self._labels[best],
-                confidence=rounded(last[best]),
-                speech_share=rounded(len(found.labels) / (due.limit - first_of_point)),
-                provisional=due.end - due.start < self._provisional_below,
-                widened=widened,
-                frames=found.frames() if self._details else None,
-            )
+            found.point(start, end, is_provisional, widened, with_frames=self._details)
         )
 
     def _settle(self, of_speech: GapReason = "overload") -> None:
         """Publish what comes next and no window will score."""
-        for start, end, reason in self._slots.settle(of_speech):
+        for start, end, reason, is_slots in self._slots.settle(of_speech):
             if reason is None:
                 self._smoother.extend(end)
             else:
-                self._smoother.gap(start, end, reason)
+                self._smoother.gap(start, end, reason, self._hop if is_slots else 0)
         self._events += self._smoother.take()
 
     def _check_running(self) -> None:

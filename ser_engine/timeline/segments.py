@@ -2,7 +2,8 @@
 
 ::
 
-    logits of the speech slots -> pool -> softmax -> label, or none   (smoothing)
+    logits of the speech slots -> pool -> minus what is the voice's own -> softmax (baseline)
+    posteriors -> label, or none                                      (smoothing)
     slots, with their label or the reason of a gap -> segments, gaps  (SegmentBuilder)
 
 :class:`Smoother` is both, and the only one: of streams and of files.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +30,8 @@ import numpy.typing as npt
 from ser_engine.config import SmoothingConfig
 from ser_engine.frames import SAMPLE_RATE_HZ, ms_to_samples
 from ser_engine.labels import least_posterior
-from ser_engine.schema import Frames, Gap, GapReason, Segment, rounded, rounded_all
+from ser_engine.schema import Frames, Gap, GapReason, Point, Segment, rounded, rounded_all
+from ser_engine.timeline.baseline import SpeakerBaseline
 from ser_engine.timeline.smoothing import UNCLEAR, Decision, LabelTracker, LogitPool, softmax
 from ser_engine.types import FloatArray, ModelInfo
 
@@ -48,10 +51,12 @@ class _Sums:
     posterior_sum: npt.NDArray[np.float64]
     frames: int = 0
 
-    def add(self, end_sample: int, posterior: npt.NDArray[np.float64]) -> None:
+    def add(self, end_sample: int, posteriors: npt.NDArray[np.float64]) -> None:
         self.end_sample = end_sample
-        self.posterior_sum += posterior
-        self.frames += 1
+        # Row after row: another order of adding would depend on how frames were grouped into calls.
+        rows = np.concatenate([self.posterior_sum[None], posteriors])
+        self.posterior_sum = np.add.accumulate(rows, axis=0)[-1]
+        self.frames += len(posteriors)
 
     def fold(self, later: _Sums) -> None:
         self.end_sample = later.end_sample
@@ -104,28 +109,40 @@ class SegmentBuilder:
         self._announce_at_samples = ANNOUNCE_AFTER_SAMPLES
         self._events: list[Segment | Gap] = []
 
-    def gap(self, start_sample: int, end_sample: int, reason: GapReason) -> list[Segment | Gap]:
+    def gap(
+        self, start_sample: int, end_sample: int, reason: GapReason, hop_samples: int = 0
+    ) -> list[Segment | Gap]:
         """Take a span without a result. It merges with a gap of the same reason before it.
 
-        One call announces at most once. Where announcements must not depend on how time was
-        grouped into calls, call this slot by slot.
+        Args:
+            start_sample: of the span.
+            end_sample: of the span.
+            reason: why there is no result.
+            hop_samples: of the slots that the span is made of, each of which may be announced, so
+                that announcements do not depend on how slots were grouped into calls. 0: it is
+                made of none, and announced at its end at most.
         """
         if isinstance(self._open, _OpenGap) and self._open.reason == reason:
-            self._open.end_sample = end_sample
+            gap = self._open
         else:
             self._close()
-            self._open = _OpenGap(start_sample, end_sample, reason)
-        self._announce()
-        return self._take()
+            self._open = gap = _OpenGap(start_sample, start_sample, reason)
+        at, hop_samples = start_sample, hop_samples or max(1, end_sample - start_sample)
+        while True:
+            at = min(end_sample, self._announced_by(gap.start_sample, at, hop_samples))
+            gap.end_sample = at
+            self._announce()
+            if at >= end_sample:
+                return self._take()
 
-    def frame(
+    def frames(
         self,
         start_sample: int,
-        end_sample: int,
-        posterior: npt.NDArray[np.float64],
+        hop_samples: int,
+        posteriors: npt.NDArray[np.float64],
         decision: Decision,
     ) -> list[Segment | Gap]:
-        """Take a scored slot with its smoothed posterior ``(classes,)`` and decision."""
+        """Take successive scored slots: smoothed posteriors ``(slots, classes)``, one decision."""
         if not isinstance(self._open, _OpenSegment):
             self._close()
             sure = self._sums_from(start_sample)
@@ -139,14 +156,22 @@ class SegmentBuilder:
         if decision.doubt_since != segment.doubt_since:
             # Doubt that passed, or began anew for another label: those frames keep the old label.
             segment.settle_doubt()
-        if decision.doubt_since is None:
-            segment.sure.add(end_sample, posterior)
-        else:
+        sums = segment.sure
+        if decision.doubt_since is not None:
             if segment.doubtful is None:
                 segment.doubtful = self._sums_from(start_sample)
                 segment.doubt_since = decision.doubt_since
-            segment.doubtful.add(end_sample, posterior)
-        self._announce()
+            sums = segment.doubtful
+        at, end = start_sample, start_sample + len(posteriors) * hop_samples
+        while at < end:
+            # In doubt nothing is announced, so there is nothing to stop at.
+            stop = end
+            if sums is segment.sure:
+                stop = min(end, self._announced_by(sums.start_sample, at, hop_samples))
+            first, limit = (at - start_sample) // hop_samples, (stop - start_sample) // hop_samples
+            sums.add(stop, posteriors[first:limit])
+            self._announce()
+            at = stop
         return self._take()
 
     def extend(self, end_sample: int) -> list[Segment | Gap]:
@@ -200,6 +225,14 @@ class SegmentBuilder:
             gap = self._open
             if self._is_announcement_due(gap.end_sample - gap.start_sample):
                 self._events.append(gap.event(final=False))
+
+    def _announced_by(self, start_sample: int, at: int, hop_samples: int) -> int:
+        """Return the end of the slot after ``at`` at which what began at ``start_sample`` is due.
+
+        Slots of ``hop_samples`` begin at ``at``; it is the end of the first one at least.
+        """
+        missing = start_sample + self._announce_at_samples - at
+        return at + max(1, -(-missing // hop_samples)) * hop_samples
 
     def _is_announcement_due(self, length_samples: int) -> bool:
         if length_samples < self._announce_at_samples:
@@ -259,19 +292,35 @@ class Smoothed:
     posteriors: list[list[float]]
     labels: list[int]
 
-    @property
-    def label(self) -> str | None:
-        """What is said at the last one."""
-        return self._name(self.labels[-1])
-
-    @property
-    def best(self) -> int:
-        """The class that is said at the last one, or the strongest where none is."""
+    def point(
+        self,
+        start_sample: int,
+        end_sample: int,
+        provisional: bool,
+        widened: bool,
+        *,
+        with_frames: bool,
+    ) -> Point:
+        """Return what is published of them: the last one, in the name of ``[start, end)``."""
         label, last = self.labels[-1], self.posteriors[-1]
-        return last.index(max(last)) if label == UNCLEAR else label
+        # The class that is said, or the strongest where none is.
+        best = last.index(max(last)) if label == UNCLEAR else label
+        return Point(
+            start_sample=start_sample,
+            end_sample=end_sample,
+            posteriors=rounded_all(last),
+            label=self._name(label),
+            best=self.names[best],
+            confidence=rounded(last[best]),
+            speech_share=rounded(
+                len(self.labels) / ((end_sample - start_sample) // self.hop_samples)
+            ),
+            provisional=provisional,
+            widened=widened,
+            frames=self._frames() if with_frames else None,
+        )
 
-    def frames(self) -> Frames:
-        """Return all of them."""
+    def _frames(self) -> Frames:
         return Frames(
             start_samples=self.starts,
             hop_samples=self.hop_samples,
@@ -294,7 +343,10 @@ class Smoother:
     def __init__(self, config: SmoothingConfig, model: ModelInfo) -> None:
         self._names = model.labels.names
         abstain_below = config.abstain_threshold(model.abstain_below)
-        self._pool = LogitPool(ms_to_samples(config.span_ms), len(self._names))
+        span_samples = ms_to_samples(config.span_ms)
+        self._pool = LogitPool(span_samples, len(self._names))
+        neutral_logits = model.neutral_logits if config.speaker_baseline else ()
+        self._baseline = SpeakerBaseline(self._names, neutral_logits, span_samples)
         self._tracker = LabelTracker(config, abstain_below, self._names)
         self._segments = SegmentBuilder(self._names, abstain_below)
         self._events: list[Segment | Gap] = []
@@ -318,26 +370,47 @@ class Smoother:
         # Only speech is pooled: the mean of a pause and a word would be the label of neither.
         starts = start_sample + hop_samples * np.array(scored, dtype=np.int64)
         # Pool, then softmax, not the other way round: the head was trained on means of logits.
-        posteriors = softmax(self._pool.push(starts, logits)) if scored else _NOTHING
+        pooled = self._pool.push(starts, logits) if scored else _NOTHING
+        posteriors = np.empty_like(pooled)
         # As Python floats: the tracker looks at each, which costs less than as NumPy scalars.
-        values: list[list[float]] = posteriors.tolist()
-        labels: list[int] = []
-        for slot, reason in enumerate(reasons):
-            start = start_sample + slot * hop_samples
-            end = start + hop_samples
+        values: list[list[float]] = []
+        decisions: list[Decision] = []
+        while (row := len(values)) < len(pooled):
+            # As many as are judged by the baseline as it is: the next may move it.
+            part = slice(row, row + -(-self._baseline.left_samples // hop_samples))
+            posteriors[part] = softmax(self._baseline.centred(pooled[part]))
+            values += posteriors[part].tolist()
+            # Pool and tracker notice from a frame's start how long there was none before it.
+            decisions += [
+                self._tracker.push(start, start + hop_samples, posterior)
+                for start, posterior in zip(starts[part].tolist(), values[row:], strict=True)
+            ]
+            spoken = (len(values) - row) * hop_samples
+            self._baseline.hear(spoken, pooled[len(values) - 1], decisions[-1].said(), values[-1])
+        row = 0
+        for reason, run in groupby(reasons):
+            end_sample = start_sample + hop_samples * len(list(run))
             if reason is not None:
-                # Pool and tracker notice from the next frame's start how long it lasted.
-                self._events += self._segments.gap(start, end, reason)
-                continue
-            row = len(labels)
-            decision = self._tracker.push(start, end, values[row])
-            self._events += self._segments.frame(start, end, posteriors[row], decision)
-            labels.append(decision.said())
+                self._events += self._segments.gap(start_sample, end_sample, reason, hop_samples)
+                start_sample = end_sample
+            while start_sample < end_sample:
+                decision, first = decisions[row], row
+                while start_sample < end_sample and decisions[row] is decision:
+                    start_sample, row = start_sample + hop_samples, row + 1
+                self._events += self._segments.frames(
+                    start_sample - (row - first) * hop_samples,
+                    hop_samples,
+                    posteriors[first:row],
+                    decision,
+                )
+        labels = [decision.said() for decision in decisions]
         return Smoothed(self._names, hop_samples, tuple(starts.tolist()), values, labels)
 
-    def gap(self, start_sample: int, end_sample: int, reason: GapReason) -> None:
-        """Take a span without a result."""
-        self._events += self._segments.gap(start_sample, end_sample, reason)
+    def gap(
+        self, start_sample: int, end_sample: int, reason: GapReason, hop_samples: int = 0
+    ) -> None:
+        """Take a span without a result; see :meth:`SegmentBuilder.gap`."""
+        self._events += self._segments.gap(start_sample, end_sample, reason, hop_samples)
 
     def extend(self, end_sample: int) -> None:
         """Let what is open last until ``end_sample``: samples too few for a slot of their own."""

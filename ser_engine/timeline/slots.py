@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -253,13 +254,12 @@ class Slots:
             self.oldest.pending.remove(due)
         return due
 
-    def settle(self, of_speech: GapReason) -> Iterator[tuple[int, int, GapReason | None]]:
+    def settle(self, of_speech: GapReason) -> Iterator[tuple[int, int, GapReason | None, bool]]:
         """Account for the slots that come next and that no window will score.
 
         Yields:
-            Start and end on the clock, and why there is no result. None: samples that are too few
-            for a frame and belong to the slot before them. Silence comes slot by slot, so that
-            what is made of it does not depend on how the audio was split.
+            Start and end on the clock, why there is no result, and whether it is whole slots. No
+            reason: samples that are too few for a frame and belong to the slot before them.
         """
         while not (run := self.oldest).pending:
             # Speech that lies before any window to come will not be scored for certain.
@@ -272,22 +272,23 @@ class Slots:
                 return
             # Up to 399 samples are left: the last frame read them, or there is no frame at all.
             if run.complete_slots:
-                yield run.accounted_sample, run.end_sample, None
+                yield run.accounted_sample, run.end_sample, None, False
             elif run.heard:
-                yield run.origin, run.end_sample, "too_short"
+                yield run.origin, run.end_sample, "too_short", False
             if run.gap_reason is not None:
-                yield run.end_sample, run.end_sample + run.gap_samples, run.gap_reason
+                yield run.end_sample, run.end_sample + run.gap_samples, run.gap_reason, False
             self._runs.popleft()
 
     def _unscored(
         self, run: Run, limit: int, of_speech: GapReason
-    ) -> Iterator[tuple[int, int, GapReason | None]]:
+    ) -> Iterator[tuple[int, int, GapReason | None, bool]]:
         if limit <= run.accounted:
             return
         at = run.accounted_sample
-        for state in run.account(limit):
-            yield at, at + self._hop, _reason(state) or of_speech
-            at += self._hop
+        for state, slots in groupby(run.account(limit)):
+            end = at + self._hop * len(list(slots))
+            yield at, end, _reason(state) or of_speech, True
+            at = end
 
     def _run_from(self, origin: int) -> Run:
         return Run(origin, self._hop, self._window_samples, self._min_silence)
@@ -336,6 +337,9 @@ def join(
         of_interest = outcome.logits[skipped : max(0, first_row + len(states))]
         # One comparison for both: False for NaN and +inf, True for -inf.
         usable = np.all(of_interest < np.inf, axis=1).tolist()
+        if len(usable) == len(states) == states.count(SPEECH) and all(usable):
+            # As in most windows: speech from end to end, and a frame for each slot.
+            return [None] * len(states), list(range(first_row, first_row + len(states)))
     reasons: list[GapReason | None] = []
     rows: list[int] = []
     for row, state in enumerate(states, start=first_row):

@@ -71,11 +71,17 @@ def softmax(logits: npt.NDArray[np.floating]) -> Float64Array:
     # In float64: posteriors are compared and published with six decimals.
     values = np.asarray(logits, dtype=np.float64)
     # The peak is taken out, or large logits would overflow; -inf - -inf would be NaN.
-    peak = values.max(axis=-1, keepdims=True)
-    scaled = np.exp(values - np.where(np.isneginf(peak), 0.0, peak))
-    total = scaled.sum(axis=-1, keepdims=True)
-    posteriors: Float64Array = scaled / np.where(total == 0, 1.0, total)
+    peak = np.maximum(values.max(axis=-1, keepdims=True), _LEAST_PEAK)
+    posteriors: Float64Array = np.exp(values - peak)
+    total = posteriors.sum(axis=-1, keepdims=True)
+    posteriors /= np.maximum(total, _LEAST_TOTAL)
     return posteriors
+
+
+# Each replaces a value that only rows of -inf have: the peak of others is a logit, and their total
+# is 1 at least, for the peak itself adds exp(0).
+_LEAST_PEAK = np.finfo(np.float64).min
+_LEAST_TOTAL = 0.5
 
 
 class LogitPool:
@@ -118,11 +124,14 @@ class LogitPool:
         starts = np.concatenate([self._starts, start_samples])
         rows = np.concatenate([self._logits, np.asarray(logits, dtype=np.float64)])
         oldest = np.searchsorted(starts, starts[known:] - self._span_samples, side="right")
-        pooled = np.empty((len(starts) - known, self._num_classes))
-        # One reduction a frame, each over its own rows, always in the same order.
-        for index, first in enumerate(oldest.tolist()):
-            np.add.reduce(rows[first : known + index + 1], axis=0, out=pooled[index])
-        pooled /= (np.arange(known + 1, len(starts) + 1) - oldest)[:, None]
+        ends = np.arange(known + 1, len(starts) + 1)
+        # One reduction a frame, each over its own rows, always in the same order. Between an end
+        # and the next first row reduceat() gives the one row at the end, which nobody asked for;
+        # the last end is that of all rows, which it does not take.
+        bounds = np.stack([oldest, ends], axis=1).ravel()[:-1]
+        pooled: Float64Array = np.empty((0, self._num_classes))
+        if len(ends):
+            pooled = np.add.reduceat(rows, bounds, axis=0)[::2] / (ends - oldest)[:, None]
         # Copies: slices would keep the arrays of all earlier calls alive.
         if len(oldest):
             self._starts = starts[oldest[-1] :].copy()
@@ -161,9 +170,9 @@ class Decision:
 
 
 @cache
-def _unchanged(label: int) -> Decision:
-    """Return the decision at almost every frame; one object a label serves all streams."""
-    return Decision(label, settled=True)
+def _undoubted(label: int, settled: bool) -> Decision:
+    """Return the decision at almost every frame; one object serves all streams."""
+    return Decision(label, settled)
 
 
 class LabelTracker:
@@ -196,9 +205,14 @@ class LabelTracker:
         self._lost_since: int | None = None
         self._lost_samples = 0
         self._last_end = 0
+        self._doubted: Decision | None = None  # the last decision in doubt
 
     def push(self, start_sample: int, end_sample: int, posterior: Sequence[float]) -> Decision:
-        """Take the slot of the next speech frame and its smoothed posterior ``(classes,)``."""
+        """Take the slot of the next speech frame and its smoothed posterior ``(classes,)``.
+
+        While a decision stays the same it is the same object: whoever takes frames in bulk need
+        not compare more.
+        """
         if start_sample - self._last_end >= self._span_samples:
             # No frame before such a pause is in the pool any more: forget the label with them.
             self._label = self._candidate = self._lost_since = None
@@ -215,7 +229,7 @@ class LabelTracker:
         if not self._speaks_for(strongest, posterior):
             self._candidate = None
             if not is_lost:
-                return _unchanged(present)
+                return _undoubted(present, True)
         else:
             self._follow(strongest, start_sample, num_samples)
         doubt_since = self._doubt_since()
@@ -227,7 +241,14 @@ class LabelTracker:
         is_nobody_next = self._candidate is None or before not in (None, self._candidate)
         if is_lost and self._lost_samples >= self._dwell_samples and is_nobody_next:
             return self._change(UNCLEAR, doubt_since)
-        return Decision(present, settled=True, doubt_since=doubt_since, is_lost=is_lost)
+        last = self._doubted
+        if last is None or (last.label, last.doubt_since, last.is_lost) != (
+            present,
+            doubt_since,
+            is_lost,
+        ):
+            self._doubted = last = Decision(present, True, None, doubt_since, is_lost)
+        return last
 
     def _first(self, start_sample: int, num_samples: int, strongest: int, most: float) -> Decision:
         """Decide where there is no present label."""
@@ -237,13 +258,13 @@ class LabelTracker:
         if most < needed:
             # Doubt needs no time to settle: it is what there is before anything is believed.
             self._label, self._candidate = UNCLEAR, None
-            return _unchanged(UNCLEAR)
+            return _undoubted(UNCLEAR, True)
         self._follow(strongest, start_sample, num_samples)
         lasted = self._candidate_samples >= self._dwell_samples
         # Shown at once, so that the first point has a label; it may still change.
         if lasted:
             self._label, self._candidate = strongest, None
-        return Decision(strongest, settled=lasted)
+        return _undoubted(strongest, lasted)
 
     def _is_lost(self, start_sample: int, num_samples: int, posterior: Sequence[float]) -> bool:
         """Whether the present label, if there is one, is too weak at this frame."""
@@ -291,11 +312,15 @@ class LabelTracker:
             self._candidate_since, self._candidate_samples = start_sample, 0
         self._candidate_samples += num_samples
 
-    def _doubt_since(self) -> int:
-        begun = [] if self._lost_since is None else [self._lost_since]
-        return min(begun if self._candidate is None else [*begun, self._candidate_since])
+    def _doubt_since(self) -> int | None:
+        lost_since = self._lost_since
+        if self._candidate is None:
+            return lost_since
+        return (
+            self._candidate_since if lost_since is None else min(lost_since, self._candidate_since)
+        )
 
-    def _change(self, label: int, changed_at: int) -> Decision:
+    def _change(self, label: int, changed_at: int | None) -> Decision:
         self._label, self._candidate, self._lost_since = label, None, None
         self._faint_samples = 0
         return Decision(label, settled=True, changed_at=changed_at)

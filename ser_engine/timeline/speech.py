@@ -108,17 +108,21 @@ def sound_powers(slots: FloatArray) -> Powers:
     if length > 2 * _STEP_RINGING:
         # A step is the largest jump of its slot, and much larger than all else there.
         jumps = np.abs(slots[:, 1:] - slots[:, :-1])
-        largest = jumps.max(axis=1)
+        last = jumps.argmax(axis=1)
+        largest = jumps[np.arange(len(slots)), last]
         (suspects,) = np.nonzero(largest * largest > 2 * powers)
         if len(suspects):
-            last = jumps[suspects].argmax(axis=1)
-            # Of the audio without its drift, the sum up to the jump.
-            sums = np.cumsum(audio[suspects], axis=1)[np.arange(len(last)), last]
+            last = last[suspects]
+            # Of the audio without its drift, the sum up to the jump; reduceat() gives that of what
+            # follows it as well.
+            starts = suspects * length
+            bounds = np.stack([starts, starts + last + 1], axis=1).ravel()
+            sums = np.add.reduceat(audio.ravel(), bounds)[::2]
             sums -= np.vecdot(shares[suspects], _drift_sums(length)[last])
             of_step = sums * sums / _step_energies(length)[last]
-            for slot in suspects[of_step > _STEP_SHARE * length * powers[suspects]].tolist():
-                at = int(jumps[slot].argmax()) + 1
-                powers[slot] = _power_beside_step(audio[slot], at)
+            is_step = of_step > _STEP_SHARE * length * powers[suspects]
+            for slot, at in zip(suspects[is_step].tolist(), last[is_step].tolist(), strict=True):
+                powers[slot] = _power_beside_step(audio[slot], at + 1)
     return powers
 
 

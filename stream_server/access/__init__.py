@@ -4,7 +4,7 @@
 at a request and finds out who it is.
 """
 
-from stream_server.access.config import AccessConfig, ListenConfig
+from stream_server.access.config import AccessConfig, ListenConfig, OidcConfig
 from stream_server.access.door import (
     SESSION_COOKIE,
     Access,
@@ -23,6 +23,7 @@ __all__ = [
     "AccessConfig",
     "Arrival",
     "ListenConfig",
+    "OidcConfig",
     "Scope",
     "Who",
     "bearer_token",

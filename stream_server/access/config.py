@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
@@ -20,7 +21,8 @@ class ListenConfig:
     """Where the server listens."""
 
     host: str = "localhost"
-    """Address of both ports; other than loopback needs a token or a person who may log in."""
+    """Address of both ports; other than loopback needs a token or a person who may log in, and TLS
+    (or access.behind_proxy)."""
     port: Annotated[int, Range(0, 65_535)] = 8765
     """Port for audio, over WebSocket. 0: any free one."""
     http_port: Annotated[int, Range(0, 65_535)] = 7860
@@ -28,9 +30,19 @@ class ListenConfig:
     base_path: str = ""
     """Path below which that port serves everything, e.g. /emotion, for a proxy that passes paths on
     as they are; one that removes its own part needs no setting."""
+    tls_certificate: str = ""
+    """File of the certificate for TLS on both ports, PEM, and after it those that it was signed
+    with; "": none. Read again when it changes."""
+    tls_key: str = ""
+    """File of the certificate's key, PEM, without a password."""
 
     def __post_init__(self) -> None:
         check_fields(self, "listen")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ConfigError(
+                f"got listen.tls_certificate '{self.tls_certificate}' and listen.tls_key"
+                f" '{self.tls_key}', expected both or neither"
+            )
         if self.base_path and not _BASE_PATH.fullmatch(self.base_path):
             raise ConfigError(
                 f"got listen.base_path '{self.base_path}', expected a path such as /emotion,"
@@ -42,14 +54,72 @@ class ListenConfig:
             )
 
     @property
+    def has_tls(self) -> bool:
+        """Whether both ports have TLS."""
+        return bool(self.tls_certificate)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host in LOOPBACK_NAMES:
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_name(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class OidcConfig:
+    """Login by OpenID Connect: a provider that knows the people and their groups."""
+
+    issuer: str = ""
+    """The provider, e.g. https://login.example.org/realms/main; "": none. What its
+    /.well-known/openid-configuration calls the issuer, to the letter."""
+    client_id: str = ""
+    """What this server is called there."""
+    client_secret: str = ""
+    """Its secret there; "": a public client, PKCE alone."""
+    redirect_uri: str = ""
+    """Where the provider sends people back to, e.g.
+    https://monitor.example.org/emotion/login/oidc/callback; "": /login/oidc/callback of the host
+    that they came to."""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    """What is asked for; some providers want ``groups`` among it."""
+    name_claim: str = "preferred_username"
+    """Claim with what a person is called here; where it is missing ``email``, then ``sub``."""
+    groups_claim: str = "groups"
+    """Claim with the groups of a person, a list of texts."""
+    label: str = "Single sign-on"
+    """Text of the button on the login page."""
+    clock_skew_s: Annotated[float, Range(0, 600)] = 60.0
+    """How far the provider's clock and this one may be apart."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "access.oidc")
+        if not self.issuer:
+            return
+        parts = urlsplit(self.issuer)
+        is_here = is_loopback_name(parts.hostname or "")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_here):
+            raise ConfigError(
+                f"got access.oidc.issuer '{self.issuer}', expected https://HOST/PATH (http:// of"
+                " this machine only)"
+            )
+        if not self.client_id:
+            raise ConfigError(
+                "got access.oidc.issuer without access.oidc.client_id, expected the name that the"
+                " provider has for this server"
+            )
+        if "openid" not in self.scopes:
+            raise ConfigError(
+                f"got access.oidc.scopes {list(self.scopes)}, expected openid among them"
+            )
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a host, as a name or an address, is a loopback one."""
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +138,26 @@ class AccessConfig:
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of the proxies in front of the server, e.g. 127.0.0.1. They alone are
     believed who the client is and whether it came by TLS."""
+    behind_proxy: bool = False
+    """Something in front of the server has TLS, a proxy or a container's host, and nothing else
+    reaches it: it may listen beyond this machine without TLS of its own. Name it in
+    trusted_proxies, too."""
     proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     """Which headers the trusted proxies set: ``X-Forwarded-For`` and ``X-Forwarded-Proto``, or
     ``Forwarded`` of RFC 7239. The other ones are the client's own words, and ignored."""
+    user_header: str = ""
+    """Header in which the trusted proxies say who has logged in there, e.g. X-Forwarded-User; "":
+    none. From anybody else a request that has it is refused."""
+    groups_header: str = ""
+    """Header in which they say that person's groups, separated by commas, e.g.
+    X-Forwarded-Groups."""
+    oidc: OidcConfig = field(default_factory=OidcConfig)
+    group_roles: dict[str, Literal["viewer", "supervisor", "admin"]] = field(default_factory=dict)
+    """Roles by group, of OpenID Connect or of groups_header, e.g. {monitor-leads: supervisor}; with
+    several groups the highest counts. Who has none of them is not let in."""
+    group_teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Teams by group, e.g. {sales-floor: [sales]}; with several groups all of theirs. Empty:
+    everybody sees all teams; else who has none of these groups sees no stream."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages of
     this server always may, and of loopback addresses where clients on this machine are trusted."""
@@ -99,6 +186,20 @@ class AccessConfig:
                     f"got access.trusted_proxies '{proxy}', expected addresses or networks such as"
                     " 127.0.0.1 or 10.1.0.0/16"
                 ) from None
+        if self.groups_header and not self.user_header:
+            raise ConfigError(
+                "got access.groups_header without access.user_header, expected both or neither"
+            )
+        if self.user_header and not self.trusted_proxies:
+            raise ConfigError(
+                f"got access.user_header '{self.user_header}' without access.trusted_proxies,"
+                " expected the addresses of the proxies that set it: anybody can write a header"
+            )
+        if (self.user_header or self.oidc.issuer) and not self.group_roles:
+            raise ConfigError(
+                "got people that log in elsewhere and no access.group_roles, expected a role for at"
+                " least one group, e.g. {monitor-leads: supervisor}"
+            )
         if self.trust_loopback and self.trusted_proxies:
             raise ConfigError(
                 "got access.trust_loopback with access.trusted_proxies, expected one of them:"

@@ -14,10 +14,10 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, Literal
 
-from stream_server.access.policy import SCOPES_OF_ROLE, Role, Scope, Who
+from stream_server.access.policy import SCOPES_OF_ROLE, Given, Role, Scope, Who
 
 TOKEN_PREFIX = "emt_"
 MIN_PASSWORD_LENGTH = 10
@@ -239,12 +239,18 @@ class Session:
         id: random.
         ref: of the token or person it logged in with.
         begun_at, seen_at: seconds since 1970, UTC.
+        given: the person, where somebody else vouches for it; None: ``ref`` finds it in the book.
     """
 
     id: str
     ref: str
     begun_at: float
     seen_at: float
+    given: Given | None = None
+
+
+def _given(name: str, role: Role, teams: list[str] | None) -> Given:
+    return Given(name, role, None if teams is None else tuple(teams))
 
 
 class Sessions:
@@ -262,26 +268,41 @@ class Sessions:
         self._key = secrets.token_bytes(32)
         self._ended: dict[str, float] = {}  # by id, until when its cookie would be valid
 
-    def begin(self, ref: str, now: float) -> Session:
+    def begin(self, ref: str, now: float, given: Given | None = None) -> Session:
         """Return a new session."""
-        return Session(secrets.token_hex(16), ref, now, now)
+        return Session(secrets.token_hex(16), ref, now, now, given)
 
     def cookie(self, session: Session) -> str:
         """Return the value of a session's cookie."""
-        fields = [session.id, session.ref, session.begun_at, session.seen_at]
-        body = json.dumps(fields, separators=(",", ":")).encode()
+        given = None if session.given is None else list(astuple(session.given))
+        fields = [session.id, session.ref, session.begun_at, session.seen_at, given]
+        return self.sign(fields)
+
+    def sign(self, value: object) -> str:
+        """Return a value as a text for a cookie that only this server can have written."""
+        body = json.dumps(value, separators=(",", ":")).encode()
         return f"{_text(body)}.{_text(hmac.digest(self._key, body, 'sha256'))}"
 
-    def read(self, cookie: str, now: float) -> Session | None:
-        """Return the session of a cookie, None if it is not valid or not any more."""
-        body_text, _, signature = cookie.partition(".")
+    def signed(self, text: str) -> Any:
+        """Return the value of a text of :meth:`sign`; None if it is none."""
+        body_text, _, signature = text.partition(".")
         try:
             body, given = _bytes(body_text), _bytes(signature)
         except ValueError:
             return None
         if not hmac.compare_digest(given, hmac.digest(self._key, body, "sha256")):
             return None
-        session = Session(*json.loads(body))
+        return json.loads(body)
+
+    def read(self, cookie: str, now: float) -> Session | None:
+        """Return the session of a cookie, None if it is not valid or not any more."""
+        fields = self.signed(cookie)
+        # What else is signed is no list of five.
+        if not isinstance(fields, list) or len(fields) != 5:
+            return None
+        session_id, ref, begun_at, seen_at, given = fields
+        person = None if given is None else _given(*given)
+        session = Session(session_id, ref, begun_at, seen_at, person)
         return session if self.is_valid(session, now) else None
 
     def is_valid(self, session: Session, now: float) -> bool:
@@ -296,7 +317,7 @@ class Sessions:
         """Return the session for a new cookie; None: the one it has is new enough."""
         if now - session.seen_at < self._idle_s / 20:
             return None
-        return Session(session.id, session.ref, session.begun_at, now)
+        return replace(session, seen_at=now)
 
     def end(self, session: Session, now: float) -> None:
         """Log out."""

@@ -19,14 +19,26 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from stream_server.access.config import LOOPBACK_NAMES, AccessConfig, ListenConfig
+from stream_server.access.config import (
+    LOOPBACK_NAMES,
+    AccessConfig,
+    ListenConfig,
+    OidcConfig,
+)
 from stream_server.access.credentials import Book, Session, Sessions
 from stream_server.access.guessing import Guesses
-from stream_server.access.policy import MACHINE, Scope, Who, refusal
+from stream_server.access.policy import (
+    MACHINE,
+    Given,
+    Scope,
+    Who,
+    given_by_groups,
+    refusal,
+)
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 SESSION_COOKIE = "emotion_monitor_session"
@@ -45,6 +57,10 @@ FORWARDED_HEADERS = (
 )
 """Headers that a proxy adds: a request that has one did not come from this machine directly."""
 
+MAX_NAME = 64
+"""Characters of a person's name that are kept."""
+_VOUCHED = "vouched:"
+"""Begins the references of people who are not in the book."""
 _SCHEME = "bearer "
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -57,11 +73,13 @@ class Arrival:
         address: of the client itself, as far as it can be believed; "" if it has hung up.
         is_secure: it came by TLS.
         is_local: it comes from this machine, directly, and that is enough to be let in.
+        given: whom a trusted proxy vouches for; None: nobody.
     """
 
     address: str
     is_secure: bool
     is_local: bool
+    given: Given | None = None
 
 
 def bearer_token(authorization: str | None) -> str | None:
@@ -104,6 +122,7 @@ class Access:
     Attributes:
         book: tokens and people.
         sessions: of browsers that have logged in.
+        headers: names, in lower case, of those that :meth:`arrival` looks at.
         on_guessed: called now and then with an address, and how many tokens and passwords from it
             were wrong so far.
     """
@@ -129,6 +148,21 @@ class Access:
         self._hosts = {_host_of(origin) for origin in config.allowed_origins} - {""}
         self._is_behind_proxy = bool(public_url or self._proxies)
         self._listens_on_loopback = listen.is_loopback
+        self._user_header = config.user_header.lower()
+        self._groups_header = config.groups_header.lower()
+        self.headers = frozenset(
+            ("host", *FORWARDED_HEADERS, self._user_header, self._groups_header)
+        ) - {""}
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether somebody could show who they are, so that everybody has to."""
+        return bool(self.book.is_configured or self._config.oidc.issuer or self._user_header)
+
+    @property
+    def single_sign_on(self) -> OidcConfig | None:
+        """The OpenID Connect provider that people log in at; None: there is none."""
+        return self._config.oidc if self._config.oidc.issuer else None
 
     @property
     def trusts_this_machine(self) -> bool:
@@ -136,7 +170,7 @@ class Access:
         if self._config.trust_loopback:
             return True
         is_open = self._listens_on_loopback and not self._is_behind_proxy
-        return is_open and not self.book.is_configured
+        return is_open and not self.is_configured
 
     def arrival(self, peer: str, headers: Mapping[str, str], *, is_secure: bool = False) -> Arrival:
         """Find out where a request comes from.
@@ -145,8 +179,18 @@ class Access:
             peer: address of the other end of the connection.
             headers: by name in lower case; several of one name joined by commas.
             is_secure: the connection itself has TLS.
+
+        Raises:
+            ProtocolError: FORBIDDEN: it says who makes it as only a trusted proxy may.
         """
         if not self._is_proxy(peer):
+            for name in (self._user_header, self._groups_header):
+                if name and name in headers:
+                    raise ProtocolError(
+                        ErrorCode.FORBIDDEN,
+                        f"got the header {name} from an address that is none of"
+                        " access.trusted_proxies, expected it of those alone",
+                    )
             is_direct = is_loopback(peer) and not any(name in headers for name in FORWARDED_HEADERS)
             is_local = is_direct and self.trusts_this_machine and self._is_own(headers.get("host"))
             return Arrival(peer, is_secure, is_local)
@@ -159,7 +203,40 @@ class Access:
             hops = [(address.strip(), scheme) for address in addresses]
         scheme = hops[-1][1] if hops else ""
         address = self._client(peer, [address for address, _ in hops])
-        return Arrival(address, is_secure=scheme == "https", is_local=False)
+        return Arrival(
+            address, is_secure=scheme == "https", is_local=False, given=self._given(headers)
+        )
+
+    def check_vouched(self, values_of: Callable[[str], Sequence[str]]) -> None:
+        """Refuse a request in which a header that vouches for somebody comes twice.
+
+        Args:
+            values_of: returns the values of a header of the request, by its name in lower case.
+
+        Raises:
+            ProtocolError: FORBIDDEN.
+        """
+        # A proxy that adds its header instead of replacing it leaves the client's own before it.
+        for name in (self._user_header, self._groups_header):
+            if name and len(values_of(name)) > 1:
+                raise ProtocolError(
+                    ErrorCode.FORBIDDEN,
+                    f"got the header {name} twice, expected it once; the proxy has to replace what"
+                    " clients send",
+                )
+
+    def _given(self, headers: Mapping[str, str]) -> Given | None:
+        """Return whom a trusted proxy's headers vouch for."""
+        name = headers.get(self._user_header, "").strip() if self._user_header else ""
+        if not name:
+            return None
+        groups = headers.get(self._groups_header, "").split(",") if self._groups_header else []
+        return self.given(name, [group.strip() for group in groups])
+
+    def given(self, name: str, groups: Iterable[str]) -> Given | None:
+        """Return a person whom somebody else vouches for; None if its groups have no role."""
+        config = self._config
+        return given_by_groups(name[:MAX_NAME], groups, config.group_roles, config.group_teams)
 
     def who(self, arrival: Arrival, token: str | None = None, session: str | None = None) -> Who:
         """Return who makes a request.
@@ -175,7 +252,9 @@ class Access:
         now = self._now()
         found = self._by_token(arrival, token, now) if token else None
         if found is None and not token and session and (open_ := self.session(session)) is not None:
-            found = self.book.by_ref(open_.ref, now)
+            found = self.who_of(open_)
+        if found is None and not token and arrival.given is not None:
+            found = arrival.given.who(f"{_VOUCHED}proxy:{arrival.given.name}")
         if found is None and arrival.is_local:
             found = MACHINE
         if found is not None:
@@ -189,13 +268,22 @@ class Access:
     def _by_token(self, arrival: Arrival, token: str, now: float) -> Who | None:
         if arrival.is_local:
             return self.book.by_token(token, now)
-        self._check_attempt(arrival.address, token, now)
+        self.check_attempt(arrival.address, token)
         who = self.book.by_token(token, now)
-        self._note_attempt(arrival.address, token, who is not None)
+        self.note_attempt(arrival.address, token, is_right=who is not None)
         return who
 
-    def _check_attempt(self, address: str, secret: str, now: float) -> None:
-        wait_s = self._guesses.begin(address, secret, now)
+    def check_attempt(self, address: str, secret: str) -> None:
+        """Refuse one more guess from an address with too many wrong ones.
+
+        Args:
+            address: where it comes from.
+            secret: token, password, code or signature.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED, with how long to wait.
+        """
+        wait_s = self._guesses.begin(address, secret, self._now())
         if wait_s:
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED,
@@ -203,7 +291,8 @@ class Access:
                 retry_after_s=wait_s,
             )
 
-    def _note_attempt(self, address: str, secret: str, is_right: bool) -> None:
+    def note_attempt(self, address: str, secret: str, *, is_right: bool) -> None:
+        """Note whether what :meth:`check_attempt` let through was right."""
         if is_right:
             self._guesses.was_right(address, secret)
             return
@@ -254,12 +343,12 @@ class Access:
             ProtocolError: UNAUTHORIZED.
         """
         now, attempt = self._now(), f"{name}\n{secret}"
-        self._check_attempt(address, attempt, now)
+        self.check_attempt(address, attempt)
         if name:
             who = self.book.by_password(name, secret, now)
         else:
             who = self.book.by_token(secret, now)
-        self._note_attempt(address, attempt, who is not None)
+        self.note_attempt(address, attempt, is_right=who is not None)
         if who is None:
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "got an unknown name, password or token, expected others"
@@ -272,11 +361,25 @@ class Access:
 
     def who_of(self, session: Session) -> Who | None:
         """Return who has a session, None if the token or person is not valid any more."""
+        if session.given is not None:
+            return session.given.who(session.ref)
         return self.book.by_ref(session.ref, self._now())
+
+    def begin_given(self, given: Given, subject: str) -> Session:
+        """Return a new session of a person whom an OpenID Connect provider vouches for.
+
+        Args:
+            given: the person.
+            subject: what the provider calls it, for ever.
+        """
+        return self.sessions.begin(f"{_VOUCHED}oidc:{subject}", self._now(), given)
 
     def is_current(self, who: Who) -> bool:
         """Whether somebody who was let in would be let in again as the same."""
-        return not who.ref or self.book.by_ref(who.ref, self._now()) == who
+        # Whom somebody else vouches for is asked about when the session ends, or the connection.
+        if not who.ref or who.ref.startswith(_VOUCHED):
+            return True
+        return self.book.by_ref(who.ref, self._now()) == who
 
     def check_origin(self, origin: str | None, host: str | None) -> None:
         """Refuse pages of other sites, and names that are not this server's.

@@ -13,7 +13,7 @@ scopes and every team: who makes tokens can give itself any right.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -39,7 +39,7 @@ SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
     "supervisor": frozenset((Scope.READ, Scope.OPERATE, Scope.INGEST)),
     "admin": frozenset(Scope),
 }
-"""What a person's role means."""
+"""What a person's role means; from the one that may least."""
 
 Teams = frozenset[str] | None
 """Names of teams; None: all of them, and streams without a team."""
@@ -84,6 +84,51 @@ class Who:
     def visible_teams(self) -> Teams:
         """The teams whose streams it sees; None: all."""
         return None if self.has_all_teams else self.teams
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A person whom somebody else vouches for: an OpenID Connect provider, a trusted proxy.
+
+    Attributes:
+        name: what the person is called, for the audit.
+        role: by its groups.
+        teams: by its groups; None: all.
+    """
+
+    name: str
+    role: Role
+    teams: tuple[str, ...] | None
+
+    def who(self, ref: str) -> Who:
+        """Return who it is; ``ref`` says who vouches."""
+        teams = None if self.teams is None else frozenset(self.teams)
+        return Who("user", self.name, SCOPES_OF_ROLE[self.role], teams, ref)
+
+
+def given_by_groups(
+    name: str,
+    groups: Iterable[str],
+    roles: Mapping[str, Role],
+    teams: Mapping[str, tuple[str, ...]],
+) -> Given | None:
+    """Return the person of a name and groups; None if none of the groups has a role.
+
+    Args:
+        name: of the person.
+        groups: as the provider or proxy calls them.
+        roles: by group, see ``AccessConfig.group_roles``.
+        teams: by group, see ``AccessConfig.group_teams``.
+    """
+    known = sorted(set(groups))
+    found = {roles[group] for group in known if group in roles}
+    role = next((role for role in reversed(SCOPES_OF_ROLE) if role in found), None)
+    if role is None:
+        return None
+    if not teams:
+        return Given(name, role, None)
+    mine = {team for group in known for team in teams.get(group, ())}
+    return Given(name, role, tuple(sorted(mine)))
 
 
 MACHINE = Who("machine", "", frozenset(Scope))

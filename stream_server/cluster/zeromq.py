@@ -1,9 +1,9 @@
 """Messages over ZeroMQ: ``zmq://HOST:PORT`` between machines, ``zmq:///PATH`` on this one.
 
 ZeroMQ reconnects by itself and then delivers what was queued before. Here a connection that is lost
-is lost (:mod:`.transport`): a peer watches its socket's monitor and closes the socket at the first
-disconnect. A process that is killed is noticed at once by its closed socket; a machine that is cut
-off, by ZeroMQ's heartbeats.
+is lost (:mod:`stream_server.cluster`): a peer watches its socket's monitor and closes the socket at
+the first disconnect. A process that is killed is noticed at once by its closed socket; a machine
+that is cut off, by ZeroMQ's heartbeats.
 
 There is no encryption and no check of who connects: a path belongs into a folder of this user's
 alone, a port on a network where only these processes are.
@@ -20,7 +20,7 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from ser_engine.errors import ConfigError
-from stream_server.cluster.transport import Frame, PeerLostError
+from stream_server.cluster import Frame, PeerLostError
 
 SCHEME = "zmq"
 
@@ -56,7 +56,7 @@ def endpoint_of(url: str) -> str:
 
 
 class ZmqPeer:
-    """A :class:`~stream_server.cluster.transport.Peer`.
+    """A :class:`~stream_server.cluster.Peer`.
 
     Args:
         url: see :func:`endpoint_of`.
@@ -141,7 +141,7 @@ class ZmqPeer:
 
 
 class ZmqHost:
-    """A :class:`~stream_server.cluster.transport.Host`.
+    """A :class:`~stream_server.cluster.Host`.
 
     Args:
         url: see :func:`endpoint_of`. The folder of a path is made, for this user alone.

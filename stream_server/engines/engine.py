@@ -2,7 +2,7 @@
 
 This is the seam at which inference moves to another process or machine: a window goes out and a
 result or an error comes back, both plain data (:mod:`ser_engine.types`). Another way to reach an
-engine elsewhere is a :class:`~stream_server.cluster.transport.Peer` for
+engine elsewhere is a :class:`~stream_server.cluster.Peer` for
 :class:`~stream_server.engines.remote.RemoteEngine`, and a line in
 :data:`stream_server.engines.opening.ENGINES`; no code of a stream changes. Features kept between a
 stream's windows live in the engine, so a remote one sends the windows of one ``stream_key`` to one

@@ -18,7 +18,7 @@ import structlog
 from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, SerEngineError, WindowError
 from ser_engine.types import FloatArray, Window, WindowResult
-from stream_server.cluster.transport import Frame, Host
+from stream_server.cluster import Frame, Host
 from stream_server.engines.engine import EngineLease, EngineSource
 from stream_server.engines.remote import (
     PING_INTERVAL_S,

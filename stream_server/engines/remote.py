@@ -41,7 +41,7 @@ from ser_engine.errors import (
 )
 from ser_engine.frames import HOP_SAMPLES
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
-from stream_server.cluster.transport import Frame, Peer, PeerLostError
+from stream_server.cluster import Frame, Peer, PeerLostError
 
 _log = structlog.get_logger(__name__)
 

@@ -17,20 +17,23 @@ from aiohttp.typedefs import Handler
 
 from stream_server.access import Access, Arrival, Scope, Who, bearer_token, session_of
 from stream_server.access.credentials import Session
-from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.access.policy import refusal
 from stream_server.http.connections import HttpConnections
 from stream_server.http.login import (
     ARRIVAL,
+    BASE_PATH,
+    BEGIN_PATH,
+    CALLBACK_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
     NOTE,
+    SSO_LABEL,
     Login,
     login_page,
+    own_path,
     set_session,
     wants_page,
 )
-from stream_server.http.paths import BASE_PATH, own_path
 from stream_server.metrics import Metrics
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import error_message
@@ -49,7 +52,7 @@ SESSION = web.RequestKey("session", Session)
 
 _ORIGIN_ALLOWED = web.RequestKey("origin_allowed", bool)
 
-OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH, LOGOUT_PATH))
+OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH, LOGOUT_PATH, BEGIN_PATH, CALLBACK_PATH))
 """Paths without a token: probes of an orchestrator have no secrets, and these reveal none."""
 
 _SECURITY_HEADERS = {
@@ -101,9 +104,10 @@ def _check(request: web.Request) -> web.Request:
     request[_ORIGIN_ALLOWED] = True
     headers = {
         name.lower(): ", ".join(request.headers.getall(name))
-        for name in (hdrs.HOST, *FORWARDED_HEADERS)
+        for name in access.headers
         if name in request.headers
     }
+    access.check_vouched(lambda name: request.headers.getall(name, []))
     arrival = access.arrival(request.remote or "", headers, is_secure=request.secure)
     request[ARRIVAL] = arrival
     if not (own_path(request) in OPEN_PATHS or _is_preflight(request)):
@@ -272,7 +276,17 @@ def make_app(
             body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
         )
 
-    login = Login(access)
+    sso = access.single_sign_on
+    if sso is None:
+        login = Login(access)
+    else:
+        # With its cryptography, only where it is wanted.
+        from stream_server.http.single_sign_on import SingleSignOn
+
+        single = SingleSignOn(access, sso)
+        single.add_to(app)
+        app[SSO_LABEL] = sso.label
+        login = Login(access, single.logout_address)
     app.router.add_post(LOGIN_PATH, login.log_in)
     app.router.add_post(LOGOUT_PATH, login.log_out)
     app.router.add_get("/healthz", healthz)

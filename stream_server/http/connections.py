@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from stream_server.descriptors import BACKLOG, Descriptors
+from stream_server.access.tls import HANDSHAKE_S, Tls
+from stream_server.streams.handshakes import BACKLOG, Descriptors
 
 _log = structlog.get_logger(__name__)
 
@@ -194,7 +195,7 @@ class _Connection(web.RequestHandler):
 
     def is_reading(self) -> bool:
         """Whether bytes are taken from the client."""
-        return isinstance(self.transport, asyncio.Transport) and self.transport.is_reading()
+        return self.transport is not None and self.transport.is_reading()
 
     def time_out(self) -> None:
         """Say that the request took too long (RFC 9110, section 15.5.9), and close."""
@@ -209,15 +210,28 @@ class _Connection(web.RequestHandler):
 
 
 class BoundedSite(web.TCPSite):
-    """A port whose connections are bounded."""
+    """A port whose connections are bounded.
 
-    __slots__ = ("_connections", "_where")
+    Args:
+        runner: of the application.
+        host, port: where.
+        connections: what knows them.
+        tls: of the port; None: it has none.
+    """
+
+    __slots__ = ("_connections", "_tls", "_where")
 
     def __init__(
-        self, runner: web.AppRunner, host: str, port: int, connections: HttpConnections
+        self,
+        runner: web.AppRunner,
+        host: str,
+        port: int,
+        connections: HttpConnections,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(runner, host, port, backlog=BACKLOG)
         self._connections = connections
+        self._tls = tls
         self._where = host, port
 
     async def start(self) -> None:
@@ -231,5 +245,10 @@ class BoundedSite(web.TCPSite):
         assert server is not None
         host, port = self._where
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._connections.make(server), host, port, backlog=self._backlog
+            lambda: self._connections.make(server),
+            host,
+            port,
+            backlog=self._backlog,
+            ssl=None if self._tls is None else self._tls.context,
+            ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
         )

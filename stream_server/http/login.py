@@ -3,19 +3,48 @@
 A browser cannot send an ``Authorization`` header when it opens a page. The cookie is HttpOnly, sent
 to this host only and never with a request that another site caused (SameSite=Strict); the check of
 ``Origin`` applies as well. It ends with the session, with logging out, or with the browser.
+
+Paths of requests are as this server knows them, below whatever path a proxy serves it::
+
+    browser                       proxy                      this server
+    /emotion/streams/a   ──▶   removes /emotion   ──▶   /streams/a            nothing to set
+    /emotion/streams/a   ──▶   passes it on       ──▶   /emotion/streams/a    base_path: /emotion
+
+What is sent to a browser is relative to the page it asked for, so it is right in both cases.
 """
 
 from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
 from stream_server.access import SESSION_COOKIE, Access, Arrival, Who, session_of
-from stream_server.http.paths import BASE_PATH, own_path, own_path_qs, to_root
 from stream_server.wire.errors import ProtocolError
+
+BASE_PATH = web.AppKey("base_path", str)
+"""The setting ``listen.base_path``."""
+
+
+def own_path(request: web.Request) -> str:
+    """Return the path of a request without the base path; it begins with "/"."""
+    return request.path.removeprefix(request.config_dict[BASE_PATH])
+
+
+def own_path_qs(request: web.Request) -> str:
+    """Return the path with its query, as it was sent, without the base path."""
+    return request.path_qs.removeprefix(request.config_dict[BASE_PATH])
+
+
+def to_root(request: web.Request) -> str:
+    """Return the way from the page of a request to "/": "./", "../" and so on."""
+    # As it was sent: in "/streams/a%2Fb" the browser sees two parts.
+    raw = request.rel_url.raw_path.removeprefix(request.config_dict[BASE_PATH])
+    return "../" * (raw.count("/") - 1) or "./"
+
 
 ARRIVAL = web.RequestKey("arrival", Arrival)
 """Where a request comes from."""
@@ -47,6 +76,10 @@ def note(
 
 LOGIN_PATH = "/login"
 LOGOUT_PATH = "/logout"
+BEGIN_PATH = "/login/oidc"
+CALLBACK_PATH = "/login/oidc/callback"
+SSO_LABEL = web.AppKey("sso_label", str)
+"""Text of the button that leads to :data:`BEGIN_PATH`; "": there is none."""
 _MAX_AT_A_TIME = 2
 
 _POLICY = (
@@ -67,6 +100,8 @@ _PAGE = """<!doctype html>
   input, button {{ font: inherit; padding: 8px 12px; border-radius: 6px }}
   input {{ border: 1px solid #8A8F98 }}
   button {{ background: #0072B2; border: 0; color: #fff; cursor: pointer }}
+  a {{ border: 1px solid #8A8F98; border-radius: 6px; color: inherit; padding: 8px 12px;
+    text-align: center; text-decoration: none }}
   [role=alert] {{ color: #D55E00; opacity: 1 }}
 </style>
 <form method="post" action="{path}">
@@ -80,7 +115,15 @@ _PAGE = """<!doctype html>
   <input id="secret" name="secret" type="password" required autocomplete="current-password">
   <input type="hidden" name="next" value="{next}">
   <button>Log in / <span lang="zh">登录</span></button>
+  {elsewhere}
 </form>
+"""
+_LEADING = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={url}">
+<title>Emotion Monitor</title>
+<p><a href="{url}">Emotion Monitor</a></p>
 """
 _PROBLEM = (
     '<p role="alert">This name, password or token is not valid. /'
@@ -96,13 +139,27 @@ def wants_page(request: web.Request) -> bool:
     return request.method == hdrs.METH_GET and accepts
 
 
-def login_page(request: web.Request) -> web.Response:
-    """Return the form, which leads on to the requested page."""
+def login_page(
+    request: web.Request, problem: str = "", next_path: str | None = None
+) -> web.Response:
+    """Return the form, which leads on to the requested page.
+
+    Args:
+        request: is answered with it.
+        problem: what went wrong before, for the person.
+        next_path: where it leads; None: to the page that was asked for.
+    """
     again = own_path(request) == LOGIN_PATH
+    if next_path is None:
+        next_path = "/" if again else local(own_path_qs(request))
+    said = f'<p role="alert">{html.escape(problem)}</p>' if problem else _PROBLEM if again else ""
+    label = request.config_dict.get(SSO_LABEL, "")
+    url = f"{to_root(request)}{BEGIN_PATH[1:]}?{urlencode({'next': next_path})}"
     text = _PAGE.format(
         path=to_root(request) + LOGIN_PATH[1:],
-        problem=_PROBLEM if again else "",
-        next="/" if again else html.escape(_local(own_path_qs(request))),
+        problem=said,
+        next=html.escape(next_path),
+        elsewhere=f'<a href="{html.escape(url)}">{html.escape(label)}</a>' if label else "",
     )
     return web.Response(
         text=text,
@@ -119,6 +176,16 @@ def login_page(request: web.Request) -> web.Response:
     )
 
 
+def leading_to(url: str) -> web.Response:
+    """Return a page that leads on to an address by itself."""
+    return web.Response(
+        text=_LEADING.format(url=html.escape(url)),
+        content_type="text/html",
+        charset="utf-8",
+        headers={"Content-Security-Policy": _POLICY},
+    )
+
+
 def set_session(request: web.Request, response: web.StreamResponse, cookie: str) -> None:
     """Give a browser the cookie of its session."""
     response.set_cookie(
@@ -132,10 +199,21 @@ def set_session(request: web.Request, response: web.StreamResponse, cookie: str)
 
 
 class Login:
-    """Where browsers log in and out."""
+    """Where browsers log in and out.
 
-    def __init__(self, access: Access) -> None:
+    Args:
+        access: of the server.
+        logout_address: returns where a person who logged in by OpenID Connect logs out of the
+            provider; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        logout_address: Callable[[web.Request], Awaitable[str | None]] | None = None,
+    ) -> None:
         self._access = access
+        self._logout_address = logout_address
         self._turns = asyncio.Semaphore(_MAX_AT_A_TIME)
 
     async def log_in(self, request: web.Request) -> web.StreamResponse:
@@ -154,7 +232,7 @@ class Login:
             note(request, None, "login_failed", target=name)
             raise
         # Relative to the form's path (RFC 9110, section 10.2.2).
-        location = to_root(request) + _local(str(form.get("next", "/")))[1:]
+        location = to_root(request) + local(str(form.get("next", "/")))[1:]
         response = web.Response(status=303, headers={hdrs.LOCATION: location})
         set_session(request, response, self._access.sessions.cookie(session))
         note(request, self._access.who_of(session), "login")
@@ -166,12 +244,19 @@ class Login:
         if session is not None:
             note(request, self._access.who_of(session), "logout")
             self._access.log_out(session)
-        response = web.Response(status=303, headers={hdrs.LOCATION: to_root(request)})
+        elsewhere = None
+        if session is not None and session.given is not None and self._logout_address is not None:
+            elsewhere = await self._logout_address(request)
+        if elsewhere is None:
+            response = web.Response(status=303, headers={hdrs.LOCATION: to_root(request)})
+        else:
+            # Not a redirect: a page's form-action applies to those of its form, too (CSP, 4.2).
+            response = leading_to(elsewhere)
         response.del_cookie(SESSION_COOKIE, path=request.config_dict[BASE_PATH] or "/")
         return response
 
 
-def _local(path: str) -> str:
+def local(path: str) -> str:
     """Return the path if it is one of this server's, else "/"."""
     # "//host" and "/\\host" are other hosts to a browser: an open redirect (CWE-601).
     plain = path.startswith("/") and not path.startswith(("//", "/\\"))

@@ -14,11 +14,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from stream_server.access import Access, Arrival
+from stream_server.access.tls import HANDSHAKE_S, Tls
 from stream_server.config import ServerConfig
-from stream_server.descriptors import BACKLOG, Descriptors
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
 from stream_server.streams.connection import Connection
-from stream_server.streams.handshakes import GuardedConnection, Handshakes
+from stream_server.streams.handshakes import BACKLOG, Descriptors, GuardedConnection, Handshakes
 from stream_server.streams.registry import StreamRegistry
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
@@ -47,6 +47,7 @@ class Gateway:
         on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
         descriptors: of the process; None: there are always enough.
+        tls: of the port; None: it has none.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Gateway:
         on_refused: Callable[[str, ProtocolError], None],
         routes: Mapping[str, Route] | None = None,
         descriptors: Descriptors | None = None,
+        tls: Tls | None = None,
     ) -> None:
+        self._tls = tls
         self._registry = registry
         self._access = access
         self._config = config
@@ -106,6 +109,8 @@ class Gateway:
             self._config.listen.port,
             # websockets declares a class here and calls it.
             create_connection=self._handshakes.make,  # type: ignore[arg-type]
+            ssl=None if self._tls is None else self._tls.context,
+            ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
             open_timeout=limits.start_timeout_s,
             backlog=BACKLOG,
             process_request=self._admit,
@@ -146,12 +151,15 @@ class Gateway:
         route: Route = self._native
         root = UNKNOWN_ROUTE
         try:
-            handshake = Handshake.of(request, _peer(connection))
+            handshake = Handshake.of(request, _peer(connection), is_secure=self._tls is not None)
+            self._access.check_vouched(request.headers.get_all)
             route = self._route(handshake)
             root = handshake.root
             self._check(handshake)
             admission = route.admit(handshake)
-            arrival = self._access.arrival(handshake.peer, handshake.headers)
+            arrival = self._access.arrival(
+                handshake.peer, handshake.headers, is_secure=handshake.is_secure
+            )
             self._check_room(admission, arrival)
             self._admitted[connection] = handshake, arrival.address, admission
         except ProtocolError as error:

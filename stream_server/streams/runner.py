@@ -28,7 +28,7 @@ from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
-from stream_server.wire.dialect import AudioData, Inbound, LostSpan
+from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
 from stream_server.wire.results import Alert, Measures, Point, Result, Warning
@@ -188,11 +188,15 @@ class StreamRunner:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
         self._check_engine()
-        if not isinstance(request, AudioData | KeepAlive):
+        if isinstance(request, AudioData):
+            self.session.receive(request.data, request.lost)
+            # Most messages of 20 ms only wait to become a block: nothing else is done for them.
+            if self.session.has_backlog:
+                await self._process()
+            return
+        if not isinstance(request, KeepAlive):
             self.received_controls += 1
         match request:
-            case AudioData(data=data, lost=lost):
-                await self._receive(data, lost)
             case Flush():
                 await self._put(self.session.flush())
             case Pause():
@@ -290,8 +294,8 @@ class StreamRunner:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _receive(self, data: bytes, lost: Sequence[LostSpan]) -> None:
-        self.session.receive(data, lost)
+    async def _process(self) -> None:
+        """Process the audio that was received, as far as there is something to do."""
         clock = self.session.clock_samples
         while self.session.has_backlog:
             await self._put(self.session.advance())
@@ -301,8 +305,9 @@ class StreamRunner:
         now_s = asyncio.get_running_loop().time()
         if (warning := self._pace.take(self.session.received_s, now_s)) is not None:
             self._warn(*warning)
+            self._publish()
         if self.session.clock_samples == clock:
-            return  # It waits for more: nothing can have gone wrong with it yet.
+            return  # All of it is in the resampler still: nothing can have gone wrong with it yet.
         self._count_audio()
         if self.session.clock_samples > self._limits.max_stream_s * SAMPLE_RATE_HZ:
             raise ProtocolError(

@@ -259,7 +259,7 @@ class Session:
     def clock_samples(self) -> int:
         """Stream time up to which audio was processed."""
         # All channels take the same time.
-        return self._channels[self.analysed[0]].stream.clock_samples
+        return self._channels[self.analysed[0]].stream.audio.clock_samples
 
     @property
     def pending_windows(self) -> int:
@@ -292,7 +292,7 @@ class Session:
             self._first_bytes = None
         for index, start, end in self._intake.receive(data, lost):
             if index in self._channels:
-                self._channels[index].stream.lose(start, end)
+                self._channels[index].stream.audio.lose(start, end)
 
     @property
     def has_backlog(self) -> bool:
@@ -507,10 +507,10 @@ class Session:
 
     def _until_due(self) -> int:
         """Return the samples until something may fall due on any channel."""
-        return min(each.stream.until_due for each in self._channels.values())
+        return min(each.stream.audio.until_due for each in self._channels.values())
 
     def _until_boundary(self) -> int:
-        return self._channels[self.analysed[0]].stream.until_boundary
+        return self._channels[self.analysed[0]].stream.audio.until_boundary
 
     def _set_wake(self) -> None:
         """Compute how much has to be buffered until there is something to do."""

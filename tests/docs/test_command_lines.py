@@ -23,6 +23,7 @@ NOT_RUN = {
     "bash": "run.sh and test.sh install packages; CI runs them",
     "pip": "needs the network",
     "uv": "needs the network",
+    "docker": "the image is the reader's own",
     "python": "benchmarks, training and examples have tests of their own",
     "curl": "the paths are those of the API, which its tests call",
     "websocat": "in no Debian package; the protocol's tests send the same",

@@ -139,7 +139,7 @@ def check_one_line(output: str, errors: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["serve", "--host", "0.0.0.0"], "expected a loopback address, or tokens"),
+        (["serve", "--host", "0.0.0.0"], "without a token or a person who may log in and without"),
         (["serve", "--port", "99999"], "expected 0 to 65535"),
         (["stream_server.store.url=nonsense", "serve"], "store.url"),
     ],

@@ -190,6 +190,7 @@ def _info(values: dict[str, Any]) -> ModelInfo:
     labels = tuple(Label(**label) for label in listed["labels"])
     # Not the file's own: it may be older than the threshold.
     values["abstain_below"] = ABSTAIN_BELOW
+    values["neutral_logits"] = ()  # JSON has no tuples; these models come without
     return ModelInfo(labels=LabelSet(labels, listed["num_tokens"]), **values)
 
 

@@ -42,4 +42,5 @@ STANDARD = BuiltInModel(
     file_format=STANDARD_FORMAT,
     sizes=lambda values: StandardSizes(**values),
     build=_build,
+    neutral_logits=(-0.87, -1.23, -0.52, -1.04, 2.48, 0.0, -0.09, -1.74, 0.33),
 )

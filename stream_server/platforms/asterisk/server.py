@@ -80,9 +80,12 @@ class AudioSocketServer:
         Raises:
             OSError: the address cannot be had.
         """
+        # It has neither TLS nor tokens: nobody beyond this machine even reaches it before the
+        # settings name an address there.
+        is_local = all(network.is_loopback for network in self._networks)
         self._server = await asyncio.start_server(
             self._accept,
-            self._config.listen.host,
+            "localhost" if is_local else self._config.listen.host,
             self._wanted_port,
             # asyncio stops reading at twice this, so TCP holds a fast client back.
             limit=_READ_BYTES,

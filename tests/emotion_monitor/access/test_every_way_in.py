@@ -64,6 +64,8 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/readyz"): OPEN,
     ("POST", "/login"): OPEN,
     ("POST", "/logout"): OPEN,
+    ("GET", "/login/oidc"): OPEN,
+    ("GET", "/login/oidc/callback"): OPEN,
     ("GET", "/metrics"): read(),
     ("GET", "/feed"): read("list"),
     # Pages and what they load: the same for everybody who may see something.
@@ -94,12 +96,19 @@ WAYS: dict[tuple[str, str], Way] = {
         "one", f"{STREAM}/recording/0"
     ),
     ("GET", "/api/v1/streams/{stream_id}/annotations"): read("one", f"{STREAM}/annotations"),
+    ("GET", "/api/v1/streams/{stream_id}/report.html"): read("one", f"{STREAM}/report.html"),
     ("GET", "/api/v1/alerts"): read("list"),
+    ("GET", "/api/v1/alerts/precision"): read("list"),
+    ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}"),
+    ("POST", "/api/v1/alerts/{alert_id}/judge"): Way(
+        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/judge", {"verdict": "right"}
+    ),
     ("GET", "/api/v1/analyse"): read("list"),
     ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB),
     ("GET", "/api/v1/analyse/{job_id}/result.json"): read("one", f"{JOB}/result.json"),
     ("GET", "/api/v1/analyse/{job_id}/result.csv"): read("one", f"{JOB}/result.csv"),
     ("GET", "/api/v1/analyse/{job_id}/annotations"): read("one", f"{JOB}/annotations"),
+    ("GET", "/api/v1/analyse/{job_id}/report.html"): read("one", f"{JOB}/report.html"),
     ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read("one", f"{JOB}/result.parquet"),
     ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read("one", f"{JOB}/embedding.npy"),
     ("GET", "/api/v1/analyse/{job_id}/log.txt"): read("one", f"{JOB}/log.txt"),
@@ -155,6 +164,10 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
     async with whole_server(
         folder,
         "stream_server.access.tokens={first: 0123456789abcdef}",
+        # A provider that is not there: what somebody may do here is not its business.
+        "stream_server.access.oidc.issuer=http://localhost:9",
+        "stream_server.access.oidc.client_id=monitor",
+        "stream_server.access.group_roles={leads: supervisor}",
         "stream_server.recording.enabled=true",
         f"stream_server.recording.dir={folder}/recordings",
     ) as server:

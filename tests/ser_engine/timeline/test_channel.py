@@ -58,7 +58,7 @@ def test_every_sample_is_accounted_for_once(length: int, start: int) -> None:
     stream = make_stream(details=True)
     events = drive(stream, [audio])
     assert_tiles(events, length)
-    assert stream.accounted_samples == stream.clock_samples == length
+    assert stream.accounted_samples == stream.audio.clock_samples == length
     speech = [c * 320 for c in range(num_frames(length)) if audio[c * 320 : c * 320 + 320].any()]
     assert scored_slots(events) == speech
 
@@ -250,7 +250,7 @@ def test_bad_audio_is_refused_whole(bad: FloatArray) -> None:
     stream = make_stream()
     with pytest.raises(AudioError):
         stream.push(bad)
-    assert stream.clock_samples == 0
+    assert stream.audio.clock_samples == 0
 
 
 def test_close_is_final_and_may_be_repeated() -> None:

@@ -64,7 +64,7 @@ def test_a_gap_moves_the_clock_and_cuts_the_context() -> None:
     stream, engine = make_stream(details=True), FakeEngine(logits_of_position)
     events = answer(stream, stream.push(SPEECH[:5000]), engine)
     events += answer(stream, stream.gap("lost", 777), engine)
-    assert stream.clock_samples == 5777
+    assert stream.audio.clock_samples == 5777
     windows = stream.push(SPEECH[5000:8200])
     assert [(window.start_sample, len(window.samples)) for window in windows] == [
         (5777, 1600),

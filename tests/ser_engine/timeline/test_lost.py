@@ -47,10 +47,10 @@ def drive_lost(
     at = 0
     for stop in sorted({*(cut for cut in cuts if 0 < cut < len(audio)), len(audio)}):
         for start, end in lost:
-            stream.lose(max(start, at), min(end, stop))
+            stream.audio.lose(max(start, at), min(end, stop))
         while at < stop:
             # As little at a time as a stream with several channels takes.
-            until = min(stop, at + stream.until_due)
+            until = min(stop, at + stream.audio.until_due)
             events += answer(stream, stream.push(audio[at:until]), engine)
             at = until
     events += answer(stream, stream.finish(), engine) + stream.close()
@@ -124,14 +124,14 @@ def test_what_is_beyond_is_a_gap_to_the_sample_and_boundaries_stay() -> None:
 def test_a_long_loss_is_published_while_it_lasts() -> None:
     stream, engine = make_stream(), FakeEngine()
     answer(stream, stream.push(SPEECH[:8000]), engine)
-    stream.lose(8000, 1_000_000)
+    stream.audio.lose(8000, 1_000_000)
     answer(stream, stream.push(np.zeros(160_000, np.float32)), engine)
-    assert stream.accounted_samples == stream.clock_samples == 168_000
+    assert stream.accounted_samples == stream.audio.clock_samples == 168_000
 
 
 def test_a_gap_of_all_channels_follows_what_one_lost_before_it() -> None:
     stream, engine = make_stream(), FakeEngine()
-    stream.lose(4000, 4000 + BRIDGED_SAMPLES + 100)
+    stream.audio.lose(4000, 4000 + BRIDGED_SAMPLES + 100)
     audio = SPEECH[: 4000 + BRIDGED_SAMPLES + 100].copy()
     audio[4000:] = 0
     events = answer(stream, stream.push(audio[:-50]), engine)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.config import SmoothingConfig
-from ser_engine.schema import Gap, Segment
-from ser_engine.timeline.segments import SegmentBuilder
+from ser_engine.labels import LabelSet
+from ser_engine.schema import Gap, GapReason, Segment
+from ser_engine.timeline.segments import SegmentBuilder, Smoother
 from ser_engine.timeline.smoothing import Decision, LabelTracker
+from ser_engine.types import ModelInfo
 
 HOP = 320
 NAMES = ("angry", "happy")
@@ -37,7 +41,7 @@ class Course:
                 continue
             posterior = {"a": A, "b": B, "u": U}[slot]
             decision = self.tracker.push(start, end, posterior.tolist())
-            self.events += self.builder.frame(start, end, posterior, decision)
+            self.events += self.builder.frames(start, HOP, posterior[None], decision)
 
 
 def course(
@@ -157,7 +161,7 @@ def test_one_long_gap_is_announced_once() -> None:
 def test_extend_moves_the_end_of_what_is_open() -> None:
     builder = SegmentBuilder(NAMES)
     assert builder.extend(5) == []
-    builder.frame(0, HOP, A, Decision(0, settled=True))
+    builder.frames(0, HOP, A[None], Decision(0, settled=True))
     builder.extend(HOP + 100)
     (segment,) = builder.gap(HOP + 100, 2 * HOP, "silence")
     assert segment.end_sample == HOP + 100
@@ -166,6 +170,38 @@ def test_extend_moves_the_end_of_what_is_open() -> None:
         Gap(start_sample=HOP + 100, end_sample=2 * HOP + 7, reason="silence", final=True)
     ]
     assert builder.finish() == []
+
+
+@settings(max_examples=40)
+@given(
+    # Runs of one kind of slot; some are long enough for announcements.
+    st.lists(st.tuples(st.sampled_from("abu.!"), st.integers(1, 80)), min_size=1, max_size=6),
+    st.lists(st.integers(0, 300), max_size=12),
+    st.sampled_from([0.0, 0.6]),
+)
+def test_grouping_does_not_matter(
+    runs: list[tuple[str, int]], cuts: list[int], abstain_below: float
+) -> None:
+    slots = "".join(kind * count for kind, count in runs)
+    noise = np.random.default_rng(len(slots)).normal(0, 0.3, (len(slots), 2))
+    means = {"a": (1.0, 0.0), "b": (0.0, 1.0), "u": (0.1, 0.0)}
+    logits = (noise + [means.get(slot, (0.0, 0.0)) for slot in slots]).astype(np.float32)
+    config = SmoothingConfig(span_ms=200, min_dwell_ms=100, abstain_below=abstain_below)
+
+    def events(bounds: list[int]) -> Events:
+        smoother = Smoother(config, ModelInfo("", "", "", "", LabelSet.from_tokens(NAMES), 1))
+        for first, limit in itertools.pairwise(bounds):
+            reasons = [_REASONS.get(slot) for slot in slots[first:limit]]
+            scored = [row for row in range(first, limit) if slots[row] in means]
+            smoother.slots(first * HOP, HOP, reasons, logits[scored])
+        smoother.finish()
+        return smoother.take()
+
+    bounds = [0, *sorted(min(cut, len(slots)) for cut in cuts), len(slots)]
+    assert events(bounds) == events(list(range(len(slots) + 1)))
+
+
+_REASONS: dict[str, GapReason] = {".": "silence", "!": "error"}
 
 
 @given(st.text("ab.!", max_size=200), st.integers(0, 5))

@@ -139,7 +139,7 @@ def test_a_caller_who_never_answers_costs_bounded_memory() -> None:
     chunk = make_audio((160_000, 0.1))
     for _ in range(MAX_UNANSWERED_SAMPLES // 160_000 + 20):
         stream.push(chunk)
-    assert stream.clock_samples - stream.accounted_samples <= MAX_UNANSWERED_SAMPLES
+    assert stream.audio.clock_samples - stream.accounted_samples <= MAX_UNANSWERED_SAMPLES
     assert stream.pending_windows <= MAX_UNANSWERED_SAMPLES // TIMELINE.step_samples + 1
 
 
@@ -157,7 +157,7 @@ def test_long_speech_and_silence_keep_every_buffer_small() -> None:
             stream._smoother._pool._logits.nbytes,
             len(stream._smoother._segments._events),
             len(stream._events),
-            len(stream._ring),
+            len(stream.audio._ring),
         )
 
     seen: list[tuple[int, ...]] = []

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.descriptors import Descriptors
 from stream_server.http import make_app
 from stream_server.http.connections import (
     BODY_TIMEOUT_S,
@@ -20,6 +19,7 @@ from stream_server.http.connections import (
     HttpConnections,
 )
 from stream_server.metrics import Metrics
+from stream_server.streams.handshakes import Descriptors
 
 ENOUGH = Descriptors(1 << 20)
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"

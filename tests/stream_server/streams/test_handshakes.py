@@ -8,8 +8,8 @@ import contextlib
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from stream_server.descriptors import Descriptors
 from stream_server.streams import handshakes
+from stream_server.streams.handshakes import Descriptors
 from stream_server.wire.errors import ErrorCode
 from tests.support.live_lab import live_lab, receive, receive_all, send, start
 from tests.support.virtual_time import virtual_time

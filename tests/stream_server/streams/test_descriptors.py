@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from stream_server.descriptors import BACKLOG, Descriptors, raise_limit
+from stream_server.streams.handshakes import BACKLOG, Descriptors, raise_limit
 
 
 @pytest.mark.parametrize("limit", [64, 256, 1024, 65_536])
