@@ -276,7 +276,10 @@ class Conversation:
             missing_s=_seconds(floor.missing),
             channels=tuple(
                 self._channel(index, speaker, total)
-                for index, speaker in zip(self._listeners, floor.speakers, strict=True)
+                # By index: those that are not analysed were added last.
+                for index, speaker in sorted(
+                    zip(self._listeners, floor.speakers, strict=True), key=lambda each: each[0]
+                )
             ),
         )
 
