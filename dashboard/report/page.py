@@ -32,7 +32,7 @@ _TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 def words(language: str) -> dict[str, str]:
     """Return the texts of the pages' shell and of reports by key."""
     shell = (_SHELL / f"words.{language}.js").read_text("utf-8")
-    own = json.loads((_HERE / f"words.{language}.json").read_text("utf-8"))
+    own: dict[str, str] = json.loads((_HERE / f"words.{language}.json").read_text("utf-8"))
     return {key: json.loads(text) for key, text in _ENTRY.findall(shell)} | own
 
 

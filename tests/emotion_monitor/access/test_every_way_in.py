@@ -98,7 +98,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/streams/{stream_id}/annotations"): read("one", f"{STREAM}/annotations"),
     ("GET", "/api/v1/streams/{stream_id}/report.html"): read("one", f"{STREAM}/report.html"),
     ("GET", "/api/v1/alerts"): read("list"),
-    ("GET", "/api/v1/alerts/precision"): read("list"),
+    ("GET", "/api/v1/alerts/precision"): read(),
     ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}"),
     ("POST", "/api/v1/alerts/{alert_id}/judge"): Way(
         Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/judge", {"verdict": "right"}
