@@ -6,9 +6,11 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ser_engine.errors import AudioError
 from ser_engine.frames import SAMPLE_RATE_HZ
+from ser_engine.raw_audio import SCALE
 from ser_engine.timeline.speech import SpeechDetector
 from ser_engine.types import FloatArray
 
@@ -38,33 +40,38 @@ def check_audio(samples: FloatArray) -> None:
 class RingBuffer:
     """Keeps the newest ``capacity_samples`` samples; older ones are overwritten.
 
-    The store is twice as long as the capacity, so that the newest samples are always contiguous:
-    they move to the front once in ``capacity_samples`` samples.
+    Samples that came in 16 bits are kept in 16 bits, which is half the memory of a stream. The
+    first ones that 16 bits do not hold exactly, as resampling makes them, turn it to float32.
     """
 
     def __init__(self, capacity_samples: int) -> None:
         self._capacity = capacity_samples
-        self._store = np.zeros(2 * capacity_samples, dtype=np.float32)
-        self._end = 0
+        self._store: npt.NDArray[np.int16] | FloatArray = np.zeros(capacity_samples, np.int16)
+        self._next = 0  # where the next sample goes
+        self._held = 0
 
     def __len__(self) -> int:
         """Return how many samples are held, at most the capacity."""
-        return min(self._end, self._capacity)
+        return self._held
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the samples."""
+        return self._store.nbytes
 
     def clear(self) -> None:
         """Forget the audio."""
-        self._end = 0
+        self._held = 0
 
     def append(self, samples: FloatArray) -> None:
         """Add ``(samples,)`` at the end."""
         # One call may bring more than fits.
-        newest = samples[-self._capacity :]
-        if self._end + len(newest) > len(self._store):
-            keep = self._capacity - len(newest)
-            self._store[:keep] = self._store[self._end - keep : self._end]
-            self._end = keep
-        self._store[self._end : self._end + len(newest)] = newest
-        self._end += len(newest)
+        newest = self._as_stored(samples[-self._capacity :])
+        until_end = self._capacity - self._next
+        self._store[self._next : self._next + len(newest)] = newest[:until_end]
+        self._store[: max(0, len(newest) - until_end)] = newest[until_end:]
+        self._next = (self._next + len(newest)) % self._capacity
+        self._held = min(self._held + len(newest), self._capacity)
 
     def newest(self, num_samples: int) -> FloatArray:
         """Return a copy of the last ``num_samples`` samples ``(samples,)``.
@@ -74,7 +81,25 @@ class RingBuffer:
         """
         if not 0 <= num_samples <= len(self):
             raise ValueError(f"{num_samples} samples requested, 0 to {len(self)} are held")
-        return self._store[self._end - num_samples : self._end].copy()
+        start = (self._next - num_samples) % self._capacity
+        samples = np.empty(num_samples, dtype=np.float32)
+        until_end = min(self._capacity - start, num_samples)
+        samples[:until_end] = self._store[start : start + until_end]
+        samples[until_end:] = self._store[: num_samples - until_end]
+        if self._store.dtype == np.int16:
+            samples *= SCALE
+        return samples
+
+    def _as_stored(self, samples: FloatArray) -> npt.NDArray[np.int16] | FloatArray:
+        if self._store.dtype == np.int16:
+            scaled = samples / SCALE
+            # What does not fit becomes another number, and so is noticed, too.
+            with np.errstate(invalid="ignore"):
+                integers = scaled.astype(np.int16)
+            if np.array_equal(integers, scaled):
+                return integers
+            self._store = self._store * SCALE
+        return samples
 
 
 class LostSpans:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.support.dashboard_server import free_ports
 
-__all__ = ["FORWARDS", "Proxy", "nginx", "program"]
+__all__ = ["FORWARDS", "Proxy", "configuration", "nginx", "program"]
 
 FORWARDS = """
 proxy_set_header Host $host;
@@ -39,10 +39,10 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
   {servers}
 }}
 """
+_MAP = 'map $http_upgrade $connection_upgrade { default upgrade; "" close; }'
 _SERVER = """
   server {{
     listen 127.0.0.1:{port};
@@ -70,9 +70,21 @@ class Proxy:
     ingest_url: str
 
 
-def program() -> str | None:
-    """Return the path of nginx; None: there is none."""
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+def program(name: str = "nginx") -> str | None:
+    """Return the path of a proxy's program; None: there is none."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def configuration(folder: Path, servers: str) -> Path:
+    """Write the configuration of an nginx that keeps to ``folder``; return its file.
+
+    Args:
+        folder: of the test.
+        servers: what stands in the block ``http``.
+    """
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIG.format(folder=folder, servers=servers), encoding="utf-8")
+    return config
 
 
 @contextlib.contextmanager
@@ -92,8 +104,7 @@ def nginx(
         _SERVER.format(port=port, location=path, target=_root(url), directives=directives)
         for port, url, path in zip(ports, (http, ingest), (location, "/"), strict=True)
     ]
-    config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, servers="".join(servers)))
+    config = configuration(folder, "".join([_MAP, *servers]))
     path = program()
     assert path is not None, 'the test is marked needs("nginx")'
     # It returns when its ports are open, and goes on in the background.

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.dashboard.browser.conftest import OpenPage
 from tests.requirements import REPOSITORY
 from tests.support.browser import BROWSER_TEST
 from tests.support.dashboard_server import DashboardServer, free_ports
+from tests.support.nginx import configuration, program
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -34,23 +34,6 @@ PAGE = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
 PATIENCE_S = 20.0
 TOKEN = "a secret of 16 characters or more"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-_NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  {example}
-}}
-"""
 
 
 def example(language: str, server: DashboardServer) -> str:
@@ -63,9 +46,10 @@ def example(language: str, server: DashboardServer) -> str:
 
 def nginx(folder: Path, server: DashboardServer, port: int) -> list[str]:
     text = example("nginx", server).replace("listen 80;", f"listen 127.0.0.1:{port};")
-    config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, example=text), encoding="utf-8")
-    return ["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"]
+    # In the foreground: it is awaited and ended as Caddy is.
+    directives = "daemon off; master_process off;"
+    config = configuration(folder, text)
+    return ["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr", "-g", directives]
 
 
 def caddy(folder: Path, server: DashboardServer, port: int) -> list[str]:
@@ -78,12 +62,11 @@ def caddy(folder: Path, server: DashboardServer, port: int) -> list[str]:
 
 @asynccontextmanager
 async def running(command: list[str], folder: Path, port: int) -> AsyncIterator[None]:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    program = shutil.which(command[0], path=path)
-    assert program
+    path = program(command[0])
+    assert path
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            program, *command[1:], stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)}
+            path, *command[1:], stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)}
         )
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -8,16 +8,37 @@ from hypothesis import strategies as st
 from ser_engine.timeline.audio import RingBuffer
 
 
-@given(capacity=st.integers(1, 50), sizes=st.lists(st.integers(0, 120), max_size=30))
-def test_holds_the_newest_samples(capacity: int, sizes: list[int]) -> None:
+@given(
+    capacity=st.integers(1, 50),
+    sizes=st.lists(st.integers(0, 120), max_size=30),
+    # Of the first half and the rest: 16-bit audio, and other audio that may follow it.
+    units=st.tuples(*[st.sampled_from([1 / 32_768, 1 / 50_000, 1.0])] * 2),
+)
+def test_holds_the_newest_samples(
+    capacity: int, sizes: list[int], units: tuple[float, float]
+) -> None:
     ring, heard = RingBuffer(capacity), np.empty(0, np.float32)
-    for size in sizes:
-        chunk = np.arange(len(heard), len(heard) + size, dtype=np.float32)
+    for number, size in enumerate(sizes):
+        unit = units[2 * number // len(sizes)]
+        chunk = (unit * np.arange(len(heard), len(heard) + size)).astype(np.float32)
         ring.append(chunk)
         heard = np.concatenate([heard, chunk])
         assert len(ring) == min(capacity, len(heard))
         for count in {0, 1, len(ring) // 2, len(ring)} & set(range(len(ring) + 1)):
             np.testing.assert_array_equal(ring.newest(count), heard[len(heard) - count :])
+
+
+def test_keeps_16_bits_in_16_bits_and_every_other_value_as_it_is() -> None:
+    extremes = np.array([-1.0, 32_767 / 32_768, 1 / 32_768, 0.0], np.float32)
+    others = np.array([1.0, -1.5, 1e6, 0.5 / 32_768, 1e-30], np.float32)
+    ring = RingBuffer(20)
+    ring.append(extremes)
+    np.testing.assert_array_equal(ring.newest(4), extremes)
+    assert ring.num_bytes == 2 * 20
+    for other in others:
+        ring.append(other[None])
+    np.testing.assert_array_equal(ring.newest(9), [*extremes, *others])
+    assert ring.num_bytes == 4 * 20
 
 
 def test_what_is_handed_out_does_not_change() -> None:
