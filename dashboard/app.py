@@ -100,6 +100,7 @@ def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
             root=None,
             rows_of=lambda _: MemoryRows(),
             is_ready=is_ready,
+            keys=backend.keys,
         )
     return Jobs(
         analyse=backend.analyse,
@@ -107,7 +108,9 @@ def _make_jobs(backend: Backend, config: AnalyseConfig) -> Jobs:
         root=_root(config.dir, store),
         rows_of=store.jobs,
         retention_s=store.retention_s,
+        team_retention_s=store.team_retention_s,
         is_ready=is_ready,
+        keys=backend.keys,
     )
 
 

@@ -14,11 +14,14 @@ import msgspec
 
 from dashboard.live.tiles import StreamStatus
 from ser_engine.schema import LabelName
+from stream_server.at_rest import Keys
 from stream_server.bus import Bus
 from stream_server.feeds.source import FeedSource
 from stream_server.recording import Recordings
+from stream_server.rights import Halt, RightsConfig
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.messages import ConsentTold
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,44 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     licence: str
     sha256: str
+
+
+class RightsBackend(Protocol):
+    """Consent, objection and oversight of a server."""
+
+    @property
+    def config(self) -> RightsConfig:
+        """The settings."""
+        ...
+
+    @property
+    def halt(self) -> Halt:
+        """The last word of an overseer."""
+        ...
+
+    async def set_halt(self, halt: Halt) -> None:
+        """Halt all analysis, or let it go on."""
+        ...
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """Take note of consent; return False if the stream is not live."""
+        ...
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream, erase what is kept of it; return False if it is not live."""
+        ...
+
+    async def erase_stream(self, stream_id: str) -> bool:
+        """Erase a stream that has ended; return False if there was nothing."""
+        ...
+
+    async def purge(self) -> bool:
+        """Leave nothing of what was erased in the files of the database, if that can be."""
+        ...
+
+    def hashed(self, value: str) -> str:
+        """Return a value as metadata hold it that are pseudonymised."""
+        ...
 
 
 class AnalysisError(Exception):
@@ -174,6 +215,8 @@ class Backend:
         sample_audio: returns the sample call as a WAV file.
         play_sample_call: streams the sample call to this server, for a team, and returns its id;
             raises BusyError if too many are being played.
+        rights: consent, objection, oversight; None: of nobody.
+        keys: by which audio is encrypted on the disk; None: it is not.
     """
 
     version: str
@@ -192,3 +235,5 @@ class Backend:
     presets: Mapping[str, Mapping[str, Any]]
     sample_audio: Callable[[], Awaitable[bytes]]
     play_sample_call: Callable[[str], Awaitable[str]]
+    rights: RightsBackend | None = None
+    keys: Keys | None = None

@@ -17,6 +17,7 @@ API_ERRORS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "Ask an admin for a role or a token that may do this."),
     "not_found": (404, "Check the id; it may have expired or been deleted."),
     "method_not_allowed": (405, "Use a method docs/api.md has for this path."),
+    "stream_has_ended": (409, "Nothing more comes of it; delete it if it has to go."),
     "stream_is_live": (409, "Stop the stream first."),
     "not_finished": (409, "Try again when the job's state is 'done'."),
     "was_cancelled": (409, "Send the file again."),

@@ -14,6 +14,7 @@ Parquet and the form of the web demo are made of the CSV on the way out.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -37,6 +38,7 @@ from ser_engine.files.documents import (
 from ser_engine.files.folders import save_embedding
 from ser_engine.files.tables import as_cell, csv_chunks
 from ser_engine.schema import RESULT_VERSION
+from stream_server.at_rest import Keys, open_file
 
 _ROWS = 2000
 _encode = msgspec.json.Encoder().encode
@@ -51,7 +53,7 @@ def demo_chunks(
 
     Args:
         table: the CSV of an utterance or of frames.
-        num_channels: of the recording.
+        num_channels: that were analysed.
         is_frame: whether its rows are frames.
         channel: only this one, from 0.
         scores: add the posteriors of all classes.
@@ -66,10 +68,12 @@ def demo_chunks(
             for row in rows
         )
         yield b"" if is_bare else b"["
+        is_first = True
         for number, some in groupby(bodies, key=lambda pair: pair[0]):
             if channel not in (None, number):
                 continue
-            yield b"," if number and not is_bare else b""
+            yield b"" if is_first or is_bare else b","
+            is_first = False
             yield from _demo_channel(
                 None if is_bare else number, (body for _, body in some), is_frame=is_frame
             )
@@ -165,6 +169,7 @@ def summary_of(analysis: FileAnalysis) -> dict[str, Any]:
             }
             for channel in analysis.channels
         ],
+        "analysed": [index for index, _ in analysis.numbered],
         "warnings": sorted({one.code for channel in analysis.channels for one in channel.warnings}),
     }
 
@@ -234,8 +239,13 @@ def _rename_table(path: Path, name: str) -> None:
     os.replace(new, path)
 
 
-def zip_chunks(folder: Path) -> Iterator[bytes]:
-    """Yield a ZIP file of a result, without holding all of it at once."""
+def zip_chunks(folder: Path, keys: Keys | None = None) -> Iterator[bytes]:
+    """Yield a ZIP file of a result, without holding all of it at once.
+
+    Args:
+        folder: of the result.
+        keys: by which its audio is encrypted; None: it is not.
+    """
     out = _Chunks()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in FOLDER_FILES:
@@ -245,9 +255,14 @@ def zip_chunks(folder: Path) -> Iterator[bytes]:
             info = zipfile.ZipInfo.from_file(path, name)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
-            with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
-                while data := source.read(_COPY_BYTES):
+            with (
+                contextlib.closing(open_file(path, keys)) as source,
+                archive.open(info, "w", force_zip64=True) as target,
+            ):
+                at = 0
+                while data := source.pread(_COPY_BYTES, at):
                     target.write(data)
+                    at += len(data)
                     yield out.take()
     yield out.take()
 

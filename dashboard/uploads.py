@@ -14,6 +14,7 @@ from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 
 from dashboard.errors import ApiError
 from dashboard.jobs import Jobs, Place
+from stream_server.at_rest import Keys, Sealer
 
 _CHUNK_BYTES = 1 << 18
 _WRITE_BYTES = 1 << 20
@@ -21,7 +22,8 @@ _WRITE_BYTES = 1 << 20
 _STALLED_S = 30.0
 _MAX_FIELDS = 32
 _MAX_FILES = 100
-_MAX_FIELD_BYTES = 64
+_MAX_FIELD_NAME = 64
+_MAX_FIELD_BYTES = 1024
 _MAX_NAME = 120
 
 
@@ -67,7 +69,7 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
                         raise ApiError(
                             "bad_request", f"the form has more than {_MAX_FIELDS} fields"
                         )
-                    fields[str(part.name)[:_MAX_FIELD_BYTES]] = await _field(part)
+                    fields[str(part.name)[:_MAX_FIELD_NAME]] = await _field(part)
                     continue
                 if len(files) == _MAX_FILES:
                     raise ApiError(
@@ -75,7 +77,7 @@ async def read_form(request: web.Request, jobs: Jobs, max_file_bytes: int) -> As
                         f"the form has more than {_MAX_FILES} files, expected several forms",
                     )
                 place = places.enter_context(jobs.place())
-                await _save(part, place, max_file_bytes)
+                await _save(part, place, max_file_bytes, jobs.keys)
                 files.append(Upload(place, clean_name(part.filename)))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -98,13 +100,13 @@ async def _field(part: BodyPartReader) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
+async def _save(part: BodyPartReader, place: Place, max_bytes: int, keys: Keys | None) -> None:
     # read_chunk does not decompress: it would be saved as it was sent.
     if part.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise ApiError("bad_request", "a part of the form is compressed, expected the file itself")
     waiting = bytearray()
     # "x": a name that exists belongs to another job.
-    with place.path.open("xb") as file:
+    with place.path.open("x+b") as file, contextlib.closing(Sealer(file, keys)) as sealed:
         while chunk := await _more(part):
             if place.num_bytes + len(chunk) > max_bytes:
                 raise ApiError(
@@ -115,9 +117,9 @@ async def _save(part: BodyPartReader, place: Place, max_bytes: int) -> None:
             waiting += chunk
             # A trip to a thread for each piece would cost more than the write.
             if len(waiting) >= _WRITE_BYTES:
-                await asyncio.to_thread(file.write, bytes(waiting))
+                await asyncio.to_thread(sealed.write, bytes(waiting))
                 waiting.clear()
-        await asyncio.to_thread(file.write, bytes(waiting))
+        await asyncio.to_thread(sealed.write, bytes(waiting))
     if not place.num_bytes:
         raise ApiError("bad_request", "the file is empty, expected audio")
 

@@ -19,6 +19,7 @@ from emotion_monitor.commands import (
     embeddings,
     models,
     options,
+    oversight,
     people,
     report,
     serve,
@@ -32,6 +33,7 @@ from stream_server.wire.masking import masked_text
 _SERVER_PACKAGES = (
     "aiohttp",
     "alembic",
+    "cryptography",
     "plotly",
     "prometheus_client",
     "safetensors",
@@ -54,10 +56,12 @@ app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
 app.command("compare")(compare.compare)
 app.command("config")(options.config)
+app.command("dossier")(oversight.dossier)
 app.add_typer(embeddings.app, name="embeddings")
 app.command("engine")(serve.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
+app.add_typer(oversight.oversight, name="oversight")
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)

@@ -283,7 +283,7 @@ def rows_of(analysis: FileAnalysis) -> tuple[dict[str, Any], ...]:
             **({"speakers": len(channel.speakers)} if analysis.options.speakers else {}),
             "warnings": " ".join(dict.fromkeys(warning.code for warning in channel.warnings)),
         }
-        for index, channel in enumerate(analysis.channels)
+        for index, channel in analysis.numbered
     )
 
 

@@ -37,6 +37,7 @@ from ser_engine.schema import LabelName
 from stream_server.access import Scope, Who
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
+from stream_server.rights import Halt
 from stream_server.server import Server
 from stream_server.wire.messages import ChannelSpec, Ready
 
@@ -100,13 +101,39 @@ def make_backend(
         known_models=known_models,
         config=config,
         stream_status=stream_status,
-        analyse=PoolAnalyser(server.engines, settings.dashboard.analyse),
+        analyse=PoolAnalyser(
+            server.engines,
+            settings.dashboard.analyse,
+            settings.stream_server.streams.analyse_roles,
+            server.rights.wait_until_allowed,
+        ),
         presets={
             name: asdict(preset) for name, preset in settings.ser_engine.offline.presets.items()
         },
         sample_audio=sample_call_wav,
         play_sample_call=calls.play,
+        rights=ServerRights(server),
+        keys=server.keys,
     )
+
+
+class ServerRights:
+    """A server as :class:`~dashboard.backend.RightsBackend`."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.config = server.rights.config
+        self.hashed = server.rights.hashed
+        self.set_halt = server.halt
+        self.tell = server.tell
+        self.object = server.object
+        self.erase_stream = server.erase_stream
+        self.purge = server.purge
+
+    @property
+    def halt(self) -> Halt:
+        """The last word of an overseer."""
+        return self._server.rights.halt
 
 
 def _models(status: PoolStatus) -> ModelsView:

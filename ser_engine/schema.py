@@ -52,17 +52,37 @@ def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
     return tuple([round(posterior, POSTERIOR_DECIMALS) for posterior in posteriors])
 
 
-GapReason = Literal["silence", "too_short", "overload", "error", "paused", "discarded", "lost"]
+GapReason = Literal[
+    "silence",
+    "too_short",
+    "overload",
+    "error",
+    "paused",
+    "discarded",
+    "lost",
+    "no_consent",
+    "no_notice",
+    "halted",
+]
 """Why a span has no result.
 
 ``silence``: the detector heard no speech. ``too_short``: fewer than 400 samples between two
 interruptions. ``overload``: windows were skipped until no window held the audio any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
-never came; the client or the network says which.
+never came; the client or the network says which. ``no_consent``, ``no_notice``, ``halted``: it came
+and was neither scored nor recorded, because consent or notice is missing, or an overseer has halted
+all analysis.
 """
 
 FileWarningCode = Literal[
-    "clipping", "too_quiet", "noisy", "narrow_band", "silent", "short", "length"
+    "clipping",
+    "too_quiet",
+    "noisy",
+    "narrow_band",
+    "silent",
+    "short",
+    "length",
+    "mixed_speakers",
 ]
 """What can be wrong with the audio of a file. ``silent``: no speech; ``short``: less than 1 s;
 ``length``: its header tells of another length, or the audio is cut off."""
@@ -76,8 +96,19 @@ StreamWarningCode = Literal[
     "results_dropped",
     "packet_loss",
     "clock_drift",
+    "mixed_speakers",
 ]
-"""What can be wrong with a stream; version 1 of the protocol has these."""
+"""What can be wrong with a stream; version 1 of the protocol has these. ``mixed_speakers``: a
+channel of the role ``mixed`` is analysed, whoever speaks in it."""
+
+MIXED_ROLE = "mixed"
+"""Of a channel that holds several people's speech, such as a mono recording of a call."""
+
+MIXED_MESSAGE = (
+    "several people share this channel, and all of them are analysed, agents too; give each side a"
+    " channel of its own"
+)
+"""Of the warning ``mixed_speakers``."""
 
 WarningCode = Literal[FileWarningCode, StreamWarningCode]
 
@@ -94,6 +125,7 @@ CloseReason = Literal[
     "server_stopped",
     "engine_failed",
     "internal",
+    "objected",  # a person in it objected; what was kept is erased
 ]
 """Why a stream ended."""
 
@@ -564,7 +596,8 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
     """One channel of a file.
 
     Attributes:
-        channel: its index, from 0.
+        channel: its index in the file, from 0.
+        role: who speaks in it.
         overall: of all of it: its pieces with speech, weighted by their length. None: nothing of it
             could be scored.
         whole: shares and course: of its segments and gaps, or with ``utterance`` of its pieces.
@@ -577,6 +610,7 @@ class ChannelResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     channel: int
+    role: str = "speaker"
     overall: Overall | None
     whole: Whole | None = None
     warnings: tuple[Warning, ...] = ()
@@ -602,7 +636,7 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
         frame_hop_ms: from frame to frame, 20 or 10.
         has_embedding: whether ``embedding.npy`` belongs to it.
         measures: of the conversation; None: the result is of before, or speech was not detected.
-        channels: in their order; never mixed.
+        channels: those whose role is analysed, in their order; never mixed.
     """
 
     # The first field: a copy of a result gets another name without being read.

@@ -14,6 +14,7 @@ from ser_engine.errors import ConfigError
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertsConfig
 from stream_server.platforms import TelephonyConfig
+from stream_server.rights.config import RightsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class StreamsConfig:
     """What is done with every stream."""
 
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
-    """Roles that are analysed. ``agent`` is not among them: see docs/law.md."""
+    """Roles that are analysed, live and in files. ``agent`` is not among them: see docs/law.md. Nor
+    is ``mixed``, a channel that several people share, such as a mono recording of a call: it would
+    be analysed whole, the agent too."""
     measures: Literal["all", "analysed", "off"] = "all"
     """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
     but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
@@ -85,11 +88,18 @@ class StoreConfig:
     """Results that wait while the database does not answer; more are dropped and counted."""
     retention_days: Annotated[float, Range(0, 36_500)] = 90.0
     """Age at which streams are deleted. 0: never."""
+    team_retention_days: dict[str, float] = field(default_factory=dict)
+    """The same for streams and files of some teams, e.g. {sales: 30}."""
     audit_retention_days: Annotated[float, Range(1, 36_500)] = 365.0
     """Age at which entries of the audit, who saw and did what, are deleted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "store")
+        for team, days in self.team_retention_days.items():
+            if not 0 < days <= 36_500:
+                raise ConfigError(
+                    f"got store.team_retention_days.{team} {days:g}, expected more than 0 to 36500"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,24 @@ class RecordingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "recording")
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionConfig:
+    """Whether recordings, and files that wait for their analysis, are encrypted on the disk."""
+
+    key_file: str = ""
+    """File with a key a line, 32 bytes in base64 each (`openssl rand -base64 32`). The first one
+    encrypts, the others still decrypt: to change keys put a new one first, and remove the old one
+    when what it encrypted has expired. "": see ``keys``."""
+    keys: tuple[str, ...] = ()
+    """The same keys, for those who have them in the environment
+    (`EMOTION_MONITOR_STREAM_SERVER__ENCRYPTION__KEYS`). Without either nothing is encrypted."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "encryption")
+        if self.key_file and self.keys:
+            raise ConfigError("got encryption.key_file and encryption.keys, expected one of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +180,11 @@ class ServerConfig:
     access: AccessConfig = field(default_factory=AccessConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
+    rights: RightsConfig = field(default_factory=RightsConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
+    encryption: EncryptionConfig = field(default_factory=EncryptionConfig)
     feeds: FeedsConfig = field(default_factory=FeedsConfig)
     telephony: TelephonyConfig = field(default_factory=TelephonyConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

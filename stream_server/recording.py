@@ -29,6 +29,7 @@ from soundfile import SoundFileError
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.types import FloatArray
+from stream_server.at_rest import EncryptedFile, Keys, PlainFile, open_file
 from stream_server.config import RecordingConfig
 
 _log = structlog.get_logger(__name__)
@@ -54,8 +55,8 @@ class _PatientFile:
     methods that ``soundfile`` calls.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, file: PlainFile) -> None:
+        self._file = file
         self._at = 0
         self._length = 0
         self._waiting: list[tuple[int, bytes]] = []  # where, what; in the order it was written
@@ -75,7 +76,7 @@ class _PatientFile:
         while self._waiting:
             at, block = self._waiting[0]
             try:
-                num_written = os.pwrite(self._fd, block, at)
+                num_written = self._file.pwrite(block, at)
             except OSError as error:
                 self.error = error
                 return False
@@ -99,7 +100,7 @@ class _PatientFile:
 
     def read(self, num_bytes: int) -> bytes:
         """Return what is in the file by now."""
-        data = os.pread(self._fd, num_bytes, self._at)
+        data = self._file.pread(num_bytes, self._at)
         self._at += len(data)
         return data
 
@@ -116,20 +117,28 @@ class FlacFile:
 
     Args:
         path: of the file, which must not exist.
+        keys: by which it is encrypted; None: it is not.
 
     Raises:
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._sink = _PatientFile(self._fd)
+    def __init__(self, path: Path, keys: Keys | None = None) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            self._stored = PlainFile(fd) if keys is None else EncryptedFile(fd, keys)
+        except BaseException:
+            os.close(fd)
+            # Else the next try would find a file that exists.
+            path.unlink(missing_ok=True)
+            raise
+        self._sink = _PatientFile(self._stored)
         try:
             self._file = soundfile.SoundFile(
                 self._sink, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC"
             )
         except BaseException:
-            os.close(self._fd)
+            self._stored.close()
             raise
         self._written = 0
 
@@ -167,16 +176,16 @@ class FlacFile:
         if self.error is not None:
             return  # The header must not promise what waits in memory.
         # 0 until libFLAC has written its first block: the header is not there yet.
-        block_samples = int.from_bytes(os.pread(self._fd, 2, _BLOCK_SIZE_AT), "big")
+        block_samples = int.from_bytes(self._stored.pread(2, _BLOCK_SIZE_AT), "big")
         if not block_samples or not self._written:
             return
         # The encoder holds a complete block back until the first sample after it comes.
         complete = (self._written - 1) // block_samples * block_samples
         # The upper half of the first byte belongs to the depth. pread and pwrite leave the position
         # alone at which libFLAC writes on.
-        before = os.pread(self._fd, 1, _LENGTH_AT)[0] & 0xF0
+        before = self._stored.pread(1, _LENGTH_AT)[0] & 0xF0
         length = before << 32 | complete
-        os.pwrite(self._fd, length.to_bytes(5, "big"), _LENGTH_AT)
+        self._stored.pwrite(length.to_bytes(5, "big"), _LENGTH_AT)
 
     def finish(self) -> bool:
         """Encode what is left and close the file, unless it waits in memory: then return False.
@@ -196,9 +205,7 @@ class FlacFile:
             OSError: the file system says only now that it could not write.
         """
         self._file.close()
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._stored.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -253,13 +260,21 @@ class Recordings:
 
     Args:
         config: the ``recording`` group of the settings.
+        keys: by which files are encrypted; None: they are not.
         now: the time, seconds since 1970.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
 
-    def __init__(self, config: RecordingConfig, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: RecordingConfig,
+        *,
+        keys: Keys | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = keys
         self._dir = Path(config.dir).expanduser()
         self._retention_s = config.retention_hours * 3600
         self._now = now
@@ -313,6 +328,26 @@ class Recordings:
             return []
         found = self._dir.glob(f"{stream_id}.*.flac")
         return sorted(found, key=lambda path: int(path.suffixes[-2][1:]))
+
+    def read(self, path: Path) -> bytes:
+        """Return the bytes of one of the files, as FLAC.
+
+        Raises:
+            OSError: it is gone.
+        """
+        file = self.open(path)
+        try:
+            return file.pread(file.size, 0)
+        finally:
+            file.close()
+
+    def open(self, path: Path) -> PlainFile:
+        """Open one of the files, to be read from anywhere; the caller closes it.
+
+        Raises:
+            OSError: it is gone, or its key is missing.
+        """
+        return open_file(path, self._keys)
 
     def delete(self, stream_id: str) -> int:
         """Delete the files of a stream; return how many there were. Any thread may call it."""
@@ -455,7 +490,7 @@ class Recordings:
         """
         if channel.file is None:
             try:
-                channel.file = FlacFile(channel.path)
+                channel.file = FlacFile(channel.path, self._keys)
             except OSError as error:
                 for part in waiting:
                     channel.owed_samples += self._silence(channel, part)

@@ -32,6 +32,7 @@ from stream_server.access import Access
 from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import check_rules
+from stream_server.at_rest import load_keys
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
@@ -45,12 +46,13 @@ from stream_server.metrics import Metrics
 from stream_server.platforms import make_listeners, make_routes
 from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
+from stream_server.rights import Halt, Rights
 from stream_server.store import Store, StoreError
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
-from stream_server.wire.messages import Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +68,7 @@ class Server:
 
     Attributes:
         access: who may do what.
+        keys: of what is encrypted on the disk; None: nothing is.
         tls: of both ports; None: they have none.
 
     Args:
@@ -96,6 +99,9 @@ class Server:
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
+        self.rights = Rights(config.rights)
+        self._erasing: dict[str, asyncio.Task[None]] = {}
+        self._mqtt: MqttPublisher | None = None
         self.tls = tls_of(config.listen)
         descriptors = Descriptors(raise_limit())
         self._connections = HttpConnections(
@@ -111,7 +117,10 @@ class Server:
             note=self._note,
             connections=self._connections,
         )
-        self.recordings = Recordings(config.recording) if config.recording.enabled else None
+        self.keys = load_keys(config.encryption)
+        self.recordings = (
+            Recordings(config.recording, keys=self.keys) if config.recording.enabled else None
+        )
         if (recordings := self.recordings) is not None:
             self.metrics.recordings_from(
                 dropped_s=lambda: samples_to_s(recordings.dropped_samples),
@@ -123,10 +132,12 @@ class Server:
             metrics=self.metrics,
             publish=self._publish,
             recordings=self.recordings,
+            rights=self.rights,
         )
         refused = RefusalLog(self.metrics.refused)
         self._resume_tokens = ResumeTokens()
         self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.rights.on_change = self._registry.reconsider
         self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
             registry=self._registry,
@@ -222,7 +233,7 @@ class Server:
         self._check_door()
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
-            await stack.enter_async_context(self._mqtt_publisher())
+            self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
@@ -235,6 +246,7 @@ class Server:
         # The stack is undone from its end: closing the bus ends the feeds, so that the HTTP server,
         # which is cleaned up after it, does not wait for them.
         stack.callback(self.bus.close)
+        stack.push_async_callback(self._finish_erasing)
         stack.push_async_callback(self._gateway.aclose)
         with named_port("listen.port", config.listen.host, config.listen.port, "--port"):
             await self._gateway.start()
@@ -256,6 +268,8 @@ class Server:
         )
         self._stack.push_async_callback(store.close)
         self._resume_tokens.key = store.resume_key
+        self.rights.person_key = store.person_key
+        store.decision_retention_s = self._config.rights.decision_retention_days * 86_400
         subscription = self.bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )
@@ -274,6 +288,7 @@ class Server:
         """Read tokens and people again, and end what those who may no longer ask still hold."""
         if self.store is not None:
             self.access.book.replace(await self.store.credentials())
+            self.rights.set_halt(await self.store.halt())
         end_outdated(self.app)
         await self._gateway.end_outdated()
 
@@ -370,6 +385,74 @@ class Server:
     def _publish(self, result: Result) -> None:
         self._count(result)
         self.bus.publish(result)
+        if isinstance(result, StreamClosed) and result.reason == "objected":
+            stream_id = result.stream_id
+            erasing = asyncio.create_task(self._erase_objected(stream_id), name="erasing")
+            self._erasing[stream_id] = erasing
+            erasing.add_done_callback(lambda _: self._erasing.pop(stream_id, None))
+
+    async def halt(self, halt: Halt) -> None:
+        """Halt all analysis, or let it go on; kept across restarts where there is a store.
+
+        Raises:
+            StoreError: it could not be kept; it holds here all the same.
+        """
+        self.rights.set_halt(halt)
+        if self.store is not None:
+            await self.store.set_halt(halt)
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """Take note of consent or notice; return False if the stream does not run here."""
+        stream = self._registry.find(stream_id)
+        if stream is None or stream.runner.has_ended():
+            return False
+        stream.runner.tell(told)
+        return True
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream by an objection and erase it; return False if it does not run here.
+
+        One that has ended is erased as well.
+        """
+        if not await self._registry.object(stream_id):
+            return False
+        if (erasing := self._erasing.get(stream_id)) is not None:
+            await erasing
+        return True
+
+    async def erase_stream(self, stream_id: str) -> bool:
+        """Erase a stream that has ended: results, recording, what a broker retains.
+
+        Returns:
+            Whether there was anything of it.
+
+        Raises:
+            StoreError: the database does not answer; it is tried again with the retention.
+        """
+        found = False
+        if self.store is not None:
+            await self.store.flush()
+            found = await self.store.erase_stream(stream_id)
+        if not found and self.recordings is not None:
+            # A recording may outlive its row, or there is no store.
+            found = await asyncio.to_thread(self.recordings.delete, stream_id) > 0
+        if self._mqtt is not None:
+            await self._mqtt.forget(stream_id)
+        return found
+
+    async def _finish_erasing(self) -> None:
+        await asyncio.gather(*self._erasing.values(), return_exceptions=True)
+
+    async def purge(self) -> bool:
+        """Leave nothing of what was erased in the files of the database, if that can be."""
+        return self.store is None or await self.store.purge()
+
+    async def _erase_objected(self, stream_id: str) -> None:
+        try:
+            await self.erase_stream(stream_id)
+            await self.purge()
+        except StoreError as error:
+            _log.warning("objected_stream_waits", stream_id=stream_id, error=str(error))
 
     def _note(self, **fields: str) -> None:
         if self.store is not None:

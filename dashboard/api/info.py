@@ -44,6 +44,13 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     teams: tuple[str, ...] | None
 
 
+class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
+    """What whoever streams from a page is shown first; no texts: nothing."""
+
+    version: str = ""
+    texts: dict[str, str] = {}
+
+
 class Info(msgspec.Struct, frozen=True, kw_only=True):
     """What a page needs first.
 
@@ -57,6 +64,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         store: whether timelines are kept.
         max_file_mb: largest file that is analysed, MiB.
         presets: what files can be analysed for, by name.
+        notice: for whoever streams from a page.
         me: who asks.
     """
 
@@ -72,6 +80,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     store: bool
     max_file_mb: int
     presets: dict[str, Options]
+    notice: NoticeView
 
 
 class Models(ModelsView, frozen=True, kw_only=True):
@@ -102,8 +111,16 @@ async def info(call: Call) -> web.Response:
                 name: msgspec.convert(options_of({"preset": name}, backend.presets), type=Options)
                 for name in backend.presets
             },
+            notice=_notice(backend),
         )
     )
+
+
+def _notice(backend: Backend) -> NoticeView:
+    if backend.rights is None:
+        return NoticeView()
+    config = backend.rights.config
+    return NoticeView(version=config.notice_version, texts=config.notice_texts)
 
 
 def _me(who: Who) -> Me:

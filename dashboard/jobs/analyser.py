@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from ser_engine.errors import (
 from ser_engine.files import AnalysisJob, AnalysisOptions, FileAnalysis, analysis_key
 from ser_engine.files.audio import AudioFile
 from ser_engine.files.bounded_file import BoundedFile
-from ser_engine.files.shared_engine import SharedEngine, in_thread, run_shared
+from ser_engine.files.shared_engine import HaltableEngine, SharedEngine, in_thread, run_shared
 
 if TYPE_CHECKING:
     from ser_engine.types import ModelInfo
@@ -51,11 +51,11 @@ class AnalysisLog:
         channels = len(analysis.channels)
         self._add(
             f"read {analysis.duration_s:.3f} s of audio, {analysis.rate_hz} Hz, {channels}"
-            f" channel{'s' if channels > 1 else ''}, each apart; as 16000 Hz"
+            f" channel{'s' if channels > 1 else ''} analysed, each apart; as 16000 Hz"
         )
         model = analysis.model
         self._add(f"scored with {model.name} (licence {model.licence}, SHA-256 {model.sha256})")
-        for number, channel in enumerate(analysis.channels):
+        for number, channel in analysis.numbered:
             self._add(f"channel {number}: {len(channel.pieces)} pieces")
             for warning in channel.warnings:
                 self._add(f"channel {number}: {warning.code}: {warning.message}")
@@ -92,10 +92,20 @@ class PoolAnalyser:
     Args:
         engines: lends engines.
         config: how long recordings and forward passes may be.
+        analyse_roles: channels of other roles are not analysed; None: all are.
+        wait_until_allowed: returns when analysis is not halted; None: it never is.
     """
 
-    def __init__(self, engines: Engines, config: AnalyseConfig) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        config: AnalyseConfig,
+        analyse_roles: tuple[str, ...] | None = None,
+        wait_until_allowed: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._wait = wait_until_allowed
         self._engines = engines
+        self._analyse_roles = analyse_roles
         self._config = config
 
     def key(self, request: AnalysisRequest) -> str:
@@ -117,7 +127,7 @@ class PoolAnalyser:
         keep = request.folder / "audio.flac" if self._config.keep_audio else None
         with self._acquire() as engine:
             key = self._key(request, engine.info, engine.config)
-            options = _options(request)
+            options = _options(request, self._analyse_roles)
             analysis = await self._analyse(
                 engine, request.path, request.name, options, progress, keep
             )
@@ -156,7 +166,8 @@ class PoolAnalyser:
             job = await in_thread(
                 lambda: self._open(path, name, options, engine, keep), if_late=AnalysisJob.close
             )
-            return await run_shared(job, engine, progress)
+            allowed = engine if self._wait is None else HaltableEngine(engine, self._wait)
+            return await run_shared(job, allowed, progress)
         except EngineDeadError as error:
             raise AnalysisError(f"the engine was lost: {error}", code="failed") from error
         except ConfigError as error:
@@ -214,7 +225,8 @@ class PoolAnalyser:
 
     def _key(self, request: AnalysisRequest, info: ModelInfo, config: EngineConfig) -> str:
         effective = self._engine_config(config)
-        key = analysis_key(request.content_sha256, info, _options(request), effective)
+        options = _options(request, self._analyse_roles)
+        key = analysis_key(request.content_sha256, info, options, effective)
         return f"{key}-audio" if self._config.keep_audio else key
 
     def _engine_config(self, config: EngineConfig) -> EngineConfig:
@@ -222,7 +234,7 @@ class PoolAnalyser:
         return replace(config, offline=replace(config.offline, max_pass_s=pass_s))
 
 
-def _options(request: AnalysisRequest) -> AnalysisOptions:
+def _options(request: AnalysisRequest, analyse_roles: tuple[str, ...] | None) -> AnalysisOptions:
     given = request.options
     try:
         return AnalysisOptions(
@@ -230,6 +242,9 @@ def _options(request: AnalysisRequest) -> AnalysisOptions:
             embeddings=given["embeddings"],
             frame_hop_ms=given["frame_hop_ms"],
             speakers=given["speakers"],
+            # Jobs of before have no roles.
+            roles=tuple(given.get("roles", ())),
+            analyse_roles=analyse_roles,
         )
     except ConfigError as error:
         raise AnalysisError(str(error), code="bad_request") from error

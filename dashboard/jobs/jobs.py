@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dashboard.jobs.queue import JobQueue, Place, reserve
 from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
+from stream_server.at_rest import Keys
 from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -37,8 +38,10 @@ class Jobs:
         root: folder of the files; None: a temporary one.
         rows_of: returns the rows of a folder, by :attr:`Spool.owner`.
         retention_s: age at which a job is deleted; 0: never.
+        team_retention_s: the same of some teams, by their names.
         is_ready: returns whether a model is loaded.
         now: returns seconds since 1970.
+        keys: by which audio is encrypted; None: it is not.
     """
 
     def __init__(
@@ -49,14 +52,18 @@ class Jobs:
         root: Path | None,
         rows_of: Callable[[str], JobRows],
         retention_s: float = 0.0,
+        team_retention_s: Mapping[str, float] | None = None,
         is_ready: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
+        keys: Keys | None = None,
     ) -> None:
+        self.keys = keys
         self._analyse = analyse
         self._max_kept_bytes = config.max_kept_mb << 20
         self._root = root
         self._rows_of = rows_of
         self._retention_s = retention_s
+        self._team_retention_s = dict(team_retention_s or {})
         self._is_ready = is_ready
         self._now = now
         self._queue = JobQueue(
@@ -81,7 +88,7 @@ class Jobs:
         self._spool = await asyncio.to_thread(Spool, self._root)
         try:
             self._rows = self._rows_of(self._spool.owner)
-            self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now)
+            self._worker = JobWorker(self._analyse, self._rows, self._spool, self._now, self.keys)
             for record in await take_up(self._rows, self._spool, self._now()):
                 self._active[record.job_id] = ActiveJob(record)
                 # Begun and not ended: the file may be what killed the last server.
@@ -122,13 +129,18 @@ class Jobs:
         return reserve(self._queue, self._spool)
 
     async def add(
-        self, uploads: Sequence[tuple[Place, str, dict[str, Any]]], *, team: str = ""
+        self,
+        uploads: Sequence[tuple[Place, str, dict[str, Any]]],
+        *,
+        team: str = "",
+        metadata: dict[str, str] | None = None,
     ) -> list[JobRecord]:
         """Queue files, all or none.
 
         Args:
             uploads: place, name and options of each.
             team: whose they are.
+            metadata: what their sender said of them.
 
         Raises:
             StoreError: they could not be stored; the files are deleted.
@@ -141,6 +153,7 @@ class Jobs:
                 size_bytes=place.num_bytes,
                 created_at=self._now(),
                 team=team,
+                metadata=metadata,
             )
             for place, name, options in uploads
         ]
@@ -282,16 +295,27 @@ class Jobs:
             await asyncio.sleep(_UPKEEP_INTERVAL_S)
 
     async def expire(self) -> int:
-        """Delete the jobs that ended more than ``retention_s`` ago; return how many."""
-        if not self._retention_s:
-            return 0
-        before, num_deleted = self._now() - self._retention_s, 0
-        while expired := await self._rows.finished(before=before, limit=_AT_A_TIME):
+        """Delete the jobs that ended longer ago than they are kept; return how many."""
+        num_deleted = 0
+        for team, retention_s in self._team_retention_s.items():
+            num_deleted += await self._expire_before(self._now() - retention_s, team=team)
+        if self._retention_s:
+            but = tuple(self._team_retention_s)
+            num_deleted += await self._expire_before(self._now() - self._retention_s, but=but)
+        if num_deleted:
+            _log.info("analyses_expired", jobs=num_deleted)
+        return num_deleted
+
+    async def _expire_before(
+        self, before: float, *, team: str | None = None, but: Collection[str] = ()
+    ) -> int:
+        num_deleted = 0
+        while expired := await self._rows.finished(
+            before=before, limit=_AT_A_TIME, team=team, but=but
+        ):
             for record in expired:
                 await self._delete(record)
             num_deleted += len(expired)
-        if num_deleted:
-            _log.info("analyses_expired", jobs=num_deleted)
         return num_deleted
 
     async def _make_room(self, newest: str) -> None:

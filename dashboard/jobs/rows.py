@@ -45,7 +45,14 @@ class JobRows(Protocol):
         """Return the jobs that wait or run, oldest first."""
         ...
 
-    async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
+    async def finished(
+        self,
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        team: str | None = None,
+        but: Collection[str] = (),
+    ) -> list[JobRecord]:
         """Return finished jobs, those that finished first."""
         ...
 
@@ -109,12 +116,25 @@ class MemoryRows:
         """Return the jobs that wait or run, oldest first."""
         return [row for row in self._rows.values() if not row.is_final]
 
-    async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
+    async def finished(
+        self,
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        team: str | None = None,
+        but: Collection[str] = (),
+    ) -> list[JobRecord]:
         """Return finished jobs, those that finished first."""
         ended: Iterable[tuple[float, JobRecord]] = (
             (row.finished_at, row) for row in self._rows.values() if row.finished_at is not None
         )
-        wanted = [(at, row) for at, row in ended if before is None or at < before]
+        wanted = [
+            (at, row)
+            for at, row in ended
+            if (before is None or at < before)
+            and (team is None or row.team == team)
+            and row.team not in but
+        ]
         return [row for _, row in sorted(wanted, key=lambda pair: pair[0])[:limit]]
 
     async def cached(self, cache_key: str) -> JobRecord | None:

@@ -25,6 +25,7 @@ from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool
 from dashboard.results import rename_result
 from ser_engine.files import file_sha256
+from stream_server.at_rest import Keys, readable, seal
 from stream_server.store import JobRecord, StoreError, StoreUnavailableError
 
 __all__ = ["ActiveJob", "JobWorker"]
@@ -90,11 +91,18 @@ class JobWorker:
         rows: what is known of the jobs.
         spool: their files.
         now: the time, seconds since 1970.
+        keys: by which audio is encrypted; None: it is not.
     """
 
     def __init__(
-        self, analyse: Analyse, rows: JobRows, spool: Spool, now: Callable[[], float]
+        self,
+        analyse: Analyse,
+        rows: JobRows,
+        spool: Spool,
+        now: Callable[[], float],
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
         self._analyse = analyse
         self._rows = rows
         self._spool = spool
@@ -170,11 +178,14 @@ class JobWorker:
         name = spool.folder_of(record.job_id, record.created_at)
         folder = await asyncio.to_thread(spool.make_folder, name)
         try:
-            content = await asyncio.to_thread(file_sha256, path)
-            request = AnalysisRequest(path, record.name, record.options, folder, content)
-            found = await self._repeat(request, self._analyse.key(request))
-            if found is None:
-                found = await self._analyse(request, job.advance)
+            with readable(path, self._keys) as clear:
+                content = await asyncio.to_thread(file_sha256, clear)
+                request = AnalysisRequest(clear, record.name, record.options, folder, content)
+                found = await self._repeat(request, self._analyse.key(request))
+                if found is None:
+                    found = await self._analyse(request, job.advance)
+                    if (audio := folder / "audio.flac").is_file():
+                        await asyncio.to_thread(seal, audio, self._keys)
             kept_bytes = await asyncio.to_thread(spool.size_bytes, name)
         except BaseException:
             await asyncio.shield(asyncio.to_thread(spool.remove_folder, name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ser_engine.schema import LastingState, Severity
+from ser_engine.schema import GapReason, LastingState, Severity
 from stream_server.store import StreamRecord
 from stream_server.wire.results import Result
 
@@ -120,6 +120,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
         duration_s: up to the last result.
         alerts: the active ones and those that are not acknowledged, one for each rule and channel.
         worst: how much it needs attention; the highest come first.
+        withheld: why nothing of it is analysed now; None: it is.
     """
 
     stream_id: str
@@ -131,6 +132,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
     channels: list[TileChannel]
     alerts: list[TileAlert]
     worst: float
+    withheld: GapReason | None = None
 
 
 class ChangedChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -153,6 +155,7 @@ class ChangedTile(msgspec.Struct, frozen=True, kw_only=True):
     channels: list[ChangedChannel]
     alerts: list[TileAlert]
     worst: float
+    withheld: GapReason | None = None
 
 
 class WallSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):

@@ -26,9 +26,11 @@ from dashboard.live.tiles import (
     TileChannel,
     TrendEntry,
 )
+from ser_engine.schema import GapReason
 from stream_server.feeds.lasting import StateTracker
 from stream_server.wire.results import (
     Alert,
+    Consent,
     Gap,
     Point,
     Result,
@@ -174,6 +176,7 @@ class _Stream:
         }
         self.alerts: dict[str, TileAlert] = {}
         self.duration_s = 0.0
+        self.withheld: GapReason | None = None
         self._alert_weights = config.alert_weights
         self._texts: dict[str, bytes] = {}
 
@@ -197,6 +200,8 @@ class _Stream:
                         channel.gap(result)
             case Alert(state="raised"):
                 self.alerts[result.alert_id] = _tile_alert(result)
+            case Consent():
+                self.withheld = result.withheld
             case Alert():  # cleared
                 self._clear(result)
             case _:
@@ -261,6 +266,7 @@ class _Stream:
             channels=[channel.whole() for channel in self.channels.values()],
             alerts=self.shown_alerts(),
             worst=self.worst,
+            withheld=self.withheld,
         )
 
     def whole_text(self) -> bytes:
@@ -277,6 +283,7 @@ class _Stream:
                 channels=[channel.changed(with_trend) for channel in self.channels.values()],
                 alerts=self.shown_alerts(),
                 worst=self.worst,
+                withheld=self.withheld,
             )
             self._texts[key] = _encode(changed)
         return self._texts[key]

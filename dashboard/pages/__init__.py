@@ -57,5 +57,6 @@ PAGES = (
     Page("analyse", "/analyse", icon="file"),
     Page("alerts", "/alerts", icon="bell"),
     Page("history", "/history", icon="history"),
+    Page("oversight", "/oversight", icon="shield"),
     Page("audit", "/audit", icon="shield", needs="admin"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ser_engine.files.options import DEFAULT_ROLE
 from ser_engine.schema import FileResult, Gap, Measures, ModelNotice, Segment, Warning, Whole
 from ser_engine.timeline.course import whole_of
 from stream_server.store import AlertRecord, StreamRecord
@@ -145,7 +146,8 @@ def report_of_file(result: FileResult) -> CallReport:
         channels=tuple(
             ReportChannel(
                 each.channel,
-                "",
+                # "speaker" is what nobody said more of: the number of the channel says more.
+                "" if each.role == DEFAULT_ROLE else each.role,
                 "",
                 True,
                 tuple(sorted((*each.segments, *each.gaps), key=lambda one: one.start_sample)),

@@ -20,6 +20,7 @@ from emotion_monitor.commands.options import (
     engine_config,
     load_engine,
     raw_format,
+    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -111,6 +112,15 @@ def analyze(
     speakers: Annotated[
         bool, typer.Option("--speakers", help="Tell apart the speakers of each channel.")
     ] = False,
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            "--roles",
+            metavar="LIST",
+            help="Who speaks in each channel, e.g. customer,agent; only roles of"
+            " stream_server.streams.analyse_roles are analysed.  [default: speaker in all]",
+        ),
+    ] = None,
     no_cache: NoCacheOption = False,
     model: ModelOption = None,
     embeddings: Annotated[
@@ -144,6 +154,8 @@ def analyze(
     config = engine_config(context, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     options = replace(options, raw=raw_format(encoding, rate, num_channels))
+    if roles is not None:
+        options = _with_roles(context, options, roles)
     if dated:
         from emotion_monitor.commands.analyze_output import analyze_dated
 
@@ -233,6 +245,18 @@ def _options(
         speakers=speakers,
     )
     return options, chosen.embeddings
+
+
+def _with_roles(context: typer.Context, options: AnalysisOptions, text: str) -> AnalysisOptions:
+    from ser_engine.errors import ConfigError
+    from ser_engine.files.options import roles_of
+
+    try:
+        roles = roles_of(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--roles") from None
+    analysed = settings_of(context).stream_server.streams.analyse_roles
+    return replace(options, roles=roles, analyse_roles=analysed)
 
 
 def _with_embeddings(options: AnalysisOptions, wanted: bool) -> AnalysisOptions:

@@ -24,6 +24,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
 from ser_engine.files import (
     AnalysisOptions,
+    ChannelAnalysis,
     Engine,
     FileAnalysis,
     FrameResult,
@@ -307,16 +308,17 @@ def _analyses(answer: Answer) -> list[Analysis]:
         note(f"{path}: {outcome}")
         return []
     analyses: list[Analysis] = []
-    for index, channel in enumerate(outcome.channels):
-        analyses.append(analysis := _analysis(path, index, outcome))
+    for index, channel in outcome.numbered:
+        analyses.append(analysis := _analysis(path, index, channel, outcome))
         for warning in channel.warnings:
             note(f"{analysis.title}: {warning.code}: {warning.message}")
     return analyses
 
 
-def _analysis(path: Path, index: int, outcome: FileAnalysis) -> Analysis:
-    channel = outcome.channels[index]
-    return Analysis(path, index, len(outcome.channels), channel.result, channel.whole)
+def _analysis(path: Path, index: int, channel: ChannelAnalysis, outcome: FileAnalysis) -> Analysis:
+    # Of a file with one channel that is analysed and others that are not, too, it is said which.
+    several = max(len(outcome.channels), len(outcome.options.roles))
+    return Analysis(path, index, several, channel.result, channel.whole)
 
 
 def _json_of(outcomes: list[FileAnalysis], *, is_bare: bool, details: bool, scores: bool) -> Any:
@@ -335,7 +337,7 @@ def _json_of(outcomes: list[FileAnalysis], *, is_bare: bool, details: bool, scor
             **named_demo(demo_channel(channel, scores=scores)),
         }
         for outcome in outcomes
-        for index, channel in enumerate(outcome.channels)
+        for index, channel in outcome.numbered
     ]
 
 

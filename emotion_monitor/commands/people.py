@@ -61,9 +61,9 @@ def create_token(
         now=now,
         expires_at=None if expires_days is None else now + expires_days * _DAY_S,
     )
-    with _database(context) as connection:
+    with database(context) as connection:
         add_credential(connection, credential)
-        _note(connection, "token_created", name, _described(credential))
+        add_to_audit(connection, "token_created", name, _described(credential))
     note(f"made the token '{name}': {_described(credential)}; it is shown this once:")
     print(text)
 
@@ -97,9 +97,9 @@ def add_user(
         raise ConfigError(f"got the role '{role}', expected one of {', '.join(SCOPES_OF_ROLE)}")
     checked, known_teams = _name(name), _teams(teams)
     person = new_user(checked, role, known_teams, _password(), now=time.time())
-    with _database(context) as connection:
+    with database(context) as connection:
         add_credential(connection, person)
-        _note(connection, "user_added", name, _described(person))
+        add_to_audit(connection, "user_added", name, _described(person))
     note(f"added the user '{name}': {_described(person)}")
 
 
@@ -110,9 +110,9 @@ def change_password(context: typer.Context, name: str) -> None:
     from stream_server.store.credentials import change_secret
 
     hashed = password_hash(_password())
-    with _database(context) as connection:
+    with database(context) as connection:
         change_secret(connection, "user", name, hashed)
-        _note(connection, "password_changed", name)
+        add_to_audit(connection, "password_changed", name)
     note(f"changed the password of '{name}'")
 
 
@@ -131,7 +131,7 @@ def revoke_user(context: typer.Context, name: str) -> None:
 def _list(context: typer.Context, kind: str) -> None:
     from stream_server.store.credentials import list_credentials
 
-    with _database(context) as connection:
+    with database(context) as connection:
         found = list_credentials(connection)
     for credential in found:
         if credential.kind == kind:
@@ -141,13 +141,13 @@ def _list(context: typer.Context, kind: str) -> None:
 def _revoke(context: typer.Context, kind: str, name: str) -> None:
     from stream_server.store.credentials import revoke_credential
 
-    with _database(context) as connection:
+    with database(context) as connection:
         revoke_credential(connection, kind, name, time.time())
-        _note(connection, f"{kind}_revoked", name)
+        add_to_audit(connection, f"{kind}_revoked", name)
     note(f"revoked the {kind} '{name}'")
 
 
-def _note(connection: Connection, action: str, target: str, detail: str = "") -> None:
+def add_to_audit(connection: Connection, action: str, target: str, detail: str = "") -> None:
     """Add to the audit what the user of this machine does."""
     from stream_server.store.audit import AuditEntry, add_entry
 
@@ -156,7 +156,7 @@ def _note(connection: Connection, action: str, target: str, detail: str = "") ->
         AuditEntry(
             at=time.time(),
             kind="command",
-            name=_system_user(),
+            name=system_user(),
             address="",
             action=action,
             target=target,
@@ -165,7 +165,8 @@ def _note(connection: Connection, action: str, target: str, detail: str = "") ->
     )
 
 
-def _system_user() -> str:
+def system_user() -> str:
+    """Return the name of who runs the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -218,7 +219,8 @@ def _password() -> str:
 
 
 @contextlib.contextmanager
-def _database(context: typer.Context) -> Iterator[Connection]:
+def database(context: typer.Context) -> Iterator[Connection]:
+    """Open the database of the settings for changes, its tables brought up to date."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from stream_server.store import StoreError, parse_store_url

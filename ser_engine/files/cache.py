@@ -126,6 +126,9 @@ class ResultCache:
             self._folder.clear()
 
 
+_OPTIONAL = ("raw", "roles", "analyse_roles")
+
+
 def analysis_key(
     content_sha256: str, info: ModelInfo, options: AnalysisOptions, config: EngineConfig
 ) -> str:
@@ -142,8 +145,8 @@ def analysis_key(
         "content": content_sha256,
         "model": [info.name, info.sha256],
         "abstain_below": config.smoothing.abstain_threshold(info.abstain_below),
-        # Without a format of raw samples as before there was one.
-        "options": {k: v for k, v in asdict(effective).items() if k != "raw" or v is not None},
+        # What was not asked for is left out: keys are as before it could be.
+        "options": {k: v for k, v in asdict(effective).items() if v or k not in _OPTIONAL},
         # Arithmetic differs between runtimes, by a hundredth where it is int8.
         "runtime": {
             name: model[name]

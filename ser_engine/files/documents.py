@@ -71,7 +71,8 @@ def document_of(analysis: FileAnalysis, *, max_rows: int | None = None) -> FileR
         has_embedding=any(channel.embedding is not None for channel in analysis.channels),
         measures=analysis.measures,
         channels=tuple(
-            _channel(index, channel, max_rows) for index, channel in enumerate(analysis.channels)
+            _channel(index, analysis.options.role_of(index), channel, max_rows)
+            for index, channel in analysis.numbered
         ),
     )
 
@@ -83,7 +84,7 @@ def json_chunks(analysis: FileAnalysis) -> Iterator[bytes]:
     assert text.endswith(b'"channels":[]}'), "channels is the last field"
     yield text[:-2]
     for document, channel in zip(head.channels, analysis.channels, strict=True):
-        yield b"," if document.channel else b""
+        yield b"," if document is not head.channels[0] else b""
         body = _encode(document)
         if not isinstance(channel.result, FrameResult):
             yield body
@@ -112,7 +113,8 @@ def demo_of(analysis: FileAnalysis, *, scores: bool = False) -> Any:
     bodies = [demo_channel(channel, scores=scores) for channel in analysis.channels]
     if len(bodies) == 1:
         return bodies[0]
-    return [{"channel": index, **named_demo(body)} for index, body in enumerate(bodies)]
+    numbered = zip(analysis.numbered, bodies, strict=True)
+    return [{"channel": index, **named_demo(body)} for (index, _), body in numbered]
 
 
 def demo_channel(channel: ChannelAnalysis, *, scores: bool) -> Any:
@@ -176,10 +178,13 @@ def _scores(
     return dict(zip(result.labels, rounded_all(posteriors), strict=True))
 
 
-def _channel(index: int, channel: ChannelAnalysis, max_rows: int | None) -> ChannelResult:
+def _channel(
+    index: int, role: str, channel: ChannelAnalysis, max_rows: int | None
+) -> ChannelResult:
     result = channel.result
     return ChannelResult(
         channel=index,
+        role=role,
         overall=_overall(channel.overall),
         whole=channel.whole,
         warnings=channel.warnings,

@@ -86,7 +86,7 @@ def _fill(folder: Path, source: Path, analysis: FileAnalysis, now: Callable[[], 
     if model.notice:
         log.add(model.notice)
     log.add(f"granularity {options.granularity}, frames of {options.frame_hop_ms} ms")
-    for index, channel in enumerate(analysis.channels):
+    for index, channel in analysis.numbered:
         log.add(f"channel {index}: {len(channel.pieces)} pieces scored")
         for warning in channel.warnings:
             log.add(f"channel {index}: {warning.code} at {warning.at_s:.1f} s: {warning.message}")

@@ -25,7 +25,7 @@ from ser_engine.files.results import ChannelAnalysis, FileAnalysis
 from ser_engine.files.source import AudioSource, Warns
 from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import Warning
+from ser_engine.schema import MIXED_MESSAGE, MIXED_ROLE, Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
 from ser_engine.timeline import make_detector
 from ser_engine.timeline.conversation import Conversation
@@ -64,6 +64,8 @@ class AnalysisJob:
     Raises:
         RuntimeUnavailableError, CheckpointError: speakers are to be told apart, and the model for
             it is not available.
+        AudioError: no channel has a role that is analysed, or the roles are of another number of
+            channels.
     """
 
     def __init__(
@@ -88,9 +90,10 @@ class AnalysisJob:
         # A stream's windows fall due faster than they are scored, and hold their audio.
         chunk_s = 1 if options.granularity == "stream" else 16
         self._chunk_samples = chunk_s * SAMPLE_RATE_HZ
+        self._analysed = options.analysed_channels(file.channels)
         self._speakers = tuple(
             ChannelSpeakers(info, config, embedder) if options.speakers and embedder else None
-            for _ in range(file.channels)
+            for _ in self._analysed
         )
         # Without a detector everything is speech, and nothing to be measured.
         self._conversation = Conversation() if config.vad.detector != "off" else None
@@ -98,7 +101,7 @@ class AnalysisJob:
             make_analyser(
                 ChannelSetup(info, config, self.options, self._monitor(config, index), speakers)
             )
-            for index, speakers in enumerate(self._speakers)
+            for index, speakers in zip(self._analysed, self._speakers, strict=True)
         )
         self._pending: set[PendingWindow] = set()
         self._progress = 0.0
@@ -108,7 +111,8 @@ class AnalysisJob:
     def _monitor(self, config: EngineConfig, channel: int) -> ChannelMonitor:
         detector = make_detector(config.vad)
         if self._conversation is not None:
-            detector = self._conversation.listen(channel, detector)
+            role = self.options.role_of(channel)
+            detector = self._conversation.listen(channel, detector, role=role)
         return ChannelMonitor(config.vad, self._file.rate_hz, detector)
 
     def take_windows(
@@ -201,8 +205,10 @@ class AnalysisJob:
             raise RuntimeError("the job is not done: windows are left to take or to answer")
         of_file = self._file.warnings() if isinstance(self._file, Warns) else ()
         channels = tuple(
-            _channel_result(channel, speakers, of_file)
-            for channel, speakers in zip(self._channels, self._speakers, strict=True)
+            _channel_result(channel, speakers, self._of_role(index) + of_file)
+            for index, channel, speakers in zip(
+                self._analysed, self._channels, self._speakers, strict=True
+            )
         )
         measures = None
         if self._conversation is not None:
@@ -216,7 +222,13 @@ class AnalysisJob:
             rate_hz=self._file.rate_hz,
             channels=channels,
             measures=measures,
+            analysed=self._analysed,
         )
+
+    def _of_role(self, channel: int) -> tuple[Warning, ...]:
+        if self.options.role_of(channel) != MIXED_ROLE:
+            return ()
+        return (Warning(code="mixed_speakers", message=MIXED_MESSAGE, at_s=0.0),)
 
     def close(self) -> None:
         """Close the file, if it can be closed. May be called again."""
@@ -233,7 +245,7 @@ class AnalysisJob:
         for number, channel in enumerate(self._channels):
             if channel.requests:
                 request = channel.requests.popleft()
-                pending = PendingWindow(request.window, number, request)
+                pending = PendingWindow(request.window, self._analysed[number], request)
                 self._pending.add(pending)
                 if request.window.stream_key is not None:
                     self._stream_keys.add(request.window.stream_key)
@@ -259,7 +271,9 @@ class AnalysisJob:
         chunk = self._block[:, : self._chunk_samples]
         rest = self._block[:, self._chunk_samples :]
         self._block = rest if rest.shape[1] else None
-        for channel, speakers, samples in zip(self._channels, self._speakers, chunk, strict=True):
+        # The audio of the other channels goes no further than this.
+        chosen = [chunk[index] for index in self._analysed]
+        for channel, speakers, samples in zip(self._channels, self._speakers, chosen, strict=True):
             channel.push(samples)
             if speakers is not None:
                 speakers.push(samples)

@@ -295,8 +295,9 @@ class FileAnalysis:
         options: what was asked for, as far as it makes a difference.
         duration_s: of the recording.
         rate_hz: sample rate of the file.
-        channels: in their order; never mixed.
+        channels: those that were analysed, in their order; never mixed.
         measures: of the conversation; None: speech was not detected.
+        analysed: their indices in the file; (): all of them, in their order.
     """
 
     name: str
@@ -306,6 +307,13 @@ class FileAnalysis:
     rate_hz: int
     channels: tuple[ChannelAnalysis, ...]
     measures: Measures | None = None
+    analysed: tuple[int, ...] = ()
+
+    @property
+    def numbered(self) -> list[tuple[int, ChannelAnalysis]]:
+        """The channels with their indices in the file."""
+        indices = self.analysed or range(len(self.channels))
+        return list(zip(indices, self.channels, strict=True))
 
     @property
     def num_bytes(self) -> int:

@@ -12,7 +12,7 @@ No thread waits for the engine. A forward pass is not interrupted, so it should 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -57,6 +57,33 @@ class SharedEngine(Protocol):
 
     def forget(self, stream_key: str) -> None:
         """Drop what is kept of a stream that has ended."""
+
+
+class HaltableEngine:
+    """An engine whose windows wait while all analysis is halted."""
+
+    def __init__(self, engine: SharedEngine, wait: Callable[[], Awaitable[None]]) -> None:
+        self._engine = engine
+        self._wait = wait
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+        return self._engine.info
+
+    @property
+    def config(self) -> EngineConfig:
+        """With which settings it scores."""
+        return self._engine.config
+
+    async def score(self, window: Window, priority: Priority = Priority.OFFLINE) -> WindowResult:
+        """Return the result of a window, once analysis goes on."""
+        await self._wait()
+        return await self._engine.score(window, priority)
+
+    def forget(self, stream_key: str) -> None:
+        """Drop what is kept of a stream that has ended."""
+        self._engine.forget(stream_key)
 
 
 async def run_shared(

@@ -135,7 +135,7 @@ def _joined(analysis: FileAnalysis, tables: Sequence[dict[str, Any]]) -> Columns
     lengths = [len(table["start_s"]) for table in tables]
     joined: Columns = {
         "name": np.full(sum(lengths), analysis.name, dtype=object),
-        "channel": np.repeat(np.arange(len(tables)), lengths),
+        "channel": np.repeat([index for index, _ in analysis.numbered], lengths),
     }
     for name in tables[0]:
         columns = [table[name] for table in tables]

@@ -231,6 +231,18 @@ class MqttPublisher:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def forget(self, stream_id: str) -> None:
+        """Remove what the broker retains of a stream that has ended, if the broker is there.
+
+        A server that was killed leaves the states of its live streams there.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT_S), self._client(will=None) as client:
+                # Section 3.3.1.3: without a payload it removes what was retained before.
+                await client.publish(f"{self._topic}/{stream_id}/state", b"", qos=1, retain=True)
+        except (self._aiomqtt.MqttError, OSError, TimeoutError) as error:
+            _log.warning("mqtt_state_not_removed", stream_id=stream_id, error=type(error).__name__)
+
     async def _run(self) -> None:
         while not self._is_done:
             try:
@@ -246,7 +258,8 @@ class MqttPublisher:
 
     async def _publish_all(self) -> None:
         """Connect and publish what there is until the bus closes, or the broker is lost."""
-        async with self._client() as client:
+        offline = self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True)
+        async with self._client(will=offline) as client:
             self._backoff.reset()
             self._metrics.mqtt_connected(True)
             _log.info("mqtt_connected")
@@ -280,14 +293,14 @@ class MqttPublisher:
             await self._publish_state(client, stream_id)
         await client.publish(self._status_topic, b"offline", qos=1, retain=True)
 
-    def _client(self) -> Any:
+    def _client(self, will: Any) -> Any:
         broker = self._broker
         return self._aiomqtt.Client(
             broker.host,
             broker.port,
             username=broker.username,
             password=broker.password,
-            will=self._aiomqtt.Will(self._status_topic, b"offline", qos=1, retain=True),
+            will=will,
             tls_context=ssl.create_default_context() if broker.tls else None,
             timeout=_TIMEOUT_S,
         )

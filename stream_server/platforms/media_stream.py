@@ -96,6 +96,12 @@ def call_spec(
     )
 
 
+def key_mark(details: object) -> Mark:
+    """Return the mark of a key that was pressed; ``details`` may be an object with a ``digit``."""
+    digit = details.get("digit") if isinstance(details, dict) else None
+    return Mark(name=DTMF_MARK, key=digit if isinstance(digit, str) and len(digit) == 1 else "")
+
+
 def fitting_text(text: str) -> str:
     """Return ``text`` without control characters and not too long."""
     return _UNFIT.sub(" ", text[:MAX_TEXT_LENGTH])
@@ -246,7 +252,7 @@ class MediaStreamDialect:
             case "media":
                 return self._media(json_field(message, "media", dict))
             case "dtmf":
-                return [Mark(name=DTMF_MARK)]
+                return [key_mark(message.get("dtmf"))]
             case "mark":
                 return self._mark(message)
             case _:

@@ -11,6 +11,7 @@ from stream_server.store.database import (
     parse_store_url,
 )
 from stream_server.store.jobs import JobTable
+from stream_server.store.ledger import Decision, LedgerEntry
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
@@ -29,9 +30,11 @@ __all__ = [
     "AlertFilter",
     "AlertRecord",
     "AuditEntry",
+    "Decision",
     "JobRecord",
     "JobState",
     "JobTable",
+    "LedgerEntry",
     "ResultKind",
     "Store",
     "StoreError",

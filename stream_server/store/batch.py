@@ -18,6 +18,9 @@ from stream_server.store import schema
 from stream_server.store.rows import (
     StreamInfo,
     alert_row,
+    consent_row,
+    decision_row,
+    ledger_row,
     point_row,
     span_row,
     stream_row,
@@ -27,6 +30,7 @@ from stream_server.store.rows import (
 )
 from stream_server.wire.results import (
     Alert,
+    Consent,
     Gap,
     Marked,
     Point,
@@ -40,6 +44,8 @@ from stream_server.wire.results import (
 
 # Streams looked up in one statement: SQLite before 3.32 allows 999 parameters.
 _LOOKUP_SIZE = 500
+
+_UNIQUE = {"ledger": ["stream_id", "seq"], "decisions": ["alert_id", "kind", "seq"]}
 
 Rows = list[dict[str, Any]]
 
@@ -83,6 +89,7 @@ class BatchWriter:
         self._look_up(connection, {result.stream_id for result in results} - self._known.keys())
         rows_of: dict[Table, Rows] = {}
         alerts: list[tuple[Alert, int]] = []
+        consents: list[tuple[Consent, int]] = []
         ended: list[tuple[Summary | StreamClosed, int]] = []
         orphans = 0
         for result in results:
@@ -103,8 +110,14 @@ class BatchWriter:
                     rows_of.setdefault(schema.marks, []).append(row)
                 case Warning():
                     rows_of.setdefault(schema.warnings, []).append(warning_row(result, key))
+                case Consent():
+                    rows_of.setdefault(schema.consents, []).append(consent_row(result, key))
+                    rows_of.setdefault(schema.ledger, []).append(ledger_row(result, info))
+                    consents.append((result, key))
                 case Alert():
                     alerts.append((result, key))
+                    decision = decision_row(result, info, published_at(result))
+                    rows_of.setdefault(schema.decisions, []).append(decision)
                 case Summary() | StreamClosed():
                     ended.append((result, key))
                 case _:  # StreamOpened is written; Flushed tells of nothing that lasts.
@@ -114,9 +127,14 @@ class BatchWriter:
             if table is schema.segments or table is schema.gaps:
                 connection.execute(_upsert_span(connection, table), rows)
             else:
-                connection.execute(_insert(connection, table, ["stream_key", "seq"]), rows)
+                unique = _UNIQUE.get(table.name, ["stream_key", "seq"])
+                connection.execute(_insert(connection, table, unique), rows)
         for alert, key in alerts:
             _write_alert(connection, alert_row(alert, key, published_at(alert)), alert.state)
+        streams = schema.streams
+        for consent, key in consents:
+            values = {"consent": consent.consent, "notice_version": text(consent.notice_version)}
+            connection.execute(update(streams).where(streams.c.key == key).values(values))
         for end, key in ended:
             self._write_end(connection, end, key)
         return orphans
@@ -125,7 +143,8 @@ class BatchWriter:
         columns = schema.streams.c
         wanted = sorted(stream_ids)
         for first in range(0, len(wanted), _LOOKUP_SIZE):
-            query = select(columns.key, columns.id, columns.model, columns.channels).where(
+            named = ("key", "id", "model", "channels", "model_sha256", "team")
+            query = select(*(columns[name] for name in named)).where(
                 columns.id.in_(wanted[first : first + _LOOKUP_SIZE])
             )
             for row in connection.execute(query).mappings():

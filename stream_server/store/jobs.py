@@ -97,14 +97,27 @@ class JobTable:
         is_open = jobs.c.state.in_(["waiting", "running"])
         return await self._find(self._select().where(is_open).order_by(jobs.c.key))
 
-    async def finished(self, *, before: float | None = None, limit: int = 100) -> list[JobRecord]:
+    async def finished(
+        self,
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        team: str | None = None,
+        but: Collection[str] = (),
+    ) -> list[JobRecord]:
         """Return the jobs that were finished first.
 
         Args:
             before: finished before this time, seconds since 1970; None: at any time.
             limit: how many at most.
+            team: only its files; None: those of all teams.
+            but: not those of these teams.
         """
         query = self._select().where(jobs.c.finished_at.is_not(None))
+        if team is not None:
+            query = query.where(jobs.c.team == team)
+        if but:
+            query = query.where(jobs.c.team.not_in(but))
         if before is not None:
             query = query.where(jobs.c.finished_at < before)
         return await self._find(query.order_by(jobs.c.finished_at, jobs.c.key).limit(limit))

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.access.credentials import Credential
+from stream_server.rights import Halt
 from stream_server.store import schema
 from stream_server.store.audit import AuditEntry, list_entries
 from stream_server.store.credentials import list_credentials
@@ -25,6 +26,13 @@ from stream_server.store.database import (
     StoreUnavailableError,
     describe,
     is_away,
+)
+from stream_server.store.ledger import (
+    Decision,
+    LedgerEntry,
+    latest_halt,
+    list_decisions,
+    list_ledger,
 )
 from stream_server.store.records import (
     AlertFilter,
@@ -38,6 +46,7 @@ from stream_server.store.rows import (
     alert_of,
     alert_record_of,
     closed_of,
+    consent_of,
     gap_of,
     marked_of,
     opened_of,
@@ -63,6 +72,7 @@ _SPANS: dict[str, tuple[Table, Callable[[Any, StreamInfo], Result]]] = {
 _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]]] = {
     "marked": (schema.marks, "at_sample", 1.0, marked_of),
     "warning": (schema.warnings, "at_s", 1 / 16_000, warning_of),
+    "consent": (schema.consents, "at_s", 1 / 16_000, consent_of),
 }
 
 _BY_CLEARING = ("raised", "cleared")
@@ -279,6 +289,18 @@ class StoreReader:
     async def audit(self, **filters: Any) -> list[AuditEntry]:
         """Return entries of the audit, see :func:`~stream_server.store.audit.list_entries`."""
         return await self.read(lambda connection: list_entries(connection, **filters))
+
+    async def ledger(self, **filters: Any) -> list[LedgerEntry]:
+        """Return entries, see :func:`~stream_server.store.ledger.list_ledger`."""
+        return await self.read(lambda connection: list_ledger(connection, **filters))
+
+    async def decisions(self, **filters: Any) -> list[Decision]:
+        """Return decisions, see :func:`~stream_server.store.ledger.list_decisions`."""
+        return await self.read(lambda connection: list_decisions(connection, **filters))
+
+    async def halt(self) -> Halt:
+        """Return the last word of an overseer."""
+        return await self.read(latest_halt)
 
     async def close_reader(self) -> None:
         """Close the connections; a read that has begun is answered first."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from ser_engine.schema import CloseReason, ModelNotice, Severity
+from stream_server.wire.consent import ConsentStatus
 from stream_server.wire.results import Result, StreamChannel, Summary
 
 ResultKind = Literal[
@@ -17,6 +18,7 @@ ResultKind = Literal[
     "marked",
     "alert",
     "warning",
+    "consent",
     "summary",
     "stream_closed",
 ]
@@ -37,11 +39,12 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         stream_id: names it.
         name, channels, model, labels, metadata, sample_rate, encoding, step_ms, opened_at,
-            continues, team: as in :class:`~stream_server.wire.results.StreamOpened`.
+            continues, team, model_sha256: as in :class:`~stream_server.wire.results.StreamOpened`.
         closed_at: seconds since 1970, UTC; None: it is live.
         reason: why it ended.
         duration_s: length of its clock, once it has ended.
         summary: where it ended in order.
+        consent, notice_version: what was told last.
     """
 
     stream_id: str
@@ -60,6 +63,9 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None
     summary: Summary | None
     team: str = ""
+    model_sha256: str = ""
+    consent: ConsentStatus = "unknown"
+    notice_version: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -136,6 +142,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         summary: of the result, for lists.
         cache_key: of the same bytes, model and settings.
         team: whose file it is; "": of no team.
+        metadata: what its sender said of it.
     """
 
     job_id: str
@@ -156,6 +163,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     summary: dict[str, Any] | None = None
     cache_key: str | None = None
     team: str = ""
+    metadata: dict[str, str] | None = None
 
     @property
     def is_final(self) -> bool:

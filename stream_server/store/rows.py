@@ -20,6 +20,7 @@ from stream_server.store.records import AlertRecord, StreamRecord
 from stream_server.store.schema import NARROW_BAND, PROVISIONAL, WIDENED
 from stream_server.wire.results import (
     Alert,
+    Consent,
     Gap,
     Marked,
     Point,
@@ -39,17 +40,21 @@ class StreamInfo(msgspec.Struct, frozen=True):
         stream_id: names the stream.
         model: of points that name no other.
         roles: by index of the channel.
+        model_sha256: of the model's weights.
+        team: whose stream it is.
     """
 
     stream_id: str
     model: str
     roles: dict[int, str]
+    model_sha256: str = ""
+    team: str = ""
 
     @classmethod
     def of(cls, row: RowMapping) -> StreamInfo:
         """Read it from a row of ``streams``."""
         roles = {channel["index"]: channel["role"] for channel in row["channels"]}
-        return cls(row["id"], row["model"], roles)
+        return cls(row["id"], row["model"], roles, row["model_sha256"], row["team"])
 
 
 def text(value: str) -> str:
@@ -78,6 +83,7 @@ def stream_row(opened: StreamOpened, owner: str) -> dict[str, Any]:
         "opened_seq": opened.seq,
         "opened_at": opened.opened_at,
         "team": text(opened.team),
+        "model_sha256": opened.model_sha256,
         "continues": opened.continues,
     }
 
@@ -100,6 +106,7 @@ def opened_of(row: RowMapping) -> StreamOpened:
         opened_at=row["opened_at"],
         team=row["team"],
         continues=row["continues"],
+        model_sha256=row["model_sha256"],
     )
 
 
@@ -113,6 +120,8 @@ def stream_record_of(row: RowMapping) -> StreamRecord:
         reason=row["reason"],
         duration_s=row["duration_s"],
         summary=summary_of(row),
+        consent=row["consent"],
+        notice_version=row["notice_version"],
     )
 
 
@@ -245,6 +254,55 @@ def warning_of(row: Any, info: StreamInfo) -> Warning:
     """Return a warning."""
     columns = {name: getattr(row, name) for name in _WARNING_COLUMNS}
     return Warning(stream_id=info.stream_id, **columns)
+
+
+_TOLD = ("consent", "source", "notice_version", "notice_language", "notice_how", "withheld")
+
+
+def told_values(consent: Consent) -> dict[str, Any]:
+    """Return the columns of what was told, which two tables share."""
+    values = {name: getattr(consent, name) for name in _TOLD}
+    return {name: text(value) if value is not None else None for name, value in values.items()}
+
+
+def consent_row(consent: Consent, stream_key: int) -> dict[str, Any]:
+    """Return the row of what was told of consent."""
+    own = {"stream_key": stream_key, "seq": consent.seq}
+    return {**told_values(consent), **own, "at_s": consent.at_s, "told_at": consent.told_at}
+
+
+def consent_of(row: Any, info: StreamInfo) -> Consent:
+    """Return what was told of consent."""
+    told = {name: getattr(row, name) for name in _TOLD}
+    at = {"at_s": row.at_s, "told_at": row.told_at}
+    return Consent(stream_id=info.stream_id, seq=row.seq, **told, **at)
+
+
+def ledger_row(consent: Consent, info: StreamInfo) -> dict[str, Any]:
+    """Return the entry of the ledger."""
+    about = {"stream_id": info.stream_id, "seq": consent.seq, "team": info.team}
+    return {**told_values(consent), **about, "at": consent.told_at}
+
+
+def decision_row(alert: Alert, info: StreamInfo, at: float) -> dict[str, Any]:
+    """Return the entry of the log of decisions for an alert."""
+    return {
+        "at": at,
+        "kind": alert.state,
+        "stream_id": info.stream_id,
+        "alert_id": alert.alert_id,
+        "seq": alert.seq,
+        "team": info.team,
+        "model": info.model,
+        "model_sha256": info.model_sha256,
+        "rule": text(alert.rule),
+        "severity": alert.severity,
+        "role": alert.role,
+        "labels": [text(label) for label in alert.labels],
+        "posterior": alert.posterior,
+        "who": "",
+        "note": "",
+    }
 
 
 def _fields(row: Any, info: StreamInfo, columns: tuple[str, ...]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -74,6 +75,9 @@ streams = Table(
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
     Column("continues", Text),  # id of the stream its client was in before
     Column("team", Text, nullable=False, server_default=""),  # "": of none
+    Column("model_sha256", Text, nullable=False, server_default=""),
+    Column("notice_version", Text, nullable=False, server_default=""),  # the last one told of
+    Column("consent", Text, nullable=False, server_default="unknown"),
     Index(None, "opened_at"),
     Index(None, "closed_at"),
     Index(None, "continues"),
@@ -184,6 +188,78 @@ warnings = Table(
     Column("at_s", Double, nullable=False),
 )
 
+
+def _told() -> list[Column[str]]:
+    return [
+        Column("consent", Text, nullable=False),
+        Column("source", Text, nullable=False),
+        Column("notice_version", Text, nullable=False),
+        Column("notice_language", Text, nullable=False),
+        Column("notice_how", Text, nullable=False),
+        Column("withheld", Text),  # NULL: nothing is
+    ]
+
+
+consents = Table(
+    "consents",
+    metadata,
+    _stream_key(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    *_told(),
+    Column("at_s", Double, nullable=False),
+    Column("told_at", Double, nullable=False),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("stream_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("team", Text, nullable=False),
+    *_told(),
+    UniqueConstraint("stream_id", "seq"),
+    sqlite_autoincrement=True,
+)
+"""What was told of consent and notice; it outlives the streams."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("kind", Text, nullable=False),  # raised, cleared, acknowledged, overridden
+    Column("stream_id", Text, nullable=False, index=True),
+    Column("alert_id", Text, nullable=False),
+    Column("seq", BigInteger),  # NULL: a person's
+    Column("team", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_sha256", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("labels", _JSON, nullable=False),
+    Column("posterior", Double),
+    Column("who", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    UniqueConstraint("alert_id", "kind", "seq"),
+    sqlite_autoincrement=True,
+)
+"""What rules and people decided; it outlives the streams, without scores where one is erased."""
+
+halts = Table(
+    "halts",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("halted", Boolean, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Words of overseers; the last one holds."""
+
 server_keys = Table(
     "server_keys",
     metadata,
@@ -214,6 +290,7 @@ jobs = Table(
     Column("summary", _JSON),
     Column("cache_key", Text),
     Column("team", Text, nullable=False, server_default=""),
+    Column("metadata", _JSON),  # NULL: of before there was any
     Index(None, "owner", "state"),
     Index(None, "finished_at"),
     Index(None, "cache_key"),

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
+from stream_server.rights import Halt
 from stream_server.store import upkeep
 from stream_server.store.audit import AuditEntry, add_entry, expire_entries
 from stream_server.store.database import (
@@ -35,6 +36,15 @@ from stream_server.store.database import (
     upgrade_schema,
 )
 from stream_server.store.jobs import JobTable
+from stream_server.store.ledger import (
+    DecisionKind,
+    add_decision,
+    add_halt,
+    forget_stream,
+    objected,
+)
+from stream_server.store.ledger import expire as expire_ledger
+from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import StoreStats, Verdict
 from stream_server.store.rows import text
@@ -59,7 +69,7 @@ class Store(StoreReader):
         engine: connections of the writer.
         readers: connections of the readers.
         claim: released when the store is closed.
-        resume_key: see the attribute.
+        resume_key, person_key: see the attributes.
         owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
@@ -67,7 +77,10 @@ class Store(StoreReader):
             opened.
         file: of a SQLite database; None: it is a database server's.
         retention_s: age at which what is kept is deleted; 0: never.
+        team_retention_s: the same of some teams, by their names.
+        decision_retention_s: age at which the log of decisions and the ledger are deleted.
         resume_key: by which the servers of this database know the resume tokens they made.
+        person_key: by which metadata are hashed, the same for all servers of this database.
     """
 
     def __init__(
@@ -79,12 +92,18 @@ class Store(StoreReader):
         claim: Claim,
         owner: str,
         resume_key: bytes,
+        person_key: bytes,
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
         self.resume_key = resume_key
         self.retention_s = config.retention_days * _DAY_S
+        self.team_retention_s = {
+            team: days * _DAY_S for team, days in config.team_retention_days.items()
+        }
+        self.person_key = person_key
         self._audit_retention_s = config.audit_retention_days * _DAY_S
+        self.decision_retention_s = 183.0 * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
         is_file = engine.url.get_backend_name() == "sqlite"
         self.file = Path(str(engine.url.database)) if is_file else None
@@ -146,6 +165,7 @@ class Store(StoreReader):
                 upgrade_schema(connection)
                 abandoned = upkeep.close_abandoned(connection, owner)
                 resume_key = upkeep.key_of(connection, "resume")
+                person_key = upkeep.key_of(connection, "persons")
         except SQLAlchemyError as error:
             engine.dispose()
             claim.release()
@@ -168,6 +188,7 @@ class Store(StoreReader):
             claim=claim,
             owner=owner,
             resume_key=resume_key,
+            person_key=person_key,
             on_deleted=on_deleted,
             now=now,
         )
@@ -285,15 +306,32 @@ class Store(StoreReader):
         adding = self.writer.submit(lambda connection: add_entry(connection, entry))
         adding.add_done_callback(_log_lost_entry)
 
-    async def acknowledge(self, alert_id: str, note: str = "") -> bool:
+    async def acknowledge(
+        self, alert_id: str, note: str = "", *, who: str = "", overridden: bool = False
+    ) -> bool:
         """Note that somebody has dealt with an alert; return False if there is none with that id.
 
-        A second acknowledgement replaces the first.
+        A second acknowledgement replaces the first; the log of decisions has both.
+
+        Args:
+            alert_id: which alert.
+            note: what was done, or why it is overridden.
+            who: name of the person or token.
+            overridden: an overseer says that it is not to be acted on.
         """
         at = self._now()
-        return await self.writer.submit(
-            lambda connection: upkeep.acknowledge(connection, alert_id, text(note), at)
-        )
+        kind: DecisionKind = "overridden" if overridden else "acknowledged"
+
+        def change(connection: Connection) -> bool:
+            found = upkeep.acknowledge(connection, alert_id, text(note), at)
+            add_decision(connection, alert_id, kind, who, note, at)
+            return found
+
+        return await self.writer.submit(change)
+
+    async def set_halt(self, halt: Halt) -> None:
+        """Keep the word of an overseer."""
+        await self.writer.submit(lambda connection: add_halt(connection, halt))
 
     async def judge(self, alert_id: str, verdict: Verdict | None) -> bool:
         """Note whether an alert was right, None: take that back; return False as above."""
@@ -320,13 +358,60 @@ class Store(StoreReader):
         await self._delete(key, stream_id)
         return True
 
+    async def erase_stream(self, stream_id: str) -> bool:
+        """Delete a stream, and what the log of decisions says of it; False: there is none.
+
+        Raises:
+            StoreError: it is live.
+        """
+        found = await self.delete_stream(stream_id)
+        await self.writer.submit(lambda connection: forget_stream(connection, stream_id))
+        return found
+
+    async def purge(self) -> bool:
+        """Leave nothing of deleted rows in the files of the database; False: it was too busy.
+
+        Of a database server that is a matter of its own VACUUM.
+        """
+        if self.file is None:
+            return True
+        return await asyncio.to_thread(purge_file, self.file)
+
+    async def find_person(
+        self, values: Collection[str], name: str = ""
+    ) -> tuple[list[str], list[str]]:
+        """Return ids of the streams and files with one of the values in their metadata."""
+        # What was published before must be found.
+        await self.flush()
+        return await self.read(
+            lambda connection: (
+                find_streams(connection, values, name),
+                find_jobs(connection, values, name),
+            )
+        )
+
     async def expire(self) -> int:
-        """Delete the streams that ended more than ``retention_days`` ago; return how many."""
-        if not self.retention_s:
-            return 0
-        before, num_deleted = self._now() - self.retention_s, 0
+        """Delete the streams that ended longer ago than they are kept; return how many."""
+        # Those that a server erased no more before it ended.
+        for stream_id in await self.read(objected):
+            await self.erase_stream(stream_id)
+        num_deleted = 0
+        teams = self.team_retention_s
+        for team, retention_s in teams.items():
+            num_deleted += await self._expire_before(self._now() - retention_s, team=team)
+        if self.retention_s:
+            before = self._now() - self.retention_s
+            num_deleted += await self._expire_before(before, but=tuple(teams))
+        return num_deleted
+
+    async def _expire_before(
+        self, before: float, *, team: str | None = None, but: Collection[str] = ()
+    ) -> int:
+        num_deleted = 0
         while expired := await self.writer.submit(
-            lambda connection: upkeep.ended_before(connection, before, _STREAMS_AT_A_TIME)
+            lambda connection: upkeep.ended_before(
+                connection, before, _STREAMS_AT_A_TIME, team=team, but=but
+            )
         ):
             for key, stream_id in expired:
                 await self._delete(key, stream_id)
@@ -340,6 +425,7 @@ class Store(StoreReader):
                 if num_deleted := await self.expire():
                     _log.info("store_expired_streams", streams=num_deleted)
                 await self._expire_audit()
+                await self._expire_ledger()
             except StoreError as error:
                 _log.warning("store_retention_failed", error=str(error))
             await asyncio.sleep(interval_s)
@@ -347,6 +433,10 @@ class Store(StoreReader):
     async def _expire_audit(self) -> None:
         before = self._now() - self._audit_retention_s
         await self.writer.submit(lambda connection: expire_entries(connection, before))
+
+    async def _expire_ledger(self) -> None:
+        before = self._now() - self.decision_retention_s
+        await self.writer.submit(lambda connection: expire_ledger(connection, before))
 
     async def _delete(self, key: int, stream_id: str) -> None:
         # In small transactions: an hour of a stream is thousands of rows, and results have to be

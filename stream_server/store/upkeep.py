@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from ser_engine.frames import samples_to_s
 from stream_server.store.schema import (
     alerts,
+    consents,
     gaps,
     marks,
     points,
@@ -99,7 +100,7 @@ def last_seq(connection: Connection, key: int) -> int:
         func.coalesce(func.max(alerts.c.cleared_seq), -1),
     ).where(alerts.c.stream_key == key)
     found: list[int] = [-1, *connection.execute(own).one(), *connection.execute(of_alerts).one()]
-    for table in (points, segments, gaps, marks, warnings):
+    for table in (points, segments, gaps, marks, warnings, consents):
         largest = func.coalesce(func.max(table.c.seq), -1)
         query = select(largest).where(table.c.stream_key == key)
         found.append(connection.execute(query).scalar_one())
@@ -141,14 +142,29 @@ def judge(connection: Connection, alert_id: str, verdict: str | None) -> bool:
     return bool(changed.rowcount)
 
 
-def ended_before(connection: Connection, at: float, limit: int) -> Sequence[tuple[int, str]]:
-    """Return key and id of the ``limit`` streams that ended first, before a time."""
-    query = (
-        select(streams.c.key, streams.c.id)
-        .where(streams.c.closed_at < at)
-        .order_by(streams.c.closed_at)
-        .limit(limit)
-    )
+def ended_before(
+    connection: Connection,
+    at: float,
+    limit: int,
+    *,
+    team: str | None = None,
+    but: Collection[str] = (),
+) -> Sequence[tuple[int, str]]:
+    """Return key and id of the ``limit`` streams that ended first, before a time.
+
+    Args:
+        connection: in a transaction.
+        at: the time, seconds since 1970.
+        limit: how many at most.
+        team: only its streams; None: those of all teams.
+        but: not those of these teams.
+    """
+    query = select(streams.c.key, streams.c.id).where(streams.c.closed_at < at)
+    if team is not None:
+        query = query.where(streams.c.team == team)
+    if but:
+        query = query.where(streams.c.team.not_in(but))
+    query = query.order_by(streams.c.closed_at).limit(limit)
     return [(key, stream_id) for key, stream_id in connection.execute(query)]
 
 

@@ -41,6 +41,7 @@ _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.ENGINE_FAILED: "engine_failed",
     ErrorCode.INTERNAL: "internal",
     ErrorCode.SHUTTING_DOWN: "server_stopped",
+    ErrorCode.OBJECTED: "objected",
 }
 
 

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -24,7 +24,8 @@ from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
-from stream_server.streams.runner import StreamRunner
+from stream_server.rights import Rights
+from stream_server.streams.runner import StreamRunner, objected
 from stream_server.streams.session import Session
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
@@ -44,6 +45,7 @@ class StreamFactory:
         publish: is given every result of every stream.
         recordings: keeps the audio of streams; None: it is not kept.
         now: seconds since 1970.
+        rights: whose analysis is allowed; None: by the settings alone.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class StreamFactory:
         publish: Callable[[Result], None],
         recordings: Recordings | None = None,
         now: Callable[[], float] = time.time,
+        rights: Rights | None = None,
     ) -> None:
         self._engines = engines
+        self._rights = rights or Rights(config.rights)
         self._config = config
         self._metrics = metrics
         self._publish = publish
@@ -76,6 +80,8 @@ class StreamFactory:
         Raises:
             ProtocolError: no engine is alive, or no channel has a role that is analysed.
         """
+        self._rights.check_start(spec.standing)
+        spec = replace(spec, metadata=self._rights.pseudonymised(spec.metadata))
         try:
             lease = self._engines.acquire()
         except EngineDeadError as error:
@@ -107,6 +113,7 @@ class StreamFactory:
                 recording=recording,
                 continues=continues,
                 now=self._now,
+                rights=self._rights,
             )
         except BaseException as error:
             # No runner owns them yet, which would give them back.
@@ -269,6 +276,22 @@ class StreamRegistry:
     def num_waiting(self) -> int:
         """How many of the running streams wait for a lost client."""
         return len(self._waiting)
+
+    def reconsider(self) -> None:
+        """Have every stream ask again whether it may be analysed."""
+        for stream in list(self._streams.values()):
+            stream.runner.reconsider()
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream because somebody in it objects; return False if it does not run here."""
+        stream = self.find(stream_id)
+        if stream is None:
+            return False
+        if stream.holder is not None:
+            await stream.holder.end(objected())
+        # Its connection has ended it, unless it was lost before.
+        await self.close(stream, "objected")
+        return True
 
     def find(self, stream_id: str) -> RunningStream | None:
         """Return the running stream with that id, or None."""

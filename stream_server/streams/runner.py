@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from ser_engine import schema
@@ -24,14 +25,26 @@ from stream_server.config import LimitsConfig
 from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
+from stream_server.rights import Rights
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
+from stream_server.wire.consent import NOTHING_TOLD
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.messages import Discarded, Flush, Heartbeat, KeepAlive, Mark, Pause, Resume
-from stream_server.wire.results import Alert, Measures, Point, Result, Warning
+from stream_server.wire.messages import (
+    ConsentTold,
+    Discarded,
+    Flush,
+    Heartbeat,
+    KeepAlive,
+    Mark,
+    Objection,
+    Pause,
+    Resume,
+)
+from stream_server.wire.results import Alert, Consent, Measures, Point, Result, Warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +131,11 @@ class StreamRunner:
         recording: of the stream's audio, if there is one; closed with the stream.
         continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
+        rights: whether it may be analysed; None: by the default settings.
 
     Attributes:
         session: the stream's state.
+        standing: what is known of consent and notice by now.
         timeline: windows and steps of its engine.
         metrics, continues: the same as given.
         results: the latest results, for the client.
@@ -140,8 +155,12 @@ class StreamRunner:
         recording: Recording | None = None,
         continues: str | None = None,
         now: Callable[[], float] = time.time,
+        rights: Rights | None = None,
     ) -> None:
         self.session = session
+        self.standing = session.spec.standing
+        self._rights = rights or Rights()
+        self._now = now
         self.results = KeptResults(limits.max_kept_results)
         self.received_controls = 0
         self.close_reason: CloseReason | None = None
@@ -177,6 +196,9 @@ class StreamRunner:
         self._opened_at = now()
         self._started_s = started_s
         session.opened(self._opened_at, continues)
+        self._hold = session.withheld = self._rights.withheld(self.standing)
+        if self._hold is not None or self.standing != NOTHING_TOLD:
+            self._publish_consent()
         self._publish()
 
     # -- requests of the client, one at a time ----------------------------------------------------
@@ -188,13 +210,16 @@ class StreamRunner:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
         self._check_engine()
+        if self._hold != self.session.withheld:
+            # Told elsewhere: what came until now was not to be analysed.
+            await self._put(self.session.settle(self._hold))
         if isinstance(request, AudioData):
             self.session.receive(request.data, request.lost)
             # Most messages of 20 ms only wait to become a block: nothing else is done for them.
             if self.session.has_backlog:
                 await self._process()
             return
-        if not isinstance(request, KeepAlive):
+        if not isinstance(request, KeepAlive | ConsentTold | Objection):
             self.received_controls += 1
         match request:
             case Flush():
@@ -210,6 +235,13 @@ class StreamRunner:
                 await self._put(self.session.resume(self._checked_length(samples)))
             case Discarded(samples=samples):
                 await self._put(self.session.discard(self._checked_length(samples)))
+            case ConsentTold():
+                self._tell(request)
+                await self._put(self.session.settle(self._hold))
+            case Objection():
+                raise objected()
+            case Mark(key=key) if key and key == self._rights.config.objection_key:
+                raise objected()
             case Mark(name=name):
                 self.session.mark(name)
             case KeepAlive():
@@ -217,6 +249,44 @@ class StreamRunner:
             case _:
                 raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
         self._publish()
+
+    def tell(self, told: ConsentTold) -> None:
+        """Take note of consent or notice from elsewhere than the client; it holds at once."""
+        if not self.has_ended():
+            self._tell(told)
+            self._hold_at_once()
+
+    def reconsider(self) -> None:
+        """Take note that the policy may decide otherwise now."""
+        hold = self._rights.withheld(self.standing)
+        if hold != self._hold and not self.has_ended():
+            self._hold = hold
+            self._publish_consent()
+            self._hold_at_once()
+
+    def _tell(self, told: ConsentTold) -> None:
+        self.standing = self.standing.changed(**msgspec.structs.asdict(told))
+        self._hold = self._rights.withheld(self.standing)
+        self._publish_consent()
+
+    def _hold_at_once(self) -> None:
+        if self._hold is not None:
+            self.session.withheld = self._hold
+        self._publish()
+
+    def _publish_consent(self) -> None:
+        standing = self.standing
+        self.session.publish(
+            Consent,
+            consent=standing.consent,
+            source=standing.source,
+            notice_version=standing.notice_version,
+            notice_language=standing.notice_language,
+            notice_how=standing.notice_how,
+            withheld=self._hold,
+            at_s=self.session.received_s,
+            told_at=self._now(),
+        )
 
     async def rejoin(self, next_sample: int) -> None:
         """Go on after a lost connection; what the client has no more is lost.
@@ -245,11 +315,13 @@ class StreamRunner:
         # The client's 'stop' is a control message too; it ends the stream instead of being handled.
         self.received_controls += reason == "stopped"
         try:
-            # What is not answered in time becomes a gap.
+            # What is not answered in time becomes a gap. Of who objected nothing more is scored.
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(self._limits.drain_timeout_s):
-                    await self._put(self.session.finish())
-                    await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+                    windows = self.session.finish()
+                    if reason != "objected":
+                        await self._put(windows)
+                        await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
         finally:
             try:
                 # No answer may come after the session is closed.
@@ -395,6 +467,11 @@ class StreamRunner:
     def _check_engine(self) -> None:
         if self._dead is not None:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, "the engine of this stream has failed")
+
+
+def objected() -> ProtocolError:
+    """Return the error that ends a stream somebody objects to."""
+    return ProtocolError(ErrorCode.OBJECTED, "a person in the stream objected to its analysis")
 
 
 class TrackReport:

@@ -42,7 +42,16 @@ from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.raw_audio import FormatCheck
-from ser_engine.schema import ChannelSummary, CloseReason, Event, GapReason, ModelNotice, Point
+from ser_engine.schema import (
+    MIXED_MESSAGE,
+    MIXED_ROLE,
+    ChannelSummary,
+    CloseReason,
+    Event,
+    GapReason,
+    ModelNotice,
+    Point,
+)
 from ser_engine.timeline import ChannelStream, SpeechDetector, make_detector
 from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
@@ -168,6 +177,9 @@ class Session:
     Attributes:
         channels: all channels, as ``ready`` describes them.
         analysed: indices of those that are analysed.
+        withheld: why audio that is processed from now on is neither scored nor given to the tap,
+            but a gap; None: it is. What came before a change made by :meth:`settle` is treated as
+            before, what merely waits when this is set is not.
 
     Raises:
         ProtocolError: no channel has a role that is analysed.
@@ -190,6 +202,7 @@ class Session:
         self.channels = stream_channels(spec, analyse_roles)
         self.analysed = tuple(each.index for each in self.channels if each.analysed)
         self.is_paused = False
+        self.withheld: GapReason | None = None
         self._step_ms = engine_config.timeline.step_ms
         self._log = ResultLog(stream_id)
         # Without a detector everything is speech, and nothing to be measured.
@@ -391,6 +404,15 @@ class Session:
         self._intake.drop_partial_tick()
         return self.lose(max(0, next_sample - self.received_samples))
 
+    def settle(self, withheld: GapReason | None) -> list[ChannelWindow]:
+        """Process what came, then treat what comes as ``withheld`` says."""
+        self._check_running()
+        if withheld == self.withheld:
+            return []
+        windows = self._with_markers(self._drain(self._intake.flush()))
+        self.withheld = withheld
+        return windows
+
     def finish(self) -> list[ChannelWindow]:
         """End the audio. Answer what is pending, then call :meth:`close`."""
         self._check_running()
@@ -452,7 +474,13 @@ class Session:
             opened_at=at,
             team=self.spec.team,
             continues=continues,
+            model_sha256=model.sha256,
         )
+        for index in self.analysed:
+            if self.channels[index].role == MIXED_ROLE:
+                self._log.publish(
+                    Warning, code="mixed_speakers", channel=index, message=MIXED_MESSAGE, at_s=0.0
+                )
 
     def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:
         """Put a result of the caller's into the order; see :meth:`ResultLog.publish`."""
@@ -484,12 +512,16 @@ class Session:
         # From here on marks and flushes are due wherever they are: nothing more comes before them.
         self._is_closed = True
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
-        for channel in self._channels.values():
-            channel.publish_findings(self._log, self._intake.format_check, is_over=True)
-        summaries = tuple([each.close(gap) for each in self._channels.values()])
+        if reason != "objected":
+            for channel in self._channels.values():
+                channel.publish_findings(self._log, self._intake.format_check, is_over=True)
+        # Of somebody who objected nothing more is said.
+        summaries: tuple[ChannelSummary, ...] = ()
+        if reason != "objected":
+            summaries = tuple([each.close(gap) for each in self._channels.values()])
         self._with_markers([])
         measures = None
-        if self._conversation is not None:
+        if self._conversation is not None and reason != "objected":
             self._conversation.finish()
             measures = self._conversation.measures()
         self._log.publish(
@@ -535,6 +567,8 @@ class Session:
         Add the windows that became due to ``windows``; return whether it came as far as that.
         """
         item = self._items.popleft()
+        if self.withheld is not None and not isinstance(item, NoAudio):
+            item = NoAudio(self.withheld, item.shape[1])
         if isinstance(item, NoAudio):
             windows += self._pass_time(item)
             return True

@@ -15,10 +15,12 @@ import msgspec
 
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
+    ConsentTold,
     Discarded,
     Flush,
     KeepAlive,
     Mark,
+    Objection,
     Pause,
     Resume,
     ServerMessage,
@@ -155,7 +157,18 @@ class Say:
 
 
 Inbound = (
-    StreamSpec | AudioData | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop | Say
+    StreamSpec
+    | AudioData
+    | KeepAlive
+    | Flush
+    | Pause
+    | Resume
+    | Discarded
+    | Mark
+    | ConsentTold
+    | Objection
+    | Stop
+    | Say
 )
 """What a client requests. A :class:`StreamSpec` begins the stream and comes once; before it only
 :class:`Say` may come, and :class:`Stop` from a client that leaves without a stream."""

@@ -63,6 +63,8 @@ class ErrorCode(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal"
+    NO_NOTICE = "no_notice"
+    OBJECTED = "objected"
     # Feeds only: the subscription does not begin.
     BAD_QUERY = "bad_query"
     UNKNOWN_STREAM = "unknown_stream"
@@ -148,6 +150,12 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     ErrorCode.INTERNAL: ErrorKind(
         4500, 500, "Connect again; the server's log says what went wrong.", retry=True
+    ),
+    ErrorCode.NO_NOTICE: ErrorKind(
+        4403, 403, "Give notice and say so in 'start', as 'notice_version'; see docs/privacy.md."
+    ),
+    ErrorCode.OBJECTED: ErrorKind(
+        4410, 410, "Nothing: a person in the stream objected, and what was kept is erased."
     ),
     ErrorCode.BAD_QUERY: ErrorKind(4400, 400, "Ask with the parameters docs/feeds.md lists."),
     ErrorCode.UNKNOWN_STREAM: ErrorKind(

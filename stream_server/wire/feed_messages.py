@@ -26,6 +26,7 @@ RESULT_TYPES = (
     "alert",
     "warning",
     "measures",
+    "consent",
     "summary",
     "stream_closed",
 )

@@ -67,6 +67,9 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
             loses nothing; live streams go first.
         resume: set if this connection continues an earlier stream.
         token: access token, where no header carries it.
+        consent: ``given``, ``refused`` or ``unknown``; "": what the metadata of that name say.
+        consent_source: who or what says so.
+        notice_version, notice_language, notice_how: which notice was given, and how.
         version: of the protocol.
     """
 
@@ -80,6 +83,11 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
     live: bool = True
     resume: ResumeRequest | None = None
     token: str = ""
+    consent: str = ""
+    consent_source: str = ""
+    notice_version: str = ""
+    notice_language: str = ""
+    notice_how: str = ""
     version: int = PROTOCOL_VERSION
 
 
@@ -121,16 +129,41 @@ class Mark(Message, tag="mark", frozen=True, kw_only=True):
 
     Attributes:
         name: up to 256 characters.
+        key: of the telephone, where a platform reports that one was pressed. It is compared with
+            the setting ``rights.objection_key`` and kept nowhere.
     """
 
     name: str
+    key: str = ""
+
+
+class ConsentTold(Message, tag="tell_consent", frozen=True, kw_only=True):
+    """What the people in the stream have said or been told; audio from here on is treated so.
+
+    Attributes:
+        consent: ``given``, ``refused`` or ``unknown``; None: nothing was said of it.
+        source: who or what says so.
+        notice_version, notice_language, notice_how: which notice was given, and how; None: none.
+    """
+
+    consent: str | None = None
+    source: str | None = None
+    notice_version: str | None = None
+    notice_language: str | None = None
+    notice_how: str | None = None
+
+
+class Objection(Message, tag="objection", frozen=True, kw_only=True):
+    """A person in the stream objects: it ends, and what was kept of it is erased."""
 
 
 class Stop(Message, tag="stop", frozen=True, kw_only=True):
     """No more audio. The remaining results, ``summary`` and a normal close follow."""
 
 
-ClientMessage = Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | Stop
+ClientMessage = (
+    Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | ConsentTold | Objection | Stop
+)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

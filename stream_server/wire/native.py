@@ -11,12 +11,14 @@ from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import (
     ClientMessage,
+    ConsentTold,
     Discarded,
     Error,
     Flush,
     Heartbeat,
     KeepAlive,
     Mark,
+    Objection,
     Pause,
     Ready,
     Resume,
@@ -39,6 +41,7 @@ from stream_server.wire.start import (
     check_span,
     check_start,
     check_text,
+    check_told,
     start_from_query,
 )
 
@@ -52,7 +55,18 @@ class _Typed(msgspec.Struct):
 _typed_decoder = msgspec.json.Decoder(_Typed)
 _decoders: dict[str, msgspec.json.Decoder[ClientMessage]] = {
     str(message.__struct_config__.tag): msgspec.json.Decoder(message)
-    for message in (Start, KeepAlive, Flush, Pause, Resume, Discarded, Mark, Stop)
+    for message in (
+        Start,
+        KeepAlive,
+        Flush,
+        Pause,
+        Resume,
+        Discarded,
+        Mark,
+        ConsentTold,
+        Objection,
+        Stop,
+    )
 }
 _MAX_EXPLANATION_CHARACTERS = 80
 
@@ -160,6 +174,8 @@ class NativeDialect:
             raise _unexpected(f"got '{name}', but the stream is not paused")
         if isinstance(message, Mark):
             check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
+        elif isinstance(message, ConsentTold):
+            check_told(message)
         elif isinstance(message, Discarded):
             check_span("samples of 'discarded'", message.samples)
         elif isinstance(message, Resume) and message.paused_samples is not None:

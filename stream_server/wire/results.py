@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ser_engine import schema
-from ser_engine.schema import CloseReason, ModelNotice, StreamWarningCode
+from ser_engine.schema import CloseReason, GapReason, ModelNotice, StreamWarningCode
+from stream_server.wire.consent import ConsentStatus
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -95,6 +96,29 @@ class Measures(schema.Measures, Message, tag="measures", frozen=True, kw_only=Tr
     seq: int
 
 
+class Consent(Message, tag="consent", frozen=True, kw_only=True):
+    """What is known of consent and notice, at the beginning where it matters, and at each change.
+
+    Attributes:
+        consent, source, notice_version, notice_language, notice_how: see
+            :class:`stream_server.wire.consent.Standing`.
+        withheld: why nothing is analysed or recorded from here on; None: it is.
+        at_s: where it was told, on the stream's clock.
+        told_at: seconds since 1970, UTC.
+    """
+
+    stream_id: str
+    seq: int
+    consent: ConsentStatus
+    source: str
+    notice_version: str
+    notice_language: str
+    notice_how: str
+    withheld: GapReason | None
+    at_s: float
+    told_at: float
+
+
 class Summary(schema.Summary, Message, tag="summary", frozen=True, kw_only=True):
     """A stream as a whole, once it has ended; only ``stream_closed`` comes after it."""
 
@@ -136,6 +160,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
         continues: id of the stream that the same client was in before: that one could not be
             resumed. None: there was none.
         team: whose stream it is; "": of no team.
+        model_sha256: of the model's weights as published, hex, or "".
     """
 
     stream_id: str
@@ -151,6 +176,7 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     opened_at: float
     continues: str | None = None
     team: str = ""
+    model_sha256: str = ""
 
 
 class StreamClosed(Message, tag="stream_closed", frozen=True, kw_only=True):
@@ -176,6 +202,7 @@ Result = (
     | Alert
     | Warning
     | Measures
+    | Consent
     | Summary
     | StreamClosed
 )

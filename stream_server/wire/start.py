@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from typing import cast, get_args
 
 from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat, Encoding
+from stream_server.wire.consent import NOTHING_TOLD, STATUSES, ConsentStatus, Standing
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import PROTOCOL_VERSION, ChannelSpec, ResumeRequest, Start, Want
+from stream_server.wire.messages import (
+    PROTOCOL_VERSION,
+    ChannelSpec,
+    ConsentTold,
+    ResumeRequest,
+    Start,
+    Want,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ class StreamSpec:
         resume: set if it continues an earlier stream.
         token: access token; "" if a header carried it or none is needed.
         team: whose stream it is, once that is decided; "": nobody's in particular.
+        standing: what is known of consent and notice.
     """
 
     format: AudioFormat
@@ -37,6 +46,7 @@ class StreamSpec:
     resume: ResumeRequest | None = None
     token: str = field(default="", repr=False)
     team: str = ""
+    standing: Standing = NOTHING_TOLD
 
 
 MAX_TEXT_LENGTH = 256
@@ -45,6 +55,16 @@ MAX_METADATA_ENTRIES = 32
 MAX_TOKEN_LENGTH = 1024
 MAX_SPAN_SAMPLES = 7 * 24 * 3600 * 48_000
 """Largest position and largest span: a week at 48 kHz, the longest stream settings allow."""
+
+CONSENT_FIELDS = (
+    "consent",
+    "consent_source",
+    "notice_version",
+    "notice_language",
+    "notice_how",
+)
+"""Fields of ``start``, parameters of a query, and names of metadata, by which platforms that pass
+parameters on can say the same."""
 
 _ROLE = re.compile(r"[a-z0-9_-]{1,32}")
 _WANTS: tuple[str, ...] = get_args(Want)
@@ -58,6 +78,7 @@ _QUERY_KEYS = (
     "wants",
     "live",
     "version",
+    *CONSENT_FIELDS,
 )
 _METADATA_PREFIX = "meta."
 _DEFAULT_ENCODING = "pcm_s16le"
@@ -101,6 +122,7 @@ def check_start(start: Start) -> StreamSpec:
         live=start.live,
         resume=start.resume,
         token=start.token,
+        standing=_standing(start),
     )
 
 
@@ -134,6 +156,11 @@ def start_from_query(query: Mapping[str, str]) -> Start:
         },
         wants=_query_wants(query),
         live=_query_live(query),
+        consent=query.get("consent", ""),
+        consent_source=query.get("consent_source", ""),
+        notice_version=query.get("notice_version", ""),
+        notice_language=query.get("notice_language", ""),
+        notice_how=query.get("notice_how", ""),
         version=_whole_number(query, "version", PROTOCOL_VERSION),
     )
 
@@ -177,6 +204,34 @@ def check_span(what: str, samples: int) -> None:
 
 def _bad(got: str, expected: str) -> ProtocolError:
     return ProtocolError(ErrorCode.BAD_START, f"got {got}, expected {expected}")
+
+
+def _standing(start: Start) -> Standing:
+    told = {name: getattr(start, name) or start.metadata.get(name, "") for name in CONSENT_FIELDS}
+    for name, text in told.items():
+        _check_start_text(name, text)
+    consent = told["consent"] or "unknown"
+    if consent not in STATUSES:
+        raise _bad(f"consent {shown(consent)}", f"one of {', '.join(STATUSES)}")
+    return Standing(
+        consent=cast(ConsentStatus, consent),
+        source=told["consent_source"],
+        notice_version=told["notice_version"],
+        notice_language=told["notice_language"],
+        notice_how=told["notice_how"],
+    )
+
+
+def check_told(told: ConsentTold) -> None:
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless what was told of consent can be kept."""
+    if told.consent is not None and told.consent not in STATUSES:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"got consent {shown(told.consent)}, expected one of {', '.join(STATUSES)}",
+        )
+    for name in ("source", "notice_version", "notice_language", "notice_how"):
+        if (text := getattr(told, name)) is not None:
+            check_text(f"{name} of 'tell_consent'", text, ErrorCode.BAD_MESSAGE)
 
 
 def _check_start_text(what: str, text: str) -> None:

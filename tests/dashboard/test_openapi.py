@@ -123,7 +123,20 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
         await check.ask("DELETE", "/streams/s1", 409, one)
+        given = {"consent": "given"}
+        for stream_id, status in (("s1", 204), ("s2", 409)):
+            path = f"/streams/{stream_id}/consent"
+            await check.ask("POST", path, status, f"{one}/consent", json=given)
+        await check.ask("POST", "/streams/s1/objection", 204, f"{one}/objection")
         await check.ask("DELETE", "/streams/s2", 204, one)
+        await check.ask("POST", "/streams/delete", 200, json={"stream_ids": ["s1", "s2"]})
+        override = "/alerts/{alert_id}/override"
+        await check.ask("POST", "/alerts/a1/override", 204, override, json={"reason": "a laugh"})
+        for path in ("/oversight", "/ledger", "/decisions", "/decisions.csv"):
+            await check.ask("GET", path, 200)
+        await check.ask("POST", "/oversight", 200, json={"halted": True, "reason": "to look"})
+        for path in ("find", "export", "erase"):
+            await check.ask("POST", f"/person/{path}", 200, json={"value": "+49 170 5550123"})
         await check.ask("POST", "/alerts/a1/acknowledge", 200, "/alerts/{alert_id}/acknowledge")
         await check.ask("GET", "/alerts", 200)
         await check.ask("GET", "/alerts/precision", 200)

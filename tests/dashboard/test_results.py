@@ -127,6 +127,7 @@ def test_a_list_tells_little_of_it():
     channel = {"label": "neutral", "best": "neutral", "confidence": pytest.approx(0.87, abs=1e-4)}
     assert summary_of(make_analysis()) == {
         "channels": [{**channel, "share": {}}] * 2,
+        "analysed": [0, 1],
         "warnings": ["clipping"],
     }
 

@@ -53,21 +53,28 @@ def job_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def of_command(path: Path, granularity: Granularity, capsys: pytest.CaptureFixture[str]) -> Any:
-    arguments = ["analyze", str(path), "-g", granularity, "--details", "--no-cache"]
+def of_command(
+    path: Path, granularity: Granularity, capsys: pytest.CaptureFixture[str], *more: str
+) -> Any:
+    arguments = ["analyze", str(path), "-g", granularity, "--details", "--no-cache", *more]
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--set", "ser_engine.vad.detector=off"])
     assert not caught.value.code
     return json.loads(capsys.readouterr().out)
 
 
-async def of_api(path: Path, granularity: Granularity, folder: Path) -> tuple[bytes, bytes]:
+async def of_api(
+    path: Path, granularity: Granularity, folder: Path, roles: tuple[str, ...] = ()
+) -> tuple[bytes, bytes]:
     """Return what ``result.json`` and the body of the job are read from."""
     options = {"granularity": granularity, "frame_hop_ms": 20, "embeddings": False}
     request = AnalysisRequest(
-        path, str(path), {**options, "speakers": False}, folder, file_sha256(path)
+        path, str(path), {**options, "speakers": False, "roles": roles}, folder, file_sha256(path)
     )
-    await PoolAnalyser(LabEngine(), AnalyseConfig(max_pass_s=30))(request, lambda progress: None)
+    analyser = PoolAnalyser(
+        LabEngine(), AnalyseConfig(max_pass_s=30), ("customer",) if roles else None
+    )
+    await analyser(request, lambda progress: None)
     view = read_view(folder)
     assert view is not None
     return (folder / "result.json").read_bytes(), view
@@ -128,6 +135,28 @@ async def test_the_command_line_and_the_api_give_one_document(
     options = AnalysisOptions(granularity)
     python = analyze(call, options.granularity, engine=FakeEngine(), config=ENGINE_CONFIG)
     assert msgspec.json.decode(result, type=FileResult) == python.document()
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+async def test_a_channel_whose_role_is_not_analysed_has_no_result_anywhere(
+    granularity: Granularity,
+    call: Path,
+    job_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(command_options, "build_engine", lambda config: FakeEngine())
+    roles = ("agent", "customer")
+    told = of_command(call, granularity, capsys, "--roles", ",".join(roles))
+    result, view = await of_api(call, granularity, job_folder, roles)
+    assert json.loads(result) == json.loads(view) == told
+    (channel,) = told["channels"]
+    assert (channel["channel"], channel["role"]) == (1, "customer")
+    # What is said of the customer does not depend on who else is in the file.
+    everybody = json.loads((await of_api(call, granularity, job_folder))[0])["channels"][1]
+    assert {**channel, "role": "speaker"} == everybody
+    table = (job_folder / "result.csv").read_text(encoding="utf-8").splitlines()
+    assert {row.split(",")[1] for row in table[1:]} == {"0", "1"}
 
 
 async def test_wire_and_store_tell_the_timeline_of_the_document(call: Path, tmp_path: Path):

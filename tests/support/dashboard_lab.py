@@ -49,8 +49,10 @@ from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http import make_app
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
+from stream_server.rights import Halt, Rights, RightsConfig
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.messages import ConsentTold
 from stream_server.wire.results import Result
 from tests.support.results import LABELS
 
@@ -100,6 +102,33 @@ def make_analysis(
         rate_hz=16_000,
         channels=(channel, channel),
     )
+
+
+class LabRights:
+    """The rights of a server without streams of its own: nothing is live here."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self.config = RightsConfig()
+        self.halt = Halt()
+        self.told: list[tuple[str, ConsentTold]] = []
+        self.hashed = Rights().hashed
+
+    async def set_halt(self, halt: Halt) -> None:
+        self.halt = halt
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        self.told.append((stream_id, told))
+        return stream_id == "s1"
+
+    async def object(self, stream_id: str) -> bool:
+        return False
+
+    async def erase_stream(self, stream_id: str) -> bool:
+        return self._store is not None and await self._store.erase_stream(stream_id)
+
+    async def purge(self) -> bool:
+        return self._store is None or await self._store.purge()
 
 
 @dataclass
@@ -311,6 +340,7 @@ async def serve_dashboard(
             presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,
+            rights=LabRights(store),
         )
         app = make_app(
             access=Access(access or AccessConfig(), listen or ListenConfig()),

@@ -25,6 +25,7 @@ from stream_server.wire.messages import (
 from stream_server.wire.native import NativeDialect
 from stream_server.wire.results import (
     Alert,
+    Consent,
     Flushed,
     Gap,
     Marked,
@@ -158,6 +159,18 @@ def results() -> list[Result]:
             at_sample=16000,
             since_s=0.0,
             at_s=1.0,
+        ),
+        Consent(
+            stream_id="s1",
+            seq=9,
+            consent="given",
+            source="ivr",
+            notice_version="3",
+            notice_language="en",
+            notice_how="spoken",
+            withheld="halted",
+            at_s=1.0,
+            told_at=1_800_000_000.0,
         ),
         Warning(stream_id="s1", seq=7, code="clipping", channel=None, message="loud", at_s=1.0),
         Summary(

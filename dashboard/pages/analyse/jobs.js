@@ -20,6 +20,7 @@ const PAGE = 12;
  * @property {number} frame_hop_ms
  * @property {boolean} embeddings
  * @property {boolean} speakers
+ * @property {string | string[]} roles  who speaks in each channel, with commas between them; the server returns a list
  * @property {string} preset
  */
 
@@ -53,7 +54,7 @@ export class Jobs extends EventTarget {
     this.problem = null;
     this.selected = "";
     /** @type {Options} */
-    this.options = { granularity: "stream", frame_hop_ms: 20, embeddings: false, speakers: false, preset: "" };
+    this.options = { granularity: "stream", frame_hop_ms: 20, embeddings: false, speakers: false, roles: "", preset: "" };
     /** @type {Map<string, File | null>} */
     this.files = new Map();
     /** @type {Map<string, any>} */

@@ -17,7 +17,7 @@ export function Options({ app, options, presets, onChange }) {
     Object.assign(options, change);
     onChange();
   };
-  const choose = (name) => set(name ? { ...presets[name], speakers: options.speakers, preset: name } : { preset: "" });
+  const choose = (name) => set(name ? { ...presets[name], speakers: options.speakers, roles: options.roles, preset: name } : { preset: "" });
   const check = (key, testid, text, change) =>
     h("label", { class: "analyse-option" }, h("input", { type: "checkbox", "data-testid": testid, checked: options[key], onchange: (event) => set({ [key]: event.target.checked, ...change }) }), h("span", {}, text));
   return h(
@@ -56,6 +56,12 @@ export function Options({ app, options, presets, onChange }) {
       ),
     options.granularity === "frame" && check("embeddings", "embeddings", t("analyse.embeddings"), { preset: "" }),
     check("speakers", "tell-speakers", t("analyse.tell_speakers")),
+    h(
+      "label",
+      { class: "analyse-option", title: t("analyse.roles.help") },
+      h("span", {}, t("analyse.roles")),
+      h("input", { type: "text", class: "field", "data-testid": "roles", value: options.roles, placeholder: "customer,agent", spellcheck: false, oninput: (event) => set({ roles: event.target.value.trim() }) }),
+    ),
   );
 }
 

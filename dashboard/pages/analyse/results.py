@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -76,11 +76,11 @@ async def send_json(call: Call) -> web.StreamResponse:
             raise ApiError(
                 "not_found", "got form 'demo' of a stream, expected an utterance or frames"
             )
-        num_channels = len((record.summary or {}).get("channels", ()))
-        channel = _checked(query["channel"], num_channels)
+        analysed = _analysed(record)
+        channel = _checked(query["channel"], analysed)
         chunks = demo_chunks(
             folder / "result.csv",
-            num_channels,
+            len(analysed),
             channel,
             is_frame=record.options.get("granularity") == "frame",
             scores=query["scores"],
@@ -140,11 +140,12 @@ async def send_embedding(call: Call) -> web.StreamResponse:
             "got a result without embeddings, expected an utterance, or frames that were"
             " analysed with embeddings=true",
         )
-    num_channels = len((record.summary or {}).get("channels", ()))
-    channel = _checked(call.query["channel"], num_channels)
-    chunks = (
-        _file_chunks(path) if channel is None or num_channels == 1 else _npy_chunks(path, channel)
-    )
+    analysed = _analysed(record)
+    channel = _checked(call.query["channel"], analysed)
+    if channel is None or len(analysed) == 1:
+        chunks = _file_chunks(path)
+    else:
+        chunks = _npy_chunks(path, analysed.index(channel))
     named = _attachment(record, ".npy")
     return await _download(call.request, chunks, "application/octet-stream", named)
 
@@ -160,7 +161,9 @@ async def send_zip(call: Call) -> web.StreamResponse:
     """Answer ``/analyse/{job}/result.zip``."""
     record, folder = await _done(call)
     named = _attachment(record, ".zip")
-    return await _download(call.request, zip_chunks(folder), "application/zip", named)
+    return await _download(
+        call.request, zip_chunks(folder, call.services.backend.keys), "application/zip", named
+    )
 
 
 async def _done(call: Call) -> tuple[JobRecord, Path]:
@@ -196,9 +199,18 @@ def _report(folder: Path, language: str) -> str:
     return report_page(report_of_file(msgspec.json.decode(view, type=FileResult)), language)
 
 
-def _checked(channel: int | None, num_channels: int) -> int | None:
-    if channel is not None and channel >= num_channels:
-        raise ApiError("not_found", f"got channel {channel}, expected 0 to {num_channels - 1}")
+def _analysed(record: JobRecord) -> list[int]:
+    """Return the indices of the channels that have results."""
+    summary = record.summary or {}
+    # Summaries of before do not say: all were analysed.
+    numbers = summary.get("analysed") or range(len(summary.get("channels", ())))
+    return [int(number) for number in numbers]
+
+
+def _checked(channel: int | None, analysed: Sequence[int]) -> int | None:
+    if channel is not None and channel not in analysed:
+        allowed = ", ".join(map(str, analysed))
+        raise ApiError("not_found", f"got channel {channel}, expected one of {allowed}")
     return channel
 
 

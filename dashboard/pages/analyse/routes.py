@@ -19,9 +19,11 @@ from ser_engine.schema import FileResult, Granularity
 from stream_server.access.policy import Scope
 from stream_server.store import JobRecord, JobState
 from stream_server.wire.messages import Error
+from stream_server.wire.start import MAX_METADATA_ENTRIES, MAX_TEXT_LENGTH
 
 _STATES: tuple[JobState, ...] = get_args(JobState)
 _SAMPLE_NAME = "Sample call.wav"
+_META = "meta."
 _POLL_S = 1.0
 
 
@@ -51,6 +53,7 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
     frame_hop_ms: int | None = None
     embeddings: bool | None = None
     speakers: bool | None = None
+    roles: str = ""
     preset: str = ""
     team: str = ""
 
@@ -77,10 +80,12 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         channels: in their order; None: nothing of it could be scored.
         warnings: codes of what is wrong with the audio.
+        analysed: indices of the channels in the file.
     """
 
     channels: list[SummaryChannel | None] = []
     warnings: list[str] = []
+    analysed: list[int] = []
 
 
 class JobItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,9 +142,10 @@ async def send(call: Call) -> web.Response:
     max_file_bytes = call.services.config.analyse.max_file_mb << 20
     async with read_form(call.request, jobs, max_file_bytes) as form:
         team = call.team_of_new(form.fields.pop("team", ""))
+        metadata = _metadata(call, form.fields)
         options = options_of(form.fields, backend.presets)
         records = await jobs.add(
-            [(file.place, file.name, options) for file in form.files], team=team
+            [(file.place, file.name, options) for file in form.files], team=team, metadata=metadata
         )
     return _accepted(records)
 
@@ -210,6 +216,26 @@ async def delete(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+def _metadata(call: Call, fields: dict[str, str]) -> dict[str, str]:
+    """Take the fields ``meta.NAME`` out of a form; what is not to be kept as it is, hashed."""
+    names = [name for name in fields if name.startswith(_META)]
+    metadata = {name.removeprefix(_META): fields.pop(name) for name in names}
+    if len(metadata) > MAX_METADATA_ENTRIES or not all(
+        name and len(name) <= MAX_TEXT_LENGTH >= len(value) for name, value in metadata.items()
+    ):
+        raise ApiError(
+            "bad_request",
+            f"got metadata beyond the limits, expected {MAX_METADATA_ENTRIES} entries of 1 to"
+            f" {MAX_TEXT_LENGTH} characters at most",
+        )
+    rights = call.services.backend.rights
+    hidden = () if rights is None else rights.config.pseudonymised_metadata
+    return {
+        name: rights.hashed(value) if rights is not None and name in hidden else value
+        for name, value in metadata.items()
+    }
+
+
 def _check_ready(call: Call) -> None:
     if not call.services.backend.models().is_ready:
         raise ApiError("not_ready", "the model is still being loaded", retry_after_s=_POLL_S)
@@ -276,6 +302,7 @@ ROUTES = (
             "type": "object",
             "required": ["file"],
             "properties": {"file": _FILE, **FORM_FIELDS, "team": _TEAM},
+            "patternProperties": {"^meta[.].+$": {"type": "string"}},
         },
         audit="file_sent",
     ),

@@ -55,6 +55,8 @@ export default {
   "analyse.downloads.zip": "All files, ZIP",
   "analyse.downloads.demo": "JSON, web demo format",
   "analyse.downloads.log": "Log",
+  "analyse.roles": "Roles",
+  "analyse.roles.help": "Who speaks in each channel, for instance customer,agent. Channels of roles that this server does not analyse are left out.",
   "analyse.speakers": "Speakers",
   "analyse.turns.one": "{n} turn, {time}",
   "analyse.turns.other": "{n} turns, {time}",

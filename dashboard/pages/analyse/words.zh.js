@@ -55,6 +55,8 @@ export default {
   "analyse.downloads.zip": "全部文件（ZIP）",
   "analyse.downloads.demo": "网页演示格式 JSON",
   "analyse.downloads.log": "日志",
+  "analyse.roles": "角色",
+  "analyse.roles.help": "每个声道由谁说话，例如 customer,agent。本服务器不分析的角色所在的声道会被略去。",
   "analyse.speakers": "说话人",
   "analyse.turns.one": "{n} 次发言，{time}",
   "analyse.turns.other": "{n} 次发言，{time}",

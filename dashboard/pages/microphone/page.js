@@ -68,9 +68,20 @@ export async function mount(root, params, app) {
     return h("div", { class: "switch", role: "group", "aria-label": t("microphone.span.label") }, buttons);
   }
 
-  async function start() {
+  /** Show the notice first, where there is one: nothing is captured before it was agreed to. */
+  function askToStart() {
+    const notice = noticeText(app);
+    if (!notice) return void start();
+    const agree = h("button", { class: "button primary large", type: "button", "data-testid": "notice-agree", onclick: () => void start(notice) }, icon("microphone"), t("microphone.notice.agree"));
+    const cancel = h("button", { class: "button large", type: "button", onclick: showActions }, t("action.cancel"));
+    fill(actions, h("div", { class: "mic-notice", role: "dialog", "aria-label": t("microphone.notice.title"), "data-testid": "notice" }, h("h2", {}, t("microphone.notice.title")), h("p", { lang: notice.language }, notice.text), h("div", { class: "mic-actions" }, agree, cancel)));
+    agree.focus();
+  }
+
+  async function start(notice = null) {
     const { deviceId, role, name } = settings.values();
-    await microphone.start({ url: app.info.ingest_url, name: name || t("microphone.stream_name"), role, deviceId });
+    const told = notice && { consent: "given", consent_source: "browser", notice_version: notice.version, notice_language: notice.language, notice_how: "shown" };
+    await microphone.start({ url: app.info.ingest_url, name: name || t("microphone.stream_name"), role, deviceId, told });
     await settings.listDevices();
   }
 
@@ -86,7 +97,7 @@ export async function mount(root, params, app) {
   function showActions() {
     if (!microphone.isActive) {
       const key = microphone.state === "idle" ? "start" : "again";
-      return fill(actions, button(key, "microphone", () => void start(), "primary large"));
+      return fill(actions, button(key, "microphone", askToStart, "primary large"));
     }
     if (microphone.state === "asking") {
       return fill(actions, h("p", { class: "mic-asking" }, t("microphone.asking")), button("stop", "close", () => microphone.stop()));
@@ -182,4 +193,11 @@ export async function mount(root, params, app) {
     frame.cancel();
     if (microphone.isActive) showIndicator();
   };
+}
+
+/** The notice in the language of the page, or else the first; null: there is none. @param {import("../../shell/types.js").App} app */
+function noticeText(app) {
+  const { version, texts } = app.info.notice;
+  const language = Object.keys(texts).find((each) => each === app.lang || each.startsWith(`${app.lang}-`)) ?? Object.keys(texts)[0];
+  return language ? { version, language, text: texts[language] } : null;
 }

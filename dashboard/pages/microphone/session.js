@@ -64,8 +64,9 @@ export class MicrophoneSession extends EventTarget {
    * @param {string} options.name of the stream, for people
    * @param {string} options.role of the speaker
    * @param {string} options.deviceId "" for the browser's choice
+   * @param {Record<string, string> | null} [options.told] consent and notice, as fields of `start`
    */
-  async start({ url, name, role, deviceId }) {
+  async start({ url, name, role, deviceId, told = null }) {
     if (this.isActive) return;
     this.#reset();
     this.#become("asking");
@@ -90,6 +91,7 @@ export class MicrophoneSession extends EventTarget {
       name,
       metadata: { source: "browser" },
       wants: ["points", "segments", "alerts"],
+      ...told,
     };
     this.#client = new StreamClient({
       url,

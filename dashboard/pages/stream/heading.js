@@ -20,6 +20,7 @@ export class Heading {
     this.lag = h("span", { class: "number" });
     this.lagBox = h("span", { class: "corner-lag", title: app.t("stream.lag_title") }, h("span", { class: "muted" }, app.t("stream.lag")), this.lag);
     this.actions = h("div", { class: "stream-actions" });
+    this.consent = h("span", { "data-testid": "stream-consent" });
     const meta = Object.entries(stream.metadata);
     this.element = h(
       "header",
@@ -36,6 +37,7 @@ export class Heading {
           h("span", {}, `${stream.encoding} · ${app.format.rate(stream.sample_rate)}`),
           stream.continues && h("a", { href: addressOf(`/streams/${encodeURIComponent(stream.continues)}`), "data-testid": "stream-continues" }, app.t("stream.continues")),
           stream.continued_by && h("a", { href: addressOf(`/streams/${encodeURIComponent(stream.continued_by)}`), "data-testid": "stream-continued-by" }, app.t("stream.continued_by")),
+          this.consent,
           meta.map(([name, value]) => h("span", {}, `${name}: ${value}`)),
         ),
       ),
@@ -60,9 +62,18 @@ export class Heading {
       this.shownLive = live;
       fill(this.badge, live && h("span", { class: "dot" }), app.t(live ? "common.live" : "common.ended"));
     }
+    setText(this.consent, consentText(app, timeline.consent));
     setText(this.length, app.t("stream.length", { length: app.format.clock(timeline.end_s) }));
     const shows = live && this.lag_s !== null && this.lag_s < MOST_LAG_S;
     this.lagBox.hidden = !shows;
     if (shows) setText(this.lag, this.lag_s < 0 ? app.t("stream.ahead") : app.format.seconds(this.lag_s));
   }
+}
+
+/** What was told of consent and notice; "" where nothing was. @param {import("../../shell/types.js").App} app @param {any} told */
+function consentText(app, told) {
+  if (!told) return "";
+  const notice = told.notice_version && app.t("consent.notice", { version: told.notice_version });
+  const withheld = told.withheld && app.t(`gap.${told.withheld}`);
+  return [app.t("consent.is", { consent: app.t(`consent.${told.consent}`) }), notice, withheld].filter(Boolean).join(" · ");
 }

@@ -165,6 +165,7 @@ export class Timeline {
     else if (result.type === "marked") this.marks.push(result);
     else if (result.type === "warning") this.warnings.push(result);
     else if (result.type === "measures") this.measures = result;
+    else if (result.type === "consent") this.consent = result;
     else if (result.type === "summary") this.#takeSummary(result);
     else if (result.type === "stream_closed") this.closed = true;
   }

@@ -36,6 +36,7 @@ import { UNCLEAR } from "../../shell/palette.js";
  * @property {TileChannel[]} channels
  * @property {TileAlert[]} alerts
  * @property {number} worst
+ * @property {string | null} withheld  why nothing is analysed now
  */
 
 /** Alerts add 0.5 to 2, an emotion up to 1. */

@@ -15,7 +15,7 @@ neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 from uuid import UUID
@@ -169,7 +169,9 @@ class CallerAudio:
 
 @dataclass(frozen=True, slots=True)
 class KeyPressed:
-    """A key was pressed. Which one is not kept: people type card numbers."""
+    """A key was pressed. Which one is compared, and not kept: people type card numbers."""
+
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ class AudioSocketLeg:
         if frame.type in AUDIO_RATES_HZ:
             return _audio(frame)
         if frame.type == FrameType.DTMF:
-            return KeyPressed()
+            return KeyPressed(frame.payload[:1].decode("ascii", errors="ignore"))
         if frame.type in (FrameType.HANGUP, FrameType.ERROR):
             self._is_over = True
             # Asterisk reports a caller who hung up as an error; to this server it is a normal end.

@@ -171,11 +171,11 @@ class AudioSocketCall:
                 stream.runner.heartbeat()  # Not sent to anyone, but it updates the lag in /metrics.
                 self._beat_s = now_s + self._config.streams.heartbeat_ms / 1000
 
-    async def mark(self, name: str) -> None:
+    async def mark(self, name: str, key: str = "") -> None:
         """Mark the position of the audio so far; nothing before the first audio."""
         async with self._turn:
             if self._stream is not None and not self._is_over:
-                await self._hand_over(self._stream, [Mark(name=name)])
+                await self._hand_over(self._stream, [Mark(name=name, key=key)])
 
     async def leave(self, channel: int, reason: CloseReason) -> None:
         """Remove a connection; the stream ends with the last one."""

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import msgspec
 
-from stream_server.platforms.media_stream import DTMF_MARK, fitting_metadata, fitting_text
+from stream_server.platforms.media_stream import fitting_metadata, fitting_text, key_mark
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import ChannelSpec, Mark, ServerMessage, Start
+from stream_server.wire.messages import ChannelSpec, ServerMessage, Start
 from stream_server.wire.start import StreamSpec, check_start
 
 SUBPROTOCOL = "media"
@@ -97,7 +97,7 @@ class ChanWebSocketDialect:
             return [AudioData(message)]
         event, fields = _parse(message)
         if event == _KEY_PRESSED and self.start is not None:
-            return [Mark(name=DTMF_MARK)]
+            return [key_mark(fields)]
         # Events about playback come to a monitor as well, which plays nothing.
         if event != _START:
             return []

@@ -278,9 +278,9 @@ class _Connection:
                     assert self._call is not None, "the leg is identified first"
                     await self._call.put(self._channel, event.rate_hz, event.data, now_s)
                     self._has_audio = True
-                case KeyPressed():
+                case KeyPressed(key=key):
                     assert self._call is not None, "the leg is identified first"
-                    await self._call.mark(DTMF_MARK)
+                    await self._call.mark(DTMF_MARK, key)
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
+from ser_engine.schema import MIXED_ROLE
 from stream_server.platforms.media_stream import fitting_metadata, fitting_text
 from stream_server.platforms.platform import (
     Platform,
@@ -37,7 +38,6 @@ from stream_server.wire.start import StreamSpec, check_start, start_from_query
 SUBPROTOCOLS = ("audio.drachtio.org", "audio.jambonz.org")
 """Offered by mod_audio_fork, alone and in jambonz; mod_audio_stream offers none."""
 
-MIXED_ROLE = "mixed"
 """Role of a channel that holds both sides. It holds an agent's voice, so it is analysed only where
 the settings list it."""
 

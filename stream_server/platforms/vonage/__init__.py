@@ -19,7 +19,7 @@ from typing import Any
 
 from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import MAX_NONCE_LENGTH, SeenNonces, unauthorized
-from stream_server.platforms.media_stream import DTMF_MARK, call_spec, roles_of
+from stream_server.platforms.media_stream import call_spec, key_mark, roles_of
 from stream_server.platforms.platform import (
     Platform,
     PlatformRoute,
@@ -38,7 +38,7 @@ from stream_server.wire.dialect import (
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import Mark, ServerMessage
+from stream_server.wire.messages import ServerMessage
 from stream_server.wire.start import StreamSpec
 
 _CONTENT_TYPE = re.compile(r"audio/l16\s*(?:;\s*rate\s*=\s*([0-9]{1,6})\s*)?", re.IGNORECASE)
@@ -188,7 +188,7 @@ class VonageDialect:
             case "websocket:dtmf":
                 if self.start is None:
                     raise unexpected_message("got 'websocket:dtmf' before 'websocket:connected'")
-                return [Mark(name=DTMF_MARK)]
+                return [key_mark(message)]
             case _:
                 return []
 

@@ -46,6 +46,40 @@ def as_json(analysis: FileAnalysis) -> object:
     return analysis.to_json()
 
 
+def test_the_engine_gets_no_audio_of_a_role_that_is_not_analysed():
+    audio = np.stack([voiced(3, 0.1), voiced(3, 0.2), voiced(3, 0.3)])
+    options = AnalysisOptions(
+        roles=("agent", "customer", "mixed"), analyse_roles=("customer", "mixed")
+    )
+    job = make_job(audio, options, config=ALL_SPEECH)
+    windows = []
+    while not job.is_done:
+        for pending in job.take_windows(4):
+            windows.append((pending.channel, float(np.abs(pending.window.samples).max())))
+            job.answer(pending, FakeEngine().run(pending.window))
+    assert [(channel, round(level, 3)) for channel, level in windows] == [(1, 0.2), (2, 0.3)]
+    one, mixed = job.finish().document().channels
+    assert (one.channel, one.role) == (1, "customer")
+    assert "mixed_speakers" in {warning.code for warning in mixed.warnings}
+    assert "mixed_speakers" not in {warning.code for warning in one.warnings}
+
+
+@pytest.mark.parametrize(
+    ("roles", "problem"),
+    [
+        (("customer",), "got 1 roles for 2 channels"),
+        (
+            ("agent", "agent"),
+            "got channels with the roles agent, expected at least one of customer",
+        ),
+    ],
+)
+def test_roles_that_do_not_fit_the_file(roles: tuple[str, ...], problem: str):
+    options = AnalysisOptions(roles=roles, analyse_roles=("customer",))
+    with pytest.raises(AudioError, match=problem):
+        make_job(np.stack([voiced(1), voiced(1)]), options)
+
+
 def test_the_whole_is_the_mean_of_the_segments_weighted_by_their_frames(level_detector: None):
     audio = np.concatenate(
         [voiced(14, 0.1), silence(2), voiced(13, 0.2), silence(1), voiced(17, 0.3)]

@@ -269,9 +269,9 @@ def test_a_role_that_is_none_ends_the_stream():
 
 
 @EVERY
-def test_a_key_is_a_mark_that_does_not_say_which(name: str):
+def test_a_key_is_a_mark_of_a_name_that_does_not_say_which(name: str):
     dialect = started(name)
-    assert receive_all(dialect, [PLATFORMS[name]().dtmf("7")]) == [Mark(name="dtmf")]
+    assert receive_all(dialect, [PLATFORMS[name]().dtmf("7")]) == [Mark(name="dtmf", key="7")]
 
 
 def test_a_mark():

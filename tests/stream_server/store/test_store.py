@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from msgspec.structs import replace
@@ -291,6 +292,26 @@ async def test_retention_runs_for_ever(tmp_path: Path):
         while "store_retention_failed" not in events(logs):
             await asyncio.to_thread(events, logs)
     running.cancel()
+
+
+async def test_a_team_has_a_retention_of_its_own(open_store: OpenStore):
+    now = [1000.0 * DAY_S]
+    store = await open_store(
+        retention_days=10,
+        team_retention_days={"brief": 1.0, "long": 100.0},
+        options={"now": lambda: now[0]},
+    )
+    for team in ("brief", "long", ""):
+        opened = make_opened(f"of {team}", opened_at=now[0])
+        store.write(msgspec.structs.replace(opened, team=team))
+        store.write(make_closed(f"of {team}", closed_at=now[0]))
+    await store.flush()
+    left = []
+    for days in (2, 11, 101):
+        now[0] = (1000.0 + days) * DAY_S
+        await store.expire()
+        left.append({one.stream_id for one in await store.list_streams()})
+    assert left == [{"of long", "of "}, {"of long"}, set()]
 
 
 async def test_streams_are_kept_for_ever_without_retention(open_store: OpenStore):

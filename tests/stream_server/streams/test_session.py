@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from ser_engine.config import EngineConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
+from stream_server.streams.session import ChannelWindow
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (
@@ -547,3 +551,29 @@ def test_clipping_of_audio_in_the_format_told_is_reported_even_of_a_short_stream
     audio = np.clip(20 * babble(16_000 + 8000), -1, 1)
     results = drive(make_session(), encode(audio, "pcm_s16le"))
     assert [each.code for each in results if isinstance(each, Warning)] == ["clipping"]
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000])
+def test_what_is_withheld_is_a_gap_however_the_audio_is_split(rate_hz: int):
+    data = encode(babble(3 * rate_hz, rate_hz=rate_hz), "pcm_s16le")
+    second = 2 * rate_hz
+    found = []
+    for sizes in ((), (321,) * 40, (rate_hz,)):
+        heard: list[float] = []
+
+        def tap(_: int, samples: FloatArray, heard: list[float] = heard) -> None:
+            heard.extend(samples.tolist())
+
+        session = make_session(rate_hz=rate_hz, tap=tap)
+        changes: dict[int, Callable[[], Iterable[ChannelWindow] | None]] = {
+            second: partial(session.settle, "no_consent"),
+            2 * second: partial(session.settle, None),
+        }
+        results = drive(session, data, sizes, at_bytes=changes)
+        check_tiling(results, 3 * 16_000)
+        assert (16_000, 32_000, "no_consent") in gap_spans(results)
+        assert len(heard) == 48_000
+        assert not any(heard[16_000:32_000]), "it is not recorded either"
+        assert any(heard[:16_000]) and any(heard[32_000:])
+        found.append(results)
+    assert found[0] == found[1] == found[2]

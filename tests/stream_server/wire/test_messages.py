@@ -8,10 +8,12 @@ import pytest
 from stream_server.wire.messages import (
     ChannelSpec,
     ClientMessage,
+    ConsentTold,
     Discarded,
     Flush,
     KeepAlive,
     Mark,
+    Objection,
     Pause,
     Resume,
     ResumeRequest,
@@ -39,6 +41,8 @@ CLIENT_MESSAGES: list[ClientMessage] = [
     Resume(paused_samples=4),
     Discarded(samples=4),
     Mark(name="here"),
+    ConsentTold(consent="given", notice_version="3"),
+    Objection(),
     Stop(),
 ]
 

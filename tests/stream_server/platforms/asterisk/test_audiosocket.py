@@ -118,7 +118,7 @@ def test_a_call_from_the_uuid_to_the_hangup():
         Identified("40325ec2-5efd-4bd3-805f-53576e581d13"),
         CallerAudio(8000, RAMP + RAMP),
     ]
-    assert leg.receive(encode_frame(Frame(FrameType.DTMF, b"5"))) == [KeyPressed()]
+    assert leg.receive(encode_frame(Frame(FrameType.DTMF, b"5"))) == [KeyPressed("5")]
     assert leg.receive(encode_audio(RAMP, 16_000)) == [CallerAudio(16_000, RAMP)]
     assert leg.receive(encode_frame(Frame(0x42, b"of a later version"))) == []
     assert leg.is_whole

@@ -92,7 +92,7 @@ def test_a_call_in_plain_text():
     for event in EVENTS:
         assert dialect.receive(event) == []
     for key in KEYS:
-        assert dialect.receive(key) == [Mark(name="dtmf")]
+        assert dialect.receive(key) == [Mark(name="dtmf", key="5")]
     assert dialect.receive(b"\x7f" * 160) == [AudioData(b"\x7f" * 160)]
 
 

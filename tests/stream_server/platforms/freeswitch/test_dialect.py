@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.freeswitch import MIXED_ROLE, FreeSwitchDialect
+from ser_engine.schema import MIXED_ROLE
+from stream_server.platforms.freeswitch import FreeSwitchDialect
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.errors import ErrorCode, ProtocolError

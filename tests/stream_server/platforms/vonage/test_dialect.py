@@ -98,7 +98,7 @@ def test_nested_headers_are_left_out():
 
 def test_a_key_is_a_mark_that_does_not_say_which():
     message = '{"event":"websocket:dtmf","digit":"5","duration":260}'
-    assert started().receive(message) == [Mark(name="dtmf")]
+    assert started().receive(message) == [Mark(name="dtmf", key="5")]
     assert refused(dialect_of(), message) is ErrorCode.UNEXPECTED_MESSAGE
 
 
