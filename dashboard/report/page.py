@@ -265,7 +265,7 @@ class _Page:
         }[field]()
         moved = channel.changes().get(change)
         if moved is None:
-            return text
+            return text.replace("-", "−")
         sign = {
             "rate_change": lambda: f"{100 * moved:+.0f} %",
             "level_change_db": lambda: f"{moved:+.0f} dB",
@@ -345,7 +345,8 @@ class _Page:
 
     def _limits(self) -> str:
         model = self._report.model
-        notice = f"<p>{_text(model.notice)}</p>" if model.notice else ""
+        notice = self._texts.get(f"notice.{model.name}", model.notice) if model.notice else ""
+        notice = f"<p>{_text(notice)}</p>" if notice else ""
         limits = "".join(
             f"<li>{self._t(f'report.limit.{key}')}</li>"
             for key in ("scores", "unclear", "use", "measures")

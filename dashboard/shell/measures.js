@@ -32,7 +32,7 @@ export function MeasuresView({ app, measures, nameOf }) {
     ),
     h(
       "div",
-      { class: "table-box", tabindex: 0, role: "region", "aria-label": t("measures.title") },
+      { class: "table-box", tabindex: 0, role: "group", "aria-label": t("measures.title") },
       h(
         "table",
         {},

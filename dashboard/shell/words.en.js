@@ -138,4 +138,6 @@ export default {
   "measures.semitones": "{n} semitones",
   "measures.note": "Signed figures: the last 30 s of speech against the speaker’s own first 30 s.",
   "common.report": "Report",
+  "rule.customer stays angry": "Customer stays angry",
+  "rule.driver is upset": "Driver is upset",
 };

@@ -138,4 +138,6 @@ export default {
   "measures.semitones": "{n} 个半音",
   "measures.note": "带符号的数字：最近 30 秒语音与说话人自己最初 30 秒的比较。",
   "common.report": "报告",
+  "rule.customer stays angry": "客户持续愤怒",
+  "rule.driver is upset": "驾驶员情绪激动",
 };

@@ -3,7 +3,7 @@ import { acknowledge } from "../../shell/acknowledge.js";
 import { whileVisible } from "../../shell/dom.js";
 import { chooseNotifyLevel, LEVELS, notifyLevel } from "../../shell/notify.js";
 import { icon } from "../../shell/icons.js";
-import { roleName, streamName } from "../../shell/names.js";
+import { roleName, ruleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -181,7 +181,7 @@ class Precision extends Component {
   render({ app }, { weeks }) {
     const { t, format } = app;
     const heads = ["rule", "week", "right", "wrong", "unjudged", "share"].map((name) => h("th", { scope: "col" }, t(`alerts.precision.${name}`)));
-    const row = (each) => h("tr", {}, h("td", {}, each.rule), [each.week, each.right, each.wrong, each.unjudged, each.precision === null ? "–" : format.percent(each.precision)].map((cell) => h("td", { class: "number" }, cell)));
+    const row = (each) => h("tr", {}, h("td", {}, ruleName(app, each.rule)), [each.week, each.right, each.wrong, each.unjudged, each.precision === null ? "–" : format.percent(each.precision)].map((cell) => h("td", { class: "number" }, cell)));
     return h(
       "details",
       { class: "card alert-precision", ontoggle: (event) => void this.load(event) },
@@ -237,7 +237,7 @@ function Row({ app, alert, press, onJudged }) {
     h(
       "div",
       { class: "alert-what" },
-      h("h2", {}, alert.rule),
+      h("h2", {}, ruleName(app, alert.rule)),
       h(
         "p",
         { class: "facts" },
