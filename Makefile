@@ -20,5 +20,6 @@ bench:
 	$(python) -m benchmarks.engine --json benchmarks/results/engine.json
 	$(python) -m benchmarks.features --json benchmarks/results/features.json
 	$(python) -m benchmarks.accuracy --json training/accuracy.json
+	$(python) -m benchmarks.session --seconds 120 --runs 15 --json benchmarks/results/session.json
 	$(python) -m benchmarks.live --json benchmarks/results/live.json
 	$(python) -m benchmarks.dashboard --json benchmarks/results/dashboard.json

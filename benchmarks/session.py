@@ -1,14 +1,17 @@
 """What one stream costs the server beside the engine.
 
 That is decoding, resampling, speech detection, windows, pooling, smoothing and results; an engine
-that answers at once takes no part in it.
+that answers at once takes no part in it. ``kept_kb`` is the memory that a stream holds once its
+window is full: that of its session, without the connection and without the model's own state.
 
     python -m benchmarks.session
 """
 
 from __future__ import annotations
 
+import gc
 import time
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +31,8 @@ from stream_server.wire.messages import ChannelSpec
 from stream_server.wire.start import StreamSpec
 
 MESSAGE_MS = 20
+_KEPT_SESSIONS = 4
+_SPOKEN_SAMPLES = 6 * SAMPLE_RATE_HZ
 _LABELS = LabelSet.from_tokens([f"class_{number}" for number in range(9)])
 _MODEL = ModelInfo("null", "nowhere", "none", "", _LABELS, 1)
 
@@ -42,42 +47,71 @@ class Case:
 
 
 class NullEngine:
-    """Answers with logits that were drawn before."""
+    """Answers with logits that were drawn before: one class is heard for some seconds at a time."""
 
     def __init__(self, config: EngineConfig) -> None:
         frames = num_frames(config.timeline.window_samples)
-        self._logits = np.random.default_rng(0).normal(0, 0.3, (frames, 9)).astype(np.float32)
+        noise = np.random.default_rng(0).normal(0, 0.3, (frames, 9)).astype(np.float32)
+        self._logits = [noise + 2 * np.eye(9, dtype=np.float32)[spoken] for spoken in (4, 0, 6)]
         self._embeddings = np.zeros((frames, 1), dtype=np.float32)
 
     def answer(self, session: Session, windows: Sequence[ChannelWindow]) -> None:
         """Answer windows at once."""
         for channel, window in windows:
             frames = num_frames(len(window.samples))
-            result = WindowResult(self._logits[:frames], self._embeddings[:frames])
+            logits = self._logits[window.end_sample // _SPOKEN_SAMPLES % len(self._logits)]
+            result = WindowResult(logits[:frames], self._embeddings[:frames])
             session.answer(channel, window, result)
 
 
 def run(case: Case, config: EngineConfig) -> float:
     """Stream ``case`` once; return milliseconds of processor time a second of audio."""
+    session = new_session(case, config)
+    began = time.process_time()
+    stream(session, case, NullEngine(config))
+    spent_s = time.process_time() - began
+    return 1000 * spent_s / (len(case.data) / case.audio_format.bytes_per_s)
+
+
+def kept_bytes(case: Case, config: EngineConfig) -> float:
+    """Return the memory of a session that has heard all of ``case``."""
+    engine = NullEngine(config)
+    # What the first session makes for all of them is not counted.
+    stream(new_session(case, config), case, engine)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        sessions = [new_session(case, config) for _ in range(_KEPT_SESSIONS)]
+        for session in sessions:
+            stream(session, case, engine)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return (after - before) / len(sessions)
+
+
+def new_session(case: Case, config: EngineConfig) -> Session:
+    """Return a session for the format of ``case``."""
     channels = (ChannelSpec(),) * case.audio_format.num_channels
-    spec = StreamSpec(case.audio_format, channels)
-    session = Session(
+    return Session(
         stream_id="benchmark",
-        spec=spec,
+        spec=StreamSpec(case.audio_format, channels),
         model=_MODEL,
         engine_config=config,
         analyse_roles=("speaker",),
     )
-    engine = NullEngine(config)
+
+
+def stream(session: Session, case: Case, engine: NullEngine) -> None:
+    """Send all of ``case`` in messages."""
     message_bytes = case.audio_format.bytes_per_s * MESSAGE_MS // 1000
-    began = time.process_time()
     for start in range(0, len(case.data), message_bytes):
         session.receive(case.data[start : start + message_bytes])
         while session.has_backlog:
             engine.answer(session, session.advance())
             session.take_results()
-    spent_s = time.process_time() - began
-    return 1000 * spent_s / (len(case.data) / case.audio_format.bytes_per_s)
 
 
 def cases(speech: FloatArray) -> list[Case]:
@@ -119,8 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = EngineConfig()
     for case in cases(speech):
         costs = [run(case, config) for _ in range(options.runs)]
-        report.add(case=case.name, median_ms=median(costs), least_ms=min(costs))
+        kept_kb = kept_bytes(case, config) / 1000
+        report.add(
+            case=case.name, median_ms=median(costs), least_ms=min(costs), kept_kb=round(kept_kb)
+        )
         report.summary[f"{case.name}, cpu ms per s"] = median(costs)
+        report.summary[f"{case.name}, kept kB"] = round(kept_kb)
     report.finish(options.json)
 
 

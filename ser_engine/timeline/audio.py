@@ -92,11 +92,11 @@ class RingBuffer:
 
     def _as_stored(self, samples: FloatArray) -> npt.NDArray[np.int16] | FloatArray:
         if self._store.dtype == np.int16:
-            scaled = samples / SCALE
+            scaled = samples * (1 / SCALE)
             # What does not fit becomes another number, and so is noticed, too.
             with np.errstate(invalid="ignore"):
                 integers = scaled.astype(np.int16)
-            if np.array_equal(integers, scaled):
+            if not np.count_nonzero(integers != scaled):
                 return integers
             self._store = self._store * SCALE
         return samples

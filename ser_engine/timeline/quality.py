@@ -85,7 +85,8 @@ class _Second:
     samples: int
     clipped: int
     powers: npt.NDArray[np.float64]
-    speech: npt.NDArray[np.bool_]
+    speech_slots: int
+    speech_power: float  # summed over them
     high_energy: float
     energy: float
 
@@ -178,15 +179,15 @@ class QualityMonitor:
         clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
         if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
             self._report("clipping", f"{clipped:.1%} of the samples reach full scale")
-        powers = np.concatenate([each.powers for each in seconds])
-        speech = np.concatenate([each.speech for each in seconds])
+        speech_slots = sum(each.speech_slots for each in seconds)
         # Level, noise and band are those of speech; clipping is not, a click is clipped too.
-        if int(np.count_nonzero(speech)) < min_speech_slots:
+        if speech_slots < min_speech_slots:
             return
         self._has_judged_speech = True
-        level = _dbfs(float(powers[speech].mean()))
+        level = _dbfs(sum(each.speech_power for each in seconds) / speech_slots)
         if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
             self._report("too_quiet", f"speech has a level of {level:.0f} dBFS")
+        powers = np.concatenate([each.powers for each in seconds])
         rank = len(powers) * NOISE_PERCENTILE // 100
         snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
         if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
@@ -249,7 +250,8 @@ def _measure(audio: FloatArray, flags: list[bool], slot_powers: list[float]) -> 
     clipped = 0
     if max(audio.max(), -audio.min()) >= CLIP_LEVEL:
         clipped = int(np.count_nonzero(np.abs(slots[powers >= _FAINTEST_POWER]) >= CLIP_LEVEL))
-    return _Second(len(audio), clipped, powers, speech, high_energy, energy)
+    speech_slots, speech_power = int(np.count_nonzero(speech)), float(powers[speech].sum())
+    return _Second(len(audio), clipped, powers, speech_slots, speech_power, high_energy, energy)
 
 
 def _dbfs(power: float) -> float:

@@ -336,10 +336,11 @@ def join(
     if isinstance(outcome, WindowResult):
         of_interest = outcome.logits[skipped : max(0, first_row + len(states))]
         # One comparison for both: False for NaN and +inf, True for -inf.
-        usable = np.all(of_interest < np.inf, axis=1).tolist()
-        if len(usable) == len(states) == states.count(SPEECH) and all(usable):
+        is_usable = of_interest < np.inf
+        if len(is_usable) == len(states) == states.count(SPEECH) and is_usable.all():
             # As in most windows: speech from end to end, and a frame for each slot.
             return [None] * len(states), list(range(first_row, first_row + len(states)))
+        usable = np.all(is_usable, axis=1).tolist()
     reasons: list[GapReason | None] = []
     rows: list[int] = []
     for row, state in enumerate(states, start=first_row):

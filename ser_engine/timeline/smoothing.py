@@ -128,10 +128,11 @@ class LogitPool:
         # One reduction a frame, each over its own rows, always in the same order. Between an end
         # and the next first row reduceat() gives the one row at the end, which nobody asked for;
         # the last end is that of all rows, which it does not take.
-        bounds = np.stack([oldest, ends], axis=1).ravel()[:-1]
+        bounds = np.empty(2 * len(ends), dtype=np.intp)
+        bounds[::2], bounds[1::2] = oldest, ends
         pooled: Float64Array = np.empty((0, self._num_classes))
         if len(ends):
-            pooled = np.add.reduceat(rows, bounds, axis=0)[::2] / (ends - oldest)[:, None]
+            pooled = np.add.reduceat(rows, bounds[:-1], axis=0)[::2] / (ends - oldest)[:, None]
         # Copies: slices would keep the arrays of all earlier calls alive.
         if len(oldest):
             self._starts = starts[oldest[-1] :].copy()

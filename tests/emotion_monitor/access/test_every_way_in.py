@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 import numpy as np
 import pytest
+import pytest_asyncio
 import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -215,6 +216,18 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
         yield server, tokens
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Server, dict[str, str]]]:
+    """One for the tests that change nothing which another one looks at."""
+    async with guarded(tmp_path_factory.mktemp("shared")) as server_and_tokens:
+        yield server_and_tokens
+
+
+on_shared_server = pytest.mark.asyncio(loop_scope="session")
+
+
 def sound() -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(16_000, dtype=np.float32), 16_000, format="WAV")
@@ -316,30 +329,33 @@ def check(what: str, way: Way, who: Who, status: int, text: str) -> None:
         assert SECRET_NAME in text or ENDED in text or LIVE in text, what
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     "query", [f"stream={LIVE}", f"stream={ENDED}&from_s=0", f"after={ENDED}:0"]
 )
-async def test_a_feed_of_one_stream_is_for_its_team(tmp_path: Path, query: str):
-    async with guarded(tmp_path) as (server, tokens):
-        async with aiohttp.ClientSession(server.http_url) as session:
-            seen = {}
-            for name in ("views support", "views sales"):
-                headers = bearer(tokens[name])
-                async with session.get(f"/feed?{query}", headers=headers) as answer:
-                    seen[name] = answer.status, await first_event(answer)
-            status, text = seen["views support"]
-            assert SECRET_NAME not in text and '"point"' not in text
-            assert status == (200 if query.startswith("after") else 404)
-            assert seen["views sales"][0] == 200
-            live: dict[str, int | bool] = {}
-            for name in ("views support", "views sales"):
-                url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
-                try:
-                    async with session.ws_connect(url, headers=headers) as socket:
-                        live[name] = SECRET_NAME in await socket.receive_str()
-                except aiohttp.WSServerHandshakeError as error:
-                    live[name] = error.status
-            assert live == {"views support": 404, "views sales": True}
+async def test_a_feed_of_one_stream_is_for_its_team(
+    shared: tuple[Server, dict[str, str]], query: str
+):
+    server, tokens = shared
+    async with aiohttp.ClientSession(server.http_url) as session:
+        seen = {}
+        for name in ("views support", "views sales"):
+            headers = bearer(tokens[name])
+            async with session.get(f"/feed?{query}", headers=headers) as answer:
+                seen[name] = answer.status, await first_event(answer)
+        status, text = seen["views support"]
+        assert SECRET_NAME not in text and '"point"' not in text
+        assert status == (200 if query.startswith("after") else 404)
+        assert seen["views sales"][0] == 200
+        live: dict[str, int | bool] = {}
+        for name in ("views support", "views sales"):
+            url, headers = f"/api/v1/live?stream={LIVE}", bearer(tokens[name])
+            try:
+                async with session.ws_connect(url, headers=headers) as socket:
+                    live[name] = SECRET_NAME in await socket.receive_str()
+            except aiohttp.WSServerHandshakeError as error:
+                live[name] = error.status
+        assert live == {"views support": 404, "views sales": True}
 
 
 async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_path: Path):
@@ -360,23 +376,24 @@ async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_
             assert "of-support" in told and "sales" not in told
 
 
-async def test_audio_takes_the_right_to_send_it(tmp_path: Path):
-    async with guarded(tmp_path) as (server, tokens):
-        assert server.audio_roots == AUDIO_WAYS
-        for root in sorted(AUDIO_WAYS):
-            url = server.ingest_url + root
-            url += {
-                "/": "?encoding=pcm_s16le&sample_rate=16000",
-                "/v1": "/listen?encoding=linear16&sample_rate=16000",
-            }.get(root, "")
-            for name in (None, "views sales", "sends for sales", "admin"):
-                headers = bearer(tokens[name]) if name is not None else {}
-                status = await opened_status(url, headers)
-                expected = {None: 401, "views sales": 403}.get(name, 101)
-                # AudioHook refuses in its own protocol, after the handshake.
-                if root == "/audiohook":
-                    expected = 101
-                assert status == expected, f"{root} by {name}: {status}"
+@on_shared_server
+async def test_audio_takes_the_right_to_send_it(shared: tuple[Server, dict[str, str]]):
+    server, tokens = shared
+    assert server.audio_roots == AUDIO_WAYS
+    for root in sorted(AUDIO_WAYS):
+        url = server.ingest_url + root
+        url += {
+            "/": "?encoding=pcm_s16le&sample_rate=16000",
+            "/v1": "/listen?encoding=linear16&sample_rate=16000",
+        }.get(root, "")
+        for name in (None, "views sales", "sends for sales", "admin"):
+            headers = bearer(tokens[name]) if name is not None else {}
+            status = await opened_status(url, headers)
+            expected = {None: 401, "views sales": 403}.get(name, 101)
+            # AudioHook refuses in its own protocol, after the handshake.
+            if root == "/audiohook":
+                expected = 101
+            assert status == expected, f"{root} by {name}: {status}"
 
 
 async def opened_status(url: str, headers: dict[str, str]) -> int:
@@ -387,6 +404,7 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
         return error.response.status_code
 
 
+@on_shared_server
 @pytest.mark.parametrize(
     ("name", "path", "metadata", "team"),
     [
@@ -401,20 +419,24 @@ async def opened_status(url: str, headers: dict[str, str]) -> int:
     ],
 )
 async def test_whose_a_stream_is(
-    tmp_path: Path, name: str, path: str, metadata: dict[str, str], team: str | None
+    shared: tuple[Server, dict[str, str]],
+    name: str,
+    path: str,
+    metadata: dict[str, str],
+    team: str | None,
 ):
-    async with guarded(tmp_path) as (server, tokens):
-        async with connect(
-            server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
-        ) as socket:
-            start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
-            await socket.send(json.dumps({**start, "metadata": metadata}))
-            first = json.loads(await socket.recv())
-            if team is None:
-                assert (first["type"], first["code"]) == ("error", "forbidden")
-                return
-            (stream,) = server.live_streams.snapshot(first["stream_id"])
-            assert stream.opened.team == team
+    server, tokens = shared
+    async with connect(
+        server.ingest_url + path, additional_headers=bearer(tokens[name]), proxy=None
+    ) as socket:
+        start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
+        await socket.send(json.dumps({**start, "metadata": metadata}))
+        first = json.loads(await socket.recv())
+        if team is None:
+            assert (first["type"], first["code"]) == ("error", "forbidden")
+            return
+        (stream,) = server.live_streams.snapshot(first["stream_id"])
+        assert stream.opened.team == team
 
 
 async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):
