@@ -87,6 +87,6 @@ def test_a_stereo_file(
     assert measured is not None and of_file is not None
     assert measured.channels[0].talk_s > 1
     # A file does not know who speaks.
-    for mine, other in zip(measured.channels, of_file.channels, strict=True):
-        assert structs.replace(mine, role="") == structs.replace(other, role="")
+    for mine, in_file in zip(measured.channels, of_file.channels, strict=True):
+        assert structs.replace(mine, role="") == structs.replace(in_file, role="")
     assert structs.replace(measured, channels=()) == structs.replace(of_file, channels=())
