@@ -158,13 +158,12 @@ def contact_sheet(paths: Sequence[Path], out: Path) -> None:
     rows = -(-len(paths) // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "#888")
     for number, path in enumerate(paths):
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB")
+        with Image.open(path) as file:
             # Of a page that is longer than the window the top is enough.
-            picture = picture.crop(
-                (0, 0, picture.width, min(picture.height, picture.width * 5 // 8))
+            top = file.convert("RGB").crop(
+                (0, 0, file.width, min(file.height, file.width * 5 // 8))
             )
-            small = picture.resize((width - 4, round(picture.height * (width - 4) / picture.width)))
+        small = top.resize((width - 4, round(top.height * (width - 4) / top.width)))
         sheet.paste(small, (number % columns * width + 2, number // columns * height + 2))
     sheet.quantize(96).save(out, optimize=True)
 
