@@ -1,4 +1,4 @@
-"""The server for ``benchmarks.live`` and ``benchmarks.dashboard``, with any engine.
+"""The server for the benchmarks ``live``, ``dashboard`` and ``soak``, with any engine.
 
     python -m benchmarks.live_server --model null
 
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--models-dir", default="", help="what is prepared of a model; none: a folder that goes"
     )
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard too")
+    parser.add_argument(
+        "--resume-window-s", type=float, default=30.0, help="how long lost clients are waited for"
+    )
     options = parser.parse_args(arguments)
     made_up = _MADE_UP.get(options.model)
     name = "compact" if made_up else options.model
@@ -68,7 +71,7 @@ def _run(engine_config: EngineConfig, made_up: Load | None, options: argparse.Na
         )
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
-        limits=LimitsConfig(max_streams=10_000),
+        limits=LimitsConfig(max_streams=10_000, resume_window_s=options.resume_window_s),
         store=StoreConfig(url=options.store),
         telephony=TelephonyConfig(audiosocket=AudioSocketConfig(port=-1)),
     )

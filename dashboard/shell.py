@@ -79,7 +79,7 @@ class Shell:
     def add_to(self, app: web.Application) -> None:
         """Serve them; the application has to check access itself."""
         for page in PAGES:
-            app.router.add_get(page.path, needs(Scope.READ, self.document))
+            app.router.add_get(page.path, needs(Scope(page.needs), self.document))
         app.router.add_get("/favicon.ico", needs(Scope.READ, self.favicon))
         # Before the pattern: neither is a file of ours.
         app.router.add_get("/static/plotly.min.js", needs(Scope.READ, self.plotly))

@@ -148,7 +148,8 @@ class FeedsConfig:
     """Broker to publish to, e.g. mqtt://user:password@broker:1883; needs the extra ``mqtt``. "":
     none."""
     mqtt_topic: str = "emotion-monitor"
-    """First part of the topics."""
+    """First part of the topics. A level ``{team}`` in it is the stream's team, e.g.
+    emotion-monitor/{team}, "-" without one, so that the broker can part the teams."""
 
     def __post_init__(self) -> None:
         check_fields(self, "feeds")

@@ -146,6 +146,14 @@ class Metrics:
 
         self._collect(collect)
 
+    def tasks_from(self, num_tasks: Callable[[], int]) -> None:
+        """Show how many tasks the event loop has."""
+
+        def collect() -> Iterator[Metric]:
+            yield _gauge("tasks", "Tasks of the event loop.", value=num_tasks())
+
+        self._collect(collect)
+
     def stream_closed(self, reason: str) -> None:
         """A stream ended, with the reason of ``stream_closed``."""
         self._closed.labels(reason).inc()

@@ -137,6 +137,7 @@ class Server:
         refused = RefusalLog(self.metrics.refused)
         self._resume_tokens = ResumeTokens()
         self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
+        self.metrics.tasks_from(lambda: len(asyncio.all_tasks()))
         self.rights.on_change = self._registry.reconsider
         self.metrics.waiting_from(lambda: self._registry.num_waiting)
         self._gateway = Gateway(
@@ -429,15 +430,17 @@ class Server:
         Raises:
             StoreError: the database does not answer; it is tried again with the retention.
         """
-        found = False
+        found, team = False, ""
         if self.store is not None:
             await self.store.flush()
+            if (record := await self.store.stream(stream_id)) is not None:
+                team = record.team
             found = await self.store.erase_stream(stream_id)
         if not found and self.recordings is not None:
             # A recording may outlive its row, or there is no store.
             found = await asyncio.to_thread(self.recordings.delete, stream_id) > 0
         if self._mqtt is not None:
-            await self._mqtt.forget(stream_id)
+            await self._mqtt.forget(stream_id, team)
         return found
 
     async def _finish_erasing(self) -> None:

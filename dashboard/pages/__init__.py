@@ -30,7 +30,7 @@ class Page:
         name: of its folder.
         path: of its address, with ``{parts}``.
         icon: in the navigation, see ``shell/dom.js``; "": the navigation does not show the page.
-        needs: the scope of those who find it in the navigation.
+        needs: the scope of those who may open it, and who find it in the navigation.
         nav: the entry of the navigation that is marked while the page is shown; "": its own.
     """
 

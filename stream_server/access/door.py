@@ -16,6 +16,7 @@ The WebSocket gateway and the HTTP server share it. Each check has an attacker:
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import time
@@ -290,6 +291,23 @@ class Access:
                 "got too many wrong tokens or passwords from this address; wait before the next",
                 retry_after_s=wait_s,
             )
+
+    @contextlib.contextmanager
+    def signature(self, arrival: Arrival) -> Iterator[None]:
+        """Count a signature that is checked inside as a wrong guess if that raises UNAUTHORIZED.
+
+        Raises:
+            ProtocolError: UNAUTHORIZED, with how long to wait after many wrong ones.
+        """
+        try:
+            yield
+        except ProtocolError as error:
+            if error.code is ErrorCode.UNAUTHORIZED and not arrival.is_local:
+                self.note_attempt(arrival.address, "", is_right=False)
+                self.check_attempt(arrival.address, "")
+            raise
+        # A right one never waits: nobody guesses a signature, each is new, and a stranger behind
+        # the same address must not keep a platform's calls out.
 
     def note_attempt(self, address: str, secret: str, *, is_right: bool) -> None:
         """Note whether what :meth:`check_attempt` let through was right."""

@@ -6,6 +6,9 @@
     TOPIC/STREAM/TYPE            each result, as in the other feeds, e.g. .../point, .../alert
     TOPIC/STREAM/state           the state of a live stream, retained; removed when it ends
 
+A ``{team}`` in TOPIC is the team of the stream, "-" for one without, so that the broker's rules can
+part the teams; the status, which tells of no stream, has a topic without it.
+
 A subscriber of the bus like any other: while the broker is away or slow, results wait in a bounded
 mailbox, then the oldest points are dropped and counted. Needs the extra ``mqtt``.
 """
@@ -120,6 +123,8 @@ _LONGEST_DELAY_S = 60.0
 _TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _BATCH = 64
+_TEAM = "{team}"
+_NO_TEAM = "-"  # No team is called so: their names begin with a letter or digit.
 _NOT_TO_BE_LOST = (StreamOpened, Alert, Summary, StreamClosed)
 """Sent with quality of service 1, at least once; the rest with 0: the next point comes anyway."""
 
@@ -190,12 +195,17 @@ class MqttPublisher:
         rng: random.Random | None = None,
     ) -> None:
         self._broker = parse_mqtt_url(url)
-        if not topic.strip("/") or set("+#") & set(topic):
+        levels = topic.strip("/").split("/")
+        own = [level for level in levels if level != _TEAM]
+        if not "".join(own) or set("+#{}") & set("".join(own)):
             raise ConfigError(
-                f"feeds.mqtt_topic '{topic}' must have a name and no wildcard (+ or #)"
+                f"feeds.mqtt_topic '{topic}' must have a name, no wildcard (+ or #), and {_TEAM} as"
+                " a level by itself or not at all"
             )
-        self._topic = topic.strip("/")
-        self._status_topic = f"{self._topic}/status"
+        self._levels = levels
+        self._status_topic = "/".join((*own, "status"))
+        # Of the streams that are live: results after the first do not say whose they are.
+        self._teams: dict[str, str] = {}
         self._metrics = metrics
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)
         try:
@@ -231,7 +241,7 @@ class MqttPublisher:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def forget(self, stream_id: str) -> None:
+    async def forget(self, stream_id: str, team: str) -> None:
         """Remove what the broker retains of a stream that has ended, if the broker is there.
 
         A server that was killed leaves the states of its live streams there.
@@ -239,7 +249,8 @@ class MqttPublisher:
         try:
             async with asyncio.timeout(_TIMEOUT_S), self._client(will=None) as client:
                 # Section 3.3.1.3: without a payload it removes what was retained before.
-                await client.publish(f"{self._topic}/{stream_id}/state", b"", qos=1, retain=True)
+                topic = self._topic_of(stream_id, "state", team)
+                await client.publish(topic, b"", qos=1, retain=True)
         except (self._aiomqtt.MqttError, OSError, TimeoutError) as error:
             _log.warning("mqtt_state_not_removed", stream_id=stream_id, error=type(error).__name__)
 
@@ -309,8 +320,15 @@ class MqttPublisher:
         self._unsent += await self._subscription.batch(_BATCH)
         return bool(self._unsent)
 
+    def _topic_of(self, stream_id: str, kind: str, team: str | None = None) -> str:
+        team = self._teams.get(stream_id) if team is None else team
+        levels = [team or _NO_TEAM if level == _TEAM else level for level in self._levels]
+        return "/".join((*levels, stream_id, kind))
+
     async def _publish(self, client: Any, result: Result) -> None:
-        topic = f"{self._topic}/{result.stream_id}/{result_type(result)}"
+        if isinstance(result, StreamOpened):
+            self._teams[result.stream_id] = result.team
+        topic = self._topic_of(result.stream_id, result_type(result))
         qos = 1 if isinstance(result, _NOT_TO_BE_LOST) else 0
         await client.publish(topic, _encode(result), qos=qos)
         if isinstance(result, StreamClosed):
@@ -318,6 +336,7 @@ class MqttPublisher:
             for key in [key for key in self._trackers if key[0] == result.stream_id]:
                 del self._trackers[key]
             await self._publish_state(client, result.stream_id)
+            self._teams.pop(result.stream_id, None)
             return
         before = self._states.get(result.stream_id)
         lasting = None
@@ -336,7 +355,7 @@ class MqttPublisher:
         state = self._states.get(stream_id)
         # MQTT 3.1.1, 3.3.1.3: a retained message without payload removes the one retained before.
         payload = b"" if state is None else _encode(state)
-        await client.publish(f"{self._topic}/{stream_id}/state", payload, qos=1, retain=True)
+        await client.publish(self._topic_of(stream_id, "state"), payload, qos=1, retain=True)
 
 
 async def _listen(client: Any) -> None:

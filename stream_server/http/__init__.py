@@ -137,6 +137,9 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     held[id(request)] = request
     try:
         return await handler(request)
+    except ConnectionResetError:
+        # The client hung up before the answer began; aiohttp would log it as the handler's error.
+        return web.Response(status=499)
     finally:
         del held[id(request)]
 
@@ -271,7 +274,15 @@ def make_app(
             {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
         )
 
-    async def show_metrics(_: web.Request) -> web.Response:
+    async def show_metrics(request: web.Request) -> web.Response:
+        if not request[WHO].has_all_teams:
+            return error_response(
+                ProtocolError(
+                    ErrorCode.FORBIDDEN,
+                    "got a token or person of a team, expected one of all teams: metrics are totals"
+                    " over all streams",
+                )
+            )
         return web.Response(
             body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
         )

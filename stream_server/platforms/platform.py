@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, Protocol, TypeVar
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
-from stream_server.access import Access
+from stream_server.access import Access, Who
 from stream_server.platforms.authenticators import Authenticator, TokenAuthenticator
 from stream_server.platforms.route import Admission, Handshake, Refusal, Route, text_refusal
 from stream_server.wire.dialect import Dialect
@@ -152,16 +152,23 @@ class PlatformRoute:
         self.subprotocols = subprotocols
         self._make_dialect = make_dialect
         self._authenticator = authenticator or TokenAuthenticator(context.access)
+        self._access = context.access
         self._check_capacity = context.check_capacity
         self._refuse = refuse
 
     def admit(self, handshake: Handshake) -> Admission:
         """Authenticate a client and reserve nothing: the stream is opened by its first message."""
         # In this order, so that strangers learn nothing of the query and the load.
-        who = self._authenticator.authenticate(handshake)
+        who = self._authenticate(handshake)
         dialect = self._make_dialect(handshake)
         self._check_capacity(who.name)
         return Admission(dialect, lambda _: who, is_known=True)
+
+    def _authenticate(self, handshake: Handshake) -> Who:
+        if not self._authenticator.is_signature:
+            return self._authenticator.authenticate(handshake)  # Tokens are counted there.
+        with self._access.signature(handshake.arrival(self._access)):
+            return self._authenticator.authenticate(handshake)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the HTTP answer to a client that is not let in."""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from websockets.http11 import Request
 
-from stream_server.access import Access, Scope, Who, bearer_token, session_of
+from stream_server.access import Access, Arrival, Scope, Who, bearer_token, session_of
 from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.wire.dialect import Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
@@ -133,8 +133,11 @@ class Handshake:
         Raises:
             ProtocolError: UNAUTHORIZED or FORBIDDEN.
         """
-        arrival = access.arrival(self.peer, self.headers, is_secure=self.is_secure)
-        return access.admit(Scope.INGEST, arrival, token, session)
+        return access.admit(Scope.INGEST, self.arrival(access), token, session)
+
+    def arrival(self, access: Access) -> Arrival:
+        """Return where it comes from."""
+        return access.arrival(self.peer, self.headers, is_secure=self.is_secure)
 
 
 def native_close_frame(error: ProtocolError) -> tuple[int, str]:

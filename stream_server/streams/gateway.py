@@ -157,9 +157,7 @@ class Gateway:
             root = handshake.root
             self._check(handshake)
             admission = route.admit(handshake)
-            arrival = self._access.arrival(
-                handshake.peer, handshake.headers, is_secure=handshake.is_secure
-            )
+            arrival = handshake.arrival(self._access)
             self._check_room(admission, arrival)
             self._admitted[connection] = handshake, arrival.address, admission
         except ProtocolError as error:

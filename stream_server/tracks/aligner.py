@@ -126,22 +126,27 @@ class TrackAligner:
 
     def _others_at(self, channel: int) -> int | None:
         """Return the latest position of the other channels; None before they have one."""
-        starts = [
-            track.latest_start
-            for index, track in enumerate(self._tracks)
-            if index != channel and track.latest_start is not None
-        ]
-        return max(starts, default=None)
+        latest: int | None = None
+        for index, track in enumerate(self._tracks):
+            start = track.latest_start
+            if index != channel and start is not None and (latest is None or start > latest):
+                latest = start
+        return latest
 
     def _give_up(self) -> None:
         """Give up what other channels are more than the wait ahead of."""
         # Forcing one channel may place packets that put it ahead of the others: until it settles.
         limit: int | None = None
         while True:
-            ahead = max((t.position for t in self._tracks if t.position is not None), default=None)
+            ahead: int | None = None
+            for track in self._tracks:
+                if track.position is not None and (ahead is None or track.position > ahead):
+                    ahead = track.position
             if ahead is None or ahead - self._wait == limit:
                 return
             limit = ahead - self._wait
+            if self._at is not None and all(track.reaches(limit) for track in self._tracks):
+                return
             if self._at is None:
                 # The clock cannot go back, so it begins only when no channel may still come with
                 # an earlier packet.

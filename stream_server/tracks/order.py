@@ -108,6 +108,18 @@ class Order:
             self._insert_by_number(packet)
         return False
 
+    def pass_next(self, number: int | None) -> bool:
+        """Count the packet with ``number`` as placed; False: it is not the one expected next.
+
+        Only while none is held: it does what :meth:`put` and :meth:`pop` would do.
+        """
+        if number is None or not self._is_numbered or number != self.next_number:
+            return False
+        if number <= self._highest:
+            return False
+        self._highest, self.next_number, self._new_count = number, number + 1, None
+        return True
+
     def restart(self, packet: Packet) -> None:
         """Hold the first packet of a new count; nothing else may be held."""
         self.next_number = packet.number

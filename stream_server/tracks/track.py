@@ -282,6 +282,11 @@ class Track:
             self._begin(packet)
         if number is None and self._is_old(packet):
             return
+        if self._is_in_place(packet) and self._order.pass_next(number):
+            # As nearly all packets: nothing is missing before it, so it need not be held at all.
+            packet.number = number or 0
+            self._place(packet)
+            return
         if self._order.put(packet, number):
             # A new count of numbers: they do not compare with those held, which are placed first.
             while self.is_waiting:
@@ -293,6 +298,12 @@ class Track:
         ):
             self._resolve()
             self._release()
+
+    def reaches(self, limit: int) -> bool:
+        """Whether nothing is missing before ``limit``, so that :meth:`force` would do nothing."""
+        if self.position is None or self.filled is None or self.filled < limit:
+            return False
+        return self.position >= limit or not self._order.held
 
     def force(self, limit: int) -> None:
         """Give up what is missing before ``limit``: it is lost."""
@@ -386,6 +397,15 @@ class Track:
             for _ in range(in_place):
                 self._order.give_up_missing(are_lost=False)
                 self._place(self._order.pop())
+
+    def _is_in_place(self, packet: Packet) -> bool:
+        """Whether a packet, if it is the next one, follows the last: none is held before it."""
+        if self._order.held or self.position is None:
+            return False
+        if packet.at_tick is None:
+            return True
+        off = packet.at_tick + self._time_shift - self.position
+        return off <= self._tolerance(self._packet_samples)
 
     def _num_in_place(self) -> int:
         """Return how many of the packets held can be placed without a hole before them."""

@@ -86,8 +86,12 @@ def json_field(fields: Mapping[str, Any], name: str, kind: type[T]) -> T:
     Raises:
         ProtocolError: ``BAD_MESSAGE``: it is missing or of another type.
     """
+    value = fields.get(name)
+    # As nearly always; conversion costs more than the decoding of the whole message.
+    if type(value) is kind:
+        return value
     try:
-        return msgspec.convert(fields.get(name), kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise bad_message(f"invalid '{name}': {error}") from None
 
@@ -242,7 +246,8 @@ class BadMessages:
     def count_good(self) -> None:
         """Count a message that was understood."""
         # Not below 0: an hour of good messages is no licence for a thousand bad ones.
-        self._badness = max(0, self._badness - 1)
+        if self._badness:
+            self._badness -= 1
 
     def count_bad(self, error: ProtocolError) -> None:
         """Count a message that was not understood; raise ``TOO_MANY_ERRORS`` at the limit."""

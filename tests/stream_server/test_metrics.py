@@ -31,6 +31,7 @@ def touched() -> Metrics:
     metrics.stream_resumed()
     metrics.stream_given_up("server_full")
     metrics.waiting_from(lambda: 1)
+    metrics.tasks_from(lambda: 1)
     metrics.stream_closed("stopped")
     metrics.refused("server_full", "/twilio")
     metrics.audio(0.5)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
+from stream_server.access.policy import TEAM_NAME
 from stream_server.platforms.asterisk.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
 from stream_server.platforms.platform import (
     Listener,
@@ -29,12 +30,19 @@ class AudioSocketConfig:
     server continues without and logs it."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
+    team: str = ""
+    """Team that its calls belong to; "": none, and only who sees all teams sees them."""
     channels: Annotated[int, Range(1, 2)] = 2
     """Connections of one call, paired by UUID, each a channel with one of ``telephony.roles``; a
     channel without a connection is a gap."""
 
     def __post_init__(self) -> None:
         check_fields(self, "telephony.audiosocket")
+        if self.team and not TEAM_NAME.fullmatch(self.team):
+            raise ConfigError(
+                f"got telephony.audiosocket.team '{self.team}', expected a name of a-z, 0-9, '_',"
+                " '.' and '-'"
+            )
         for network in self.allow:
             try:
                 ipaddress.ip_network(network, strict=False)

@@ -207,6 +207,7 @@ class AudioSocketCall:
                 name=self.call_id,
                 metadata={"platform": "asterisk-audiosocket"},
                 wants=frozenset(),
+                team=self._config.telephony.of(AsteriskSettings).audiosocket.team,
             )
             self._stream = self._registry.open(spec, SIGNED, self, route="audiosocket")
             self._aligner = TrackAligner(

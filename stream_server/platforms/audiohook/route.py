@@ -85,7 +85,8 @@ class AudioHookRoute:
         """Return who the client is; raises ProtocolError."""
         headers = handshake.headers
         if self._verifier is not None:
-            self._verifier.check(headers, handshake.target, self._now())
+            with self._access.signature(handshake.arrival(self._access)):
+                self._verifier.check(headers, handshake.target, self._now())
             return SIGNED
         # The platform sends an API key with or without a client secret.
         token = handshake.header_token or handshake.path_token or headers.get("x-api-key")

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from stream_server.access.policy import Scope, Who
+from stream_server.platforms import PLATFORMS
+from stream_server.platforms.platform import Platform
 from stream_server.server import Server
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
@@ -41,7 +43,8 @@ class Way:
     Attributes:
         scope: what it takes; None: nothing, everybody may.
         shows: what of the sales team's it is about: ``nothing``; ``list``: it may show it among
-            others; ``one``: it is only about that.
+            others; ``one``: it is only about that; ``total``: of all teams together.
+        audit: what the audit says then; "": nothing, as nobody's emotion is in it.
         path: with what stands in its place.
         body: that is sent.
         also: statuses beside success that say that it was allowed.
@@ -52,10 +55,11 @@ class Way:
     path: str = ""
     body: Any = None
     also: frozenset[int] = frozenset()
+    audit: str = ""
 
 
-def read(shows: str = "nothing", path: str = "") -> Way:
-    return Way(Scope.READ, shows, path)
+def read(shows: str = "nothing", path: str = "", *, audit: str = "") -> Way:
+    return Way(Scope.READ, shows, path, audit=audit)
 
 
 OPEN = Way(None)
@@ -69,8 +73,8 @@ WAYS: dict[tuple[str, str], Way] = {
     ("POST", "/logout"): OPEN,
     ("GET", "/login/oidc"): OPEN,
     ("GET", "/login/oidc/callback"): OPEN,
-    ("GET", "/metrics"): read(),
-    ("GET", "/feed"): read("list"),
+    ("GET", "/metrics"): read("total"),
+    ("GET", "/feed"): read("list", audit="feed"),
     # Pages and what they load: the same for everybody who may see something.
     ("GET", "/"): read(),
     ("GET", "/streams/{id}"): read(path="/streams/x"),
@@ -78,7 +82,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/analyse"): read(),
     ("GET", "/alerts"): read(),
     ("GET", "/history"): read(),
-    ("GET", "/audit"): read(),
+    ("GET", "/audit"): Way(Scope.ADMIN),
     ("GET", "/oversight"): read(),
     ("GET", "/favicon.ico"): read(),
     ("GET", "/static/plotly.min.js"): read(),
@@ -88,47 +92,79 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/models"): read(),
     ("GET", "/api/v1/openapi.json"): read(),
     ("GET", "/api/v1/results.schema.json"): read(),
-    ("GET", "/api/v1/config"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/audit"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/audit.csv"): Way(Scope.ADMIN),
-    ("GET", "/api/v1/live"): read("list"),
+    ("GET", "/api/v1/config"): Way(Scope.ADMIN, audit="settings_read"),
+    ("GET", "/api/v1/audit"): Way(Scope.ADMIN, audit="audit_read"),
+    ("GET", "/api/v1/audit.csv"): Way(Scope.ADMIN, audit="audit_exported"),
+    ("GET", "/api/v1/live"): read("list", audit="wall"),
     ("GET", "/api/v1/streams"): read("list"),
-    ("GET", "/api/v1/streams/{stream_id}"): read("one", STREAM),
-    ("GET", "/api/v1/streams/{stream_id}/results"): read("one", f"{STREAM}/results"),
-    ("GET", "/api/v1/streams/{stream_id}/points.csv"): read("one", f"{STREAM}/points.csv"),
-    ("GET", "/api/v1/streams/{stream_id}/recording/{channel}"): read(
-        "one", f"{STREAM}/recording/0"
+    ("GET", "/api/v1/streams/{stream_id}"): read("one", STREAM, audit="stream"),
+    ("GET", "/api/v1/streams/{stream_id}/results"): read(
+        "one", f"{STREAM}/results", audit="stream_results"
     ),
-    ("GET", "/api/v1/streams/{stream_id}/annotations"): read("one", f"{STREAM}/annotations"),
-    ("GET", "/api/v1/streams/{stream_id}/report.html"): read("one", f"{STREAM}/report.html"),
+    ("GET", "/api/v1/streams/{stream_id}/points.csv"): read(
+        "one", f"{STREAM}/points.csv", audit="stream_exported"
+    ),
+    ("GET", "/api/v1/streams/{stream_id}/recording/{channel}"): read(
+        "one", f"{STREAM}/recording/0", audit="recording_heard"
+    ),
+    ("GET", "/api/v1/streams/{stream_id}/annotations"): read(
+        "one", f"{STREAM}/annotations", audit="stream_exported"
+    ),
+    ("GET", "/api/v1/streams/{stream_id}/report.html"): read(
+        "one", f"{STREAM}/report.html", audit="stream_exported"
+    ),
     ("GET", "/api/v1/alerts"): read("list"),
     ("GET", "/api/v1/alerts/precision"): read(),
-    ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}"),
+    ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}", audit="alert"),
     ("POST", "/api/v1/alerts/{alert_id}/judge"): Way(
-        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/judge", {"verdict": "right"}
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/alerts/{ALERT}/judge",
+        {"verdict": "right"},
+        audit="alert_judged",
     ),
     ("GET", "/api/v1/analyse"): read("list"),
-    ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB),
-    ("GET", "/api/v1/analyse/{job_id}/result.json"): read("one", f"{JOB}/result.json"),
-    ("GET", "/api/v1/analyse/{job_id}/result.csv"): read("one", f"{JOB}/result.csv"),
-    ("GET", "/api/v1/analyse/{job_id}/annotations"): read("one", f"{JOB}/annotations"),
-    ("GET", "/api/v1/analyse/{job_id}/report.html"): read("one", f"{JOB}/report.html"),
-    ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read("one", f"{JOB}/result.parquet"),
-    ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read("one", f"{JOB}/embedding.npy"),
-    ("GET", "/api/v1/analyse/{job_id}/log.txt"): read("one", f"{JOB}/log.txt"),
-    ("GET", "/api/v1/analyse/{job_id}/result.zip"): read("one", f"{JOB}/result.zip"),
-    ("POST", "/api/v1/analyse"): Way(Scope.INGEST, body=FORM),
-    ("POST", "/api/v1/analyse/sample"): Way(Scope.INGEST, body={}),
-    ("POST", "/api/v1/sample-call"): Way(Scope.INGEST, body={}),
+    ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB, audit="file"),
+    ("GET", "/api/v1/analyse/{job_id}/result.json"): read(
+        "one", f"{JOB}/result.json", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.csv"): read(
+        "one", f"{JOB}/result.csv", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/annotations"): read(
+        "one", f"{JOB}/annotations", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/report.html"): read(
+        "one", f"{JOB}/report.html", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read(
+        "one", f"{JOB}/result.parquet", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/embedding.npy"): read(
+        "one", f"{JOB}/embedding.npy", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/log.txt"): read(
+        "one", f"{JOB}/log.txt", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/result.zip"): read(
+        "one", f"{JOB}/result.zip", audit="file_exported"
+    ),
+    ("POST", "/api/v1/analyse"): Way(Scope.INGEST, body=FORM, audit="file_sent"),
+    ("POST", "/api/v1/analyse/sample"): Way(Scope.INGEST, body={}, audit="sample_call"),
+    ("POST", "/api/v1/sample-call"): Way(Scope.INGEST, body={}, audit="sample_call"),
     ("POST", "/api/v1/alerts/{alert_id}/acknowledge"): Way(
-        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/acknowledge", {}
+        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/acknowledge", {}, audit="alert_acknowledged"
     ),
     ("GET", "/api/v1/oversight"): read(),
-    ("GET", "/api/v1/ledger"): read(),
-    ("GET", "/api/v1/decisions"): read("list"),
-    ("GET", "/api/v1/decisions.csv"): read("list"),
+    ("GET", "/api/v1/ledger"): read(audit="ledger_read"),
+    ("GET", "/api/v1/decisions"): read("list", audit="decisions_read"),
+    ("GET", "/api/v1/decisions.csv"): read("list", audit="decisions_exported"),
     ("POST", "/api/v1/alerts/{alert_id}/override"): Way(
-        Scope.OPERATE, "one", f"/api/v1/alerts/{ALERT}/override", {"reason": "a laugh"}
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/alerts/{ALERT}/override",
+        {"reason": "a laugh"},
+        audit="alert_overridden",
     ),
     ("POST", "/api/v1/streams/{stream_id}/consent"): Way(
         # The live stream of this test is on the bus only.
@@ -137,21 +173,32 @@ WAYS: dict[tuple[str, str], Way] = {
         f"/api/v1/streams/{LIVE}/consent",
         {"consent": "given"},
         frozenset((409,)),
+        audit="consent_told",
     ),
     ("POST", "/api/v1/oversight"): Way(
-        Scope.OPERATE, body={"halted": False, "reason": "all is well"}
+        Scope.OPERATE, body={"halted": False, "reason": "all is well"}, audit="analysis_resumed"
     ),
     ("POST", "/api/v1/streams/delete"): Way(Scope.OPERATE, body={"stream_ids": ["unknown"]}),
-    ("POST", "/api/v1/person/find"): Way(Scope.ADMIN, body={"value": "nobody"}),
-    ("POST", "/api/v1/person/export"): Way(Scope.ADMIN, body={"value": "nobody"}),
-    ("POST", "/api/v1/person/erase"): Way(Scope.ADMIN, body={"value": "nobody"}),
+    ("POST", "/api/v1/person/find"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_found"
+    ),
+    ("POST", "/api/v1/person/export"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_exported"
+    ),
+    ("POST", "/api/v1/person/erase"): Way(
+        Scope.ADMIN, body={"value": "nobody"}, audit="person_erased"
+    ),
     ("POST", "/api/v1/streams/{stream_id}/objection"): Way(
-        Scope.OPERATE, "one", f"/api/v1/streams/{LIVE}/objection"
+        Scope.OPERATE, "one", f"/api/v1/streams/{LIVE}/objection", audit="objection"
     ),
     # Last: what they are about is gone after them.
-    ("POST", "/api/v1/analyse/{job_id}/cancel"): Way(Scope.OPERATE, "one", f"{JOB}/cancel"),
-    ("DELETE", "/api/v1/analyse/{job_id}"): Way(Scope.OPERATE, "one", JOB),
-    ("DELETE", "/api/v1/streams/{stream_id}"): Way(Scope.OPERATE, "one", STREAM),
+    ("POST", "/api/v1/analyse/{job_id}/cancel"): Way(
+        Scope.OPERATE, "one", f"{JOB}/cancel", audit="file_cancelled"
+    ),
+    ("DELETE", "/api/v1/analyse/{job_id}"): Way(Scope.OPERATE, "one", JOB, audit="file_deleted"),
+    ("DELETE", "/api/v1/streams/{stream_id}"): Way(
+        Scope.OPERATE, "one", STREAM, audit="stream_deleted"
+    ),
 }
 """Who may use what. HEAD is GET; what has no handler of its own is not in here."""
 
@@ -159,7 +206,11 @@ AUDIO_WAYS = {
     *("/", "/v1", "/audiohook", "/twilio", "/telnyx", "/plivo", "/exotel", "/vonage"),
     *("/freeswitch", "/asterisk"),
 }
-"""Paths for audio. Each takes ``ingest``; AudioSocket has no path, but a list of addresses."""
+"""Paths for audio. Each takes ``ingest``."""
+
+LISTENERS = {"asterisk"}
+"""Platforms with a port of their own, without paths: AudioSocket has a list of addresses, and a
+team by setting."""
 
 NOBODY = Who("token", "nobody", frozenset())
 SALES = frozenset(("sales",))
@@ -287,9 +338,13 @@ async def job_of_sales(session: aiohttp.ClientSession, token: str) -> str:
         await asyncio.sleep(0.01)
 
 
-async def test_every_route_is_for_those_who_may_use_it(tmp_path: Path):
+async def test_every_route_is_for_those_who_may_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     async with guarded(tmp_path) as (server, tokens):
         assert routes_of(server) == set(WAYS)
+        noted: list[str] = []
+        monkeypatch.setattr(server.store, "note", lambda **entry: noted.append(entry["action"]))
         async with aiohttp.ClientSession(server.http_url) as session:
             job = await job_of_sales(session, tokens["runs sales"])
             for (method, pattern), way in WAYS.items():
@@ -304,7 +359,10 @@ async def test_every_route_is_for_those_who_may_use_it(tmp_path: Path):
                 status, text = await ask(session, method, path, way, bearer("wrong" * 5))
                 assert status == 401, f"{where} with a wrong token"
                 for name, who in PEOPLE.items():
+                    noted.clear()
                     status, text = await ask(session, method, path, way, bearer(tokens[name]))
+                    told = [way.audit] if way.audit and status < 400 else []
+                    assert noted == told, f"the audit of {where} by who {name}: {noted}"
                     check(f"{where} by who {name}", way, who, status, text)
                     if way.scope is Scope.OPERATE and name == "runs sales":
                         break  # it is done; there is nothing left for the admin to do it with
@@ -317,7 +375,9 @@ def check(what: str, way: Way, who: Who, status: int, text: str) -> None:
         assert json.loads(text or '{"code": "forbidden"}')["code"] == "forbidden", what
         assert SECRET_NAME not in text, what
         return
-    if way.shows == "one" and not who.sees("sales"):
+    if way.shows == "total" and not who.has_all_teams:
+        assert status == 403, f"{what}: {status}"
+    elif way.shows == "one" and not who.sees("sales"):
         # As if there were no such thing.
         assert status == 404, f"{what}: {status}"
     else:
@@ -460,3 +520,8 @@ async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):
                 assert caught.value.rcvd.code == 4401
             async with session.get("/api/v1/streams", headers=headers) as answer:
                 assert answer.status == 401
+
+
+def test_every_platform_with_a_port_of_its_own_is_known():
+    (none,) = (each.default for each in fields(Platform) if each.name == "listen")
+    assert {name for name, each in PLATFORMS.items() if each.listen is not none} == LISTENERS

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ser_engine.errors import ConfigError
@@ -74,12 +75,12 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 
 class Lab:
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, topic: str = "emotions") -> None:
         self.bus, self.metrics = LocalBus(), Metrics()
         self.metrics.bus_from(self.bus.figures)
         self.publisher = MqttPublisher(
             url=f"mqtt://127.0.0.1:{broker.port}",
-            topic="emotions",
+            topic=topic,
             bus=self.bus,
             metrics=self.metrics,
             mailbox_size=64,
@@ -151,6 +152,22 @@ async def test_results_states_and_status_are_published(broker: Mosquitto):
             assert set(await retained(broker)) == {"emotions/status"}
             await read()
         assert await read() == ("status", "offline")
+
+
+@BROKER
+async def test_the_topics_of_teams_are_parted(broker: Mosquitto):
+    lab = Lab(broker, "emotions/{team}")
+    async with listening(broker) as read:
+        async with lab.publisher:
+            assert await read() == ("status", "online")
+            for stream_id, team in (("a", "sales"), ("b", "")):
+                opened = make_opened(stream_id)
+                lab.bus.publish(msgspec.structs.replace(opened, team=team))
+                lab.bus.publish(make_point(stream_id=stream_id))
+                lab.bus.publish(make_closed(stream_id=stream_id))
+            topics = {(await read())[0] for _ in range(12)}
+        own = {f"sales/a/{kind}" for kind in ("stream_opened", "point", "stream_closed", "state")}
+        assert topics == own | {topic.replace("sales/a", "-/b") for topic in own}
 
 
 @BROKER
@@ -260,7 +277,9 @@ def test_a_url_without_a_broker_is_refused(url: str):
         parse_mqtt_url(url)
 
 
-@pytest.mark.parametrize("topic", ["", "/", "emotions/#", "+/emotions"])
+@pytest.mark.parametrize(
+    "topic", ["", "/", "{team}", "emotions/#", "+/emotions", "emotions/x{team}"]
+)
 def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
     with pytest.raises(ConfigError, match=r"feeds\.mqtt_topic"):
         MqttPublisher(

@@ -13,6 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from stream_server.access import Access, AccessConfig, ListenConfig
+from stream_server.access.guessing import MAX_ATTEMPTS
 from stream_server.platforms import NAMES, TelephonyConfig, make_routes
 from stream_server.platforms.media_stream import MediaStreamDialect
 from stream_server.platforms.platform import PlatformRoute, RouteContext
@@ -192,6 +193,25 @@ def test_tracks_that_there_are_not():
 
 
 # -- Twilio ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("twilio")
+def test_wrong_signatures_are_counted_as_guesses_and_right_ones_never_wait():
+    route = routes(token="", public_url=PUBLIC, twilio_auth_token=SECRET)["/twilio"]
+
+    def answer(signature: str) -> ProtocolError | None:
+        try:
+            route.admit(handshake("/twilio", X_Twilio_Signature=signature))
+        except ProtocolError as error:
+            return error
+        return None
+
+    for number in range(MAX_ATTEMPTS):
+        error = answer(f"wrong {number}")
+        assert error is not None and error.retry_after_s is None
+    error = answer("wrong again")
+    assert error is not None and error.retry_after_s is not None
+    assert answer(twilio_signature(f"{PUBLIC}/twilio")) is None
 
 
 def twilio_signature(url: str, secret: str = SECRET) -> str:

@@ -263,7 +263,7 @@ def test_good_messages_make_up_for_bad_ones():
             dialect.receive(b"\0\0")
 
 
-ALWAYS = {"ready", "error", "heartbeat", "marked", "flushed", "warning", "summary"}
+ALWAYS = {"ready", "error", "heartbeat", "marked", "flushed", "warning", "consent", "summary"}
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ async def test_a_third_connection_is_refused_and_disturbs_nobody():
 
 
 @virtual_time
-async def test_one_channel_a_call():
-    async with asterisk_lab(audiosocket={"channels": 1}) as asterisk:
+async def test_one_channel_a_call_of_a_team():
+    async with asterisk_lab(audiosocket={"channels": 1, "team": "support"}) as asterisk:
         async with asterisk.call() as customer, asterisk.call() as second:
             speaking = asyncio.create_task(customer.speak(CUSTOMER))
             assert await second.answer() == HANGUP
@@ -229,6 +229,7 @@ async def test_one_channel_a_call():
         told = asterisk.lab.published
     (opened,) = [each for each in told if isinstance(each, StreamOpened)]
     assert [channel.role for channel in opened.channels] == ["customer"]
+    assert opened.team == "support"
     assert asterisk.lab.refused == ["bad_start"]
     assert [label for _, _, label in tiles(told)] == ["angry", "happy"]
 
