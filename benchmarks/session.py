@@ -1,7 +1,8 @@
 """What one stream costs the server beside the engine.
 
 That is decoding, resampling, speech detection, windows, pooling, smoothing and results; an engine
-that answers at once takes no part in it. ``kept_kb`` is the memory that a stream holds once its
+that answers at once takes no part in it; of a telephone platform also its JSON and the order of its
+packets. ``kept_kb`` is the memory that a stream holds once its
 window is full: that of its session, without the connection and without the model's own state.
 
     python -m benchmarks.session
@@ -9,10 +10,12 @@ window is full: that of its session, without the connection and without the mode
 
 from __future__ import annotations
 
+import base64
 import gc
+import json
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +28,11 @@ from ser_engine.frames import SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
 from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
+from stream_server.platforms.media_stream import MediaStreamDialect
+from stream_server.platforms.twilio import TWILIO
 from stream_server.streams.session import ChannelWindow, Session
 from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.dialect import AudioData
 from stream_server.wire.messages import ChannelSpec
 from stream_server.wire.start import StreamSpec
 
@@ -39,11 +45,30 @@ _MODEL = ModelInfo("null", "nowhere", "none", "", _LABELS, 1)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A format and audio in it."""
+    """A format and audio in it.
+
+    Attributes:
+        name: of the case.
+        audio_format: of the stream.
+        data: its audio.
+        call: the messages of a platform that carry it; none: it comes as it is.
+    """
 
     name: str
     audio_format: AudioFormat
     data: bytes
+    call: tuple[str, ...] = ()
+
+    def messages(self) -> Iterator[AudioData]:
+        """Yield the audio as a dialect hands it over."""
+        if self.call:
+            dialect = MediaStreamDialect(TWILIO, roles=("customer", "agent"))
+            for message in self.call:
+                yield from (each for each in dialect.receive(message) if type(each) is AudioData)
+            return
+        message_bytes = self.audio_format.bytes_per_s * MESSAGE_MS // 1000
+        for start in range(0, len(self.data), message_bytes):
+            yield AudioData(self.data[start : start + message_bytes])
 
 
 class NullEngine:
@@ -106,9 +131,8 @@ def new_session(case: Case, config: EngineConfig) -> Session:
 
 def stream(session: Session, case: Case, engine: NullEngine) -> None:
     """Send all of ``case`` in messages."""
-    message_bytes = case.audio_format.bytes_per_s * MESSAGE_MS // 1000
-    for start in range(0, len(case.data), message_bytes):
-        session.receive(case.data[start : start + message_bytes])
+    for message in case.messages():
+        session.receive(message.data, message.lost)
         while session.has_backlog:
             engine.answer(session, session.advance())
             session.take_results()
@@ -125,7 +149,31 @@ def cases(speech: FloatArray) -> list[Case]:
     return [
         Case("16 kHz pcm_s16le mono", AudioFormat("pcm_s16le", 16_000, 1), pcm),
         Case("8 kHz mulaw stereo", AudioFormat("mulaw", 8000, 2), codes),
+        Case("the same as Twilio's JSON", AudioFormat("mulaw", 8000, 2), codes, twilio_call(codes)),
     ]
+
+
+def twilio_call(codes: bytes) -> tuple[str, ...]:
+    """Return the messages that carry two interleaved channels of mu-law, 20 ms of a track each."""
+    tracks, packet_bytes = ("inbound", "outbound"), 8 * MESSAGE_MS
+    media_format = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
+    start = {"streamSid": "MZ1", "callSid": "CA1", "tracks": tracks, "mediaFormat": media_format}
+    messages: list[dict[str, object]] = [{"event": "start", "start": start}]
+    for number in range(len(codes) // 2 // packet_bytes):
+        packet = codes[2 * number * packet_bytes : 2 * (number + 1) * packet_bytes]
+        for index, track in enumerate(tracks):
+            media = {
+                "track": track,
+                "chunk": str(number + 1),
+                "timestamp": str(number * MESSAGE_MS),
+                "payload": base64.b64encode(packet[index::2]).decode(),
+            }
+            messages.append({"event": "media", "media": media})
+    count = range(1, len(messages) + 1)
+    return tuple(
+        json.dumps({**message, "sequenceNumber": str(number), "streamSid": "MZ1"})
+        for number, message in zip(count, messages, strict=True)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,6 +54,7 @@ app = typer.Typer(
 app.command("analyze")(analyze.analyze)
 app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
+app.command("capacity")(serve.capacity)
 app.command("compare")(compare.compare)
 app.command("config")(options.config)
 app.command("dossier")(oversight.dossier)

@@ -12,8 +12,8 @@ def test_it_reports_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[str
     path = tmp_path / "report.json"
     main(["--seconds", "2", "--runs", "1", "--json", str(path)])
     report = json.loads(path.read_text(encoding="utf-8"))
-    assert len(report["rows"]) == 2
+    assert len(report["rows"]) == 3
     # Time and memory of each.
-    assert len(report["summary"]) == 4
+    assert len(report["summary"]) == 6
     assert all(value > 0 for value in report["summary"].values())
     assert "8 kHz mulaw stereo" in capsys.readouterr().out
