@@ -1,6 +1,6 @@
 python := .venv/bin/python
 
-.PHONY: style types tests coverage bench
+.PHONY: style types tests coverage docs bench
 
 style:
 	$(python) -m ruff check --fix .
@@ -14,6 +14,10 @@ tests:
 
 coverage:
 	$(python) -m pytest --cov --cov-report=term-missing:skip-covered
+
+# The site, in results/site.
+docs:
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build
 
 # Minutes each, on an idle machine.
 bench:

@@ -3,13 +3,16 @@
     python -m benchmarks.live                      built-in model, random base in int8, no model
     python -m benchmarks.live --engines compact    one of them
     python -m benchmarks.live --quick              two small rungs of the built-in model
+    python -m benchmarks.live --workers 2          a server of several processes
 
 Every rung is a new server process and a process of clients that send 20 ms of speech every 20 ms
 (``benchmarks.live_client`` says how lag is measured). The ladder of an engine ends with the first
 rung whose p95 lag exceeds one step, that loses a frame, or where clients fail; the one before is
 what the server carries. ``null`` is an engine that answers at once: the server's own cost. Clients
 and server share the machine's cores, as the figures' ``late_send_p95_ms`` shows: clients that send
-late are too many for the machine, whatever the server does.
+late are too many for the machine, whatever the server does. With ``--workers`` the processor time
+of each kind of process for a stream and second (``cpu_ms_*``) says what a machine with more cores
+would carry: as many streams as the kind that is full first.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +56,7 @@ class Rung:
     model: str
     runtime: str
     models_dir: str
+    workers: int = 0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,10 +64,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--engines", nargs="+", choices=list(LADDERS), default=list(LADDERS))
     parser.add_argument("--seconds", type=float, default=25.0, help="audio of each client")
+    parser.add_argument("--workers", type=int, default=0, help="as `serve --workers`")
     parser.add_argument("--clients", type=int, nargs="+", help="rungs instead of the usual ones")
     options = parser.parse_args(arguments)
     seconds = 12.0 if options.quick else options.seconds
-    report = Report({"seconds": seconds, "engines": options.engines, "chunk_ms": 20})
+    report = Report(
+        {
+            "seconds": seconds,
+            "engines": options.engines,
+            "chunk_ms": 20,
+            "workers": options.workers,
+        }
+    )
     engines = ["compact"] if options.quick else options.engines
     with tempfile.TemporaryDirectory() as folder:
         for engine in engines:
@@ -70,7 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
             model, runtime = _model(engine, Path(folder))
             carried = None
             for clients in rungs:
-                row = _climb(Rung(engine, clients, seconds, model, runtime, f"{folder}/models"))
+                models_dir = f"{folder}/models"
+                rung = Rung(engine, clients, seconds, model, runtime, models_dir, options.workers)
+                row = _climb(rung)
                 report.add(**row)
                 if not _is_carried(row):
                     break
@@ -91,7 +106,8 @@ def _model(engine: str, folder: Path) -> tuple[str, str]:
 def _climb(rung: Rung) -> dict[str, Any]:
     """Run one rung and return what was seen."""
     with _server(rung) as (server, url):
-        idle_kb = _memory_kb(server.pid)
+        processes = _processes(server.pid)
+        idle_kb = sum(map(_memory_kb, processes))
         client = subprocess.Popen(
             [
                 *(sys.executable, "-m", "benchmarks.live_client", "--url", url),
@@ -102,16 +118,22 @@ def _climb(rung: Rung) -> dict[str, Any]:
         )
         # Busy in the middle of the run: everyone has begun and nobody has ended.
         time.sleep(rung.seconds * 0.5)
-        begin_s, begin_cpu_s = time.monotonic(), _cpu_s(server.pid)
+        begin_s, begin_cpu_s = time.monotonic(), _cpu_by_kind(processes)
         time.sleep(rung.seconds * 0.3)
-        cpu_percent = 100 * (_cpu_s(server.pid) - begin_cpu_s) / (time.monotonic() - begin_s)
-        busy_kb = _memory_kb(server.pid)
+        took_s = time.monotonic() - begin_s
+        used_s = {kind: used - begin_cpu_s[kind] for kind, used in _cpu_by_kind(processes).items()}
+        busy_kb = sum(map(_memory_kb, processes))
         output, _ = client.communicate(timeout=rung.seconds * 4 + 120)
     return {
         "engine": rung.engine,
         "clients": rung.clients,
         **json.loads(output),
-        "server_cpu_percent": round(cpu_percent, 1),
+        "server_cpu_percent": round(100 * sum(used_s.values()) / took_s, 1),
+        **{
+            f"cpu_ms_{kind}": round(1000 * used / took_s / rung.clients, 3)
+            for kind, used in used_s.items()
+            if rung.workers
+        },
         "server_memory_mb": round(busy_kb / 1024, 1),
         "memory_kb_per_stream": round((busy_kb - idle_kb) / rung.clients, 1),
     }
@@ -126,6 +148,7 @@ def _server(rung: Rung) -> Iterator[tuple[subprocess.Popen[str], str]]:
                 *(sys.executable, "-m", "benchmarks.live_server", "--model", rung.model),
                 *("--runtime", rung.runtime, "--models-dir", rung.models_dir),
                 *("--store", f"sqlite:///{folder}/timelines.db"),
+                *("--workers", str(rung.workers)),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -166,6 +189,22 @@ def _summarise(report: Report, engine: str, carried: dict[str, Any] | None) -> N
     summary[f"{engine}_server_cpu_percent"] = carried["server_cpu_percent"]
     if engine == "null" or "server_memory_kb_per_stream" not in summary:
         summary["server_memory_kb_per_stream"] = carried["memory_kb_per_stream"]
+
+
+def _processes(pid: int) -> dict[int, str]:
+    """Return the processes of a server, each with its kind: front, worker or engine."""
+    found = {pid: "front"}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        found[int(child)] = "worker" if "worker" in words else "engine"
+    return found
+
+
+def _cpu_by_kind(processes: dict[int, str]) -> dict[str, float]:
+    used: dict[str, float] = defaultdict(float)
+    for pid, kind in processes.items():
+        used[kind] += _cpu_s(pid)
+    return used
 
 
 def _cpu_s(pid: int) -> float:

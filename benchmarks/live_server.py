@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import json
 import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmarks.moody_engine import load_moody
 from benchmarks.null_engine import load_null
 from emotion_monitor.dashboard import serve_dashboard
+from emotion_monitor.processes import front_server
 from emotion_monitor.serve import run
 from emotion_monitor.settings import Settings
 from ser_engine.config import EngineConfig, ModelConfig
 from stream_server.access import ListenConfig
-from stream_server.config import LimitsConfig, ServerConfig, StoreConfig
+from stream_server.cluster.zeromq import ZmqHost
+from stream_server.config import LimitsConfig, ProcessesConfig, ServerConfig, StoreConfig
+from stream_server.engines.host import EngineHost
 from stream_server.engines.opening import Load, local_engine
 from stream_server.engines.pool import EnginePool
 from stream_server.platforms import TelephonyConfig
@@ -48,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--resume-window-s", type=float, default=30.0, help="how long lost clients are waited for"
     )
+    parser.add_argument("--workers", type=int, default=0, help="processes that take streams in")
+    parser.add_argument("--lend", default="", help="be only the engine of --model, at an address")
     options = parser.parse_args(arguments)
     made_up = _MADE_UP.get(options.model)
     name = "compact" if made_up else options.model
@@ -69,23 +79,53 @@ def _run(engine_config: EngineConfig, made_up: Load | None, options: argparse.Na
         engines = EnginePool(
             config=engine_config, open_engine=functools.partial(local_engine, load=made_up)
         )
+    if options.lend:
+        assert engines is not None, "other engines have a process of their own: emotion-monitor"
+        run(_lend(engines, options.lend))
+        return
     config = ServerConfig(
         listen=ListenConfig("127.0.0.1", 0, 0),
         limits=LimitsConfig(max_streams=10_000, resume_window_s=options.resume_window_s),
+        processes=ProcessesConfig(options.workers),
         store=StoreConfig(url=options.store),
         telephony=TelephonyConfig(audiosocket=AudioSocketConfig(port=-1)),
     )
     settings = Settings(ser_engine=engine_config, stream_server=config)
-    run(_serve(settings, engines, dashboard=options.dashboard))
+    serve_more = functools.partial(serve_dashboard, settings) if options.dashboard else None
+    if not options.workers:
+        server = Server(engine_config, config, engines=engines, serve_more=serve_more)
+        run(_serve(server))
+        return
+    with _lent(settings, options.model if made_up else "") as elsewhere:
+        run(_serve(front_server(elsewhere, serve_more)))
 
 
-async def _serve(settings: Settings, engines: EnginePool | None, *, dashboard: bool) -> None:
-    server = Server(
-        settings.ser_engine,
-        settings.stream_server,
-        engines=engines,
-        serve_more=functools.partial(serve_dashboard, settings) if dashboard else None,
-    )
+@contextlib.contextmanager
+def _lent(settings: Settings, model: str) -> Iterator[Settings]:
+    """Yield settings by which workers find an engine that computes nothing, in a process."""
+    if not model:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"zmq://{folder}/engine"
+        engine = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.live_server", "--model", model, "--lend", url]
+        )
+        try:
+            config = settings.ser_engine
+            config = replace(config, model=replace(config.model, name=url))
+            yield settings.model_copy(update={"ser_engine": config})
+        finally:
+            engine.terminate()
+            engine.wait()
+
+
+async def _lend(engines: EnginePool, url: str) -> None:
+    await engines.start()
+    await EngineHost(engines, ZmqHost(url)).run()
+
+
+async def _serve(server: Server) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

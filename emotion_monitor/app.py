@@ -21,6 +21,7 @@ from emotion_monitor.commands import (
     options,
     oversight,
     people,
+    report,
     serve,
     stream,
 )
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.command("analyze")(analyze.analyze)
 app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")
+app.command("capacity")(serve.capacity)
 app.command("compare")(compare.compare)
 app.command("config")(options.config)
 app.command("dossier")(oversight.dossier)
@@ -61,6 +63,7 @@ app.command("engine")(serve.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.add_typer(oversight.oversight, name="oversight")
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
 app.add_typer(people.tokens, name="token")

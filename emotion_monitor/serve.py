@@ -57,7 +57,7 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
         SerEngineError: a setting is wrong or the model cannot be loaded.
     """
     stopped = until_signal()
-    server = Server(settings.ser_engine, settings.stream_server, serve_more=_dashboard_of(settings))
+    server = _server_of(settings)
     # Loading a model can take a minute: a signal must be able to interrupt the start.
     starting: asyncio.Future[Any] = asyncio.ensure_future(server.__aenter__())
     try:
@@ -79,6 +79,16 @@ async def run_server(settings: Settings, *, demo: bool = False) -> int:
     finally:
         await server.__aexit__(None, None, None)
     return 0
+
+
+def _server_of(settings: Settings) -> Server:
+    serve_more = _dashboard_of(settings)
+    if not settings.stream_server.processes.workers:
+        return Server(settings.ser_engine, settings.stream_server, serve_more=serve_more)
+    # One process needs none of this.
+    from emotion_monitor.processes import front_server
+
+    return front_server(settings, serve_more)
 
 
 def _dashboard_of(settings: Settings) -> Callable[[Server, FeedSource], None] | None:

@@ -94,9 +94,9 @@ class ModelInfo:
         abstain_below: posterior below which the model's label is not worth believing and is not
             said (``unclear``), 0 to 1; measured when it was trained, or chosen with care. 0: the
             likeliest label is always said. See ``smoothing.abstain_below``.
-        neutral_logits: mean logits of neutral speech over many speakers, a number a class (0 for
-            one it never learned), against which a voice's own are held. Empty: not known. See
-            ``smoothing.speaker_baseline``.
+        neutral_logits: mean logits of natural speech that the model calls neutral, over many
+            speakers, one a class (0 for one it never learned): a voice's own are held against
+            them. Empty: not known. See ``smoothing.speaker_baseline``.
     """
 
     name: str

@@ -55,6 +55,18 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessesConfig:
+    """Of how many processes the server is."""
+
+    workers: Annotated[int, Range(0, 64)] = 0
+    """Processes that take streams in, beside one for the engine and one for all the rest. 0: all in
+    one process. See docs/deploy.md."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "processes")
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsConfig:
     """What is done with every stream."""
 
@@ -62,6 +74,10 @@ class StreamsConfig:
     """Roles that are analysed, live and in files. ``agent`` is not among them: see docs/law.md. Nor
     is ``mixed``, a channel that several people share, such as a mono recording of a call: it would
     be analysed whole, the agent too."""
+    measures: Literal["all", "analysed", "off"] = "all"
+    """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
+    but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
+    ``off``."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 
@@ -175,6 +191,7 @@ class ServerConfig:
 
     listen: ListenConfig = field(default_factory=ListenConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    processes: ProcessesConfig = field(default_factory=ProcessesConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     rights: RightsConfig = field(default_factory=RightsConfig)
@@ -187,6 +204,11 @@ class ServerConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        if self.processes.workers and self.recording.enabled:
+            raise ConfigError(
+                f"got processes.workers {self.processes.workers} with recording.enabled, expected"
+                " one of them: audio is kept by a server of one process only"
+            )
         if self.access.trust_loopback and self.telephony.public_url:
             raise ConfigError(
                 "got access.trust_loopback with telephony.public_url, expected one of them: behind"

@@ -10,9 +10,10 @@ work in threads of their own, or on a path that is taken for every result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from stream_server.bus import SubscriberFigures
 from stream_server.tracks.track import TrackStats
+from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
 
 if TYPE_CHECKING:
     from stream_server.engines.status import EngineStatus
@@ -39,14 +41,39 @@ _DRIFTS = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
+class Family(msgspec.Struct, frozen=True):
+    """One metric of a process at one moment, as plain data.
+
+    Attributes:
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        samples: name, labels in order of their names, value.
+    """
+
+    name: str
+    text: str
+    kind: str
+    samples: tuple[tuple[str, tuple[tuple[str, str], ...], float], ...]
+
+    @property
+    def is_of_a_process(self) -> bool:
+        """Whether it says something of the process itself, which cannot be added up."""
+        return self.name.startswith(("process_", "python_"))
+
+
 class Metrics:
-    """The metrics of one server, in a registry of their own."""
+    """The metrics of one server, in a registry of their own.
+
+    Those of its other processes are added to them where they are shown; what concerns a process
+    itself has its name in the label ``process``.
+    """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
     """Of what :meth:`exposition` returns."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._others: dict[str, Sequence[Family]] = {}
+        self._ended: list[Family] = []  # what processes counted that have ended
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._streams = self._gauge("streams", "Streams that are open, lost clients included.")
@@ -114,6 +141,9 @@ class Metrics:
         self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
         self._store_write = self._histogram(
             "store_write_seconds", "Time of one write to the store.", _WAITS_S
+        )
+        self._restarts = self._counter(
+            "process_restarts", "Processes of the server that ended and were started again.", "kind"
         )
         self._model = self._gauge(
             "model_info", "1 for the model that new streams are given.", "model", "runtime"
@@ -201,6 +231,20 @@ class Metrics:
 
     # Results
 
+    def count(self, result: Result) -> None:
+        """A result was published."""
+        match result:
+            case Point():
+                self.point()
+            case Gap(final=True):
+                self.gap(result.reason, result.end_s - result.start_s)
+            case StreamOpened():
+                self.stream_opened()
+            case StreamClosed():
+                self.stream_closed(result.reason)
+            case _:
+                pass
+
     def point(self) -> None:
         """A point was published."""
         self._points.inc()
@@ -243,6 +287,44 @@ class Metrics:
         """New streams are given this model from now on."""
         self._model.clear()
         self._model.labels(name, runtime).set(1)
+
+    # Processes
+
+    def stream_lost(self, reason: str) -> None:
+        """A stream ended with its process, whose gauges are gone with it."""
+        self._closed.labels(reason).inc()
+
+    def process_restarted(self, kind: str) -> None:
+        """A process of this server ended and is started again."""
+        self._restarts.labels(kind).inc()
+
+    def families(self) -> tuple[Family, ...]:
+        """Return what this process has counted, for another one to show."""
+        return tuple(
+            Family(
+                metric.name,
+                metric.documentation,
+                metric.type,
+                tuple(
+                    (each.name, tuple(sorted(each.labels.items())), each.value)
+                    for each in metric.samples
+                ),
+            )
+            for metric in _WithoutCreated(self.registry).collect()
+        )
+
+    def take(self, process: str, families: Sequence[Family]) -> None:
+        """Show what another process has counted so far, together with what this one has."""
+        self._others[process] = families
+
+    def process_ended(self, process: str) -> None:
+        """Show no more how a process is; what it counted stays counted."""
+        ended = [
+            one
+            for one in self._others.pop(process, ())
+            if one.kind != "gauge" and not one.is_of_a_process
+        ]
+        self._ended = _added_up([*self._ended, *ended])
 
     # What others count, read when somebody looks
 
@@ -342,7 +424,13 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return everything in the text format of Prometheus."""
-        return generate_latest(_WithoutCreated(self.registry))
+        if not self._others and not self._ended:
+            return generate_latest(_WithoutCreated(self.registry))
+        own = [_of_process(one, "front") for one in self.families()]
+        others = [_of_process(one, name) for name, of in self._others.items() for one in of]
+        merged = CollectorRegistry()
+        merged.register(_Figures(lambda: map(_metric, _added_up([*own, *others, *self._ended]))))
+        return generate_latest(merged)
 
     def _collect(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self.registry.register(_Figures(collect))
@@ -365,11 +453,48 @@ def _gauge(name: str, text: str, *labels: str, value: float | None = None) -> Ga
     return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value, labels=labels or None)
 
 
+def _of_process(family: Family, process: str) -> Family:
+    if not family.is_of_a_process:
+        return family
+    samples = tuple(
+        (name, tuple(sorted((*labels, ("process", process)))), value)
+        for name, labels, value in family.samples
+    )
+    return Family(family.name, family.text, family.kind, samples)
+
+
+def _added_up(families: Iterable[Family]) -> list[Family]:
+    """Return one family a name; samples of the same labels are added, buckets too."""
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    first: dict[str, Family] = {}
+    for family in families:
+        first.setdefault(family.name, family)
+        of_family = sums.setdefault(family.name, {})
+        for name, labels, value in family.samples:
+            of_family[name, labels] = of_family.get((name, labels), 0.0) + value
+    return [
+        Family(
+            name,
+            first[name].text,
+            first[name].kind,
+            tuple((sample, labels, value) for (sample, labels), value in of_family.items()),
+        )
+        for name, of_family in sums.items()
+    ]
+
+
+def _metric(family: Family) -> Metric:
+    metric = Metric(family.name, family.text, family.kind)
+    for name, labels, value in family.samples:
+        metric.add_sample(name, dict(labels), value)
+    return metric
+
+
 class _Figures(Collector):
-    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self._read = collect
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         return self._read()
 
 

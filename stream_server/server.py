@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,19 +39,16 @@ from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
-from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
-from stream_server.platforms import make_listeners, make_routes
-from stream_server.platforms.platform import Listener, ListenerContext
 from stream_server.recording import Recordings
 from stream_server.rights import Halt, Rights
 from stream_server.store import Store, StoreError
-from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors, raise_limit
+from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, named_port
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
+from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.messages import ConsentTold, Heartbeat
-from stream_server.wire.results import Gap, Point, Result, StreamClosed, StreamOpened
+from stream_server.wire.results import Result, StreamClosed
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +63,7 @@ class Server:
 
     Attributes:
         access: who may do what.
+        ingest: where streams come in.
         keys: of what is encrypted on the disk; None: nothing is.
         tls: of both ports; None: they have none.
 
@@ -77,6 +73,7 @@ class Server:
         engines: None: a pool made from the settings.
         serve_more: adds routes to ``app`` that need a running server, e.g. the dashboard; called
             when bus, store and feeds run, before the ports are open.
+        make_ingest: makes what takes streams in.
     """
 
     def __init__(
@@ -86,6 +83,7 @@ class Server:
         *,
         engines: EnginePool | None = None,
         serve_more: Callable[[Server, FeedSource], None] | None = None,
+        make_ingest: Callable[[IngestContext], Ingest] = LocalIngest,
     ) -> None:
         self.metrics = Metrics()
         self._serve_more = serve_more
@@ -126,37 +124,23 @@ class Server:
                 dropped_s=lambda: samples_to_s(recordings.dropped_samples),
                 num_failed=lambda: recordings.num_failed,
             )
-        factory = StreamFactory(
-            engines=self.engines,
+        self._resume_tokens = ResumeTokens()
+        context = IngestContext(
             config=config,
+            engines=self.engines,
+            access=self.access,
             metrics=self.metrics,
             publish=self._publish,
-            recordings=self.recordings,
+            tokens=self._resume_tokens,
             rights=self.rights,
-        )
-        refused = RefusalLog(self.metrics.refused)
-        self._resume_tokens = ResumeTokens()
-        self._registry = StreamRegistry(config.limits, factory, self._resume_tokens)
-        self.metrics.tasks_from(lambda: len(asyncio.all_tasks()))
-        self.rights.on_change = self._registry.reconsider
-        self.metrics.waiting_from(lambda: self._registry.num_waiting)
-        self._gateway = Gateway(
-            registry=self._registry,
-            access=self.access,
-            config=config,
-            is_ready=lambda: self.engines.is_ready,
-            on_refused=refused,
-            routes=make_routes(config.telephony, self.access, self._registry.check_capacity),
             descriptors=descriptors,
+            recordings=self.recordings,
+            pass_on=self._pass_on,
+            live=self.live_streams,
             tls=self.tls,
         )
-        context = ListenerContext(
-            registry=self._registry,
-            config=config,
-            is_ready=lambda: self.engines.is_ready,
-            on_refused=refused,
-        )
-        self._listeners = make_listeners(config.telephony, context)
+        self.ingest: Ingest = make_ingest(context)
+        self.metrics.tasks_from(lambda: len(asyncio.all_tasks()))
         self._http: web.AppRunner | None = None
         self._stack = contextlib.AsyncExitStack()
 
@@ -164,26 +148,25 @@ class Server:
     def ingest_url(self) -> str:
         """The address for audio."""
         scheme = "ws" if self.tls is None else "wss"
-        return f"{scheme}://{_host(self._config.listen.host)}:{self._gateway.port}"
+        return f"{scheme}://{_host(self._config.listen.host)}:{self.ingest.port}"
 
     @property
     def audio_roots(self) -> frozenset[str]:
         """The first parts of the paths that audio may come in at."""
-        return self._gateway.roots
+        return self.ingest.roots
 
     @property
     def ingest_port(self) -> int:
         """The port for audio."""
-        return self._gateway.port
+        return self.ingest.port
 
     def port_of(self, listener: str) -> int | None:
         """Return the port of a platform's own listener, by its name; None: it does not listen."""
-        return next((each.port for each in self._listeners if each.name == listener), None)
+        return self.ingest.port_of(listener)
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return the state of a running stream; None if it does not run here."""
-        stream = self._registry.find(stream_id)
-        return None if stream is None else stream.runner.heartbeat()
+        return self.ingest.heartbeat(stream_id)
 
     @property
     def http_url(self) -> str:
@@ -248,11 +231,8 @@ class Server:
         # which is cleaned up after it, does not wait for them.
         stack.callback(self.bus.close)
         stack.push_async_callback(self._finish_erasing)
-        stack.push_async_callback(self._gateway.aclose)
-        with named_port("listen.port", config.listen.host, config.listen.port, "--port"):
-            await self._gateway.start()
-        for listener in list(self._listeners):
-            await self._open(listener)
+        stack.push_async_callback(self.ingest.aclose)
+        await self.ingest.start()
         await self.engines.start()
         (engine, *_) = self.engines.status().engines
         check_rules(config.alerts.rules, engine.info.labels.names)
@@ -291,7 +271,7 @@ class Server:
             self.access.book.replace(await self.store.credentials())
             self.rights.set_halt(await self.store.halt())
         end_outdated(self.app)
-        await self._gateway.end_outdated()
+        await self.ingest.end_outdated()
 
     async def _follow_access(self) -> None:
         while True:
@@ -354,20 +334,6 @@ class Server:
         if self.tls is not None:
             self._run(self.tls.follow(), "certificate", cancel=True)
 
-    async def _open(self, listener: Listener) -> None:
-        # Closed before the streams: its calls write to them.
-        self._stack.push_async_callback(listener.aclose)
-        try:
-            with named_port(listener.setting, self._config.listen.host, listener.port):
-                await listener.start()
-        except OSError as error:
-            if not listener.is_optional:
-                raise
-            self._listeners.remove(listener)
-            _log.warning(f"{listener.name}_not_listening", reason=str(error))
-            return
-        _log.info(f"{listener.name}_listening", port=listener.port)
-
     def _run(self, task: Coroutine[Any, Any, None], name: str, *, cancel: bool = False) -> None:
         """Run a task beside the server; on stopping, wait until it has read all of the bus."""
         running = asyncio.create_task(task, name=name)
@@ -384,7 +350,10 @@ class Server:
         self._stack.push_async_callback(end)
 
     def _publish(self, result: Result) -> None:
-        self._count(result)
+        self.metrics.count(result)
+        self._pass_on(result)
+
+    def _pass_on(self, result: Result) -> None:
         self.bus.publish(result)
         if isinstance(result, StreamClosed) and result.reason == "objected":
             stream_id = result.stream_id
@@ -404,18 +373,14 @@ class Server:
 
     def tell(self, stream_id: str, told: ConsentTold) -> bool:
         """Take note of consent or notice; return False if the stream does not run here."""
-        stream = self._registry.find(stream_id)
-        if stream is None or stream.runner.has_ended():
-            return False
-        stream.runner.tell(told)
-        return True
+        return self.ingest.tell(stream_id, told)
 
     async def object(self, stream_id: str) -> bool:
         """End a stream by an objection and erase it; return False if it does not run here.
 
         One that has ended is erased as well.
         """
-        if not await self._registry.object(stream_id):
+        if not await self.ingest.object(stream_id):
             return False
         if (erasing := self._erasing.get(stream_id)) is not None:
             await erasing
@@ -461,20 +426,6 @@ class Server:
         if self.store is not None:
             self.store.note(**fields)
 
-    def _count(self, result: Result) -> None:
-        metrics = self.metrics
-        match result:
-            case Point():
-                metrics.point()
-            case Gap(final=True):
-                metrics.gap(result.reason, result.end_s - result.start_s)
-            case StreamOpened():
-                metrics.stream_opened()
-            case StreamClosed():
-                metrics.stream_closed(result.reason)
-            case _:
-                pass
-
     def _not_ready(self) -> Sequence[str]:
         reasons = []
         if not self.engines.is_ready:
@@ -497,33 +448,3 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-@contextlib.contextmanager
-def named_port(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
-    """Name the setting and the remedy in the error of a port that cannot be opened.
-
-    Args:
-        setting: its name.
-        host: address.
-        port: number.
-        option: the command line's option for another port; None: the server can run without it.
-
-    Raises:
-        OSError: instead of the one caught.
-    """
-    try:
-        yield
-    except OSError as error:
-        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-        if error.errno != errno.EADDRINUSE:
-            remedy = "expected an address of this machine and a port this user may have"
-        elif option is not None:
-            remedy = f"stop the program that has it, or choose another one with {option}"
-        else:
-            remedy = (
-                "stop the program that has it, choose another one, or set it to -1 to do without"
-            )
-        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error

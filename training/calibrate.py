@@ -27,6 +27,7 @@ from ser_engine.models.compact import COMPACT_WEIGHTS
 from ser_engine.models.compact.network import Compact
 from ser_engine.models.standard import STANDARD_WEIGHTS
 from ser_engine.models.standard.network import Standard
+from ser_engine.timeline.baseline import LEAST_POSTERIOR
 from training.clips import CLASSES
 from training.devset import Item, read_devset
 from training.export import Calibration, export, load_run
@@ -112,7 +113,9 @@ def fit(
 def neutral_logits(
     items: Sequence[Item], score: Callable[[Item], Tensor], calibration: Calibration
 ) -> tuple[float, ...]:
-    """Return :attr:`ser_engine.types.ModelInfo.neutral_logits`: of acted and natural speech alike.
+    """Return :attr:`ser_engine.types.ModelInfo.neutral_logits`: of natural speech called neutral.
+
+    That is what a channel's own mean is made of, so an average voice is left as it is.
 
     Args:
         items: of the dev set.
@@ -120,17 +123,11 @@ def neutral_logits(
             was not trained on their speakers.
         calibration: of the model.
     """
-    acted: dict[str, list[Tensor]] = {}
-    natural = []
-    for item in items:
-        if item.group.startswith("natural"):
-            natural += spans(score(item), item.speech)
-        elif item.emotion == "neutral" and item.group != "sounds":
-            acted.setdefault(item.speaker, []).append(score(item)[item.speech].mean(dim=0))
-    of_speakers = [torch.stack(rows).mean(dim=0) for rows in acted.values()]
-    kinds = [torch.stack(of_speakers).mean(dim=0), torch.stack(natural).mean(dim=0)]
-    mean = torch.stack(kinds).mean(dim=0) / calibration.temperature
-    mean[_NEUTRAL] += calibration.neutral_bias
+    natural = [item for item in items if item.group in ("natural", "natural telephone")]
+    rows = torch.stack([span for item in natural for span in spans(score(item), item.speech)])
+    rows = rows / calibration.temperature
+    rows[:, _NEUTRAL] += calibration.neutral_bias
+    mean = rows[rows.softmax(dim=-1)[:, _NEUTRAL] >= LEAST_POSTERIOR].mean(dim=0)
     logits = dict(zip(CLASSES, mean.tolist(), strict=True))
     names = LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
     return tuple(round(logits.get(name, 0.0), 2) for name in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,15 @@ def serve(
             help="Port for dashboard, API, feeds and metrics; 0: any free port.  [default: 7860]",
         ),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Processes that take streams in; 0: all in one process; auto: one for every four"
+            " cores.  [default: stream_server.processes.workers]",
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Also stream the sample call to the server.")
     ] = False,
@@ -39,7 +49,7 @@ def serve(
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging
 
-    settings = _changed(settings_of(context), host, port, http_port)
+    settings = _changed(settings_of(context), host, port, http_port, workers)
     configure_logging(settings.stream_server.logging)
     status = run(run_server(settings, demo=demo))
     end_process(status)
@@ -68,9 +78,59 @@ def engine(
     end_process(run(run_engine(settings, listen)))
 
 
+def capacity(
+    context: typer.Context,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time to measure, loading apart.", min=1)
+    ] = 60.0,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Model to measure; repeat.  [default: all on disk]"
+        ),
+    ] = None,
+    runtimes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAME",
+            help="Runtime to measure, as ser_engine.model.runtime; repeat.  [default: all]",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure how many live streams this machine carries, and print the settings for it."""
+    from emotion_monitor import capacity as measuring
+    from emotion_monitor.commands.options import note
+    from ser_engine.models.registry import inventory
+
+    settings = settings_of(context)
+    names = models or list(dict.fromkeys(one.name for one in inventory(settings.ser_engine.model)))
+    note(f"measuring {', '.join(names)}; other programs should be quiet meanwhile")
+    found = []
+    for result in measuring.measure_all(settings, names, runtimes or measuring.RUNTIMES, seconds):
+        if isinstance(result, str):
+            note(result)
+            continue
+        found.append(result)
+        if not as_json:
+            typer.echo(measuring.line_of(result))
+    if as_json:
+        typer.echo(measuring.document_of(found, settings.ser_engine))
+    elif found:
+        typer.echo(measuring.advice_of(found))
+    raise typer.Exit(0 if found else 1)
+
+
 def _changed(
-    settings: Settings, host: str | None, port: int | None, http_port: int | None
+    settings: Settings,
+    host: str | None,
+    port: int | None,
+    http_port: int | None,
+    workers: str | None,
 ) -> Settings:
+    from stream_server.config import ProcessesConfig
+
     listen = settings.stream_server.listen
     listen = replace(
         listen,
@@ -78,6 +138,21 @@ def _changed(
         port=listen.port if port is None else port,
         http_port=listen.http_port if http_port is None else http_port,
     )
+    processes = settings.stream_server.processes
+    if workers is not None:
+        processes = ProcessesConfig(_number_of(workers))
     return settings.model_copy(
-        update={"stream_server": replace(settings.stream_server, listen=listen)}
+        update={
+            "stream_server": replace(settings.stream_server, listen=listen, processes=processes)
+        }
     )
+
+
+def _number_of(workers: str) -> int:
+    if workers == "auto":
+        # Streams take about a quarter of what the engine does, so few cores are best left to one
+        # process, which does not copy windows from one to the other.
+        return len(os.sched_getaffinity(0)) // 4 if hasattr(os, "sched_getaffinity") else 0
+    if not workers.isdecimal():
+        raise typer.BadParameter(f"got --workers {workers}, expected a number or auto")
+    return int(workers)

@@ -149,6 +149,10 @@ _NOBODY = hash_of("", _PASSWORD_COST)
 """Compared where there is no such person, so that the time taken does not tell."""
 
 
+# Begins the references of tokens that the server made for itself.
+_OWN = "own:"
+
+
 class Book:
     """All tokens and people: those of the settings, and those of the store as last read.
 
@@ -184,9 +188,27 @@ class Book:
     def issue(self, who: Who) -> str:
         """Return a token of the server's own for as long as it runs."""
         token = secrets.token_urlsafe(32)
-        ref = f"own:{secrets.token_hex(6)}"
+        ref = f"{_OWN}{secrets.token_hex(6)}"
         self._fixed[ref] = token.encode(), Who(who.kind, who.name, who.scopes, who.teams, ref)
         return token
+
+    @property
+    def stored(self) -> Iterable[Credential]:
+        """What the store had when last read."""
+        return self._stored.values()
+
+    def own(self) -> list[tuple[str, Who]]:
+        """Return the tokens of :meth:`issue`, for other processes of this server."""
+        return [
+            (token.decode(), who)
+            for ref, (token, who) in self._fixed.items()
+            if ref.startswith(_OWN)
+        ]
+
+    def replace_own(self, own: Iterable[tuple[str, Who]]) -> None:
+        """Take over the tokens that another process of this server made for itself."""
+        kept = {ref: entry for ref, entry in self._fixed.items() if not ref.startswith(_OWN)}
+        self._fixed = kept | {who.ref: (token.encode(), who) for token, who in own}
 
     def withdraw(self, token: str) -> None:
         """End a token of :meth:`issue`."""
@@ -261,12 +283,16 @@ class Sessions:
     Args:
         idle_s: longest time between two requests.
         longest_s: longest time from logging in.
+
+    Attributes:
+        key: signs the cookies.
+        ended: sessions that were ended, by id, and until when their cookies would be valid.
     """
 
     def __init__(self, idle_s: float, longest_s: float) -> None:
         self._idle_s, self._longest_s = idle_s, longest_s
-        self._key = secrets.token_bytes(32)
-        self._ended: dict[str, float] = {}  # by id, until when its cookie would be valid
+        self.key = secrets.token_bytes(32)
+        self.ended: dict[str, float] = {}
 
     def begin(self, ref: str, now: float, given: Given | None = None) -> Session:
         """Return a new session."""
@@ -281,7 +307,7 @@ class Sessions:
     def sign(self, value: object) -> str:
         """Return a value as a text for a cookie that only this server can have written."""
         body = json.dumps(value, separators=(",", ":")).encode()
-        return f"{_text(body)}.{_text(hmac.digest(self._key, body, 'sha256'))}"
+        return f"{_text(body)}.{_text(hmac.digest(self.key, body, 'sha256'))}"
 
     def signed(self, text: str) -> Any:
         """Return the value of a text of :meth:`sign`; None if it is none."""
@@ -290,7 +316,7 @@ class Sessions:
             body, given = _bytes(body_text), _bytes(signature)
         except ValueError:
             return None
-        if not hmac.compare_digest(given, hmac.digest(self._key, body, "sha256")):
+        if not hmac.compare_digest(given, hmac.digest(self.key, body, "sha256")):
             return None
         return json.loads(body)
 
@@ -307,7 +333,7 @@ class Sessions:
 
     def is_valid(self, session: Session, now: float) -> bool:
         """Whether a session has neither ended nor timed out."""
-        return session.id not in self._ended and now < self.ends_at(session)
+        return session.id not in self.ended and now < self.ends_at(session)
 
     def ends_at(self, session: Session) -> float:
         """Return when a session times out if nothing more is heard of it."""
@@ -321,5 +347,5 @@ class Sessions:
 
     def end(self, session: Session, now: float) -> None:
         """Log out."""
-        self._ended = {key: until for key, until in self._ended.items() if until > now}
-        self._ended[session.id] = session.begun_at + self._longest_s
+        self.ended = {key: until for key, until in self.ended.items() if until > now}
+        self.ended[session.id] = session.begun_at + self._longest_s

@@ -48,6 +48,7 @@ class Gateway:
         routes: beside the native one, by the first part of their paths.
         descriptors: of the process; None: there are always enough.
         tls: of the port; None: it has none.
+        shares_port: other processes listen on the port, too; the system shares connections out.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Gateway:
         routes: Mapping[str, Route] | None = None,
         descriptors: Descriptors | None = None,
         tls: Tls | None = None,
+        shares_port: bool = False,
     ) -> None:
         self._tls = tls
+        self._shares_port = shares_port
         self._registry = registry
         self._access = access
         self._config = config
@@ -113,6 +116,7 @@ class Gateway:
             ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
             open_timeout=limits.start_timeout_s,
             backlog=BACKLOG,
+            reuse_port=self._shares_port or None,
             process_request=self._admit,
             process_response=self._greet,
             select_subprotocol=self._select_subprotocol,

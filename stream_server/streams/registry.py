@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from ser_engine.errors import EngineDeadError, SerEngineError
@@ -97,6 +98,7 @@ class StreamFactory:
                 model=engine.info,
                 engine_config=engine.config,
                 analyse_roles=self._config.streams.analyse_roles,
+                measures=self._config.streams.measures,
                 tap=recording.tap if recording else None,
             )
             evaluator = AlertEvaluator(
@@ -235,6 +237,29 @@ class RunningStream:
         )
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Streams, as the limits count them.
+
+    Attributes:
+        streams: those with a connection.
+        waiting: those that wait for a lost client.
+        of_token, of_address: those with a connection, by the name of a token, by an address.
+    """
+
+    streams: int = 0
+    waiting: int = 0
+    of_token: dict[str, int] = {}
+    of_address: dict[str, int] = {}
+
+    def __add__(self, other: Held) -> Held:
+        return Held(
+            self.streams + other.streams,
+            self.waiting + other.waiting,
+            dict(Counter(self.of_token) + Counter(other.of_token)),
+            dict(Counter(self.of_address) + Counter(other.of_address)),
+        )
+
+
 class StreamRegistry:
     """Admits streams, keeps them while their client is gone, and ends them.
 
@@ -248,6 +273,9 @@ class StreamRegistry:
         make_runner: begins a stream with the given id, which continues another, or None; or raises
             ProtocolError.
         tokens: of this server.
+
+    Attributes:
+        elsewhere: what other processes of this server hold of the limits, as last heard.
     """
 
     def __init__(
@@ -259,6 +287,7 @@ class StreamRegistry:
         self._limits = limits
         self._make_runner = make_runner
         self._tokens = tokens if tokens is not None else ResumeTokens()
+        self.elsewhere = Held()
         self._streams: dict[str, RunningStream] = {}  # by resume token
         self._undelivered: dict[str, RunningStream] = {}  # ended, with results a client lacks
         self._of_token: Counter[str] = Counter()  # streams that run, by name of the token
@@ -275,6 +304,28 @@ class StreamRegistry:
     def num_waiting(self) -> int:
         """How many of the running streams wait for a lost client."""
         return len(self._waiting)
+
+    def held(self) -> Held:
+        """Return what this registry holds of the limits."""
+        waiting = list(self._waiting)
+        token_names = Counter(one.token_name for one in waiting)
+        addresses = Counter(_counted(one.who, one.address) for one in waiting)
+        return Held(
+            len(self._streams) - len(waiting),
+            len(waiting),
+            dict(self._of_token - token_names),
+            dict(self._of_address - addresses),
+        )
+
+    def running(self) -> list[RunningStream]:
+        """Return the streams that run."""
+        return list(self._streams.values())
+
+    async def give_up_continued(self, stream_id: str) -> None:
+        """End a stream that waits for its client, which is in another one by now."""
+        stream = self.find(stream_id)
+        if stream is not None and stream in self._waiting:
+            await self.close(stream, "client_lost")
 
     def reconsider(self) -> None:
         """Have every stream ask again whether it may be analysed."""
@@ -308,7 +359,9 @@ class StreamRegistry:
             ProtocolError: SERVER_FULL or TOO_MANY_STREAMS, with a hint when to try again.
         """
         limits = self._limits
-        if len(self._streams) - len(self._waiting) >= limits.max_streams:
+        elsewhere = self.elsewhere
+        here = len(self._streams) - len(self._waiting)
+        if here + elsewhere.streams >= limits.max_streams:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
                 f"stream limit of this server ({limits.max_streams}) reached",
@@ -316,6 +369,7 @@ class StreamRegistry:
             )
         waiting_there = sum(one.address == address for one in self._waiting)
         of_address = self._of_address[address] - waiting_there
+        of_address += elsewhere.of_address.get(address, 0)
         if token_name and address and of_address >= limits.max_streams_per_address:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
@@ -324,7 +378,9 @@ class StreamRegistry:
             )
         # Without a name no token was needed: clients cannot be told apart, so none has a share.
         num_waiting = sum(one.token_name == token_name for one in self._waiting)
-        if token_name and self._of_token[token_name] - num_waiting >= limits.max_streams_per_token:
+        of_token = self._of_token[token_name] - num_waiting
+        of_token += elsewhere.of_token.get(token_name, 0)
+        if token_name and of_token >= limits.max_streams_per_token:
             raise ProtocolError(
                 ErrorCode.TOO_MANY_STREAMS,
                 f"stream limit of this token ({limits.max_streams_per_token}) reached",
@@ -479,13 +535,19 @@ class StreamRegistry:
 
     def _make_room(self, token_name: str, address: str) -> None:
         """Have waiting streams give their places up until there is one for a new stream."""
-        limits = self._limits
-        if len(self._streams) >= limits.max_streams:
-            self._give_up(next(iter(self._waiting)), "server_full")
-        if token_name and self._of_token[token_name] >= limits.max_streams_per_token:
-            of_token = (one for one in self._waiting if one.token_name == token_name)
-            self._give_up(next(of_token), "token_full")
-        if token_name and self._of_address[address] >= limits.max_streams_per_address:
+        # None waits here where those that do are in other processes: they keep their memory, and
+        # their client's time.
+        limits, elsewhere = self._limits, self.elsewhere
+        if len(self._streams) + elsewhere.streams >= limits.max_streams:
+            for stream in list(itertools.islice(self._waiting, 1)):
+                self._give_up(stream, "server_full")
+        of_token = self._of_token[token_name] + elsewhere.of_token.get(token_name, 0)
+        if token_name and of_token >= limits.max_streams_per_token:
+            waiting = (one for one in self._waiting if one.token_name == token_name)
+            for stream in list(itertools.islice(waiting, 1)):
+                self._give_up(stream, "token_full")
+        at_address = self._of_address[address] + elsewhere.of_address.get(address, 0)
+        if token_name and at_address >= limits.max_streams_per_address:
             of_address = (one for one in self._waiting if one.address == address)
             # None waits where the address holds streams of platforms too, which do not count.
             for stream in itertools.islice(of_address, 1):

@@ -44,7 +44,7 @@ from stream_server.wire.messages import (
     Pause,
     Resume,
 )
-from stream_server.wire.results import Alert, Consent, Point, Result, Warning
+from stream_server.wire.results import Alert, Consent, Measures, Point, Result, Warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +333,18 @@ class StreamRunner:
     # -- messages for the client -------------------------------------------------------------------
 
     def heartbeat(self) -> Heartbeat:
-        """Return the message of every second: how the stream is doing."""
+        """Return the message of every second: how the stream is doing; its lag is counted."""
+        heartbeat = self.state()
+        self.metrics.lag(heartbeat.lag_ms / 1000)
+        return heartbeat
+
+    def state(self) -> Heartbeat:
+        """Return how the stream is doing."""
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
         windows = sum(each.windows for each in lanes)
         lag_s = max(session.received_s - session.published_s, 0.0)
-        self.metrics.lag(lag_s)
         return Heartbeat(
             stream_id=session.stream_id,
             received_samples=session.received_samples,
@@ -430,6 +435,8 @@ class StreamRunner:
                 self._publish_result(result)
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
+                elif isinstance(result, Measures):
+                    self._evaluator.measure(result)
 
     def _alert(self, alerts: Iterable[schema.Alert]) -> None:
         for alert in alerts:

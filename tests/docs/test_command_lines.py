@@ -17,9 +17,11 @@ import typer.main
 from emotion_monitor.app import _settings_first, app
 from tests.requirements import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 NOT_RUN = {
+    ".": "makes an environment the current one",
+    "sudo": "installs packages; CI does",
     "bash": "run.sh and test.sh install packages; CI runs them",
     "pip": "needs the network",
     "uv": "needs the network",

@@ -55,6 +55,8 @@ def test_no_link_is_broken():
 def test_every_page_is_in_the_index():
     index = (REPOSITORY / "docs" / "README.md").read_text(encoding="utf-8")
     missing = [
-        page.name for page in (REPOSITORY / "docs").glob("*.md") if f"({page.name}" not in index
+        name
+        for page in (REPOSITORY / "docs").rglob("*.md")
+        if f"({(name := page.relative_to(REPOSITORY / 'docs').as_posix())}" not in index
     ]
     assert missing == ["README.md"]

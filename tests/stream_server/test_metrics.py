@@ -71,6 +71,7 @@ def touched() -> Metrics:
         stats=stats,
     )
     metrics.engines_from(lambda: [status])
+    metrics.process_restarted("worker")
     metrics.model("compact", "torch")
     return metrics
 
@@ -146,6 +147,7 @@ def test_there_are_no_series_of_creation_times():
         ("store_dropped_total", {}, 2),
         ("store_pending", {}, 7),
         ("store_errors_total", {}, 1),
+        ("process_restarts_total", {"kind": "worker"}, 1),
         ("store_write_seconds_count", {}, 1),
         ("model_info", {"model": "compact", "runtime": "torch"}, 1),
     ],
@@ -165,3 +167,26 @@ def test_two_servers_in_one_process_count_apart():
     metrics = touched()
     assert value(Metrics(), "streams_opened_total") == 0
     assert value(metrics, "streams_opened_total") == 2
+
+
+def test_processes_are_added_up_and_an_ended_one_stays_counted():
+    front, worker = Metrics(), touched()
+    front.stream_closed("idle")
+    front.take("worker-0", worker.families())
+    front.take("worker-1", Metrics().families())
+
+    def shown(name: str) -> dict[str, float]:
+        samples = families(front)[name].samples
+        return {" ".join(each.labels.values()): each.value for each in samples}
+
+    assert shown("emotion_monitor_streams_closed") == {"idle": 1, "stopped": 1}
+    assert shown("emotion_monitor_streams") == {"": 0}  # 1 there, -1 of the one that closed here
+    assert set(shown("process_open_fds")) == {"front", "worker-0", "worker-1"}
+    lag = families(front)["emotion_monitor_lag_seconds"].samples
+    assert [each.value for each in lag if each.name.endswith("_count")] == [1]
+    front.process_ended("worker-0")
+    front.take("worker-0", worker.families())
+    assert shown("emotion_monitor_streams_closed") == {"idle": 1, "stopped": 2}
+    front.process_ended("worker-0")
+    assert shown("emotion_monitor_streams") == {"": -1}
+    assert set(shown("process_open_fds")) == {"front", "worker-1"}

@@ -1,4 +1,5 @@
 /** Oversight: a stop for all analysis, the ledger of notices, the log of decisions, one person's data. */
+import { ruleName } from "../../shell/names.js";
 import { icon } from "../../shell/icons.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -160,7 +161,7 @@ class Oversight extends Component {
         [
           h("span", { class: "number", title: format.fullTime(one.at) }, format.dateTime(one.at)),
           t(`oversight.kind.${one.kind}`),
-          one.stream_id ? h("a", { href: addressOf(`/streams/${encodeURIComponent(one.stream_id)}`) }, one.rule) : one.rule,
+          one.stream_id ? h("a", { href: addressOf(`/streams/${encodeURIComponent(one.stream_id)}`) }, ruleName(app, one.rule)) : ruleName(app, one.rule),
           one.labels.map((label) => app.label(label)).join(", "),
           h("span", { class: "number" }, one.posterior === null ? "–" : format.percent(one.posterior)),
           one.model,

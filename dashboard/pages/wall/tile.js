@@ -1,6 +1,6 @@
 /** One stream on the wall. */
 import { icon } from "../../shell/icons.js";
-import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
+import { channelName, inOrder, roleName, ruleName, streamName } from "../../shell/names.js";
 import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -82,7 +82,7 @@ function alertText(app, tile, alert) {
   const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "common.alert_active" : "common.alert_cleared";
   return [
     icon(alert.acknowledged ? "check" : "warning"),
-    h("span", { class: "tile-rule" }, app.t(key, { rule: alert.rule, age })),
+    h("span", { class: "tile-rule" }, app.t(key, { rule: ruleName(app, alert.rule), age })),
     all > 1 && h("span", { class: "tile-alerts number", title: app.plural("nav.open_alerts", all) }, `×${all}`),
   ];
 }

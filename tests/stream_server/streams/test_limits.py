@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ser_engine.errors import EngineDeadError
 from stream_server.access import AccessConfig
-from stream_server.config import ServerConfig
+from stream_server.config import LimitsConfig, ServerConfig
+from stream_server.streams.registry import Held
 from stream_server.wire.dialect import MAX_BAD_MESSAGES
 from stream_server.wire.messages import Error, Ready
 from stream_server.wire.results import Gap, StreamClosed, Summary
@@ -434,3 +436,26 @@ async def test_a_stopping_server_waits_no_longer_than_it_says():
         assert code == 1001
         assert gaps(seen).keys() == {"overload"}
         assert isinstance(lab.published[-1], StreamClosed)
+
+
+@virtual_time
+async def test_streams_of_other_processes_count():
+    config = replace(access(shop=SECRET), limits=LimitsConfig(max_streams_per_token=3))
+    async with live_lab(config=config, max_streams=10) as lab:
+        assert lab.registry.held() == Held()
+        async with lab.connect() as first:
+            await first.send(start(token=SECRET))
+            await receive_until(first, Ready)
+            held = lab.registry.held()
+            assert (held.streams, held.waiting, held.of_token) == (1, 0, {"shop": 1})
+            lab.registry.elsewhere = Held(streams=2, of_token={"shop": 2})
+            async with lab.connect() as second:
+                await second.send(start(token=SECRET))
+                error, _ = await end_of(second)
+                assert isinstance(error, Error) and error.code == "too_many_streams"
+            lab.registry.elsewhere = held + Held(streams=8)
+            async with lab.connect() as second:
+                await second.send(start(token=SECRET))
+                error, _ = await end_of(second)
+                assert isinstance(error, Error) and error.code == "server_full"
+            lab.registry.elsewhere = Held()

@@ -1,0 +1,256 @@
+"""Where streams come in: ports for audio, the streams that run, and the engines that score them.
+
+A server of one process has a :class:`LocalIngest`; one of many has workers, each with one of these,
+and :class:`stream_server.cluster.front.WorkersIngest` in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from stream_server.access import Access
+from stream_server.access.tls import Tls
+from stream_server.config import ServerConfig
+from stream_server.engines.engine import EngineSource
+from stream_server.logs import RefusalLog
+from stream_server.metrics import Metrics
+from stream_server.platforms import make_listeners, make_routes
+from stream_server.platforms.platform import Listener, ListenerContext
+from stream_server.recording import Recordings
+from stream_server.rights import Rights
+from stream_server.streams.gateway import Gateway
+from stream_server.streams.handshakes import Descriptors
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
+from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.results import Result
+
+_log = structlog.get_logger(__name__)
+
+
+class Ingest(Protocol):
+    """What the rest of the server needs of it."""
+
+    @property
+    def port(self) -> int:
+        """The port for audio. Known after :meth:`start`."""
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The first parts of the paths that audio may come in at."""
+
+    def port_of(self, listener: str) -> int | None:
+        """Return the port of a platform's own listener, by its name; None: it does not listen."""
+
+    def heartbeat(self, stream_id: str) -> Heartbeat | None:
+        """Return the state of a running stream; None: it does not run."""
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """Take note of consent or notice; return False if the stream does not run."""
+        ...
+
+    async def object(self, stream_id: str) -> bool:
+        """End a stream because somebody in it objects; return False if it does not run."""
+        ...
+
+    async def start(self) -> None:
+        """Open the ports.
+
+        Raises:
+            OSError: one cannot be opened.
+        """
+
+    async def end_outdated(self) -> None:
+        """End the connections of those whose token has ended; take over who may connect now."""
+
+    async def aclose(self) -> None:
+        """Take no more, and end every stream; its last results are published when this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestContext:
+    """What an ingest needs of its server.
+
+    Attributes:
+        config: ports and limits.
+        engines: lends engines.
+        access: who may connect.
+        metrics: counts.
+        publish: is given every result of every stream, to be counted and passed on.
+        tokens: make and know what resumes streams.
+        descriptors: of the process.
+        recordings: keeps the audio; None: it is not kept.
+        pass_on: is given results that another process has counted.
+        rights: whose analysis is allowed.
+        live: the streams that run, as the bus tells; None: nobody asks.
+        tls: of the port for audio; None: it has none.
+    """
+
+    config: ServerConfig
+    engines: EngineSource
+    access: Access
+    metrics: Metrics
+    publish: Callable[[Result], None]
+    tokens: ResumeTokens
+    descriptors: Descriptors
+    recordings: Recordings | None
+    pass_on: Callable[[Result], None]
+    rights: Rights
+    live: LiveStreams | None = None
+    tls: Tls | None = None
+
+
+class LocalIngest:
+    """An :class:`Ingest` of this process.
+
+    Args:
+        context: of the server.
+        shares_port: other processes listen on the port for audio, too.
+        has_listeners: whether the platforms that have a port of their own listen here.
+
+    Attributes:
+        registry: the streams that run.
+    """
+
+    def __init__(
+        self, context: IngestContext, *, shares_port: bool = False, has_listeners: bool = True
+    ) -> None:
+        config, metrics, engines = context.config, context.metrics, context.engines
+        self._config = config
+        factory = StreamFactory(
+            engines=engines,
+            config=config,
+            metrics=metrics,
+            publish=context.publish,
+            recordings=context.recordings,
+            rights=context.rights,
+        )
+        refused = RefusalLog(metrics.refused)
+        self.registry = StreamRegistry(config.limits, factory, context.tokens)
+        context.rights.on_change = self.registry.reconsider
+        metrics.waiting_from(lambda: self.registry.num_waiting)
+        self._gateway = Gateway(
+            registry=self.registry,
+            access=context.access,
+            config=config,
+            is_ready=lambda: engines.is_ready,
+            on_refused=refused,
+            routes=make_routes(config.telephony, context.access, self.registry.check_capacity),
+            descriptors=context.descriptors,
+            tls=context.tls,
+            shares_port=shares_port,
+        )
+        listener_context = ListenerContext(
+            registry=self.registry,
+            config=config,
+            is_ready=lambda: engines.is_ready,
+            on_refused=refused,
+        )
+        self._listeners = (
+            make_listeners(config.telephony, listener_context) if has_listeners else []
+        )
+
+    @property
+    def port(self) -> int:
+        """See :class:`Ingest`."""
+        return self._gateway.port
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """See :class:`Ingest`."""
+        return self._gateway.roots
+
+    def port_of(self, listener: str) -> int | None:
+        """See :class:`Ingest`."""
+        return next((each.port for each in self._listeners if each.name == listener), None)
+
+    def ports(self) -> dict[str, int]:
+        """Return the ports of the platforms' own listeners, by their names."""
+        return {each.name: each.port for each in self._listeners}
+
+    def heartbeat(self, stream_id: str) -> Heartbeat | None:
+        """See :class:`Ingest`."""
+        stream = self.registry.find(stream_id)
+        return None if stream is None else stream.runner.state()
+
+    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+        """See :class:`Ingest`."""
+        stream = self.registry.find(stream_id)
+        if stream is None or stream.runner.has_ended():
+            return False
+        stream.runner.tell(told)
+        return True
+
+    async def object(self, stream_id: str) -> bool:
+        """See :class:`Ingest`."""
+        return await self.registry.object(stream_id)
+
+    async def start(self) -> None:
+        """See :class:`Ingest`."""
+        listen = self._config.listen
+        with named_port("listen.port", listen.host, listen.port, "--port"):
+            await self._gateway.start()
+        for listener in list(self._listeners):
+            await self._open(listener)
+
+    async def end_outdated(self) -> None:
+        """See :class:`Ingest`."""
+        await self._gateway.end_outdated()
+
+    async def aclose(self) -> None:
+        """See :class:`Ingest`."""
+        try:
+            # Before the streams: their calls write to them.
+            for listener in reversed(self._listeners):
+                await listener.aclose()
+        finally:
+            await self._gateway.aclose()
+
+    async def _open(self, listener: Listener) -> None:
+        try:
+            with named_port(listener.setting, self._config.listen.host, listener.port):
+                await listener.start()
+        except OSError as error:
+            if not listener.is_optional:
+                raise
+            self._listeners.remove(listener)
+            _log.warning(f"{listener.name}_not_listening", reason=str(error))
+            return
+        _log.info(f"{listener.name}_listening", port=listener.port)
+
+
+@contextlib.contextmanager
+def named_port(setting: str, host: str, port: int, option: str | None = None) -> Iterator[None]:
+    """Name the setting and the remedy in the error of a port that cannot be opened.
+
+    Args:
+        setting: its name.
+        host: address.
+        port: number.
+        option: the command line's option for another port; None: the server can run without it.
+
+    Raises:
+        OSError: instead of the one caught.
+    """
+    try:
+        yield
+    except OSError as error:
+        # asyncio's own text repeats the address; the resolver's numbers are not the system's.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        if error.errno != errno.EADDRINUSE:
+            remedy = "expected an address of this machine and a port this user may have"
+        elif option is not None:
+            remedy = f"stop the program that has it, or choose another one with {option}"
+        else:
+            remedy = (
+                "stop the program that has it, choose another one, or set it to -1 to do without"
+            )
+        raise OSError(f"got {setting} {port} at {host}: {reason.lower()}; {remedy}") from error

@@ -1,0 +1,139 @@
+"""The programs of docs/python.md and of the tutorials run; the table of messages is whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import soundfile
+
+import mic_client
+from emotion_monitor import in_process
+from mic_client import ArraySource, FileSource
+from ser_engine.config import EngineConfig
+from stream_server.wire.messages import ServerMessage
+from tests.requirements import REPOSITORY
+from tests.support.fake_engine import FakeEngine
+from tests.support.results import make_alert, make_point
+
+PAGE = (REPOSITORY / "docs/python.md").read_text("utf-8")
+MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
+RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")
+
+
+def program(page: str, wanted: str) -> str:
+    """Return the one Python block of a page that holds some text."""
+    (found,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if wanted in block
+    ]
+    return str(found)
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recording of three seconds as call.wav in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    tone = 0.1 * np.sin(np.arange(48_000) * 0.05)
+    soundfile.write("call.wav", tone.astype(np.float32), 16_000)
+    return tmp_path / "call.wav"
+
+
+@pytest.mark.parametrize("page", [PAGE, MICROPHONE], ids=["python", "tutorial"])
+def test_a_microphone_is_printed_live(
+    page: str, call: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def recorded() -> ArraySource:
+        return ArraySource(np.full(80_000, 0.1, np.float32), 16_000, speed=float("inf"))
+
+    monkeypatch.setattr(mic_client, "MicrophoneSource", recorded)
+    monkeypatch.setattr(in_process, "open_engine", lambda config: FakeEngine())
+    monkeypatch.setattr(in_process, "EngineConfig", _everything_is_speech)
+    exec(program(page, "live_emotions"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"\w+ \d+%", line) for line in lines)
+
+
+def _everything_is_speech() -> EngineConfig:
+    from ser_engine.config import VadConfig
+
+    return EngineConfig(vad=VadConfig(detector="off"))
+
+
+def test_a_recording_is_printed_as_a_timeline(call: Path, capsys: pytest.CaptureFixture[str]):
+    source = program(PAGE, "from ser_engine import analyze")
+    exec(source.replace('"stream")', '"stream", model="compact")'), {})
+    assert all(line.startswith("0 ") for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_results_of_a_server_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async def feed(url: str, types: list[str]) -> AsyncIterator[Any]:
+        assert (url, types) == ("ws://localhost:7860/feed", ["alert"])
+        yield make_alert()
+
+    monkeypatch.setattr(mic_client, "emotion_feed", feed)
+    exec(program(PAGE, "emotion_feed"), {})
+    alert = make_alert()
+    assert capsys.readouterr().out == f"{alert.stream_id} {alert.rule} {alert.state}\n"
+
+
+def test_a_file_is_streamed(
+    call: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Client:
+        def __init__(self, source: FileSource, url: str, options: mic_client.StreamOptions) -> None:
+            self.source = source
+            assert source.duration_s == 3
+            assert (url, options.name) == ("ws://localhost:8765", "call 17")
+
+        async def __aenter__(self) -> Client:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            await self.source.aclose()
+
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            yield make_point()
+
+    monkeypatch.setattr(mic_client, "StreamClient", Client)
+    exec(program(PAGE, "StreamClient"), {})
+    assert capsys.readouterr().out == f"{make_point()}\n"
+
+
+def test_the_table_has_every_message_and_fields_that_they_have():
+    types = {kind.__struct_config__.tag: kind for kind in get_args(ServerMessage)}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE)
+    shown = {
+        name: re.findall(r"`(\w+)`", fields)
+        for names, fields in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    # Those two come in feeds, and the text under the table says so.
+    assert set(shown) == set(types) - {"stream_opened", "stream_closed"}
+    lacking = {
+        f"{name}.{field}"
+        for name, fields in shown.items()
+        for field in fields
+        if field not in types[name].__struct_fields__ and not hasattr(types[name], field)
+    }
+    assert lacking == set()
+
+
+def test_a_folder_becomes_the_table_of_the_tutorial(call: Path, capsys: pytest.CaptureFixture[str]):
+    from emotion_monitor.app import main
+
+    folder = call.parent / "recordings"
+    folder.mkdir()
+    call.rename(folder / "call.wav")
+    line = next(line for line in RECORDINGS.splitlines() if "--out results" in line)
+    with pytest.raises(SystemExit, match="0"):
+        main([*line.split()[1:], "--set", "ser_engine.model.name=compact"])
+    capsys.readouterr()
+    exec(program(RECORDINGS, "read_parquet"), {})
+    assert "call.wav" in capsys.readouterr().out
