@@ -75,6 +75,10 @@ class StreamsConfig:
     """Roles that are analysed, live and in files. ``agent`` is not among them: see docs/law.md. Nor
     is ``mixed``, a channel that several people share, such as a mono recording of a call: it would
     be analysed whole, the agent too."""
+    measures: Literal["all", "analysed", "off"] = "all"
+    """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
+    but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
+    ``off``."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 

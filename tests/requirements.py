@@ -131,6 +131,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no Chromium browser",
         "apt-get install chromium",
     ),
+    "axe": _package("axe_playwright_python", "dev"),
     "playwright": _package("playwright", "dev"),
     "portaudio": Requirement(
         lambda: ctypes.util.find_library("portaudio") is not None,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
-from ser_engine.timeline import make_detector
+from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.quality import QualityMonitor
 from ser_engine.timeline.slots import SPEECH, TONE, add_states
 from ser_engine.timeline.speech import SlotCutter, sound_powers
@@ -25,6 +25,7 @@ class ChannelMonitor:
     Args:
         config: what counts as speech.
         rate_hz: of the file; the samples themselves are at 16 kHz.
+        detector: of this channel alone; None: as ``config`` says.
 
     Attributes:
         num_samples: taken so far.
@@ -33,8 +34,10 @@ class ChannelMonitor:
         powers: of the slots that the last push completed.
     """
 
-    def __init__(self, config: VadConfig, rate_hz: int) -> None:
-        self._quality = QualityMonitor(make_detector(config), rate_hz)
+    def __init__(
+        self, config: VadConfig, rate_hz: int, detector: SpeechDetector | None = None
+    ) -> None:
+        self._quality = QualityMonitor(detector or make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
         if config.detector == "silero":
             self._silent_dbfs = min(config.lowest_level_dbfs, self._silent_dbfs)

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.labels import least_posterior
-from ser_engine.schema import FileResult, Gap, GapReason, Point, Segment, Warning, Whole
+from ser_engine.schema import (
+    FileResult,
+    Gap,
+    GapReason,
+    Measures,
+    Point,
+    Segment,
+    Warning,
+    Whole,
+)
 from ser_engine.speakers.diariser import Turn
 from ser_engine.timeline.course import Course, whole_of
 from ser_engine.types import FloatArray, ModelInfo
@@ -289,6 +298,7 @@ class FileAnalysis:
         duration_s: of the recording.
         rate_hz: sample rate of the file.
         channels: those that were analysed, in their order; never mixed.
+        measures: of the conversation; None: speech was not detected.
         analysed: their indices in the file; (): all of them, in their order.
     """
 
@@ -298,6 +308,7 @@ class FileAnalysis:
     duration_s: float
     rate_hz: int
     channels: tuple[ChannelAnalysis, ...]
+    measures: Measures | None = None
     analysed: tuple[int, ...] = ()
 
     @property

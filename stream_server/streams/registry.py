@@ -98,6 +98,7 @@ class StreamFactory:
                 model=engine.info,
                 engine_config=engine.config,
                 analyse_roles=self._config.streams.analyse_roles,
+                measures=self._config.streams.measures,
                 tap=recording.tap if recording else None,
             )
             evaluator = AlertEvaluator(

@@ -54,6 +54,9 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     await expect(page.get_by_role("heading", level=1)).to_have_text("Call 18")
     await expect(page.locator(".chart-plot .scatterlayer .trace").first).to_be_attached()
     await expect(page.get_by_test_id("quarters").get_by_role("listitem")).to_have_count(4)
+    # How the conversation went, in figures.
+    await expect(page.get_by_test_id("measure-talk-0")).to_have_text(re.compile(r"^0:0\d$"))
+    await expect(page.get_by_test_id("measure-rate-0")).to_contain_text("syllables/s")
     await page.get_by_role("button", name="Heatmap").click()
     await expect(page.locator(".chart-plot .heatmaplayer image").first).to_be_attached()
 
