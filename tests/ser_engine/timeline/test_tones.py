@@ -9,6 +9,7 @@ from benchmarks.speech_detection import TONES, chords, noise, tone
 from ser_engine.config import EngineConfig, SmoothingConfig
 from ser_engine.schema import Gap
 from ser_engine.timeline import ChannelStream
+from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.silero import SileroDetector
 from ser_engine.timeline.slots import LOST, SPEECH, TONE, add_states, date_tone_back
 from ser_engine.timeline.tones import ToneFinder
@@ -99,3 +100,10 @@ def test_a_channel_has_one_gap_of_a_tone() -> None:
     assert [reason for reason, _, _ in final] == ["silence", "tone"]
     assert final[1][1] == pytest.approx(1.0, abs=0.04)
     assert final[1][2] == 5.0
+
+
+def test_a_tone_is_no_talk_of_a_conversation() -> None:
+    conversation = Conversation()
+    listener = conversation.listen(0, SileroDetector(EngineConfig().vad))
+    listener.push(tone(TONES["beep"], 1.0))
+    assert set(np.concatenate(list(listener.slots)).tolist()) <= {0, 1}
