@@ -13,11 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from dashboard.pages import PAGES
 from stream_server.access.policy import Scope
 from stream_server.http import needs
-from stream_server.http.login import to_root
+from stream_server.http.login import to_root, wants_page
 
 SHELL_DIR = Path(__file__).parent / "shell"
 
@@ -84,6 +85,7 @@ class Shell:
         app.router.add_get("/static/plotly.min.js", needs(Scope.READ, self.plotly))
         app.router.add_get("/static/pages.js", needs(Scope.READ, self.page_list))
         app.router.add_get("/static/{path:.+}", needs(Scope.READ, self.static))
+        app.middlewares.append(self._missing)
 
     async def document(self, request: web.Request) -> web.Response:
         """Answer the path of any page; which one it is, its script finds out."""
@@ -106,6 +108,24 @@ class Shell:
         # Relative to the page: a proxy may serve it below a path that this server does not know of.
         text = text.replace('="static/', f'="{to_root(request)}static/')
         return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
+
+    @property
+    def _missing(self) -> Middleware:
+        """Answers a person's request for an unknown path with a page that says so."""
+
+        @web.middleware
+        async def missing(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPNotFound:
+                # Programs, scripts and styles are told in the status alone.
+                if not wants_page(request) or "/static/" in request.path:
+                    raise
+            response = await self.document(request)
+            response.set_status(404)
+            return response
+
+        return missing
 
     async def page_list(self, _: web.Request) -> web.Response:
         """Answer with :data:`~dashboard.pages.PAGES` as a module."""

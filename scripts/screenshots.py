@@ -4,7 +4,8 @@
     .venv/bin/python -m scripts.screenshots --out /tmp/x    somewhere else
 
 Starts a server of its own with the built-in model, streams calls to it, opens its pages in
-Chromium (light and dark) and takes pictures of the live wall, of one stream and of an analysis.
+Chromium (light and dark) and takes pictures of the live wall, of one stream and of an analysis, and
+a contact sheet of all main pages.
 The speech is that of the recordings beside the checkout (``benchmarks.speech``); without them it is
 the project's own sample call.
 """
@@ -19,7 +20,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ RATE_HZ = 16_000
 PAST_S = 75
 """How long every call has lasted when the pictures are taken."""
 SIZE: ViewportSize = {"width": 1440, "height": 900}
+SHEET_PAGES = (
+    *("/", "/?view=board", "/streams/{id}", "/alerts"),
+    *("/history", "/analyse", "/microphone", "/oversight"),
+)
+SHEET_WIDTH_PX = 1920
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ async def take(out: Path) -> None:
     """Take all pictures, into a folder."""
     with tempfile.TemporaryDirectory() as folder:
         server = DashboardServer(Path(folder), {"dashboard": {}})
+        sheet = Path(folder) / "sheet"
+        sheet.mkdir()
         await server.start()
         try:
             async with streams(server.ingest_url) as first_id, async_playwright() as playwright:
@@ -97,10 +105,12 @@ async def take(out: Path) -> None:
                 )
                 recording = write_call(Path(folder) / "Delivery is late.wav")
                 for scheme in ("light", "dark"):
+                    await pages(browser, server, first_id, sheet, scheme)
                     await pictures(browser, server, first_id, recording, out, scheme)
                 await browser.close()
         finally:
             await server.stop()
+        contact_sheet(sorted(sheet.glob("*.png")), out / "contact-sheet.png")
     shrink(out)
 
 
@@ -125,6 +135,37 @@ async def pictures(
     await settled(page)
     await page.screenshot(path=out / f"analyse-{scheme}.png")
     await page.close()
+
+
+async def pages(
+    browser: Browser, server: DashboardServer, stream: str, out: Path, scheme: Any
+) -> None:
+    """Take a picture of each main page for the contact sheet."""
+    page = await browser.new_page(viewport=SIZE, color_scheme=scheme, locale="en-GB")
+    for number, path in enumerate(SHEET_PAGES):
+        await page.goto(server.url + path.format(id=stream))
+        await settled(page)
+        await page.screenshot(path=out / f"{scheme}-{number}.png")
+    await page.close()
+
+
+def contact_sheet(paths: Sequence[Path], out: Path) -> None:
+    """Put pictures side by side in one file, small and with few colours."""
+    from PIL import Image
+
+    columns = len(SHEET_PAGES) // 2
+    width, height = SHEET_WIDTH_PX // columns, SHEET_WIDTH_PX // columns * 5 // 8
+    rows = -(-len(paths) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "#888")
+    for number, path in enumerate(paths):
+        with Image.open(path) as file:
+            # Of a page that is longer than the window the top is enough.
+            top = file.convert("RGB").crop(
+                (0, 0, file.width, min(file.height, file.width * 5 // 8))
+            )
+        small = top.resize((width - 4, round(top.height * (width - 4) / top.width)))
+        sheet.paste(small, (number % columns * width + 2, number // columns * height + 2))
+    sheet.quantize(96).save(out, optimize=True)
 
 
 async def settled(page: Page) -> None:

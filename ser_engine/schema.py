@@ -29,6 +29,7 @@ have no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -53,6 +54,7 @@ def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
 
 GapReason = Literal[
     "silence",
+    "tone",
     "too_short",
     "overload",
     "error",
@@ -65,8 +67,10 @@ GapReason = Literal[
 ]
 """Why a span has no result.
 
-``silence``: the detector heard no speech. ``too_short``: fewer than 400 samples between two
-interruptions. ``overload``: windows were skipped until no window held the audio any more.
+``silence``: the detector heard no speech. ``tone``: it heard a tone of the telephone network
+(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400
+samples between two interruptions. ``overload``: windows were skipped until no window held the audio
+any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the client or the network says which. ``no_consent``, ``no_notice``, ``halted``: it came
 and was neither scored nor recorded, because consent or notice is missing, or an overseer has halted
@@ -307,7 +311,8 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
         labels: share of the speech by label, 0 to 1; those that never occur are left out.
         unclear: share of the speech without a label. With ``labels`` it adds up to 1, where there
             is any speech.
-        silence: share of all time without speech (gaps ``silence`` and ``too_short``).
+        silence: share of all time without speech (gaps ``silence``, ``tone`` and
+            ``too_short``).
         missing: share of all time in the other gaps.
     """
 
@@ -350,6 +355,112 @@ class LastingState(msgspec.Struct, frozen=True, kw_only=True):
     before_until_s: float | None = None
 
 
+class Voice(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stretch of speech sounds; None: too little speech to say.
+
+    Attributes:
+        speech_s: how much speech it is.
+        level_dbfs: RMS level, dB of full scale.
+        syllables_per_s: syllable nuclei a second of speech.
+        pitch_hz: median.
+        pitch_range_st: from the 10th to the 90th percentile, in semitones.
+    """
+
+    speech_s: float
+    level_dbfs: float | None = None
+    syllables_per_s: float | None = None
+    pitch_hz: float | None = None
+    pitch_range_st: float | None = None
+
+
+_OWN_FIGURES = (
+    *("talk_s", "talk_share", "turns", "longest_turn_s"),
+    *("interruptions", "interrupted", "interrupted_lately"),
+)
+_CHANGES = ("level_change_db", "pitch_change_st", "range_change_st", "rate_change")
+MEASURE_NAMES = _OWN_FIGURES + _CHANGES
+"""Figures of a channel that a rule may ask for."""
+
+
+class ChannelMeasures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one channel has done in a conversation, from its start on.
+
+    Attributes:
+        talk_s: time with speech.
+        talk_share: of the talk time of all channels, 0 to 1.
+        turns: times it took the floor.
+        longest_turn_s: the longest of them.
+        interruptions: times it interrupted another.
+        interrupted: times it was interrupted.
+        interrupted_lately: of these in the last 60 s.
+        voice: all its speech; None, like the next two: the role is not analysed, only when it
+            speaks is measured.
+        start: its first 30 s of speech; None: less so far.
+        recent: its last 30 s of speech after those; None: none yet.
+    """
+
+    channel: int
+    role: str = ""
+    talk_s: float
+    talk_share: float
+    turns: int
+    longest_turn_s: float
+    interruptions: int
+    interrupted: int
+    interrupted_lately: int
+    voice: Voice | None = None
+    start: Voice | None = None
+    recent: Voice | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Return what is known by the names of :data:`MEASURE_NAMES`; rules of alerts use them."""
+        own = {name: float(getattr(self, name)) for name in _OWN_FIGURES}
+        return own | self.changes()
+
+    def changes(self) -> dict[str, float]:
+        """Return how the recent voice differs from the speaker's own start, where both are known.
+
+        ``level_change_db`` and ``pitch_change_st`` (semitones), ``range_change_st``, and
+        ``rate_change``, of the syllables a second, 0.25: a quarter faster.
+        """
+        if self.start is None or self.recent is None:
+            return {}
+        then, now = self.start, self.recent
+        found: dict[str, float] = {}
+        if then.level_dbfs is not None and now.level_dbfs is not None:
+            found["level_change_db"] = round(now.level_dbfs - then.level_dbfs, 1)
+        if then.pitch_hz and now.pitch_hz:
+            found["pitch_change_st"] = round(12 * math.log2(now.pitch_hz / then.pitch_hz), 2)
+        if then.pitch_range_st is not None and now.pitch_range_st is not None:
+            found["range_change_st"] = round(now.pitch_range_st - then.pitch_range_st, 2)
+        if then.syllables_per_s and now.syllables_per_s:
+            found["rate_change"] = round(now.syllables_per_s / then.syllables_per_s - 1, 3)
+        return found
+
+
+class Measures(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation so far: who talks how much, who interrupts whom, how voices change.
+
+    Attributes:
+        at_sample: measured from the start up to here.
+        at_s: the same in seconds; set from the samples, whatever is given.
+        silence_s: time in which nobody speaks.
+        overlap_s: time in which two channels or more do.
+        missing_s: time without audio.
+        channels: by index.
+    """
+
+    at_sample: int
+    at_s: float = 0.0
+    silence_s: float
+    overlap_s: float
+    missing_s: float
+    channels: tuple[ChannelMeasures, ...]
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "at_s", samples_to_s(self.at_sample))
+
+
 class ChannelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One analysed channel of a stream that has ended.
 
@@ -381,6 +492,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         received_samples: samples a channel at the client's rate.
         channels: the analysed ones.
         alerts: number of alerts raised.
+        measures: of the conversation; None: not measured.
     """
 
     reason: CloseReason
@@ -388,6 +500,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     received_samples: int
     channels: tuple[ChannelSummary, ...]
     alerts: int
+    measures: Measures | None = None
 
 
 class ModelNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -430,12 +543,12 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     """A whole channel.
 
     Attributes:
-        label: the strongest class; None: unclear.
+        label: the strongest class; None: unclear, or nobody speaks (the warning ``silent``).
         best: the strongest class.
         confidence: its posterior.
-        posteriors: one value a class.
-        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence. A model
-            hears an emotion in anything: where this is silence, the result means nothing.
+        posteriors: one value a class. A model hears an emotion in anything: without speech they
+            mean nothing.
+        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence.
     """
 
     label: str | None
@@ -526,6 +639,7 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
         sample_rate: of the file, Hz.
         frame_hop_ms: from frame to frame, 20 or 10.
         has_embedding: whether ``embedding.npy`` belongs to it.
+        measures: of the conversation; None: the result is of before, or speech was not detected.
         channels: those whose role is analysed, in their order; never mixed.
     """
 
@@ -539,12 +653,13 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     frame_hop_ms: int
     has_embedding: bool
+    measures: Measures | None = None
     channels: tuple[ChannelResult, ...]
 
 
 def schema_document() -> dict[str, Any]:
     """Return the JSON Schema of results: of a file, and of the events of a stream."""
-    kinds = (FileResult, Point, Segment, Gap, Alert, Warning, Summary)
+    kinds = (FileResult, Point, Segment, Gap, Alert, Warning, Measures, Summary)
     _, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -25,6 +25,7 @@ from typing import Protocol, Self
 from stream_server.wire.results import (
     Alert,
     Gap,
+    Measures,
     Point,
     Result,
     Segment,
@@ -38,6 +39,8 @@ _POINT, _INTERIM, _OTHER, _FINAL_SEGMENT, _KEPT = range(5)
 
 _RANKS: dict[type, int] = {
     Point: _POINT,
+    # A later one says all that an earlier one says.
+    Measures: _INTERIM,
     StreamOpened: _KEPT,
     Alert: _KEPT,
     Summary: _KEPT,

@@ -104,7 +104,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pyarrow": _package("pyarrow", "tables"),
     "pympi": _package("pympi", "dev"),
     "pandas": _package("pandas", "tables"),
-    "silero": _package("silero_vad", "silero"),
+    "silero": _package("silero_vad", "dev"),
     "scikit-learn": _package("sklearn", "embeddings"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
@@ -131,6 +131,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no Chromium browser",
         "apt-get install chromium",
     ),
+    "axe": _package("axe_playwright_python", "dev"),
     "playwright": _package("playwright", "dev"),
     "portaudio": Requirement(
         lambda: ctypes.util.find_library("portaudio") is not None,

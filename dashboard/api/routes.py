@@ -28,6 +28,7 @@ from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
+from dashboard.report import LANGUAGES
 from ser_engine.files.annotations import SUFFIXES
 from stream_server.access.policy import Scope, Who, team_of_stream
 from stream_server.http import WHO, needs
@@ -206,6 +207,9 @@ ANNOTATION_FORMAT = Param(
     "textgrid",
     choices=tuple(SUFFIXES),
 )
+
+# A stream's report and a file's are in the languages of the pages.
+REPORT_LANGUAGE = Param("lang", "string", "of the report", "en", choices=LANGUAGES)
 
 
 @dataclass(frozen=True, slots=True)

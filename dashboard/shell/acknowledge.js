@@ -1,4 +1,5 @@
 /** Acknowledging an alert with a note. */
+import { ruleName } from "./names.js";
 import { ask, describeError, toast } from "./states.js";
 
 /**
@@ -8,7 +9,7 @@ import { ask, describeError, toast } from "./states.js";
  */
 export async function acknowledge(app, ...alerts) {
   const note = await ask(app, {
-    title: alerts.length === 1 ? app.t("acknowledge.title", { rule: alerts[0].rule }) : app.plural("acknowledge.title_many", alerts.length),
+    title: alerts.length === 1 ? app.t("acknowledge.title", { rule: ruleName(app, alerts[0].rule) }) : app.plural("acknowledge.title_many", alerts.length),
     text: app.t("acknowledge.text"),
     action: app.t("acknowledge.action"),
     field: { label: app.t("acknowledge.note"), placeholder: app.t("acknowledge.note_placeholder") },

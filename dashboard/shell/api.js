@@ -96,6 +96,8 @@ export const api = {
   results: (id, query) => request("GET", `/streams/${part(id)}/results`, { query }),
   /** @param {string} id */
   pointsCsvUrl: (id) => urlOf(`/streams/${part(id)}/points.csv`),
+  /** @param {string} id @param {"en" | "zh"} lang */
+  reportUrl: (id, lang) => urlOf(`/streams/${part(id)}/report.html`, { lang }),
   /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */
   annotationsUrl: (id, format) => urlOf(`/streams/${part(id)}/annotations`, { format }),
   /** @param {string} id @param {number} channel */
@@ -104,6 +106,12 @@ export const api = {
   alerts: (query) => request("GET", "/alerts", { query }),
   /** @param {string} id @param {string} note */
   acknowledge: (id, note) => request("POST", `/alerts/${part(id)}/acknowledge`, { body: { note } }),
+  /** What led to an alert, and what became of it. @param {string} id */
+  alert: (id) => request("GET", `/alerts/${part(id)}`),
+  /** @param {string} id @param {"right" | "wrong" | null} verdict */
+  judge: (id, verdict) => request("POST", `/alerts/${part(id)}/judge`, { body: { verdict } }),
+  /** @param {Record<string, any>} [query] */
+  precision: (query) => request("GET", "/alerts/precision", { query }),
   sampleCall: () => request("POST", "/sample-call", { body: {} }),
   /** @param {Record<string, any>} [query] */
   jobs: (query) => request("GET", "/analyse", { query }),

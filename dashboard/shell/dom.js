@@ -115,6 +115,24 @@ export function placeBelow(menu, opener) {
   menu.style.left = `${Math.max(8, Math.min(box.left, innerWidth - menu.offsetWidth - 12))}px`;
 }
 
+/**
+ * Let a menu be walked through: the first item has the focus when it opens, arrows move, Escape
+ * closes it (the popover does) and leads back to what opened it.
+ * @param {HTMLElement} menu a popover
+ */
+export function menuKeys(menu) {
+  const items = () => /** @type {HTMLElement[]} */ ([...menu.querySelectorAll("[role=menuitem]")]);
+  menu.addEventListener("toggle", (event) => /** @type {any} */ (event).newState === "open" && items()[0]?.focus());
+  menu.addEventListener("keydown", (event) => {
+    const all = items();
+    const at = all.indexOf(/** @type {any} */ (document.activeElement));
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    all[(to + all.length) % all.length].focus();
+  });
+}
+
 /** Resolve a custom property to a colour that canvases and charts understand. */
 export function colour(name) {
   const probe = h("i", { style: { color: `var(${name})`, display: "none" } });

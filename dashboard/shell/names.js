@@ -7,6 +7,13 @@ export function roleName(app, role) {
   return text === key ? role.replace(/[_-]/g, " ").replace(/^./, (letter) => letter.toUpperCase()) : text;
 }
 
+/** The rules that come with the server have names in both languages; others are called as they are. @param {import("./types.js").App} app @param {string} rule */
+export function ruleName(app, rule) {
+  const key = `rule.${rule}`;
+  const text = app.t(key);
+  return text === key ? rule : text;
+}
+
 /** @param {import("./types.js").App} app @param {string} name @param {string} id */
 export function streamName(app, name, id) {
   return name || `${app.t("common.unnamed")} ${id.slice(0, 6)}`;

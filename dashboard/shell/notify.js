@@ -1,5 +1,6 @@
 /** Alerts that call: a notification of the browser and two tones, for those who asked for it. */
 
+import { ruleName } from "./names.js";
 import { recall, remember } from "./theme.js";
 
 export const LEVELS = /** @type {const} */ (["off", "critical", "warning", "info"]);
@@ -39,7 +40,7 @@ export function notifier(app) {
       if (calling.length === 0) return;
       if ("Notification" in window && Notification.permission === "granted") {
         for (const alert of calling.slice(0, 3)) {
-          new Notification(alert.rule, { body: alert.stream_name || app.t("common.unnamed"), tag: alert.alert_id });
+          new Notification(ruleName(app, alert.rule), { body: alert.stream_name || app.t("common.unnamed"), tag: alert.alert_id });
         }
       }
       playTones();

@@ -31,7 +31,7 @@ export function WholeView({ app, whole }) {
     h(ShareBar, { app, parts }),
     h("ul", { class: "whole-shares", "data-testid": "shares" }, [...parts].sort((a, b) => b.share - a.share).map(({ name, share }) => h("li", {}, emotion(app, name), h("span", { class: "number" }, format.percent(share))))),
     others.length > 0 && h("p", { class: "muted number" }, others.map(({ word, share }) => t("whole.of_time", { word, share: format.percent(share) })).join(" · ")),
-    h("h4", {}, t("whole.course")),
+    h("h3", { class: "whole-course" }, t("whole.course")),
     h("ol", { class: "whole-quarters", "data-testid": "quarters" }, whole.quarters.map((quarter, index) => h("li", {}, h(ShareBar, { app, parts: partsOf(quarter) }), h("span", { class: "muted number" }, t("whole.quarter", { n: index + 1 }))))),
     h(Trend, { app, trend: whole.trend }),
   );

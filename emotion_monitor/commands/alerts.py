@@ -1,4 +1,4 @@
-"""``emotion-monitor alerts``: alert rules, tried on what was recorded."""
+"""``emotion-monitor alerts``: alert rules, tried on what was recorded and fitted to verdicts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from emotion_monitor.commands.options import settings_of
+from emotion_monitor.commands.options import note, settings_of
 from emotion_monitor.config_file import read_config_file
 from emotion_monitor.settings import Settings, first_error, load_settings
 from ser_engine.errors import ConfigError
+from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.alerts.rules import AlertRule
 
 if TYPE_CHECKING:
+    from stream_server.alerts.judgement import Fit, Judged
     from stream_server.alerts.replay import Replay, Timeline
     from stream_server.config import StoreConfig
 
 _MAX_STREAMS = 1_000_000
 
-app = typer.Typer(help="Try alert rules on recorded timelines.", no_args_is_help=True)
+app = typer.Typer(
+    help="Try alert rules on recorded timelines, and fit them to verdicts.", no_args_is_help=True
+)
 
 
 @app.command("replay")
@@ -77,6 +81,107 @@ def replay(
         print(json.dumps(_document(result), ensure_ascii=False))
     else:
         _show(result)
+
+
+@app.command("fit")
+def fit(
+    context: typer.Context,
+    rules_file: Annotated[
+        Path,
+        typer.Argument(metavar="RULES", help="File with rules, or a whole config.yaml."),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Fit thresholds and times to hold to the alerts of the store that people judged."""
+    import asyncio
+
+    from stream_server.alerts.judgement import fit as fit_rule
+
+    rules = read_rules(rules_file)
+    judged = asyncio.run(_judged(settings_of(context).stream_server.store))
+    fits = [fit_rule(rule, judged[rule.name]) for rule in rules if rule.name in judged]
+    if as_json:
+        print(json.dumps([_fit_document(each) for each in fits], ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    if not fits:
+        note("no alert of these rules was judged; right and wrong are said on the page Alerts")
+        return
+    table = Table(box=None)
+    heads = ("rule", "threshold", "hold_s", "right kept", "right lost", "wrong kept")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "rule" else "right", overflow="fold")
+    for each in fits:
+        for rule, kept in ((each.rule, each.before), (each.fitted, each.after)):
+            is_first = rule is each.rule
+            figures = (kept.right, kept.right_lost, kept.wrong)
+            table.add_row(
+                rule.name if is_first else "  fitted",
+                f"{rule.threshold:g}",
+                f"{rule.hold_s:g}",
+                *map(str, figures),
+            )
+    Console().print(table)
+
+
+def _fit_document(fitted: Fit) -> dict[str, Any]:
+    return {
+        "rule": fitted.rule.name,
+        **{
+            name: {
+                "threshold": rule.threshold,
+                "hold_s": rule.hold_s,
+                "right_kept": kept.right,
+                "right_lost": kept.right_lost,
+                "wrong_kept": kept.wrong,
+            }
+            for name, rule, kept in (
+                ("before", fitted.rule, fitted.before),
+                ("fitted", fitted.fitted, fitted.after),
+            )
+        },
+    }
+
+
+async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Judged]]]]:
+    """Return by rule the stored streams with judged alerts, and these."""
+    from stream_server.alerts.judgement import Judged
+    from stream_server.alerts.replay import TimelineError, timelines_of
+    from stream_server.feeds.source import stored_results
+    from stream_server.store import parse_store_url
+    from stream_server.store.database import make_engine
+    from stream_server.store.reader import StoreReader
+
+    if not config.url:
+        raise TimelineError("got no stream_server.store.url, expected a store's URL")
+    # Only read: a server may be writing to it.
+    store = StoreReader(make_engine(parse_store_url(config.url), read_only=True))
+    try:
+        by_stream: dict[str, dict[str, list[Judged]]] = {}
+        for alert in await store.alerts(limit=_MAX_STREAMS):
+            if alert.verdict is None:
+                continue
+            end_sample = alert.cleared_sample or alert.raised_sample
+            judged = Judged(
+                alert.channel,
+                alert.since_sample / SAMPLE_RATE_HZ,
+                end_sample / SAMPLE_RATE_HZ,
+                alert.verdict == "right",
+            )
+            by_stream.setdefault(alert.stream_id, {}).setdefault(alert.rule, []).append(judged)
+        found: dict[str, list[tuple[Timeline, list[Judged]]]] = {}
+        for stream_id, by_rule in by_stream.items():
+            results = [one async for page in stored_results(store, stream_id) for one in page]
+            for timeline in timelines_of(results):
+                for rule, alerts in by_rule.items():
+                    found.setdefault(rule, []).append((timeline, alerts))
+        return found
+    finally:
+        await store.close_reader()
 
 
 async def _stored(config: StoreConfig, names: list[str]) -> list[Timeline]:

@@ -43,13 +43,22 @@ from ser_engine.files.results import (
 )
 from ser_engine.labels import Label, LabelSet
 from ser_engine.raw_audio import RawFormat
-from ser_engine.schema import Frames, Gap, Point, Segment, Warning
+from ser_engine.schema import (
+    ChannelMeasures,
+    Frames,
+    Gap,
+    Measures,
+    Point,
+    Segment,
+    Voice,
+    Warning,
+)
 from ser_engine.speakers.diariser import Turn
 from ser_engine.types import ModelInfo
 
 # Raised when the same input gives another result than before, or is kept in another form: older
 # entries are then not found any more, and go when their room is needed.
-_FORMAT = 3
+_FORMAT = 4
 
 _DAY_S = 86_400.0
 _KEY = re.compile(r"[0-9a-f]{16,128}")
@@ -62,6 +71,7 @@ _CLASSES: dict[str, type[Any]] = {
     for each in (
         *(FileAnalysis, ChannelAnalysis, SpeakerResult, Turn, PieceResult, Warning),
         *(UtteranceResult, FrameResult, StreamResult, Point, Segment, Gap, Frames),
+        *(Measures, ChannelMeasures, Voice),
         *(AnalysisOptions, RawFormat, ModelInfo, LabelSet, Label),
     )
 }

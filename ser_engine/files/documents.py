@@ -69,6 +69,7 @@ def document_of(analysis: FileAnalysis, *, max_rows: int | None = None) -> FileR
         sample_rate=analysis.rate_hz,
         frame_hop_ms=analysis.options.frame_hop_ms,
         has_embedding=any(channel.embedding is not None for channel in analysis.channels),
+        measures=analysis.measures,
         channels=tuple(
             _channel(index, analysis.options.role_of(index), channel, max_rows)
             for index, channel in analysis.numbered

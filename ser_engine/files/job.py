@@ -27,6 +27,8 @@ from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import MIXED_MESSAGE, MIXED_ROLE, Warning
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
+from ser_engine.timeline import make_detector
+from ser_engine.timeline.conversation import Conversation
 from ser_engine.types import FloatArray, ModelInfo, Window
 
 
@@ -93,22 +95,25 @@ class AnalysisJob:
             ChannelSpeakers(info, config, embedder) if options.speakers and embedder else None
             for _ in self._analysed
         )
+        # Without a detector everything is speech, and nothing to be measured.
+        self._conversation = Conversation() if config.vad.detector != "off" else None
         self._channels = tuple(
             make_analyser(
-                ChannelSetup(
-                    info,
-                    config,
-                    self.options,
-                    ChannelMonitor(config.vad, file.rate_hz),
-                    speakers,
-                )
+                ChannelSetup(info, config, self.options, self._monitor(config, index), speakers)
             )
-            for speakers in self._speakers
+            for index, speakers in zip(self._analysed, self._speakers, strict=True)
         )
         self._pending: set[PendingWindow] = set()
         self._progress = 0.0
         self._stream_keys: set[str] = set()
         self._error: SerEngineError | None = None
+
+    def _monitor(self, config: EngineConfig, channel: int) -> ChannelMonitor:
+        detector = make_detector(config.vad)
+        if self._conversation is not None:
+            role = self.options.role_of(channel)
+            detector = self._conversation.listen(channel, detector, role=role)
+        return ChannelMonitor(config.vad, self._file.rate_hz, detector)
 
     def take_windows(
         self, max_windows: int, *, max_read_s: float = math.inf
@@ -205,6 +210,10 @@ class AnalysisJob:
                 self._analysed, self._channels, self._speakers, strict=True
             )
         )
+        measures = None
+        if self._conversation is not None:
+            self._conversation.finish()
+            measures = self._conversation.measures()
         return FileAnalysis(
             name=self.name,
             model=self.info,
@@ -212,6 +221,7 @@ class AnalysisJob:
             duration_s=samples_to_s(self._heard_samples),
             rate_hz=self._file.rate_hz,
             channels=channels,
+            measures=measures,
             analysed=self._analysed,
         )
 

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from ser_engine.files.options import AnalysisOptions
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.labels import least_posterior
-from ser_engine.schema import FileResult, Gap, GapReason, Point, Segment, Warning, Whole
+from ser_engine.schema import (
+    FileResult,
+    Gap,
+    GapReason,
+    Measures,
+    Point,
+    Segment,
+    Warning,
+    Whole,
+)
 from ser_engine.speakers.diariser import Turn
 from ser_engine.timeline.course import Course, whole_of
 from ser_engine.types import FloatArray, ModelInfo
@@ -93,6 +102,7 @@ class UtteranceResult:
         embedding: float32 ``(dim,)``, mean over all frames.
         level_dbfs: RMS level without offset, in dB of full scale; -inf: digital silence.
         abstain_below: posterior below which nothing is said.
+        has_speech: whether the detector heard any; if not, the posteriors mean nothing.
     """
 
     labels: tuple[str, ...]
@@ -102,6 +112,7 @@ class UtteranceResult:
     embedding: FloatArray
     level_dbfs: float
     abstain_below: float = 0.0
+    has_speech: bool = True
 
     @property
     def best(self) -> str:
@@ -110,9 +121,9 @@ class UtteranceResult:
 
     @property
     def label(self) -> str | None:
-        """The same where it is worth believing; None: unclear."""
+        """The same where it is worth believing; None: unclear, or nobody speaks."""
         needed = least_posterior(self.best, self.abstain_below)
-        return self.best if self.confidence >= needed else None
+        return self.best if self.has_speech and self.confidence >= needed else None
 
     @property
     def confidence(self) -> float:
@@ -287,6 +298,7 @@ class FileAnalysis:
         duration_s: of the recording.
         rate_hz: sample rate of the file.
         channels: those that were analysed, in their order; never mixed.
+        measures: of the conversation; None: speech was not detected.
         analysed: their indices in the file; (): all of them, in their order.
     """
 
@@ -296,6 +308,7 @@ class FileAnalysis:
     duration_s: float
     rate_hz: int
     channels: tuple[ChannelAnalysis, ...]
+    measures: Measures | None = None
     analysed: tuple[int, ...] = ()
 
     @property

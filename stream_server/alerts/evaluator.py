@@ -11,6 +11,9 @@ The condition begins to hold at ``threshold`` and holds until the sum is below t
 a dozen. Only speech counts for ``hold_s``. Silence up to :data:`LONGEST_PAUSE_S` leaves what has
 been held as it is; after a longer one, or a gap of that length, the condition begins anew. An alert
 that was raised lasts through any silence, until speech ends it or the stream does.
+
+A rule with ``measures`` raises only while the last :class:`Measures` of the stream have at least
+its values for the channel; what has been held meanwhile counts.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Alert, AlertState
+from ser_engine.schema import Alert, AlertState, Measures
 from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import Point
 
@@ -67,6 +70,7 @@ class AlertEvaluator:
         ]
         self._stream_id = stream_id
         self._conditions: dict[tuple[str, int], _Condition] = {}
+        self._measures: dict[int, dict[str, float]] = {}
         self._num_raised = 0
 
     @property
@@ -89,8 +93,17 @@ class AlertEvaluator:
                 self._conditions[rule.name, point.channel] = condition
             # Rounded posteriors may add up to a little more than 1.
             posterior = min(math.fsum(point.posteriors[index] for index in indices), 1.0)
-            changes += self._named(condition, condition.feed(point, posterior))
+            figures = self._measures.get(point.channel, {})
+            # A figure that is not known, such as a change before there is a start, is not enough.
+            is_met = all(
+                figures.get(name, -math.inf) >= least for name, least in rule.measures.items()
+            )
+            changes += self._named(condition, condition.feed(point, posterior, is_met=is_met))
         return changes
+
+    def measure(self, measures: Measures) -> None:
+        """Take how the conversation is, for the points that come after."""
+        self._measures = {each.channel: each.figures() for each in measures.channels}
 
     def finish(self) -> list[Alert]:
         """End the stream: alerts that are raised are cleared."""
@@ -126,7 +139,7 @@ class _Condition:
         self._last_end_sample = 0
         self._last_posterior = 0.0
 
-    def feed(self, point: Point, posterior: float) -> Alert | None:
+    def feed(self, point: Point, posterior: float, *, is_met: bool = True) -> Alert | None:
         # Silence and gaps have no points, so a pause shows as a distance between two of them.
         pause_samples = point.start_sample - self._last_end_sample
         if not self._raised and pause_samples > LONGEST_PAUSE_S * SAMPLE_RATE_HZ:
@@ -139,9 +152,11 @@ class _Condition:
             self._since_sample, self._held_samples = point.start_sample, 0
         span_samples = point.end_sample - point.start_sample
         self._held_samples += round(point.speech_share * span_samples)
-        # While it cools down the condition goes on being held: an alert that is due then is raised
-        # as soon as the cooldown is over.
-        if self._raised or self._held_samples < self._hold_samples or self._cools_down:
+        # While it cools down, or its measures are not met, the condition goes on being held: an
+        # alert that is due then is raised as soon as that is over.
+        if self._raised or self._held_samples < self._hold_samples:
+            return None
+        if self._cools_down or not is_met:
             return None
         self._raised = True
         return self._change("raised")

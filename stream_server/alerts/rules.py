@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
-from ser_engine.schema import Severity
+from ser_engine.schema import MEASURE_NAMES, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,9 @@ class AlertRule:
     """Speech time for which it has to hold before the alert is raised."""
     cooldown_s: Annotated[float, Range(0, 86_400)] = 60.0
     """Time after the alert was cleared in which it is not raised again."""
+    measures: dict[str, float] = field(default_factory=dict)
+    """Least values of the channel's measures for the alert to be raised, such as
+    ``interrupted_lately: 2``; see docs/results.md for the names. None: any."""
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     webhook: str = ""
@@ -46,6 +49,11 @@ class AlertRule:
             raise ConfigError(
                 f"{where}: clear_threshold {self.clear_threshold} with threshold {self.threshold};"
                 " it must be 0 to the threshold"
+            )
+        if unknown := [name for name in self.measures if name not in MEASURE_NAMES]:
+            raise ConfigError(
+                f"{where}: got the measures {', '.join(unknown)}, expected some of"
+                f" {', '.join(MEASURE_NAMES)}"
             )
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ConfigError(f"{where}: webhook '{self.webhook}' is not an http or https URL")
@@ -87,8 +95,9 @@ class AlertsConfig:
     """The rules. Of each: name; labels, whose posteriors are added; roles (none: every analysed
     one); threshold from which on it holds, 0 to 1; clear_threshold below which it holds no more
     (null: 0.1 less); hold_s, seconds of speech it has to hold, 0 to 3600; cooldown_s, seconds after
-    it was cleared, 0 to 86400; severity info, warning or critical; webhook, a URL that alerts are
-    posted to; webhook_secret, which signs what is posted."""
+    it was cleared, 0 to 86400; measures, least values of what the channel has done, such as
+    {interrupted_lately: 2} (docs/results.md has the names); severity info, warning or critical;
+    webhook, a URL that alerts are posted to; webhook_secret, which signs what is posted."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]

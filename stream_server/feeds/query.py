@@ -249,6 +249,8 @@ class Selection:
 def _standing(stream: LiveStream) -> list[Result]:
     """Return the results that say how a stream stands, in order of ``seq``."""
     results: list[Result] = [stream.opened, *stream.alerts]
+    if stream.measures is not None:
+        results.append(stream.measures)
     for channel in stream.channels:
         results += [result for result in (channel.point, channel.span) if result is not None]
     return sorted(results, key=lambda result: result.seq)

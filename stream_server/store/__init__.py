@@ -21,6 +21,7 @@ from stream_server.store.records import (
     StoredResults,
     StoreStats,
     StreamRecord,
+    Verdict,
 )
 from stream_server.store.store import Store
 from stream_server.store.writer import StoreWriter
@@ -43,5 +44,6 @@ __all__ = [
     "StoreWriter",
     "StoredResults",
     "StreamRecord",
+    "Verdict",
     "parse_store_url",
 ]

@@ -24,6 +24,8 @@ ResultKind = Literal[
 ]
 """The ``type`` of results that are kept; ``flushed`` is not."""
 
+Verdict = Literal["right", "wrong"]
+
 AlertFilter = Literal["raised", "cleared", "unacknowledged", "acknowledged"]
 """``raised``: not cleared yet. ``unacknowledged``: whether cleared or not."""
 
@@ -99,6 +101,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
         raised_sample, cleared_sample: where it was raised and cleared.
         raised_at, cleared_at, acknowledged_at: when, seconds since 1970, UTC; None: not yet.
         acknowledged_note: what was noted then.
+        verdict: whether it was right, as somebody judged; None: nobody has.
     """
 
     alert_id: str
@@ -117,6 +120,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     cleared_at: float | None
     acknowledged_at: float | None
     acknowledged_note: str | None
+    verdict: Verdict | None = None
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy.engine import RowMapping
 
 from ser_engine.frames import samples_to_s
-from ser_engine.schema import ChannelSummary, ModelNotice, rounded_all
+from ser_engine.schema import ChannelSummary, Measures, ModelNotice, rounded_all
 from stream_server.store import schema
 from stream_server.store.records import AlertRecord, StreamRecord
 from stream_server.store.schema import NARROW_BAND, PROVISIONAL, WIDENED
@@ -135,6 +135,7 @@ def summary_values(summary: Summary) -> dict[str, Any]:
             "received_samples": summary.received_samples,
             "alerts": summary.alerts,
             "channels": msgspec.to_builtins(summary.channels),
+            "measures": msgspec.to_builtins(summary.measures),
         },
     }
 
@@ -151,6 +152,8 @@ def summary_of(row: RowMapping) -> Summary | None:
         received_samples=row["summary"]["received_samples"],
         channels=msgspec.convert(row["summary"]["channels"], tuple[ChannelSummary, ...]),
         alerts=row["summary"]["alerts"],
+        # Of streams that were stored before there were measures it has none.
+        measures=msgspec.convert(row["summary"].get("measures"), Measures | None),
     )
 
 
@@ -385,4 +388,5 @@ def alert_record_of(row: Any) -> AlertRecord:
         cleared_at=row.cleared_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_note=row.acknowledged_note,
+        verdict=row.verdict,
     )

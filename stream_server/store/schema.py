@@ -165,6 +165,7 @@ alerts = Table(
     Column("cleared_posterior", Double),
     Column("acknowledged_at", Double),
     Column("acknowledged_note", Text),
+    Column("verdict", Text),  # right, wrong; NULL: nobody has said
 )
 
 marks = Table(

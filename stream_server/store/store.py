@@ -46,7 +46,7 @@ from stream_server.store.ledger import (
 from stream_server.store.ledger import expire as expire_ledger
 from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
-from stream_server.store.records import StoreStats
+from stream_server.store.records import StoreStats, Verdict
 from stream_server.store.rows import text
 from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
@@ -332,6 +332,12 @@ class Store(StoreReader):
     async def set_halt(self, halt: Halt) -> None:
         """Keep the word of an overseer."""
         await self.writer.submit(lambda connection: add_halt(connection, halt))
+
+    async def judge(self, alert_id: str, verdict: Verdict | None) -> bool:
+        """Note whether an alert was right, None: take that back; return False as above."""
+        return await self.writer.submit(
+            lambda connection: upkeep.judge(connection, alert_id, verdict)
+        )
 
     async def delete_stream(self, stream_id: str) -> bool:
         """Delete a stream with all its results; return False if there is none with that id.

@@ -134,6 +134,14 @@ def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> 
     return bool(changed.rowcount)
 
 
+def judge(connection: Connection, alert_id: str, verdict: str | None) -> bool:
+    """Note whether an alert was right; return False if there is none with that id."""
+    changed = connection.execute(
+        update(alerts).where(alerts.c.id == alert_id).values(verdict=verdict)
+    )
+    return bool(changed.rowcount)
+
+
 def ended_before(
     connection: Connection,
     at: float,

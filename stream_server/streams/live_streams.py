@@ -13,6 +13,7 @@ from stream_server.bus import Bus
 from stream_server.wire.results import (
     Alert,
     Gap,
+    Measures,
     Point,
     Result,
     Segment,
@@ -45,12 +46,14 @@ class LiveStream(msgspec.Struct, frozen=True, kw_only=True):
         opened: its first result.
         channels: those with results, by index.
         alerts: those raised and not cleared.
+        measures: the last ones; None: none yet.
     """
 
     last_seq: int
     opened: StreamOpened
     channels: tuple[LiveChannel, ...]
     alerts: tuple[Alert, ...]
+    measures: Measures | None = None
 
 
 class _Stream:
@@ -60,6 +63,7 @@ class _Stream:
         self.points: dict[int, Point] = {}
         self.spans: dict[int, Segment | Gap] = {}
         self.alerts: dict[str, Alert] = {}
+        self.measures: Measures | None = None
 
     def snapshot(self) -> LiveStream:
         channels = sorted(self.points.keys() | self.spans.keys())
@@ -73,6 +77,7 @@ class _Stream:
                 for channel in channels
             ),
             alerts=tuple(self.alerts.values()),
+            measures=self.measures,
         )
 
 
@@ -130,6 +135,8 @@ class LiveStreams:
                 stream.alerts[result.alert_id] = result
             case Alert():
                 stream.alerts.pop(result.alert_id, None)
+            case Measures():
+                stream.measures = result
             case StreamClosed():
                 del self._streams[result.stream_id]
             case _:

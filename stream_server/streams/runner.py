@@ -44,7 +44,7 @@ from stream_server.wire.messages import (
     Pause,
     Resume,
 )
-from stream_server.wire.results import Alert, Consent, Point, Result, Warning
+from stream_server.wire.results import Alert, Consent, Measures, Point, Result, Warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +435,8 @@ class StreamRunner:
                 self._publish_result(result)
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
+                elif isinstance(result, Measures):
+                    self._evaluator.measure(result)
 
     def _alert(self, alerts: Iterable[schema.Alert]) -> None:
         for alert in alerts:

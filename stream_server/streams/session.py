@@ -15,7 +15,8 @@ Pure and synchronous; the caller runs the engine, when it likes::
 
 **Channels** share one clock: every analysed channel takes the same time, so their windows fall due
 together. Boundaries and losses are kept by the engine's :class:`~ser_engine.timeline.ChannelStream`
-of each channel. A channel whose role is not analysed is not decoded, unless there is a tap.
+of each channel. A channel whose role is not analysed is decoded only for a tap, or so that it is
+known when somebody speaks (``measures``).
 
 **Positions.** A client counts samples a channel at its own rate, whatever fills them: audio it sent
 or discarded, audio that was lost between two connections, and pauses whose length it told. The
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -51,7 +52,8 @@ from ser_engine.schema import (
     ModelNotice,
     Point,
 )
-from ser_engine.timeline import ChannelStream, make_detector
+from ser_engine.timeline import ChannelStream, SpeechDetector, make_detector
+from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.streams.intake import Intake, NoAudio
@@ -59,7 +61,14 @@ from stream_server.streams.session_results import ChannelResults, R, ResultLog, 
 from stream_server.wire.containers import FirstBytes
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.results import Result, StreamClosed, StreamOpened, Summary, Warning
+from stream_server.wire.results import (
+    Measures,
+    Result,
+    StreamClosed,
+    StreamOpened,
+    Summary,
+    Warning,
+)
 from stream_server.wire.start import StreamSpec
 
 Tap = Callable[[int, FloatArray], None]
@@ -85,6 +94,12 @@ _OF_NOISE: frozenset[QualityCode] = frozenset(("clipping", "too_quiet", "noisy")
 _RESAMPLER_LAG_SAMPLES = 980
 
 _ZEROS_SAMPLES = SAMPLE_RATE_HZ
+
+MEASURES_EVERY_S = 5
+"""Time between two :class:`Measures` of a stream, on its clock."""
+
+MeasuredChannels = Literal["all", "analysed", "off"]
+"""Whose speech is measured; ``all``: of channels that are not analysed only when they speak."""
 
 
 def stream_key(stream_id: str, channel: int) -> str:
@@ -156,6 +171,7 @@ class Session:
         model: what scores it.
         engine_config: windows, smoothing, speech detector.
         analyse_roles: roles whose channels are analysed.
+        measures: which channels the measures of the conversation are about.
         tap: is given all audio.
 
     Attributes:
@@ -177,6 +193,7 @@ class Session:
         model: ModelInfo,
         engine_config: EngineConfig,
         analyse_roles: Collection[str],
+        measures: MeasuredChannels = "all",
         tap: Tap | None = None,
     ) -> None:
         self.stream_id = stream_id
@@ -188,9 +205,19 @@ class Session:
         self.withheld: GapReason | None = None
         self._step_ms = engine_config.timeline.step_ms
         self._log = ResultLog(stream_id)
+        # Without a detector everything is speech, and nothing to be measured.
+        is_measured = measures != "off" and engine_config.vad.detector != "off"
+        self._conversation = Conversation() if is_measured else None
+        self._measures_at = MEASURES_EVERY_S * SAMPLE_RATE_HZ
         self._channels = {index: self._channel(index, engine_config) for index in self.analysed}
+        self._others = (
+            self._other_listeners(engine_config) if is_measured and measures == "all" else {}
+        )
         self._tap = tap
-        self._decoded = tuple(range(len(self.channels))) if tap else self.analysed
+        decodes_all = tap is not None or len(self._channels) + len(self._others) == len(
+            spec.channels
+        )
+        self._decoded = tuple(range(len(self.channels))) if decodes_all else self.analysed
         self._first_bytes: FirstBytes | None = FirstBytes(spec.format)
         self._intake = Intake(spec.format, self._decoded)
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
@@ -200,7 +227,8 @@ class Session:
         self._set_wake()
 
     def _channel(self, index: int, config: EngineConfig) -> _Channel:
-        quality = QualityMonitor(make_detector(config.vad), self.spec.format.sample_rate_hz)
+        detector = self._listened(index, make_detector(config.vad), voice=True)
+        quality = QualityMonitor(detector, self.spec.format.sample_rate_hz)
         stream = ChannelStream(
             config,
             self.model,
@@ -210,6 +238,18 @@ class Session:
         )
         results = ChannelResults(self._log, index, self.channels[index].role, self.model.name)
         return _Channel(stream, quality, index, results)
+
+    def _other_listeners(self, config: EngineConfig) -> dict[int, SpeechDetector]:
+        others = [each.index for each in self.channels if not each.analysed]
+        return {
+            index: self._listened(index, make_detector(config.vad), voice=False) for index in others
+        }
+
+    def _listened(self, index: int, detector: SpeechDetector, *, voice: bool) -> SpeechDetector:
+        if self._conversation is None:
+            return detector
+        role = self.channels[index].role
+        return self._conversation.listen(index, detector, role=role, voice=voice)
 
     # -- progress ----------------------------------------------------------------------------------
 
@@ -480,6 +520,10 @@ class Session:
         if reason != "objected":
             summaries = tuple([each.close(gap) for each in self._channels.values()])
         self._with_markers([])
+        measures = None
+        if self._conversation is not None and reason != "objected":
+            self._conversation.finish()
+            measures = self._conversation.measures()
         self._log.publish(
             Summary,
             reason=reason,
@@ -487,6 +531,7 @@ class Session:
             received_samples=self.received_samples,
             channels=summaries,
             alerts=alerts,
+            measures=measures,
         )
         self._log.publish(StreamClosed, reason=reason, closed_at=at)
 
@@ -538,14 +583,31 @@ class Session:
             if channel is not None:
                 windows += channel.due(channel.stream.push(row))
                 channel.publish_findings(self._log, self._intake.format_check)
+            elif index in self._others:
+                self._others[index].push(row)
             if self._tap is not None:
                 self._tap(index, row)
-        return len(item[0]) == until_due
+        is_due = len(item[0]) == until_due
+        if is_due:
+            self._publish_measures()
+        return is_due
+
+    def _publish_measures(self) -> None:
+        """Publish what the conversation is like, every few seconds."""
+        # Only where something may fall due: there it is the same however the audio was split.
+        if self._conversation is None or self.clock_samples < self._measures_at:
+            return
+        every = MEASURES_EVERY_S * SAMPLE_RATE_HZ
+        self._measures_at = (self.clock_samples // every + 1) * every
+        self._log.publish(Measures, self._conversation.measures())
 
     def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
         windows: list[ChannelWindow] = []
         for channel in self._channels.values():
             windows += channel.due(channel.stream.gap(gap.reason, gap.num_samples))
+        for listener in self._others.values():
+            listener.skip(gap.num_samples)
+        self._publish_measures()
         if self._tap is not None:
             # In pieces: a gap may last for hours.
             for start in range(0, gap.num_samples, _ZEROS_SAMPLES):

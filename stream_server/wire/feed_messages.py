@@ -25,6 +25,7 @@ RESULT_TYPES = (
     "flushed",
     "alert",
     "warning",
+    "measures",
     "consent",
     "summary",
     "stream_closed",

@@ -19,7 +19,7 @@ from stream_server.wire.results import Message, Result, StreamChannel
 # new one.
 PROTOCOL_VERSION = 1
 
-Want = Literal["points", "segments", "frames", "alerts"]
+Want = Literal["points", "segments", "frames", "alerts", "measures"]
 """What a client may ask for. ``frames`` adds frames to points; gaps come with either of ``points``
 and ``segments``; marks, warnings, heartbeats and errors always come."""
 

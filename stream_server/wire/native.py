@@ -29,6 +29,7 @@ from stream_server.wire.messages import (
 from stream_server.wire.results import (
     Alert,
     Gap,
+    Measures,
     Point,
     Result,
     Segment,
@@ -242,6 +243,8 @@ def _is_wanted(result: Result, wants: frozenset[str]) -> bool:
             return "points" in wants or "segments" in wants
         case Alert():
             return "alerts" in wants
+        case Measures():
+            return "measures" in wants
         case StreamOpened() | StreamClosed():
             # For feeds: this client gets 'ready' and 'summary'.
             return False

@@ -89,6 +89,13 @@ class Warning(schema.Warning, Message, tag="warning", frozen=True, kw_only=True)
     code: StreamWarningCode
 
 
+class Measures(schema.Measures, Message, tag="measures", frozen=True, kw_only=True):
+    """The conversation of a stream so far; a later one replaces it."""
+
+    stream_id: str
+    seq: int
+
+
 class Consent(Message, tag="consent", frozen=True, kw_only=True):
     """What is known of consent and notice, at the beginning where it matters, and at each change.
 
@@ -194,6 +201,7 @@ Result = (
     | Flushed
     | Alert
     | Warning
+    | Measures
     | Consent
     | Summary
     | StreamClosed

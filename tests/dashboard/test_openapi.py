@@ -118,7 +118,7 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         for stream_id in ("s1", "s2"):
             await check.ask("GET", f"/streams/{stream_id}", 200, one)
             await check.ask("GET", f"/streams/{stream_id}/results", 200, f"{one}/results")
-            for name in ("points.csv", "annotations"):
+            for name in ("points.csv", "annotations", "report.html"):
                 await check.ask("GET", f"/streams/{stream_id}/{name}", 200, f"{one}/{name}")
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
@@ -139,6 +139,10 @@ async def test_answers_are_what_is_described(tmp_path: Path):
             await check.ask("POST", f"/person/{path}", 200, json={"value": "+49 170 5550123"})
         await check.ask("POST", "/alerts/a1/acknowledge", 200, "/alerts/{alert_id}/acknowledge")
         await check.ask("GET", "/alerts", 200)
+        await check.ask("GET", "/alerts/precision", 200)
+        await check.ask("GET", "/alerts/a1", 200, "/alerts/{alert_id}")
+        judge = "/alerts/{alert_id}/judge"
+        await check.ask("POST", "/alerts/a1/judge", 200, judge, json={"verdict": "right"})
         await check.ask("GET", "/audit", 200)
         await check.ask("GET", "/audit.csv", 200)
         await check.ask("POST", "/sample-call", 201)
@@ -165,6 +169,7 @@ async def self_check_jobs(check: Checker) -> None:
         pass
     names = (
         *("result.json", "result.csv", "annotations", "embedding.npy", "log.txt", "result.zip"),
+        "report.html",
     )
     for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")

@@ -117,6 +117,17 @@ async def test_nothing_else_is_served(path: str, root: Path):
         assert "secret" not in await answer.text()
 
 
+async def test_a_person_at_an_unknown_address_gets_a_page_that_says_so(root: Path):
+    async with serve_dashboard(root=root) as lab:
+        for path in ("/nothing", "/streams/a/b"):
+            answer = await lab.client.get(path, headers={"Accept": "text/html,*/*"})
+            assert answer.status == 404
+            assert "<title>x</title>" in await answer.text()
+            assert "Content-Security-Policy" in answer.headers
+        answer = await lab.client.get("/static/shell/x.js", headers={"Accept": "text/html"})
+        assert "<title>x</title>" not in await answer.text()
+
+
 async def test_plotly_comes_from_its_package(root: Path):
     bundle = plotly_bundle()
     assert bundle is not None

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ser_engine import schema
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import AlertState, ChannelSummary, CloseReason, GapReason, ModelNotice
+from ser_engine.schema import (
+    AlertState,
+    ChannelMeasures,
+    ChannelSummary,
+    CloseReason,
+    GapReason,
+    ModelNotice,
+    Voice,
+)
 from stream_server.wire.results import (
     Alert,
     Gap,
@@ -225,6 +234,31 @@ def make_summary(
         received_samples=16_000,
         channels=(channel,),
         alerts=alerts,
+        measures=make_measures(),
+    )
+
+
+def make_measures(*, at_s: float = 1.0, interrupted_lately: int = 0) -> schema.Measures:
+    """Return the measures of a channel that talks most of the time."""
+    voice = Voice(speech_s=0.75)
+    channel = ChannelMeasures(
+        channel=0,
+        role="customer",
+        talk_s=0.75,
+        talk_share=1.0,
+        turns=1,
+        longest_turn_s=0.75,
+        interruptions=0,
+        interrupted=interrupted_lately,
+        interrupted_lately=interrupted_lately,
+        voice=voice,
+    )
+    return schema.Measures(
+        at_sample=round(at_s * SAMPLE_RATE_HZ),
+        silence_s=0.25,
+        overlap_s=0.0,
+        missing_s=0.0,
+        channels=(channel,),
     )
 
 

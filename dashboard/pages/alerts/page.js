@@ -3,11 +3,11 @@ import { acknowledge } from "../../shell/acknowledge.js";
 import { whileVisible } from "../../shell/dom.js";
 import { chooseNotifyLevel, LEVELS, notifyLevel } from "../../shell/notify.js";
 import { icon } from "../../shell/icons.js";
-import { roleName, streamName } from "../../shell/names.js";
+import { roleName, ruleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
-import { emptyState, errorState, loadingState, toast } from "../../shell/states.js";
+import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
 const PAGE = 50;
@@ -69,6 +69,7 @@ class Alerts extends Component {
         h("div", { class: "switch", role: "group", "aria-label": t("alerts.tabs") }, tabs),
       ),
       h("div", { class: "alert-list", "aria-live": "polite" }, this.list()),
+      h(Precision, { app }),
     ];
   }
 
@@ -89,7 +90,7 @@ class Alerts extends Component {
       void this.load();
     };
     return [
-      byCall(found).map((calls) => h(Call, { key: calls[0].stream_id, app, alerts: calls, press })),
+      byCall(found).map((calls) => h(Call, { key: calls[0].stream_id, app, alerts: calls, press, onJudged: () => void this.load() })),
       alerts.length > this.limit && h("button", { class: "button", type: "button", onclick: more }, app.t("action.more")),
     ];
   }
@@ -109,7 +110,7 @@ function byCall(alerts) {
 }
 
 /** The alerts of one call. */
-function Call({ app, alerts, press }) {
+function Call({ app, alerts, press, onJudged }) {
   const open = alerts.filter((alert) => alert.acknowledged_at === null);
   const [{ stream_id, stream_name }] = alerts;
   return h(
@@ -124,8 +125,70 @@ function Call({ app, alerts, press }) {
         h("div", { class: "grow" }),
         open.length > 1 && h("button", { class: "button", type: "button", onclick: () => void press(...open) }, icon("check"), app.t("alerts.acknowledge_all", { n: open.length })),
       ),
-    h("ul", { class: "rows" }, alerts.map((alert) => h(Row, { key: alert.alert_id, app, alert, press }))),
+    h("ul", { class: "rows" }, alerts.map((alert) => h(Row, { key: alert.alert_id, app, alert, press, onJudged }))),
   );
+}
+
+/** Why an alert came, what happened in the minute before, and whether it helped to step in. */
+class Why extends Component {
+  state = { detail: null, error: null };
+
+  async load(event) {
+    const { app, alert } = this.props;
+    if (!event.target.open) return;
+    try {
+      this.setState({ detail: await app.api.alert(alert.alert_id), error: null });
+    } catch (error) {
+      this.setState({ error });
+    }
+  }
+
+  render({ app, alert }, { detail, error }) {
+    const { t } = app;
+    return h(
+      "details",
+      { class: "alert-why", ontoggle: (event) => void this.load(event) },
+      h("summary", {}, t("alerts.why")),
+      error && h("p", { role: "alert" }, describeError(app, error)),
+      detail && h("div", { "data-testid": "why" }, whyLines(app, alert, detail).map((line) => h("p", {}, line))),
+    );
+  }
+}
+
+function whyLines(app, alert, { held_s, minute, outcome }) {
+  const { format, t } = app;
+  const words = alert.labels.map((name) => app.label(name)).join(" + ");
+  const lines = [t("alerts.because", { labels: words, share: format.percent(alert.posterior), held: format.clock(held_s), since: format.clock(alert.since_sample / SAMPLES_A_S) })];
+  if (minute) {
+    const shares = Object.entries(minute.labels).sort((a, b) => b[1] - a[1]).map(([name, share]) => `${app.label(name)} ${format.percent(share)}`);
+    if (minute.unclear > 0) shares.push(`${app.label(null)} ${format.percent(minute.unclear)}`);
+    lines.push(t("alerts.minute", { speech: format.clock(minute.speech_s), shares: shares.join(", ") || "–" }));
+  }
+  if (outcome) lines.push(t(outcome.fell ? "alerts.fell" : "alerts.stayed", { labels: words, before: format.percent(outcome.before), after: format.percent(outcome.after) }));
+  return lines;
+}
+
+/** How often each rule was right in the last weeks. */
+class Precision extends Component {
+  state = { weeks: null };
+
+  async load(event) {
+    if (!event.target.open) return;
+    const { weeks } = await this.props.app.api.precision({ weeks: 8 });
+    this.setState({ weeks });
+  }
+
+  render({ app }, { weeks }) {
+    const { t, format } = app;
+    const heads = ["rule", "week", "right", "wrong", "unjudged", "share"].map((name) => h("th", { scope: "col" }, t(`alerts.precision.${name}`)));
+    const row = (each) => h("tr", {}, h("td", {}, ruleName(app, each.rule)), [each.week, each.right, each.wrong, each.unjudged, each.precision === null ? "–" : format.percent(each.precision)].map((cell) => h("td", { class: "number" }, cell)));
+    return h(
+      "details",
+      { class: "card alert-precision", ontoggle: (event) => void this.load(event) },
+      h("summary", {}, t("alerts.precision.title")),
+      weeks && h("div", { class: "table-box", tabindex: 0, role: "region", "aria-label": t("alerts.precision.title") }, h("table", { "data-testid": "precision" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, weeks.map(row)))),
+    );
+  }
 }
 
 /** Which alerts call: with a notification of the browser and two tones. */
@@ -142,22 +205,39 @@ class Notify extends Component {
   }
 }
 
-/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (...alerts: any[]) => void}} props */
-function Row({ app, alert, press }) {
+/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (...alerts: any[]) => void, onJudged: () => void}} props */
+function Row({ app, alert, press, onJudged }) {
   const { format, t } = app;
   const isOpen = alert.acknowledged_at === null;
   const kind = !isOpen ? "" : alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
   const stream = addressOf(`/streams/${encodeURIComponent(alert.stream_id)}`);
   const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
+  /** One key while the focus is in the row: whether the alert was right. @param {"right" | "wrong"} verdict */
+  const judge = async (verdict) => {
+    try {
+      await app.api.judge(alert.alert_id, alert.verdict === verdict ? null : verdict);
+      toast(t(alert.verdict === verdict ? "alerts.judged_back" : `alerts.judged_${verdict}`));
+    } catch (error) {
+      toast(describeError(app, error), "error");
+    }
+    onJudged();
+  };
+  const verdictButton = (/** @type {"right" | "wrong"} */ verdict, /** @type {string} */ key) =>
+    h("button", { class: "button quiet", type: "button", "aria-pressed": alert.verdict === verdict, title: key, "aria-keyshortcuts": key, onclick: () => void judge(verdict) }, t(`alerts.${verdict}`));
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const verdict = /** @type {const} */ ({ r: "right", w: "wrong" })[event.key.toLowerCase()];
+    if (verdict) void judge(verdict);
+  };
   const length_s = alert.cleared_sample === null ? null : (alert.cleared_sample - alert.since_sample) / SAMPLES_A_S;
   return h(
     "li",
-    { class: `alert-row ${kind}`, "data-alert-id": alert.alert_id },
+    { class: `alert-row ${kind}`, "data-alert-id": alert.alert_id, onkeydown: onKey },
     h("span", { class: `badge ${kind}` }, icon(isOpen ? "warning" : "check"), t(`severity.${alert.severity}`)),
     h(
       "div",
       { class: "alert-what" },
-      h("h2", {}, alert.rule),
+      h("h2", {}, ruleName(app, alert.rule)),
       h(
         "p",
         { class: "facts" },
@@ -180,6 +260,8 @@ function Row({ app, alert, press }) {
       { class: "alert-actions" },
       isOpen && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
       h("a", { class: "button", href: `${stream}?t=${moment_s.toFixed(1)}` }, t("alerts.jump"), icon("arrow")),
+      h("div", { class: "alert-verdict", role: "group", "aria-label": t("alerts.verdict") }, verdictButton("right", "R"), verdictButton("wrong", "W")),
     ),
+    h(Why, { app, alert }),
   );
 }

@@ -23,6 +23,7 @@
  * @property {number} frameHopMs
  * @property {{name: string, licence: string, notice: string}} model
  * @property {boolean} hasEmbedding
+ * @property {import("../../shell/measures.js").Measures | null} measures
  * @property {ChannelView[]} channels
  */
 
@@ -36,6 +37,7 @@ export function readResult(result) {
     frameHopMs: result.frame_hop_ms,
     model: result.model,
     hasEmbedding: result.has_embedding,
+    measures: result.measures ?? null,
     channels: result.channels.map((channel) => readChannel(channel, labels, result.duration_s)),
   };
 }

@@ -6,6 +6,7 @@ import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { toast } from "../../shell/states.js";
 import { figureOf } from "./chart.js";
+import { MeasuresView } from "../../shell/measures.js";
 import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
 import { optionsText } from "./options.js";
@@ -91,6 +92,7 @@ export class ResultView extends Component {
       ),
       result.model.notice && h("div", { class: "notice" }, icon("info"), h("p", {}, result.model.notice)),
       this.audioUrl && h("audio", { ref: this.audio, controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
+      result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => channelTitle(app, index) }),
       result.channels.map((channel, at) => this.channel(channel, this.charts[at])),
     );
   }
@@ -159,6 +161,7 @@ function Downloads({ app, job, result, onPng }) {
       { class: "menu-list card" },
       link("result.zip", t("analyse.downloads.zip")),
       result.granularity !== "stream" && link("result.json", t("analyse.downloads.demo"), { form: "demo" }),
+      link("report.html", t("common.report"), { lang: app.lang }),
       link("result.parquet", "Parquet"),
       annotations("Praat TextGrid", "textgrid", "TextGrid"),
       annotations("ELAN EAF", "eaf", "eaf"),

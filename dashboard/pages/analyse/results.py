@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.routes import ANNOTATION_FORMAT, Call, Param, Route
+from dashboard.api.routes import ANNOTATION_FORMAT, REPORT_LANGUAGE, Call, Param, Route
 from dashboard.errors import API_ERRORS, ApiError
+from dashboard.report import report_of_file, report_page
 from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
     SUFFIXES,
@@ -121,6 +122,14 @@ async def send_annotations(call: Call) -> web.Response:
     return web.Response(text=text, headers=named)
 
 
+async def send_report(call: Call) -> web.Response:
+    """Answer ``/analyse/{job}/report.html``."""
+    record, folder = await _done(call)
+    text = await asyncio.to_thread(_report, folder, call.query["lang"])
+    named = {hdrs.CONTENT_DISPOSITION: _attachment(record, ".html")}
+    return web.Response(text=text, content_type="text/html", headers=named)
+
+
 async def send_embedding(call: Call) -> web.StreamResponse:
     """Answer ``/analyse/{job}/embedding.npy``."""
     record, folder = await _done(call)
@@ -182,6 +191,12 @@ def _annotations(folder: Path, kind: AnnotationFormat) -> str:
     # Of the frames it has a part only; segments, pieces and speakers are whole.
     result = msgspec.json.decode(view, type=FileResult)
     return annotation_text(kind, tiers_of_result(result), result.duration_s)
+
+
+def _report(folder: Path, language: str) -> str:
+    view = read_view(folder)
+    assert view is not None, "_done has read it"
+    return report_page(report_of_file(msgspec.json.decode(view, type=FileResult)), language)
 
 
 def _analysed(record: JobRecord) -> list[int]:
@@ -301,6 +316,16 @@ ROUTES = (
         send_annotations,
         params=(ANNOTATION_FORMAT,),
         content="text/plain",
+        errors=_ERRORS,
+        audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/report.html",
+        "The result on one page, self-contained: timeline, wholes, measures, limits.",
+        send_report,
+        params=(REPORT_LANGUAGE,),
+        content="text/html",
         errors=_ERRORS,
         audit="file_exported",
     ),

@@ -1,4 +1,5 @@
 /** Oversight: a stop for all analysis, the ledger of notices, the log of decisions, one person's data. */
+import { ruleName } from "../../shell/names.js";
 import { icon } from "../../shell/icons.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -96,7 +97,7 @@ class Oversight extends Component {
     const since = halt.at && h("p", { class: "muted" }, t("oversight.by", { who: halt.by, time: format.dateTime(halt.at), reason: halt.reason }));
     return h(
       "section",
-      { class: `card oversight-stop${halt.halted ? " halted" : ""}`, "data-testid": "halt" },
+      { class: `card oversight-card oversight-stop${halt.halted ? " halted" : ""}`, "data-testid": "halt" },
       h("h2", {}, icon(halt.halted ? "pause" : "play"), t(halt.halted ? "oversight.halted" : "oversight.running")),
       since,
       view.overseers.length > 0 && h("p", {}, t("oversight.overseers", { names: view.overseers.join(", ") })),
@@ -118,7 +119,7 @@ class Oversight extends Component {
     const found = person && person.streams.length + person.files.length > 0;
     return h(
       "section",
-      { class: "card" },
+      { class: "card oversight-card" },
       h("h2", {}, t("oversight.person")),
       h("p", { class: "muted" }, t("oversight.person.text")),
       h(
@@ -160,7 +161,7 @@ class Oversight extends Component {
         [
           h("span", { class: "number", title: format.fullTime(one.at) }, format.dateTime(one.at)),
           t(`oversight.kind.${one.kind}`),
-          one.stream_id ? h("a", { href: addressOf(`/streams/${encodeURIComponent(one.stream_id)}`) }, one.rule) : one.rule,
+          one.stream_id ? h("a", { href: addressOf(`/streams/${encodeURIComponent(one.stream_id)}`) }, ruleName(app, one.rule)) : ruleName(app, one.rule),
           one.labels.map((label) => app.label(label)).join(", "),
           h("span", { class: "number" }, one.posterior === null ? "–" : format.percent(one.posterior)),
           one.model,
@@ -195,7 +196,7 @@ class Oversight extends Component {
 
   table(name, columns, rows, tool = false) {
     const { t } = this.props.app;
-    const head = h("div", { class: "oversight-head" }, h("h2", {}, t(`oversight.${name}`)), h("div", { class: "grow" }), rows.length > 0 && tool);
+    const head = h("div", { class: "oversight-head" }, h("h2", {}, t(`oversight.${name}`)), rows.length > 0 && tool);
     if (rows.length === 0) return h("section", {}, head, emptyState("search", t(`oversight.${name}.none`), t(`oversight.${name}.none_text`)));
     return h(
       "section",

@@ -1,7 +1,7 @@
 /** Alerts, marks and warnings, and the segments as a table; each leads to its moment. */
 import { fill, h } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
-import { channelName, roleName } from "../../shell/names.js";
+import { channelName, roleName, ruleName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 
 const MOST_ROWS = 200;
@@ -61,7 +61,7 @@ export class Events {
     const { app, timeline } = this;
     const role = timeline.channels.get(alert.channel)?.spec.role ?? "";
     const state = alert.cleared_s === null ? app.t("common.active") : app.t("stream.events.cleared", { when: app.format.clock(alert.cleared_s) });
-    return this.#row(alert.at_s, "warning", alert.rule, `${roleName(app, role)} · ${app.format.percent(alert.posterior)} · ${state}`, alert.severity === "critical" ? "alert" : "warning");
+    return this.#row(alert.at_s, "warning", ruleName(app, alert.rule), `${roleName(app, role)} · ${app.format.percent(alert.posterior)} · ${state}`, alert.severity === "critical" ? "alert" : "warning");
   }
 
   /** @param {number} at_s @param {any} iconName @param {string} title @param {string} text @param {string} kind */

@@ -2,7 +2,7 @@
 import { acknowledge } from "../../shell/acknowledge.js";
 import { fill, h, whileVisible } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
-import { roleName } from "../../shell/names.js";
+import { roleName, ruleName } from "../../shell/names.js";
 import { addressOf } from "../../shell/router.js";
 
 const MOST = 3;
@@ -69,7 +69,7 @@ export class OpenAlerts {
       "div",
       { class: `notice ${alert.severity === "critical" && alert.cleared_s === null ? "error" : ""}`, "data-alert-id": alert.alert_id },
       icon("warning"),
-      h("span", { class: "open-alert-text" }, h("strong", {}, alert.rule), ` · ${roleName(app, role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(alert.at_s) }, app.format.clock(alert.at_s)), ` · ${state}`),
+      h("span", { class: "open-alert-text" }, h("strong", {}, ruleName(app, alert.rule)), ` · ${roleName(app, role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(alert.at_s) }, app.format.clock(alert.at_s)), ` · ${state}`),
       app.info.store && h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
     );
   }

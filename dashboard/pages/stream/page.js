@@ -3,8 +3,9 @@ import { fill, h, onFrame } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { removeStream } from "../../shell/remove_stream.js";
 import { connectLive } from "../../shell/live.js";
-import { h as describe } from "../../shell/preact.js";
-import { inOrder, streamName } from "../../shell/names.js";
+import { MeasuresView } from "../../shell/measures.js";
+import { h as describe, render } from "../../shell/preact.js";
+import { channelName, inOrder, streamName } from "../../shell/names.js";
 import { addressOf } from "../../shell/router.js";
 import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 import { Chart } from "./chart.js";
@@ -68,6 +69,9 @@ function show(root, params, app, stream) {
     player?.seek(at_s);
   };
   const events = new Events(app, timeline, jump);
+  const measured = h("div", {});
+  /** @type {any} */
+  let shownMeasures = null;
   const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
   const recorded = inOrder(stream.channels).filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index));
   if (recorded.length > 0) player = new Player(app, stream.stream_id, recorded, (at_s) => chart.crosshair.play(at_s));
@@ -76,10 +80,19 @@ function show(root, params, app, stream) {
   heading.actions.append(remove);
   const back = h("a", { class: "back", href: addressOf(wasLive ? "/" : "/history") }, icon("back"), app.t(wasLive ? "wall.nav" : "history.nav"));
   root.replaceChildren(
-    ...[back, heading.element, heading.notice, openAlerts.element].filter((element) => element !== null),
+    ...[back, heading.element, heading.notice, heading.unrecordedBox, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, h("section", { class: "card chart-card", "aria-label": app.t("stream.timeline") }, toolbar.element, player?.element ?? "", chart.element, overview.element), current.element),
+    measured,
     events.element,
   );
+
+  function drawMeasures() {
+    const { measures } = timeline;
+    if (measures === null || measures === shownMeasures) return;
+    shownMeasures = measures;
+    const nameOf = (/** @type {number} */ index) => channelName(app, stream.channels.find((/** @type {any} */ channel) => channel.index === index));
+    render(describe(MeasuresView, { app, measures, nameOf }), measured);
+  }
 
   function draw() {
     if (!placed && timeline.end_s > 0) {
@@ -92,6 +105,7 @@ function show(root, params, app, stream) {
     heading.draw();
     if (current.at_s === null) current.draw();
     events.draw();
+    drawMeasures();
     openAlerts.draw();
     chart.request();
   }
@@ -102,6 +116,7 @@ function show(root, params, app, stream) {
     onMessage(message) {
       if (message.type === "error") return toast(describeError(app, message), "error");
       timeline.take(message.results ?? []);
+      if (message.status) heading.status = message.status;
       if (message.dropped) toast(app.plural("stream.dropped", message.dropped));
       if (wasLive) heading.measure();
       else placed &&= chart.view.follow === false && timeline.end_s <= chart.view.to_s;

@@ -11,9 +11,10 @@ import msgspec
 from aiohttp import hdrs, web
 from multidict import istr
 
-from dashboard.api.routes import ANNOTATION_FORMAT, Call, Param, Route, reply
+from dashboard.api.routes import ANNOTATION_FORMAT, REPORT_LANGUAGE, Call, Param, Route, reply
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
+from dashboard.report import report_of_stream, report_page
 from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,
@@ -39,6 +40,7 @@ _KINDS: tuple[ResultKind, ...] = (
 _RATE_HZ = 16_000
 _COPY_BYTES = 1 << 18
 _PAGE = 2000
+_MOST_ALERTS = 1000
 _MAX_S = 1e9
 _LATEST_S = 1e11
 _POINT_FIELDS = (
@@ -159,6 +161,19 @@ async def annotation(call: Call) -> web.Response:
     name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
     text = annotation_text(kind, tiers, end_s)
     return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
+
+
+async def report(call: Call) -> web.Response:
+    """Answer ``GET /streams/{stream_id}/report.html``."""
+    record, store = await _record(call), call.services.store
+    kinds: tuple[ResultKind, ...] = ("segment", "gap", "marked", "warning")
+    results = [one async for page in _pages(store, record.stream_id, kinds) for one in page]
+    alerts = await store.alerts(stream_id=record.stream_id, limit=_MOST_ALERTS)
+    made = report_of_stream(record, results, alerts)
+    text = await asyncio.to_thread(report_page, made, call.query["lang"])
+    name = f'attachment; filename="{record.stream_id}.html"'
+    headers = {hdrs.CONTENT_DISPOSITION: name}
+    return web.Response(text=text, content_type="text/html", headers=headers)
 
 
 async def recording(call: Call) -> web.StreamResponse:
@@ -331,6 +346,16 @@ ROUTES = (
         annotation,
         params=(ANNOTATION_FORMAT,),
         content="text/plain",
+        errors=("not_found", "no_store", "store_away"),
+        audit="stream_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/report.html",
+        "A stream on one page, self-contained: timeline, wholes, measures, alerts, limits.",
+        report,
+        params=(REPORT_LANGUAGE,),
+        content="text/html",
         errors=("not_found", "no_store", "store_away"),
         audit="stream_exported",
     ),

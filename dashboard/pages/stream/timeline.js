@@ -136,6 +136,8 @@ export class Timeline {
     this.marks = [];
     /** @type {{code: string, message: string, at_s: number, channel: number | null}[]} */
     this.warnings = [];
+    /** @type {import("../../shell/measures.js").Measures | null} the latest */
+    this.measures = null;
   }
 
   /** Whether a channel has the 20 ms frames of its points. */
@@ -162,6 +164,7 @@ export class Timeline {
     else if (result.type === "alert") this.#takeAlert(result);
     else if (result.type === "marked") this.marks.push(result);
     else if (result.type === "warning") this.warnings.push(result);
+    else if (result.type === "measures") this.measures = result;
     else if (result.type === "consent") this.consent = result;
     else if (result.type === "summary") this.#takeSummary(result);
     else if (result.type === "stream_closed") this.closed = true;
@@ -170,6 +173,7 @@ export class Timeline {
   /** @param {any} summary */
   #takeSummary(summary) {
     this.end_s = Math.max(this.end_s, summary.duration_s);
+    this.measures = summary.measures ?? this.measures;
     for (const { channel, whole } of summary.channels) {
       const known = this.channels.get(channel);
       if (known) known.whole = whole ?? null;

@@ -1,5 +1,5 @@
 /** How the chart is seen: kind, follow, zoom; and what can be taken along. */
-import { h, placeBelow } from "../../shell/dom.js";
+import { h, menuKeys, placeBelow } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { describeError, toast } from "../../shell/states.js";
 import { saveImage, saveJson } from "./exports.js";
@@ -32,12 +32,14 @@ export class Toolbar {
       "div",
       { class: "menu", popover: "auto", id: "export-menu", role: "menu" },
       item("PNG", app.t("stream.export.png"), guarded(() => saveImage(app, chart, stream))),
+      app.info.store && link(app.t("common.report"), "HTML", app.api.reportUrl(stream.stream_id, app.lang), `${stream.stream_id}.html`),
       app.info.store && link("CSV", app.t("stream.export.csv"), app.api.pointsCsvUrl(stream.stream_id), `${stream.stream_id}.csv`),
       item("JSON", app.t("stream.export.json"), guarded(() => saveJson(app, stream, timeline))),
       app.info.store && [annotations("Praat TextGrid", "textgrid", ".TextGrid"), annotations("ELAN EAF", "eaf", ".eaf"), annotations("Audacity", "audacity", ".labels.txt")],
     );
     const opener = h("button", { class: "button export", type: "button", popovertarget: "export-menu", "aria-haspopup": "menu" }, icon("download"), app.t("stream.export.label"));
     menu.addEventListener("toggle", () => placeBelow(menu, opener));
+    menuKeys(menu);
     this.element = h(
       "div",
       { class: "toolbar", role: "toolbar", "aria-label": app.t("stream.toolbar") },

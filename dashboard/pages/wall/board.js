@@ -1,6 +1,6 @@
 /** The wallboard: live streams for a screen on the wall, to be read from two metres. */
 import { onFrame } from "../../shell/dom.js";
-import { channelName, inOrder, streamName } from "../../shell/names.js";
+import { channelName, inOrder, ruleName, streamName } from "../../shell/names.js";
 import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -85,6 +85,6 @@ function BoardTile({ app, tile }) {
         h("span", {}, channelName(app, channel), " ", h("span", { class: "number" }, held_s < 1 ? "" : app.format.clock(held_s))),
       );
     }),
-    alert && h("div", { class: "board-alert" }, isCleared ? app.t("common.alert_cleared", { rule: alert.rule, age }) : app.t("common.alert_active", { rule: alert.rule, age })),
+    alert && h("div", { class: "board-alert" }, isCleared ? app.t("common.alert_cleared", { rule: ruleName(app, alert.rule), age }) : app.t("common.alert_active", { rule: ruleName(app, alert.rule), age })),
   );
 }

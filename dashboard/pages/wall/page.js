@@ -2,7 +2,7 @@
 import { onFrame } from "../../shell/dom.js";
 import { ModelBadge } from "../../shell/model.js";
 import { icon } from "../../shell/icons.js";
-import { streamName } from "../../shell/names.js";
+import { ruleName, streamName } from "../../shell/names.js";
 import { h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { emptyState } from "../../shell/states.js";
@@ -75,7 +75,7 @@ export async function mount(root, params, app) {
   /** @param {import("./tiles.js").TileAlert} alert */
   function announce(alert) {
     const tile = [...tiles.all.values()].find((candidate) => candidate.alerts.includes(alert));
-    return t("wall.announce", { rule: alert.rule, name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
+    return t("wall.announce", { rule: ruleName(app, alert.rule), name: tile ? streamName(app, tile.name, tile.stream_id) : "" });
   }
 
   const counted = app.on("open-alerts", () => frame.request());

@@ -1,6 +1,6 @@
 /** One stream on the wall. */
 import { icon } from "../../shell/icons.js";
-import { channelName, inOrder, roleName, streamName } from "../../shell/names.js";
+import { channelName, inOrder, roleName, ruleName, streamName } from "../../shell/names.js";
 import { colourOf, inkOf, UNCLEAR } from "../../shell/palette.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
@@ -53,7 +53,7 @@ export class TileView extends Component {
         "a",
         { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind, "data-cleared": String(alert?.cleared_s != null) },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
-        tile.withheld && h("div", { class: "tile-withheld", "data-testid": "withheld" }, app.t(`gap.${tile.withheld}`)),
+        tile.withheld && h("div", { class: "tile-withheld muted", "data-testid": "withheld" }, app.t(`gap.${tile.withheld}`)),
         h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>
           channel.analysed
@@ -82,7 +82,7 @@ function alertText(app, tile, alert) {
   const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "common.alert_active" : "common.alert_cleared";
   return [
     icon(alert.acknowledged ? "check" : "warning"),
-    h("span", { class: "tile-rule" }, app.t(key, { rule: alert.rule, age })),
+    h("span", { class: "tile-rule" }, app.t(key, { rule: ruleName(app, alert.rule), age })),
     all > 1 && h("span", { class: "tile-alerts number", title: app.plural("nav.open_alerts", all) }, `×${all}`),
   ];
 }

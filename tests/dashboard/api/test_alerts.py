@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
-from tests.support.results import make_alert, make_opened
+from tests.support.results import make_alert, make_opened, make_segment
 
 
 async def alert_ids(lab: DashboardLab, query: str = "") -> list[str]:
@@ -62,3 +62,25 @@ async def test_without_a_store():
     async with serve_dashboard() as lab:
         assert (await lab.get("/alerts", 409))["code"] == "no_store"
         assert (await lab.ask("POST", "/alerts/a/acknowledge", 409))["code"] == "no_store"
+
+
+async def test_an_alert_is_explained_and_judged(tmp_path: Path):
+    async with serve_dashboard(database=tmp_path / "x.db") as lab:
+        lab.publish(
+            make_opened(),
+            make_segment(seq=1, end_s=1.0),
+            make_alert(alert_id="a1", seq=2, at_s=1.0),
+        )
+        found = await lab.get("/alerts/a1")
+        assert found["alert"]["verdict"] is None
+        assert found["minute"]["labels"] == {"angry": 1.0}
+        assert found["outcome"] is None
+        await lab.ask("POST", "/alerts/a1/judge", json={"verdict": "wrong"})
+        assert (await lab.get("/alerts/a1"))["alert"]["verdict"] == "wrong"
+        (week,) = (await lab.get("/alerts/precision"))["weeks"]
+        assert (week["right"], week["wrong"], week["precision"]) == (0, 1, 0.0)
+        await lab.ask("POST", "/alerts/a1/judge", json={"verdict": None})
+        assert (await lab.get("/alerts/a1"))["alert"]["verdict"] is None
+        await lab.ask("POST", "/alerts/a1/judge", 400, json={"verdict": "maybe"})
+        await lab.ask("POST", "/alerts/nobody/judge", 404, json={"verdict": "right"})
+        await lab.get("/alerts/nobody", 404)

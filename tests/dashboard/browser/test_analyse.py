@@ -133,6 +133,7 @@ async def test_a_timeline_with_segments_and_frames(
     await is_done(jobs)
     await expect(page.get_by_test_id("chart")).to_have_attribute("data-drawn", "true")
     await expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()
+    await expect(page.get_by_test_id("measure-talk-0")).to_have_text(re.compile(r"^0:0\d$"))
     (stream,) = analyze_file(engine, clip.path, granularity="stream")
     assert isinstance(stream, StreamResult)
     spans = len(stream.segments) + len(stream.gaps)

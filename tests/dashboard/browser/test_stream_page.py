@@ -54,6 +54,9 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     await expect(page.get_by_role("heading", level=1)).to_have_text("Call 18")
     await expect(page.locator(".chart-plot .scatterlayer .trace").first).to_be_attached()
     await expect(page.get_by_test_id("quarters").get_by_role("listitem")).to_have_count(4)
+    # How the conversation went, in figures.
+    await expect(page.get_by_test_id("measure-talk-0")).to_have_text(re.compile(r"^0:0\d$"))
+    await expect(page.get_by_test_id("measure-rate-0")).to_contain_text("syllables/s")
     await page.get_by_role("button", name="Heatmap").click()
     await expect(page.locator(".chart-plot .heatmaplayer image").first).to_be_attached()
 
@@ -74,6 +77,25 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     everything = json.loads((await _download(page, "JSON", tmp_path)).read_text("utf-8"))
     points = [one for one in everything["results"] if one["type"] == "point"]
     assert len(points) == len(rows)
+
+
+async def test_what_a_recording_lacks_is_said(
+    open_page: OpenPage, server: DashboardServer, call: str
+):
+    from playwright.async_api import WebSocketRoute, expect
+
+    page = await open_page("/")
+
+    def add_status(socket: WebSocketRoute) -> None:
+        behind = socket.connect_to_server()
+        status = {"unrecorded_s": 12.4}
+        behind.on_message(
+            lambda message: socket.send(json.dumps({**json.loads(message), "status": status}))
+        )
+
+    await page.route_web_socket(re.compile(r"/api/v1/live\?"), add_status)
+    await page.goto(f"{server.url}/streams/{call}")
+    await expect(page.get_by_test_id("stream-unrecorded")).to_contain_text("12.4 s of this stream")
 
 
 async def test_an_alert_is_on_every_page_while_it_is_raised(

@@ -110,7 +110,19 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/streams/{stream_id}/annotations"): read(
         "one", f"{STREAM}/annotations", audit="stream_exported"
     ),
+    ("GET", "/api/v1/streams/{stream_id}/report.html"): read(
+        "one", f"{STREAM}/report.html", audit="stream_exported"
+    ),
     ("GET", "/api/v1/alerts"): read("list"),
+    ("GET", "/api/v1/alerts/precision"): read(),
+    ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}", audit="alert"),
+    ("POST", "/api/v1/alerts/{alert_id}/judge"): Way(
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/alerts/{ALERT}/judge",
+        {"verdict": "right"},
+        audit="alert_judged",
+    ),
     ("GET", "/api/v1/analyse"): read("list"),
     ("GET", "/api/v1/analyse/{job_id}"): read("one", JOB, audit="file"),
     ("GET", "/api/v1/analyse/{job_id}/result.json"): read(
@@ -121,6 +133,9 @@ WAYS: dict[tuple[str, str], Way] = {
     ),
     ("GET", "/api/v1/analyse/{job_id}/annotations"): read(
         "one", f"{JOB}/annotations", audit="file_exported"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/report.html"): read(
+        "one", f"{JOB}/report.html", audit="file_exported"
     ),
     ("GET", "/api/v1/analyse/{job_id}/result.parquet"): read(
         "one", f"{JOB}/result.parquet", audit="file_exported"

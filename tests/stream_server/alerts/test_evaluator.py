@@ -17,7 +17,7 @@ from stream_server.alerts.evaluator import (
 )
 from stream_server.alerts.rules import DEFAULT_RULES, AlertRule
 from stream_server.wire.results import Point
-from tests.support.results import LABELS, make_point, make_points
+from tests.support.results import LABELS, make_measures, make_point, make_points
 
 
 def make_rule(**changes: Any) -> AlertRule:
@@ -49,6 +49,24 @@ def test_an_alert_is_raised_when_the_rule_held_long_enough():
     assert change.since_sample == SAMPLE_RATE_HZ // 2
     assert change.at_sample == 5 * SAMPLE_RATE_HZ // 2
     assert change.posterior == pytest.approx(0.9)
+
+
+def test_a_rule_with_measures_waits_until_they_are_met():
+    rule = make_rule(measures={"interrupted_lately": 2})
+    evaluator = AlertEvaluator((rule,), "s1", LABELS)
+    points = list(make_points([0.8] * 8))
+    assert not [change for point in points[:6] for change in evaluator.feed(point)]
+    evaluator.measure(make_measures(interrupted_lately=1))
+    assert not evaluator.feed(points[6])
+    evaluator.measure(make_measures(interrupted_lately=2))
+    (change,) = evaluator.feed(points[7])
+    # It has held all the while.
+    assert (change.state, change.since_sample) == ("raised", 0)
+
+
+def test_a_rule_with_a_measure_that_is_not_known_is_refused():
+    with pytest.raises(ConfigError, match="got the measures shouting, expected some of talk_s"):
+        make_rule(measures={"shouting": 1})
 
 
 def test_it_is_cleared_below_the_lower_threshold():

@@ -8,7 +8,7 @@ import numpy as np
 
 from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
-from stream_server.streams.session import ChannelWindow, Session, Tap
+from stream_server.streams.session import ChannelWindow, MeasuredChannels, Session, Tap
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from stream_server.wire.messages import ChannelSpec, Want
 from stream_server.wire.results import Gap, Point, Result, Segment, Summary
@@ -19,7 +19,8 @@ ROLES = ("speaker", "customer", "driver")
 CONFIG = EngineConfig(
     timeline=TimelineConfig(window_ms=500, step_ms=100, look_ahead_ms=40, provisional_below_ms=300),
     smoothing=SmoothingConfig(span_ms=200, min_dwell_ms=60),
-    vad=VadConfig(hangover_ms=40),
+    # It takes babble() for speech.
+    vad=VadConfig(detector="webrtc", hangover_ms=40),
 )
 
 
@@ -32,6 +33,7 @@ def make_session(
     wants: Collection[Want] = ("points", "segments"),
     tap: Tap | None = None,
     engine: FakeEngine | None = None,
+    measures: MeasuredChannels = "all",
 ) -> Session:
     spec = StreamSpec(
         AudioFormat(encoding, rate_hz, len(roles)),
@@ -46,6 +48,7 @@ def make_session(
         model=(engine or FakeEngine()).info,
         engine_config=config,
         analyse_roles=ROLES,
+        measures=measures,
         tap=tap,
     )
 

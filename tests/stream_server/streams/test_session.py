@@ -17,6 +17,7 @@ from stream_server.wire.results import (
     Flushed,
     Gap,
     Marked,
+    Measures,
     Result,
     Segment,
     StreamClosed,
@@ -98,7 +99,7 @@ class TestChunking:
         assert num_windows > 20
 
     def test_short_messages_wait_for_a_block_or_a_boundary(self):
-        config = EngineConfig(timeline=TimelineConfig(step_ms=500))
+        config = EngineConfig(timeline=TimelineConfig(step_ms=500), vad=CONFIG.vad)
         session = make_session(config=config)
         backlog = []
         for _ in range(50):
@@ -106,6 +107,29 @@ class TestChunking:
             backlog.append(session.has_backlog)
             catch_up(session, FakeEngine())
         assert [index + 1 for index, waits in enumerate(backlog) if waits] == [25, 50]
+
+
+class TestMeasures:
+    def test_of_a_channel_that_is_not_analysed_only_when_it_speaks(self):
+        audio = babble(12 * 16_000, channels=2)
+        audio[:, 1] = np.roll(audio[:, 1], 4000)
+        results = drive(make_session(roles=("customer", "agent")), encode(audio, "pcm_s16le"))
+        told = [each for each in results if isinstance(each, Measures)]
+        assert [each.at_s for each in told] == [5.0, 10.0]
+        measured = summary(results).measures
+        assert measured is not None
+        customer, agent = measured.channels
+        assert (customer.role, agent.role) == ("customer", "agent")
+        assert customer.voice is not None and customer.voice.pitch_hz is not None
+        assert agent.talk_s > 4 and measured.overlap_s > 1
+        assert agent.voice is None
+        assert {each.channel for each in results if isinstance(each, Segment)} == {0}
+
+    def test_none_where_they_are_off(self):
+        session = make_session(roles=("customer", "agent"), measures="off")
+        results = drive(session, encode(babble(96_000, channels=2), "pcm_s16le"))
+        assert summary(results).measures is None
+        assert not [each for each in results if isinstance(each, Measures)]
 
 
 class TestAccounting:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import soundfile
+from msgspec import structs
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.factory import build_engine
-from ser_engine.files import Engine, StreamResult, analyze_file
+from ser_engine.files import Engine, StreamResult, analyze
 from stream_server.streams.session import Session
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.messages import ChannelSpec
 from stream_server.wire.start import StreamSpec
-from tests.stream_server.streams.sessions import points, tiles
+from tests.stream_server.streams.sessions import points, summary, tiles
 
 if TYPE_CHECKING:
     from tests.conftest import SpeechClip
@@ -46,7 +47,8 @@ def test_a_stereo_file(
     soundfile.write(path, np.stack([t[:length] for t in tracks], axis=1), 16_000, "PCM_16")
     pcm, _ = soundfile.read(path, dtype="int16")
     data = pcm.astype("<i2").tobytes()
-    expected = analyze_file(engine, path, "stream", CONFIG)
+    analysis = analyze(path, "stream", engine=engine, config=CONFIG)
+    expected = [channel.result for channel in analysis.channels]
 
     session = Session(
         stream_id="id",
@@ -80,3 +82,11 @@ def test_a_stereo_file(
         assert [(e.start_sample, e.end_sample) for e in tiles(results, channel)] == [
             (e.start_sample, e.end_sample) for e in theirs
         ]
+
+    measured, of_file = summary(results).measures, analysis.measures
+    assert measured is not None and of_file is not None
+    assert measured.channels[0].talk_s > 1
+    # A file does not know who speaks.
+    for mine, in_file in zip(measured.channels, of_file.channels, strict=True):
+        assert structs.replace(mine, role="") == structs.replace(in_file, role="")
+    assert structs.replace(measured, channels=()) == structs.replace(of_file, channels=())
