@@ -18,6 +18,7 @@ from stream_server.access.policy import Who
 from stream_server.bus import Bus
 from stream_server.wire.results import (
     Alert,
+    Consent,
     Gap,
     Point,
     Result,
@@ -29,7 +30,7 @@ from stream_server.wire.results import (
 # About a minute of 200 streams. The wall follows without awaiting, so it never fills in practice;
 # a wall that lost results would show streams that have ended.
 _CAPACITY = 65_536
-_SHOWN = (StreamOpened, Point, Segment, Gap, Alert, StreamClosed)
+_SHOWN = (StreamOpened, Point, Segment, Gap, Alert, Consent, StreamClosed)
 
 
 class Wall:

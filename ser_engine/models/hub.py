@@ -23,7 +23,9 @@ here. Imports are made when a hub is first used.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib
+import json
 import logging
 import os
 import queue
@@ -35,7 +37,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,12 +114,15 @@ class Published:
         repositories: where it is, by the name of the hub, e.g. ``organisation/name``.
         files: what is fetched and must be there, ...
         optional_files: ... and what is fetched where there is any.
+        sha256: of files whose bytes are known, hex by name; the others are pinned by their first
+            download.
     """
 
     name: str
     repositories: Mapping[str, str]
     files: tuple[str, ...]
     optional_files: tuple[str, ...] = ()
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def is_complete(self, folder: Path) -> bool:
         """Return whether ``folder`` has all its files."""
@@ -405,12 +410,47 @@ def _fetch_from(
             f"the repository {repository} gave {', '.join(there) or 'no files'}, expected"
             f" {', '.join(model.files)}"
         )
+    pins = _checked_hashes(model, partial, files, models_dir)
     target = models_dir / model.name
     target.mkdir(exist_ok=True)
     for name in files:
         if (partial / name).is_file():
             os.replace(partial / name, target / name)
+    _pins_of(model, models_dir).parent.mkdir(exist_ok=True)
+    _pins_of(model, models_dir).write_text(json.dumps(pins, indent=1), encoding="utf-8")
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _pins_of(model: Published, models_dir: Path) -> Path:
+    return models_dir / ".pins" / f"{model.name}.json"
+
+
+def _checked_hashes(
+    model: Published, folder: Path, files: Sequence[str], models_dir: Path
+) -> dict[str, str]:
+    """Return the SHA-256 of what was fetched, by name of the file.
+
+    Raises:
+        HubUnavailableError: a file is not the one that is known, or that was fetched first.
+    """
+    path = _pins_of(model, models_dir)
+    first: dict[str, str] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    pins = dict(first)
+    for name in files:
+        if not (folder / name).is_file():
+            continue
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        expected = model.sha256.get(name) or first.get(name) or found
+        if found != expected:
+            # Not kept: it would be taken for a part of a download that can go on.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise HubUnavailableError(
+                f"got {name} of {model.name} with the SHA-256 {found}, expected {expected}; if its"
+                f" makers have published it anew, delete {path} to trust it"
+            )
+        pins[name] = found
+    return pins
 
 
 class _Watch:

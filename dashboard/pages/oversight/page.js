@@ -97,7 +97,7 @@ class Oversight extends Component {
     const since = halt.at && h("p", { class: "muted" }, t("oversight.by", { who: halt.by, time: format.dateTime(halt.at), reason: halt.reason }));
     return h(
       "section",
-      { class: `card oversight-stop${halt.halted ? " halted" : ""}`, "data-testid": "halt" },
+      { class: `card oversight-card oversight-stop${halt.halted ? " halted" : ""}`, "data-testid": "halt" },
       h("h2", {}, icon(halt.halted ? "pause" : "play"), t(halt.halted ? "oversight.halted" : "oversight.running")),
       since,
       view.overseers.length > 0 && h("p", {}, t("oversight.overseers", { names: view.overseers.join(", ") })),
@@ -119,7 +119,7 @@ class Oversight extends Component {
     const found = person && person.streams.length + person.files.length > 0;
     return h(
       "section",
-      { class: "card" },
+      { class: "card oversight-card" },
       h("h2", {}, t("oversight.person")),
       h("p", { class: "muted" }, t("oversight.person.text")),
       h(
@@ -196,7 +196,7 @@ class Oversight extends Component {
 
   table(name, columns, rows, tool = false) {
     const { t } = this.props.app;
-    const head = h("div", { class: "oversight-head" }, h("h2", {}, t(`oversight.${name}`)), h("div", { class: "grow" }), rows.length > 0 && tool);
+    const head = h("div", { class: "oversight-head" }, h("h2", {}, t(`oversight.${name}`)), rows.length > 0 && tool);
     if (rows.length === 0) return h("section", {}, head, emptyState("search", t(`oversight.${name}.none`), t(`oversight.${name}.none_text`)));
     return h(
       "section",

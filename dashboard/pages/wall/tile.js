@@ -53,7 +53,7 @@ export class TileView extends Component {
         "a",
         { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind, "data-cleared": String(alert?.cleared_s != null) },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
-        tile.withheld && h("div", { class: "tile-withheld", "data-testid": "withheld" }, app.t(`gap.${tile.withheld}`)),
+        tile.withheld && h("div", { class: "tile-withheld muted", "data-testid": "withheld" }, app.t(`gap.${tile.withheld}`)),
         h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>
           channel.analysed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -195,3 +196,26 @@ def test_progress_that_raises_ends_the_download(published, models_dir, url) -> N
     with pytest.raises(HubUnavailableError, match="Cancelled"):
         fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub], progress=stop)
     assert not (models_dir / MODEL).exists()
+
+
+def test_other_bytes_than_the_first_time_are_refused(published, models_dir, url) -> None:
+    hub = FakeHub(url=url, published=published)
+    folder = fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
+    shutil.rmtree(folder)
+    name = PUBLISHED.files[0]
+    first = (published / name).read_bytes()
+    (published / name).write_bytes(first + b" altered")
+    try:
+        with pytest.raises(HubUnavailableError, match=rf"got {name} of {MODEL} with the SHA-256"):
+            fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub])
+        assert not folder.exists()
+    finally:
+        (published / name).write_bytes(first)
+    assert fetch(PUBLISHED, models_dir, timeout_s=LONG_S, clients=[hub]) == folder
+
+
+def test_bytes_that_are_known_are_held_to(published, models_dir, url) -> None:
+    known = replace(PUBLISHED, sha256={PUBLISHED.files[0]: "0" * 64})
+    hub = FakeHub(url=url, published=published)
+    with pytest.raises(HubUnavailableError, match="expected 0000"):
+        fetch(known, models_dir, timeout_s=LONG_S, clients=[hub])
