@@ -191,18 +191,18 @@ class Listener:
         self._heard_slots = 0
 
     def push(self, samples: FloatArray) -> Sequence[int]:
-        """Take samples ``(samples,)``; return the detector's states of the slots now complete."""
+        """Take samples ``(samples,)``; return a state for each slot now complete."""
         states = self._detector.push(samples)
         self.powers = self._detector.powers
         slots = self._cutter.push(samples)
         if states:
-            # In a tone nobody speaks.
-            flags = [state == SPEECH for state in states]
+            # Nobody speaks in a tone of the telephone network.
+            speaks = [state == SPEECH for state in states]
             if self.voice is not None:
-                self.voice.take(slots, flags)
+                self.voice.take(slots, speaks)
             self._clock_samples += len(slots) * HOP_SAMPLES
             # After a gap slots do not begin at multiples of 20 ms; those of a clock they fill do.
-            self._put(np.array(flags, dtype=np.uint8))
+            self._put(np.array(speaks, dtype=np.uint8))
         return states
 
     def skip(self, num_samples: int) -> None:
