@@ -33,8 +33,8 @@ LOOKED_UP = {
 }
 """Types, settings and counters: the chunk does not pass through them."""
 
-BESIDE = {"stream_server/alerts/evaluator.py"}
-"""Listens to results on their way."""
+BESIDE = {"stream_server/alerts/evaluator.py", "stream_server/streams/handshakes.py"}
+"""Listens to results on their way; looks for pings, by the clock."""
 
 
 def walk() -> tuple[list[str], list[str]]:

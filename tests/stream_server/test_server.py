@@ -300,7 +300,8 @@ async def test_the_default_port_for_asterisk_may_be_another_programs(
 
 
 async def test_an_address_that_cannot_be_had_is_said_at_once():
-    access = AccessConfig(tokens={"one": "0123456789abcdef"})
+    # Beyond loopback a server without TLS must be told that a proxy has it.
+    access = AccessConfig(tokens={"one": "0123456789abcdef"}, behind_proxy=True)
     for host in ("192.0.2.77", "no.such.host.invalid"):
         config = ServerConfig(
             listen=ListenConfig(host, 0, 0),
