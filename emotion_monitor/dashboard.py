@@ -86,6 +86,7 @@ def make_backend(
             lag_ms=heartbeat.lag_ms,
             real_time_factor=heartbeat.real_time_factor,
             effective_step_ms=heartbeat.effective_step_ms,
+            unrecorded_s=heartbeat.unrecorded_s,
         )
 
     return Backend(

@@ -14,7 +14,7 @@ Any source of :mod:`mic_client` will do. The results are those a server gives fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 
 from mic_client.sources import Lost, Source
@@ -102,7 +102,9 @@ class _Channels:
             windows += [(channel, window) for window in stream.finish()]
         return windows
 
-    async def answer(self, windows: list[tuple[int, Window]]) -> AsyncIterator[tuple[int, Event]]:
+    async def answer(
+        self, windows: list[tuple[int, Window]]
+    ) -> AsyncGenerator[tuple[int, Event], None]:
         """Score windows in one step; yield what that and silence have made known."""
         if windows:
             asked = [window for _, window in windows]

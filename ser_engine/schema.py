@@ -54,6 +54,7 @@ def rounded_all(posteriors: Iterable[float]) -> tuple[float, ...]:
 
 GapReason = Literal[
     "silence",
+    "tone",
     "too_short",
     "overload",
     "error",
@@ -66,8 +67,10 @@ GapReason = Literal[
 ]
 """Why a span has no result.
 
-``silence``: the detector heard no speech. ``too_short``: fewer than 400 samples between two
-interruptions. ``overload``: windows were skipped until no window held the audio any more.
+``silence``: the detector heard no speech. ``tone``: it heard a tone of the telephone network
+(dial, ringing, busy, keys, fax), or a pause between such tones. ``too_short``: fewer than 400
+samples between two interruptions. ``overload``: windows were skipped until no window held the audio
+any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the client or the network says which. ``no_consent``, ``no_notice``, ``halted``: it came
 and was neither scored nor recorded, because consent or notice is missing, or an overseer has halted
@@ -308,7 +311,8 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
         labels: share of the speech by label, 0 to 1; those that never occur are left out.
         unclear: share of the speech without a label. With ``labels`` it adds up to 1, where there
             is any speech.
-        silence: share of all time without speech (gaps ``silence`` and ``too_short``).
+        silence: share of all time without speech (gaps ``silence``, ``tone`` and
+            ``too_short``).
         missing: share of all time in the other gaps.
     """
 
@@ -539,12 +543,12 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     """A whole channel.
 
     Attributes:
-        label: the strongest class; None: unclear.
+        label: the strongest class; None: unclear, or nobody speaks (the warning ``silent``).
         best: the strongest class.
         confidence: its posterior.
-        posteriors: one value a class.
-        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence. A model
-            hears an emotion in anything: where this is silence, the result means nothing.
+        posteriors: one value a class. A model hears an emotion in anything: without speech they
+            mean nothing.
+        level_dbfs: RMS level without offset, in dB of full scale; None: digital silence.
     """
 
     label: str | None

@@ -42,9 +42,10 @@ class LimitsConfig:
     resume_window_s: Annotated[float, Range(0, 3600)] = 30.0
     """How long a client that lost its connection may come back and continue; on a full server less:
     such streams give their places to new ones."""
-    max_waiting_streams_per_client: Annotated[int, Range(1, 100_000)] = 128
+    max_waiting_streams_per_client: Annotated[int, Range(1, 100_000)] | None = None
     """Streams of one access token, and of one address, that wait for a lost client at a time; the
-    oldest of more end at once."""
+    oldest of more end at once. null: as many as it may have, so that a gateway whose line is cut
+    finds all its calls again."""
     max_kept_results: Annotated[int, Range(64, 1_000_000)] = 512
     """Results of a stream kept for a client that reads slowly or comes back."""
     drain_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0

@@ -104,7 +104,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pyarrow": _package("pyarrow", "tables"),
     "pympi": _package("pympi", "dev"),
     "pandas": _package("pandas", "tables"),
-    "silero": _package("silero_vad", "silero"),
+    "silero": _package("silero_vad", "dev"),
     "scikit-learn": _package("sklearn", "embeddings"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),

@@ -17,6 +17,7 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     lag_ms: float
     real_time_factor: float
     effective_step_ms: float
+    unrecorded_s: float | None = None
 
 
 class StreamItem(StreamRecord, frozen=True, kw_only=True):

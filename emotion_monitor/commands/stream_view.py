@@ -187,6 +187,7 @@ _TOO_LOUD_DBFS = -3.0
 
 _GAP_CELLS = {
     "silence": "·",
+    "tone": "~",
     "too_short": "·",
     "overload": "!",
     "error": "×",
@@ -194,7 +195,7 @@ _GAP_CELLS = {
     "discarded": "╌",
     "lost": "╌",
 }
-_QUIET_GAPS = ("silence", "too_short")
+_QUIET_GAPS = ("silence", "tone", "too_short")
 """Ordinary pauses in speech: dimmed, and given no line of text. The other gaps mean a loss."""
 
 

@@ -211,26 +211,28 @@ _16_BIT_ENCODINGS = frozenset({"pcm_s16le", "pcm_s16be", "pcm_u8", "mulaw", "ala
 class JoinedDecoder:
     """Recordings that are in one file, one after the other, as one.
 
-    Rate and channels are those of the first. A part of another rate is resampled; one with other
-    channels is not read, since channels are never mixed, nor is what follows it.
+    Rate and channels are those of the first that can be read. A part of another rate is resampled;
+    one with other channels is not read, since channels are never mixed, nor is what follows it.
 
     Args:
         path: the file.
         parts: the pieces of each recording.
+
+    Raises:
+        DecodeError: no part can be read; the error is that of the first.
     """
 
     def __init__(self, path: Path, parts: tuple[tuple[Piece, ...], ...]) -> None:
-        self._current = SoundDecoder(path, parts[0])
+        self._current, parts, self.note = _first_readable(path, parts)
         self.channels = self._current.channels
         self.rate_hz = self._current.rate_hz
         self.num_frames = self._current.num_frames
         self.tolerance_frames = self._current.tolerance_frames
         self.is_16_bit = False
-        self.note = ""
         self._path = path
-        self._waiting = list(parts[1:])
+        self._waiting = list(parts)
         self._resample: soxr.ResampleStream | None = None
-        for pieces in parts[1:]:
+        for pieces in parts:
             with contextlib.suppress(DecodeError):
                 part = SoundDecoder(path, pieces)
                 self.num_frames += part.num_frames * self.rate_hz // part.rate_hz
@@ -281,6 +283,26 @@ class JoinedDecoder:
                 part.rate_hz, self.rate_hz, self.channels, dtype="float32", quality="HQ"
             )
         return True
+
+
+def _first_readable(
+    path: Path, parts: tuple[tuple[Piece, ...], ...]
+) -> tuple[SoundDecoder, tuple[tuple[Piece, ...], ...], str]:
+    """Open the first part that can be read; return what follows it, and a word about those before.
+
+    Raises:
+        DecodeError: there is none; the error is that of the first part.
+    """
+    errors: list[DecodeError] = []
+    for number, pieces in enumerate(parts):
+        try:
+            decoder = SoundDecoder(path, pieces)
+        except DecodeError as error:
+            errors.append(error)
+            continue
+        note = f"begins with a part that cannot be read: {errors[0]}" if errors else ""
+        return decoder, parts[number + 1 :], note
+    raise errors[0]
 
 
 _WAV_CODECS = {

@@ -44,9 +44,10 @@ from ser_engine.files.results import (
 )
 from ser_engine.files.speakers import ChannelSpeakers
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, ms_to_samples
-from ser_engine.schema import Event, Gap, GapReason, Point, Segment
+from ser_engine.schema import Event, Gap, Point, Segment
 from ser_engine.timeline import ChannelStream
 from ser_engine.timeline.segments import Smoother
+from ser_engine.timeline.slots import SPEECH, gap_reason
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, ModelInfo, Window
 
@@ -147,7 +148,7 @@ class UtteranceAnalyser(ChannelAnalyser):
         self._cutter = PieceCutter(config.offline, hangover_ms=config.vad.hangover_ms)
         self._held: FloatArray = np.empty(0, dtype=np.float32)
         self._held_from = 0
-        self._num_cut_flags = 0
+        self._num_cut_states = 0
         self._has_heard_speech = False
         self._is_lenient = is_lenient
 
@@ -159,9 +160,9 @@ class UtteranceAnalyser(ChannelAnalyser):
     def cut(self, samples: FloatArray) -> None:
         """Take samples that were pushed to the monitor already."""
         self._held = np.concatenate([self._held, samples])
-        flags = self.monitor.flags[self._num_cut_flags :]
-        self._num_cut_flags += len(flags)
-        for span in self._cutter.push(len(samples), flags):
+        states = self.monitor.states[self._num_cut_states :]
+        self._num_cut_states += len(states)
+        for span in self._cutter.push(len(samples), states):
             self._request(span)
 
     def end(self) -> None:
@@ -229,8 +230,8 @@ class FrameAnalyser(ChannelAnalyser):
 
     def push(self, samples: FloatArray) -> None:
         """Take the next samples ``(samples,)``."""
-        flags = self.monitor.push(samples)
-        self._open(self._cutter.push(len(samples), flags))
+        states = self.monitor.push(samples)
+        self._open(self._cutter.push(len(samples), states))
         for each in self._passes.push(samples):
             self._request(each)
 
@@ -245,10 +246,10 @@ class FrameAnalyser(ChannelAnalyser):
         self._close_spans(is_end=True)
         logits = np.concatenate(self._logits)
         num_samples = self.monitor.num_samples
-        speech = _speech_of_frames(self.monitor.flags, len(logits), self._hop, self._config)
+        states = _states_of_frames(self.monitor.states, len(logits), self._hop, self._config)
         segments, gaps = spans_of_frames(
             logits,
-            speech,
+            states,
             hop_samples=self._hop,
             num_samples=num_samples,
             config=self._config.smoothing,
@@ -260,7 +261,7 @@ class FrameAnalyser(ChannelAnalyser):
             hop_samples=self._hop,
             logits=logits,
             posteriors=softmax(logits),
-            speech=speech,
+            speech=states == SPEECH,
             abstain_below=self._abstain_below,
             embeddings=np.concatenate(self._embeddings) if self._wants_embeddings else None,
             segments=segments,
@@ -466,6 +467,7 @@ class PieceScores:
             embedding=embedding.astype(np.float32),
             level_dbfs=level_dbfs,
             abstain_below=self._abstain_below,
+            has_speech=bool(speech),
         )
 
     def _piece(self, number: int) -> PieceResult:
@@ -489,7 +491,7 @@ class PieceScores:
 
 def spans_of_frames(
     logits: FloatArray,
-    speech: npt.NDArray[np.bool_],
+    states: npt.NDArray[np.uint8],
     *,
     hop_samples: int,
     num_samples: int,
@@ -502,7 +504,7 @@ def spans_of_frames(
 
     Args:
         logits: ``(frames, classes)``.
-        speech: ``(frames,)``, whether each is speech, short silences included.
+        states: ``(frames,)`` of the slot of each, short silences being speech.
         hop_samples: between frames, 320 or 160.
         num_samples: length of the recording.
         config: how labels are smoothed.
@@ -510,12 +512,12 @@ def spans_of_frames(
     """
     # As in a stream: NaN and +inf cannot be pooled; -inf is a class the model never learned.
     usable = np.all(logits < np.inf, axis=1)
-    reasons: list[GapReason | None] = [
-        "silence" if not is_speech else None if is_usable else "error"
-        for is_speech, is_usable in zip(speech.tolist(), usable.tolist(), strict=True)
+    reasons = [
+        gap_reason(state) or (None if is_usable else "error")
+        for state, is_usable in zip(states.tolist(), usable.tolist(), strict=True)
     ]
     smoother = Smoother(config, model)
-    smoother.slots(0, hop_samples, reasons, logits[speech & usable])
+    smoother.slots(0, hop_samples, reasons, logits[(states == SPEECH) & usable])
     # The end of the recording is not a whole frame; it belongs to the last segment or gap.
     smoother.extend(num_samples)
     smoother.finish()
@@ -526,16 +528,17 @@ def spans_of_frames(
     )
 
 
-def _speech_of_frames(
-    flags: Sequence[int], num_frames: int, hop_samples: int, config: EngineConfig
-) -> npt.NDArray[np.bool_]:
-    """Return ``(frames,)`` whether each is speech, short silences between speech included."""
-    slots = np.frombuffer(bytes(flags), dtype=np.bool_).copy()
+def _states_of_frames(
+    states: bytearray, num_frames: int, hop_samples: int, config: EngineConfig
+) -> npt.NDArray[np.uint8]:
+    """Return ``(frames,)`` the state of each; short silences between speech are speech."""
+    slots = np.frombuffer(bytes(states), dtype=np.uint8).copy()
     # No more than the look-ahead, because a stream knows no sooner that a silence was short.
     short_ms = min(config.vad.min_silence_ms, config.timeline.look_ahead_ms)
     short = ms_to_samples(short_ms) // HOP_SAMPLES
+    # A tone is no silence: between speech and a tone nothing is filled.
     for before, after in itertools.pairwise(np.flatnonzero(slots).tolist()):
-        if after - before - 1 < short:
-            slots[before:after] = True
-    speech: npt.NDArray[np.bool_] = np.repeat(slots, HOP_SAMPLES // hop_samples)[:num_frames]
-    return speech
+        if after - before - 1 < short and slots[before] == slots[after] == SPEECH:
+            slots[before:after] = SPEECH
+    of_frames: npt.NDArray[np.uint8] = np.repeat(slots, HOP_SAMPLES // hop_samples)[:num_frames]
+    return of_frames

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ser_engine.config import VadConfig
-from ser_engine.frames import HOP_SAMPLES, samples_to_s
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import FileWarningCode, Warning
 from ser_engine.timeline import SpeechDetector, make_detector
 from ser_engine.timeline.quality import QualityMonitor
+from ser_engine.timeline.slots import SPEECH, TONE, add_states
 from ser_engine.timeline.speech import SlotCutter, sound_powers
 from ser_engine.types import FloatArray
 
@@ -27,7 +29,8 @@ class ChannelMonitor:
 
     Attributes:
         num_samples: taken so far.
-        flags: whether each complete slot of 320 samples holds speech, from the first one on.
+        states: of each complete slot of 320 samples, from the first one on: SILENCE, SPEECH or
+            TONE (:mod:`ser_engine.timeline.slots`).
         powers: of the slots that the last push completed.
     """
 
@@ -36,24 +39,26 @@ class ChannelMonitor:
     ) -> None:
         self._quality = QualityMonitor(detector or make_detector(config), rate_hz)
         self._silent_dbfs = config.min_level_dbfs
+        if config.detector == "silero":
+            self._silent_dbfs = min(config.lowest_level_dbfs, self._silent_dbfs)
         self._warnings: dict[FileWarningCode, Warning] = {}  # the first of each kind
         self._cutter = SlotCutter()
         self._energy = 0.0
         self.powers = self._quality.powers
         self.num_samples = 0
-        self.flags = bytearray()
+        self.states = bytearray()
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag for each slot now complete."""
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``; return a state for each slot now complete."""
         self.num_samples += len(samples)
         self._cutter.push(samples)
-        flags = self._quality.push(samples)
+        states = self._quality.push(samples)
         self.powers = self._quality.powers
         # One by one: the sum is the same however the samples were grouped.
         self._energy = sum((self.powers * HOP_SAMPLES).tolist(), self._energy)
-        self.flags += bytes(flags)
+        add_states(self.states, states)
         self._keep_findings()
-        return flags
+        return states
 
     def skip(self, num_samples: int) -> None:
         """Go on after a gap; see :class:`~ser_engine.timeline.SpeechDetector`."""
@@ -85,8 +90,14 @@ class ChannelMonitor:
             # Both follow from silence, and would read like two more faults to mend.
             found = {code: found[code] for code in found if code not in ("too_quiet", "noisy")}
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
-        elif not any(self.flags):
-            message = "no speech was heard, expected some; a result for other sounds means nothing"
+        elif SPEECH not in self.states:
+            # Tones are named: that a call was not answered is worth knowing.
+            tone_s = self.states.count(TONE) * HOP_SAMPLES / SAMPLE_RATE_HZ
+            tones = f", there are {tone_s:.1f} s of telephone tones" if tone_s else ""
+            message = (
+                f"no speech was heard, expected some: nobody speaks{tones}; a result for other"
+                " sounds means nothing"
+            )
             found["silent"] = Warning(code="silent", message=message, at_s=0.0)
         if duration_s < SHORT_S:
             message = (

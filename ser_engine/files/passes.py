@@ -35,6 +35,7 @@ from ser_engine.frames import (
     SAMPLE_RATE_HZ,
     ms_to_samples,
 )
+from ser_engine.timeline.slots import SPEECH, add_states
 from ser_engine.types import FloatArray, Window, WindowResult
 
 MAX_CONTEXT_SAMPLES = 2 * SAMPLE_RATE_HZ
@@ -133,11 +134,11 @@ class PieceSpan:
 
 
 class PieceCutter:
-    """Cuts pieces in pauses, from sample counts and speech flags; holds the flags of some 30 s.
+    """Cuts pieces in pauses, from sample counts and slots' states; holds those of some 30 s.
 
     Args:
         config: ``segment_min_s``, ``segment_max_s`` and ``max_pass_s``.
-        hangover_ms: how long the flags say speech after it has ended. That time counts as a part
+        hangover_ms: how long the states say speech after it has ended. That time counts as a part
             of the pause that follows.
     """
 
@@ -154,17 +155,17 @@ class PieceCutter:
         self._hold_samples = max(self._one_pass, both)
         self._heard = 0
         self._start = 0
-        self._flags: list[int] = []  # of the slots from _start on
+        self._states = bytearray()  # of the slots from _start on
 
-    def push(self, num_samples: int, flags: Sequence[int]) -> list[PieceSpan]:
+    def push(self, num_samples: int, states: Sequence[int]) -> list[PieceSpan]:
         """Go on by ``num_samples``; return the pieces that are certain now.
 
         Args:
             num_samples: any number.
-            flags: whether there is speech in each 320-sample slot that they completed.
+            states: of each 320-sample slot that they completed, as a detector gives them.
         """
         self._heard += num_samples
-        self._flags += flags
+        add_states(self._states, states)
         spans: list[PieceSpan] = []
         while self._heard - self._start > self._hold_samples:
             spans.append(self._cut(self._max_slots))
@@ -180,10 +181,10 @@ class PieceCutter:
                 spans.append(self._cut(max(most, self._min_slots)))
         if self._heard > self._start:
             # Less than a slot has no flag; it is scored rather than passed off as silence.
-            has_speech = any(self._flags) or not self._flags
+            has_speech = SPEECH in self._states or not self._states
             spans.append(PieceSpan(self._start, self._heard, has_speech))
             self._start = self._heard
-            self._flags = []
+            self._states = bytearray()
         return spans
 
     def _cut(self, max_slots: int) -> PieceSpan:
@@ -193,18 +194,18 @@ class PieceCutter:
             begin, end = pause
             # The middle of the pause, which really began a hangover before its first silent slot.
             slots = max((begin - self._hangover_slots + end + 1) // 2, self._min_slots)
-            # A cut inside the hangover leaves the next piece flags of speech that it does not hold.
-            self._flags[slots:begin] = [False] * max(begin - slots, 0)
-        flags, self._flags = self._flags[:slots], self._flags[slots:]
+            # A cut inside the hangover leaves the next piece speech that it does not hold.
+            self._states[slots:begin] = bytes(max(begin - slots, 0))
+        states, self._states = self._states[:slots], self._states[slots:]
         start, self._start = self._start, self._start + slots * HOP_SAMPLES
-        return PieceSpan(start, self._start, any(flags))
+        return PieceSpan(start, self._start, SPEECH in states)
 
     def _longest_pause(self, max_slots: int) -> tuple[int, int] | None:
         """Return ``[begin, end)`` of the longest pause in the range; of equal ones the latest."""
         best: tuple[int, int] | None = None
         begin = self._min_slots
         for slot in range(self._min_slots, max_slots + 1):
-            if slot < max_slots and not self._flags[slot]:
+            if slot < max_slots and self._states[slot] != SPEECH:
                 continue
             length = slot - begin
             if length and (best is None or length >= best[1] - best[0]):

@@ -102,6 +102,7 @@ class UtteranceResult:
         embedding: float32 ``(dim,)``, mean over all frames.
         level_dbfs: RMS level without offset, in dB of full scale; -inf: digital silence.
         abstain_below: posterior below which nothing is said.
+        has_speech: whether the detector heard any; if not, the posteriors mean nothing.
     """
 
     labels: tuple[str, ...]
@@ -111,6 +112,7 @@ class UtteranceResult:
     embedding: FloatArray
     level_dbfs: float
     abstain_below: float = 0.0
+    has_speech: bool = True
 
     @property
     def best(self) -> str:
@@ -119,9 +121,9 @@ class UtteranceResult:
 
     @property
     def label(self) -> str | None:
-        """The same where it is worth believing; None: unclear."""
+        """The same where it is worth believing; None: unclear, or nobody speaks."""
         needed = least_posterior(self.best, self.abstain_below)
-        return self.best if self.confidence >= needed else None
+        return self.best if self.has_speech and self.confidence >= needed else None
 
     @property
     def confidence(self) -> float:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import Span
+from ser_engine.timeline.slots import SPEECH
 from ser_engine.timeline.speech import SpeechDetector
 from ser_engine.types import FloatArray
 
@@ -165,8 +166,8 @@ class Diariser:
         """Take the next samples; return the pieces to embed. Hand each to :meth:`accept`."""
         self._held = np.concatenate([self._held, samples])
         pieces: list[VoicePiece] = []
-        for is_speech in self._detector.push(samples):
-            pieces += self._cell(is_speech)
+        for state in self._detector.push(samples):
+            pieces += self._cell(is_speech=state == SPEECH)
         self._forget()
         return pieces
 
@@ -195,7 +196,7 @@ class Diariser:
             turns.append(Turn(start_sample=start, end_sample=end, speaker=speaker))
         return tuple(turns)
 
-    def _cell(self, is_speech: bool) -> list[VoicePiece]:
+    def _cell(self, *, is_speech: bool) -> list[VoicePiece]:
         start = self._heard_to
         self._heard_to += HOP_SAMPLES
         if not is_speech:

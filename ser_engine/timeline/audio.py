@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ class Heard:
 
     Attributes:
         num_samples: of it.
-        flags: of the slots it completed, speech or not; None: it is lost, and no window reaches
+        states: of the slots it completed; None: it is lost, and no window reaches
             across it.
         is_lost: silence stands in its place.
         is_boundary: it ends at a boundary.
@@ -162,7 +163,7 @@ class Heard:
     """
 
     num_samples: int
-    flags: list[bool] | None
+    states: Sequence[int] | None
     is_lost: bool
     is_boundary: bool
     lost_samples: int
@@ -211,13 +212,13 @@ class ChannelAudio:
 
     def hear(self, part: FloatArray) -> Heard:
         """Take ``(samples,)``, no more than :attr:`until_due`."""
-        flags, is_lost = None, self._lost.covers(self.clock_samples)
+        states, is_lost = None, self._lost.covers(self.clock_samples)
         if is_lost and not self._lost.is_bridged(self.clock_samples):
             # Only the clock goes on. The run ends where it stopped, once that is published.
             self._lost.unbridged += len(part)
         else:
             self._ring.append(part)
-            flags = self._detector.push(part)
+            states = self._detector.push(part)
         self._pass(len(part))
         is_boundary = self.clock_samples == self._boundary
         if is_boundary:
@@ -225,7 +226,7 @@ class ChannelAudio:
         # A long loss is published boundary by boundary: its end may be far away.
         is_told = is_boundary or not self._lost.covers(self.clock_samples)
         lost_samples = self.take_lost() if is_told else 0
-        return Heard(len(part), flags, is_lost, is_boundary, lost_samples)
+        return Heard(len(part), states, is_lost, is_boundary, lost_samples)
 
     def take_lost(self) -> int:
         """Return the length of a loss that no window reaches across and nobody has asked for."""

@@ -196,8 +196,8 @@ class ChannelStream:
 
     def _hear(self, part: FloatArray) -> list[Window]:
         heard, run = self.audio.hear(part), self._slots.current
-        if heard.flags is not None:
-            run.hear(heard.num_samples, heard.flags, is_lost=heard.is_lost)
+        if heard.states is not None:
+            run.hear(heard.num_samples, heard.states, is_lost=heard.is_lost)
         if heard.lost_samples:
             return self._end_run("lost", heard.lost_samples)
         if heard.is_boundary:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import ChannelMeasures, Measures, rounded
+from ser_engine.timeline.slots import SPEECH
 from ser_engine.timeline.speech import SlotCutter, SpeechDetector
 from ser_engine.timeline.voice import VoiceMeter
 from ser_engine.types import FloatArray
@@ -189,18 +190,20 @@ class Listener:
         self._clock_samples = 0
         self._heard_slots = 0
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag for each slot now complete."""
-        flags = self._detector.push(samples)
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``; return a state for each slot now complete."""
+        states = self._detector.push(samples)
         self.powers = self._detector.powers
         slots = self._cutter.push(samples)
-        if flags:
+        if states:
+            # Nobody speaks in a tone of the telephone network.
+            speaks = [state == SPEECH for state in states]
             if self.voice is not None:
-                self.voice.take(slots, flags)
+                self.voice.take(slots, speaks)
             self._clock_samples += len(slots) * HOP_SAMPLES
             # After a gap slots do not begin at multiples of 20 ms; those of a clock they fill do.
-            self._put(np.array(flags, dtype=np.uint8))
-        return flags
+            self._put(np.array(speaks, dtype=np.uint8))
+        return states
 
     def skip(self, num_samples: int) -> None:
         """Go on after a gap; see :class:`SpeechDetector`."""

@@ -27,7 +27,7 @@ from ser_engine.schema import (
 QUARTERS = 4
 _SILENCE, _MISSING, _UNCLEAR = range(3)
 _FIRST_LABEL = 3
-_SILENT_REASONS = ("silence", "too_short")
+_SILENT_REASONS = ("silence", "tone", "too_short")
 
 
 class Course:

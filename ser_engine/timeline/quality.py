@@ -8,6 +8,7 @@ reported at one threshold and counts as gone at another. Chunking does not matte
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.timeline import SpeechDetector
+from ser_engine.timeline.slots import SPEECH
 from ser_engine.types import FloatArray
 
 QualityCode = Literal["clipping", "too_quiet", "noisy", "narrow_band"]
@@ -121,10 +123,10 @@ class QualityMonitor:
             # Known before any audio, and never taken back: telephone codecs end at 4 kHz.
             self._report("narrow_band", f"the audio comes at {source_rate_hz} Hz and")
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``; return a flag for each slot now complete."""
-        flags = self._detector.push(samples)
-        self._flags += flags
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``; return the detector's states of the slots now complete."""
+        states = self._detector.push(samples)
+        self._flags += [state == SPEECH for state in states]
         self.powers = self._detector.powers
         self._powers += self.powers.tolist()
         while len(samples):
@@ -139,7 +141,7 @@ class QualityMonitor:
                 flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
                 powers, self._powers = self._powers[:_SLOTS], self._powers[_SLOTS:]
                 self._judge(_measure(self._audio, flags_of_second, powers))
-        return flags
+        return states
 
     def finish(self) -> None:
         """Judge the rest: a short recording would get no judgement otherwise."""

@@ -13,7 +13,7 @@ run counts slots and windows from its own first sample; only ``origin`` is on th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -24,11 +24,39 @@ from ser_engine.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from ser_engine.schema import GapReason
 from ser_engine.types import Window, WindowResult
 
-SILENCE, SPEECH, LOST = 0, 1, 2
-"""State of a slot. LOST: its audio never came, and silence stands in its place."""
+SILENCE, SPEECH, LOST, TONE = 0, 1, 2, 3
+"""State of a slot. LOST: its audio never came, and silence stands in its place. TONE: of the
+telephone network, or a pause between such tones."""
+
+TONE_KNOWN_AFTER_SLOTS = 9
+"""Length of a tone when a detector first calls a slot TONE: the slots before it belong to it too,
+whatever they were called. That is less than the default look-ahead, so nothing of it is due."""
 
 # Slots since the last speech where there was none: longer than any silence.
 _NO_SPEECH_YET = 1 << 62
+
+
+def date_tone_back(states: bytearray, first: int = 0, each: int = 1) -> None:
+    """Call the slots before a tone TONE that it was not known for yet.
+
+    Args:
+        states: of the slots before the one that is TONE.
+        first: index of the first that may be changed.
+        each: slots of ``states`` for one that a detector judges.
+    """
+    if states and states[-1] == TONE:
+        return
+    for slot in range(max(first, len(states) - (TONE_KNOWN_AFTER_SLOTS - 1) * each), len(states)):
+        if states[slot] != LOST:
+            states[slot] = TONE
+
+
+def add_states(states: bytearray, new: Sequence[int]) -> None:
+    """Add the states of a detector to those before; a tone is dated back."""
+    for state in new:
+        if state == TONE:
+            date_tone_back(states)
+        states.append(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +122,12 @@ class Run:
         """
         return -(-max(0, self.heard - self.window_samples) // HOP_SAMPLES) * HOP_SAMPLES
 
-    def hear(self, num_samples: int, flags: list[bool], *, is_lost: bool = False) -> None:
-        """Take the detector's flags for the 320-sample slots that ``num_samples`` completed.
+    def hear(self, num_samples: int, states: Sequence[int], *, is_lost: bool = False) -> None:
+        """Take the detector's states of the 320-sample slots that ``num_samples`` completed.
 
         Args:
             num_samples: heard now.
-            flags: speech or not, a flag a slot.
+            states: SILENCE, SPEECH or TONE, one a slot; False and True are the first two.
             is_lost: silence was heard in the place of lost audio.
         """
         if is_lost:
@@ -110,16 +138,20 @@ class Run:
             )
             self.lost.extend(range(first, limit))
         self.heard += num_samples
-        per_flag = HOP_SAMPLES // self.hop
-        for flag in flags:
-            if self.lost and (self.accounted + len(self.slots)) // per_flag == self.lost[0]:
+        each = HOP_SAMPLES // self.hop
+        for state in states:
+            if self.lost and (self.accounted + len(self.slots)) // each == self.lost[0]:
                 self.lost.popleft()
-                self.slots.extend((LOST,) * per_flag)
+                self.slots.extend((LOST,) * each)
                 # A loss is not a short silence, so it is never turned into speech.
                 self.silent = _NO_SPEECH_YET
                 continue
-            if not flag:
-                self.silent += per_flag
+            if state == TONE:
+                # Nor is a tone, which began before it was known for one.
+                self.silent = _NO_SPEECH_YET
+                date_tone_back(self.slots, max(0, self.horizon - self.accounted), each)
+            elif state == SILENCE:
+                self.silent += each
             else:
                 if 0 < self.silent < self.min_silence:
                     # The silence turned out to be short. What is due of it stays silence: it may
@@ -128,7 +160,7 @@ class Run:
                     first = max(known - self.silent, self.horizon - self.accounted)
                     self.slots[first:] = bytes((SPEECH,)) * (known - first)
                 self.silent = 0
-            self.slots.extend((SPEECH if flag else SILENCE,) * per_flag)
+            self.slots.extend((state,) * each)
 
     def has_speech(self, first: int, limit: int) -> bool:
         """Return whether a slot of ``[first, limit)`` that is not accounted for holds speech."""
@@ -287,15 +319,19 @@ class Slots:
         at = run.accounted_sample
         for state, slots in groupby(run.account(limit)):
             end = at + self._hop * len(list(slots))
-            yield at, end, _reason(state) or of_speech, True
+            yield at, end, gap_reason(state) or of_speech, True
             at = end
 
     def _run_from(self, origin: int) -> Run:
         return Run(origin, self._hop, self._window_samples, self._min_silence)
 
 
-def _reason(state: int) -> GapReason | None:
-    return None if state == SPEECH else "lost" if state == LOST else "silence"
+def gap_reason(state: int) -> GapReason | None:
+    """Return why a slot has no result; None: it is speech."""
+    return _REASONS[state]
+
+
+_REASONS: tuple[GapReason | None, ...] = ("silence", None, "lost", "tone")
 
 
 def check_answer(outcome: WindowResult | WindowError, hop_samples: int, num_classes: int) -> None:
@@ -344,7 +380,7 @@ def join(
     reasons: list[GapReason | None] = []
     rows: list[int] = []
     for row, state in enumerate(states, start=first_row):
-        reason = _reason(state)
+        reason = gap_reason(state)
         if reason is not None:
             reasons.append(reason)
         elif row < 0:

@@ -6,6 +6,7 @@ emotion in it. What is silence has to be known before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
@@ -34,10 +35,11 @@ class SpeechDetector(Protocol):
 
     powers: Powers
 
-    def push(self, samples: FloatArray) -> list[bool]:
-        """Take samples ``(samples,)``, any number; return a flag for each slot now complete.
+    def push(self, samples: FloatArray) -> Sequence[int]:
+        """Take samples ``(samples,)``, any number; return a state for each slot now complete.
 
-        How the samples are grouped into calls must not matter.
+        States are SILENCE, SPEECH and TONE of :mod:`ser_engine.timeline.slots`; False and True are
+        the first two. How the samples are grouped into calls must not matter.
         """
         ...
 
@@ -243,16 +245,12 @@ class WebRtcDetector:
 
 
 def make_detector(config: VadConfig) -> SpeechDetector:
-    """Return a new detector for one channel.
-
-    Raises:
-        RuntimeUnavailableError: it needs a package that is not installed.
-    """
+    """Return a new detector for one channel."""
     match config.detector:
         case "off":
             return EverythingIsSpeech()
-        case "silero":
-            from ser_engine.timeline.silero import SileroDetector
+        case "webrtc":
+            return WebRtcDetector(config)
+    from ser_engine.timeline.silero import SileroDetector
 
-            return SileroDetector(config)
-    return WebRtcDetector(config)
+    return SileroDetector(config)

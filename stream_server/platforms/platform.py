@@ -16,6 +16,7 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 
 if TYPE_CHECKING:
     from stream_server.config import ServerConfig
+    from stream_server.streams.handshakes import Descriptors
     from stream_server.streams.registry import StreamRegistry
 
 
@@ -77,12 +78,14 @@ class ListenerContext:
         config: addresses and limits.
         is_ready: whether the model is loaded.
         on_refused: called with the listener's name and the error of every refused connection.
+        descriptors: of the process: what connections must leave.
     """
 
     registry: StreamRegistry
     config: ServerConfig
     is_ready: Callable[[], bool]
     on_refused: Callable[[str, ProtocolError], None]
+    descriptors: Descriptors
 
 
 class Listener(Protocol):

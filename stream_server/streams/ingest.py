@@ -152,6 +152,7 @@ class LocalIngest:
             config=config,
             is_ready=lambda: engines.is_ready,
             on_refused=refused,
+            descriptors=context.descriptors,
         )
         self._listeners = (
             make_listeners(config.telephony, listener_context) if has_listeners else []

@@ -555,11 +555,17 @@ class StreamRegistry:
 
     def _bound_waiting(self, latest: RunningStream) -> None:
         """Have the oldest of one client's streams give up where too many of them wait."""
-        most = self._limits.max_waiting_streams_per_client
-        for same in (
-            [one for one in self._waiting if one.token_name == latest.token_name != ""],
-            [one for one in self._waiting if one.address == latest.address != ""],
+        limits = self._limits
+        # Clients without a token share no number of streams but that of the server.
+        of_address = limits.max_streams_per_address if latest.token_name else limits.max_streams
+        for same, may_have in (
+            (
+                [one for one in self._waiting if one.token_name == latest.token_name != ""],
+                limits.max_streams_per_token,
+            ),
+            ([one for one in self._waiting if one.address == latest.address != ""], of_address),
         ):
+            most = limits.max_waiting_streams_per_client or may_have
             for stream in same[: max(len(same) - most, 0)]:
                 self._give_up(stream, "too_many_waiting")
 

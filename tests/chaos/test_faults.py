@@ -1,7 +1,6 @@
 """Real faults under the whole server, in the middle of a call; each test says what may be lost.
 
-Faults of a part alone are with its tests: a server that is killed (``stream_server/store/
-test_writer.py``: less than the last second), a clock that is set back (``stream_server/streams/
+Faults of a part alone are with its tests: a clock that is set back (``stream_server/streams/
 test_clock_steps.py``: nothing), a killed engine process (``stream_server/engines/test_remote.py``:
 a gap, named). ``python -m benchmarks.soak`` is the long form.
 """
@@ -24,6 +23,7 @@ from typing import Any, Self
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.null_engine import NullEngine
@@ -31,9 +31,13 @@ from emotion_monitor.dashboard import serve_dashboard
 from mic_client import load_sample_call
 from ser_engine.errors import WindowError
 from ser_engine.types import Window, WindowResult
+from stream_server.alerts import actions
 from stream_server.engines.opening import local_engine
 from stream_server.engines.pool import EnginePool
+from stream_server.feeds import mqtt
 from stream_server.server import Server
+from tests.stream_server.feeds.test_mqtt import Mosquitto
+from tests.support.dashboard_server import DashboardServer
 from tests.support.postgresql import Cluster
 from tests.support.whole_server import settings_in, whole_server
 
@@ -56,7 +60,7 @@ class Call:
         messages: all that came so far.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | DashboardServer) -> None:
         self._url = f"{server.ingest_url}/?encoding=pcm_s16le&sample_rate=16000"
         self._audio = speech()
         self._said_s = 0.0
@@ -64,9 +68,13 @@ class Call:
         self.messages: list[dict[str, Any]] = []
 
     async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def open(self) -> None:
+        """Connect."""
         self._socket = await connect(self._url, proxy=None, compression=None)
         await self._until("ready")
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._socket is not None
@@ -225,6 +233,108 @@ async def test_a_database_that_is_frozen_and_one_that_is_stopped_lose_nothing(tm
             await check_all_is_stored(server, call)
     finally:
         await asyncio.to_thread(cluster.close)
+
+
+# -- Who is told -----------------------------------------------------------------------------------
+
+EVERY_LABEL = "[angry, disgusted, fearful, happy, neutral, other, sad, surprised, unknown]"
+
+
+@pytest.mark.needs("mosquitto", "aiomqtt")
+async def test_a_broker_and_a_webhook_that_were_away_get_the_alert(
+    tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+):
+    """What is lost are single points over MQTT that were on their way when the broker went."""
+    for module in (actions, mqtt):
+        monkeypatch.setattr(module, "_FIRST_DELAY_S", 0.05)
+        monkeypatch.setattr(module, "_LONGEST_DELAY_S", 0.05)
+    monkeypatch.setattr(actions, "MAX_ATTEMPTS", 10_000)
+    broker, posted = Mosquitto(tmp_path), asyncio.Event()
+
+    async def receive(_: web.Request) -> web.Response:
+        posted.set()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app)
+    await broker.start()
+    async with (
+        whole_server(
+            tmp_path,
+            f"stream_server.feeds.mqtt_url=mqtt://127.0.0.1:{broker.port}",
+            "stream_server.alerts.rules=[{name: talk, threshold: 0.05, clear_threshold: 0,"
+            f" hold_s: 0, labels: {EVERY_LABEL}, webhook: 'http://127.0.0.1:{unused_tcp_port}/'}}]",
+        ) as server,
+        Call(server) as call,
+    ):
+        await call.say(1)
+        await broker.stop()
+        await call.say(8)
+        assert any(m["type"] == "alert" for m in call.messages)
+        assert not posted.is_set()
+        await broker.start()
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+        async with asyncio.timeout(60):
+            await posted.wait()
+            while not any('"alerts":["talk"]' in each for each in await states(broker)):
+                pass  # Asking takes a moment.
+        await call.stop()
+        assert call.lost == {}
+        await check_all_is_stored(server, call)
+    await runner.cleanup()
+    await broker.stop()
+
+
+async def states(broker: Mosquitto) -> list[str]:
+    """Return what the broker retains."""
+    import aiomqtt
+
+    found: list[str] = []
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        await client.subscribe("#")
+        await client.publish("end", b"")
+        async for message in client.messages:
+            if str(message.topic) == "end":
+                break
+            found.append(bytes(message.payload).decode())
+    return found
+
+
+# -- The server itself -----------------------------------------------------------------------------
+
+
+async def stored_points(server: DashboardServer, stream_id: str) -> list[int]:
+    found = await server.get(f"/api/v1/streams/{stream_id}/results?limit=1000")
+    return [m["start_sample"] for m in found["results"] if m["type"] == "point"]
+
+
+async def test_a_server_that_is_killed_loses_what_it_had_not_stored_and_nothing_else(
+    tmp_path: Path,
+):
+    """That is less than the last second: ``stream_server/store/test_writer.py``."""
+    server = DashboardServer(tmp_path, {"stream_server": {"access": {"refusal_delay_ms": 0}}})
+    await server.start()
+    try:
+        call = Call(server)
+        await call.open()
+        await call.say(4)
+        told = call.points
+        stream_id, stored = call.messages[0]["stream_id"], [0]
+        async with asyncio.timeout(60):
+            while stored[: len(told)] != told:
+                stored = await stored_points(server, stream_id)
+        await call.say(3)
+        await server.kill()
+        await server.start()
+        found = await server.get("/api/v1/streams")
+        (stream,) = found["streams"]
+        assert stream["reason"] is not None, "what a dead server left open is closed"
+        after = await stored_points(server, stream_id)
+        assert after[: len(stored)] == stored and after == call.points[: len(after)]
+    finally:
+        await server.stop()
 
 
 # -- The model and the engine ----------------------------------------------------------------------

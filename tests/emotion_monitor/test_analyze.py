@@ -29,6 +29,8 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[EngineConfig]:
         return FakeEngine()
 
     monkeypatch.setattr(engine_module, "build_engine", build)
+    # It takes noise for speech.
+    monkeypatch.setenv("EMOTION_MONITOR__SER_ENGINE__VAD__DETECTOR", "webrtc")
     return seen
 
 

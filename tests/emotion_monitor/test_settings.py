@@ -56,7 +56,7 @@ class TestConfigYaml:
     def test_says_unit_range_and_choices(self):
         text = Settings().to_commented_yaml()
         assert "Milliseconds, 500 to 30000, a multiple of 20.\n    window_ms: 4000\n" in text
-        assert "One of webrtc, silero, off.\n    detector: webrtc\n" in text
+        assert "One of webrtc, silero, off.\n    detector: silero\n" in text
         assert "True or false.\n    offline: false\n" in text
 
     def test_is_what_a_checkout_reads(self):

@@ -15,6 +15,7 @@ from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, encode_uuid
 from stream_server.platforms.asterisk.server import AudioSocketServer
 from stream_server.platforms.platform import ListenerContext
+from stream_server.streams.handshakes import Descriptors
 from stream_server.wire.results import StreamClosed
 from tests.support.live_lab import Lab, LabEngine, live_lab
 
@@ -37,6 +38,7 @@ class AsteriskLab:
                 config=lab.config,
                 is_ready=lambda: lab.engine.is_ready,
                 on_refused=lab.refuse,
+                descriptors=Descriptors(1 << 30),
             )
         )
 

@@ -246,6 +246,7 @@ async def serve_dashboard(
     access: AccessConfig | None = None,
     mailbox_size: int = 1024,
     analyser: Analyse | None = None,
+    unrecorded_s: float | None = None,
 ) -> AsyncIterator[DashboardLab]:
     """Serve a dashboard on 127.0.0.1.
 
@@ -261,6 +262,7 @@ async def serve_dashboard(
         access: who may connect.
         mailbox_size: of a page that shows one stream.
         analyser: analyses files, in place of the fake.
+        unrecorded_s: what the recording of stream s1 lacks.
     """
     bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
     live = LiveStreams(bus)
@@ -321,6 +323,7 @@ async def serve_dashboard(
                 lag_ms=500.0,
                 real_time_factor=0.1,
                 effective_step_ms=500.0,
+                unrecorded_s=unrecorded_s,
             )
 
         backend = Backend(

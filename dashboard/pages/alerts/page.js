@@ -114,8 +114,9 @@ function Call({ app, alerts, press, onJudged }) {
   const open = alerts.filter((alert) => alert.acknowledged_at === null);
   const [{ stream_id, stream_name }] = alerts;
   return h(
-    "section",
-    { class: "card alert-call", "aria-label": streamName(app, stream_name, stream_id) },
+    "div",
+    // No landmark: several calls may have one name.
+    { class: "card alert-call", role: "group", "aria-label": streamName(app, stream_name, stream_id) },
     alerts.length > 1 &&
       h(
         "div",

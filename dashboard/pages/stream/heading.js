@@ -44,6 +44,10 @@ export class Heading {
       h("div", { class: "corner" }, this.lagBox, h("span", { class: "badge", title: stream.model.licence }, stream.model.name), this.actions),
     );
     const notice = noticeOf(app, stream.model);
+    /** @type {{unrecorded_s: number | null} | null} the latest status of a live stream */
+    this.status = null;
+    this.unrecorded = h("span", {});
+    this.unrecordedBox = h("p", { class: "notice", role: "status", hidden: true, "data-testid": "stream-unrecorded" }, icon("warning"), this.unrecorded);
     this.notice = notice ? h("p", { class: "notice", role: "note" }, icon("info"), h("span", {}, notice)) : null;
     /** @type {number | null} */
     this.lag_s = null;
@@ -64,6 +68,9 @@ export class Heading {
     }
     setText(this.consent, consentText(app, timeline.consent));
     setText(this.length, app.t("stream.length", { length: app.format.clock(timeline.end_s) }));
+    const unrecorded_s = this.status?.unrecorded_s ?? 0;
+    this.unrecordedBox.hidden = unrecorded_s === 0;
+    if (unrecorded_s) setText(this.unrecorded, app.t("stream.unrecorded", { length: app.format.seconds(unrecorded_s) }));
     const shows = live && this.lag_s !== null && this.lag_s < MOST_LAG_S;
     this.lagBox.hidden = !shows;
     if (shows) setText(this.lag, this.lag_s < 0 ? app.t("stream.ahead") : app.format.seconds(this.lag_s));

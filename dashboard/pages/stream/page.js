@@ -80,7 +80,7 @@ function show(root, params, app, stream) {
   heading.actions.append(remove);
   const back = h("a", { class: "back", href: addressOf(wasLive ? "/" : "/history") }, icon("back"), app.t(wasLive ? "wall.nav" : "history.nav"));
   root.replaceChildren(
-    ...[back, heading.element, heading.notice, openAlerts.element].filter((element) => element !== null),
+    ...[back, heading.element, heading.notice, heading.unrecordedBox, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, h("section", { class: "card chart-card", "aria-label": app.t("stream.timeline") }, toolbar.element, player?.element ?? "", chart.element, overview.element), current.element),
     measured,
     events.element,
@@ -116,6 +116,7 @@ function show(root, params, app, stream) {
     onMessage(message) {
       if (message.type === "error") return toast(describeError(app, message), "error");
       timeline.take(message.results ?? []);
+      if (message.status) heading.status = message.status;
       if (message.dropped) toast(app.plural("stream.dropped", message.dropped));
       if (wasLive) heading.measure();
       else placed &&= chart.view.follow === false && timeline.end_s <= chart.view.to_s;

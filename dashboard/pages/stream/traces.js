@@ -6,7 +6,7 @@ const MOST_FRAMES = 1000;
 /** A gap or segment narrower than this is not worth an element of its own. */
 const NARROWEST_SHARE = 0.001;
 /** Gaps that are no loss. */
-const QUIET = new Set(["silence", "too_short"]);
+const QUIET = new Set(["silence", "tone", "too_short"]);
 
 /**
  * @typedef {object} Look

@@ -23,6 +23,7 @@ export default {
   "stream.role_not_analysed": "not analysed: this server does not analyse the role {role}",
   "stream.began": "Started {when}",
   "stream.length": "Length {length}",
+  "stream.unrecorded": "{length} of this stream are silence in its recording: the disk was full or too slow. The timeline is complete.",
   "stream.lag": "Lag",
   "stream.lag_title": "How far results are behind the audio; look-ahead and up to one step are always included",
   "stream.ahead": "faster than real time",

@@ -23,6 +23,7 @@ export default {
   "stream.role_not_analysed": "不分析：服务器的分析范围不包括角色“{role}”",
   "stream.began": "开始于 {when}",
   "stream.length": "时长 {length}",
+  "stream.unrecorded": "此音频流的录音中有 {length} 为静音：磁盘已满或太慢。时间线是完整的。",
   "stream.lag": "延迟",
   "stream.lag_title": "结果落后于语音的时间；其中总包含前瞻时间和至多一个步长",
   "stream.ahead": "快于实时",

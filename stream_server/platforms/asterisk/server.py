@@ -53,6 +53,7 @@ class AudioSocketServer:
         self._config = config = context.config
         self._is_ready = context.is_ready
         self._on_refused = context.on_refused
+        self._descriptors = context.descriptors
         audiosocket = config.telephony.of(AsteriskSettings).audiosocket
         self._wanted_port = audiosocket.port
         # The default port may be taken by a second server on this machine; that is no error of a
@@ -140,12 +141,16 @@ class AudioSocketServer:
         if not self._is_ready():
             raise ProtocolError(ErrorCode.NOT_READY, "the model is being loaded")
         # One channel each: two for every stream at most.
-        if len(self._tasks) >= 2 * len(self._registry) + _MAX_CONNECTIONS_MORE:
-            error = ProtocolError(
-                ErrorCode.SERVER_FULL,
-                f"{_MAX_CONNECTIONS_MORE} connections have not begun a stream",
-            )
-            # Asterisk sends the UUID at once: who has not for longest makes room for a call.
+        num_over = len(self._tasks) - 2 * len(self._registry) - _MAX_CONNECTIONS_MORE + 1
+        message = f"{_MAX_CONNECTIONS_MORE} connections have not begun a stream"
+        socket = writer.get_extra_info("socket")
+        over_descriptors = self._descriptors.over_for_calls(socket.fileno())
+        if over_descriptors > num_over:
+            num_over = over_descriptors
+            message = "the server has no more descriptors for calls; raise its limit (ulimit -n)"
+        # Asterisk sends the UUID at once: who has not for longest makes room for a call.
+        for _ in range(num_over):
+            error = ProtocolError(ErrorCode.SERVER_FULL, message)
             oldest = next(iter(self._unidentified), None)
             if oldest is None:
                 raise error

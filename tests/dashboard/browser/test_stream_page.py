@@ -79,6 +79,25 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     assert len(points) == len(rows)
 
 
+async def test_what_a_recording_lacks_is_said(
+    open_page: OpenPage, server: DashboardServer, call: str
+):
+    from playwright.async_api import WebSocketRoute, expect
+
+    page = await open_page("/")
+
+    def add_status(socket: WebSocketRoute) -> None:
+        behind = socket.connect_to_server()
+        status = {"unrecorded_s": 12.4}
+        behind.on_message(
+            lambda message: socket.send(json.dumps({**json.loads(message), "status": status}))
+        )
+
+    await page.route_web_socket(re.compile(r"/api/v1/live\?"), add_status)
+    await page.goto(f"{server.url}/streams/{call}")
+    await expect(page.get_by_test_id("stream-unrecorded")).to_contain_text("12.4 s of this stream")
+
+
 async def test_an_alert_is_on_every_page_while_it_is_raised(
     open_page: OpenPage, server: DashboardServer, speech_clips: tuple[SpeechClip, ...]
 ):

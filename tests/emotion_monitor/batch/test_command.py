@@ -50,6 +50,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     monkeypatch.setattr(engine_module, "build_engine", lambda config: made)
     cache = "EMOTION_MONITOR__SER_ENGINE__OFFLINE__CACHE_DIR"
     monkeypatch.setenv(cache, str(tmp_path / "cache"))
+    # It takes noise for speech.
+    monkeypatch.setenv("EMOTION_MONITOR__SER_ENGINE__VAD__DETECTOR", "webrtc")
     return made
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.files import AnalysisJob, AnalysisOptions, ArraySource, FileAnalysis, Result
 from ser_engine.files.source import AudioSource
 from ser_engine.types import FloatArray
 from tests.support.fake_engine import FakeEngine, square
 
 RATE = 16_000
+
+
+HEARS_NOISE = EngineConfig(vad=VadConfig(detector="webrtc"))
+"""With a detector that takes noise for speech."""
 
 
 class Blocks:
@@ -42,7 +46,7 @@ def make_job(
         file=source,
         name=name,
         info=info,
-        config=config or EngineConfig(),
+        config=config or HEARS_NOISE,
         options=options or AnalysisOptions(),
     )
 

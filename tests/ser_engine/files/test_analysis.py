@@ -22,7 +22,7 @@ from ser_engine.files import (
 from ser_engine.files.documents import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
 from ser_engine.speakers.diariser import Turn
-from tests.ser_engine.files.jobs import make_job, silence, voiced, work
+from tests.ser_engine.files.jobs import HEARS_NOISE, make_job, silence, voiced, work
 from tests.support.fake_engine import LABELS, LevelDetector
 
 CONFIG = EngineConfig(vad=VadConfig(detector="off"), offline=OfflineConfig(max_pass_s=2))
@@ -80,7 +80,7 @@ def test_no_label_is_said_of_a_frame_without_speech(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_result_below_the_threshold_has_no_label_and_keeps_what_it_was():
-    config = EngineConfig(smoothing=SmoothingConfig(abstain_below=1.0))
+    config = dataclasses.replace(HEARS_NOISE, smoothing=SmoothingConfig(abstain_below=1.0))
     channel = work(make_job(voiced(2, 0.1), config=config)).document().channels[0]
     assert channel.overall is not None
     assert (channel.overall.label, channel.overall.best) == (None, "angry")

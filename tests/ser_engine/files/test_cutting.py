@@ -123,4 +123,4 @@ def test_only_some_30_s_are_held():
     cutter = PieceCutter(OfflineConfig(), hangover_ms=200)
     for _ in range(1000):
         cutter.push(SECOND, [True] * CELLS)
-        assert len(cutter._flags) <= 30 * CELLS
+        assert len(cutter._states) <= 30 * CELLS

@@ -28,7 +28,7 @@ from tests.support.fake_engine import FakeEngine, LevelDetector
 
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
 ALL_SPEECH = EngineConfig(vad=VadConfig(detector="off"))
-NO_HANGOVER = EngineConfig(vad=VadConfig(hangover_ms=0))
+NO_HANGOVER = EngineConfig(vad=VadConfig(detector="webrtc", hangover_ms=0))
 SHORT = EngineConfig(
     timeline=TimelineConfig(500, 100, 40),
     vad=VadConfig(detector="off"),

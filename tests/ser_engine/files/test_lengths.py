@@ -136,7 +136,7 @@ def test_joined_recordings_are_read_one_after_the_other(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["a.mp3", "a.flac"])
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.ogg"])
 def test_a_part_of_another_rate_is_resampled_one_of_other_channels_told_of(
     name: str, tmp_path: Path
 ):
@@ -153,6 +153,18 @@ def test_a_part_of_another_rate_is_resampled_one_of_other_channels_told_of(
     audio, (message,) = read(tmp_path / name)
     assert audio.shape[1] == pytest.approx(32_000, abs=200)
     assert "goes on with 2 channels, expected 1 as at the start; 2.0" in message
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_joined_recordings_one_that_cannot_be_read_is_told_of(is_first: bool, tmp_path: Path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 32_000)
+    soundfile.write(tmp_path / "a.ogg", noise, 16_000)
+    whole = (tmp_path / "a.ogg").read_bytes()
+    cut = whole[: len(whole) // 2]
+    (tmp_path / "a.ogg").write_bytes(cut + whole if is_first else whole + cut)
+    audio, (message,) = read(tmp_path / "a.ogg")
+    assert audio.shape[1] == pytest.approx(32_000, abs=200)
+    assert "part that cannot be read: it holds no audio" in message
 
 
 @pytest.mark.needs("av")

@@ -45,7 +45,7 @@ def recording(tmp_path: Path) -> Path:
 def test_three_lines(recording: Path, built: list[tuple[EngineConfig, FakeEngine]]):
     result = analyze(recording)
     assert result.channels[0].overall is not None
-    assert result.channels[0].overall.label == "angry"
+    assert result.channels[0].overall.best == "angry"
     assert result.name == str(recording)
 
 
@@ -71,7 +71,7 @@ def test_the_engine_is_made_once_a_model(
 def test_samples(built: list[tuple[EngineConfig, FakeEngine]]):
     audio = np.stack([make_audio((32_000, 0.1)), make_audio((32_000, 0.2))])
     analysis = analyze(audio.astype(np.float64), engine=FakeEngine())
-    assert [c.overall.label for c in analysis.channels if c.overall] == ["angry", "happy"]
+    assert [c.overall.best for c in analysis.channels if c.overall] == ["angry", "happy"]
     assert len(analyze(audio[1], engine=FakeEngine()).channels) == 1
     assert built == []
 

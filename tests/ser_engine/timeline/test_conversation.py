@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from ser_engine.frames import HOP_SAMPLES
 from ser_engine.schema import ChannelMeasures, Measures
 from ser_engine.timeline.conversation import SLOTS_A_S, Conversation
+from ser_engine.timeline.slots import TONE
 from ser_engine.timeline.speech import NO_POWERS
 from ser_engine.timeline.voice import VoiceMeter
 from ser_engine.types import FloatArray
@@ -24,7 +27,7 @@ class Scripted:
         self._flags = flags
         self._samples = 0
 
-    def push(self, samples: FloatArray) -> list[bool]:
+    def push(self, samples: FloatArray) -> Sequence[int]:
         before, self._samples = self._samples, self._samples + len(samples)
         return self._flags[before // HOP_SAMPLES : self._samples // HOP_SAMPLES]
 
@@ -96,6 +99,17 @@ def test_a_gap_is_missing_not_silence() -> None:
     detector.skip(RATE)
     measures = conversation.measures()
     assert (measures.missing_s, measures.silence_s, measures.channels[0].talk_s) == (1, 0, 1)
+
+
+def test_nobody_speaks_in_a_tone() -> None:
+    class Tones(Scripted):
+        def push(self, samples: FloatArray) -> Sequence[int]:
+            return [TONE for _ in super().push(samples)]
+
+    conversation = Conversation()
+    conversation.listen(0, Tones([True] * 50)).push(np.zeros(RATE, dtype=np.float32))
+    measures = conversation.measures()
+    assert (measures.silence_s, measures.channels[0].talk_s) == (1, 0)
 
 
 def voice_of(pitch_hz: float, syllables_per_s: float, level: float, seconds: int) -> FloatArray:

@@ -1,80 +1,162 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from benchmarks.speech_detection import TONES, tone
 from ser_engine.config import VadConfig
-from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.timeline import make_detector
-from ser_engine.timeline import silero as vad_silero
+from ser_engine.timeline.silero import Network, QuietFloor, network
+from ser_engine.timeline.slots import SILENCE, SPEECH, TONE, add_states
 from ser_engine.types import FloatArray
 
 if TYPE_CHECKING:
     from tests.conftest import SpeechClip
 
-CONFIG = VadConfig(detector="silero", hangover_ms=0)
+CONFIG = VadConfig(hangover_ms=0)
 RATE = 16_000
 
 
-@pytest.fixture
-def no_shared_network() -> Iterator[None]:
-    vad_silero._shared_network.cache_clear()
-    yield
-    vad_silero._shared_network.cache_clear()
+def share(states: list[int] | FloatArray, state: int = SPEECH) -> float:
+    return float(np.mean(np.array(states) == state))
 
 
-def share(flags: list[bool]) -> float:
-    return sum(flags) / len(flags)
+def states_of(audio: FloatArray, config: VadConfig = CONFIG) -> list[int]:
+    return list(make_detector(config).push(audio))
+
+
+def at_level(clip: FloatArray, dbfs: float) -> FloatArray:
+    level: FloatArray = clip * np.float32(10 ** (dbfs / 20) / np.sqrt(np.mean(clip**2)))
+    return level
+
+
+def probabilities(net: Network, audio: FloatArray) -> list[float]:
+    padded = np.concatenate([np.zeros(64, np.float32), audio])
+    chunks = np.lib.stride_tricks.sliding_window_view(padded, 576)[::512]
+    hidden, cell = np.zeros((len(chunks) + 1, 128), np.float32), np.zeros(128, np.float32)
+    for index, gates in enumerate(net.encode(chunks)):
+        cell = net.step(gates, hidden[index], cell, hidden[index + 1])
+    return net.probabilities(hidden[1:])
 
 
 @pytest.mark.needs("silero", "onnxruntime", "shared-data")
-def test_speech_is_told_from_silence_and_noise(speech_clips: tuple[SpeechClip, ...]):
+def test_the_network_is_the_published_one(speech_clips: tuple[SpeechClip, ...]):
+    import onnxruntime
+
+    found = importlib.util.find_spec("silero_vad")
+    assert found and found.submodule_search_locations
+    path = Path(found.submodule_search_locations[0]) / "data" / "silero_vad.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    audio = np.concatenate([clip.samples[: 2 * RATE] for clip in speech_clips])
+    audio = audio[: len(audio) // 512 * 512]
+    state, context = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32)
+    expected = []
+    for chunk in audio.reshape(-1, 512):
+        heard = np.concatenate([context, chunk])[None]
+        output, state = session.run(
+            None, {"input": heard, "state": state, "sr": np.array(RATE, np.int64)}
+        )
+        expected.append(float(output[0, 0]))
+        context = chunk[-64:]
+    assert min(expected) < 0.1 < 0.9 < max(expected)
+    assert probabilities(network(), audio) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.needs("shared-data")
+def test_speech_is_told_from_silence_noise_and_tones(speech_clips: tuple[SpeechClip, ...]):
     noise = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32) * np.float32(0.02)
     for clip in speech_clips:
-        speech = clip.samples * np.float32(0.3 / np.abs(clip.samples).max())
         detector = make_detector(CONFIG)
-        assert share(detector.push(noise)) < 0.05
-        assert share(detector.push(speech)) > 0.3, clip.corpus
+        assert share(list(detector.push(noise))) == 0
+        assert share(list(detector.push(at_level(clip.samples, -26)))) > 0.3, clip.corpus
         detector.push(np.zeros(RATE // 5, dtype=np.float32))
-        assert share(detector.push(np.zeros(RATE, dtype=np.float32))) == 0
+        assert share(list(detector.push(np.zeros(RATE, dtype=np.float32)))) == 0
+        of_tone = bytearray()
+        # A tone may begin like a voice: it is dated back.
+        add_states(of_tone, detector.push(tone(TONES["busy_us"], 2.0)))
+        assert share(list(of_tone), TONE) > 0.95
 
 
-@pytest.mark.needs("silero", "onnxruntime", "shared-data")
+@pytest.mark.needs("shared-data")
 def test_how_audio_is_split_does_not_matter(
     speech_clips: tuple[SpeechClip, ...], rng: np.random.Generator
 ):
-    audio = np.concatenate([speech_clips[0].samples[:20_000], np.zeros(5000, dtype=np.float32)])
-    config = VadConfig(detector="silero")
-    whole = make_detector(config).push(audio)
+    silence = np.zeros(5000, dtype=np.float32)
+    audio = np.concatenate(
+        [speech_clips[0].samples[:20_000], tone(TONES["keys"], 0.7), silence, silence]
+    )
+    config = VadConfig()
+    whole = states_of(audio, config)
     assert len(whole) == len(audio) // 320
-    assert True in whole
+    assert set(whole) == {SILENCE, SPEECH, TONE}
     for _ in range(5):
-        detector, flags = make_detector(config), list[bool]()
+        detector, states = make_detector(config), list[int]()
         for part in np.split(audio, np.sort(rng.integers(0, len(audio), 40))):
-            flags += detector.push(part)
-        assert flags == whole
+            states += detector.push(part)
+        assert states == whole
 
 
-@pytest.mark.needs("silero", "onnxruntime", "shared-data")
+@pytest.mark.needs("shared-data")
+def test_probabilities_are_the_same_to_the_last_bit_however_many_come_together(
+    speech_clips: tuple[SpeechClip, ...],
+):
+    chunks = speech_clips[0].samples[: 37 * 576].reshape(-1, 576)
+    together = network().encode(chunks)
+    for count in (1, 2, 5, 16):
+        parts = [network().encode(chunks[at : at + count]) for at in range(0, len(chunks), count)]
+        assert np.array_equal(np.concatenate(parts), together)
+
+
+@pytest.mark.needs("shared-data")
 def test_a_gap_forgets_everything(speech_clips: tuple[SpeechClip, ...]):
-    audio: FloatArray = speech_clips[0].samples[:16_001]
+    audio: FloatArray = np.concatenate([speech_clips[0].samples[:16_001], tone(TONES["keys"], 0.3)])
     detector = make_detector(CONFIG)
     first = detector.push(audio)
     detector.skip(1)
     assert detector.push(audio) == first
 
 
-@pytest.mark.needs("silero", "onnxruntime", "shared-data")
-def test_quiet_frames_are_silence(speech_clips: tuple[SpeechClip, ...]):
-    detector = make_detector(VadConfig(detector="silero", min_level_dbfs=0))
-    assert not any(detector.push(speech_clips[0].samples))
+@pytest.mark.needs("shared-data")
+def test_a_quiet_voice_is_heard(speech_clips: tuple[SpeechClip, ...]):
+    def heard(dbfs: float, config: VadConfig = CONFIG) -> float:
+        """Share of the slots with sound, within 30 dB of the loudest of their clip."""
+        shares = []
+        for clip in speech_clips:
+            audio = at_level(clip.samples[: len(clip.samples) // 320 * 320], dbfs)
+            powers = np.square(audio.reshape(-1, 320)).mean(axis=1)
+            states = np.array(states_of(audio, config))
+            shares.append(share(states[powers > powers.max() / 1000]))
+        return float(np.mean(shares))
+
+    assert heard(-26) > 0.9
+    assert heard(-66) > 0.8
+    assert heard(-66, VadConfig(hangover_ms=0, lowest_level_dbfs=-60)) < 0.5
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, no_shared_network: None):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeUnavailableError, match=r"pip install 'emotion-monitor\[silero\]'"):
-        make_detector(CONFIG)
+@pytest.mark.needs("shared-data")
+def test_a_quiet_echo_beside_a_voice_is_silence(speech_clips: tuple[SpeechClip, ...]):
+    voice, echo = at_level(speech_clips[0].samples, -20), at_level(speech_clips[1].samples, -72)
+    states = states_of(np.concatenate([voice, np.zeros(RATE, np.float32), echo]))
+    assert share(states[-(len(echo) // 320) :]) == 0
+
+
+def test_the_floor_follows_voice_and_noise():
+    floor = QuietFloor(VadConfig())
+    assert floor.push(10**-7.5, is_voice=True)  # -75 dBFS in nothing
+    assert not floor.push(10**-9.5, is_voice=True)  # below the lowest level
+    noisy = QuietFloor(VadConfig())
+    for _ in range(100):
+        noisy.push(10**-7.8, is_voice=False)
+    assert not noisy.push(10**-7.5, is_voice=True)  # 3 dB above it
+    assert noisy.push(10**-7.0, is_voice=True)
+    assert noisy.push(10**-5.9, is_voice=True)  # -59 dBFS is never too little
+
+
+@pytest.mark.needs("shared-data")
+def test_no_level_is_too_little_that_is_asked_for(speech_clips: tuple[SpeechClip, ...]):
+    config = VadConfig(min_level_dbfs=0, lowest_level_dbfs=0)
+    assert SPEECH not in states_of(speech_clips[0].samples, config)

@@ -19,7 +19,8 @@ ROLES = ("speaker", "customer", "driver")
 CONFIG = EngineConfig(
     timeline=TimelineConfig(window_ms=500, step_ms=100, look_ahead_ms=40, provisional_below_ms=300),
     smoothing=SmoothingConfig(span_ms=200, min_dwell_ms=60),
-    vad=VadConfig(hangover_ms=40),
+    # It takes babble() for speech.
+    vad=VadConfig(detector="webrtc", hangover_ms=40),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import numpy as np
@@ -363,6 +364,25 @@ async def test_of_one_client_no_more_wait_than_it_may(token: str):
         assert ended.stream_id == first.stream_id
         assert sample(lab, "streams_given_up_total", reason="too_many_waiting") == 1
         assert sample(lab, "streams_waiting") == 2
+
+
+@virtual_time
+async def test_a_gateway_that_is_cut_off_finds_all_its_calls_again():
+    token = "crm-0123456789abcdef"
+    config = access(crm=token)
+    async with live_lab(config=config, max_streams_per_token=200) as lab, AsyncExitStack() as stack:
+        calls = []
+        for _ in range(130):
+            socket = await stack.enter_async_context(lab.connect())
+            await socket.send(start(token=token))
+            calls.append((socket, await receive(socket)))
+        for socket, _ in calls:
+            await kill(socket)
+        await asyncio.sleep(1)
+        assert lab.registry.num_waiting == 130
+        async with lab.connect() as socket:
+            await socket.send(resume(calls[0][1], 0, token=token))
+            assert (await receive(socket)).resumed
 
 
 @virtual_time

@@ -99,7 +99,7 @@ class TestChunking:
         assert num_windows > 20
 
     def test_short_messages_wait_for_a_block_or_a_boundary(self):
-        config = EngineConfig(timeline=TimelineConfig(step_ms=500))
+        config = EngineConfig(timeline=TimelineConfig(step_ms=500), vad=CONFIG.vad)
         session = make_session(config=config)
         backlog = []
         for _ in range(50):

@@ -25,6 +25,7 @@ from stream_server.platforms.asterisk.audiosocket import (
     encode_frame,
     encode_uuid,
 )
+from stream_server.streams.handshakes import Descriptors
 from stream_server.wire.results import (
     Marked,
     Result,
@@ -521,6 +522,25 @@ async def test_mu_law_in_frames_of_16_bits_is_warned_of():
     assert (warning.channel, warning.at_s < 13) == (0, True)
     assert "0.50 times the 8000 Hz" in warning.message
     assert "8 kHz mu-law or A-law in frames of 16-bit audio" in warning.message
+
+
+@virtual_time
+async def test_descriptors_are_kept_for_the_files_of_calls():
+    async with asterisk_lab() as asterisk:
+        async with asterisk.call() as customer, asterisk.call(None) as silent:
+            await customer.speak(CUSTOMER[: 2 * RATE])
+            kept = Descriptors(64)
+            kept.for_calls = silent.writer.get_extra_info("socket").fileno() + 1
+            asterisk.server._descriptors = kept
+            async with asterisk.call() as agent:
+                # Who has said nothing makes room, and where nobody is left the new one goes.
+                assert await silent.answer() == HANGUP
+                assert await agent.answer() == HANGUP
+            await customer.speak(CUSTOMER[2 * RATE :])
+            await customer.hang_up()
+            await asterisk.until_ended()
+    assert set(asterisk.lab.refused) == {"server_full"}
+    assert asterisk.reasons == ["stopped"]
 
 
 @virtual_time
