@@ -335,6 +335,7 @@ async def test_options_come_from_the_form_then_from_the_preset():
             "frame_hop_ms": 20,
             "embeddings": True,
             "speakers": False,
+            "roles": [],
             "preset": "research",
         }
         body = await lab.ask("POST", "/analyse/sample", 202, json={"preset": "research"})
