@@ -23,6 +23,7 @@ import msgspec
 from stream_server.platforms.audiohook.messages import (
     NULL_UUID,
     ClientMessage,
+    DtmfParameters,
     Envelopes,
     GapParameters,
     MediaOffer,
@@ -34,6 +35,7 @@ from stream_server.platforms.audiohook.messages import (
     ticks_of,
     to_duration,
 )
+from stream_server.platforms.media_stream import key_mark
 from stream_server.wire.audio_format import SAMPLE_RATES_HZ, AudioFormat, Encoding
 from stream_server.wire.dialect import AudioData, Inbound, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
@@ -412,6 +414,9 @@ class AudioHookDialect:
                     return self._discarded(ticks)
                 self._is_paused = False
                 return [Resume(paused_samples=ticks)]
+            case "dtmf" if self._phase is _Phase.OPEN:
+                digit = read_parameters(message, DtmfParameters, self._code).digit
+                return [key_mark({"digit": digit})]
         return []
 
     def _open(self, message: ClientMessage) -> Inbound:

@@ -162,6 +162,12 @@ class GapParameters(msgspec.Struct, frozen=True, kw_only=True):
     discarded: str
 
 
+class DtmfParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of ``dtmf``: the key of a telephone that was pressed."""
+
+    digit: str
+
+
 _message_decoder = msgspec.json.Decoder(ClientMessage)
 _P = TypeVar("_P", bound=msgspec.Struct)
 

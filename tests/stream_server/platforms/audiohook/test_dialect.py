@@ -11,7 +11,14 @@ from stream_server.platforms.audiohook.dialect import AudioHookDialect
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, Inbound, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError
-from stream_server.wire.messages import Discarded, Pause, Resume, Stop, error_message
+from stream_server.wire.messages import (
+    Discarded,
+    Mark,
+    Pause,
+    Resume,
+    Stop,
+    error_message,
+)
 from stream_server.wire.results import StreamClosed
 from stream_server.wire.start import StreamSpec
 from tests.support.protocol_lab import heartbeat, ready, results
@@ -432,3 +439,16 @@ def test_no_sequence_of_messages_makes_it_fail(sequence: list[tuple[str, Any]], 
     assert numbers == list(range(1 + opened, len(told) + 1 + opened))
     kinds = [json.loads(text)["type"] for text in told]
     assert "closed" not in kinds[:-1]
+
+
+@pytest.mark.parametrize(("digit", "key"), [("9", "9"), ("#", "#"), ("", ""), ("12", "")])
+def test_a_key_that_is_pressed_is_a_mark(digit: str, key: str):
+    client = Client()
+    client.is_opened()
+    assert client.does("dtmf", {"digit": digit}) == [Mark(name="dtmf", key=key)]
+
+
+def test_a_key_without_a_digit_ends_the_session():
+    client = Client()
+    client.is_opened()
+    assert "digit" in str(client.fails(client.text("dtmf", {"key": "9"})))
