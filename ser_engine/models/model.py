@@ -18,6 +18,7 @@ Nothing outside of its folder knows its class: runtimes ask a network for what t
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from ser_engine.config import ModelConfig, RuntimeName
@@ -79,7 +82,7 @@ class Network(nn.Module):
             None: it gains from every core.
         is_small: ``runtime: auto`` executes it by PyTorch even where OpenVINO is installed: it
             starts at once, while a conversion takes 10 to 20 s, and is fast enough.
-        precise: prefixes of the names of tensors that int8 by ONNX Runtime leaves in float32.
+        precise: prefixes of the names of tensors whose products int8 leaves in float32.
     """
 
     local: nn.Module
@@ -91,6 +94,18 @@ class Network(nn.Module):
     max_threads: int | None = None
     is_small: bool = False
     precise: tuple[str, ...] = ()
+
+    def is_precise(self, weight: npt.NDArray[np.floating]) -> bool:
+        """Whether :attr:`precise` names a matrix.
+
+        A conversion renames and transposes weights, so they are known by their values alone.
+        """
+        named = [
+            value.detach().numpy()
+            for name, value in itertools.chain(self.named_parameters(), self.named_buffers())
+            if name.startswith(self.precise) and value.ndim == 2
+        ]
+        return any(np.array_equal(weight, form) for each in named for form in (each, each.T))
 
     def first_layer(self) -> FirstLayer | None:
         """Return the first convolution of a network that wants each window normalised.

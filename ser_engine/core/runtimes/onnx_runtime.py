@@ -9,14 +9,12 @@ one call are of equal length.
 
 from __future__ import annotations
 
-import itertools
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -142,7 +140,7 @@ def export_int8_stages(network: Network, folder: Path, *, seven_bits: bool) -> N
     quantize_dynamic(
         plain,
         folder / "context.onnx",
-        nodes_to_exclude=_products_with(network, plain),
+        nodes_to_exclude=products_with_precise(network, plain),
         op_types_to_quantize=["MatMul", "Gemm"],
         weight_type=QuantType.QInt8,
         per_channel=True,
@@ -151,19 +149,11 @@ def export_int8_stages(network: Network, folder: Path, *, seven_bits: bool) -> N
     plain.unlink()
 
 
-def _products_with(network: Network, path: Path) -> list[str]:
-    """Return the names of the products with what :attr:`Network.precise` names, in a graph.
-
-    The conversion renames and transposes weights, so that they are known by their values alone.
-    """
+def products_with_precise(network: Network, path: Path) -> list[str]:
+    """Return the names of the products of a graph whose weights :attr:`Network.precise` names."""
     import onnx
     from onnx import numpy_helper
 
-    precise = [
-        value.detach().numpy()
-        for name, value in itertools.chain(network.named_parameters(), network.named_buffers())
-        if name.startswith(network.precise) and value.ndim == 2
-    ]
     graph = onnx.load(path).graph
     weights = {each.name: each for each in graph.initializer}
     found = []
@@ -171,8 +161,7 @@ def _products_with(network: Network, path: Path) -> list[str]:
         for name in node.input if node.op_type in ("MatMul", "Gemm") else ():
             if name not in weights:
                 continue
-            weight = numpy_helper.to_array(weights[name])
-            if any(np.array_equal(weight, form) for each in precise for form in (each, each.T)):
+            if network.is_precise(numpy_helper.to_array(weights[name])):
                 found.append(node.name)
     return found
 

@@ -192,8 +192,22 @@ def calibrate(network: Network, speech_dir: Path, window_samples: int) -> tuple[
         nncf.Dataset(features),
         subset_size=len(features),
         model_type=nncf.ModelType.TRANSFORMER,
+        ignored_scope=nncf.IgnoredScope(names=products_with_precise(network, context)),
     )
     return local, quantised
+
+
+def products_with_precise(network: Network, graph: Any) -> list[str]:
+    """Return the names of the products of a graph whose weights :attr:`Network.precise` names."""
+    found = []
+    for product in graph.get_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        for place in range(product.get_input_size()):
+            source = product.input_value(place).get_node()
+            if source.get_type_name() == "Constant" and network.is_precise(source.get_data()):
+                found.append(product.get_friendly_name())
+    return found
 
 
 @torch.inference_mode()

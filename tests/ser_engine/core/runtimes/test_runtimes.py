@@ -11,6 +11,7 @@ import soundfile
 from ser_engine.config import RuntimeName
 from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
+from ser_engine.models.standard.network import Standard, StandardSizes
 from ser_engine.types import Window, WindowResult
 from tests.support.networks import engine, load, noise, posteriors
 
@@ -116,6 +117,21 @@ def test_dynamic_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Path)
     (int8,), (fp32,) = made.step([window]), engine(tiny_checkpoint_dir).step([window])
     difference = np.abs(posteriors(int8) - posteriors(fp32)).max()
     assert 0 < difference < 0.1
+
+
+@pytest.mark.needs("openvino", "onnx", "onnxruntime")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
+def test_the_mel_filters_of_standard_are_left_in_float32(tmp_path: Path) -> None:
+    """In int8 none of 24 labels survived: small powers, and the logarithm after them."""
+    from ser_engine.core.runtimes import onnx_runtime, openvino_runtime
+
+    sizes = StandardSizes(dim=32, num_heads=2, depth=1, hidden=32, embed=8)
+    network = Standard(sizes).eval().requires_grad_(False)
+    _, graph = openvino_runtime.convert(network)
+    (name,) = openvino_runtime.products_with_precise(network, graph)
+    assert "log_mel" in name
+    onnx_runtime.export_stages(network, tmp_path)
+    assert len(onnx_runtime.products_with_precise(network, tmp_path / "context.onnx")) == 1
 
 
 @pytest.mark.needs("openvino", "nncf")
