@@ -20,6 +20,9 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
+# np.quantile imports it when it is first used: a server would do so in the middle of a call.
+import numpy.ma
 import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -200,7 +203,9 @@ def _phrase(audio: FloatArray, powers: _Float64) -> _Sums:
 
 def nuclei(powers: _Float64) -> list[int]:
     """Return where syllables peak, voiced or not, as indices of the powers every 5 ms."""
-    smooth = np.convolve(powers, _INTENSITY_WINDOW, mode="same")
+    # Not mode="same": of a phrase shorter than the window that is as long as the window.
+    middle = len(_INTENSITY_WINDOW) // 2
+    smooth = np.convolve(powers, _INTENSITY_WINDOW)[middle : middle + len(powers)]
     levels = (10 * np.log10(np.maximum(smooth, 1e-12))).tolist()
     floor = float(np.quantile(levels, 0.99)) - MAX_BELOW_LOUDEST_DB
     found: list[int] = []

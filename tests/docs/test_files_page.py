@@ -12,7 +12,7 @@ import soundfile
 
 from ser_engine.config import EngineConfig
 from ser_engine.core import factory
-from ser_engine.files import job, monitor, speakers
+from ser_engine.files import job, speakers
 from ser_engine.files import run as one_call
 from ser_engine.schema import FileWarningCode
 from ser_engine.types import FloatArray
@@ -53,7 +53,7 @@ def test_the_code_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
     monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
-    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
     soundfile.write("call.wav", np.full(32_000, 0.1), 16_000, subtype="FLOAT")
     names: dict[str, object] = {"paths": ["call.wav", "missing.wav"]}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.split("\n## Python\n")[1], re.DOTALL)

@@ -29,6 +29,7 @@ from stream_server.wire.results import (
     Flushed,
     Gap,
     Marked,
+    Measures,
     Point,
     Result,
     Segment,
@@ -171,6 +172,15 @@ def results() -> list[Result]:
             withheld="halted",
             at_s=1.0,
             told_at=1_800_000_000.0,
+        ),
+        Measures(
+            stream_id="s1",
+            seq=7,
+            at_sample=16_000,
+            silence_s=0.25,
+            overlap_s=0.0,
+            missing_s=0.0,
+            channels=(),
         ),
         Warning(stream_id="s1", seq=7, code="clipping", channel=None, message="loud", at_s=1.0),
         Summary(

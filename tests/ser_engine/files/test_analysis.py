@@ -17,7 +17,6 @@ from ser_engine.files import (
     FileAnalysis,
     Granularity,
     SpeakerResult,
-    monitor,
 )
 from ser_engine.files.documents import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
@@ -68,7 +67,7 @@ def test_chunks_are_the_document(granularity: Granularity):
 
 
 def test_no_label_is_said_of_a_frame_without_speech(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
     audio = np.concatenate([voiced(1, 0.1), silence(1), voiced(1, 0.2)])
     channel = work(make_job(audio, AnalysisOptions("frame"))).document().channels[0]
     assert channel.frames is not None
@@ -104,7 +103,7 @@ def test_frames_of_a_page_are_averaged():
 
 def test_frames_become_the_segments_of_a_stream(monkeypatch: pytest.MonkeyPatch):
     """One smoother: where one label is certain, both say when it begins and ends."""
-    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
     audio = np.concatenate([voiced(4, 0.1), silence(2), voiced(4, 0.2), voiced(4, 0.3), silence(2)])
     frame, stream = (
         work(make_job(audio, AnalysisOptions(granularity))).document().channels[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ser_engine.config import EngineConfig, TimelineConfig
-from ser_engine.files import AnalysisJob, AnalysisOptions, Granularity, monitor
+from ser_engine.files import AnalysisJob, AnalysisOptions, Granularity
 from ser_engine.types import FloatArray
 from tests.ser_engine.files.jobs import RATE, make_job, silence, voiced
 from tests.support.fake_engine import FakeEngine, LevelDetector
@@ -64,7 +64,7 @@ def held_seconds(job: AnalysisJob) -> float:
 def test_memory_does_not_grow_with_the_length(
     granularity: Granularity, hours: float, channels: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(monitor, "make_detector", lambda config: LevelDetector())
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
     config = EngineConfig(timeline=TimelineConfig(4000, 4000, 0))
     job = make_job(LongSource(hours, channels), AnalysisOptions(granularity), config)
     engine = FakeEngine()

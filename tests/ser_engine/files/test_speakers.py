@@ -19,8 +19,6 @@ from ser_engine.files import (
     ChannelAnalysis,
     Granularity,
     analyze,
-    monitor,
-    speakers,
 )
 from ser_engine.schema import ChannelResult, Span
 from ser_engine.types import FloatArray
@@ -63,8 +61,10 @@ def document_of_channel(channel: ChannelAnalysis) -> ChannelResult:
 
 @pytest.fixture(autouse=True)
 def level_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (monitor, speakers):
-        monkeypatch.setattr(module, "make_detector", lambda config: LevelDetector())
+    for module in ("job", "speakers"):
+        monkeypatch.setattr(
+            f"ser_engine.files.{module}.make_detector", lambda config: LevelDetector()
+        )
 
 
 CALL = np.concatenate(
