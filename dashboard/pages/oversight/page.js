@@ -94,7 +94,7 @@ class Oversight extends Component {
     const { app } = this.props;
     const { t, format } = app;
     const { halt } = view;
-    const since = halt.at && h("p", { class: "muted" }, t("oversight.by", { who: halt.by, time: format.dateTime(halt.at), reason: halt.reason }));
+    const since = halt.at > 0 && h("p", { class: "muted" }, t("oversight.by", { who: halt.by, time: format.dateTime(halt.at), reason: halt.reason }));
     return h(
       "section",
       { class: `card oversight-card oversight-stop${halt.halted ? " halted" : ""}`, "data-testid": "halt" },
