@@ -165,7 +165,9 @@ async def test_a_result_is_written_without_being_asked_for(store_url: str):
     store.write(make_opened())
     while await store.stream("s1") is None:
         pass
-    assert store.writer.pending == 0
+    # What is in the database can be read a moment before the writer has heard that it is.
+    while store.writer.pending:
+        await asyncio.sleep(0)
     await store.close()
 
 
