@@ -48,6 +48,8 @@ async def test_the_sample_call_from_the_click_to_the_wall_and_to_history(tmp_pat
                 message = await page.receive_json()
         (stream,) = (await ask(session, "GET", "/streams?live=true"))["streams"]
         assert stream["stream_id"] == stream_id
+        await page.close()
+        await wall.close()
     async with serving(tmp_path) as session:
         stream = await ask(session, "GET", f"/streams/{stream_id}")
         assert not stream["live"]

@@ -434,6 +434,8 @@ async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_
             assert "second-of-sales" in await walls["views sales"].receive_str()
             told = await walls["views support"].receive_str()
             assert "of-support" in told and "sales" not in told
+            for wall in walls.values():
+                await wall.close()
 
 
 @on_shared_server
@@ -513,6 +515,7 @@ async def test_what_a_revoked_token_holds_open_ends(tmp_path: Path):
                     server.access.book.withdraw(tokens[name])
                 await server.refresh_access()
                 assert (await wall.receive()).type is not aiohttp.WSMsgType.TEXT
+                await wall.close()
                 with pytest.raises(ConnectionClosedError) as caught:
                     while True:
                         await socket.recv()

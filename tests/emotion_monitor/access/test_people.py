@@ -129,10 +129,11 @@ async def test_the_audit_says_who_saw_what_and_cannot_be_changed(tmp_path: Path)
     async with whole_server(tmp_path, tokens) as server:
         headers = {"Authorization": f"Bearer {token}"}
         async with aiohttp.ClientSession(server.http_url, headers=headers) as session:
-            assert (await session.get("/api/v1/streams/nothing")).status == 404
-            assert (await session.get("/api/v1/config")).status == 200
-            wall = await session.ws_connect("/api/v1/live")
-            await wall.receive_str()
+            for path, status in (("streams/nothing", 404), ("config", 200)):
+                async with session.get(f"/api/v1/{path}") as answer:
+                    assert answer.status == status
+            async with session.ws_connect("/api/v1/live") as wall:
+                await wall.receive_str()
             assert server.store is not None
             await server.store.flush()
             async with session.get("/api/v1/audit?name=boss") as answer:

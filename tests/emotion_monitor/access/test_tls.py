@@ -137,6 +137,7 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
             # What was open before all of this still is.
             server.bus.publish(make_opened("of-now"))
             assert "of-now" in await live.receive_str()
+            await live.close()
 
 
 @pytest.mark.parametrize(

@@ -163,11 +163,9 @@ async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: C
 async def test_a_result_is_written_without_being_asked_for(store_url: str):
     store = await Store.open(StoreConfig(url=store_url, write_interval_ms=10))
     store.write(make_opened())
-    while await store.stream("s1") is None:
-        pass
     # What is in the database can be read a moment before the writer has heard that it is.
-    while store.writer.pending:
-        await asyncio.sleep(0)
+    while await store.stream("s1") is None or store.writer.pending:
+        pass
     await store.close()
 
 
