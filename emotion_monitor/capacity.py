@@ -48,7 +48,6 @@ _WARM_UP_S = 5.0
 _BESIDE_THE_SESSION_S = 0.0035
 # Share of a core that the server's event loop may take before its own delays are felt.
 _LOOP_SHARE = 0.7
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +396,8 @@ def _measure_in_child(settings: Settings, model: str, runtime: str, budget_s: fl
     Raises:
         SerEngineError: model or runtime cannot be had.
     """
-    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    from stream_server.engines.fetching import child_environment
+
     wanted = {
         "ser_engine": plain({"ser_engine": settings.ser_engine})["ser_engine"],
         "model": model,
@@ -409,7 +409,7 @@ def _measure_in_child(settings: Settings, model: str, runtime: str, budget_s: fl
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": python_path},
+        env=child_environment(),
     )
     last = result.stdout.splitlines()[-1:] or ["{}"]
     told = json.loads(last[0])

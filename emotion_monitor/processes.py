@@ -24,7 +24,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 # The packages' folder; a child must run the same ones, installed or not.
-_ROOT = Path(__file__).resolve().parents[1]
 # Longest that a child may take to end after it was told to, beside the streams' drain_timeout_s.
 _END_S = 20.0
 # A child that ends sooner than this after its start is started again after a pause, which doubles.
@@ -214,12 +212,13 @@ class Children:
 
     async def _run_once(self, kind: str, name: str, settings: Settings) -> Exception | None:
         """Run a process to its end; return what it says it failed with."""
-        python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+        from stream_server.engines.fetching import child_environment
+
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "emotion_monitor.processes", kind, name, self.path),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": python_path},
+            env=child_environment(),
             # Ctrl+C is for the front, which then ends the others in order.
             start_new_session=True,
         )

@@ -37,6 +37,12 @@ _ROOT = Path(__file__).resolve().parents[2]
 Told = Callable[[dict[str, Any]], None]
 
 
+def child_environment() -> dict[str, str]:
+    """Return the environment in which a child imports these packages, wherever it is started."""
+    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": python_path}
+
+
 async def run_child(
     job: Literal["fetch", "prepare"], name: str, config: EngineConfig, told: Told
 ) -> None:
@@ -52,7 +58,6 @@ async def run_child(
         SerEngineError: of the kind the child met; RuntimeUnavailableError where it was ended.
     """
     arguments = {"job": job, "name": name, "config": dataclasses.asdict(config)}
-    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -62,7 +67,7 @@ async def run_child(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": python_path},
+        env=child_environment(),
         # Ctrl+C is for this process, which then ends the child in its own time.
         start_new_session=True,
     )
