@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -221,7 +220,7 @@ def _impact(settings: Settings) -> Iterator[str]:
     yield from (
         "- Data: speech, from it scores of emotions (sensitive in effect, though no biometric"
         " identification is made); names and metadata as senders give them.",
-        "- People concerned: those whose channel has an analysed role, and whoever else is heard"
+        "- People concerned: those whose channel has an analysed role, and everybody else heard"
         " in it.",
         "- No decision is made about anybody: alerts are shown to people, who acknowledge or"
         " override them; each is logged with model, version, rule and score.",
@@ -236,23 +235,11 @@ def _impact(settings: Settings) -> Iterator[str]:
 
 
 def _settings(settings: Settings) -> Iterator[str]:
-    names = type(settings).model_fields
-    plain = masked({name: asdict(getattr(settings, name)) for name in names})
     yield "Secrets are masked."
     yield from ("", "```yaml")
-    # Through JSON's types: YAML writes tuples with a tag.
-    yield yaml.safe_dump(_plain(plain), sort_keys=False, allow_unicode=True).rstrip()
+    shown = masked(yaml.safe_load(settings.to_yaml()))
+    yield yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip()
     yield "```"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
 
 
 def _packages(settings: Settings) -> Iterator[str]:

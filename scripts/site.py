@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,16 +35,19 @@ PYTHON_FACES = ("ser_engine", "mic_client", "emotion_monitor.in_process")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
+@cache
 def platforms() -> dict[str, str]:
     """Return the pages of telephone platforms, as :data:`PAGES`."""
     found = sorted((ROOT / "stream_server/platforms").glob("*/README.md"))
     return {path.relative_to(ROOT).as_posix(): f"platform-{path.parent.name}.md" for path in found}
 
 
+@cache
 def _all_pages() -> dict[str, str]:
     return PAGES | platforms() | {"config.yaml": "settings.md", "NOTICE": "notice.md"}
 
 
+@cache
 def generated() -> dict[str, str]:
     """Return the pages that are no file of ``docs/``: name and Markdown."""
     pages = {

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import secrets
@@ -205,7 +206,7 @@ class EncryptedFile(PlainFile):
             # A disk that becomes full takes a part, which would make the whole chunk unreadable.
             os.pwrite(self._fd, before, at)
             os.ftruncate(self._fd, max(at + len(before), _HEADER_BYTES))
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def open_file(path: Path, keys: Keys | None) -> PlainFile:

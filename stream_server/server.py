@@ -204,7 +204,7 @@ class Server:
 
     async def _start(self) -> None:
         config, stack = self._config, self._stack
-        # A detector that is not installed must fail the start, not the first stream.
+        # Its weights are read once: now, not while the first stream waits.
         make_detector(self._engine_config.vad)
         stack.push_async_callback(self.engines.aclose)
         self._run(self.live_streams.run(), "live streams")

@@ -31,6 +31,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from stream_server.access.config import OidcConfig
+from stream_server.wire.errors import shown
 
 ATTEMPT_S = 600.0
 """How long somebody may take to log in at the provider."""
@@ -142,7 +143,7 @@ def code_of(query: Mapping[str, str], attempt: Attempt, config: OidcConfig, now:
     if query.get("iss", config.issuer) != config.issuer:
         raise OidcError("got an answer of another provider")
     if "error" in query:
-        raise OidcError(f"the provider answered '{_shown(query['error'])}'")
+        raise OidcError(f"the provider answered {shown(query['error'])}")
     if not query.get("code"):
         raise OidcError("got an answer of the provider without a code")
     return query["code"]
@@ -238,7 +239,3 @@ def logout_url(provider: Provider, config: OidcConfig, back_to: str) -> str | No
     query = urlencode({"client_id": config.client_id, "post_logout_redirect_uri": back_to})
     mark = "&" if "?" in provider.end_session_endpoint else "?"
     return f"{provider.end_session_endpoint}{mark}{query}"
-
-
-def _shown(text: str) -> str:
-    return "".join(char for char in text[:100] if char.isprintable())

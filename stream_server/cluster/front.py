@@ -278,7 +278,7 @@ class WorkersIngest:
         others = [one.held for one in self._workers.values() if one is not worker]
         return sum(others, start=Held())
 
-    async def _tell_held(self, changed: _Worker) -> None:
+    async def _tell_held(self, changed: _Worker | None = None) -> None:
         for worker in list(self._workers.values()):
             if worker is not changed:
                 await self._tell(worker, messages.Elsewhere(self._held_beside(worker)))
@@ -302,8 +302,7 @@ class WorkersIngest:
             # The next one of the name may have joined by now.
             if worker.name == name and worker.run in runs:
                 self._end(worker)
-        for worker in list(self._workers.values()):
-            await self._tell(worker, messages.Elsewhere(self._held_beside(worker)))
+        await self._tell_held()
 
     def _end(self, worker: _Worker) -> None:
         if self._workers.pop(worker.peer, None) is None:

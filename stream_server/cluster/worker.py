@@ -102,7 +102,7 @@ class Worker:
         has_listeners: bool,
         engines: EnginePool | None = None,
     ) -> None:
-        # A detector that is not installed must fail the start, not the first stream.
+        # Its weights are read once: now, not while the first stream waits.
         make_detector(engine_config.vad)
         self.metrics = Metrics()
         self.engines = engines if engines is not None else EnginePool(config=engine_config)
