@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+import urllib.request
 from collections.abc import AsyncIterator
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +16,7 @@ import soundfile
 
 import mic_client
 from emotion_monitor import in_process
+from emotion_monitor.commands.alerts import read_rules
 from mic_client import ArraySource, FileSource
 from ser_engine.config import EngineConfig
 from stream_server.wire.messages import ServerMessage
@@ -21,6 +25,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.results import make_alert, make_point
 
 PAGE = (REPOSITORY / "docs/python.md").read_text("utf-8")
+ALERT = (REPOSITORY / "docs/tutorials/call-with-an-alert.md").read_text("utf-8")
 MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
 RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")
 
@@ -137,3 +142,52 @@ def test_a_folder_becomes_the_table_of_the_tutorial(call: Path, capsys: pytest.C
     capsys.readouterr()
     exec(program(RECORDINGS, "read_parquet"), {})
     assert "call.wav" in capsys.readouterr().out
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return language and text of the fenced blocks, without comments and what is printed."""
+    found = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+    return [(language, re.sub(r" *# .*", "", text)) for language, text in found]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["first-emotion", "microphone-in-python", "recordings-as-a-table", "call-with-an-alert"],
+)
+def test_the_chinese_tutorial_shows_the_same_programs(name: str):
+    docs = REPOSITORY / "docs"
+    english, chinese = (
+        blocks((docs / folder / f"{name}.md").read_text("utf-8")) for folder in ("tutorials", "zh")
+    )
+    assert english == chinese
+
+
+def test_the_receiver_of_the_tutorial_prints_what_is_posted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    made: list[HTTPServer] = []
+
+    def at_a_free_port(address: tuple[str, int], handler: Any) -> HTTPServer:
+        server = HTTPServer((address[0], 0), handler)
+        monkeypatch.setattr(server, "serve_forever", lambda: None)
+        made.append(server)
+        return server
+
+    monkeypatch.setattr("http.server.HTTPServer", at_a_free_port)
+    exec(program(ALERT, "Receiver"), {})
+    (server,) = made
+    with server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert opener.open(url, data=b'{"type": "alert"}').status == 204
+        answering.join()
+    assert capsys.readouterr().out == '{"type": "alert"}\n'
+
+
+def test_the_rule_of_the_tutorial_is_one(tmp_path: Path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", ALERT, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    (rule,) = read_rules(tmp_path / "mine.yaml")
+    assert (rule.name, rule.roles) == ("customer is angry", ("customer",))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -17,6 +18,7 @@ HOP = 320
 NAMES = ("angry", "neutral", "other", "sad")
 AVERAGE = (-1.0, 2.0, 0.0, -1.0)
 CONFIG = SmoothingConfig(span_ms=200, min_dwell_ms=100)
+WITHOUT = replace(CONFIG, speaker_baseline=False)
 SPAN = 10  # slots
 
 INFO = ModelInfo(
@@ -61,9 +63,7 @@ def labels_of(
 
 def test_a_voice_that_is_sad_at_rest_is_judged_against_its_own_neutral() -> None:
     logits = frames((REST, 4 * SPAN), (LOW, 4 * SPAN))
-    plain = labels_of(
-        logits, config=SmoothingConfig(span_ms=200, min_dwell_ms=100, speaker_baseline=False)
-    )
+    plain = labels_of(logits, config=WITHOUT)
     assert [label for _, label, _ in plain] == ["neutral", "sad"]
     assert [label for _, label, _ in labels_of(logits)] == ["neutral"]
 
@@ -77,15 +77,14 @@ def test_anger_from_the_first_word_never_becomes_normal() -> None:
     angry = labels_of(frames((ANGRY, 40 * SPAN)))
     assert angry == labels_of(
         frames((ANGRY, 40 * SPAN)),
-        config=SmoothingConfig(span_ms=200, min_dwell_ms=100, speaker_baseline=False),
+        config=WITHOUT,
     )
     assert [label for _, label, _ in angry] == ["angry"]
 
 
 def test_an_average_voice_is_judged_as_it_is() -> None:
     logits = frames((PLAIN, 5 * SPAN), (ANGRY, 5 * SPAN))
-    without = SmoothingConfig(span_ms=200, min_dwell_ms=100, speaker_baseline=False)
-    assert labels_of(logits) == labels_of(logits, config=without)
+    assert labels_of(logits) == labels_of(logits, config=WITHOUT)
 
 
 def test_the_next_speaker_is_judged_against_their_own() -> None:
@@ -95,14 +94,7 @@ def test_the_next_speaker_is_judged_against_their_own() -> None:
 
 
 def test_a_model_without_an_average_has_no_baseline() -> None:
-    model = ModelInfo(
-        name="m",
-        source="",
-        licence="",
-        sha256="",
-        labels=LabelSet.from_tokens(NAMES),
-        embedding_dim=1,
-    )
+    model = replace(INFO, neutral_logits=())
     logits = frames((REST, 4 * SPAN), (LOW, 4 * SPAN))
     assert [label for _, label, _ in labels_of(logits, model=model)] == ["neutral", "sad"]
 
