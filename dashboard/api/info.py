@@ -45,7 +45,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
-    """What whoever streams from a page is shown first; no texts: nothing."""
+    """The notice that a page shows before it opens the microphone; without texts there is none."""
 
     version: str = ""
     texts: dict[str, str] = {}
@@ -64,7 +64,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         store: whether timelines are kept.
         max_file_mb: largest file that is analysed, MiB.
         presets: what files can be analysed for, by name.
-        notice: for whoever streams from a page.
+        notice: shown before a page opens the microphone.
         me: who asks.
     """
 

@@ -26,7 +26,7 @@
  * @property {{state: string, model: string, done_bytes: number, total_bytes: number | null}} upgrade
  *   a model that is being fetched
  * @property {boolean} recording  whether audio is kept
- * @property {{version: string, texts: Record<string, string>}} notice  for whoever streams from a page
+ * @property {{version: string, texts: Record<string, string>}} notice  shown before the microphone opens
  * @property {{kind: string, name: string, scopes: string[], teams: string[] | null}} me  who asks
  * @property {number} max_file_mb  largest file that is analysed, MiB
  * @property {Record<string, any>} presets  what files can be analysed for

@@ -62,8 +62,8 @@ def engine(
         typer.Option(
             "--listen",
             metavar="ADDRESS",
-            help="Where servers reach it: zmq:///PATH on this machine, zmq://HOST:PORT elsewhere;"
-            " nobody is asked who they are.",
+            help="Where servers reach it: zmq:///PATH on this machine, zmq://HOST:PORT elsewhere."
+            " Without authentication.",
         ),
     ],
 ) -> None:

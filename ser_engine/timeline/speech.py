@@ -29,8 +29,8 @@ class SpeechDetector(Protocol):
     """Says of every 320-sample slot of one channel whether it holds speech.
 
     Attributes:
-        powers: of the slots that the last push completed. Whoever watches the audio beside the
-            detector takes them from here: measuring a slot costs about as much as judging it.
+        powers: of the slots that the last push completed. Other measurements of the same
+            audio take them from here: measuring a slot costs about as much as judging it.
     """
 
     powers: Powers

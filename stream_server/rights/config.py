@@ -26,8 +26,8 @@ class RightsConfig:
     notice_version: str = ""
     """Version of the notice, e.g. 2026-11."""
     notice_texts: dict[str, str] = field(default_factory=dict)
-    """The notice by language, e.g. {en: This call is analysed …}. Pages of this server show it to
-    whoever streams from the browser, before the microphone opens."""
+    """The notice by language, e.g. {en: This call is analysed …}. Pages of this server show it
+    before they open the browser's microphone."""
     objection_key: str = ""
     """Key of the telephone by which a caller objects, e.g. 9, on platforms that report keys; the
     stream ends and what was kept of it is erased. "": none."""

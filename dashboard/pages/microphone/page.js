@@ -195,7 +195,7 @@ export async function mount(root, params, app) {
   };
 }
 
-/** The notice in the language of the page, or else the first; null: there is none. @param {import("../../shell/types.js").App} app */
+/** The notice in the language of the page, else the first one; null where there is none. @param {import("../../shell/types.js").App} app */
 function noticeText(app) {
   const { version, texts } = app.info.notice;
   const language = Object.keys(texts).find((each) => each === app.lang || each.startsWith(`${app.lang}-`)) ?? Object.keys(texts)[0];
