@@ -2,13 +2,15 @@
 
 What is done already stands in ``index.jsonl``, one line a file, appended when its results are on
 disk; of several lines about a file the last one counts. A line is written by one call in append
-mode, so that several runs may share a folder. What is no such line, because a run was killed or
-somebody edited the file, is passed over: the file it was about is analysed once more.
+mode, under a lock, so that several runs may share a folder. What is no such line, because a run
+was killed or somebody edited the file, is passed over: the file it was about is analysed once
+more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -131,6 +133,10 @@ class Manifest:
         """
         handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
+            # A line that another run is just writing would look cut off. Some network file systems
+            # have no locks; there, at worst, an empty line is added.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
             line = entry.to_line()
             if _is_cut_off(handle):
                 line = b"\n" + line
