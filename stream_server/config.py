@@ -15,7 +15,7 @@ from ser_engine.errors import ConfigError
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertsConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.rights.config import RightsConfig
+from stream_server.rights import RightsConfig
 
 
 @dataclass(frozen=True, slots=True)
