@@ -22,6 +22,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -122,6 +123,8 @@ class NatsBus:
         self._subject = config.subject
         self._stream = config.subject.replace(".", "_")
         self._here = here
+        # A minute's leeway for clocks that differ; an alert of a stream that is over does no harm.
+        self._began_at = datetime.now(UTC) - timedelta(seconds=60)
         self._run_id = secrets.token_hex(8)
         self._number = 0
         self._sending: tuple[Result, ...] = ()
@@ -531,7 +534,11 @@ class NatsBus:
             durable=self.name,
             stream=self._stream,
             config=ConsumerConfig(
-                deliver_policy=DeliverPolicy.NEW, ack_wait=30.0, inactive_threshold=_WEEK_S
+                # Not only new ones: NATS may have been away since this server began.
+                deliver_policy=DeliverPolicy.BY_START_TIME,
+                opt_start_time=self._began_at,
+                ack_wait=30.0,
+                inactive_threshold=_WEEK_S,
             ),
         )
         while True:
