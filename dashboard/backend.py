@@ -217,6 +217,7 @@ class Backend:
             raises BusyError if too many are being played.
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
+        acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
     """
 
     version: str
@@ -237,3 +238,4 @@ class Backend:
     play_sample_call: Callable[[str], Awaitable[str]]
     rights: RightsBackend | None = None
     keys: Keys | None = None
+    acknowledged: Callable[[str], None] = lambda alert_id: None

@@ -51,6 +51,7 @@ def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> N
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
+    server.on_acknowledged_elsewhere = dashboard.wall.acknowledge
     server.app.on_shutdown.append(lambda _: calls.aclose())
 
 
@@ -115,6 +116,7 @@ def make_backend(
         play_sample_call=calls.play,
         rights=ServerRights(server),
         keys=server.keys,
+        acknowledged=server.acknowledged,
     )
 
 

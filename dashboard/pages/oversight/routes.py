@@ -217,7 +217,7 @@ async def override(call: Call) -> web.Response:
         raise ApiError("not_found", "alert not found")
     _check_overseer(call)
     await store.acknowledge(alert_id, call.body.reason, who=_who(call), overridden=True)
-    call.services.wall.acknowledge(alert_id)
+    call.services.acknowledged(alert_id)
     return web.Response(status=204)
 
 
