@@ -236,6 +236,7 @@ class Backend:
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
         rules: that raise alerts.
+        acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
     """
 
     version: str
@@ -257,3 +258,4 @@ class Backend:
     rights: RightsBackend | None = None
     keys: Keys | None = None
     rules: tuple[RuleView, ...] = ()
+    acknowledged: Callable[[str], None] = lambda alert_id: None

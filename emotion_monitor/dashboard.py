@@ -52,6 +52,7 @@ def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> N
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
+    server.on_acknowledged_elsewhere = dashboard.wall.acknowledge
     server.app.on_shutdown.append(lambda _: calls.aclose())
 
 
@@ -127,6 +128,7 @@ def make_backend(
             )
             for rule in settings.stream_server.alerts.rules
         ),
+        acknowledged=server.acknowledged,
     )
 
 

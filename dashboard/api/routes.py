@@ -70,6 +70,11 @@ class Services:
             raise ApiError("no_store", "this server keeps no results")
         return self.backend.store
 
+    def acknowledged(self, alert_id: str) -> None:
+        """Show an alert as acknowledged, on all walls."""
+        self.wall.acknowledge(alert_id)
+        self.backend.acknowledged(alert_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
