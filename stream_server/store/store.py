@@ -369,13 +369,12 @@ class Store(StoreReader):
         return found
 
     async def purge(self) -> bool:
-        """Leave nothing of deleted rows in the files of the database; False: it was too busy.
+        """Leave nothing of deleted rows in the files of the database; False: something is left.
 
-        Of a database server that is a matter of its own VACUUM.
+        That is when the database was too busy. It is always so of a database server, whose tables
+        nobody could write to meanwhile: ``emotion-monitor person purge`` does it when that suits.
         """
-        if self.file is None:
-            return True
-        return await asyncio.to_thread(purge_file, self.file)
+        return self.file is not None and await asyncio.to_thread(purge_file, self.file)
 
     async def find_person(
         self, values: Collection[str], name: str = ""

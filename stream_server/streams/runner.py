@@ -31,7 +31,6 @@ from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
-from stream_server.wire.consent import NOTHING_TOLD
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import (
@@ -45,7 +44,15 @@ from stream_server.wire.messages import (
     Pause,
     Resume,
 )
-from stream_server.wire.results import Alert, Consent, Measures, Point, Result, Warning
+from stream_server.wire.results import (
+    NOTHING_TOLD,
+    Alert,
+    Consent,
+    Measures,
+    Point,
+    Result,
+    Warning,
+)
 
 
 @dataclass(frozen=True, slots=True)
