@@ -23,8 +23,8 @@ import soxr
 
 from benchmarks.report import Report, argument_parser, median
 from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
-from ser_engine.config import EngineConfig
-from ser_engine.frames import SAMPLE_RATE_HZ, num_frames
+from ser_engine.config import EngineConfig, VadConfig
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
 from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
@@ -96,6 +96,21 @@ def run(case: Case, config: EngineConfig) -> float:
     stream(session, case, NullEngine(config))
     spent_s = time.process_time() - began
     return 1000 * spent_s / (len(case.data) / case.audio_format.bytes_per_s)
+
+
+def reference_ms() -> float:
+    """Return milliseconds of processor time for work that no change here makes cheaper.
+
+    Of the same kind as a session's: calls of the interpreter, JSON, small arrays.
+    """
+    text = json.dumps({"media": {"payload": "A" * 216, "chunk": "1"}})
+    audio = np.ones(8_000, dtype=np.float32)
+    began = time.process_time()
+    for _ in range(100):
+        for _ in range(5):
+            json.loads(text)
+        np.square(audio).reshape(-1, HOP_SAMPLES).sum(axis=1).tolist()
+    return 1000 * (time.process_time() - began)
 
 
 def kept_bytes(case: Case, config: EngineConfig) -> float:
@@ -180,6 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = argument_parser("What one stream costs beside the engine.")
     parser.add_argument("--seconds", type=float, default=60.0, help="audio of one run")
+    parser.add_argument(
+        "--detector", choices=("webrtc", "silero", "off"), default="webrtc", help="of speech"
+    )
     parser.add_argument("--runs", type=int, default=7, help="runs of each case; the median counts")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -195,17 +213,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "seconds": options.seconds,
             "runs": options.runs,
             "message_ms": MESSAGE_MS,
+            "detector": options.detector,
             "speech": "stand-in" if folder is None else "emodb",
         }
     )
-    config = EngineConfig()
+    config = EngineConfig(vad=VadConfig(detector=options.detector))
+    of_reference: list[float] = []
     for case in cases(speech):
-        costs = [run(case, config) for _ in range(options.runs)]
+        costs, shares = [], []
+        for _ in range(options.runs):
+            of_reference.append(reference_ms())
+            costs.append(run(case, config))
+            shares.append(costs[-1] / of_reference[-1])
         kept_kb = kept_bytes(case, config) / 1000
         report.add(
             case=case.name, median_ms=median(costs), least_ms=min(costs), kept_kb=round(kept_kb)
         )
         report.summary[f"{case.name}, cpu ms per s"] = median(costs)
+        report.summary[f"{case.name}, times the reference"] = median(shares)
         report.summary[f"{case.name}, kept kB"] = round(kept_kb)
     report.finish(options.json)
 

@@ -33,7 +33,6 @@ from mic_client import (
     tls_of_server,
 )
 from mic_client.audio_file import SAMPLE_CALL_ROLES
-from ser_engine.models.registry import inventory
 from ser_engine.schema import LabelName
 from stream_server.access import Scope, Who
 from stream_server.engines.status import EngineStatus, PoolStatus
@@ -63,6 +62,9 @@ def make_backend(
     model_config = settings.ser_engine.model
 
     async def known_models() -> tuple[KnownModel, ...]:
+        # It brings torch along, which a front of workers does without until it is asked.
+        from ser_engine.models.registry import inventory
+
         found = await asyncio.to_thread(inventory, model_config)
         return tuple(
             KnownModel(

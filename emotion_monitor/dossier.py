@@ -17,7 +17,6 @@ import yaml
 import ser_engine.models
 from emotion_monitor.settings import Settings
 from ser_engine.config import ModelConfig
-from ser_engine.models.registry import inventory
 from stream_server.wire.masking import masked
 
 _CARD = "MODEL_CARD.md"
@@ -191,6 +190,8 @@ def _recipients(settings: Settings) -> Iterator[str]:
 
 
 def _models(settings: Settings) -> Iterator[str]:
+    from ser_engine.models.registry import inventory
+
     config: ModelConfig = settings.ser_engine.model
     yield f"In use: `{config.name}`."
     yield ""

@@ -27,9 +27,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ser_engine.config import EngineConfig
-from ser_engine.core.engine import Core
 from ser_engine.core.host import Answers, CoreHost, ThreadWorker, Worker, WorkerLostError
 from ser_engine.core.queue import Pending, Priority, WindowQueue
 from ser_engine.errors import (
@@ -39,6 +39,10 @@ from ser_engine.errors import (
     WindowError,
 )
 from ser_engine.types import ModelInfo, Window, WindowResult
+
+if TYPE_CHECKING:
+    # It brings torch along, which a process whose engine is elsewhere does without.
+    from ser_engine.core.engine import Core
 
 
 @dataclass(slots=True)

@@ -356,10 +356,11 @@ class Network:
             numbers: of each in its stream, which give it its place.
         """
         places = numbers % _BLOCK
-        if len(numbers) <= _BLOCK * (_MAX_BLOCKS - 1) and (np.diff(numbers) == 1).all():
-            # A stream alone: its chunks are one after the other.
-            rows = int(places[0]) + np.arange(len(chunks))
-            return self._encode(chunks, rows, int(rows[-1]) // _BLOCK + 1)[rows]
+        if len(numbers) <= _BLOCK * _MAX_BLOCKS and (np.diff(numbers) == 1).all():
+            # A stream alone: of its chunks, one after the other, each eight fill a block.
+            rows = places + np.arange(len(chunks)) // _BLOCK * _BLOCK
+            alone: FloatArray = self._encode(chunks, rows, -(-len(chunks) // _BLOCK))[rows]
+            return alone
         # The first chunk with a place goes to the first block, the second to the second, ...
         order = np.argsort(places, kind="stable")
         ends = np.cumsum(np.bincount(places, minlength=_BLOCK))

@@ -1,25 +1,25 @@
 """Which engine scores: one in this process, or one elsewhere by the scheme of ``model.name``.
 
 For an engine of this process: which model it loads, and whether there is memory for it, which
-blocks.
+blocks. What needs torch is imported only there: with workers the other processes have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import Batcher, OnStep
-from ser_engine.core.engine import Core
-from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.core.host import ThreadWorker, Worker
-from ser_engine.core.runtimes.select import choose_device
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
-from ser_engine.models.model import Model
-from ser_engine.models.registry import best_published, find_model, is_better
 from stream_server.engines.engine import Engine, OpenEngine
 from stream_server.engines.remote import zmq_engine
+
+if TYPE_CHECKING:
+    from ser_engine.core.engine import Core
+    from ser_engine.models.model import Model
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -71,16 +71,21 @@ def model_to_upgrade_to(config: EngineConfig, in_use: str) -> Model | None:
     model = config.model
     if model.name != "auto" or model.offline:
         return None
+    from ser_engine.models.registry import is_better
+
     wanted = best_for_device(config)
     return wanted if is_better(wanted.name, than=in_use) else None
 
 
 def best_for_device(config: EngineConfig) -> Model:
     """Return the published model that suits the device: large on CUDA, base on a CPU."""
+    from ser_engine.core.runtimes.select import choose_device
+    from ser_engine.models.registry import best_published
+
     return best_published(on_gpu=choose_device(config.model.device).startswith("cuda"))
 
 
-EngineMaker = Callable[[], Core]
+EngineMaker = Callable[[], "Core"]
 """Makes an engine for one model, not yet warmed up; again, when the first one is lost."""
 
 Load = Callable[[EngineConfig], EngineMaker]
@@ -101,6 +106,9 @@ def load(config: EngineConfig) -> EngineMaker:
     Raises:
         SerEngineError: as :func:`ser_engine.models.registry.find_model`.
     """
+    from ser_engine.core.factory import engine_from_checkpoint
+    from ser_engine.models.registry import find_model
+
     checkpoint = find_model(config.model)
     return lambda: engine_from_checkpoint(checkpoint, config)
 
@@ -112,6 +120,9 @@ def load_beside_another(config: EngineConfig) -> EngineMaker:
         RuntimeUnavailableError: it is.
         SerEngineError: as :func:`load`.
     """
+    from ser_engine.core.factory import engine_from_checkpoint
+    from ser_engine.models.registry import find_model
+
     checkpoint = find_model(config.model)
     weights_bytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     needed_bytes = MEMORY_TIMES_WEIGHTS * weights_bytes
@@ -143,6 +154,9 @@ def local_engine(
             same model, whatever is on disk by then.
         make_worker: makes what runs the core.
     """
+    # Here, and not in the worker's thread while others are served.
+    import ser_engine.core.factory  # noqa: F401
+
     read = load_beside_another if beside_another else load
     maker: EngineMaker | None = None
 

@@ -20,16 +20,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.batcher import OnStep
 from ser_engine.errors import EngineDeadError, HubUnavailableError, SerEngineError
 from ser_engine.models.hub import FetchProgress
-from ser_engine.models.model import Model
-from ser_engine.models.registry import model_to_fetch
 from stream_server.engines.engine import Engine, EngineLease, OpenEngine, Superseded
 from stream_server.engines.fetching import (
     Fetch,
@@ -40,6 +38,9 @@ from stream_server.engines.fetching import (
 )
 from stream_server.engines.opening import model_to_upgrade_to, open_engine
 from stream_server.engines.status import EngineStatus, PoolStatus, UpgradeState, UpgradeStatus
+
+if TYPE_CHECKING:
+    from ser_engine.models.model import Model
 
 
 def end_process(status: int) -> NoReturn:
@@ -117,7 +118,7 @@ class EnginePool:
         """
         model_config = self._config.model
         # Looks at the disk and may import the hubs' clients, which takes seconds.
-        missing = await in_daemon_thread(lambda: model_to_fetch(model_config), name="find-model")
+        missing = await in_daemon_thread(lambda: _model_to_fetch(model_config), name="find-model")
         try:
             if missing is not None:
                 await self._fetch_model(missing)
@@ -306,3 +307,11 @@ class EnginePool:
             _log.info(
                 "model_fetch_progress", model=progress.model, done_bytes=done, total_bytes=total
             )
+
+
+def _model_to_fetch(config: ModelConfig) -> Model | None:
+    if "://" in config.name:
+        return None  # The engine elsewhere fetches for itself; here torch need not be imported.
+    from ser_engine.models.registry import model_to_fetch
+
+    return model_to_fetch(config)

@@ -33,6 +33,21 @@ def test_a_worse_report_is_status_1(tmp_path: Path, monkeypatch, capsys) -> None
     assert "got uar_emodb 0.690, expected at least 0.7" in capsys.readouterr().out
 
 
+def test_a_slower_ratio_is_named_and_others_are_not() -> None:
+    (first, second) = check.RATIOS["detector"]
+    published = {first: 4.0, second: 3.0}
+    assert check.slower("detector", published, {first: 5.1, second: 2.0}) == []
+    (fault,) = check.slower("detector", published, {first: 5.3, second: 3.1})
+    assert first in fault
+    assert check.slower("detector", published, {first: math.nan, second: 3.0})
+
+
+def test_every_ratio_is_published() -> None:
+    for name, ratios in check.RATIOS.items():
+        report = json.loads((REPOSITORY / f"benchmarks/results/{name}.json").read_text())
+        assert set(ratios) <= set(report["summary"])
+
+
 @pytest.mark.parametrize(
     "model", [model.name for model in MODELS if isinstance(model, BuiltInModel)]
 )

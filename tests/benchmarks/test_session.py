@@ -13,7 +13,7 @@ def test_it_reports_every_case(tmp_path: Path, capsys: pytest.CaptureFixture[str
     main(["--seconds", "2", "--runs", "1", "--json", str(path)])
     report = json.loads(path.read_text(encoding="utf-8"))
     assert len(report["rows"]) == 3
-    # Time and memory of each.
-    assert len(report["summary"]) == 6
+    # Of each: time, the same against a reference, and memory.
+    assert len(report["summary"]) == 9
     assert all(value > 0 for value in report["summary"].values())
     assert "8 kHz mulaw stereo" in capsys.readouterr().out

@@ -76,6 +76,10 @@ def children(process: subprocess.Popen[str]) -> dict[str, int]:
     return found
 
 
+def has_torch(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def children_exist(named: dict[str, int]) -> bool:
     return any(Path(f"/proc/{pid}").exists() for pid in named.values())
 
@@ -119,6 +123,9 @@ async def test_streams_over_two_workers_outlive_a_worker_and_the_engine(tmp_path
         audio, http = await asyncio.to_thread(addresses, process)
         named = children(process)
         assert sorted(named) == ["engine", "worker-0", "worker-1"]
+        have_torch = {name for name, pid in named.items() if has_torch(pid)}
+        assert have_torch == {"engine"}
+        assert not has_torch(process.pid)
         calls = [Call(audio, f"call {number}") for number in range(NUM_CLIENTS)]
         tasks = [asyncio.create_task(call.run()) for call in calls]
         await until(lambda: all(call.num_points >= 2 for call in calls))

@@ -117,6 +117,10 @@ def test_gates_are_the_same_to_the_last_bit_whatever_comes_with_them(
         parts = [slice(at, at + count) for at in range(0, len(chunks), count)]
         gates = [network().encode(chunks[part], numbers[part]) for part in parts]
         assert np.array_equal(np.concatenate(gates), together)
+    # Two streams in step, whose numbers span no more than a single stream's would.
+    six, in_step = chunks[:6], numbers[:6] - numbers[0]
+    both = network().encode(six[[0, 3, 1, 4, 2, 5]], in_step[[0, 3, 1, 4, 2, 5]])
+    assert np.array_equal(both[[0, 2, 4, 1, 3, 5]], network().encode(six, in_step))
     others = rng.standard_normal((200, 576)).astype(np.float32)
     order = rng.permutation(len(chunks) + len(others))
     mixed = network().encode(
