@@ -303,6 +303,8 @@ async def run_engine(settings: Settings, url: str, link: FrontLink | None = None
     Raises:
         SerEngineError: a setting is wrong or the model cannot be loaded.
     """
+    # Before anybody can connect: it takes seconds, in which the event loop stands still.
+    import ser_engine.core.factory  # noqa: F401
     from stream_server.cluster.zeromq import ZmqHost
     from stream_server.engines.host import EngineHost
     from stream_server.engines.pool import EnginePool
