@@ -127,7 +127,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
 
     stream_id: str
     name: str
-    team: str
+    team: str = ""
     roles: list[str]
     model: str
     opened_at: float

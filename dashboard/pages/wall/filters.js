@@ -8,13 +8,14 @@ import { Views } from "./views.js";
 
 /** @param {URLSearchParams} query @returns {import("./tiles.js").Filter} */
 export function filterOf(query) {
-  const one = (/** @type {string} */ name, /** @type {string[]} */ allowed) => allowed.find((value) => value === query.get(name)) ?? "";
+  const one = (/** @type {string} */ name, /** @type {string[]} */ allowed) => allowed.find((value) => value === query.get(name)) ?? allowed[0];
   return { text: query.get("q") ?? "", emotion: query.get("emotion") ?? "", role: query.get("role") ?? "", alerts: query.get("alerts") === "1", sort: one("sort", SORTS), group: one("group", GROUPS) };
 }
 
 /** @param {import("./tiles.js").Filter} filter @returns {string} */
 export function queryOf({ text, emotion, role, alerts, sort, group }) {
-  const values = { q: text, emotion, role, alerts: alerts ? "1" : "", sort, group };
+  const unless = (/** @type {string} */ value, /** @type {string[]} */ [usual]) => (value === usual ? "" : value);
+  const values = { q: text, emotion, role, alerts: alerts ? "1" : "", sort: unless(sort, SORTS), group: unless(group, GROUPS) };
   return new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
 }
 
@@ -61,8 +62,8 @@ export class Filters extends Component {
           h("option", { value: "" }, t("wall.all_roles")),
           roles.map((role) => h("option", { key: role, value: role }, roleName(app, role))),
         ),
-      choice(t("wall.sort"), filter.sort, SORTS.map((name) => [name, t(`wall.sort.${name || "worst"}`)]), (sort) => onChange({ sort })),
-      choice(t("wall.group"), filter.group, GROUPS.map((name) => [name, t(`wall.group.${name || "none"}`)]), (group) => onChange({ group })),
+      choice(t("wall.sort"), filter.sort, SORTS.map((name) => [name, t(`wall.sort.${name}`)]), (sort) => onChange({ sort })),
+      choice(t("wall.group"), filter.group, GROUPS.map((name) => [name, t(`wall.group.${name}`)]), (group) => onChange({ group })),
       h(Views, { app, query: queryOf(filter), onOpen: (query) => onChange(filterOf(new URLSearchParams(query))), onChange: () => onChange({}) }),
       h("button", { class: "button", type: "button", "aria-pressed": filter.alerts, onclick: () => onChange({ alerts: !filter.alerts }) }, icon("bell"), t("wall.only_alerts")),
     );

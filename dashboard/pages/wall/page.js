@@ -58,7 +58,7 @@ export async function mount(root, params, app) {
       all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
       !tiles.loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
       grouped(shown, filter.group).map(({ key, tiles: some }) => [
-        filter.group && h("h2", { key: `${filter.group} ${key}`, class: "wall-group" }, groupName(key), h("span", { class: "muted number" }, app.format.count(some.length))),
+        filter.group !== "none" && h("h2", { key: `${filter.group} ${key}`, class: "wall-group" }, groupName(key), h("span", { class: "muted number" }, app.format.count(some.length))),
         h(Grid, { key: `grid ${filter.group} ${key}`, app, tiles: some, urgent, pinned: tiles.pinned, onPin: pin }),
       ]),
       // Without the server nobody knows whether anything streams.

@@ -118,8 +118,8 @@ const ORDERS = {
   longest: (one, other) => one.opened_at - other.opened_at,
   newest: (one, other) => other.opened_at - one.opened_at,
 };
-export const SORTS = ["", ...Object.keys(ORDERS)];
-export const GROUPS = ["", "team", "role"];
+export const SORTS = ["worst", ...Object.keys(ORDERS)];
+export const GROUPS = ["none", "team", "role"];
 
 /**
  * Tiles by team, or by the role one listens for, in the order of their first tile.
@@ -142,8 +142,8 @@ const SEVERITIES = ["critical", "warning", "info"];
  * @property {string} emotion  "" for all
  * @property {string} role  "" for all
  * @property {boolean} alerts  only those with an open alert
- * @property {string} sort  one of {@link SORTS}; "": the worst first
- * @property {string} group  one of {@link GROUPS}; "": not at all
+ * @property {string} sort  one of {@link SORTS}
+ * @property {string} group  one of {@link GROUPS}
  */
 
 /** @param {Tile} tile @param {Filter} filter */
