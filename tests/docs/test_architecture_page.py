@@ -38,7 +38,7 @@ BESIDE = {
     "stream_server/alerts/evaluator.py",
     "stream_server/streams/handshakes.py",
 }
-"""Listens to results on their way, and knows how a channel has been; looks for pings, by the clock."""
+"""Listens to results on their way, and knows how channels have been; looks for pings."""
 
 
 def walk() -> tuple[list[str], list[str]]:
