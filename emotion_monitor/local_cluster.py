@@ -136,11 +136,17 @@ class LocalCluster:
 
     def start(self, name: str) -> None:
         """Start one of the processes, also again."""
-        if name in self._engines:
-            target, arguments = _run_engine, (self._engine_settings(), self._engine_url(name))
-        else:
-            target, arguments = _run_server, (self._server_settings(name), "")
-        process = self._context.Process(target=target, args=arguments, name=name, daemon=True)
+        process = (
+            self._context.Process(
+                target=_run_engine,
+                args=(self._engine_settings(), self._engine_url(name)),
+                daemon=True,
+            )
+            if name in self._engines
+            else self._context.Process(
+                target=_run_server, args=(self._server_settings(name),), daemon=True
+            )
+        )
         process.start()
         self._processes[name] = process
 
@@ -207,7 +213,7 @@ class LocalCluster:
                     process.join()
 
 
-def _run_server(assignments: list[str], _: str) -> None:
+def _run_server(assignments: list[str]) -> None:
     from emotion_monitor.serve import run, run_server
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process

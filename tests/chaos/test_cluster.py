@@ -83,8 +83,8 @@ async def test_an_engine_nats_and_a_gateway_are_killed_during_two_calls():
         # Every frame of the streams that ended by themselves is in a segment or named in a gap.
         for stream_id in (first, after):
             end_sample = tiles(stored[stream_id])[-1][1]
-            closed = [each for each in stored[stream_id] if isinstance(each, StreamClosed)]
-            assert [each.reason for each in closed] == ["stopped"]
+            ends = [each for each in stored[stream_id] if isinstance(each, StreamClosed)]
+            assert [each.reason for each in ends] == ["stopped"]
             if stream_id == first:
                 assert end_sample == _CALL_S * 16_000
         # The one that was killed is whole as far as it was written, and its client's audio goes on.
