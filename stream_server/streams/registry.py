@@ -22,6 +22,7 @@ from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
+from stream_server.decoding.process import AudioDecoder
 from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
@@ -89,6 +90,7 @@ class StreamFactory:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
         recording = None
         try:
+            decoder = AudioDecoder(spec.format) if spec.format.codec else None
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine
@@ -115,6 +117,7 @@ class StreamFactory:
                 continues=continues,
                 now=self._now,
                 rights=self._rights,
+                decoder=decoder,
             )
         except BaseException as error:
             # No runner owns them yet, which would give them back.
@@ -216,6 +219,7 @@ class RunningStream:
             resumed=resumed,
             continues=self.runner.continues,
             received_samples=session.received_samples,
+            received_bytes=self.runner.received_bytes,
             received_controls=self.runner.received_controls,
             paused=session.is_paused,
             model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
@@ -460,6 +464,11 @@ class StreamRegistry:
                 ProtocolError(ErrorCode.REPLACED, "another connection has resumed the stream")
             )
             self.detach(stream, former)
+        received_bytes = stream.runner.received_bytes
+        if isinstance(received_bytes, int) and (request.next_byte or 0) > received_bytes:
+            # Nothing can be decoded after bytes that are missing: the client begins anew.
+            await self.close(stream, "client_lost")
+            return None
         if not stream.runner.has_ended():
             stream.holder = holder
             self._waiting.pop(stream, None)
