@@ -21,6 +21,7 @@ from emotion_monitor.commands import (
     options,
     oversight,
     people,
+    person,
     report,
     serve,
     stream,
@@ -63,6 +64,7 @@ app.command("engine")(serve.engine)
 app.command("export")(models.export)
 app.add_typer(models.models, name="models")
 app.add_typer(oversight.oversight, name="oversight")
+app.add_typer(person.person, name="person")
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)

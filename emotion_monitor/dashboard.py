@@ -19,6 +19,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RuleView,
     UpgradeView,
 )
 from dashboard.jobs.analyser import PoolAnalyser
@@ -51,6 +52,7 @@ def serve_dashboard(settings: Settings, server: Server, source: FeedSource) -> N
     backend = make_backend(settings, server, source, calls)
     dashboard = Dashboard(backend, settings.dashboard)
     dashboard.add_to(server.app)
+    server.on_acknowledged_elsewhere = dashboard.wall.acknowledge
     server.app.on_shutdown.append(lambda _: calls.aclose())
 
 
@@ -115,6 +117,18 @@ def make_backend(
         play_sample_call=calls.play,
         rights=ServerRights(server),
         keys=server.keys,
+        rules=tuple(
+            RuleView(
+                name=rule.name,
+                labels=rule.labels,
+                roles=rule.roles,
+                threshold=rule.threshold,
+                hold_s=rule.hold_s,
+                severity=rule.severity,
+            )
+            for rule in settings.stream_server.alerts.rules
+        ),
+        acknowledged=server.acknowledged,
     )
 
 

@@ -50,7 +50,7 @@ installed_torch() {
 }
 
 # The CUDA build is gigabytes of packages that a machine without a GPU has no use for, and on Linux
-# it is what a plain `torch` brings. So torch is settled before anything that depends on it.
+# it is what a plain `torch` brings.
 install_torch() {
   local log=$venv/torch-install.log
   if has_cuda_gpu || [ "$(uname -s)" != Linux ]; then
@@ -75,7 +75,7 @@ install_torch() {
 
 # What the installed packages depend on: a change of any of it means to install again.
 fingerprint() {
-  "$venv/bin/python" - "$root/pyproject.toml" "$constraints" "$root/scripts/setup.sh" <<'PYTHON'
+  "$venv/bin/python" - "$root/pyproject.toml" "$root"/requirements/*.txt "$root/scripts/setup.sh" <<'PYTHON'
 import hashlib, pathlib, sys
 content = [pathlib.Path(name).read_bytes() for name in sys.argv[1:]]
 print(hashlib.sha256(b"\0".join([sys.version.encode(), *content])).hexdigest())
@@ -95,17 +95,34 @@ setup() {
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   done
   [ -f "$stamp" ] || say "setting up; the first time takes some minutes"
-  install_torch
   say "installing packages"
-  if [ $# = 0 ] || ! install_self "$(IFS=,; echo "${extras:+$extras,}$*")"; then
-    install_self "$extras" ||
+  if [ $# = 0 ] || ! install_hashed "$(IFS=,; echo "${extras:+$extras,}$*")"; then
+    install_hashed "$extras" ||
       fail "the packages could not be installed; is the package index reachable?"
     for extra in "$@"; do
-      install_self "$extra" ||
+      install_hashed "$extra" ||
         say "going on without the extra $extra; delete ${stamp#"$root/"} to try again"
     done
   fi
+  install_torch
+  install_self "$extras" ||
+    fail "the packages could not be installed; is the package index reachable?"
   echo "$wanted" >"$stamp"
 }
 
-install_self() { pip_install --editable "$root${1:+[$1]}"; }
+# install_hashed EXTRAS: what they need, but torch: the very files of requirements/hashes.txt. With
+# --no-deps, so that nothing is installed that the file does not name. What only developers use has
+# no hashes.
+install_hashed() {
+  local hashed=$venv/hashed.txt extras=,$1,
+  extras=${extras//,dev,/,}
+  "$venv/bin/python" "$root/scripts/hashed_requirements.py" "$extras" >"$hashed" &&
+    pip_install --require-hashes --no-deps --requirement "$hashed"
+}
+
+# What builds the package is installed by its hash, too: nothing is fetched for that.
+install_self() {
+  # In front of || no command ends the script by itself.
+  pip_install --no-deps --no-build-isolation --editable "$root" || return
+  case ",$1," in *,dev,*) pip_install --no-build-isolation --editable "$root[$1]" ;; esac
+}

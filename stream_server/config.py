@@ -6,6 +6,7 @@ beside its code: access, alerts, telephone platforms.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from ser_engine.errors import ConfigError
 from stream_server.access import AccessConfig, ListenConfig
 from stream_server.alerts.rules import AlertsConfig
 from stream_server.platforms import TelephonyConfig
-from stream_server.rights.config import RightsConfig
+from stream_server.rights import RightsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,41 @@ class FeedsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BusConfig:
+    """How several servers show each other's streams; see docs/cluster.md."""
+
+    url: str = ""
+    """NATS to meet at, e.g. nats://user:password@host:4222, several with commas between; needs the
+    extra ``cluster``. "": this server is alone."""
+    name: str = ""
+    """Name of this server among them, the same after a restart: letters, digits, "-" and "_". "":
+    the name of the machine."""
+    subject: str = "emotion-monitor"
+    """First part of the subjects. Servers with the same one see each other."""
+    outbox_dir: str = "~/.local/share/emotion-monitor/outbox"
+    """Folder of the alerts and acknowledgements that wait while NATS is away."""
+    max_kept_messages: Annotated[int, Range(100, 10_000_000)] = 100_000
+    """Alerts and acknowledgements that wait at most; beyond that the oldest are dropped and
+    counted."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "bus")
+        schemes = ("nats://", "tls://")
+        if self.url and not all(each.startswith(schemes) for each in self.url.split(",")):
+            # Not the URL itself: it may hold a password.
+            raise ConfigError("got a bus.url of another kind, expected nats://HOST or tls://HOST")
+        if self.name and not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise ConfigError(
+                f"got bus.name {self.name!r}, expected letters, digits, '-' and '_' only"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", self.subject):
+            raise ConfigError(
+                f"got bus.subject {self.subject!r}, expected letters, digits, '-' and '_', in"
+                " parts with a '.' between"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingConfig:
     """What is logged, one line an event, to standard error."""
 
@@ -201,6 +237,7 @@ class ServerConfig:
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     encryption: EncryptionConfig = field(default_factory=EncryptionConfig)
     feeds: FeedsConfig = field(default_factory=FeedsConfig)
+    bus: BusConfig = field(default_factory=BusConfig)
     telephony: TelephonyConfig = field(default_factory=TelephonyConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 

@@ -371,6 +371,30 @@ class Metrics:
 
         self._collect(collect)
 
+    def others_from(
+        self,
+        *,
+        connected: Callable[[], bool],
+        servers: Callable[[], int],
+        kept: Callable[[], int],
+        dropped: Callable[[], int],
+    ) -> None:
+        """Show how the bus between servers is doing."""
+
+        def collect() -> Iterator[Metric]:
+            yield _gauge("bus_connected", "1 while connected to NATS.", value=float(connected()))
+            yield _gauge("bus_servers", "Other servers that are heard.", value=servers())
+            yield _gauge(
+                "bus_kept", "Alerts and acknowledgements that wait for NATS.", value=kept()
+            )
+            yield _counter(
+                "bus_dropped",
+                "Alerts and acknowledgements lost because too many waited for NATS.",
+                value=dropped(),
+            )
+
+        self._collect(collect)
+
     def recordings_from(
         self, *, dropped_s: Callable[[], float], num_failed: Callable[[], int]
     ) -> None:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 from aiohttp import web
@@ -49,6 +51,9 @@ from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Result, StreamClosed
+
+if TYPE_CHECKING:
+    from stream_server.cluster.nats_bus import NatsBus
 
 _log = structlog.get_logger(__name__)
 
@@ -88,12 +93,16 @@ class Server:
         self.metrics = Metrics()
         self._serve_more = serve_more
         self.bus = LocalBus()
+        # Of streams that run here, which alone are stored and acted on here.
+        self.own_bus = LocalBus() if config.bus.url else self.bus
         self.live_streams = LiveStreams(self.bus)
+        self.on_acknowledged_elsewhere: Callable[[str], None] = lambda alert_id: None
+        self._others: NatsBus | None = None
         self.store: Store | None = None
         self.engines = engines if engines is not None else self._make_pool(engine_config)
         self._engine_config = engine_config
         self._config = config
-        self.metrics.bus_from(self.bus.figures)
+        self.metrics.bus_from(lambda: {**self.bus.figures(), **self.own_bus.figures()})
         self.metrics.engines_from(lambda: self.engines.status().engines)
         self.access = Access(config.access, config.listen, config.telephony.public_url)
         self.access.on_guessed = _log_guesses
@@ -165,8 +174,11 @@ class Server:
         return self.ingest.port_of(listener)
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
-        """Return the state of a running stream; None if it does not run here."""
-        return self.ingest.heartbeat(stream_id)
+        """Return the state of a running stream; None if it does not run."""
+        beat = self.ingest.heartbeat(stream_id)
+        if beat is None and self._others is not None:
+            return self._others.heartbeat(stream_id)
+        return beat
 
     @property
     def http_url(self) -> str:
@@ -218,7 +230,9 @@ class Server:
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
             self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
-        await stack.enter_async_context(AlertActions(config.alerts.rules, self.bus, self.metrics))
+        await stack.enter_async_context(
+            AlertActions(config.alerts.rules, self.own_bus, self.metrics)
+        )
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(
             self.bus, self.live_streams, history, mailbox_size=config.feeds.mailbox_size
@@ -226,10 +240,13 @@ class Server:
         FeedEndpoint(source, max_subscribers=config.feeds.max_subscribers).add_to(self.app)
         if self._serve_more is not None:
             self._serve_more(self, source)
+        if config.bus.url:
+            # After the wall, which must not miss that a stream runs elsewhere.
+            self._others = await stack.enter_async_context(self._make_others())
         await self._listen()
         # The stack is undone from its end: closing the bus ends the feeds, so that the HTTP server,
         # which is cleaned up after it, does not wait for them.
-        stack.callback(self.bus.close)
+        stack.callback(self._close_buses)
         stack.push_async_callback(self._finish_erasing)
         stack.push_async_callback(self.ingest.aclose)
         await self.ingest.start()
@@ -245,13 +262,15 @@ class Server:
     async def _open_store(self) -> None:
         recordings = self.recordings
         self.store = store = await Store.open(
-            self._config.store, on_deleted=recordings.delete if recordings else None
+            self._config.store,
+            owner=self._name if self._config.bus.url else "",
+            on_deleted=recordings.delete if recordings else None,
         )
         self._stack.push_async_callback(store.close)
         self._resume_tokens.key = store.resume_key
         self.rights.person_key = store.person_key
         store.decision_retention_s = self._config.rights.decision_retention_days * 86_400
-        subscription = self.bus.subscribe(
+        subscription = self.own_bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
         )
         self._run(store.run(subscription), "store")
@@ -310,10 +329,41 @@ class Server:
         return MqttPublisher(
             url=feeds.mqtt_url,
             topic=feeds.mqtt_topic,
-            bus=self.bus,
+            bus=self.own_bus,
             metrics=self.metrics,
             mailbox_size=feeds.mailbox_size,
         )
+
+    @property
+    def _name(self) -> str:
+        """Of this server among those that share a bus."""
+        return self._config.bus.name or re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+
+    def _make_others(self) -> NatsBus:
+        # Only who has several servers needs it.
+        from stream_server.cluster.nats_bus import Here, NatsBus
+
+        here = Here(
+            publish=self.bus.publish,
+            heartbeat=self.ingest.heartbeat,
+            tell=self.ingest.tell,
+            object=self._object_here,
+            acknowledged=lambda alert_id: self.on_acknowledged_elsewhere(alert_id),
+        )
+        others = NatsBus(
+            self._config.bus, self._name, own=self.own_bus, live=self.live_streams, here=here
+        )
+        self.metrics.others_from(
+            connected=lambda: others.is_connected,
+            servers=lambda: len(others.others),
+            kept=lambda: others.num_kept,
+            dropped=lambda: others.num_kept_dropped,
+        )
+        return others
+
+    def _close_buses(self) -> None:
+        self.own_bus.close()
+        self.bus.close()
 
     async def _listen(self) -> None:
         listen = self._config.listen
@@ -342,7 +392,7 @@ class Server:
         async def end() -> None:
             # A subscriber ends when a closed bus has no more results for it; cancelling one would
             # lose the last results. What only sleeps in between is cancelled.
-            self.bus.close()
+            self._close_buses()
             if cancel:
                 running.cancel()
             await asyncio.wait([running])
@@ -354,7 +404,9 @@ class Server:
         self._pass_on(result)
 
     def _pass_on(self, result: Result) -> None:
-        self.bus.publish(result)
+        self.own_bus.publish(result)
+        if self.own_bus is not self.bus:
+            self.bus.publish(result)
         if isinstance(result, StreamClosed) and result.reason == "objected":
             stream_id = result.stream_id
             erasing = asyncio.create_task(self._erase_objected(stream_id), name="erasing")
@@ -372,14 +424,26 @@ class Server:
             await self.store.set_halt(halt)
 
     def tell(self, stream_id: str, told: ConsentTold) -> bool:
-        """Take note of consent or notice; return False if the stream does not run here."""
-        return self.ingest.tell(stream_id, told)
+        """Take note of consent or notice; return False if the stream does not run."""
+        if self.ingest.tell(stream_id, told):
+            return True
+        return self._others is not None and self._others.tell(stream_id, told)
 
     async def object(self, stream_id: str) -> bool:
-        """End a stream by an objection and erase it; return False if it does not run here.
+        """End a stream by an objection and erase it; return False if it does not run.
 
         One that has ended is erased as well.
         """
+        if await self._object_here(stream_id):
+            return True
+        return self._others is not None and await self._others.object(stream_id)
+
+    def acknowledged(self, alert_id: str) -> None:
+        """Tell other servers that an alert was acknowledged here."""
+        if self._others is not None:
+            self._others.acknowledge(alert_id)
+
+    async def _object_here(self, stream_id: str) -> bool:
         if not await self.ingest.object(stream_id):
             return False
         if (erasing := self._erasing.get(stream_id)) is not None:

@@ -63,10 +63,14 @@ def _package(module: str, extra: str) -> Requirement:
 
 
 def _proxy(program: str) -> Requirement:
+    return _server(program, "web server")
+
+
+def _server(program: str, kind: str) -> Requirement:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     return Requirement(
         lambda: shutil.which(program, path=path) is not None,
-        f"there is no web server {program}",
+        f"there is no {kind} {program}",
         f"apt-get install {program}",
     )
 
@@ -117,6 +121,8 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no MQTT broker mosquitto",
         "apt-get install mosquitto",
     ),
+    "nats": _package("nats", "cluster"),
+    "nats-server": _server("nats-server", "NATS server"),
     "nginx": _proxy("nginx"),
     "caddy": _proxy("caddy"),
     "c++": Requirement(

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from scripts.hashed_requirements import HASHES, hashed_requirements
 from tests.requirements import REPOSITORY
 
 TORCH = re.search(
     r"^torch==(.+)$", (REPOSITORY / "requirements" / "constraints.txt").read_text(), re.MULTILINE
 ).group(1)  # type: ignore[union-attr]
 
+PYPROJECT = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+PINNED = HASHES.read_text(encoding="utf-8")
+
 TOOLS = ("bash", "cat", "dirname", "env", "grep", "mkdir", "sed")
+
+
+PACKAGE = """
+[build-system]
+requires = []
+[project]
+name = "emotion-monitor"
+dependencies = ["tiny>=1"]
+optional-dependencies = {}
+"""
 
 
 @dataclass
@@ -187,13 +204,23 @@ class TestExtras:
         assert result.returncode == 0
         assert result.stdout == "done\n"
         assert "going on without the extra hub" in result.stderr
-        assert machine.calls[-1].endswith("[openvino]")
+        assert [call for call in machine.calls if call.endswith(" ,openvino,")]
+        assert machine.calls[-1].endswith(f"--no-deps --no-build-isolation --editable {REPOSITORY}")
 
     def test_all_extras_are_installed_at_once_where_that_works(self, machine: Machine):
         machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
         assert machine.run('make_venv() { :; }; setup run "" hub openvino').returncode == 0
-        (call,) = [call for call in machine.calls if "pip install" in call]
-        assert call.endswith("[hub,openvino]")
+        names, hashed, package = machine.calls[-3:]
+        assert names.endswith("scripts/hashed_requirements.py ,hub,openvino,")
+        assert "pip install" in hashed and "--require-hashes --no-deps" in hashed
+        assert "pip install" in package and "--no-deps" in package
+
+    def test_developers_tools_are_not_among_what_is_hashed(self, machine: Machine):
+        machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
+        assert machine.run("make_venv() { :; }; setup everything all,dev").returncode == 0
+        (names,) = [call for call in machine.calls if "hashed_requirements" in call]
+        assert names.endswith(" ,all,")
+        assert machine.calls[-1].endswith("[all,dev]")
 
     def test_everything_holds_every_other_set(self, machine: Machine):
         machine.set_up_venv(installed_torch=f"{TORCH}+cpu")
@@ -217,3 +244,74 @@ class TestExtras:
         assert result.stderr.splitlines()[-1] == (
             "emotion-monitor: the packages could not be installed; is the package index reachable?"
         )
+
+
+class TestHashes:
+    @pytest.mark.parametrize("is_ours", [True, False])
+    def test_other_bytes_than_the_pinned_ones_are_not_installed(
+        self, tmp_path: Path, is_ours: bool
+    ):
+        for folder in ("requirements", "scripts", "wheels"):
+            (tmp_path / folder).mkdir()
+        wheel = tmp_path / "wheels" / "tiny-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as file:
+            file.writestr("tiny.py", "")
+            about = "tiny-1.0.dist-info"
+            file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+            file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            file.writestr(f"{about}/RECORD", "")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if not is_ours:
+            with zipfile.ZipFile(wheel, "a") as file:
+                file.writestr("more.py", "")
+        (tmp_path / "pyproject.toml").write_text(PACKAGE)
+        (tmp_path / "requirements" / "constraints.txt").write_text("tiny==1.0\n")
+        (tmp_path / "requirements" / "hashes.txt").write_text(
+            f"tiny==1.0 \\\n    --hash=sha256:{digest}\n    # via pyproject.toml\n"
+        )
+        for name in ("setup.sh", "hashed_requirements.py"):
+            shutil.copy(REPOSITORY / "scripts" / name, tmp_path / "scripts")
+        (tmp_path / ".venv" / "bin").mkdir(parents=True)
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        installed = tmp_path / "installed"
+        result = subprocess.run(
+            ["bash", "-c", f'set -euo pipefail; . {tmp_path}/scripts/setup.sh; install_hashed ""'],
+            env={
+                "PATH": os.environ["PATH"],
+                "PIP_CONFIG_FILE": os.devnull,
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": str(wheel.parent),
+                "PIP_TARGET": str(installed),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (result.returncode == 0) is is_ours, result.stderr
+        assert (installed / "tiny.py").exists() is is_ours
+        if not is_ours:
+            assert "DO NOT MATCH THE HASHES" in result.stderr
+
+    def test_only_what_extras_need_is_asked_for(self):
+        packages = {
+            extras: {
+                line.partition("==")[0]
+                for line in hashed_requirements(extras, PYPROJECT, PINNED).splitlines()
+                if "==" in line
+            }
+            for extras in (("server",), ("server", "mqtt"), ("all",))
+        }
+        server = packages["server",]
+        # Of torch, which is not among them, what it needs is.
+        assert {"aiohttp", "yarl", "sympy", "hatchling"} <= server
+        assert not server & {"aiomqtt", "funasr", "pytest", "torch"}
+        assert packages["server", "mqtt"] - server == {"aiomqtt", "paho-mqtt"}
+        # Whoever adds a dependency pins it.
+        assert {"funasr", "nncf", "psycopg-binary"} <= packages["all",]
+
+    def test_what_has_no_hashes_says_what_to_do(self):
+        with pytest.raises(LookupError, match=r"hashes of unicorn in .*; run bash scripts/pin.sh"):
+            hashed_requirements((), PACKAGE.replace("tiny", "unicorn"), "")

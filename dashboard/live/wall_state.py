@@ -27,7 +27,7 @@ from dashboard.live.tiles import (
     TrendEntry,
 )
 from ser_engine.schema import GapReason
-from stream_server.feeds.lasting import StateTracker
+from ser_engine.timeline.course import StateTracker
 from stream_server.wire.results import (
     Alert,
     Consent,

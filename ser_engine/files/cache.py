@@ -53,7 +53,7 @@ from ser_engine.schema import (
     Voice,
     Warning,
 )
-from ser_engine.speakers.diariser import Turn
+from ser_engine.speakers import Turn
 from ser_engine.types import ModelInfo
 
 # Raised when the same input gives another result than before, or is kept in another form: older

@@ -25,7 +25,7 @@ from ser_engine.schema import (
     Warning,
     Whole,
 )
-from ser_engine.speakers.diariser import Turn
+from ser_engine.speakers import Turn
 from ser_engine.timeline.course import Course, whole_of
 from ser_engine.types import FloatArray, ModelInfo
 

@@ -11,8 +11,8 @@ from ser_engine.config import EngineConfig
 from ser_engine.files.results import SpeakerResult
 from ser_engine.frames import HOP_SAMPLES, samples_to_s
 from ser_engine.labels import least_posterior
+from ser_engine.speakers import Diariser, Turn, VoicePiece
 from ser_engine.speakers.campplus import SpeakerEmbedder
-from ser_engine.speakers.diariser import Diariser, Turn, VoicePiece
 from ser_engine.timeline import make_detector
 from ser_engine.timeline.smoothing import softmax
 from ser_engine.types import FloatArray, ModelInfo

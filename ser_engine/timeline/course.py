@@ -1,4 +1,7 @@
-"""A channel as a whole, from the segments and gaps that tile it: shares, and the course.
+"""How a channel has been: as a whole, and lately.
+
+:class:`Course` makes the whole of the segments and gaps that tile a channel: shares, and where it
+went.
 
 A whole is not one label: "angry" may be the most frequent with a third of the speech. So it says
 what share of the speech each label had, how much of it was unclear, how much of the time was
@@ -7,17 +10,27 @@ silence, the same for each quarter of the time, and where it went::
     trend of a label = (its share in the last quarter - its share in the first) / 2
 
 which is -0.5 (from all of the speech to none of it) to 0.5.
+
+:class:`StateTracker` makes the lasting state of its points: people and programs that look now and
+then want to know "angry for five minutes" or "was angry two minutes ago"; the label of a point
+changes with a sentence.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
+from collections import deque
 from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from ser_engine.frames import samples_to_s
 from ser_engine.schema import (
     Gap,
     GapReason,
+    LastingState,
+    Point,
     Segment,
     Shares,
     Whole,
@@ -28,6 +41,11 @@ QUARTERS = 4
 _SILENCE, _MISSING, _UNCLEAR = range(3)
 _FIRST_LABEL = 3
 _SILENT_REASONS = ("silence", "tone", "too_short")
+
+STATE_SPEECH_S = 30.0
+"""Speech that a state is made of: with its pauses half a minute to a minute of a conversation."""
+_ENOUGH_SPEECH_S = 6.0
+_BEGINS_AT, _HOLDS_AT = 0.6, 0.4
 
 
 class Course:
@@ -116,3 +134,47 @@ def whole_of(tiles: Iterable[Segment | Gap]) -> Whole | None:
     for tile in sorted(tiles, key=lambda each: each.start_sample):
         course.take(tile)
     return course.whole()
+
+
+class StateTracker:
+    """Follows one channel.
+
+    A label becomes the state when it has 60 % of the last 30 s of speech (or of 6 s and more, as
+    long as there was less), and stays so down to 40 %; below that another label, or
+    none, is the state. It began where the oldest speech of it that counts lies. Silence changes
+    nothing.
+
+    Attributes:
+        state: as of the last point.
+    """
+
+    def __init__(self) -> None:
+        self.state = LastingState()
+        self._points: deque[tuple[str | None, float, float]] = deque()  # label, start, speech, s
+        self._speech_s: dict[str | None, float] = {}
+
+    def point(self, point: Point) -> LastingState:
+        """Take the next point; return the state."""
+        speech_s = (point.end_s - point.start_s) * point.speech_share
+        self._points.append((point.label, point.start_s, speech_s))
+        self._speech_s[point.label] = self._speech_s.get(point.label, 0.0) + speech_s
+        total_s = math.fsum(self._speech_s.values())
+        while total_s - self._points[0][2] > STATE_SPEECH_S:
+            label, _, oldest_s = self._points.popleft()
+            self._speech_s[label] -= oldest_s
+            total_s -= oldest_s
+        state = self.state
+        if state.label is not None:
+            if self._share(state.label, total_s) >= _HOLDS_AT:
+                return state
+            state = LastingState(before=state.label, before_until_s=round(point.start_s, 2))
+        best = max(self._speech_s, key=self._speech_s.__getitem__)
+        is_long = total_s >= _ENOUGH_SPEECH_S
+        if best is not None and is_long and self._share(best, total_s) >= _BEGINS_AT:
+            since_s = next(start_s for label, start_s, _ in self._points if label == best)
+            state = replace(state, label=best, since_s=round(since_s, 2))
+        self.state = state
+        return state
+
+    def _share(self, label: str, total_s: float) -> float:
+        return self._speech_s.get(label, 0.0) / total_s if total_s else 0.0

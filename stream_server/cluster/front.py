@@ -18,14 +18,15 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import CloseReason
 from stream_server.cluster import Host, messages
 from stream_server.cluster.worker import access_state
 from stream_server.platforms import make_routes
 from stream_server.streams.ingest import IngestContext
+from stream_server.streams.live_streams import last_results
 from stream_server.streams.registry import Held
 from stream_server.wire.messages import ConsentTold, Heartbeat
-from stream_server.wire.results import Gap, Result, StreamClosed, StreamOpened
+from stream_server.wire.results import Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
 
@@ -312,67 +313,12 @@ class WorkersIngest:
         metrics = self._context.metrics
         metrics.process_ended(worker.name)
         for stream_id in sorted(worker.streams):
-            for result in self._last_results(stream_id, worker.heartbeats.get(stream_id)):
-                self._pass_on(result)
+            beat = worker.heartbeats.get(stream_id)
+            reason: CloseReason = "objected" if stream_id in self._objected else "internal"
+            for stream in self._live.snapshot(stream_id):
+                for result in last_results(stream, beat, reason=reason):
+                    self._pass_on(result)
             metrics.stream_lost("internal")
             self._note_end(stream_id)
         if worker.streams:
             _log.error("worker_lost", process=worker.name, streams=len(worker.streams))
-
-    def _last_results(self, stream_id: str, beat: Heartbeat | None) -> list[Result]:
-        """Return what ends a stream whose worker is gone, after what it has published.
-
-        Args:
-            stream_id: its id.
-            beat: what its worker last said of it; audio that had come by then and that nothing was
-                published of is a gap.
-        """
-        found = self._live.snapshot(stream_id)
-        if not found:
-            return []
-        (stream,) = found
-        results: list[Result] = []
-        seq = stream.last_seq
-        spans = {one.channel: one.span for one in stream.channels}
-        received = 0 if beat is None else round(beat.received_s * SAMPLE_RATE_HZ)
-        end_sample = received
-        for channel in stream.opened.channels:
-            span = spans.get(channel.index)
-            if not channel.analysed:
-                continue
-            if span is not None and not span.final:
-                seq += 1
-                results.append(msgspec.structs.replace(span, final=True, seq=seq))
-            end = 0 if span is None else span.end_sample
-            end_sample = max(end_sample, end)
-            if received > end:
-                seq += 1
-                results.append(
-                    Gap(
-                        stream_id=stream_id,
-                        seq=seq,
-                        channel=channel.index,
-                        role=channel.role,
-                        start_sample=end,
-                        end_sample=received,
-                        reason="error",
-                        final=True,
-                    )
-                )
-        for alert in stream.alerts:
-            seq += 1
-            results.append(
-                msgspec.structs.replace(
-                    alert, state="cleared", at_sample=max(end_sample, alert.at_sample), seq=seq
-                )
-            )
-        closed_at = stream.opened.opened_at + samples_to_s(end_sample)
-        results.append(
-            StreamClosed(
-                stream_id=stream_id,
-                seq=seq + 1,
-                reason="objected" if stream_id in self._objected else "internal",
-                closed_at=closed_at,
-            )
-        )
-        return results

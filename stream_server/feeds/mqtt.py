@@ -30,8 +30,8 @@ from msgspec import structs
 
 from ser_engine.errors import ConfigError
 from ser_engine.schema import LastingState
+from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
-from stream_server.feeds.lasting import StateTracker
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.feed_messages import result_type

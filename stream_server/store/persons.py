@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Text, cast, or_, select
-from sqlalchemy.engine import Connection
+from sqlalchemy import JSON, Column, ColumnElement, Text, cast, or_, select
+from sqlalchemy.engine import Connection, Engine
 
-from stream_server.store.schema import jobs, streams
+from stream_server.store.schema import (
+    alerts,
+    consents,
+    decisions,
+    gaps,
+    jobs,
+    marks,
+    points,
+    segments,
+    streams,
+    warnings,
+)
 
 _CHECKPOINT_PAUSE_S = 0.05
+_LOCK_TIMEOUT_S = 30
+_STATISTICS = "pg_catalog.pg_statistic"
+_ERASED = (streams, points, segments, gaps, alerts, marks, warnings, consents, decisions, jobs)
+"""Tables that an erasure deletes from."""
 
 
 def find_streams(connection: Connection, values: Collection[str], name: str = "") -> list[str]:
@@ -76,3 +92,50 @@ def purge_file(file: Path, timeout_s: float = 10.0) -> bool:
             time.sleep(_CHECKPOINT_PAUSE_S)
     finally:
         connection.close()
+
+
+def purge_database(engine: Engine) -> str:
+    """Leave nothing of deleted rows in the files of a database.
+
+    PostgreSQL's VACUUM frees the place of a deleted row and leaves its bytes there until another
+    row takes it; VACUUM FULL writes a table anew and cuts the old file to nothing. The most
+    frequent values of columns, names and metadata among them, are in a table of statistics, too.
+
+    Args:
+        engine: may write.
+
+    Returns:
+        why something may be left; "": nothing is.
+    """
+    if engine.dialect.name == "sqlite":
+        file = Path(str(engine.url.database))
+        return "" if purge_file(file) else "others read the database all the time; try again later"
+    told: list[tuple[str, str]] = []
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.add_notice_handler(
+            lambda notice: told.append(
+                (notice.severity_nonlocalized or "", notice.message_detail or "")
+            )
+        )
+        connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'")
+        connection.exec_driver_sql("SET statement_timeout = 0")  # a large table takes minutes
+        for table in _ERASED:
+            for column in table.columns:
+                # Even to the same type it removes the column's statistics. ANALYZE does not where
+                # a table is empty, and only a superuser may delete them.
+                if isinstance(column.type, Text | JSON):
+                    kind = column.type.compile(engine.dialect)
+                    connection.exec_driver_sql(
+                        f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {kind}"
+                    )
+            connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE, VERBOSE) {table.name}")
+        connection.exec_driver_sql(f"VACUUM (FULL, VERBOSE) {_STATISTICS}")
+        # Not for the next user of the connection.
+        connection.invalidate()
+    if any(severity == "WARNING" for severity, _ in told):
+        return f"some tables were left out ({_STATISTICS} is one): do it as the database's owner"
+    # "3 dead row versions cannot be removed yet.", in the language of the server.
+    if any(re.match(r"[1-9]", detail) for severity, detail in told if severity == "INFO"):
+        return "a transaction from before the erasure can still see it; try again when it has ended"
+    return ""

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from ser_engine.schema import CloseReason, ModelNotice, Severity
-from stream_server.wire.consent import ConsentStatus
-from stream_server.wire.results import Result, StreamChannel, Summary
+from stream_server.wire.results import ConsentStatus, Result, StreamChannel, Summary
 
 ResultKind = Literal[
     "stream_opened",

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
+from ser_engine.schema import CloseReason
 from stream_server.bus import Bus
+from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import (
     Alert,
     Gap,
@@ -141,3 +144,56 @@ class LiveStreams:
                 del self._streams[result.stream_id]
             case _:
                 pass
+
+
+def last_results(
+    stream: LiveStream, beat: Heartbeat | None, *, reason: CloseReason
+) -> list[Result]:
+    """Return what ends a stream that another process ran and that is gone, after what it published.
+
+    Args:
+        stream: as it was last known.
+        beat: what its process last said of it; audio that had come by then and that nothing was
+            published of is a gap. None: nothing is known.
+        reason: why it ends.
+    """
+    results: list[Result] = []
+    seq = stream.last_seq
+    stream_id = stream.opened.stream_id
+    spans = {one.channel: one.span for one in stream.channels}
+    received = 0 if beat is None else round(beat.received_s * SAMPLE_RATE_HZ)
+    end_sample = received
+    for channel in stream.opened.channels:
+        span = spans.get(channel.index)
+        if not channel.analysed:
+            continue
+        if span is not None and not span.final:
+            seq += 1
+            results.append(msgspec.structs.replace(span, final=True, seq=seq))
+        end = 0 if span is None else span.end_sample
+        end_sample = max(end_sample, end)
+        if received > end:
+            seq += 1
+            results.append(
+                Gap(
+                    stream_id=stream_id,
+                    seq=seq,
+                    channel=channel.index,
+                    role=channel.role,
+                    start_sample=end,
+                    end_sample=received,
+                    reason="error",
+                    final=True,
+                )
+            )
+    for alert in stream.alerts:
+        seq += 1
+        at_sample = max(end_sample, alert.at_sample)
+        results.append(
+            msgspec.structs.replace(alert, state="cleared", at_sample=at_sample, seq=seq)
+        )
+    closed_at = stream.opened.opened_at + samples_to_s(end_sample)
+    results.append(
+        StreamClosed(stream_id=stream_id, seq=seq + 1, reason=reason, closed_at=closed_at)
+    )
+    return results

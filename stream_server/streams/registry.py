@@ -27,6 +27,7 @@ from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.rights import Rights
+from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.runner import StreamRunner, objected
 from stream_server.streams.session import Session
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -68,6 +69,7 @@ class StreamFactory:
         self._publish = publish
         self._recordings = recordings
         self._now = now
+        self._hearing = SharedHearing()
 
     def __call__(
         self, stream_id: str, spec: StreamSpec, continues: str | None = None
@@ -118,6 +120,7 @@ class StreamFactory:
                 now=self._now,
                 rights=self._rights,
                 decoder=decoder,
+                hearing=self._hearing,
             )
         except BaseException as error:
             # No runner owns them yet, which would give them back.
@@ -427,7 +430,7 @@ class StreamRegistry:
             "stream_opened",
             stream_id=stream.stream_id,
             route=route,
-            encoding=spec.format.encoding,
+            encoding=spec.format.told_encoding,
             sample_rate_hz=spec.format.sample_rate_hz,
             channels=spec.format.num_channels,
             **({} if continues is None else {"continues": continues}),

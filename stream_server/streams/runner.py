@@ -27,11 +27,11 @@ from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.rights import Rights
+from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
-from stream_server.wire.consent import NOTHING_TOLD
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import (
@@ -45,7 +45,15 @@ from stream_server.wire.messages import (
     Pause,
     Resume,
 )
-from stream_server.wire.results import Alert, Consent, Measures, Point, Result, Warning
+from stream_server.wire.results import (
+    NOTHING_TOLD,
+    Alert,
+    Consent,
+    Measures,
+    Point,
+    Result,
+    Warning,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ class StreamRunner:
         now: seconds since 1970.
         rights: whether it may be analysed; None: by the default settings.
         decoder: of what the client sends, where that is not samples; ended with the stream.
+        hearing: of all streams of the process; None: the stream hears for itself.
 
     Attributes:
         session: the stream's state.
@@ -159,9 +168,11 @@ class StreamRunner:
         now: Callable[[], float] = time.time,
         rights: Rights | None = None,
         decoder: AudioDecoder | None = None,
+        hearing: SharedHearing | None = None,
     ) -> None:
         self.session = session
         self._decoder = decoder
+        self._hearing = hearing
         self.standing = session.spec.standing
         self._rights = rights or Rights()
         self._now = now
@@ -418,6 +429,9 @@ class StreamRunner:
         """Process the audio that was received, as far as there is something to do."""
         clock = self.session.clock_samples
         while self.session.has_backlog:
+            if self._hearing is not None and not self._is_patient():
+                await self._hearing.turn(self.session)
+            # Without a backlog, where it was ended meanwhile, that does nothing.
             await self._put(self.session.advance())
             self._publish()
             # A message may hold minutes: other streams have their turn in between.
@@ -447,11 +461,14 @@ class StreamRunner:
         if not windows:
             return
         # Decided once for all windows, or channels of one boundary could be treated differently.
-        received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
-        patient = self._pace.can_wait(received_s, now_s)
+        patient = self._is_patient()
         for channel, window in windows:
             await self._lanes[channel].put(window, patient=patient)
             self._check_engine()
+
+    def _is_patient(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return self._pace.can_wait(self.session.received_s, now_s)
 
     def _measured_pause_samples(self) -> int:
         if self._paused_at_s is None:

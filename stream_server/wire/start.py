@@ -9,7 +9,6 @@ from typing import cast, get_args
 
 from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat
 from stream_server.wire.codecs import CODED
-from stream_server.wire.consent import NOTHING_TOLD, STATUSES, ConsentStatus, Standing
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
     PROTOCOL_VERSION,
@@ -19,6 +18,7 @@ from stream_server.wire.messages import (
     Start,
     Want,
 )
+from stream_server.wire.results import NOTHING_TOLD, STATUSES, ConsentStatus, Standing
 
 
 @dataclass(frozen=True, slots=True)

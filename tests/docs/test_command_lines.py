@@ -24,6 +24,7 @@ NOT_RUN = {
     "sudo": "installs packages; CI does",
     "bash": "run.sh and test.sh install packages; CI runs them",
     "pip": "needs the network",
+    "uvx": "needs the network",
     "uv": "needs the network",
     "docker": "the image is the reader's own",
     "python": "benchmarks, training and examples have tests of their own",

@@ -106,7 +106,7 @@ async def acknowledge(call: Call) -> web.Response:
     await _stream_of(call)
     alert_id, note = call.part("alert_id"), call.body.note
     await call.services.store.acknowledge(alert_id, note, who=call.who.name or call.who.kind)
-    call.services.wall.acknowledge(alert_id)
+    call.services.acknowledged(alert_id)
     return reply(
         Acknowledged(alert_id=alert_id, acknowledged_at=time.time(), acknowledged_note=note)
     )

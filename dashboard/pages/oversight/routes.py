@@ -145,8 +145,9 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         streams, files: how many.
-        is_complete: False: others read the database all the time, so that its log could not be
-            emptied; it will be at its next checkpoint.
+        is_complete: False: it is still in the database's files, until ``emotion-monitor person
+            purge`` has run. With SQLite that is so if others read it all the time, so that its log
+            could not be emptied; with PostgreSQL always.
     """
 
     streams: int
@@ -216,7 +217,7 @@ async def override(call: Call) -> web.Response:
         raise ApiError("not_found", "alert not found")
     _check_overseer(call)
     await store.acknowledge(alert_id, call.body.reason, who=_who(call), overridden=True)
-    call.services.wall.acknowledge(alert_id)
+    call.services.acknowledged(alert_id)
     return web.Response(status=204)
 
 

@@ -1,12 +1,17 @@
-"""``emotion-monitor dossier`` and ``oversight``."""
+"""``emotion-monitor dossier``, ``oversight`` and ``person``."""
 
 from __future__ import annotations
 
+import asyncio
+import io
+import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from emotion_monitor.app import main
+from tests.support.results import make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
 
 
@@ -53,3 +58,54 @@ async def test_the_command_line_halts_a_running_server(
         run(capsys, tmp_path, "oversight", "resume", "--reason", "looked into")
         await server.refresh_access()
         assert not server.rights.halt.halted
+
+
+CALLER = "+49 30 1234567"
+
+
+async def test_the_command_line_finds_exports_and_erases_one_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    token = "0123456789abcdef"
+    async with whole_server(tmp_path, f"stream_server.access.tokens={{crm: {token}}}") as server:
+        for stream_id, caller in (("hers", CALLER), ("his", "+1 555 0100")):
+            opened = make_opened(stream_id, name=f"call of {caller}")
+            server.bus.publish(msgspec.structs.replace(opened, metadata={"caller": caller}))
+            server.bus.publish(make_point(stream_id=stream_id))
+            server.bus.publish(make_closed(stream_id=stream_id, seq=2))
+
+        url = server.http_url
+
+        async def person(*arguments: str, answer: str = "", status: int = 0) -> str:
+            monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+            where = ("--url", url, "--token", token)
+            # The server has this thread.
+            asked = ("person", *arguments, *(where if "--token" not in arguments else where[:2]))
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                await asyncio.to_thread(main, asked)
+            printed = capsys.readouterr()
+            assert ended.value.code == status, printed
+            return printed.out + printed.err
+
+        found = await person("find", CALLER, "--name", "caller")
+        assert f"ended: call of {CALLER}" in found and "555" not in found
+        assert await person("find", "-", answer=f"{CALLER}\n") == found
+        zipped = tmp_path / "hers.zip"
+        await person("export", CALLER, "--out", str(zipped))
+        assert zipfile.ZipFile(zipped).namelist() == ["streams/hers/results.json"]
+        assert zipped.stat().st_mode & 0o077 == 0
+        refused = await person("erase", CALLER, "--yes", "--token", "another", status=1)
+        assert "refused" in refused
+        await person("erase", CALLER, answer="n\n", status=1)
+        assert await person("find", CALLER) == found
+        assert "erased 1 streams and 0 files" in await person("erase", CALLER, answer="y\n")
+        assert "streams: 0" in await person("find", CALLER)
+        assert "streams: 1" in await person("find", "+1 555 0100")
+    gone = await person("find", CALLER, status=1)
+    assert f"no server at {url}" in gone
+
+
+def test_purge_says_that_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run(capsys, tmp_path, "oversight", "show")  # makes the database
+    run(capsys, tmp_path, "person", "purge")

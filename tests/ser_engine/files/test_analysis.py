@@ -20,7 +20,7 @@ from ser_engine.files import (
 )
 from ser_engine.files.documents import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
-from ser_engine.speakers.diariser import Turn
+from ser_engine.speakers import Turn
 from tests.ser_engine.files.jobs import HEARS_NOISE, make_job, silence, voiced, work
 from tests.support.fake_engine import LABELS, LevelDetector
 

@@ -19,7 +19,7 @@ from ser_engine.files.cache import (
     pack_analysis,
     unpack_analysis,
 )
-from ser_engine.speakers.diariser import Turn
+from ser_engine.speakers import Turn
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_engine.speakers.diariser import OnlineClustering
+from ser_engine.speakers import OnlineClustering
 from ser_engine.types import FloatArray
 
 

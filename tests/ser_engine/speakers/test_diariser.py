@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.speakers.diariser import Diariser, Turn, VoicePiece
+from ser_engine.speakers import Diariser, Turn, VoicePiece
 from ser_engine.timeline.speech import NO_POWERS, SlotCutter
 from ser_engine.types import FloatArray
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ser_engine.schema import LastingState, Point
-from stream_server.feeds.lasting import StateTracker
+from ser_engine.timeline.course import StateTracker
 
 RATE = 16_000
 

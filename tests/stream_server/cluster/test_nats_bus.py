@@ -1,0 +1,194 @@
+"""Servers that meet at a real NATS server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream_server.bus import LocalBus
+from stream_server.cluster.nats_bus import Here, NatsBus
+from stream_server.cluster.outbox import Outbox
+from stream_server.config import BusConfig
+from stream_server.streams.live_streams import LiveStreams
+from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.results import Alert, Result, StreamClosed
+from tests.support.nats_server import NatsServer
+from tests.support.results import make_alert, make_closed, make_opened, make_point
+
+pytestmark = pytest.mark.needs("nats", "nats-server")
+
+_PATIENCE_S = 60.0
+
+
+class Member:
+    """A server, as far as the bus between servers is concerned."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        self.own, self.all = LocalBus(), LocalBus()
+        self.live = LiveStreams(self.all)
+        self._seen = self.all.subscribe(name="test", capacity=10_000)
+        self.results: list[Result] = []
+        self.acknowledged: list[str] = []
+        self.told: list[str] = []
+        here = Here(
+            publish=self.all.publish,
+            heartbeat=self._heartbeat,
+            tell=self._tell,
+            object=self._object,
+            acknowledged=self.acknowledged.append,
+        )
+        config = BusConfig(url=url, name=name, outbox_dir=str(folder))
+        self.bus = NatsBus(config, name, own=self.own, live=self.live, here=here)
+
+    def publish(self, *results: Result) -> None:
+        for result in results:
+            self.own.publish(result)
+            self.all.publish(result)
+
+    def seen(self, stream_id: str) -> list[int]:
+        """Return the numbers of all results of a stream so far."""
+        self.results += self._seen.take_waiting()
+        return [one.seq for one in self.results if one.stream_id == stream_id]
+
+    def _heartbeat(self, stream_id: str) -> Heartbeat:
+        return Heartbeat(
+            stream_id=stream_id,
+            received_samples=16_000,
+            received_s=1.0,
+            published_s=0.5,
+            lag_ms=500.0,
+            real_time_factor=0.1,
+            effective_step_ms=500.0,
+        )
+
+    def _tell(self, stream_id: str, told: ConsentTold) -> bool:
+        self.told.append(f"{stream_id} {told.consent}")
+        return True
+
+    async def _object(self, stream_id: str) -> bool:
+        self.publish(make_closed(stream_id, seq=99, reason="objected"))
+        return True
+
+
+@asynccontextmanager
+async def members(*names: str, url: str, folder: Path) -> AsyncIterator[list[Member]]:
+    async with contextlib.AsyncExitStack() as stack:
+        made = [Member(name, url, folder) for name in names]
+        for one in made:
+            await stack.enter_async_context(one.bus)
+            # Before that is left, as a server does.
+            stack.callback(one.own.close)
+        yield made
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  Of several servers, none of which tells.
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    running = NatsServer(tmp_path / "jetstream")
+    await running.start()
+    yield running
+    await running.kill()
+
+
+async def test_each_server_shows_the_streams_of_all(server: NatsServer, tmp_path: Path):
+    async with members("one", "two", url=server.url, folder=tmp_path) as (one, two):
+        await until(lambda: len(one.bus.others) == len(two.bus.others) == 1)
+        one.publish(make_opened("a"), make_point(0.0, stream_id="a"))
+        two.publish(make_opened("b"))
+        await until(lambda: two.seen("a") == [0, 1] and one.seen("b") == [0])
+        await until(lambda: two.bus.heartbeat("a") is not None)
+        # What is done at one of them reaches the one that runs the stream.
+        assert two.bus.tell("a", ConsentTold(consent="given", source="the agent"))
+        await until(lambda: one.told == ["a given"])
+        two.bus.acknowledge("a-1")
+        await until(lambda: one.acknowledged == ["a-1"])
+        assert await two.bus.object("a")
+        await until(lambda: 99 in two.seen("a"))
+        assert not await two.bus.object("a")
+        # One that starts later shows what runs by now.
+        async with members("three", url=server.url, folder=tmp_path) as (three,):
+            await until(lambda: three.seen("b") == [0])
+            assert three.seen("a") == []
+            three.publish(make_opened("c"))
+            await until(lambda: one.seen("c") == [0])
+        # It left: its streams do not wait to be missed.
+        await until(lambda: isinstance(one.results[-1], StreamClosed) or one.seen("c") == [0, 1])
+
+
+async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
+    server: NatsServer, tmp_path: Path
+):
+    async with members("one", "two", url=server.url, folder=tmp_path) as (one, two):
+        await until(lambda: len(two.bus.others) == 1)
+        one.publish(make_opened("a"), make_point(0.0, stream_id="a", seq=1))
+        await until(lambda: two.seen("a") == [0, 1])
+        await until(lambda: one.bus.num_kept == 0)
+        await server.kill()
+        await until(lambda: not one.bus.is_connected and not two.bus.is_connected)
+        one.publish(
+            make_alert(stream_id="a", seq=2, alert_id="a-1"),
+            make_point(0.5, stream_id="a", seq=3),
+            make_alert("cleared", stream_id="a", seq=4, alert_id="a-1"),
+        )
+        two.bus.acknowledge("a-1")
+        await until(lambda: one.bus.num_kept == 2 and two.bus.num_kept == 1)
+        await server.start()
+        await until(lambda: one.bus.num_kept == 0 and two.bus.num_kept == 0)
+        await until(lambda: one.acknowledged == ["a-1"])
+        await until(lambda: two.live.snapshot("a")[0].last_seq == 4)
+        two.seen("a")
+        alerts = [each.state for each in two.results if isinstance(each, Alert)]
+        assert sorted(alerts) == ["cleared", "raised"]
+        kept = await _kept_alerts(server.url)
+        assert [(each.alert_id, each.state) for each in kept] == [
+            ("a-1", "raised"),
+            ("a-1", "cleared"),
+        ]
+
+
+async def _kept_alerts(url: str) -> list[Alert]:
+    """Return all alerts that JetStream has, as a subscriber that was away gets them."""
+    import nats
+    from nats.js.api import DeliverPolicy
+
+    connection = await nats.connect(url)
+    try:
+        consumer = await connection.jetstream().subscribe(
+            "emotion-monitor.kept.alert.*", deliver_policy=DeliverPolicy.ALL
+        )
+        found = []
+        for _ in range(2):
+            message = await consumer.next_msg(timeout=10)
+            found.append(msgspec.json.decode(message.data, type=Alert))
+        assert consumer.pending_msgs == 0
+        return found
+    finally:
+        await connection.close()
+
+
+def test_what_waits_for_the_bus_outlives_the_process_and_is_bounded(tmp_path: Path):
+    box = Outbox(tmp_path / "kept" / "one.db", 3)
+    for number in range(3):
+        box.put("alerts", f"key {number}", b"%d" % number)
+    box.put("alerts", "key 2", b"again")
+    assert (len(box), box.dropped) == (3, 0)
+    box.put("alerts", "key 3", b"3")
+    assert (len(box), box.dropped) == (3, 1)
+    box.close()
+    again = Outbox(tmp_path / "kept" / "one.db", 3)
+    kept = again.oldest(2)
+    assert [(one.key, one.payload) for one in kept] == [("key 1", b"1"), ("key 2", b"2")]
+    again.remove([one.id for one in kept])
+    assert [one.key for one in again.oldest(9)] == ["key 3"]
+    again.close()
