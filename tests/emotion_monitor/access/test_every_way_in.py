@@ -79,6 +79,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("POST", "/logout"): OPEN,
     ("GET", "/login/oidc"): OPEN,
     ("GET", "/login/oidc/callback"): OPEN,
+    ("POST", "/login/oidc/logout"): OPEN,
     ("GET", "/metrics"): read("total"),
     ("GET", "/feed"): read("list", audit="feed"),
     # Pages and what they load: the same for everybody who may see something.
