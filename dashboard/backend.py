@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from dashboard.live.tiles import StreamStatus
-from ser_engine.schema import LabelName
+from ser_engine.schema import LabelName, Severity
 from stream_server.at_rest import Keys
 from stream_server.bus import Bus
 from stream_server.feeds.source import FeedSource
@@ -87,6 +87,24 @@ class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     licence: str
     sha256: str
+
+
+class RuleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that raises alerts, as charts show it.
+
+    Attributes:
+        labels: whose smoothed posteriors are added.
+        roles: that it watches; none: every analysed one.
+        threshold: from which sum on its condition holds, 0 to 1.
+        hold_s: speech time for which it has to hold.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    roles: tuple[str, ...]
+    threshold: float
+    hold_s: float
+    severity: Severity
 
 
 class RightsBackend(Protocol):
@@ -217,6 +235,7 @@ class Backend:
             raises BusyError if too many are being played.
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
+        rules: that raise alerts.
         acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
     """
 
@@ -238,4 +257,5 @@ class Backend:
     play_sample_call: Callable[[str], Awaitable[str]]
     rights: RightsBackend | None = None
     keys: Keys | None = None
+    rules: tuple[RuleView, ...] = ()
     acknowledged: Callable[[str], None] = lambda alert_id: None

@@ -11,6 +11,10 @@ if os.getpid() == 1:
     # _exit() is what the default action would do; an exception could be caught by an import.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
+# Before NumPy is imported, which reads it once. Its products are small: threads of its own would
+# spin beside the engine's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 try:
     from emotion_monitor.app import main
 except KeyboardInterrupt:  # The imports take long enough for somebody to change their mind.

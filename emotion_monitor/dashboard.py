@@ -19,6 +19,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RuleView,
     UpgradeView,
 )
 from dashboard.jobs.analyser import PoolAnalyser
@@ -116,6 +117,17 @@ def make_backend(
         play_sample_call=calls.play,
         rights=ServerRights(server),
         keys=server.keys,
+        rules=tuple(
+            RuleView(
+                name=rule.name,
+                labels=rule.labels,
+                roles=rule.roles,
+                threshold=rule.threshold,
+                hold_s=rule.hold_s,
+                severity=rule.severity,
+            )
+            for rule in settings.stream_server.alerts.rules
+        ),
         acknowledged=server.acknowledged,
     )
 

@@ -9,7 +9,14 @@ import msgspec
 from aiohttp import web
 
 from dashboard.api.routes import Call, Route, reply
-from dashboard.backend import Backend, EngineView, KnownModel, ModelsView, UpgradeView
+from dashboard.backend import (
+    Backend,
+    EngineView,
+    KnownModel,
+    ModelsView,
+    RuleView,
+    UpgradeView,
+)
 from dashboard.config import DashboardConfig
 from dashboard.jobs.options import Options, options_of
 from ser_engine.schema import LabelName, schema_document
@@ -65,6 +72,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         max_file_mb: largest file that is analysed, MiB.
         presets: what files can be analysed for, by name.
         notice: shown before a page opens the microphone.
+        rules: that raise alerts.
         me: who asks.
     """
 
@@ -81,6 +89,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     max_file_mb: int
     presets: dict[str, Options]
     notice: NoticeView
+    rules: tuple[RuleView, ...]
 
 
 class Models(ModelsView, frozen=True, kw_only=True):
@@ -112,6 +121,7 @@ async def info(call: Call) -> web.Response:
                 for name in backend.presets
             },
             notice=_notice(backend),
+            rules=backend.rules,
         )
     )
 

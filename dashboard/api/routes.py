@@ -11,15 +11,17 @@ and body have been checked against its entry in the table, and answers or raises
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import structlog
 from aiohttp import hdrs, web
-from multidict import MultiMapping
+from multidict import MultiMapping, istr
 
 from dashboard.api.listing import Listing
 from dashboard.backend import Backend
@@ -31,6 +33,7 @@ from dashboard.live.wall import Wall
 from dashboard.report import LANGUAGES
 from ser_engine.files.annotations import SUFFIXES
 from stream_server.access.policy import Scope, Who, team_of_stream
+from stream_server.at_rest import EncryptedFile, PlainFile
 from stream_server.http import WHO, needs
 from stream_server.http.login import note
 from stream_server.store import Store, StoreError, StoreUnavailableError
@@ -40,6 +43,7 @@ PREFIX = "/api/v1"
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _MAX_BODY_BYTES = 65_536
+_COPY_BYTES = 1 << 18
 # Characters of a wrong value that an error repeats.
 _SHOWN = 60
 
@@ -277,6 +281,49 @@ def add_routes(app: web.Application, routes: Sequence[Route], services: Services
 def reply(body: Any, *, status: int = 200) -> web.Response:
     """Return a body as JSON."""
     return web.Response(body=_encode(body), status=status, content_type="application/json")
+
+
+async def send_audio(request: web.Request, path: Path, file: PlainFile) -> web.StreamResponse:
+    """Send kept audio, FLAC, or the part of it that ``Range`` asks for; close its file.
+
+    Args:
+        request: is answered.
+        path: of the file as it lies on disk.
+        file: opened from it; decrypts what is encrypted.
+    """
+    headers = {hdrs.CONTENT_TYPE: "audio/flac", hdrs.CACHE_CONTROL: "private, no-cache"}
+    try:
+        if not isinstance(file, EncryptedFile):
+            return web.FileResponse(path, headers=headers)
+        return await _send_range(request, file, headers)
+    finally:
+        file.close()
+
+
+async def _send_range(
+    request: web.Request, file: EncryptedFile, headers: Mapping[istr, str]
+) -> web.StreamResponse:
+    """Send a file, or the part of it that ``Range`` asks for (RFC 9110, section 14)."""
+    size = file.size
+    try:
+        start, stop, _ = request.http_range.indices(size)
+    except ValueError:
+        start, stop = 0, size  # Not understood, so ignored.
+    is_part = hdrs.RANGE in request.headers and (start, stop) != (0, size)
+    if start >= size > 0:
+        return web.Response(status=416, headers={hdrs.CONTENT_RANGE: f"bytes */{size}"})
+    response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
+    response.headers[hdrs.ACCEPT_RANGES] = "bytes"
+    if is_part:
+        response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{stop - 1}/{size}"
+    response.content_length = stop - start
+    await response.prepare(request)
+    if request.method != hdrs.METH_HEAD:
+        for at in range(start, stop, _COPY_BYTES):
+            data = await asyncio.to_thread(file.pread, min(_COPY_BYTES, stop - at), at)
+            await response.write(data)
+        await response.write_eof()
+    return response
 
 
 def _handle(

@@ -121,6 +121,8 @@ export const api = {
   cancelJob: (id) => request("POST", `/analyse/${part(id)}/cancel`),
   /** @param {string} id */
   deleteJob: (id) => request("DELETE", `/analyse/${part(id)}`),
+  /** @param {string} id @param {Record<string, any>} query `channel`, `from_s`, `to_s` */
+  jobFrames: (id, query) => request("GET", `/analyse/${part(id)}/frames`, { query }),
   /** @param {string} id @param {string} file of the result @param {Record<string, any>} [query] */
   jobFileUrl: (id, file, query) => urlOf(`/analyse/${part(id)}/${file}`, query),
 };

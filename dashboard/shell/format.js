@@ -27,6 +27,11 @@ export function makeFormat(lang) {
     clock: (seconds) => clock(seconds),
     /** With tenths, e.g. 3:07.4. @param {number} seconds */
     moment: (seconds) => `${clock(Math.floor(seconds * 10 + 1e-6) / 10)}.${Math.floor(seconds * 10 + 1e-6) % 10}`,
+    /** With hundredths, e.g. 3:07.42. @param {number} seconds */
+    hundredths: (seconds) => {
+      const whole = Math.floor(seconds * 100 + 1e-6);
+      return `${clock(Math.floor(whole / 100))}.${String(whole % 100).padStart(2, "0")}`;
+    },
     /** @param {number} at_s since 1970 */
     time: (at_s) => time.format(date(at_s)),
     /** Today's only the time, others with their day. @param {number} at_s */

@@ -44,7 +44,7 @@ export function MeasuresView({ app, measures, nameOf }) {
         ),
       ),
     ),
-    hasVoice && h("p", { class: "muted" }, t("measures.note")),
+    channels.some((channel) => channel.start !== null && channel.recent !== null) && h("p", { class: "muted" }, t("measures.note")),
   );
 }
 

@@ -31,6 +31,8 @@
  * @property {number} max_file_mb  largest file that is analysed, MiB
  * @property {Record<string, any>} presets  what files can be analysed for
  * @property {boolean} store  whether timelines outlive their stream
+ * @property {{name: string, labels: string[], roles: string[], threshold: number, hold_s: number, severity: string}[]} rules
+ *   that raise alerts
  *
  * @typedef {object} App
  * @property {import("./api.js").Api} api

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from ser_engine.errors import RuntimeUnavailableError
 from ser_engine.files.folders import whole_file
 from ser_engine.files.results import FrameResult, Result, StreamResult
-from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import POSTERIOR_DECIMALS, Point, rounded
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
+from ser_engine.schema import POSTERIOR_DECIMALS, Frames, Point, rounded
 
 if TYPE_CHECKING:
     import pandas
@@ -112,6 +112,49 @@ def _classes(labels: Sequence[str], rows: Any) -> dict[str, Any]:
     posteriors = np.asarray(rows, dtype=np.float64).reshape(-1, len(labels))
     posteriors = posteriors.round(POSTERIOR_DECIMALS)
     return {label: posteriors[:, place] for place, label in enumerate(labels)}
+
+
+def frames_between(
+    table: Path, channel: int, from_s: float, to_s: float | None, most: int
+) -> Frames:
+    """Return every frame of a part of a channel, from the CSV of frames.
+
+    Args:
+        table: the CSV of frames.
+        channel: from 0.
+        from_s: begin of the part; frames that touch it belong to it.
+        to_s: end of the part; None: that of the recording.
+        most: frames that are returned at most, the first ones.
+    """
+    starts: list[int] = []
+    speech: list[float] = []
+    names: list[str | None] = []
+    posteriors: list[tuple[float, ...]] = []
+    hop_samples = HOP_SAMPLES
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        head = next(rows)
+        at = {name: place for place, name in enumerate(head)}
+        first_class = at["confidence"] + 1
+        for row in rows:
+            start_s, end_s = float(row[at["start_s"]]), float(row[at["end_s"]])
+            if int(row[at["channel"]]) != channel or end_s <= from_s:
+                continue
+            if len(starts) == most or (to_s is not None and start_s >= to_s):
+                break
+            hop_samples = round((end_s - start_s) * SAMPLE_RATE_HZ)
+            starts.append(round(start_s * SAMPLE_RATE_HZ))
+            names.append(row[at["label"]] or None)
+            # Tables of before do not say where there is speech.
+            speech.append(float(row[at["speech"]]) if "speech" in at else 1.0)
+            posteriors.append(tuple(map(float, row[first_class:])))
+    return Frames(
+        start_samples=tuple(starts),
+        hop_samples=hop_samples,
+        posteriors=tuple(posteriors),
+        labels=tuple(names),
+        speech=tuple(speech),
+    )
 
 
 def data_frame(columns: Columns) -> pandas.DataFrame:

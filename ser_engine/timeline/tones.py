@@ -19,6 +19,8 @@ busy tone's, later as long as the pauses before were, for a ringing tone is sile
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 # NumPy imports it when it is first used: a server would do so in the middle of a call.
@@ -54,6 +56,8 @@ _KEY_TOLERANCE = 0.018
 _KEY_TWIST = 10.0
 """Largest ratio of the powers of a key's two sines."""
 
+_Sines = tuple[tuple[float, ...], float, float]
+_NO_AUDIO: FloatArray = np.empty(0, dtype=np.float32)
 _SHORT_HOLD_SLOTS = ms_to_samples(800) // HOP_SAMPLES
 """Longer than the pauses of busy and congestion tones and between keys: 0.2 to 0.75 s."""
 _LONG_HOLD_SLOTS = ms_to_samples(6_000) // HOP_SAMPLES
@@ -70,9 +74,8 @@ class ToneFinder:
         """Forget the past: the next sample begins a slot."""
         self._audio: FloatArray = np.zeros(_WINDOW, dtype=np.float32)  # the newest whole slots
         self._parity = 0  # slots since the last window
-        self._windows = 0  # steady ones in a row
-        self._sines: tuple[float, ...] = ()
-        self._power = 0.0
+        # Before the last window, oldest first. None: it was no sound at all.
+        self._before: deque[_Window | None] = deque(maxlen=_STEADY_WINDOWS - 1)
         self._is_tone = False  # in the last window
         self._pause = _LONG_HOLD_SLOTS + 1  # slots since the last tone
         self._hold = 0
@@ -86,14 +89,16 @@ class ToneFinder:
             voices: of each whether it seems to hold a voice.
         """
         found: list[bool] = []
-        windows = iter(self._windows_of(slots, loud))
+        windows = iter(self._windows_of(slots, loud, voices))
         for is_voice in voices:
             self._parity += 1
             if self._parity == _SLOTS_PER_WINDOW:
                 self._parity = 0
+                window = next(windows)
                 # A cry may be as steady for a while: no tone begins in the middle of a voice.
                 may_be = self._is_tone or not is_voice
-                self._is_tone = self._judge(next(windows)) and may_be
+                self._is_tone = may_be and window is not None and self._holds_tone(window)
+                self._before.append(window)
             if self._is_tone:
                 if self._pause > _SLOTS_PER_WINDOW:
                     # A pause that tones on both sides make one of a cadence, or of a call's end.
@@ -105,41 +110,81 @@ class ToneFinder:
                 # Who speaks has been put through: what follows is no pause of a cadence.
                 self._pause = self._pause + 1 if not is_voice else _LONG_HOLD_SLOTS + 1
             found.append(self._pause <= self._hold)
+        for each in self._before:
+            if each is not None:
+                each.keep()
         return found
 
     def _windows_of(
-        self, slots: FloatArray, loud: list[bool]
-    ) -> list[tuple[tuple[float, ...], float, float] | None]:
-        """Return what each window that ends with these slots holds: see :func:`_sines_of`."""
+        self, slots: FloatArray, loud: list[bool], voices: list[bool]
+    ) -> list[_Window | None]:
+        """Return each window that ends with these slots; None: it is no sound at all."""
         audio = np.concatenate([self._audio, slots.reshape(-1)])
         self._audio = audio[-_WINDOW:]
         first = _SLOTS_PER_WINDOW - 1 - self._parity
         ends = range(first, len(loud), _SLOTS_PER_WINDOW)
-        wanted = [end for end in ends if loud[end]]
-        if not wanted:
-            return [None] * len(ends)
-        starts = (np.array(wanted)[:, None] + 1) * HOP_SAMPLES
-        heard = iter(_sines_of(audio[starts + np.arange(_WINDOW)]))
-        return [next(heard) if loud[end] else None for end in ends]
+        windows = [
+            _Window(audio[(end + 1) * HOP_SAMPLES :][:_WINDOW]) if loud[end] else None
+            for end in ends
+        ]
+        # Of a voice hardly any is looked at: what is in it is asked only where a tone follows.
+        wanted = [
+            window
+            for window, end in zip(windows, ends, strict=True)
+            if window is not None and not voices[end]
+        ]
+        if wanted:
+            heard = _sines_of(np.stack([window.audio for window in wanted]))
+            for window, each in zip(wanted, heard, strict=True):
+                window.found = each
+        return windows
 
-    def _judge(self, heard: tuple[tuple[float, ...], float, float] | None) -> bool:
-        """Return whether the next window belongs to a tone."""
-        if heard is None:
-            self._windows = 0
+    def _holds_tone(self, window: _Window) -> bool:
+        """Return whether a window belongs to a tone: a key's, or one that is steady by now."""
+        sines, power, second = window.heard()
+        if not sines:
             return False
-        sines, power, second = heard
-        is_steady = (
-            len(sines) == len(self._sines) > 0
-            and all(abs(a - b) <= _STEADY_HZ for a, b in zip(sines, self._sines, strict=True))
-            and power <= _STEADY_POWER * self._power
-            and self._power <= _STEADY_POWER * power
-        )
-        self._windows = self._windows + 1 if is_steady else 1 if sines else 0
-        self._sines, self._power = sines, power
-        return self._windows >= _STEADY_WINDOWS or _is_key(sines, second)
+        if _is_key(sines, second):
+            return True
+        if len(self._before) < _STEADY_WINDOWS - 1:
+            return False
+        for before in reversed(self._before):
+            if before is None:
+                return False
+            former, former_power, _ = before.heard()
+            is_steady = (
+                len(sines) == len(former)
+                and all(abs(a - b) <= _STEADY_HZ for a, b in zip(sines, former, strict=True))
+                and power <= _STEADY_POWER * former_power
+                and former_power <= _STEADY_POWER * power
+            )
+            if not is_steady:
+                return False
+            sines, power = former, former_power
+        return True
 
 
-def _sines_of(windows: FloatArray) -> list[tuple[tuple[float, ...], float, float]]:
+class _Window:
+    """1024 samples, and what they hold once it was asked for: see :func:`_sines_of`."""
+
+    __slots__ = ("audio", "found")
+
+    def __init__(self, audio: FloatArray) -> None:
+        self.audio = audio
+        self.found: _Sines | None = None
+
+    def heard(self) -> _Sines:
+        if self.found is None:
+            (self.found,) = _sines_of(self.audio[None])
+        return self.found
+
+    def keep(self) -> None:
+        """Keep no more than is needed beyond this push."""
+        # A view would keep the audio of the whole push alive.
+        self.audio = _NO_AUDIO if self.found is not None else self.audio.copy()
+
+
+def _sines_of(windows: FloatArray) -> list[_Sines]:
     """Find the one or two sines in each of ``(windows, 1024)``.
 
     Returns:
@@ -151,7 +196,7 @@ def _sines_of(windows: FloatArray) -> list[tuple[tuple[float, ...], float, float
     total = power[:, _LOWEST_BIN:].sum(axis=1)
     first_hz, first = _take_lobe(power)
     second_hz, second = _take_lobe(power)
-    found: list[tuple[tuple[float, ...], float, float]] = []
+    found: list[_Sines] = []
     for low, a, high, b, all_of_it in zip(
         *(each.tolist() for each in (first_hz, first, second_hz, second, total)), strict=True
     ):

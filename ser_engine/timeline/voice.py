@@ -175,7 +175,12 @@ class VoiceMeter:
             part = slots[: _MAX_PHRASE_SLOTS - self._phrase_slots]
             slots = slots[len(part) :]
             samples = part.reshape(-1)
-            self._audio.append(samples.reshape(-1, _DECIMATION).mean(axis=1))
+            # Sums of slices: mean() over an axis of four takes ten times as long.
+            decimated: FloatArray = samples[::_DECIMATION] + samples[1::_DECIMATION]
+            for at in range(2, _DECIMATION):
+                decimated += samples[at::_DECIMATION]
+            decimated *= np.float32(1 / _DECIMATION)
+            self._audio.append(decimated)
             # An offset is no sound. That of 5 ms would take the lowest voices' pitch along.
             heard = part.astype(np.float64) - part.mean(axis=1, keepdims=True)
             pieces = np.square(heard).reshape(-1, _INTENSITY_HOP)

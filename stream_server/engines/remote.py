@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -42,6 +43,7 @@ from ser_engine.errors import (
 from ser_engine.frames import HOP_SAMPLES
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.cluster import Frame, Peer, PeerLostError
+from stream_server.engines.engine import Engine
 
 _log = structlog.get_logger(__name__)
 
@@ -165,6 +167,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FromHost).decode
 
 
+class EngineLostError(EngineOverloadedError):
+    """The engine is away, or went before it answered; another one could score the window."""
+
+
 def engine_key(info: ModelInfo, runtime: str) -> str:
     """Return what tells whether two engines give the same answers."""
     return f"{info.name} {info.sha256} {runtime}"
@@ -239,6 +245,11 @@ class RemoteEngine:
     def is_alive(self) -> bool:
         """Whether windows are accepted: not while the connection is away."""
         return self._dead_because is None and self._is_connected
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nothing is scored any more, whoever comes back."""
+        return self._dead_because is not None
 
     @property
     def num_pending(self) -> int:
@@ -330,7 +341,7 @@ class RemoteEngine:
                 " after its result"
             )
         if not self._is_connected:
-            return EngineOverloadedError("the engine is away; try again later")
+            return EngineLostError("the engine is away; try again later")
         if len(self._waiting) >= self._max_pending:
             return EngineOverloadedError(
                 f"got a window while {len(self._waiting)} wait, expected fewer than"
@@ -367,7 +378,7 @@ class RemoteEngine:
                 self._is_connected = False
                 self._asked, self._withdrawn, self._forgotten = [], [], []
                 reason = "the engine was lost before it answered the window"
-                self._answer_all(EngineOverloadedError, reason)
+                self._answer_all(EngineLostError, reason)
                 peer.close()
             if self._dead_because is None:
                 await asyncio.sleep(_RETRY_S)
@@ -497,7 +508,7 @@ class RemoteEngine:
             return  # Nobody waits for it any more.
         if isinstance(outcome, EngineDeadError):
             # The host's engine may be made again; that it is dead for good it says otherwise.
-            waiting.answer.set_exception(EngineOverloadedError(answered.message))
+            waiting.answer.set_exception(EngineLostError(answered.message))
         elif isinstance(outcome, SerEngineError):
             waiting.answer.set_exception(outcome)
         else:
@@ -511,14 +522,23 @@ def as_frame(array: FloatArray) -> Frame:
 
 def zmq_engine(
     config: EngineConfig, *, beside_another: bool = False, on_step: OnStep | None = None
-) -> RemoteEngine:
-    """Return the engine of an address ``zmq://…``, see ``OpenEngine``.
+) -> Engine:
+    """Return the engine of an address ``zmq://…``, see ``OpenEngine``; of several, a group.
 
     Raises:
         ConfigError: the address is none.
     """
     # Only who has an engine elsewhere needs ZeroMQ.
-    from stream_server.cluster.zeromq import ZmqPeer, endpoint_of
+    from stream_server.cluster.zeromq import SCHEME, ZmqPeer, endpoint_of
+    from stream_server.engines.group import EngineGroup
 
-    endpoint_of(config.model.name)
-    return RemoteEngine(config, lambda: ZmqPeer(config.model.name))
+    urls = [f"{SCHEME}://{each}" for each in config.model.name.partition("://")[2].split(",")]
+    for url in urls:
+        endpoint_of(url)
+    engines = [
+        RemoteEngine(
+            replace(config, model=replace(config.model, name=url)), functools.partial(ZmqPeer, url)
+        )
+        for url in urls
+    ]
+    return engines[0] if len(engines) == 1 else EngineGroup(config, engines)

@@ -26,6 +26,7 @@ from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.rights import Rights
+from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.runner import StreamRunner, objected
 from stream_server.streams.session import Session
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -67,6 +68,7 @@ class StreamFactory:
         self._publish = publish
         self._recordings = recordings
         self._now = now
+        self._hearing = SharedHearing()
 
     def __call__(
         self, stream_id: str, spec: StreamSpec, continues: str | None = None
@@ -115,6 +117,7 @@ class StreamFactory:
                 continues=continues,
                 now=self._now,
                 rights=self._rights,
+                hearing=self._hearing,
             )
         except BaseException as error:
             # No runner owns them yet, which would give them back.

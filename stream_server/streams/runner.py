@@ -26,6 +26,7 @@ from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.rights import Rights
+from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
@@ -139,6 +140,7 @@ class StreamRunner:
         continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
         rights: whether it may be analysed; None: by the default settings.
+        hearing: of all streams of the process; None: the stream hears for itself.
 
     Attributes:
         session: the stream's state.
@@ -163,8 +165,10 @@ class StreamRunner:
         continues: str | None = None,
         now: Callable[[], float] = time.time,
         rights: Rights | None = None,
+        hearing: SharedHearing | None = None,
     ) -> None:
         self.session = session
+        self._hearing = hearing
         self.standing = session.spec.standing
         self._rights = rights or Rights()
         self._now = now
@@ -382,6 +386,9 @@ class StreamRunner:
         """Process the audio that was received, as far as there is something to do."""
         clock = self.session.clock_samples
         while self.session.has_backlog:
+            if self._hearing is not None and not self._is_patient():
+                await self._hearing.turn(self.session)
+            # Without a backlog, where it was ended meanwhile, that does nothing.
             await self._put(self.session.advance())
             self._publish()
             # A message may hold minutes: other streams have their turn in between.
@@ -411,11 +418,14 @@ class StreamRunner:
         if not windows:
             return
         # Decided once for all windows, or channels of one boundary could be treated differently.
-        received_s, now_s = self.session.received_s, asyncio.get_running_loop().time()
-        patient = self._pace.can_wait(received_s, now_s)
+        patient = self._is_patient()
         for channel, window in windows:
             await self._lanes[channel].put(window, patient=patient)
             self._check_engine()
+
+    def _is_patient(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return self._pace.can_wait(self.session.received_s, now_s)
 
     def _measured_pause_samples(self) -> int:
         if self._paused_at_s is None:

@@ -55,6 +55,7 @@ from ser_engine.schema import (
 from ser_engine.timeline import ChannelStream, SpeechDetector, make_detector
 from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
+from ser_engine.timeline.silero import SileroDetector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.streams.intake import Intake, NoAudio
 from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
@@ -209,6 +210,7 @@ class Session:
         is_measured = measures != "off" and engine_config.vad.detector != "off"
         self._conversation = Conversation() if is_measured else None
         self._measures_at = MEASURES_EVERY_S * SAMPLE_RATE_HZ
+        self._neural: dict[int, SileroDetector] = {}
         self._channels = {index: self._channel(index, engine_config) for index in self.analysed}
         self._others = (
             self._other_listeners(engine_config) if is_measured and measures == "all" else {}
@@ -227,7 +229,7 @@ class Session:
         self._set_wake()
 
     def _channel(self, index: int, config: EngineConfig) -> _Channel:
-        detector = self._listened(index, make_detector(config.vad), voice=True)
+        detector = self._listened(index, config, voice=True)
         quality = QualityMonitor(detector, self.spec.format.sample_rate_hz)
         stream = ChannelStream(
             config,
@@ -241,11 +243,12 @@ class Session:
 
     def _other_listeners(self, config: EngineConfig) -> dict[int, SpeechDetector]:
         others = [each.index for each in self.channels if not each.analysed]
-        return {
-            index: self._listened(index, make_detector(config.vad), voice=False) for index in others
-        }
+        return {index: self._listened(index, config, voice=False) for index in others}
 
-    def _listened(self, index: int, detector: SpeechDetector, *, voice: bool) -> SpeechDetector:
+    def _listened(self, index: int, config: EngineConfig, *, voice: bool) -> SpeechDetector:
+        detector = make_detector(config.vad)
+        if isinstance(detector, SileroDetector):
+            self._neural[index] = detector
         if self._conversation is None:
             return detector
         role = self.channels[index].role
@@ -322,12 +325,7 @@ class Session:
             if not self.has_backlog:
                 break
             if not self._items:
-                # What is resampled comes out late and in other portions: it is cut afterwards.
-                ticks = self._block_ticks
-                if not self._intake.is_resampling:
-                    ticks = min(ticks, self._until_boundary())
-                self._items += self._intake.read(ticks)
-                self._publish_format()
+                self._read_block()
             is_due = False
             if self._items:
                 is_due = self._process_item(windows)
@@ -336,6 +334,21 @@ class Session:
             if is_due:
                 break
         return self._with_markers(windows)
+
+    def listen(self) -> list[tuple[SileroDetector, FloatArray]]:
+        """Return detectors and the audio that :meth:`advance` will push to them next.
+
+        They may be heard together with those of other sessions; see
+        :func:`~ser_engine.timeline.silero.hear_together`.
+        """
+        if self._is_finished or self.withheld is not None or not self.has_backlog:
+            return []
+        if not self._items:
+            self._read_block()
+        if not self._items or isinstance(item := self._items[0], NoAudio):
+            return []
+        rows = zip(self._decoded, item, strict=True)
+        return [(self._neural[index], row) for index, row in rows if index in self._neural]
 
     def flush(self) -> list[ChannelWindow]:
         """Make everything due that is here; ``flushed`` comes back when it is published.
@@ -552,6 +565,14 @@ class Session:
         boundary = self.clock_samples + self._until_boundary()
         to_boundary = self._intake.to_source(boundary + lag) - self._intake.read_ticks
         self._wake_ticks = max(1, min(self._block_ticks, to_boundary))
+
+    def _read_block(self) -> None:
+        # What is resampled comes out late and in other portions: it is cut afterwards.
+        ticks = self._block_ticks
+        if not self._intake.is_resampling:
+            ticks = min(ticks, self._until_boundary())
+        self._items += self._intake.read(ticks)
+        self._publish_format()
 
     def _publish_format(self) -> None:
         """Say once what the audio is like, where it is not what was told."""

@@ -42,7 +42,8 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 # Platforms write numbers as strings, with spaces or fractions too; msgspec's lax mode takes "1e3"
 # and refuses " 1 ". Neither signs nor the digits of other scripts, which int() takes.
 _NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{1,9})?")
-_LARGEST_NUMBER = 10**15
+_MOST_DIGITS = 15
+_LARGEST_NUMBER = 10**_MOST_DIGITS
 _MAX_CONTROL_BYTES = 65_536
 
 
@@ -105,6 +106,9 @@ def json_number(fields: Mapping[str, Any], name: str) -> int | None:
     value = fields.get(name)
     if value is None:
         return None
+    # As nearly always. ASCII only: isdigit() takes the digits of other scripts.
+    if type(value) is str and len(value) <= _MOST_DIGITS and value.isascii() and value.isdigit():
+        return int(value)
     if isinstance(value, str) and (matched := _NUMBER.fullmatch(value.strip())):
         return int(matched[1])
     # True passes as 1: bool is an int in Python, and no platform sends it. NaN does not pass.

@@ -15,7 +15,7 @@ FOLDERS = [SHELL_DIR, *(PAGES_DIR / page.name for page in PAGES)]
 SCRIPTS = [
     path
     for folder in FOLDERS
-    for path in sorted(folder.glob("*.js"))
+    for path in sorted(folder.rglob("*.js"))
     if not path.name.startswith("words.")
 ]
 
@@ -56,7 +56,7 @@ def test_texts_are_used_where_they_stand_and_all_of_them(folder: Path) -> None:
         keys = set(re.findall(r'\bt\([^()"]*"([\w.]+)"', source))
         for key in re.findall(r'\bplural\(\s*"([\w.]+)"', source):
             keys |= {f"{key}.one", f"{key}.other"}
-        if script.parent == folder:
+        if folder in script.parents:
             assert keys <= allowed, f"{script.name}: {sorted(keys - allowed)}"
         used |= set(re.findall(r'"([\w.]+)"', source)) | keys
         prefixes = tuple(re.findall(r"`([a-z_.]+[._])\$\{", source))

@@ -169,10 +169,11 @@ async def self_check_jobs(check: Checker) -> None:
         pass
     names = (
         *("result.json", "result.csv", "annotations", "embedding.npy", "log.txt", "result.zip"),
-        "report.html",
+        *("report.html", "frames"),
     )
     for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
+    await check.ask("GET", f"/analyse/{job_id}/audio.flac", 404, f"{one}/audio.flac")
     parquet = 200 if find_spec("pyarrow") else 501
     await check.ask("GET", f"/analyse/{job_id}/result.parquet", parquet, f"{one}/result.parquet")
     await check.ask("GET", "/analyse?state=done,failed", 200)

@@ -129,10 +129,10 @@ export class Jobs extends EventTarget {
     this.start();
   }
 
-  /** @param {Job} job done @returns {Promise<any>} its result */
+  /** @param {Job} job done @returns {Promise<{result: any, audio: boolean}>} its result, and whether its audio is kept */
   async result(job) {
     const id = /** @type {string} */ (job.id);
-    if (!this.results.has(id)) this.results.set(id, (await api.job(id)).result);
+    if (!this.results.has(id)) this.results.set(id, await api.job(id));
     return this.results.get(id);
   }
 
@@ -242,7 +242,7 @@ export class Jobs extends EventTarget {
     }
     try {
       const view = await api.job(id);
-      if (view.result) this.results.set(id, view.result);
+      if (view.result) this.results.set(id, view);
       return [view];
     } catch (error) {
       if (error.code !== "not_found") throw error;

@@ -123,7 +123,10 @@ class DoneJob extends Component {
   async load() {
     this.setState({ error: null });
     try {
-      this.setState({ result: readResult(await jobs.result(this.props.job)) });
+      const { app, job } = this.props;
+      const { result, audio } = await jobs.result(job);
+      const frames = (channel, from_s, to_s) => app.api.jobFrames(/** @type {string} */ (job.id), { channel, from_s, to_s });
+      this.setState({ result: { ...readResult(app, result, frames), hasAudio: audio } });
     } catch (error) {
       this.setState({ error });
     }

@@ -1,18 +1,14 @@
 /** The server's JSON of an analysis, as the page shows it. */
+import { Timeline } from "../../shell/chart/timeline.js";
+
+const RATE_HZ = 16_000;
 
 /**
  * @typedef {object} ChannelView
  * @property {number} index
- * @property {number} durationS
  * @property {string[]} labels
  * @property {{label: string | null, confidence: number, scores: Record<string, number>} | null} overall
  * @property {import("../../shell/whole.js").Whole | null} whole  null: there is one result for all of it
- * @property {{times: number[], ends: number[], values: Record<string, number[]>} | null} series
- *   frames or points; of an utterance its pieces, if it has several
- * @property {boolean} isPieces  whether the series is that of pieces
- * @property {any[]} segments  with a label, for the ribbon
- * @property {any[]} spans  segments and gaps in order of time
- * @property {any[]} pieces  cut in pauses; none where there is but one
  * @property {any[]} speakers
  * @property {{code: string, message: string}[]} warnings
  *
@@ -23,13 +19,28 @@
  * @property {number} frameHopMs
  * @property {{name: string, licence: string, notice: string}} model
  * @property {boolean} hasEmbedding
+ * @property {boolean} [hasAudio]  whether the server kept the audio
  * @property {import("../../shell/measures.js").Measures | null} measures
+ * @property {Timeline | null} timeline  null: there is one result for all of it
  * @property {ChannelView[]} channels
  */
 
-/** @returns {ResultView} */
-export function readResult(result) {
+/**
+ * @param {import("../../shell/types.js").App} app @param {any} result
+ * @param {(channel: number, from_s: number, to_s: number) => Promise<any>} readFrames
+ * @returns {ResultView}
+ */
+export function readResult(app, result, readFrames) {
   const labels = result.labels.map((label) => label.name);
+  const timeline = timelineOf(app, result, labels);
+  // More than the page was given: it reads them again where one looks closely.
+  if (timeline && result.channels.some(({ frames }) => frames && frames.hop_samples > (result.frame_hop_ms * RATE_HZ) / 1000)) {
+    timeline.source = {
+      finest_s: result.frame_hop_ms / 1000,
+      most: MOST_FRAMES,
+      read: async (channel, from_s, to_s) => frameRows(await readFrames(channel, from_s, to_s), labels, result.duration_s),
+    };
+  }
   return {
     granularity: result.granularity,
     durationS: result.duration_s,
@@ -38,19 +49,17 @@ export function readResult(result) {
     model: result.model,
     hasEmbedding: result.has_embedding,
     measures: result.measures ?? null,
-    channels: result.channels.map((channel) => readChannel(channel, labels, result.duration_s)),
+    timeline,
+    channels: result.channels.map((channel) => readChannel(channel, labels, timeline !== null)),
   };
 }
 
-function readChannel(channel, labels, durationS) {
-  const pieces = channel.pieces.length > 1 ? channel.pieces.map(readPiece) : [];
-  const rows = channel.frames ? frameRows(channel.frames, durationS) : channel.points;
-  const isTimeline = channel.frames !== null || rows.length > 0;
-  const scored = rows.length ? rows : channel.pieces.length > 1 ? channel.pieces.filter((piece) => piece.posteriors) : [];
-  const segments = channel.segments.length || isTimeline ? channel.segments : pieces.filter((piece) => piece.posteriors);
+/** As many the server gives at once, see `pages/analyse/results.py`. */
+const MOST_FRAMES = 3000;
+
+function readChannel(channel, labels, hasCourse) {
   return {
     index: channel.channel,
-    durationS,
     labels,
     overall: channel.overall && {
       label: channel.overall.label,
@@ -58,40 +67,54 @@ function readChannel(channel, labels, durationS) {
       scores: Object.fromEntries(labels.map((label, index) => [label, channel.overall.posteriors[index]])),
     },
     // One result for all of it has no shares to speak of.
-    whole: isTimeline || pieces.length ? (channel.whole ?? null) : null,
-    series: readSeries(scored, labels),
-    isPieces: !isTimeline,
-    segments,
-    spans: isTimeline ? [...segments, ...channel.gaps].sort((one, other) => one.start_s - other.start_s) : [],
-    pieces,
+    whole: hasCourse ? (channel.whole ?? null) : null,
     speakers: channel.speakers,
     warnings: channel.warnings,
   };
 }
 
-function readPiece(piece) {
-  return { ...piece, reason: piece.has_speech ? "error" : "silence" };
+/** @returns {Timeline | null} */
+function timelineOf(app, result, labels) {
+  const several = result.channels.length > 1;
+  const spec = ({ channel, role }) => ({ index: channel, role, name: several ? channelTitle(app, channel) : "", analysed: true });
+  const timeline = new Timeline(result.channels.map(spec), labels);
+  timeline.closed = true;
+  timeline.end_s = result.duration_s;
+  let isCourse = false;
+  for (const channel of result.channels) {
+    const known = /** @type {import("../../shell/chart/timeline.js").ChannelTimeline} */ (timeline.channels.get(channel.channel));
+    const rows = channel.frames ? frameRows(channel.frames, labels, result.duration_s) : channel.points;
+    const hasPieces = rows.length === 0 && channel.pieces.length > 1;
+    known.is_stepped = hasPieces;
+    for (const row of hasPieces ? channel.pieces.filter((piece) => piece.posteriors) : rows) known.addPoint({ speech_share: 1, ...row });
+    const spans = hasPieces ? channel.pieces.map(spanOfPiece) : [...channel.segments.map((one) => ({ type: "segment", ...one })), ...channel.gaps.map((one) => ({ type: "gap", ...one }))];
+    spans.sort((one, other) => one.start_s - other.start_s);
+    for (const span of spans) known.addSpan(span);
+    isCourse ||= rows.length > 0 || hasPieces || channel.frames !== null;
+  }
+  return isCourse ? timeline : null;
 }
 
-// Frames come column by column; the last one may end after the recording.
-function frameRows(frames, durationS) {
-  const rateHz = 16000;
-  const rows = frames.start_samples.map((start, index) => ({
-    start_s: start / rateHz,
-    end_s: Math.min((start + frames.hop_samples) / rateHz, durationS),
-    posteriors: frames.posteriors[index],
-  }));
+function spanOfPiece(piece) {
+  return piece.posteriors ? { type: "segment", ...piece } : { type: "gap", ...piece, reason: piece.has_speech ? "error" : "silence" };
+}
+
+/** Frames come column by column; the last one may end after the recording. */
+function frameRows(frames, labels, durationS) {
+  const rows = frames.start_samples.map((start, index) => {
+    const posteriors = frames.posteriors[index];
+    const confidence = Math.max(...posteriors);
+    return {
+      start_s: start / RATE_HZ,
+      end_s: Math.min((start + frames.hop_samples) / RATE_HZ, durationS),
+      posteriors,
+      label: labels[posteriors.indexOf(confidence)],
+      confidence,
+      speech_share: frames.speech?.[index] ?? 1,
+    };
+  });
   // What the model says of silence means nothing, and is drawn as what it is: nothing.
-  return rows.filter((_, index) => (frames.speech?.[index] ?? 1) > 0);
-}
-
-function readSeries(rows, labels) {
-  if (rows.length === 0) return null;
-  return {
-    times: rows.map((row) => row.start_s),
-    ends: rows.map((row) => row.end_s),
-    values: Object.fromEntries(labels.map((label, index) => [label, rows.map((row) => row.posteriors[index])])),
-  };
+  return rows.filter(({ speech_share }) => speech_share > 0);
 }
 
 /** @param {import("../../shell/types.js").App} app @param {number} index counted from 0, as in the downloads */

@@ -1,30 +1,42 @@
-/** The result of one recording: scores, time series, segments, warnings, downloads. */
+/** The result of one recording: timeline, scores, segments, warnings, downloads. */
+import { SegmentTable } from "../../shell/chart/segment_table.js";
+import { TimelineView } from "../../shell/chart/view.js";
 import { icon } from "../../shell/icons.js";
-import { channelTitle } from "./result.js";
+import { MeasuresView } from "../../shell/measures.js";
 import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { toast } from "../../shell/states.js";
-import { figureOf } from "./chart.js";
-import { MeasuresView } from "../../shell/measures.js";
 import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
 import { optionsText } from "./options.js";
+import { barFigure } from "./picture.js";
+import { channelTitle } from "./result.js";
 
-const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false };
 const PNG = { format: "png", width: 1200, height: 520, scale: 2 };
-const SHOWN_ROWS = 200;
 
 /** @extends {Component<{app: import("../../shell/types.js").App, job: import("./jobs.js").Job, result: import("./result.js").ResultView}>} */
 export class ResultView extends Component {
-  charts = this.props.result.channels.map(() => createRef());
-  audio = createRef();
-  // Only the tab that sent the file still has it.
-  audioUrl = this.props.job.file ? URL.createObjectURL(this.props.job.file) : "";
+  place = createRef();
+  foot = createRef();
+  // The tab that sent the file still has it; others hear what the server kept, if it keeps audio.
+  blobUrl = this.props.job.file ? URL.createObjectURL(this.props.job.file) : "";
+  audioUrl = this.blobUrl || (this.props.result.hasAudio ? this.props.app.api.jobFileUrl(/** @type {string} */ (this.props.job.id), "audio.flac") : "");
+  /** @type {TimelineView | null} */
+  view = null;
 
   componentDidMount() {
-    void this.draw();
-    this.offTheme = this.props.app.on("theme", () => void this.draw());
+    const { app, job, result } = this.props;
+    const { timeline } = result;
+    if (timeline === null) return;
+    const audio = this.audioUrl ? [{ name: job.name, url: this.audioUrl, file: job.file, channels: [...timeline.channels.keys()] }] : [];
+    const view = (this.view = new TimelineView(app, timeline, { audio, duration_s: result.durationS }));
+    this.place.current.replaceChildren(view.element);
+    const table = new SegmentTable(app, timeline, (at_s) => {
+      view.jump(at_s);
+      view.player?.play(at_s);
+    });
+    this.foot.current.replaceChildren(table.element);
   }
 
   // The list of jobs is polled; the result of one does not change.
@@ -33,41 +45,20 @@ export class ResultView extends Component {
   }
 
   componentWillUnmount() {
-    this.offTheme?.();
-    this.audio.current?.pause();
-    URL.revokeObjectURL(this.audioUrl);
-    const plotly = /** @type {any} */ (window).Plotly;
-    for (const { current: chart } of this.charts) if (chart?.dataset.drawn) plotly.purge(chart);
-  }
-
-  async draw() {
-    const { app, result } = this.props;
-    if (!result.channels.some((channel) => channel.series)) return;
-    const plotly = await loadPlotly();
-    for (const [at, channel] of result.channels.entries()) {
-      const chart = this.charts[at].current;
-      if (!channel.series || !chart?.isConnected) continue;
-      const { data, layout } = figureOf(app, channel);
-      await plotly.react(chart, data, layout, CONFIG);
-      chart.dataset.drawn = "true";
-    }
-  }
-
-  jump(span) {
-    this.audio.current.currentTime = span.start_s;
-    void this.audio.current.play();
+    this.view?.destroy();
+    URL.revokeObjectURL(this.blobUrl);
   }
 
   async savePng() {
     const { app, job, result } = this.props;
+    const save = (url, suffix) => Object.assign(document.createElement("a"), { href: url, download: fileName(job.name, suffix) }).click();
     try {
+      if (this.view) return save(await this.view.chart.image(job.name), ".png");
       const plotly = await loadPlotly();
-      for (const channel of result.channels) {
-        const title = result.channels.length > 1 ? `${job.name} · ${channelTitle(app, channel.index)}` : job.name;
-        const figure = figureOf(app, channel, title);
-        const url = await plotly.toImage({ data: figure.data, layout: { ...figure.layout, width: PNG.width, height: PNG.height } }, PNG);
-        const suffix = result.channels.length > 1 ? `.${channel.index}.png` : ".png";
-        Object.assign(document.createElement("a"), { href: url, download: fileName(job.name, suffix) }).click();
+      for (const channel of result.channels.filter(({ overall }) => overall)) {
+        const isOne = result.channels.length === 1;
+        const figure = barFigure(app, channel, isOne ? job.name : `${job.name} · ${channelTitle(app, channel.index)}`);
+        save(await plotly.toImage({ data: figure.data, layout: { ...figure.layout, width: PNG.width, height: PNG.height } }, PNG), isOne ? ".png" : `.${channel.index}.png`);
       }
     } catch (error) {
       toast(app.t("analyse.png_failed", { reason: error.message }), "error");
@@ -91,13 +82,16 @@ export class ResultView extends Component {
         h(Downloads, { app, job, result, onPng: () => void this.savePng() }),
       ),
       result.model.notice && h("div", { class: "notice" }, icon("info"), h("p", {}, result.model.notice)),
-      this.audioUrl && h("audio", { ref: this.audio, controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
+      // With a timeline its player is the one.
+      this.audioUrl && !result.timeline && h("audio", { controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
+      result.timeline && h("div", { ref: this.place, class: "analyse-timeline" }),
+      result.channels.map((channel) => this.channel(channel)),
       result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => channelTitle(app, index) }),
-      result.channels.map((channel, at) => this.channel(channel, this.charts[at])),
+      result.timeline && h("div", { ref: this.foot }),
     );
   }
 
-  channel(channel, chart) {
+  channel(channel) {
     const { app, result } = this.props;
     const { t } = app;
     return h(
@@ -106,41 +100,7 @@ export class ResultView extends Component {
       result.channels.length > 1 && h("h3", {}, channelTitle(app, channel.index)),
       channel.overall && h("div", { class: "analyse-overall" }, channel.whole ? h(WholeView, { app, whole: channel.whole }) : word(app, channel), bars(app, channel)),
       channel.warnings.map((each) => warning(app, each)),
-      channel.series && h("div", { ref: chart, class: "analyse-chart", "data-testid": "chart" }),
       speakerList(app, channel),
-      this.table(channel.spans, t("analyse.segments", { n: channel.spans.length }), "segments", true),
-      this.table(channel.pieces, t("analyse.pieces", { n: channel.pieces.length }), "pieces", channel.spans.length === 0),
-    );
-  }
-
-  table(spans, title, testid, open) {
-    const { app } = this.props;
-    const { t } = app;
-    if (spans.length === 0) return false;
-    const cells = (span) => [
-      h("td", { class: "number" }, `${app.format.moment(span.start_s)} – ${app.format.moment(span.end_s)}`),
-      h("td", {}, isScored(span) ? emotion(app, span.label) : h("span", { class: "muted" }, t(`gap.${span.reason}`)), span.speaker && h("span", { class: "muted" }, ` ${span.speaker}`)),
-      h("td", { class: "number" }, span.label ? app.format.percent(span.confidence) : ""),
-    ];
-    const row = (span) =>
-      this.audioUrl
-        ? h("tr", { class: "jump", tabindex: 0, onclick: () => this.jump(span), onkeydown: (event) => event.key === "Enter" && this.jump(span) }, cells(span))
-        : h("tr", {}, cells(span));
-    return h(
-      "details",
-      { open },
-      h("summary", {}, title),
-      h(
-        "div",
-        { class: "analyse-table" },
-        h(
-          "table",
-          { "data-testid": testid },
-          h("thead", {}, h("tr", {}, ["time", "emotion", "confidence"].map((key) => h("th", { scope: "col" }, t(`analyse.column.${key}`))))),
-          h("tbody", {}, spans.slice(0, SHOWN_ROWS).map(row)),
-        ),
-      ),
-      spans.length > SHOWN_ROWS && h("p", { class: "muted" }, t("analyse.more_rows", { n: spans.length - SHOWN_ROWS })),
     );
   }
 }
@@ -178,11 +138,6 @@ function Downloads({ app, job, result, onPng }) {
     h("button", { class: "button", type: "button", onclick: onPng }, icon("download"), "PNG"),
     more,
   );
-}
-
-/** A segment, or a piece that was scored: with a label, or unclear. */
-function isScored(span) {
-  return span.confidence !== undefined && span.confidence !== null;
 }
 
 function word(app, { overall }) {

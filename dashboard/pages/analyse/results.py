@@ -12,7 +12,15 @@ import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.routes import ANNOTATION_FORMAT, REPORT_LANGUAGE, Call, Param, Route
+from dashboard.api.routes import (
+    ANNOTATION_FORMAT,
+    REPORT_LANGUAGE,
+    Call,
+    Param,
+    Route,
+    reply,
+    send_audio,
+)
 from dashboard.errors import API_ERRORS, ApiError
 from dashboard.report import report_of_file, report_page
 from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
@@ -22,12 +30,17 @@ from ser_engine.files.annotations import (
     annotation_text,
     tiers_of_result,
 )
-from ser_engine.schema import FileResult
+from ser_engine.files.tables import frames_between
+from ser_engine.schema import FileResult, Frames
+from stream_server.at_rest import open_file
 from stream_server.store import JobRecord
 
 _POLL_S = 1.0
 _ONE = "/analyse/{job_id}"
 _COPY_BYTES = 1 << 18
+AUDIO = "audio.flac"
+MAX_FRAMES = 3000
+"""Frames of one answer: more than any screen has columns."""
 _CHANNEL = Param("channel", "integer", "only this one, from 0", None, 0, 31)
 
 
@@ -155,6 +168,37 @@ async def send_log(call: Call) -> web.StreamResponse:
     record, folder = await _done(call)
     chunks, named = _file_chunks(folder / "log.txt"), _attachment(record, ".log.txt")
     return await _download(call.request, chunks, "text/plain; charset=utf-8", named)
+
+
+async def send_frames(call: Call) -> web.Response:
+    """Answer ``/analyse/{job}/frames``."""
+    record, folder = await _done(call)
+    if record.options.get("granularity") != "frame":
+        raise ApiError("not_found", "got no frames, expected a file analysed frame by frame")
+    query, analysed = call.query, _analysed(record)
+    channel = _checked(query["channel"], analysed)
+    frames = await asyncio.to_thread(
+        frames_between,
+        folder / "result.csv",
+        analysed[0] if channel is None else channel,
+        query["from_s"],
+        query["to_s"],
+        MAX_FRAMES,
+    )
+    return reply(frames)
+
+
+async def send_audio_file(call: Call) -> web.StreamResponse:
+    """Answer ``/analyse/{job}/audio.flac``."""
+    _, folder = await _done(call)
+    path = folder / AUDIO
+    try:
+        file = await asyncio.to_thread(open_file, path, call.services.backend.keys)
+    except FileNotFoundError:
+        raise ApiError(
+            "not_found", "the audio is not kept; dashboard.analyse.keep_audio keeps it"
+        ) from None
+    return await send_audio(call.request, path, file)
 
 
 async def send_zip(call: Call) -> web.StreamResponse:
@@ -339,6 +383,29 @@ ROUTES = (
         content="application/octet-stream",
         errors=_ERRORS,
         audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/frames",
+        f"Every frame of a part of a channel, {MAX_FRAMES} at most.",
+        send_frames,
+        params=(
+            Param("channel", "integer", "from 0; default: the first one", None, 0, 31),
+            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, 1e9),
+            Param("to_s", "number", "leave out what begins after, s", None, 0, 1e9),
+        ),
+        response=Frames,
+        errors=_ERRORS,
+        audit="file",
+    ),
+    Route(
+        "GET",
+        _ONE + "/audio.flac",
+        "The audio, 16 kHz, if it is kept; takes Range.",
+        send_audio_file,
+        content="audio/flac",
+        errors=_ERRORS,
+        audit="recording_heard",
     ),
     Route(
         "GET",

@@ -117,9 +117,14 @@ class JobItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobView(JobItem, frozen=True, kw_only=True):
-    """A file and, once it is done, its result; frames beyond 6000 a channel are averaged."""
+    """A file and, once it is done, its result; frames beyond 6000 a channel are averaged.
+
+    Attributes:
+        audio: whether its audio is kept.
+    """
 
     result: FileResult | None
+    audio: bool = False
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +191,7 @@ async def show(call: Call) -> web.Response:
     jobs = call.services.jobs
     record = await visible_job(call)
     result: Any = None
+    has_audio = False
     folder = jobs.folder(record)
     if record.state == "done" and folder is not None:
         try:
@@ -196,7 +202,8 @@ async def show(call: Call) -> web.Response:
         if view is None:
             raise old_result()
         result = msgspec.Raw(view)
-    return reply({**_fields(call, record), "result": result})
+        has_audio = await asyncio.to_thread((folder / results.AUDIO).is_file)
+    return reply({**_fields(call, record), "result": result, "audio": has_audio})
 
 
 async def cancel(call: Call) -> web.Response:

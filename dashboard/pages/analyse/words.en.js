@@ -24,11 +24,6 @@ export default {
   "analyse.state.running": "Analysing",
   "analyse.state.done": "Done",
   "analyse.state.failed": "Failed",
-  "analyse.segments": "Segments and gaps ({n})",
-  "analyse.more_rows": "{n} more are in the CSV and JSON files",
-  "analyse.column.time": "Time",
-  "analyse.column.emotion": "Emotion",
-  "analyse.column.confidence": "Confidence",
   "analyse.more_jobs": "Show older recordings",
   "analyse.cancel": "Stop {name}",
   "analyse.cancel.short": "Stop",
@@ -60,6 +55,5 @@ export default {
   "analyse.speakers": "Speakers",
   "analyse.turns.one": "{n} turn, {time}",
   "analyse.turns.other": "{n} turns, {time}",
-  "analyse.pieces": "Pieces between pauses ({n})",
   "analyse.tell_speakers": "Separate speakers",
 };

@@ -24,11 +24,6 @@ export default {
   "analyse.state.running": "正在分析",
   "analyse.state.done": "完成",
   "analyse.state.failed": "失败",
-  "analyse.segments": "片段与空白（{n}）",
-  "analyse.more_rows": "其余 {n} 行见 CSV 和 JSON",
-  "analyse.column.time": "时间",
-  "analyse.column.emotion": "情绪",
-  "analyse.column.confidence": "置信度",
   "analyse.more_jobs": "显示更早的",
   "analyse.cancel": "停止 {name}",
   "analyse.cancel.short": "停止",
@@ -60,6 +55,5 @@ export default {
   "analyse.speakers": "说话人",
   "analyse.turns.one": "{n} 次发言，{time}",
   "analyse.turns.other": "{n} 次发言，{time}",
-  "analyse.pieces": "按停顿切分的片段（{n}）",
   "analyse.tell_speakers": "区分说话人",
 };

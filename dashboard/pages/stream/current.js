@@ -6,7 +6,7 @@ import { h as describe, render } from "../../shell/preact.js";
 import { WholeView } from "../../shell/whole.js";
 
 export class Current {
-  /** @param {import("../../shell/types.js").App} app @param {import("./timeline.js").Timeline} timeline */
+  /** @param {import("../../shell/types.js").App} app @param {import("../../shell/chart/timeline.js").Timeline} timeline */
   constructor(app, timeline) {
     this.app = app;
     this.timeline = timeline;
@@ -16,7 +16,7 @@ export class Current {
     this.element = h("section", { class: "currents", "aria-label": app.t("stream.current") }, this.views.map((view) => view.card));
   }
 
-  /** @param {import("./timeline.js").ChannelTimeline} channel */
+  /** @param {import("../../shell/chart/timeline.js").ChannelTimeline} channel */
   #view(channel) {
     const { app } = this;
     const word = h("strong", { class: "current-word" });

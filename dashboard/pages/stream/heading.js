@@ -10,7 +10,7 @@ import { addressOf } from "../../shell/router.js";
 const MOST_LAG_S = 600;
 
 export class Heading {
-  /** @param {import("../../shell/types.js").App} app @param {any} stream @param {import("./timeline.js").Timeline} timeline */
+  /** @param {import("../../shell/types.js").App} app @param {any} stream @param {import("../../shell/chart/timeline.js").Timeline} timeline */
   constructor(app, stream, timeline) {
     this.app = app;
     this.stream = stream;

@@ -11,7 +11,7 @@ const INTERVAL_MS = 10_000;
 export class OpenAlerts {
   /**
    * @param {import("../../shell/types.js").App} app @param {string} stream_id
-   * @param {import("./timeline.js").Timeline} timeline @param {(at_s: number) => void} jump
+   * @param {import("../../shell/chart/timeline.js").Timeline} timeline @param {(at_s: number) => void} jump
    */
   constructor(app, stream_id, timeline, jump) {
     this.app = app;
@@ -55,7 +55,7 @@ export class OpenAlerts {
     }
   }
 
-  /** @param {import("./timeline.js").Alert} alert */
+  /** @param {import("../../shell/chart/timeline.js").Alert} alert */
   #row(alert) {
     const { app } = this;
     const role = this.timeline.channels.get(alert.channel)?.spec.role ?? "";

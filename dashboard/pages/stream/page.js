@@ -8,18 +8,14 @@ import { h as describe, render } from "../../shell/preact.js";
 import { channelName, inOrder, streamName } from "../../shell/names.js";
 import { addressOf } from "../../shell/router.js";
 import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
-import { Chart } from "./chart.js";
+import { SegmentTable } from "../../shell/chart/segment_table.js";
+import { Timeline } from "../../shell/chart/timeline.js";
+import { TimelineView } from "../../shell/chart/view.js";
 import { Current } from "./current.js";
 import { Events } from "./events.js";
+import { exportMenu } from "./exports.js";
 import { Heading } from "./heading.js";
 import { OpenAlerts } from "./open_alerts.js";
-import { Overview } from "./overview.js";
-import { Player } from "./player.js";
-import { Timeline } from "./timeline.js";
-import { Toolbar } from "./toolbar.js";
-
-/** Longer streams that have ended are first seen from their end. */
-const SEEN_WHOLE_S = 900;
 
 /**
  * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
@@ -46,44 +42,43 @@ function show(root, params, app, stream) {
   const timeline = new Timeline(stream.channels, stream.labels);
   const wasLive = stream.closed_at === null;
   timeline.closed = !wasLive;
-  let placed = false;
+  // A moment can be shown before its results have come.
+  timeline.end_s = stream.duration_s ?? 0;
+  const at_s = Number.parseFloat(params.query.get("t") ?? "");
+  let placed = !Number.isFinite(at_s);
   const frame = onFrame(draw);
 
   const heading = new Heading(app, stream, timeline);
   const current = new Current(app, timeline);
-  /** @type {Player | null} */
-  let player = null;
-  const chart = new Chart(app, timeline, {
-    onView(view) {
-      toolbar.draw(view);
-      overview.draw();
-    },
+  const audio = inOrder(stream.channels)
+    .filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index))
+    .map((channel) => ({ name: channelName(app, channel), url: app.api.recordingUrl(stream.stream_id, channel.index), channels: [channel.index] }));
+  const view = new TimelineView(app, timeline, {
+    audio,
+    duration_s: stream.duration_s ?? 0,
+    actions: exportMenu(app, stream, timeline, () => view.chart),
     onHover: (at_s) => current.at(at_s),
-    onPick: (at_s) => player?.seek(at_s),
   });
-  const toolbar = new Toolbar(app, stream, timeline, chart);
-  const overview = new Overview(app, timeline, chart);
+  const { chart } = view;
   const jump = (/** @type {number} */ at_s) => {
-    chart.jump(at_s);
+    view.jump(at_s);
     current.at(at_s);
-    player?.seek(at_s);
   };
   const events = new Events(app, timeline, jump);
+  const table = new SegmentTable(app, timeline, jump);
   const measured = h("div", {});
   /** @type {any} */
   let shownMeasures = null;
   const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
-  const recorded = inOrder(stream.channels).filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index));
-  if (recorded.length > 0) player = new Player(app, stream.stream_id, recorded, (at_s) => chart.crosshair.play(at_s));
 
   const remove = h("button", { class: "button quiet icon-only", type: "button", "aria-label": app.t("stream.delete"), title: app.t("stream.delete"), onclick: () => void removeStream(app, stream) }, icon("trash"));
   heading.actions.append(remove);
   const back = h("a", { class: "back", href: addressOf(wasLive ? "/" : "/history") }, icon("back"), app.t(wasLive ? "wall.nav" : "history.nav"));
   root.replaceChildren(
     ...[back, heading.element, heading.notice, heading.unrecordedBox, openAlerts.element].filter((element) => element !== null),
-    h("div", { class: "stream-grid" }, h("section", { class: "card chart-card", "aria-label": app.t("stream.timeline") }, toolbar.element, player?.element ?? "", chart.element, overview.element), current.element),
+    h("div", { class: "stream-grid" }, view.element, current.element),
     measured,
-    events.element,
+    h("div", { class: "stream-foot" }, events.element, table.element),
   );
 
   function drawMeasures() {
@@ -97,14 +92,13 @@ function show(root, params, app, stream) {
   function draw() {
     if (!placed && timeline.end_s > 0) {
       placed = true;
-      const at_s = Number.parseFloat(params.query.get("t") ?? "");
-      if (Number.isFinite(at_s)) jump(at_s);
-      else if (!wasLive && timeline.end_s <= SEEN_WHOLE_S) chart.showAll();
+      jump(at_s);
     }
     remove.hidden = !timeline.closed || !app.info.store;
     heading.draw();
-    if (current.at_s === null) current.draw();
+    current.draw();
     events.draw();
+    table.draw();
     drawMeasures();
     openAlerts.draw();
     chart.request();
@@ -119,7 +113,6 @@ function show(root, params, app, stream) {
       if (message.status) heading.status = message.status;
       if (message.dropped) toast(app.plural("stream.dropped", message.dropped));
       if (wasLive) heading.measure();
-      else placed &&= chart.view.follow === false && timeline.end_s <= chart.view.to_s;
       if (timeline.closed) app.connection("idle");
       frame.request();
     },
@@ -129,9 +122,7 @@ function show(root, params, app, stream) {
   return () => {
     live.close();
     frame.cancel();
-    chart.destroy();
-    overview.destroy();
+    view.destroy();
     openAlerts.destroy();
-    player?.destroy();
   };
 }

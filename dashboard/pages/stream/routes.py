@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from aiohttp import hdrs, web
-from multidict import istr
 
-from dashboard.api.routes import ANNOTATION_FORMAT, REPORT_LANGUAGE, Call, Param, Route, reply
+from dashboard.api.routes import (
+    ANNOTATION_FORMAT,
+    REPORT_LANGUAGE,
+    Call,
+    Param,
+    Route,
+    reply,
+    send_audio,
+)
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
 from dashboard.report import report_of_stream, report_page
@@ -21,7 +28,6 @@ from ser_engine.files.annotations import (
     annotation_text,
     tier_of_events,
 )
-from stream_server.at_rest import EncryptedFile
 from stream_server.store import ResultKind, Store, StreamRecord
 from stream_server.wire.results import Gap, Point, Result, Segment
 
@@ -38,7 +44,6 @@ _KINDS: tuple[ResultKind, ...] = (
     "stream_closed",
 )
 _RATE_HZ = 16_000
-_COPY_BYTES = 1 << 18
 _PAGE = 2000
 _MOST_ALERTS = 1000
 _MAX_S = 1e9
@@ -189,43 +194,11 @@ async def recording(call: Call) -> web.StreamResponse:
     path = next((path for path in paths if path.suffixes[-2] == suffix), None)
     if path is None or recordings is None:
         raise ApiError("not_found", "this channel has no recording")
-    headers = {hdrs.CONTENT_TYPE: "audio/flac", hdrs.CACHE_CONTROL: "private, no-cache"}
     try:
         file = await asyncio.to_thread(recordings.open, path)
     except OSError as error:
         raise ApiError("not_found", f"the recording cannot be read: {error}") from None
-    try:
-        if not isinstance(file, EncryptedFile):
-            return web.FileResponse(path, headers=headers)
-        return await _send_range(call.request, file, headers)
-    finally:
-        file.close()
-
-
-async def _send_range(
-    request: web.Request, file: EncryptedFile, headers: Mapping[istr, str]
-) -> web.StreamResponse:
-    """Send a file, or the part of it that ``Range`` asks for (RFC 9110, section 14)."""
-    size = file.size
-    try:
-        start, stop, _ = request.http_range.indices(size)
-    except ValueError:
-        start, stop = 0, size  # Not understood, so ignored.
-    is_part = hdrs.RANGE in request.headers and (start, stop) != (0, size)
-    if start >= size > 0:
-        return web.Response(status=416, headers={hdrs.CONTENT_RANGE: f"bytes */{size}"})
-    response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
-    response.headers[hdrs.ACCEPT_RANGES] = "bytes"
-    if is_part:
-        response.headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{stop - 1}/{size}"
-    response.content_length = stop - start
-    await response.prepare(request)
-    if request.method != hdrs.METH_HEAD:
-        for at in range(start, stop, _COPY_BYTES):
-            data = await asyncio.to_thread(file.pread, min(_COPY_BYTES, stop - at), at)
-            await response.write(data)
-        await response.write_eof()
-    return response
+    return await send_audio(call.request, path, file)
 
 
 async def _record(call: Call) -> StreamRecord:

@@ -90,6 +90,13 @@ async def test_downloads_of_frames():
             "neutral",
         )
         assert await lab.get(f"/analyse/{job_id}/result.json") == result
+        # The second and third of four, as finely as they are kept.
+        part = await lab.get(f"/analyse/{job_id}/frames?channel=1&from_s=0.02&to_s=0.06")
+        assert (part["start_samples"], part["hop_samples"]) == ([320, 640], 320)
+        assert part["posteriors"] == [
+            pytest.approx(row, abs=1e-4) for row in frames["posteriors"][1:3]
+        ]
+        assert (await lab.get(f"/analyse/{job_id}/audio.flac", 404))["code"] == "not_found"
         annotations = await lab.client.get(f"{path}/annotations?format=textgrid")
         assert annotations.headers["Content-Disposition"].endswith("''a.TextGrid")
         assert 'name = "emotion 1"' in await annotations.text()

@@ -137,6 +137,7 @@ async def test_a_timeline_with_segments_and_frames(
     (stream,) = analyze_file(engine, clip.path, granularity="stream")
     assert isinstance(stream, StreamResult)
     spans = len(stream.segments) + len(stream.gaps)
+    await page.locator(".segments summary").click()
     segments = page.get_by_test_id("segments").locator("tbody tr")
     await expect(segments).to_have_count(spans)
     document = json.loads(await saved(await download(page, "JSON")))
@@ -212,7 +213,9 @@ async def test_the_built_in_sample(open_page: OpenPage):
     await page.get_by_test_id("sample").click()
     await is_done(page.get_by_test_id("job"))
     await expect(page.get_by_test_id("channel")).to_have_count(2)
-    await expect(page.get_by_test_id("chart").nth(1)).to_have_attribute("data-drawn", "true")
+    # One time axis for both, so that they can be compared.
+    await expect(page.get_by_test_id("chart")).to_have_attribute("data-drawn", "true")
+    await expect(page.get_by_test_id("chart").locator(".annotation")).to_have_count(2)
 
 
 async def test_the_list_survives_a_reload_and_can_be_cleared(
@@ -294,7 +297,8 @@ async def test_a_long_recording_is_stopped_and_another_survives_a_restart(
     await expect(stopped).to_have_attribute("data-state", "cancelled")
     # Longer than one pass: pieces between pauses, and the whole of them.
     await survives.locator(".job-select").click()
-    pieces = page.get_by_test_id("pieces").locator("tbody tr")
+    await page.locator(".segments summary").click()
+    pieces = page.get_by_test_id("segments").locator("tbody tr")
     await expect(pieces.nth(2)).to_be_attached()
 
 

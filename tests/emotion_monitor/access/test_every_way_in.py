@@ -153,6 +153,13 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/analyse/{job_id}/log.txt"): read(
         "one", f"{JOB}/log.txt", audit="file_exported"
     ),
+    # This file has neither frames nor audio that is kept.
+    ("GET", "/api/v1/analyse/{job_id}/frames"): Way(
+        Scope.READ, "one", f"{JOB}/frames", also=frozenset({404}), audit="file"
+    ),
+    ("GET", "/api/v1/analyse/{job_id}/audio.flac"): Way(
+        Scope.READ, "one", f"{JOB}/audio.flac", also=frozenset({404}), audit="recording_heard"
+    ),
     ("GET", "/api/v1/analyse/{job_id}/result.zip"): read(
         "one", f"{JOB}/result.zip", audit="file_exported"
     ),

@@ -10,7 +10,13 @@ import pytest
 from benchmarks.speech_detection import TONES, tone
 from ser_engine.config import VadConfig
 from ser_engine.timeline import make_detector
-from ser_engine.timeline.silero import Network, QuietFloor, network
+from ser_engine.timeline.silero import (
+    Network,
+    QuietFloor,
+    SileroDetector,
+    hear_together,
+    network,
+)
 from ser_engine.timeline.slots import SILENCE, SPEECH, TONE, add_states
 from ser_engine.types import FloatArray
 
@@ -37,10 +43,10 @@ def at_level(clip: FloatArray, dbfs: float) -> FloatArray:
 def probabilities(net: Network, audio: FloatArray) -> list[float]:
     padded = np.concatenate([np.zeros(64, np.float32), audio])
     chunks = np.lib.stride_tricks.sliding_window_view(padded, 576)[::512]
-    hidden, cell = np.zeros((len(chunks) + 1, 128), np.float32), np.zeros(128, np.float32)
-    for index, gates in enumerate(net.encode(chunks)):
-        cell = net.step(gates, hidden[index], cell, hidden[index + 1])
-    return net.probabilities(hidden[1:])
+    nothing = np.zeros((1, 128), np.float32)
+    count = len(chunks)
+    hidden, _ = net.recur(net.encode(chunks, np.arange(count)), [1] * count, nothing, nothing)
+    return net.probabilities(hidden[:, 0])
 
 
 @pytest.mark.needs("silero", "onnxruntime", "shared-data")
@@ -101,14 +107,61 @@ def test_how_audio_is_split_does_not_matter(
 
 
 @pytest.mark.needs("shared-data")
-def test_probabilities_are_the_same_to_the_last_bit_however_many_come_together(
-    speech_clips: tuple[SpeechClip, ...],
+def test_gates_are_the_same_to_the_last_bit_whatever_comes_with_them(
+    speech_clips: tuple[SpeechClip, ...], rng: np.random.Generator
 ):
     chunks = speech_clips[0].samples[: 37 * 576].reshape(-1, 576)
-    together = network().encode(chunks)
+    numbers = np.arange(5, 5 + len(chunks))
+    together = network().encode(chunks, numbers)
     for count in (1, 2, 5, 16):
-        parts = [network().encode(chunks[at : at + count]) for at in range(0, len(chunks), count)]
-        assert np.array_equal(np.concatenate(parts), together)
+        parts = [slice(at, at + count) for at in range(0, len(chunks), count)]
+        gates = [network().encode(chunks[part], numbers[part]) for part in parts]
+        assert np.array_equal(np.concatenate(gates), together)
+    others = rng.standard_normal((200, 576)).astype(np.float32)
+    order = rng.permutation(len(chunks) + len(others))
+    mixed = network().encode(
+        np.concatenate([chunks, others])[order],
+        np.concatenate([numbers, rng.integers(0, 1000, len(others))])[order],
+    )
+    assert np.array_equal(mixed[np.argsort(order)[: len(chunks)]], together)
+
+
+@pytest.mark.needs("shared-data")
+def test_streams_are_heard_together_as_each_alone(
+    speech_clips: tuple[SpeechClip, ...], rng: np.random.Generator
+):
+    audios = [clip.samples for clip in speech_clips]
+    alone = [states_of(audio, VadConfig()) for audio in audios]
+    detectors = [SileroDetector(VadConfig()) for _ in audios]
+    states: list[list[int]] = [[] for _ in audios]
+    taken = [0] * len(audios)
+    for _ in range(100):
+        lengths = rng.integers(0, 6000, len(audios)).tolist()
+        places = zip(audios, taken, lengths, strict=True)
+        coming = [audio[at : at + length] for audio, at, length in places]
+        # What is heard ahead may be pushed in parts, and more of it may be announced meanwhile.
+        hear_together(zip(detectors, coming, strict=True))
+        for index, (audio, length) in enumerate(zip(audios, lengths, strict=True)):
+            pushed = int(rng.choice([length, length // 2, length + 700]))
+            part = audio[taken[index] : taken[index] + pushed]
+            states[index] += detectors[index].push(part)
+            taken[index] += len(part)
+    assert taken == [len(audio) for audio in audios]
+    assert states == alone
+
+
+@pytest.mark.needs("shared-data")
+def test_other_audio_than_was_heard_ahead_is_heard_anew(speech_clips: tuple[SpeechClip, ...]):
+    audio, silence = speech_clips[0].samples[:16_000], np.zeros(8_000, dtype=np.float32)
+    expected = states_of(np.concatenate([audio, silence]))
+    detector = SileroDetector(CONFIG)
+    states = detector.push(audio)
+    hear_together([(detector, speech_clips[1].samples[:8_000])])
+    assert states + detector.push(silence) == expected
+    # A gap forgets it as well.
+    hear_together([(detector, audio)])
+    detector.skip(1)
+    assert detector.push(audio) + detector.push(silence) == expected
 
 
 @pytest.mark.needs("shared-data")

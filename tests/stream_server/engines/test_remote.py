@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from ser_engine.errors import (
     StreamBusyError,
     WindowError,
 )
-from ser_engine.types import Window, WindowResult
+from ser_engine.types import FloatArray, Window, WindowResult
 from stream_server.cluster.zeromq import ZmqHost, ZmqPeer
+from stream_server.engines.group import EngineGroup
 from stream_server.engines.host import EngineHost
 from stream_server.engines.opening import open_engine
 from stream_server.engines.pool import EnginePool
-from stream_server.engines.remote import RemoteEngine
+from stream_server.engines.remote import EngineLostError, RemoteEngine
 from stream_server.wire.results import Point
 from tests.stream_server.streams.timelines import tiles
 from tests.support.fake_engine import FakeEngine
@@ -169,7 +170,7 @@ async def test_windows_of_a_killed_engine_are_refused_and_it_comes_back(url: str
         waiting = [asyncio.create_task(far.score(a_window(key=key))) for key in "abc"]
         await until(lambda: near.asked.is_set())
     answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [EngineOverloadedError] * 3
+    assert [type(answer) for answer in answers] == [EngineLostError] * 3
     assert not far.is_alive
     with pytest.raises(EngineOverloadedError, match="away"):
         await far.score(a_window())
@@ -251,3 +252,70 @@ async def test_a_stream_names_what_a_killed_engine_lost(url: str):
 def test_an_address_that_is_none_is_refused(name: str):
     with pytest.raises(ConfigError, match="zmq://"):
         open_engine(config_of(name), beside_another=False, on_step=None)
+
+
+@asynccontextmanager
+async def group_of(*urls: str) -> AsyncIterator[EngineGroup]:
+    addresses = ",".join(url.removeprefix("zmq://") for url in urls)
+    engine = open_engine(config_of(f"zmq://{addresses}"), beside_another=False, on_step=None)
+    assert isinstance(engine, EngineGroup)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def test_a_killed_engines_windows_are_scored_by_another_one(url: str):
+    first, second = HeldEngine(), HeldEngine()
+    second_url = f"{url}-2"
+    async with hosting(second_url, second), AsyncExitStack() as first_process:
+        await first_process.enter_async_context(hosting(url, first))
+        async with group_of(url, second_url) as group:
+            await until(lambda: group.num_alive == 2)
+            windows = [a_window(key=f"stream {number}", at=number) for number in range(8)]
+            await asyncio.gather(*map(group.score, windows))
+            # Each has half of the streams, and keeps them.
+            of_first = {one.stream_key for one in first.core.windows}
+            assert len(of_first) == len(second.core.windows) == 4
+            await asyncio.gather(*map(group.score, windows))
+            assert {one.stream_key for one in first.core.windows} == of_first
+            first.go_on.clear()
+            first.asked.clear()
+            scoring = asyncio.gather(*map(group.score, windows))
+            await first.asked.wait()
+            await first_process.aclose()
+            results = await scoring
+            alone = FakeEngine()
+            for window, result in zip(windows, results, strict=True):
+                np.testing.assert_array_equal(result.logits, _logits(alone, window))
+            # It comes back, and gets the streams that are new.
+            again = HeldEngine()
+            async with hosting(url, again):
+                await until(lambda: group.num_alive == 2)
+                await group.score(a_window(key="a new one"))
+                assert [one.stream_key for one in again.core.windows][-1:] == ["a new one"]
+
+
+async def test_a_group_has_one_model_and_waits_for_nobody(url: str):
+    other = HeldEngine(FakeEngine())
+    other.core.info = replace(other.core.info, name="another")
+    async with hosting(f"{url}-2", HeldEngine()), hosting(f"{url}-3", other):
+        async with group_of(url, f"{url}-2", f"{url}-3") as group:
+            assert group.info.name == "fake"
+            await asyncio.gather(*(group.score(a_window(key=f"{one}")) for one in range(6)))
+            assert not other.core.windows
+            # The first one comes later.
+            late = HeldEngine()
+            async with hosting(url, late):
+                await until(lambda: group.num_alive == 2)
+                await group.score(a_window(key="seventh"))
+                assert late.core.windows
+        async with group_of(f"{url}-3", f"{url}-2") as group:
+            assert group.info.name == "another"
+
+
+def _logits(engine: FakeEngine, window: Window) -> FloatArray:
+    result = engine.run(window)
+    assert isinstance(result, WindowResult)
+    return result.logits

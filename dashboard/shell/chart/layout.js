@@ -1,35 +1,40 @@
 /**
- * Where things stand in the figure: for each channel a ribbon of labels, the posteriors, and a
- * strip of speech and confidence, one under the other on one time axis.
+ * Where things stand in the figure: for each channel a ribbon of labels, the posteriors, a strip of
+ * speech and confidence, and what is shown of its audio, one under the other on one time axis.
  *
  * @typedef {object} Row
  * @property {import("./timeline.js").ChannelTimeline} channel
  * @property {string} ribbon  id of its y axis, e.g. `y2`
  * @property {string} scores
  * @property {string} strip
- * @property {Record<"title" | "ribbon" | "scores" | "strip", [number, number]>} domains
+ * @property {string} [wave]
+ * @property {string} [spectrum]
+ * @property {number} [grain_s]  length of a column of scores, once they are drawn
+ * @property {Record<string, [number, number]>} domains  by those names, and `title`
  */
 
 const TITLE_PX = 26;
-const RIBBON_PX = 24;
-const SCORES_PX = { one: 232, more: 152 };
-const STRIP_PX = 26;
 const SPACE_PX = 5;
 const OFF_PX = 30;
 const ROW_SPACE_PX = 10;
+const LANES_PX = { ribbon: 24, strip: 26, wave: 48, spectrum: 96 };
+const SCORES_PX = { one: 232, more: 152 };
 export const MARGIN = { top: 4, bottom: 30, right: 12 };
 
 /**
  * @param {import("./timeline.js").ChannelTimeline[]} channels from top to bottom
+ * @param {("wave" | "spectrum")[]} layers of the audio that are shown
  * @returns {{rows: Row[], off: {channel: import("./timeline.js").ChannelTimeline, middle: number}[], height_px: number}}
  */
-export function layRows(channels) {
+export function layRows(channels, layers = []) {
   const analysed = (channel) => channel.spec.analysed;
-  const scores_height_px = channels.filter(analysed).length > 1 ? SCORES_PX.more : SCORES_PX.one;
-  const full = TITLE_PX + RIBBON_PX + scores_height_px + STRIP_PX + 2 * SPACE_PX + ROW_SPACE_PX;
+  const scores_px = channels.filter(analysed).length > 1 ? SCORES_PX.more : SCORES_PX.one;
+  const lanes = ["ribbon", "scores", "strip", ...layers];
+  const height_of = (lane) => (lane === "scores" ? scores_px : LANES_PX[lane]);
+  const full = TITLE_PX + lanes.reduce((sum, lane) => sum + height_of(lane) + SPACE_PX, 0) - SPACE_PX + ROW_SPACE_PX;
   const plot_px = channels.reduce((sum, channel) => sum + (analysed(channel) ? full : OFF_PX), 0);
-  let top_px = 0;
   const span = (from_px, to_px) => /** @type {[number, number]} */ ([Math.max(0, 1 - to_px / plot_px), 1 - from_px / plot_px]);
+  let top_px = 0;
   /** @type {Row[]} */
   const rows = [];
   const off = [];
@@ -39,23 +44,17 @@ export function layRows(channels) {
       top_px += OFF_PX;
       continue;
     }
-    const first = 3 * rows.length + 1;
-    const axis = (offset) => (first + offset === 1 ? "y" : `y${first + offset}`);
-    const ribbon_px = top_px + TITLE_PX;
-    const scores_px = ribbon_px + RIBBON_PX + SPACE_PX;
-    const strip_px = scores_px + scores_height_px + SPACE_PX;
-    rows.push({
-      channel,
-      ribbon: axis(0),
-      scores: axis(1),
-      strip: axis(2),
-      domains: {
-        title: span(top_px, ribbon_px),
-        ribbon: span(ribbon_px, ribbon_px + RIBBON_PX),
-        scores: span(scores_px, scores_px + scores_height_px),
-        strip: span(strip_px, strip_px + STRIP_PX),
-      },
+    const row = /** @type {any} */ ({ channel, domains: { title: span(top_px, top_px + TITLE_PX) } });
+    let lane_px = top_px + TITLE_PX;
+    lanes.forEach((lane, place) => {
+      const number = lanes.length * rows.length + place + 1;
+      row[lane] = number === 1 ? "y" : `y${number}`;
+      row.domains[lane] = span(lane_px, lane_px + height_of(lane));
+      lane_px += height_of(lane) + SPACE_PX;
     });
+    // What hangs from the row reaches to its end.
+    row.domains.foot = row.domains[lanes[lanes.length - 1]];
+    rows.push(row);
     top_px += full;
   }
   return { rows, off, height_px: plot_px + MARGIN.top + MARGIN.bottom };
@@ -66,7 +65,7 @@ export function axisName(axis) {
   return axis.replace("y", "yaxis");
 }
 
-const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+const STEPS_S = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /**
  * Round places for the ticks of the time axis.

@@ -1,20 +1,22 @@
 /** Plotly's traces of one channel. */
-import { colourOf, inkOf, STACK_ORDER, strengthOf, tint } from "../../shell/palette.js";
+import { colourOf, inkOf, STACK_ORDER, strengthOf, tint } from "../palette.js";
+import { BINS, FLOOR_DB, TOP_HZ } from "./sound.js";
+import { blocksOf, NARROW_PX, QUIET, textWidth } from "./spans.js";
 
 const MOST_COLUMNS = 480;
-const MOST_FRAMES = 1000;
-/** A gap or segment narrower than this is not worth an element of its own. */
-const NARROWEST_SHARE = 0.001;
-/** Gaps that are no loss. */
-const QUIET = new Set(["silence", "tone", "too_short"]);
+/** Frames are drawn each by itself: at 20 ms these are 20 s. */
+export const MOST_FRAMES = 1000;
+const PX_A_WAVE_COLUMN = 1.5;
+const PX_A_SPECTRUM_COLUMN = 3;
+const CEILING_DB = -20;
 
 /**
  * @typedef {object} Look
- * @property {"area" | "heatmap"} kind
- * @property {boolean} fine  by frames, where there are frames
+ * @property {"area" | "lines" | "heatmap"} kind
  * @property {number} from_s
  * @property {number} to_s
  * @property {number} px_a_s
+ * @property {import("./sound.js").Sound | null} sound
  * @property {string} surface  colours, resolved
  * @property {string} ink
  * @property {string} faint
@@ -30,20 +32,19 @@ const QUIET = new Set(["silence", "tone", "too_short"]);
 export function tracesOf(row, labels, look) {
   // Half a window more on both sides, so that there is something to pan to.
   const beyond_s = (look.to_s - look.from_s) / 2;
-  const fine = look.fine ? labels : undefined;
-  const most = fine ? MOST_FRAMES : MOST_COLUMNS;
-  const runs = row.channel.columns(look.from_s - beyond_s, look.to_s + beyond_s, most, fine);
-  const narrowest_s = (look.to_s - look.from_s) * NARROWEST_SHARE;
-  const spans = row.channel
-    .spansIn(look.from_s - beyond_s, look.to_s + beyond_s)
-    .filter((span) => span.end_s - span.start_s > narrowest_s);
-  const gaps = spans.filter((span) => span.type === "gap");
-  const segments = spans.filter((span) => span.type === "segment");
-  const said = segments.filter((segment) => segment.label);
-  const unclear = segments.filter((segment) => !segment.label);
-  const scores = look.kind === "area" ? areas(row, labels, runs, look) : [heatmap(row, labels, runs, look)];
-  const tall = look.kind === "area" ? 1 : labels.length;
-  return [...scores, gapBlocks(row, gaps, tall, look), ribbon(row, said, look), ribbonUnclear(row, unclear, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look)];
+  const [from_s, to_s] = [look.from_s - beyond_s, look.to_s + beyond_s];
+  const runs = row.channel.columns(from_s, to_s, MOST_COLUMNS, MOST_FRAMES, labels);
+  const run = runs.find((each) => each.length > 2);
+  if (run) row.grain_s = run[1].end_s - run[1].start_s;
+  const blocks = blocksOf(row.channel.shownIn(from_s, to_s), NARROW_PX / look.px_a_s);
+  const gaps = blocks.filter((block) => block.reason !== null);
+  const said = blocks.filter((block) => block.label !== null);
+  const unclear = blocks.filter((block) => block.reason === null && block.label === null);
+  const isHeatmap = look.kind === "heatmap";
+  const scores = isHeatmap ? [heatmap(row, labels, runs, look)] : look.kind === "lines" ? lines(row, labels, runs, look) : areas(row, labels, runs, look);
+  // Aggregated columns have their scores, gaps among them or not.
+  const holes = gaps.filter((gap) => gap.low === 0 && gap.high === 1);
+  return [...scores, gapBlocks(row, holes, isHeatmap ? labels.length : 1, look), ribbon(row, said, look), ribbonUnclear(row, unclear, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look), ...audio(row, look)];
 }
 
 /** @param {string[]} labels @returns {number[]} indices from the bottom of the stack */
@@ -66,7 +67,11 @@ function areas(row, labels, runs, look) {
     const last = run[run.length - 1];
     put(run[0].start_s - hair_s, null);
     put(run[0].start_s, run[0]);
-    for (const column of run) put((column.start_s + column.end_s) / 2, column);
+    for (const column of run) {
+      // A piece has one result from its start to its end, not a slope to the next one.
+      if (row.channel.is_stepped) put(column.start_s, column);
+      put(row.channel.is_stepped ? column.end_s : (column.start_s + column.end_s) / 2, column);
+    }
     put(last.end_s, last);
     put(last.end_s + hair_s, null);
   }
@@ -79,6 +84,24 @@ function areas(row, labels, runs, look) {
     stackgroup: row.scores,
     line: { width: 0 },
     fillcolor: tint(labels[index], 0.88),
+    hoverinfo: "skip",
+    name: look.label(labels[index]),
+  }));
+}
+
+/**
+ * Each emotion as a line of its own, against which thresholds can be read.
+ * @param {import("./timeline.js").Column[][]} runs @param {Look} look
+ */
+function lines(row, labels, runs, look) {
+  return stackOrder(labels).map((index) => ({
+    type: "scatter",
+    mode: "lines",
+    x: runs.flatMap((run) => [...run.map((column) => (column.start_s + column.end_s) / 2), run[run.length - 1].end_s, null]),
+    y: runs.flatMap((run) => [...run.map((column) => column.posteriors[index]), run[run.length - 1].posteriors[index], null]),
+    yaxis: row.scores,
+    connectgaps: false,
+    line: { width: 2, color: colourOf(labels[index]) },
     hoverinfo: "skip",
     name: look.label(labels[index]),
   }));
@@ -123,46 +146,52 @@ function gapBlocks(row, gaps, tall, look) {
 }
 
 /** Segments that say something; see {@link ribbonUnclear} for the others. */
-function ribbon(row, segments, look) {
+function ribbon(row, blocks, look) {
   return {
-    ...ribbonBars(row, segments, (segment) => look.label(segment.label), look),
-    insidetextfont: { color: segments.map((segment) => (segment.confidence > 0.5 ? inkOf(segment.label) : look.ink)), size: 12 },
+    ...ribbonBars(row, blocks, (block) => look.label(block.label), look),
+    insidetextfont: { color: blocks.map((block) => (block.confidence > 0.5 ? inkOf(block.label) : look.ink)), size: 12 },
     marker: {
-      color: segments.map((segment) => colourOf(segment.label)),
-      opacity: segments.map((segment) => strengthOf(segment.confidence)),
-      line: { width: 1, color: look.surface },
+      color: blocks.map((block) => colourOf(block.label)),
+      opacity: blocks.map((block) => strengthOf(block.confidence)),
+      // Between columns lines would be all there is.
+      line: { width: blocks.map((block) => (isWhole(block) ? 1 : 0)), color: look.surface },
     },
   };
 }
 
 /** Speech without a label: hatched everywhere, and nothing else is hatched so. */
-function ribbonUnclear(row, segments, look) {
+function ribbonUnclear(row, blocks, look) {
   return {
-    ...ribbonBars(row, segments, () => look.label(null), look),
+    ...ribbonBars(row, blocks, () => look.label(null), look),
     insidetextfont: { color: look.ink, size: 12 },
     marker: { color: look.surface, line: { width: 0 }, pattern: { shape: "/", fgcolor: colourOf(null), bgcolor: look.surface, size: 7, solidity: 0.2 } },
   };
 }
 
-function ribbonGaps(row, gaps, look) {
+function ribbonGaps(row, blocks, look) {
   return {
-    ...ribbonBars(row, gaps, (gap) => look.reason(gap.reason ?? ""), look),
+    ...ribbonBars(row, blocks, (block) => look.reason(block.reason ?? ""), look),
     insidetextfont: { color: look.ink, size: 11 },
-    marker: { color: look.surface, line: { width: 0 }, pattern: lossPattern(gaps, look) },
+    marker: { color: look.surface, line: { width: 0 }, pattern: lossPattern(blocks, look) },
   };
 }
 
-/** @param {import("./timeline.js").Span[]} spans @param {(span: any) => string} word @param {Look} look */
-function ribbonBars(row, spans, word, look) {
+/** @param {import("./spans.js").Block} block */
+function isWhole({ low, high }) {
+  return low === 0 && high === 1;
+}
+
+/** @param {import("./spans.js").Block[]} blocks @param {(block: import("./spans.js").Block) => string} word @param {Look} look */
+function ribbonBars(row, blocks, word, look) {
   return {
     type: "bar",
     orientation: "h",
-    base: spans.map((span) => span.start_s),
-    x: spans.map((span) => span.end_s - span.start_s),
-    y: spans.map(() => 0.5),
-    width: 1,
+    base: blocks.map((block) => block.start_s),
+    x: blocks.map((block) => block.end_s - block.start_s),
+    y: blocks.map((block) => (block.low + block.high) / 2),
+    width: blocks.map((block) => block.high - block.low),
     yaxis: row.ribbon,
-    text: spans.map((span) => fitting(span, word(span), look)),
+    text: blocks.map((block) => (isWhole(block) ? fitting(block, word(block), look) : "")),
     textposition: "inside",
     constraintext: "none",
     insidetextanchor: "middle",
@@ -178,8 +207,7 @@ function lossPattern(gaps, look) {
 
 /** A word where there is room for it: rather none than a tiny one. @param {Look} look */
 function fitting(span, word, look) {
-  const wide = [...word].reduce((sum, letter) => sum + (letter.charCodeAt(0) > 0x2e80 ? 12.5 : 6.2), 4);
-  return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > wide ? word : "";
+  return (Math.min(span.end_s, look.to_s) - Math.max(span.start_s, look.from_s)) * look.px_a_s > textWidth(word) ? word : "";
 }
 
 /** @param {import("./timeline.js").Column[][]} runs */
@@ -204,4 +232,24 @@ function strip(row, runs, look) {
     { ...common, y: speech, line: { width: 0, shape: "hv" }, fill: "tozeroy", fillcolor: look.faint },
     { ...common, y: confidence, line: { width: 1.5, color: look.accent, shape: "hv" } },
   ];
+}
+
+/** The envelope, as the area between its two sides, and the spectrogram. @param {Look} look */
+function audio(row, look) {
+  const samples = look.sound?.channels.get(row.channel.spec.index);
+  if (!samples) return [];
+  const traces = [];
+  const px = (look.to_s - look.from_s) * look.px_a_s;
+  if (row.wave) {
+    const { at_s, low, high } = samples.envelope(look.from_s, look.to_s, Math.ceil(px / PX_A_WAVE_COLUMN));
+    const common = { type: "scatter", mode: "lines", x: at_s, yaxis: row.wave, hoverinfo: "skip", line: { width: 1, color: look.accent } };
+    traces.push({ ...common, y: low }, { ...common, y: high, fill: "tonexty", fillcolor: look.accent });
+  }
+  if (row.spectrum) {
+    const { at_s, levels } = samples.spectrogram(look.from_s, look.to_s, Math.ceil(px / PX_A_SPECTRUM_COLUMN));
+    const y = Array.from({ length: BINS }, (_, bin) => ((bin + 0.5) * TOP_HZ) / BINS / 1000);
+    const colorscale = [[0, look.surface], [1, look.ink]];
+    if (at_s.length > 1) traces.push({ type: "heatmap", x: at_s, y, z: levels, zmin: FLOOR_DB, zmax: CEILING_DB, colorscale, showscale: false, yaxis: row.spectrum, hoverinfo: "skip" });
+  }
+  return traces;
 }

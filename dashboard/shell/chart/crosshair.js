@@ -1,13 +1,13 @@
-/** A line at a moment, with what was heard there; and the cursor of the playback. */
-import { fill, h } from "../../shell/dom.js";
-import { channelName } from "../../shell/names.js";
-import { emotion } from "../../shell/palette.js";
+/** What lies over the chart: a line at a moment, with what was heard there; the playhead; a selection. */
+import { fill, h } from "../dom.js";
+import { channelName } from "../names.js";
+import { emotion } from "../palette.js";
 
 const TOP = 3;
 
 export class Crosshair {
   /**
-   * @param {import("../../shell/types.js").App} app @param {import("./timeline.js").Timeline} timeline
+   * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
    * @param {import("./chart.js").Chart} chart
    * @param {{onHover: (at_s: number | null) => void, onPick: (at_s: number) => void}} handlers
    */
@@ -24,17 +24,39 @@ export class Crosshair {
     this.line = h("div", { class: "crosshair", hidden: true });
     this.tip = h("div", { class: "tip", hidden: true });
     this.cursor = h("div", { class: "cursor", hidden: true });
-    this.element = h("div", { class: "chart-over", "aria-hidden": "true" }, this.line, this.cursor, this.tip);
+    this.range = h("div", { class: "chart-range", hidden: true });
+    this.element = h("div", { class: "chart-over", "aria-hidden": "true" }, this.range, this.line, this.cursor, this.tip);
+    /** The next drag selects; with Shift each one does. */
+    this.selects = false;
     const plot = chart.plot;
+    this.#selectByDragging(plot);
     plot.addEventListener("pointermove", (event) => this.#point(event.clientX));
     plot.addEventListener("pointerleave", () => !this.pinned && this.#set(null));
     let down_x = 0;
     plot.addEventListener("pointerdown", (event) => (down_x = event.clientX), true);
     plot.addEventListener("pointerup", (event) => {
-      if (Math.abs(event.clientX - down_x) > 4) return;
+      if (Math.abs(event.clientX - down_x) > 4 || event.button !== 0) return;
       const at_s = this.timeAt(event.clientX);
       if (at_s !== null) onPick(at_s);
     }, true);
+  }
+
+  /** @param {HTMLElement} plot */
+  #selectByDragging(plot) {
+    /** @type {number | null} */
+    let start_s = null;
+    // Plotly would take the mouse for its own drag.
+    plot.addEventListener("mousedown", (event) => (event.shiftKey || this.selects) && event.stopImmediatePropagation(), true);
+    plot.addEventListener("pointerdown", (event) => {
+      if (!event.shiftKey && !this.selects) return;
+      start_s = this.timeAt(event.clientX);
+      if (start_s !== null) plot.setPointerCapture(event.pointerId);
+    }, true);
+    plot.addEventListener("pointermove", (event) => {
+      const at_s = start_s === null ? null : this.timeAt(event.clientX);
+      if (start_s !== null && at_s !== null && at_s !== start_s) this.chart.select({ from_s: start_s, to_s: at_s });
+    });
+    for (const name of ["pointerup", "pointercancel"]) plot.addEventListener(name, () => (start_s = null));
   }
 
   /** @param {number} x of the window @returns {number | null} s of the stream; null: beside the plot */
@@ -85,7 +107,17 @@ export class Crosshair {
     this.draw();
   }
 
+  #drawRange() {
+    const { selection, view } = this.chart;
+    const from_s = Math.max(selection?.from_s ?? 0, view.from_s);
+    const to_s = Math.min(selection?.to_s ?? 0, view.to_s);
+    const left = selection && to_s > from_s ? this.#x(from_s) : null;
+    move(this.range, left);
+    if (left !== null) this.range.style.width = `${((this.#x(to_s) ?? left) - left).toFixed(1)}px`;
+  }
+
   draw() {
+    this.#drawRange();
     move(this.cursor, this.played_s === null ? null : this.#x(this.played_s));
     const x = this.at_s === null ? null : this.#x(this.at_s);
     move(this.line, x);
@@ -114,7 +146,7 @@ export class Crosshair {
         fill(box, ...box.childNodes, best.map(({ name, value }) => emotion(app, name, app.format.percent(value))));
       } else {
         const reason = span?.type === "gap" ? span.reason : undefined;
-        box.append(h("span", {}, reason ? app.t(`gap.${reason}`) : app.t("stream.nothing_here")));
+        box.append(h("span", {}, reason ? app.t(`gap.${reason}`) : app.t("chart.nothing_here")));
       }
       this.tip.append(box);
     }

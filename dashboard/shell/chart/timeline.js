@@ -1,22 +1,22 @@
 /**
- * What is known of one stream, fed with results. Pure: no elements, no chart.
+ * What is known of one stream or file, fed with results. Pure: no elements, no chart.
  *
  * Points are kept in flat arrays, for a stream may last hours; what is drawn is cut out of them by
  * {@link ChannelTimeline.columns}.
  *
- * @typedef {import("../../shell/types.js").Span} Span
+ * @typedef {import("../types.js").Span} Span
  * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number, frames?: any}} Column
  * @typedef {{alert_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
  */
 
-import { inOrder } from "../../shell/names.js";
+import { inOrder } from "../names.js";
 
 /** Points further apart than this are not joined. */
 const JOINT_S = 0.05;
 const SAMPLES_A_S = 16_000;
 
 export class ChannelTimeline {
-  /** @param {import("../../shell/types.js").StreamChannel} spec */
+  /** @param {import("../types.js").StreamChannel} spec */
   constructor(spec) {
     this.spec = spec;
     /** @type {Column[]} */
@@ -26,11 +26,15 @@ export class ChannelTimeline {
     /** @type {Map<string, number>} place in `spans` */
     this.places = new Map();
     this.has_frames = false;
-    /** @type {import("../../shell/whole.js").Whole | null} of a stream that has ended with a summary */
+    /** Points are pieces of a recording, each with one result. */
+    this.is_stepped = false;
+    /** @type {{from_s: number, to_s: number, points: Column[]} | null} a part read again, finer */
+    this.finer = null;
+    /** @type {import("../whole.js").Whole | null} of a stream that has ended with a summary */
     this.whole = null;
   }
 
-  /** @param {import("../../shell/types.js").Point} point */
+  /** @param {import("../types.js").Point} point */
   addPoint(point) {
     const { start_s, end_s, posteriors, label, confidence, speech_share, frames } = point;
     this.points.push({ start_s, end_s, posteriors, label, confidence, speech_share, frames: frames ?? undefined });
@@ -65,22 +69,51 @@ export class ChannelTimeline {
     return before && at_s <= before.end_s ? before : undefined;
   }
 
-  /** @param {number} from_s @param {number} to_s @returns {Span[]} */
+  /** @param {number} from_s @param {number} to_s @returns {Span[]} by start */
   spansIn(from_s, to_s) {
     return this.spans.filter((span) => span.end_s > from_s && span.start_s < to_s);
   }
 
   /**
-   * Runs of columns without gaps between them; where there are more points than fit, columns are
-   * means of neighbours.
+   * As {@link spansIn}, and while a stream runs with what its newest points say: a segment is told
+   * of later than the points it is made of.
+   * @param {number} from_s @param {number} to_s @returns {Span[]}
+   */
+  shownIn(from_s, to_s) {
+    const spans = this.spansIn(from_s, to_s);
+    const last = this.spans[this.spans.length - 1];
+    const end_s = last?.end_s ?? 0;
+    for (let at = firstAfter(this.points, end_s - JOINT_S); at < this.points.length; at += 1) {
+      const { start_s, end_s: to, label, confidence } = this.points[at];
+      if (to <= end_s || start_s >= to_s) continue;
+      const before = spans[spans.length - 1];
+      if (before?.type === "segment" && before.label === label && start_s - before.end_s < JOINT_S) spans[spans.length - 1] = { ...before, end_s: to };
+      else spans.push({ type: "segment", seq: -1, channel: this.spec.index, start_s: Math.max(start_s, end_s), end_s: to, label, confidence, final: false });
+    }
+    return spans;
+  }
+
+  /** @param {number} from_s @param {number} to_s @returns {Column[]} the finest there are */
+  pointsIn(from_s, to_s) {
+    const { finer } = this;
+    const points = finer && finer.from_s <= from_s && finer.to_s >= to_s ? finer.points : this.points;
+    return points.slice(Math.max(0, firstAfter(points, from_s) - 1), firstAfter(points, to_s)).filter((point) => point.end_s > from_s);
+  }
+
+  /**
+   * Runs of columns without gaps between them: the 20 ms frames where there are some and no more than
+   * `most_frames` of them, else points; where there are more than fit, columns are means of neighbours.
    * @param {number} from_s @param {number} to_s @param {number} most columns altogether
-   * @param {string[]} [labels] given: by frames instead of points, where there are frames
+   * @param {number} most_frames @param {string[]} labels
    * @returns {Column[][]}
    */
-  columns(from_s, to_s, most, labels) {
-    const before = Math.max(0, firstAfter(this.points, from_s) - 1);
-    const seen = this.points.slice(before, firstAfter(this.points, to_s));
-    return inRuns(labels ? seen.flatMap((point) => (point.frames ? framesOf(point, labels) : [point])) : seen, most);
+  columns(from_s, to_s, most, most_frames, labels) {
+    const seen = this.pointsIn(from_s, to_s);
+    if (this.has_frames) {
+      const frames = seen.reduce((sum, { frames: one }) => sum + (one?.start_samples.length ?? 0), 0);
+      if (frames > 0 && frames <= 2 * most_frames) return inRuns(seen.flatMap((point) => (point.frames ? framesOf(point, labels) : [point])), Infinity);
+    }
+    return inRuns(seen, this.finer ? Math.max(most, Math.min(seen.length, 2 * most_frames)) : most);
   }
 }
 
@@ -123,7 +156,7 @@ function framesOf({ frames }, labels) {
 }
 
 export class Timeline {
-  /** @param {import("../../shell/types.js").StreamChannel[]} channels @param {string[]} labels in the order of posteriors */
+  /** @param {import("../types.js").StreamChannel[]} channels @param {string[]} labels in the order of posteriors */
   constructor(channels, labels) {
     this.labels = labels;
     this.channels = new Map(inOrder(channels).map((spec) => [spec.index, new ChannelTimeline(spec)]));
@@ -136,13 +169,33 @@ export class Timeline {
     this.marks = [];
     /** @type {{code: string, message: string, at_s: number, channel: number | null}[]} */
     this.warnings = [];
-    /** @type {import("../../shell/measures.js").Measures | null} the latest */
+    /** @type {import("../measures.js").Measures | null} the latest */
     this.measures = null;
+    /** @type {{finest_s: number, most: number, read: (channel: number, from_s: number, to_s: number) => Promise<Column[]>} | null} reads points again that were averaged, `most` of them at once */
+    this.source = null;
   }
 
-  /** Whether a channel has the 20 ms frames of its points. */
-  get has_frames() {
-    return [...this.channels.values()].some((channel) => channel.has_frames);
+  /**
+   * Whether a part has been read as finely as it is kept, or there is nothing finer.
+   * @param {number} from_s @param {number} to_s
+   */
+  isFine(from_s, to_s) {
+    const { source } = this;
+    if (source === null || (to_s - from_s) / source.finest_s > source.most) return true;
+    return [...this.channels.values()].every(({ finer }) => finer !== null && finer.from_s <= from_s && finer.to_s >= to_s);
+  }
+
+  /** Read a part again, with as much around it as one answer holds. @param {number} from_s @param {number} to_s */
+  async refine(from_s, to_s) {
+    const { source, channels, end_s } = this;
+    if (source === null) return;
+    const spare_s = (source.most * source.finest_s - (to_s - from_s)) / 2;
+    const [start_s, stop_s] = [Math.max(0, from_s - spare_s), Math.min(end_s, to_s + spare_s)];
+    await Promise.all([...channels.values()].map(async (channel) => {
+      const points = await source.read(channel.spec.index, start_s, stop_s);
+      // What is asked for beyond the ends is not there either.
+      channel.finer = { from_s: start_s === 0 ? -Infinity : start_s, to_s: stop_s === end_s ? Infinity : stop_s, points };
+    }));
   }
 
   /** Results that are known already are left out. @param {any[]} results in order of `seq` */

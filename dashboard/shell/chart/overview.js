@@ -1,13 +1,13 @@
 /** The whole stream in one strip, and the part that is seen; drag it, or press somewhere. */
-import { colour, h } from "../../shell/dom.js";
-import { paintOf, strengthOf } from "../../shell/palette.js";
+import { colour, h } from "../dom.js";
+import { paintOf, strengthOf } from "../palette.js";
 
 const CHANNEL_PX = 10;
 const SPACE_PX = 2;
 
 export class Overview {
   /**
-   * @param {import("../../shell/types.js").App} app @param {import("./timeline.js").Timeline} timeline
+   * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
    * @param {import("./chart.js").Chart} chart
    */
   constructor(app, timeline, chart) {
@@ -17,7 +17,7 @@ export class Overview {
     this.height_px = this.channels.length * (CHANNEL_PX + SPACE_PX) + SPACE_PX;
     this.canvas = h("canvas", { style: { height: `${this.height_px}px` } });
     this.window = h("div", { class: "overview-window" });
-    this.element = h("div", { class: "overview", title: app.t("stream.overview"), "aria-hidden": "true" }, this.canvas, this.window);
+    this.element = h("div", { class: "overview", title: app.t("chart.overview"), "aria-hidden": "true" }, this.canvas, this.window);
     this.element.addEventListener("pointerdown", (event) => {
       this.element.setPointerCapture(event.pointerId);
       this.#go(event);
