@@ -218,7 +218,7 @@ WAYS: dict[tuple[str, str], Way] = {
 
 AUDIO_WAYS = {
     *("/", "/v1", "/audiohook", "/twilio", "/telnyx", "/plivo", "/exotel", "/vonage"),
-    *("/freeswitch", "/asterisk"),
+    *("/freeswitch", "/asterisk", "/signalwire", "/azure"),
 }
 """Paths for audio. Each takes ``ingest``."""
 

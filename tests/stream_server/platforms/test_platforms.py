@@ -28,7 +28,7 @@ TOKEN = "0123456789abcdef"
 SECRET = "a secret of the platform, of more than 32 bytes"
 PUBLIC = "wss://monitor.example.org"
 ELSEWHERE = "203.0.113.7"
-PATHS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/vonage")
+PATHS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/vonage", "/signalwire", "/azure")
 SIGNED = {
     "/twilio": "twilio_auth_token",
     "/plivo": "plivo_auth_token",
