@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import force_setattr
 
 from ser_engine.frames import samples_to_s
@@ -282,6 +283,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         since_sample: where the condition began to hold.
         at_sample: where it was raised or cleared.
         since_s, at_s: the same in seconds; set from the samples, whatever is given.
+        lasting: how the channel had been for the last half minute of speech then. Left out where it
+            is not known: it is not stored.
     """
 
     alert_id: str
@@ -296,6 +299,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     at_sample: int
     since_s: float = 0.0
     at_s: float = 0.0
+    lasting: LastingState | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         force_setattr(self, "since_s", samples_to_s(self.since_sample))

@@ -122,10 +122,12 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
         alerts: the active ones and those that are not acknowledged, one for each rule and channel.
         worst: how much it needs attention; the highest come first.
         withheld: why nothing of it is analysed now; None: it is.
+        team: whose it is; "": nobody's in particular.
     """
 
     stream_id: str
     name: str
+    team: str = ""
     roles: list[str]
     model: str
     opened_at: float

@@ -259,6 +259,7 @@ class _Stream:
         return Tile(
             stream_id=opened.stream_id,
             name=opened.name,
+            team=opened.team,
             roles=[channel.role for channel in opened.channels],
             model=opened.model.name,
             opened_at=opened.opened_at,

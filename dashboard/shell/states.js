@@ -21,11 +21,27 @@ export function errorState(app, error, retry) {
   return h("div", { role: "alert" }, emptyState("warning", app.t("error.title"), describeError(app, error), button));
 }
 
-/** @param {import("./types.js").App} app @param {any} error @returns {string} */
+/** Codes that tell too little without the server's own words, which are English. */
+const WITH_MESSAGE = new Set(["bad_request", "bad_audio", "failed", "not_installed"]);
+
+/**
+ * What went wrong and what can be done, in the viewer's language.
+ * @param {import("./types.js").App} app @param {any} error @returns {string}
+ */
 export function describeError(app, error) {
-  if (error?.code === "offline") return app.t("error.offline");
-  const text = error?.message || String(error);
-  return error?.remedy ? `${text}. ${error.remedy}` : text;
+  const key = `error.${error?.code}`;
+  const text = app.t(key, { max: app.info?.max_file_mb ?? "" });
+  const message = error?.message || String(error);
+  // Of a code that is new to this page, and of mistakes of its own, there are only the words.
+  if (text === key) return error?.remedy ? `${message}. ${error.remedy}` : message;
+  return WITH_MESSAGE.has(error.code) && error.message ? `${text} ${app.t("error.said", { message: error.message })}` : text;
+}
+
+/** What a warning means for the viewer. @param {import("./types.js").App} app @param {{code: string, message: string}} warning */
+export function describeWarning(app, { code, message }) {
+  const key = `warning.about.${code}`;
+  const text = app.t(key);
+  return text === key ? message : text;
 }
 
 /** Grey shapes of what is coming. @param {number[]} heights_px @param {string} label */

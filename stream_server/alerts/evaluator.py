@@ -25,7 +25,8 @@ from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Alert, AlertState, Measures
+from ser_engine.schema import Alert, AlertState, LastingState, Measures
+from ser_engine.timeline.course import StateTracker
 from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import Point
 
@@ -71,6 +72,7 @@ class AlertEvaluator:
         self._stream_id = stream_id
         self._conditions: dict[tuple[str, int], _Condition] = {}
         self._measures: dict[int, dict[str, float]] = {}
+        self._states: dict[int, StateTracker] = {}
         self._num_raised = 0
 
     @property
@@ -84,6 +86,8 @@ class AlertEvaluator:
         Points of one channel come in order of time; how channels interleave does not matter.
         """
         changes = []
+        # Whatever the rules: an alert says how the channel had been before it, too.
+        lasting = self._states.setdefault(point.channel, StateTracker()).point(point)
         for rule, indices in self._rules:
             if rule.roles and point.role not in rule.roles:
                 continue
@@ -98,7 +102,8 @@ class AlertEvaluator:
             is_met = all(
                 figures.get(name, -math.inf) >= least for name, least in rule.measures.items()
             )
-            changes += self._named(condition, condition.feed(point, posterior, is_met=is_met))
+            change = condition.feed(point, posterior, is_met=is_met)
+            changes += self._named(condition, change, lasting)
         return changes
 
     def measure(self, measures: Measures) -> None:
@@ -110,16 +115,20 @@ class AlertEvaluator:
         return [
             change
             for condition in self._conditions.values()
-            for change in self._named(condition, condition.finish())
+            for change in self._named(
+                condition, condition.finish(), self._states[condition.channel].state
+            )
         ]
 
-    def _named(self, condition: _Condition, change: Alert | None) -> list[Alert]:
+    def _named(
+        self, condition: _Condition, change: Alert | None, lasting: LastingState
+    ) -> list[Alert]:
         if change is None:
             return []
         if change.state == "raised":
             self._num_raised += 1
             condition.alert_id = f"{self._stream_id}-{self._num_raised}"
-        return [replace(change, alert_id=condition.alert_id)]
+        return [replace(change, alert_id=condition.alert_id, lasting=lasting)]
 
 
 class _Condition:
@@ -128,7 +137,7 @@ class _Condition:
     def __init__(self, rule: AlertRule, channel: int, role: str) -> None:
         self.alert_id = ""
         self._rule = rule
-        self._channel = channel
+        self.channel = channel
         self._role = role
         self._hold_samples = _samples(rule.hold_s)
         self._cooldown_samples = _samples(rule.cooldown_s)
@@ -184,7 +193,7 @@ class _Condition:
             rule=self._rule.name,
             state=state,
             severity=self._rule.severity,
-            channel=self._channel,
+            channel=self.channel,
             role=self._role,
             labels=self._rule.labels,
             posterior=self._last_posterior,

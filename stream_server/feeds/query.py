@@ -27,7 +27,7 @@ from stream_server.wire.results import (
 MAX_AFTER = 256
 """Streams that one subscription can be caught up on."""
 
-PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames")
+PARAMETERS = ("stream", "types", "roles", "from_s", "after", "frames", "states")
 _MAX_FROM_S = 1e9
 _STREAM_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _ROLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -54,6 +54,7 @@ class FeedQuery:
         from_sample: begin with what is stored of the stream from here on, 16 kHz; None: with now.
         after: begin with what is stored of each of these streams after this ``seq``.
         frames: leave points their frames, where a stream has them.
+        states: say in each point how its channel has been for the last half minute of speech.
         teams: of streams; None: all. Not of the query: the subscriber's own.
     """
 
@@ -63,6 +64,7 @@ class FeedQuery:
     from_sample: int | None = None
     after: Mapping[str, int] = field(default_factory=dict)
     frames: bool = False
+    states: bool = False
     teams: Collection[str] | None = None
 
     @property
@@ -96,6 +98,7 @@ def parse_query(query: QueryParameters, last_event_id: str | None = None) -> Fee
         from_sample=None if after else from_sample,
         after=after,
         frames=_flag(query, "frames"),
+        states=_flag(query, "states"),
     )
 
 

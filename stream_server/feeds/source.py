@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
+from msgspec import structs
 
 from stream_server.bus import Bus, Subscription
 from stream_server.feeds.query import FeedQuery, Selection
@@ -26,7 +27,7 @@ from stream_server.store.reader import StoreReader
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.wire.results import Gap, Result, Segment, StreamClosed, StreamOpened
+from stream_server.wire.results import Gap, Point, Result, Segment, StreamClosed, StreamOpened
 
 _SETTLE_TIMEOUT_S = 5.0
 """Longest wait for the store to write what was published: ten times its usual interval."""
@@ -157,7 +158,10 @@ class FeedSource:
             # Without an await between subscribing and this, so that nothing is published between.
             streams = [each for each in self._live.snapshot() if selection.is_visible(each.opened)]
             last_seqs = {stream.opened.stream_id: stream.last_seq for stream in streams}
-            snapshot = Snapshot(results=tuple(selection.begin(streams)))
+            begin = selection.begin(streams)
+            if query.states:
+                begin = [stated(one, self._live) for one in begin]
+            snapshot = Snapshot(results=tuple(begin))
             if query.stream_id is not None and query.stream_id not in last_seqs:
                 await self._check_stored(query, selection)
         except BaseException:
@@ -170,6 +174,7 @@ class FeedSource:
             snapshot=snapshot,
             last_seqs=last_seqs,
             history=self._history,
+            live=self._live,
         )
 
     async def _check_stored(self, query: FeedQuery, selection: Selection) -> None:
@@ -200,8 +205,10 @@ class Feed:
         snapshot: Snapshot,
         last_seqs: Mapping[str, int],
         history: History | None,
+        live: LiveStreams,
     ) -> None:
         self._query = query
+        self._registry = live
         self._selection = selection
         self._subscription = subscription
         self._snapshot = snapshot
@@ -288,8 +295,19 @@ class Feed:
                 continue
             one = self._selection.of(result)
             if one is not None:
-                messages.append(one)
+                messages.append(stated(one, self._registry) if self._query.states else one)
         return messages
+
+
+def stated(result: Result, live: LiveStreams) -> Result:
+    """Return a result; a point with how its channel has been, as it stands now.
+
+    Of what is read from the store nobody knows that any more: it has only what it was stored with.
+    """
+    if not isinstance(result, Point):
+        return result
+    lasting = live.lasting(result.stream_id, result.channel)
+    return result if lasting is None else structs.replace(result, lasting=lasting)
 
 
 class _Sent:

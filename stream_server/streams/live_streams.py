@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.schema import CloseReason
+from ser_engine.schema import CloseReason, LastingState
+from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import (
@@ -65,6 +66,7 @@ class _Stream:
         self.last_seq = opened.seq
         self.points: dict[int, Point] = {}
         self.spans: dict[int, Segment | Gap] = {}
+        self.states: dict[int, StateTracker] = {}
         self.alerts: dict[str, Alert] = {}
         self.measures: Measures | None = None
 
@@ -110,6 +112,14 @@ class LiveStreams:
             return () if stream is None else (stream.snapshot(),)
         return tuple(stream.snapshot() for stream in self._streams.values())
 
+    def lasting(self, stream_id: str, channel: int) -> LastingState | None:
+        """Return how a channel has lately been; None: it is not live, or has not spoken."""
+        for result in self._subscription.take_waiting():
+            self._feed(result)
+        stream = self._streams.get(stream_id)
+        tracker = None if stream is None else stream.states.get(channel)
+        return None if tracker is None else tracker.state
+
     def __len__(self) -> int:
         """Return how many streams are live."""
         for result in self._subscription.take_waiting():
@@ -131,6 +141,7 @@ class LiveStreams:
         match result:
             case Point():
                 stream.points[result.channel] = result
+                stream.states.setdefault(result.channel, StateTracker()).point(result)
             case Segment() | Gap():
                 stream.spans[result.channel] = result
             # By channel one of each, and alerts by id: a stream of hours takes no more memory.

@@ -11,9 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ser_engine import schema
-from ser_engine.schema import CloseReason, GapReason, ModelNotice, StreamWarningCode
+from ser_engine.schema import (
+    CloseReason,
+    GapReason,
+    LastingState,
+    ModelNotice,
+    StreamWarningCode,
+)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -46,13 +53,20 @@ class StreamChannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(schema.Point, Message, tag="point", frozen=True, kw_only=True):
-    """A point of a stream; ``model`` names what made it."""
+    """A point of a stream.
+
+    Attributes:
+        model: names what made it.
+        lasting: how the channel has been for the last half minute of speech; left out unless a feed
+            was asked for it (``states=true``).
+    """
 
     stream_id: str
     seq: int
     channel: int
     role: str
     model: str
+    lasting: LastingState | UnsetType = UNSET
 
 
 class Segment(schema.Segment, Message, tag="segment", frozen=True, kw_only=True):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from dashboard.errors import API_ERRORS
 from dashboard.pages import PAGES, PAGES_DIR
 from dashboard.shell import SHELL_DIR
+from ser_engine.schema import WarningCode
 
 ENTRY = re.compile(r'^  "([^"]+)":\s*"((?:[^"\\]|\\.)*)",$', re.MULTILINE)
 FOLDERS = [SHELL_DIR, *(PAGES_DIR / page.name for page in PAGES)]
@@ -63,6 +66,16 @@ def test_texts_are_used_where_they_stand_and_all_of_them(folder: Path) -> None:
         used |= {key for key in allowed if prefixes and key.startswith(prefixes)}
     unused = texts(folder, "en").keys() - used - {f"{page.name}.nav" for page in PAGES}
     assert not unused, sorted(unused)
+
+
+def test_every_error_of_the_server_has_words_for_people() -> None:
+    # What a program is told (settings, documents) helps nobody who looks at a page.
+    for lang in ("en", "zh"):
+        words = texts(SHELL_DIR, lang)
+        assert {f"error.{code}" for code in API_ERRORS} <= words.keys()
+        assert {f"warning.about.{code}" for code in get_args(WarningCode)} <= words.keys()
+        for key, text in words.items():
+            assert not (key.startswith("error.") and re.search(r"docs/|\w\.\w+_\w+", text)), key
 
 
 def test_no_script_holds_html_or_evaluates_text() -> None:

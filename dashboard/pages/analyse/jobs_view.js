@@ -49,7 +49,7 @@ function detail(app, job) {
   const warnings = job.summary?.warnings ?? [];
   const length_s = job.durationS ?? 0;
   return [
-    h("span", { class: "muted number" }, length_s < 10 ? format.seconds(length_s) : format.clock(length_s)),
+    h("span", { class: "muted number" }, format.moment(length_s)),
     ...known.slice(0, SHOWN_CHANNELS).map((channel) => found(app, channel)),
     known.length > SHOWN_CHANNELS && h("span", { class: "muted" }, t("analyse.more_channels", { n: known.length - SHOWN_CHANNELS })),
     warnings.length > 0 && h("span", { class: "job-warning", title: warnings.map((code) => warningTitle(app, code)).join(", ") }, icon("warning")),

@@ -2,12 +2,13 @@
 import { icon } from "../../shell/icons.js";
 import { Component, createRef, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
-import { describeError, emptyState, errorState, loadingState } from "../../shell/states.js";
+import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 import { jobs } from "./jobs.js";
 import { isBusy, JobList, stateText } from "./jobs_view.js";
 import { Options, optionsText } from "./options.js";
 import { readResult } from "./result.js";
 import { ResultView } from "./result_view.js";
+import { droppedFiles } from "./upload.js";
 
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm,.amr";
 
@@ -26,10 +27,12 @@ export async function mount(root, params, app) {
     // The first there is, so that a page that is opened again has something to show.
     if (!selected() && jobs.isLoaded && jobs.all.length > 0) jobs.selected = jobs.all[0].key;
     const job = selected();
+    // On a small screen what is shown comes before what one may ask for.
+    root.classList.toggle("analyse-shows", job !== null);
     render([
       h(
         "div",
-        { class: "page-head" },
+        { class: "page-head analyse-head" },
         h("h1", {}, t("analyse.title")),
         h("span", { class: "grow" }),
         h("button", { class: "button", type: "button", hidden: !canRepeat(app, job), onclick: () => jobs.again(job) }, t("analyse.again", { granularity: optionsText(app, jobs.options) })),
@@ -75,11 +78,20 @@ export async function mount(root, params, app) {
     isOver = value;
     draw();
   }
+  async function take(transfer) {
+    try {
+      const files = await droppedFiles(transfer);
+      if (files.length === 0) toast(t("analyse.no_recordings"), "error");
+      jobs.add(files);
+    } catch (error) {
+      toast(describeError(app, error), "error");
+    }
+  }
   const onDragOver = (event) => over(event, true);
   const onDragLeave = (event) => event.relatedTarget === null && over(null, false);
   const onDrop = (event) => {
     over(event, false);
-    if (event.dataTransfer?.files.length) jobs.add(event.dataTransfer.files);
+    if (event.dataTransfer?.items.length) void take(event.dataTransfer);
   };
   // Anywhere on the page: a browser opens a file that is dropped beside the field.
   window.addEventListener("dragover", onDragOver);

@@ -3,10 +3,11 @@ import { SegmentTable } from "../../shell/chart/segment_table.js";
 import { TimelineView } from "../../shell/chart/view.js";
 import { icon } from "../../shell/icons.js";
 import { MeasuresView } from "../../shell/measures.js";
+import { noticeOf } from "../../shell/model.js";
 import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
-import { toast } from "../../shell/states.js";
+import { describeWarning, toast } from "../../shell/states.js";
 import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
 import { optionsText } from "./options.js";
@@ -67,6 +68,7 @@ export class ResultView extends Component {
 
   render({ app, job, result }) {
     const { t, format } = app;
+    const notice = noticeOf(app, result.model);
     const asked = { ...job.options, granularity: result.granularity, frame_hop_ms: result.frameHopMs, speakers: false, preset: "" };
     return h(
       "article",
@@ -77,11 +79,11 @@ export class ResultView extends Component {
         h("h2", {}, job.name),
         h("span", { class: "badge" }, optionsText(app, asked)),
         job.options.preset && h("span", { class: "badge" }, optionsText(app, job.options)),
-        h("span", { class: "muted number" }, [format.seconds(result.durationS), format.rate(result.rateHz), result.model.name].join(" · ")),
+        h("span", { class: "muted number" }, [format.moment(result.durationS), format.rate(result.rateHz), result.model.name].join(" · ")),
         h("span", { class: "grow" }),
         h(Downloads, { app, job, result, onPng: () => void this.savePng() }),
       ),
-      result.model.notice && h("div", { class: "notice" }, icon("info"), h("p", {}, result.model.notice)),
+      notice && h("div", { class: "notice" }, icon("info"), h("p", {}, notice)),
       // With a timeline its player is the one.
       this.audioUrl && !result.timeline && h("audio", { controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
       result.timeline && h("div", { ref: this.place, class: "analyse-timeline" }),
@@ -159,7 +161,7 @@ function bars(app, channel) {
 }
 
 function warning(app, each) {
-  return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, warningTitle(app, each.code)), h("p", {}, each.message)));
+  return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, warningTitle(app, each.code)), h("p", {}, describeWarning(app, each))));
 }
 
 function speakerList(app, channel) {

@@ -1,7 +1,7 @@
 export default {
   "analyse.nav": "Analyse",
   "analyse.title": "Analyse recordings",
-  "analyse.drop": "Drop recordings anywhere on this page, or choose files.",
+  "analyse.drop": "Drop recordings or folders anywhere on this page, or choose files.",
   "analyse.formats": "WAV, FLAC, Ogg, Opus, MP3, M4A, WebM; several at once. The server deletes recordings after the analysis and keeps the results.",
   "analyse.choose": "Choose files",
   "analyse.sample": "Use the built-in sample",
@@ -56,4 +56,5 @@ export default {
   "analyse.turns.one": "{n} turn, {time}",
   "analyse.turns.other": "{n} turns, {time}",
   "analyse.tell_speakers": "Separate speakers",
+  "analyse.no_recordings": "There are no recordings in it.",
 };

@@ -1,7 +1,7 @@
 export default {
   "analyse.nav": "分析文件",
   "analyse.title": "分析录音",
-  "analyse.drop": "将录音拖放到本页任意位置，或选择文件。",
+  "analyse.drop": "将录音或文件夹拖放到本页任意位置，或选择文件。",
   "analyse.formats": "WAV、FLAC、Ogg、Opus、MP3、M4A、WebM，可多选。服务器分析后即删除录音，只保留结果。",
   "analyse.choose": "选择文件",
   "analyse.sample": "使用内置示例",
@@ -56,4 +56,5 @@ export default {
   "analyse.turns.one": "{n} 次发言，{time}",
   "analyse.turns.other": "{n} 次发言，{time}",
   "analyse.tell_speakers": "区分说话人",
+  "analyse.no_recordings": "其中没有录音。",
 };

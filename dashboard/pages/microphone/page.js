@@ -2,6 +2,7 @@
 import { fill, h, onFrame, setText } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
+import { noticeOf } from "../../shell/model.js";
 import { addressOf } from "../../shell/router.js";
 import { hideIndicator, showIndicator } from "./indicator.js";
 import { makeLevelMeter } from "./level_meter.js";
@@ -137,7 +138,7 @@ export async function mount(root, params, app) {
       microphone.microphone.label && fact("device", microphone.microphone.label),
       microphone.channel && fact("role", roleName(app, microphone.channel.role)),
       streamId && fact("stream", h("a", { href: addressOf(`/streams/${encodeURIComponent(streamId)}`), "data-testid": "mic-stream" }, t("microphone.open_stream"))),
-      model?.notice && h("div", { class: "wide" }, h("dt", {}, t("microphone.fact.notice")), h("dd", {}, model.notice)),
+      model?.notice && h("div", { class: "wide" }, h("dt", {}, t("microphone.fact.notice")), h("dd", {}, noticeOf(app, model))),
     );
   }
 

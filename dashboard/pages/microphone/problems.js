@@ -1,4 +1,5 @@
 /** What is wrong with microphone or connection, in words, and what to do. */
+import { describeWarning } from "../../shell/states.js";
 
 const CAPTURE = ["insecure", "unsupported", "denied", "denied_by_system", "none", "busy", "lost", "other"];
 const SERVER = [
@@ -31,6 +32,6 @@ export function problemOf(app, session) {
   if (session.isQuiet) return found("quiet", "", {});
   const warning = session.results.warnings.at(-1);
   // Of what the server heard lately.
-  if (warning && session.elapsedS - warning.at_s < 10) return { kind: "", title: t(`microphone.warning.${warning.code}`), remedy: warning.message };
+  if (warning && session.elapsedS - warning.at_s < 10) return { kind: "", title: t(`microphone.warning.${warning.code}`), remedy: describeWarning(app, warning) };
   return null;
 }

@@ -2,6 +2,7 @@
 import { fill, h } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName, ruleName } from "../../shell/names.js";
+import { describeWarning } from "../../shell/states.js";
 
 const ROWS = 200;
 
@@ -41,7 +42,7 @@ export class Events {
     const events = [
       ...[...timeline.alerts.values()].map((alert) => ({ at_s: alert.at_s, row: this.#alert(alert) })),
       ...timeline.marks.map((mark) => ({ at_s: mark.at_s, row: this.#row(mark.at_s, "arrow", app.t("stream.events.mark"), mark.name, "") })),
-      ...timeline.warnings.map((warning) => ({ at_s: warning.at_s, row: this.#row(warning.at_s, "info", app.t(`warning.${warning.code}`), warning.message, "warning") })),
+      ...timeline.warnings.map((warning) => ({ at_s: warning.at_s, row: this.#row(warning.at_s, "info", app.t(`warning.${warning.code}`), describeWarning(app, warning), "warning") })),
     ].sort((a, b) => b.at_s - a.at_s);
     if (events.length === 0) fill(this.events, h("li", { class: "muted events-none" }, app.t("stream.events.none")));
     else fill(this.events, events.slice(0, this.shown).map((event) => event.row));

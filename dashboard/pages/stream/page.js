@@ -66,7 +66,7 @@ function show(root, params, app, stream) {
   };
   const events = new Events(app, timeline, jump);
   const table = new SegmentTable(app, timeline, jump);
-  const measured = h("div", {});
+  const measured = h("div", { class: "stream-rest" });
   /** @type {any} */
   let shownMeasures = null;
   const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
@@ -78,7 +78,7 @@ function show(root, params, app, stream) {
     ...[back, heading.element, heading.notice, heading.unrecordedBox, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, view.element, current.element),
     measured,
-    h("div", { class: "stream-foot" }, events.element, table.element),
+    h("div", { class: "stream-foot stream-rest" }, events.element, table.element),
   );
 
   function drawMeasures() {

@@ -7,6 +7,7 @@ import { addressOf } from "../../shell/router.js";
 import { filterOf } from "./filters.js";
 import { followStreams } from "./follow.js";
 import { openAlerts, stateOf, Tiles } from "./tiles.js";
+import { readPins } from "./views.js";
 
 /** More would be too small to read. */
 const MOST = 12;
@@ -22,6 +23,7 @@ const COLUMNS = [1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4];
  */
 export function mountBoard(root, params, app) {
   const tiles = new Tiles();
+  tiles.pinned = readPins();
   const filter = filterOf(params.query);
   let screen = 0;
   const frame = onFrame(draw, INTERVAL_MS);

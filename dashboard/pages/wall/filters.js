@@ -1,18 +1,27 @@
-/** Search and filters of the wall, kept in the address. */
+/** Search, filters, order and groups of the wall, kept in the address. */
 import { icon } from "../../shell/icons.js";
 import { roleName } from "../../shell/names.js";
 import { Component, createRef, h } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
+import { GROUPS, SORTS } from "./tiles.js";
+import { Views } from "./views.js";
 
 /** @param {URLSearchParams} query @returns {import("./tiles.js").Filter} */
 export function filterOf(query) {
-  return { text: query.get("q") ?? "", emotion: query.get("emotion") ?? "", role: query.get("role") ?? "", alerts: query.get("alerts") === "1" };
+  const one = (/** @type {string} */ name, /** @type {string[]} */ allowed) => allowed.find((value) => value === query.get(name)) ?? allowed[0];
+  return { text: query.get("q") ?? "", emotion: query.get("emotion") ?? "", role: query.get("role") ?? "", alerts: query.get("alerts") === "1", sort: one("sort", SORTS), group: one("group", GROUPS) };
+}
+
+/** @param {import("./tiles.js").Filter} filter @returns {string} */
+export function queryOf({ text, emotion, role, alerts, sort, group }) {
+  const unless = (/** @type {string} */ value, /** @type {string[]} */ [usual]) => (value === usual ? "" : value);
+  const values = { q: text, emotion, role, alerts: alerts ? "1" : "", sort: unless(sort, SORTS), group: unless(group, GROUPS) };
+  return new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
 }
 
 /** @param {import("./tiles.js").Filter} filter */
-export function remember({ text, emotion, role, alerts }) {
-  const values = { q: text, emotion, role, alerts: alerts ? "1" : "" };
-  const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+export function remember(filter) {
+  const query = queryOf(filter);
   history.replaceState(null, "", addressOf(query ? `/?${query}` : "/"));
 }
 
@@ -53,7 +62,18 @@ export class Filters extends Component {
           h("option", { value: "" }, t("wall.all_roles")),
           roles.map((role) => h("option", { key: role, value: role }, roleName(app, role))),
         ),
+      choice(t("wall.sort"), filter.sort, SORTS.map((name) => [name, t(`wall.sort.${name}`)]), (sort) => onChange({ sort })),
+      choice(t("wall.group"), filter.group, GROUPS.map((name) => [name, t(`wall.group.${name}`)]), (group) => onChange({ group })),
+      h(Views, { app, query: queryOf(filter), onOpen: (query) => onChange(filterOf(new URLSearchParams(query))), onChange: () => onChange({}) }),
       h("button", { class: "button", type: "button", "aria-pressed": filter.alerts, onclick: () => onChange({ alerts: !filter.alerts }) }, icon("bell"), t("wall.only_alerts")),
     );
   }
+}
+
+function choice(label, value, options, change) {
+  return h(
+    "select",
+    { class: "field", "aria-label": label, title: label, value, onchange: (event) => change(event.target.value) },
+    options.map(([name, text]) => h("option", { key: name, value: name }, text)),
+  );
 }

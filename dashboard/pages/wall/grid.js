@@ -91,11 +91,11 @@ export class Grid extends Component {
     next.querySelector("a")?.focus();
   }
 
-  render({ app, tiles, urgent }, { trend_px = 0 }) {
+  render({ app, tiles, urgent, pinned, onPin }, { trend_px = 0 }) {
     return h(
       "ul",
       { ref: this.list, class: "tiles", "aria-label": app.t("wall.tiles"), hidden: tiles.length === 0, onpointermove: () => (this.pointed_at = performance.now()), onkeydown: (event) => this.move(event) },
-      this.arrange(tiles, urgent).map((tile) => h(TileView, { key: tile.stream_id, app, tile, trend_px, grid: this })),
+      this.arrange(tiles, urgent).map((tile) => h(TileView, { key: tile.stream_id, app, tile, trend_px, grid: this, pinned: pinned.has(tile.stream_id), onPin })),
     );
   }
 }

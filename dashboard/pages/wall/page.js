@@ -2,7 +2,7 @@
 import { onFrame } from "../../shell/dom.js";
 import { ModelBadge } from "../../shell/model.js";
 import { icon } from "../../shell/icons.js";
-import { ruleName, streamName } from "../../shell/names.js";
+import { roleName, ruleName, streamName } from "../../shell/names.js";
 import { h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { emptyState } from "../../shell/states.js";
@@ -12,7 +12,8 @@ import { Filters, filterOf, remember } from "./filters.js";
 import { followStreams } from "./follow.js";
 import { Grid } from "./grid.js";
 import { Summary } from "./summary.js";
-import { Tiles } from "./tiles.js";
+import { grouped, Tiles } from "./tiles.js";
+import { readPins, togglePin } from "./views.js";
 
 /** Nobody reads faster, and hundreds of tiles are a lot to paint. What is urgent does not wait. */
 const INTERVAL_MS = 500;
@@ -25,6 +26,7 @@ export async function mount(root, params, app) {
   if (params.query.get("view") === "board") return mountBoard(root, params, app);
   const { t } = app;
   const tiles = new Tiles();
+  tiles.pinned = readPins();
   let filter = filterOf(params.query);
   let urgent = true;
   let news = "";
@@ -38,6 +40,10 @@ export async function mount(root, params, app) {
     frame.request(true);
   }
   const clear = () => setFilter({ text: "", emotion: "", role: "", alerts: false });
+  const pin = (/** @type {string} */ stream_id) => {
+    togglePin(tiles.pinned, stream_id);
+    setFilter({});
+  };
 
   function draw() {
     const all = [...tiles.all.values()];
@@ -51,13 +57,22 @@ export async function mount(root, params, app) {
       ),
       all.length > 0 && h(Summary, { app, tiles: all, emotion: filter.emotion, onEmotion: (emotion) => setFilter({ emotion: emotion === filter.emotion ? "" : emotion }) }),
       !tiles.loaded && h("div", { class: "tiles", role: "status", "aria-label": t("state.loading") }, Array.from({ length: 8 }, () => h("div", { class: "skeleton tile-skeleton" }))),
-      h(Grid, { app, tiles: shown, urgent }),
+      grouped(shown, filter.group).map(({ key, tiles: some }) => [
+        filter.group !== "none" && h("h2", { key: `${filter.group} ${key}`, class: "wall-group" }, groupName(key), h("span", { class: "muted number" }, app.format.count(some.length))),
+        h(Grid, { key: `grid ${filter.group} ${key}`, app, tiles: some, urgent, pinned: tiles.pinned, onPin: pin }),
+      ]),
       // Without the server nobody knows whether anything streams.
       tiles.loaded && all.length === 0 && (tiles.lost ? emptyState("warning", t("wall.lost"), t("wall.lost_text")) : h(EmptyWall, { app })),
       all.length > 0 && shown.length === 0 && emptyState("search", t("wall.no_match"), t("wall.no_match_text"), h("button", { class: "button", type: "button", onclick: clear }, t("wall.clear"))),
       h("div", { class: "visually-hidden", role: "status", "aria-live": "assertive" }, news),
     ], root);
     urgent = false;
+  }
+
+  /** @param {string} key */
+  function groupName(key) {
+    if (key === "") return t("wall.group.without");
+    return filter.group === "role" ? roleName(app, key) : key;
   }
 
   const live = followStreams(app, tiles, {

@@ -31,8 +31,8 @@ export class TileView extends Component {
   }
 
   // Tiles.take makes a new object of each that changed, and of no other.
-  shouldComponentUpdate({ tile, trend_px }) {
-    return this.visible && (tile !== this.shown || trend_px !== this.props.trend_px);
+  shouldComponentUpdate({ tile, trend_px, pinned }) {
+    return this.visible && (tile !== this.shown || trend_px !== this.props.trend_px || pinned !== this.props.pinned);
   }
 
   /** @param {boolean} visible whether it is on the screen, or nearly so */
@@ -41,8 +41,9 @@ export class TileView extends Component {
     if (visible && this.props.tile !== this.shown) this.forceUpdate();
   }
 
-  render({ app, tile, trend_px }) {
+  render({ app, tile, trend_px, pinned, onPin }) {
     this.shown = tile;
+    const name = streamName(app, tile.name, tile.stream_id);
     const alerting = new Set(openAlerts(tile).filter((alert) => alert.cleared_s === null).map((alert) => alert.channel));
     const alert = openAlerts(tile)[0] ?? tile.alerts[0];
     const kind = alert ? (alert.acknowledged ? "acknowledged" : alert.severity) : "";
@@ -54,13 +55,15 @@ export class TileView extends Component {
         { class: "tile", href: addressOf(`/streams/${encodeURIComponent(tile.stream_id)}`), "data-alert": kind, "data-cleared": String(alert?.cleared_s != null) },
         h("div", { class: "tile-alert" }, alert && alertText(app, tile, alert)),
         tile.withheld && h("div", { class: "tile-withheld muted", "data-testid": "withheld" }, app.t(`gap.${tile.withheld}`)),
-        h("div", { class: "tile-head" }, h("span", { class: "tile-name" }, streamName(app, tile.name, tile.stream_id)), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
+        h("div", { class: "tile-head" }, h("span", { class: "tile-name", title: name }, name), h("span", { class: "tile-duration number" }, app.format.clock(tile.duration_s))),
         inOrder(tile.channels).map((channel) =>
           channel.analysed
             ? h(ChannelView, { key: channel.channel, app, channel, now_s: tile.duration_s, alerting: alerting.has(channel.channel), trend_px })
             : h("div", { key: channel.channel, class: "tile-off" }, `${roleName(app, channel.role)} · ${app.t("common.not_analysed")}`),
         ),
       ),
+      // Beside the link, not in it: a press must not open the stream.
+      h("button", { class: "tile-pin button quiet icon-only", type: "button", "aria-pressed": pinned, "aria-label": app.t("wall.pin", { name }), title: app.t("wall.pin", { name }), onclick: () => onPin(tile.stream_id) }, icon("pin")),
     );
   }
 }

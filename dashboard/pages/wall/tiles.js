@@ -1,3 +1,4 @@
+import { inOrder } from "../../shell/names.js";
 import { UNCLEAR } from "../../shell/palette.js";
 
 /**
@@ -30,6 +31,7 @@ import { UNCLEAR } from "../../shell/palette.js";
  * @typedef {object} Tile
  * @property {string} stream_id
  * @property {string} name
+ * @property {string} team  "": nobody's in particular
  * @property {string[]} roles
  * @property {number} opened_at
  * @property {number} duration_s
@@ -50,6 +52,8 @@ export class Tiles {
   lost = false;
   /** @type {string[]} ids in the order that was shown last */
   rank = [];
+  /** @type {Set<string>} ids of those that stay in front */
+  pinned = new Set();
 
   /** @param {any} message of the wall's feed @returns {TileAlert[]} alerts that are new */
   take(message) {
@@ -74,11 +78,23 @@ export class Tiles {
   }
 
   /**
-   * Those that match, the worst first. A tile passes another only where it is clearly worse, so that
-   * two of about the same do not change places with every word.
+   * Those that match: the pinned ones, then the others in the order that is asked for.
    * @param {Filter} filter @returns {Tile[]}
    */
   sorted(filter) {
+    const ranked = this.#ranked().filter((tile) => matches(tile, filter));
+    const before = ORDERS[filter.sort];
+    if (before) ranked.sort(before);
+    const isPinned = (/** @type {Tile} */ tile) => this.pinned.has(tile.stream_id);
+    return [...ranked.filter(isPinned), ...ranked.filter((tile) => !isPinned(tile))];
+  }
+
+  /**
+   * All of them, the worst first. A tile passes another only where it is clearly worse, so that
+   * two of about the same do not change places with every word.
+   * @returns {Tile[]}
+   */
+  #ranked() {
     const known = this.rank.filter((id) => this.all.has(id));
     const seen = new Set(known);
     const fresh = [...this.all.keys()].filter((id) => !seen.has(id));
@@ -92,8 +108,30 @@ export class Tiles {
       ranked.splice(place, 0, tile);
     }
     this.rank = ranked.map((tile) => tile.stream_id);
-    return ranked.filter((tile) => matches(tile, filter));
+    return ranked;
   }
+}
+
+/** Other orders than that of need; where two are equal, that of need. @type {Record<string, (one: Tile, other: Tile) => number>} */
+const ORDERS = {
+  name: (one, other) => (one.name || one.stream_id).localeCompare(other.name || other.stream_id),
+  longest: (one, other) => one.opened_at - other.opened_at,
+  newest: (one, other) => other.opened_at - one.opened_at,
+};
+export const SORTS = ["worst", ...Object.keys(ORDERS)];
+export const GROUPS = ["none", "team", "role"];
+
+/**
+ * Tiles by team, or by the role one listens for, in the order of their first tile.
+ * @param {Tile[]} tiles in their order @param {string} group
+ * @returns {{key: string, tiles: Tile[]}[]} `key`: "" for those without, and for all where nothing is grouped
+ */
+export function grouped(tiles, group) {
+  const keyOf = (/** @type {Tile} */ tile) => (group === "team" ? tile.team : group === "role" ? (inOrder(tile.channels)[0]?.role ?? "") : "");
+  /** @type {Map<string, Tile[]>} */
+  const groups = new Map();
+  for (const tile of tiles) groups.set(keyOf(tile), [...(groups.get(keyOf(tile)) ?? []), tile]);
+  return [...groups].map(([key, some]) => ({ key, tiles: some }));
 }
 
 const SEVERITIES = ["critical", "warning", "info"];
@@ -104,6 +142,8 @@ const SEVERITIES = ["critical", "warning", "info"];
  * @property {string} emotion  "" for all
  * @property {string} role  "" for all
  * @property {boolean} alerts  only those with an open alert
+ * @property {string} sort  one of {@link SORTS}
+ * @property {string} group  one of {@link GROUPS}
  */
 
 /** @param {Tile} tile @param {Filter} filter */

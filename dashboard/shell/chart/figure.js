@@ -153,21 +153,18 @@ function alertColour(alert, { colours }) {
 /** @returns {any[]} in the row of the channel's name, none over another one */
 function alertNotes(app, timeline, row, view, narrow, px_of) {
   const [bottom, top] = row.domains.title;
-  // The name of the channel stands at the left edge, so what began before is named at its end.
+  // The name of the channel stands at the left edge.
   const name_px = textWidth(channelName(app, row.channel.spec)) * 1.1 + 12;
   const width_px = px_of(view.to_s);
   const captions = alertsOf(timeline, row, view).map((alert) => {
     const text = `⚠ ${narrow ? "" : ruleName(app, alert.rule)}`;
-    const begin_px = px_of(alert.at_s);
-    const end_px = px_of(Math.min(alert.cleared_s ?? timeline.end_s, view.to_s));
-    const right = begin_px < name_px || begin_px + textWidth(text) > width_px;
-    // One that is over before there is room is told of by its bar alone.
-    return { alert, text, right, x: right && begin_px < name_px ? Math.max(end_px, name_px + textWidth(text)) : begin_px };
+    const left_px = Math.max(px_of(alert.at_s) + 6, name_px);
+    const right = left_px + textWidth(text) > width_px;
+    return { alert, text, right, x: right ? width_px : left_px };
   });
   return placed(captions).map(({ alert, text, right, x, more }) => ({
     x: view.from_s + (x / width_px) * (view.to_s - view.from_s),
     xref: "x",
-    xshift: right ? -6 : 6,
     xanchor: right ? "right" : "left",
     y: bottom + (top - bottom) * 0.6,
     yref: "paper",

@@ -189,20 +189,33 @@ async def test_several_at_once_and_one_that_is_no_recording(
     await expect(jobs).to_have_count(2)
 
 
-async def test_a_file_is_dropped_on_the_page(
+async def test_a_folder_is_dropped_on_the_page(
     open_page: OpenPage, speech_clips: tuple[SpeechClip, ...]
 ):
+    from playwright.async_api import expect
+
     page = await open_page("/analyse")
     await page.get_by_test_id("granularity-utterance").click()
+    # A script cannot make a folder that is dropped; it can be one, as browsers show them.
     given = await page.evaluate_handle(
         """(bytes) => {
           const transfer = new DataTransfer();
-          transfer.items.add(new File([Uint8Array.from(bytes)], "dropped.ogg"));
+          const file = new File([Uint8Array.from(bytes)], "dropped.ogg");
+          transfer.items.add(file);
+          const folder = (name, ...entries) => {
+            const parts = [entries.slice(0, 1), entries.slice(1), []];
+            const createReader = () => ({ readEntries: (done) => done(parts.shift()) });
+            return { name, isDirectory: true, createReader };
+          };
+          const entry = (name) => ({ name, isDirectory: false, file: (done) => done(file) });
+          const calls = folder("calls", entry("notes.txt"), folder("May", entry("dropped.ogg")));
+          DataTransferItem.prototype.webkitGetAsEntry = () => calls;
           return transfer;
         }""",
         list(speech_clips[0].path.read_bytes()),
     )
     await page.dispatch_event("h1", "drop", {"dataTransfer": given})
+    await expect(page.get_by_test_id("job")).to_have_attribute("data-name", "May – dropped.ogg")
     await is_done(page.get_by_test_id("job"))
 
 

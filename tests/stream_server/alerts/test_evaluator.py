@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
-from ser_engine.schema import Alert
+from ser_engine.schema import Alert, LastingState
 from stream_server.alerts.evaluator import (
     LONGEST_PAUSE_S,
     AlertEvaluator,
@@ -179,6 +180,19 @@ def test_an_alert_says_when_and_by_which_rule():
     assert change.alert_id == "s1-1"
     assert (change.since_s, change.at_s) == (0.0, 2.0)
     assert (change.state, change.rule, change.severity) == ("raised", "angry", "warning")
+
+
+def test_an_alert_says_how_the_channel_had_been():
+    points = make_points([0.1] * 40 + [0.9] * 60)
+    labelled = [
+        replace(one, label="angry" if one.posteriors[0] > 0.5 else "neutral") for one in points
+    ]
+    raised, cleared = run(labelled, finish=True)
+    # 2 s of anger are an alert, but not yet what the last half minute was like.
+    assert raised.lasting == LastingState(label="neutral", since_s=0.0)
+    assert isinstance(cleared.lasting, LastingState)
+    assert (cleared.lasting.label, cleared.lasting.before) == ("angry", "neutral")
+    assert cleared.lasting.since_s == 20.0
 
 
 @st.composite

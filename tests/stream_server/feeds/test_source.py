@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, structs
 from multidict import MultiDict
 
-from ser_engine.schema import Frames
+from ser_engine.schema import Frames, LastingState
 from stream_server.bus import LocalBus
 from stream_server.feeds.query import FeedQuery, parse_query
 from stream_server.feeds.source import Feed, FeedSource, History
@@ -136,6 +138,23 @@ async def test_frames_come_only_where_they_were_asked_for():
         if isinstance(message, Point)
     ]
     assert [point.frames for point in points] == [None, frames]
+
+
+async def test_how_a_channel_has_been_is_said_where_it_was_asked_for():
+    lab = Lab()
+    # Before anybody subscribed: who comes later knows it all the same.
+    before = [structs.replace(make_point(at / 2, seq=at + 1), label="angry") for at in range(20)]
+    lab.publish(make_opened(), *before)
+    without, with_states = await lab.open(), await lab.open("states=true")
+    lab.publish(structs.replace(make_point(10.0, seq=21), label="angry"))
+    for feed, told in ((without, UNSET), (with_states, LastingState(label="angry", since_s=0.0))):
+        snapshot, live = await lab.read(feed)
+        assert isinstance(snapshot, Snapshot) and isinstance(live, Point)
+        assert [one.lasting for one in (snapshot.results[-1], live) if isinstance(one, Point)] == [
+            told,
+            told,
+        ]
+    assert b"lasting" not in msgspec.json.encode(before[0])
 
 
 async def test_stored_results_come_before_live_ones():
