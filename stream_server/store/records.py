@@ -89,6 +89,24 @@ class StoredResults(msgspec.Struct, frozen=True, kw_only=True):
     is_complete: bool
 
 
+class Annotation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person hears in a part of a channel.
+
+    Attributes:
+        who: whose tier it is in; within a tier of a channel none overlap.
+        start_sample, end_sample: of the part, 16 kHz.
+        label: a class of the model, or ``unclear``.
+        at: when it was said, seconds since 1970.
+    """
+
+    who: str
+    channel: int
+    start_sample: int
+    end_sample: int
+    label: str
+    at: float
+
+
 class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An alert from when it was raised on.
 
