@@ -19,7 +19,7 @@ from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, SerEngineError, WindowError
 from ser_engine.types import FloatArray, Window, WindowResult
 from stream_server.cluster import Frame, Host
-from stream_server.engines.engine import EngineLease, EngineSource
+from stream_server.engines.engine import Engine, EngineLease, EngineSource
 from stream_server.engines.remote import (
     PING_INTERVAL_S,
     SILENCE_S,
@@ -154,19 +154,8 @@ class EngineHost:
             return None
 
     async def _score(self, guest: _Guest, asked: Asked, samples: FloatArray) -> None:
-        window = Window(samples, asked.start_sample, asked.stream_key, asked.hop_samples)
-        priority = Priority(asked.priority)
         try:
-            result = await guest.lease.engine.score(window, priority)
-        except SerEngineError as error:
-            answer = Answered(asked.number, type(error).__name__, str(error))
-            guest.answers.append((answer, []))
-        except Exception as error:
-            _log.exception("window_failed")
-            answer = Answered(asked.number, WindowError.__name__, f"the engine failed: {error}")
-            guest.answers.append((answer, []))
-        else:
-            guest.answers.append(_answered(asked.number, result, priority))
+            guest.answers.append(await scored(guest.lease.engine, asked, samples))
         finally:
             del guest.running[asked.number]
         self._has_answers.set()
@@ -205,6 +194,25 @@ class EngineHost:
 def _key(guest: _Guest) -> str:
     engine = guest.lease.engine
     return engine_key(engine.info, engine.runtime_name)
+
+
+async def scored(engine: Engine, asked: Asked, samples: FloatArray) -> tuple[Answered, list[Frame]]:
+    """Return the answer to one window, and its arrays.
+
+    Args:
+        engine: scores it.
+        asked: which window.
+        samples: float32 ``(samples,)``.
+    """
+    window = Window(samples, asked.start_sample, asked.stream_key, asked.hop_samples)
+    priority = Priority(asked.priority)
+    try:
+        return _answered(asked.number, await engine.score(window, priority), priority)
+    except SerEngineError as error:
+        return Answered(asked.number, type(error).__name__, str(error)), []
+    except Exception as error:
+        _log.exception("window_failed")
+        return Answered(asked.number, WindowError.__name__, f"the engine failed: {error}"), []
 
 
 def _answered(

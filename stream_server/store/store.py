@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
 from stream_server.rights import Halt
-from stream_server.store import upkeep
+from stream_server.store import partitions, upkeep
 from stream_server.store.audit import AuditEntry, add_entry, expire_entries
 from stream_server.store.database import (
     Claim,
@@ -163,6 +163,7 @@ class Store(StoreReader):
         try:
             with engine.begin() as connection:
                 upgrade_schema(connection)
+                partitions.ensure(connection)
                 abandoned = upkeep.close_abandoned(connection, owner)
                 resume_key = upkeep.key_of(connection, "resume")
                 person_key = upkeep.key_of(connection, "persons")
@@ -402,6 +403,7 @@ class Store(StoreReader):
         # Those that a server erased no more before it ended.
         for stream_id in await self.read(objected):
             await self.erase_stream(stream_id)
+        await self._keep_partitions()
         num_deleted = 0
         teams = self.team_retention_s
         for team, retention_s in teams.items():
@@ -410,6 +412,19 @@ class Store(StoreReader):
             before = self._now() - self.retention_s
             num_deleted += await self._expire_before(before, but=tuple(teams))
         return num_deleted
+
+    async def _keep_partitions(self) -> None:
+        """Make the partitions of points that streams to come need, and drop those that are over."""
+        await self.writer.submit(partitions.ensure)
+        if not self.retention_s:
+            return
+        # All teams' streams are in one partition: it goes when nobody keeps any of it.
+        before = self._now() - max(self.retention_s, *self.team_retention_s.values(), 0.0)
+        dropped = await self.writer.submit(
+            lambda connection: partitions.drop_expired(connection, before)
+        )
+        if dropped:
+            _log.info("store_dropped_partitions", partitions=dropped)
 
     async def _expire_before(
         self, before: float, *, team: str | None = None, but: Collection[str] = ()

@@ -33,8 +33,12 @@ LOOKED_UP = {
 }
 """Types, settings and counters: the chunk does not pass through them."""
 
-BESIDE = {"stream_server/alerts/evaluator.py", "stream_server/streams/handshakes.py"}
-"""Listens to results on their way; looks for pings, by the clock."""
+BESIDE = {
+    "ser_engine/timeline/course.py",
+    "stream_server/alerts/evaluator.py",
+    "stream_server/streams/handshakes.py",
+}
+"""Listens to results on their way, and knows how channels have been; looks for pings."""
 
 
 def walk() -> tuple[list[str], list[str]]:
