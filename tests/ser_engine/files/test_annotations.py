@@ -12,6 +12,7 @@ from ser_engine.files.annotations import (
     AnnotationFormat,
     Interval,
     Tier,
+    agreement,
     annotation_text,
     tier_of_events,
     tiers_of_result,
