@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ser_engine.frames import samples_to_s
 from ser_engine.schema import CloseReason, ModelNotice, Severity
 from stream_server.wire.results import ConsentStatus, Result, StreamChannel, Summary
 
@@ -138,6 +139,21 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_at: float | None
     acknowledged_note: str | None
     verdict: Verdict | None = None
+
+    @property
+    def since_s(self) -> float:
+        """Where the condition began to hold, s of the stream."""
+        return samples_to_s(self.since_sample)
+
+    @property
+    def raised_s(self) -> float:
+        """Where it was raised, s of the stream."""
+        return samples_to_s(self.raised_sample)
+
+    @property
+    def cleared_s(self) -> float | None:
+        """Where it was cleared, s of the stream; None: it holds."""
+        return None if self.cleared_sample is None else samples_to_s(self.cleared_sample)
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
