@@ -1,19 +1,23 @@
-"""Decoding with FFmpeg, through PyAV: M4A, WebM, AMR and what else libsndfile does not read.
-
-The container's format is named, never guessed, and FFmpeg gets the open file, never its name: a
-playlist that calls itself a recording can then name no other file and no address for it to open.
-"""
+"""Decoding with FFmpeg: M4A, WebM, AMR and what else libsndfile does not read."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ser_engine.files.decoders import BLOCK_VALUES, DecodeError
+from ser_engine.media import (
+    MediaError,
+    Packed,
+    audio_stream,
+    library_errors,
+    open_media,
+    reason_of,
+)
 from ser_engine.types import FloatArray
 
 if TYPE_CHECKING:
@@ -41,21 +45,14 @@ class MediaDecoder:
     """
 
     def __init__(self, path: Path, container: str) -> None:
-        import av
-
-        self._errors: tuple[type[Exception], ...] = (
-            av.error.FFmpegError,
-            ValueError,
-            OverflowError,
-        )
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
+            self._errors = library_errors()
             try:
-                opened = av.open(_Tolerant(file), format=container, metadata_errors="replace")
-            except self._errors as error:
-                raise DecodeError(f"it cannot be read: {_reason(error)}") from None
-            self._container = stack.enter_context(opened)
-            self._stream = self._audio_stream()
+                self._container = stack.enter_context(open_media(_Tolerant(file), container))
+                self._stream = audio_stream(self._container)
+            except MediaError as error:
+                raise DecodeError(str(error)) from None
             self._stack = stack.pop_all()
         self.is_16_bit = False
         self.rate_hz = int(self._stream.rate or 0)
@@ -77,8 +74,8 @@ class MediaDecoder:
                 num_values += block.size
         except self._errors as error:
             # What was decoded before is given first; the generator is at its end then.
-            self._damage = f"the audio is damaged: {_reason(error)}"
-        except DecodeError as error:
+            self._damage = f"the audio is damaged: {reason_of(error)}"
+        except MediaError as error:
             self._damage = str(error)
         if not blocks and self._damage:
             raise DecodeError(self._damage)
@@ -90,18 +87,6 @@ class MediaDecoder:
         """Close the file."""
         self._stack.close()
 
-    def _audio_stream(self) -> av.AudioStream:
-        streams = self._container.streams.audio
-        if not streams:
-            raise DecodeError("it holds no audio")
-        stream = streams[0]
-        if stream.codec_context is None:
-            # FFmpeg knows the container and has no decoder for what is in it.
-            raise DecodeError("FFmpeg has no decoder for its codec")
-        # More would not be quicker for one track of audio, and live streams need the cores.
-        stream.codec_context.thread_count = 1
-        return stream
-
     def _length(self) -> int:
         import av
 
@@ -112,30 +97,14 @@ class MediaDecoder:
         return 0
 
     def _decoded(self) -> Iterator[FloatArray]:
-        import av
-
-        # Whatever the codec gives becomes interleaved float32 at the rate of the start. Channels
-        # stay: they are never mixed.
-        convert: Any = None
-        rate_hz = 0
+        packed = Packed("flt", self.rate_hz, self.channels)
         for frame in self._container.decode(self._stream):
-            if len(frame.layout.channels) != self.channels:
-                raise DecodeError(
-                    f"got {len(frame.layout.channels)} channels in the middle, expected"
-                    f" {self.channels} as at the start"
-                )
-            if frame.sample_rate != rate_hz:
-                yield from self._converted(convert, None)
-                convert = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
-                rate_hz = frame.sample_rate
-            yield from self._converted(convert, frame)
-        yield from self._converted(convert, None)
+            yield from map(self._samples, packed.push(frame))
+        yield from map(self._samples, packed.flush())
 
-    def _converted(self, convert: Any, frame: av.AudioFrame | None) -> Iterator[FloatArray]:
-        """Yield what a converter gives for a frame; None: what it holds back."""
-        if convert is not None:
-            for piece in convert.resample(frame):
-                yield piece.to_ndarray().reshape(-1, self.channels)
+    def _samples(self, frame: av.AudioFrame) -> FloatArray:
+        samples: FloatArray = frame.to_ndarray().reshape(-1, self.channels)
+        return samples
 
 
 class _Tolerant:
@@ -152,8 +121,3 @@ class _Tolerant:
         except (OSError, ValueError):
             # A damaged header led before the start; FFmpeg takes a negative place for an error.
             return -1
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).rstrip(".").lower()

@@ -22,6 +22,7 @@ from ser_engine.schema import CloseReason, LabelName, ModelNotice
 from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
+from stream_server.decoding.process import AudioDecoder
 from stream_server.engines.engine import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
@@ -91,6 +92,7 @@ class StreamFactory:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
         recording = None
         try:
+            decoder = AudioDecoder(spec.format) if spec.format.codec else None
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine
@@ -117,6 +119,7 @@ class StreamFactory:
                 continues=continues,
                 now=self._now,
                 rights=self._rights,
+                decoder=decoder,
                 hearing=self._hearing,
             )
         except BaseException as error:
@@ -219,6 +222,7 @@ class RunningStream:
             resumed=resumed,
             continues=self.runner.continues,
             received_samples=session.received_samples,
+            received_bytes=self.runner.received_bytes,
             received_controls=self.runner.received_controls,
             paused=session.is_paused,
             model=ModelNotice(name=model.name, licence=model.licence, notice=model.notice),
@@ -426,7 +430,7 @@ class StreamRegistry:
             "stream_opened",
             stream_id=stream.stream_id,
             route=route,
-            encoding=spec.format.encoding,
+            encoding=spec.format.told_encoding,
             sample_rate_hz=spec.format.sample_rate_hz,
             channels=spec.format.num_channels,
             **({} if continues is None else {"continues": continues}),
@@ -463,6 +467,11 @@ class StreamRegistry:
                 ProtocolError(ErrorCode.REPLACED, "another connection has resumed the stream")
             )
             self.detach(stream, former)
+        received_bytes = stream.runner.received_bytes
+        if isinstance(received_bytes, int) and (request.next_byte or 0) > received_bytes:
+            # Nothing can be decoded after bytes that are missing: the client begins anew.
+            await self.close(stream, "client_lost")
+            return None
         if not stream.runner.has_ended():
             stream.holder = holder
             self._waiting.pop(stream, None)

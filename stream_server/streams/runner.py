@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +22,7 @@ from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
+from stream_server.decoding.process import AudioDecoder
 from stream_server.engines.engine import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
@@ -140,6 +141,7 @@ class StreamRunner:
         continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
         rights: whether it may be analysed; None: by the default settings.
+        decoder: of what the client sends, where that is not samples; ended with the stream.
         hearing: of all streams of the process; None: the stream hears for itself.
 
     Attributes:
@@ -165,9 +167,11 @@ class StreamRunner:
         continues: str | None = None,
         now: Callable[[], float] = time.time,
         rights: Rights | None = None,
+        decoder: AudioDecoder | None = None,
         hearing: SharedHearing | None = None,
     ) -> None:
         self.session = session
+        self._decoder = decoder
         self._hearing = hearing
         self.standing = session.spec.standing
         self._rights = rights or Rights()
@@ -225,10 +229,13 @@ class StreamRunner:
             # Told elsewhere: what came until now was not to be analysed.
             await self._put(self.session.settle(self._hold))
         if isinstance(request, AudioData):
-            self.session.receive(request.data, request.lost)
-            # Most messages of 20 ms only wait to become a block: nothing else is done for them.
-            if self.session.has_backlog:
-                await self._process()
+            if self._decoder is not None:
+                await self._take(self._decoder.decode(request.data))
+            else:
+                self.session.receive(request.data, request.lost)
+                # Most messages of 20 ms only wait to become a block: nothing else is done for them.
+                if self.session.has_backlog:
+                    await self._process()
             return
         if not isinstance(request, KeepAlive | ConsentTold | Objection):
             self.received_controls += 1
@@ -240,11 +247,14 @@ class StreamRunner:
                 await self._put(self.session.pause())
             # The length is checked first: a pause of years must not become a gap of the timeline.
             case Resume(paused_samples=None):
+                await self._anchor()
                 length = self._checked_length(self._measured_pause_samples())
                 await self._put(self.session.resume(length, is_counted=False))
             case Resume(paused_samples=int() as samples):
+                await self._anchor()
                 await self._put(self.session.resume(self._checked_length(samples)))
             case Discarded(samples=samples):
+                await self._anchor()
                 await self._put(self.session.discard(self._checked_length(samples)))
             case ConsentTold():
                 self._tell(request)
@@ -303,16 +313,23 @@ class StreamRunner:
         """Go on after a lost connection; what the client has no more is lost.
 
         Args:
-            next_sample: position of the oldest audio the client can still send, at its rate.
+            next_sample: position of the oldest audio the client can still send, at its rate. Of a
+                stream that is decoded it says nothing: bytes do.
 
         Raises:
             ProtocolError: the client says it is further than the stream may become.
         """
         self._check_engine()
-        self._checked_length(next_sample - self.session.received_samples)
-        await self._put(self.session.rejoin(next_sample))
+        if self._decoder is None:
+            self._checked_length(next_sample - self.session.received_samples)
+            await self._put(self.session.rejoin(next_sample))
         self.metrics.stream_resumed()
         self._publish()
+
+    @property
+    def received_bytes(self) -> int | msgspec.UnsetType:
+        """How much of a stream that is decoded was taken; of other streams samples say it."""
+        return msgspec.UNSET if self._decoder is None else self._decoder.received_bytes
 
     def has_ended(self) -> bool:
         """Whether the stream ended or is about to."""
@@ -329,6 +346,10 @@ class StreamRunner:
             # What is not answered in time becomes a gap. Of who objected nothing more is scored.
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(self._limits.drain_timeout_s):
+                    if self._decoder is not None and reason != "objected":
+                        await self._take(self._decoder.finish())
+            with contextlib.suppress(TimeoutError, ProtocolError):
+                async with asyncio.timeout(self._limits.drain_timeout_s):
                     windows = self.session.finish()
                     if reason != "objected":
                         await self._put(windows)
@@ -338,6 +359,8 @@ class StreamRunner:
                 # No answer may come after the session is closed.
                 for lane in self._lanes.values():
                     await lane.aclose()
+                if self._decoder is not None:
+                    await self._decoder.aclose()
             finally:
                 self._end()
 
@@ -367,6 +390,7 @@ class StreamRunner:
             # Until windows were answered, the engine's step counts as the effective one.
             effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
             unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
+            received_bytes=self.received_bytes,
         )
 
     def warn_dropped(self, count: int) -> None:
@@ -381,6 +405,25 @@ class StreamRunner:
         self._publish()
 
     # -- inside -----------------------------------------------------------------------------------
+
+    async def _take(self, decoded: AsyncIterator[bytes | int]) -> None:
+        """Process what comes of a message: samples, and how many of them never came."""
+        async for piece in decoded:
+            if self.session.is_paused:
+                # Of before the pause, and late: as audio that comes within one.
+                continue
+            if isinstance(piece, int):
+                await self._put(self.session.lose(self._checked_length(piece)))
+                self._publish()
+            else:
+                self.session.receive(piece)
+                if self.session.has_backlog:
+                    await self._process()
+
+    async def _anchor(self) -> None:
+        """Have the decoder read the times of its stream anew: what passed becomes a gap here."""
+        if self._decoder is not None:
+            await self._decoder.anchor()
 
     async def _process(self) -> None:
         """Process the audio that was received, as far as there is something to do."""

@@ -220,7 +220,9 @@ class Session:
             spec.channels
         )
         self._decoded = tuple(range(len(self.channels))) if decodes_all else self.analysed
-        self._first_bytes: FirstBytes | None = FirstBytes(spec.format)
+        # What was decoded is no file.
+        is_raw = not spec.format.codec
+        self._first_bytes = FirstBytes(spec.format) if is_raw else None
         self._intake = Intake(spec.format, self._decoded)
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
@@ -482,7 +484,7 @@ class Session:
             labels=model.labels.names,
             metadata=self.spec.metadata,
             sample_rate=self.spec.format.sample_rate_hz,
-            encoding=self.spec.format.encoding,
+            encoding=self.spec.format.told_encoding,
             step_ms=self._step_ms,
             opened_at=at,
             team=self.spec.team,

@@ -11,8 +11,9 @@ import sys
 from array import array
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
+from stream_server.wire.codecs import CODECS, CODED, default_rate_hz
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
@@ -34,6 +35,8 @@ class AudioFormat:
         encoding: see :data:`Encoding`.
         sample_rate_hz: 8000 to 48000.
         num_channels: 1 to 8.
+        codec: what messages hold instead, one of :data:`~stream_server.wire.codecs.CODED`; the
+            other fields say what becomes of it. "": the samples themselves.
 
     Raises:
         ProtocolError: a value is out of range.
@@ -42,12 +45,14 @@ class AudioFormat:
     encoding: Encoding
     sample_rate_hz: int
     num_channels: int = 1
+    codec: str = ""
 
     def __post_init__(self) -> None:
-        if self.encoding not in ENCODINGS:
+        if self.encoding not in ENCODINGS or self.codec not in ("", *CODED):
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
-                f"got encoding {shown(self.encoding)}, expected one of {', '.join(ENCODINGS)}",
+                f"got encoding {shown(self.codec or self.encoding)}, expected one of"
+                f" {', '.join((*ENCODINGS, *CODED))}",
             )
         if self.sample_rate_hz not in SAMPLE_RATES_HZ:
             raise ProtocolError(
@@ -60,6 +65,40 @@ class AudioFormat:
                 ErrorCode.BAD_FORMAT,
                 f"got {shown(self.num_channels)} channels, expected 1 to {MAX_CHANNELS}",
             )
+        codec = CODECS.get(self.codec)
+        if codec is not None and self.num_channels > codec.max_channels:
+            raise ProtocolError(
+                ErrorCode.BAD_FORMAT,
+                f"got {self.num_channels} channels of {self.codec}, which holds at most"
+                f" {codec.max_channels}; send a stream for each",
+            )
+
+    @classmethod
+    def told(cls, encoding: str, sample_rate_hz: int | None, num_channels: int) -> AudioFormat:
+        """Return the format that a client tells.
+
+        Args:
+            encoding: of either kind, unchecked.
+            sample_rate_hz: of the samples; None: the codec's default.
+            num_channels: unchecked.
+
+        Raises:
+            ProtocolError: as the class, or raw samples come without their rate.
+        """
+        if encoding in CODED:
+            rate_hz = default_rate_hz(encoding) if sample_rate_hz is None else sample_rate_hz
+            return cls("pcm_s16le", rate_hz, num_channels, encoding)
+        # An unknown encoding is the error then, whatever the rate is.
+        if sample_rate_hz is None and encoding in ENCODINGS:
+            raise ProtocolError(
+                ErrorCode.BAD_START, f"got encoding '{encoding}' without 'sample_rate'"
+            )
+        return cls(cast(Encoding, encoding), sample_rate_hz or SAMPLE_RATES_HZ[0], num_channels)
+
+    @property
+    def told_encoding(self) -> str:
+        """What a client says of it: the codec, or else the encoding."""
+        return self.codec or self.encoding
 
     @property
     def bytes_per_sample(self) -> int:

@@ -8,6 +8,7 @@ for WebM, ISO/IEC 14496-12 for MP4, ISO/IEC 11172-3 for MP3, ISO/IEC 13818-7 for
 from __future__ import annotations
 
 from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.codecs import CODECS
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 HEAD_BYTES = 4096
@@ -63,6 +64,54 @@ def container_of(head: bytes) -> str | None:
     return "text in Base64" if _is_base64(head) else None
 
 
+def channels_of(head: bytes, name: str) -> int | None:
+    """Return how many channels a stream has by its first bytes; None: too few of them, or none say.
+
+    Sources: RFC 9559 (Matroska, element 0x9F), RFC 7845 (Opus in Ogg), Vorbis I, section 4.2.2, RFC
+    9639 (FLAC), ISO/IEC 14496-12 (MP4, AudioSampleEntry) and those of the frames of MP3 and AAC.
+
+    Args:
+        head: from the first byte on.
+        name: what :func:`container_of` says it is.
+    """
+    if name == "AMR":
+        return 1
+    if name == "FLAC":
+        return _in_flac(head, 0)
+    if name in ("MP3", "AAC"):
+        # After the tag, whose size is four bytes of seven bits.
+        at = 0
+        if head[:3] == b"ID3" and len(head) >= 10:
+            at = 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(head[6:10]))
+        frame = head[at : at + 4]
+        if len(frame) < 4:
+            return None
+        if name == "MP3":
+            return 1 if frame[3] >> 6 == 3 else 2
+        return (frame[2] & 1) << 2 | frame[3] >> 6 or None
+    for mark, offset in _CHANNELS_AFTER.get(name, ()):
+        at = head.find(mark)
+        if at >= 0 and len(head) > at + offset:
+            return head[at + offset] or None
+    at = head.find(b"\x7fFLAC")
+    # Ogg's own header of FLAC is 9 bytes, before "fLaC".
+    return _in_flac(head, at + 9) if name == "Ogg" and at >= 0 else None
+
+
+_CHANNELS_AFTER: dict[str, tuple[tuple[bytes, int], ...]] = {
+    "WebM or Matroska": ((b"\x9f\x81", 2),),
+    "Ogg": ((b"OpusHead", 9), (b"\x01vorbis", 11)),
+    "MP4": ((b"mp4a", 21), (b"Opus", 21), (b"fLaC", 21)),
+    "WAV": ((b"fmt ", 10),),
+}
+"""Where the number stands, from the beginning of what marks it."""
+
+
+def _in_flac(head: bytes, at: int) -> int | None:
+    """Return the channels of STREAMINFO, which follows "fLaC" at ``at``."""
+    return (head[at + 20] >> 1 & 7) + 1 if len(head) > at + 20 else None
+
+
 class FirstBytes:
     """Looks at the beginning of one stream of raw audio.
 
@@ -92,11 +141,9 @@ def _advice(name: str, expected: AudioFormat) -> str:
     got = f"got {name}, expected raw {expected.encoding} samples; "
     if name == "text in Base64":
         return got + "decode it and send the bytes"
-    if name == "WAV":
-        return got + (
-            "send what follows the header of the file, with its encoding and sample rate, or the"
-            " whole file to /v1/listen without 'encoding'"
-        )
+    codec = next((codec for codec, entry in CODECS.items() if entry.begins == name), None)
+    if codec is not None:
+        return got + f"tell encoding '{codec}' and it is decoded as it comes"
     return got + (
         "decode it first, e.g. with"
         f" ffmpeg -i INPUT -f s16le -ac {expected.num_channels} -ar {expected.sample_rate_hz} -"

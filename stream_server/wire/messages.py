@@ -46,19 +46,24 @@ class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
             received less, what is missing becomes a gap, ``lost``. The connection continues at
             ``received_samples`` of ``ready``, which is never below it.
         last_seq: ``seq`` of the last result received; later ones are sent again. −1: none.
+        next_byte: of a stream that is decoded, in place of ``next_sample``: the first byte that the
+            client can still send. None: what the server has received.
     """
 
     token: str
     next_sample: int
     last_seq: int = -1
+    next_byte: int | None = None
 
 
 class Start(Message, tag="start", frozen=True, kw_only=True):
     """The first message of a connection, unless the query of the URL says the same.
 
     Attributes:
-        encoding: ``pcm_s16le``, ``pcm_f32le``, ``mulaw`` or ``alaw``.
-        sample_rate: 8000 to 48000 Hz.
+        encoding: ``pcm_s16le``, ``pcm_f32le``, ``mulaw``, ``alaw``, or a codec
+            (:mod:`stream_server.wire.codecs`).
+        sample_rate: 8000 to 48000 Hz. Of a codec the rate that its audio is brought to, and that
+            positions count; None: the codec's default.
         channels: 1 to 8.
         name: of the stream, for people.
         metadata: kept with the stream; at most 32 entries of 256 characters.
@@ -75,7 +80,7 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
 
     # A plain str, not a Literal: check_start gives a better error than msgspec would.
     encoding: str
-    sample_rate: int
+    sample_rate: int | None = None
     channels: tuple[ChannelSpec, ...] = (ChannelSpec(),)
     name: str = ""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
@@ -200,6 +205,8 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
         paused: the stream is paused: ``resume`` comes before audio.
         continues: id of the stream that was to be resumed and is gone; this one begins at 0 and is
             shown as its continuation.
+        received_bytes: of a stream that is decoded, at which byte this connection's audio
+            continues; left out of others.
         labels: the classes, in the order of ``posteriors``.
         window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
     """
@@ -221,6 +228,7 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     received_controls: int = 0
     paused: bool = False
     continues: str | None = None
+    received_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Error(Message, tag="error", frozen=True, kw_only=True):
@@ -256,6 +264,8 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
             included; below 1 it keeps up.
         effective_step_ms: mean audio between scored windows lately; above ``step_ms`` the server
             is overloaded and the step was widened.
+        received_bytes: of a stream that is decoded, how many bytes the server has received, which a
+            client need not keep; left out of others.
         unrecorded_s: audio so far that is silence in the stream's recording, because the disk was
             full or too slow; None: it is not recorded.
     """
@@ -269,6 +279,7 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     effective_step_ms: float
     received_controls: int = 0
     unrecorded_s: float | None = None
+    received_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 ServerMessage = Ready | Error | Heartbeat | Result

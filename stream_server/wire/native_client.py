@@ -187,7 +187,7 @@ class NativeClient:
         spec = self._spec
         return _text(
             Start(
-                encoding=spec.format.encoding,
+                encoding=spec.format.told_encoding,
                 sample_rate=spec.format.sample_rate_hz,
                 channels=spec.channels,
                 name=spec.name,

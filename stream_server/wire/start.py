@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
-from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat, Encoding
+from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat
+from stream_server.wire.codecs import CODED
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
     PROTOCOL_VERSION,
@@ -96,11 +97,7 @@ def check_start(start: Start) -> StreamSpec:
             ErrorCode.UNSUPPORTED_VERSION,
             f"got version {shown(start.version)}, expected {PROTOCOL_VERSION}",
         )
-    spec_format = AudioFormat(
-        encoding=cast(Encoding, start.encoding),
-        sample_rate_hz=start.sample_rate,
-        num_channels=len(start.channels),
-    )
+    spec_format = AudioFormat.told(start.encoding, start.sample_rate, len(start.channels))
     for index, channel in enumerate(start.channels):
         if not _ROLE.fullmatch(channel.role):
             raise _bad(
@@ -144,9 +141,14 @@ def start_from_query(query: Mapping[str, str]) -> Start:
                 f"{shown(key)} in the query",
                 f"{', '.join(_QUERY_KEYS)} and {_METADATA_PREFIX}NAME{advice}",
             )
+    encoding = query.get("encoding", _DEFAULT_ENCODING)
+    # Of a codec the default is its own.
+    is_rate_told = encoding not in CODED or "sample_rate" in query
     return Start(
-        encoding=query.get("encoding", _DEFAULT_ENCODING),
-        sample_rate=_whole_number(query, "sample_rate", _DEFAULT_SAMPLE_RATE_HZ),
+        encoding=encoding,
+        sample_rate=(
+            _whole_number(query, "sample_rate", _DEFAULT_SAMPLE_RATE_HZ) if is_rate_told else None
+        ),
         channels=_query_channels(query),
         name=query.get("name", ""),
         metadata={
@@ -270,6 +272,8 @@ def _check_resume(resume: ResumeRequest) -> None:
     _check_token("resume.token", resume.token)
     if not 0 <= resume.next_sample <= MAX_SPAN_SAMPLES:
         raise _bad(f"resume.next_sample {shown(resume.next_sample)}", f"0 to {MAX_SPAN_SAMPLES}")
+    if resume.next_byte is not None and not 0 <= resume.next_byte <= MAX_SPAN_SAMPLES:
+        raise _bad(f"resume.next_byte {shown(resume.next_byte)}", f"0 to {MAX_SPAN_SAMPLES}")
     if resume.last_seq < -1:
         raise _bad(f"resume.last_seq {shown(resume.last_seq)}", "-1 or more")
 

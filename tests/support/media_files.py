@@ -9,7 +9,7 @@ import numpy as np
 
 from ser_engine.types import FloatArray
 
-__all__ = ["write_amr_noise", "write_media"]
+__all__ = ["live_messages", "write_amr_noise", "write_media"]
 
 _CONTAINERS = {
     ".m4a": "mp4",
@@ -67,3 +67,80 @@ def write_amr_noise(path: Path, seconds: float) -> Path:
         for _ in range(round(seconds * 50)):
             file.write(bytes([_AMR_MODE_7]) + noise.bytes(_AMR_FRAME_BYTES))
     return path
+
+
+_LIVE: dict[str, tuple[str, str, int, dict[str, str]]] = {
+    "webm": ("webm", "libopus", 48_000, {"live": "1"}),
+    "ogg": ("ogg", "libopus", 48_000, {}),
+    "mp4": ("mp4", "aac", 48_000, {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    "flac": ("flac", "flac", 16_000, {}),
+    "mp3": ("mp3", "mp3", 16_000, {}),
+    "aac": ("adts", "aac", 16_000, {}),
+    "wav": ("wav", "pcm_s16le", 16_000, {}),
+    "amr": ("amr", "libopencore_amrnb", 8000, {}),
+    "amr-nb": ("amr", "libopencore_amrnb", 8000, {}),
+    "opus": ("", "libopus", 48_000, {}),
+    "g722": ("", "g722", 16_000, {}),
+}
+"""Container, encoder, its rate and options of the container, by the name of the encoding."""
+
+
+def live_messages(encoding: str, samples: FloatArray) -> list[bytes]:
+    """Return ``(samples, channels)`` at 16 kHz as a client sends them; one message a packet.
+
+    Of a container and its frames the messages may be split and joined at will. There is no encoder
+    for AMR-WB and G.729.
+    """
+    import av
+
+    container_name, codec, rate_hz, options = _LIVE[encoding]
+    layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
+    sink = _Sink()
+    target: Any = sink
+    container = (
+        av.open(target, "w", format=container_name, options=options) if container_name else None
+    )
+    encoder: Any
+    if container is not None:
+        stream: Any = container.add_stream(codec, rate=rate_hz, layout=layout)
+        encoder = stream
+    else:
+        encoder = av.CodecContext.create(codec, "w")
+        encoder.sample_rate, encoder.layout, encoder.format = rate_hz, layout, "s16"
+    convert = av.AudioResampler(format="s16", layout=layout, rate=rate_hz)
+    cut = av.audio.fifo.AudioFifo()
+    messages: list[bytes] = []
+
+    def put(frame: Any) -> None:
+        for packet in encoder.encode(frame):
+            if container is not None:
+                container.mux(packet)
+            else:
+                messages.append(bytes(packet))
+
+    values = np.ascontiguousarray(np.round(samples * 32_767).astype(np.int16)).reshape(1, -1)
+    whole = av.AudioFrame.from_ndarray(values, format="s16", layout=layout)
+    whole.sample_rate = 16_000
+    whole.pts = 0
+    for frame in (*convert.resample(whole), *convert.resample(None)):
+        cut.write(frame)
+    while (piece := cut.read(rate_hz // 50, partial=True)) is not None:
+        put(piece)
+    put(None)
+    if container is not None:
+        container.close()
+        messages = [bytes(sink.data)]
+    if encoding == "amr-nb":
+        messages[0] = messages[0].removeprefix(b"#!AMR\n")
+    return messages
+
+
+class _Sink:
+    """A file that cannot be rewound, in memory."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.data += data
+        return len(data)

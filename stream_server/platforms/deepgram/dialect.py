@@ -1,9 +1,10 @@
 """The server's side of Deepgram's ``/v1/listen``; ``README.md`` describes it.
 
-A client's audio begins with the query, or with a WAV header where the query names no encoding.
-Clients send at once, without waiting for an answer to the beginning of a stream, so there is none.
+A client's audio begins with the query, or with a header where the query names no encoding. Clients
+send at once, without waiting for an answer to the beginning of a stream, so there is none.
 
-The header may come in pieces. Source of its extensible form: Microsoft, "Multiple Channel Audio
+The header may come in pieces. That of WAV is read and taken off here; what has another one is
+passed on whole, to be decoded. Source of WAV's extensible form: Microsoft, "Multiple Channel Audio
 Data and WAVE Files".
 """
 
@@ -25,6 +26,8 @@ from stream_server.platforms.deepgram.messages import (
 )
 from stream_server.platforms.deepgram.query import ListenQuery
 from stream_server.platforms.deepgram.results import ListenResults, model_info_of, model_uuid_of
+from stream_server.wire.codecs import CODECS
+from stream_server.wire.containers import HEAD_BYTES, channels_of, container_of
 from stream_server.wire.dialect import AudioData, Inbound, Say, text_of_control
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
@@ -49,6 +52,8 @@ _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_BYTES = 26
 _ENCODINGS = {(1, 16): "pcm_s16le", (3, 32): "pcm_f32le", (6, 8): "alaw", (7, 8): "mulaw"}
 """Format tag and bits a sample."""
+_MAYBE_FRAMES = (b"\xff", b"I", b"\x1a", b"O", b"f", b"#", b"\0")
+"""First bytes of what is not WAV, and may not be known by them alone."""
 _UNKNOWN_LENGTH_BYTES = 0x7FFF_F000
 """Programs that do not know the length yet write 0, or a number from here on."""
 
@@ -80,8 +85,8 @@ def read_wav_header(data: bytes) -> WavHeader | None:
     """
     if not b"RIFF".startswith(data[:4]) or not b"WAVE".startswith(data[8:_RIFF_BYTES]):
         raise _bad(
-            "audio that does not begin with a WAV header",
-            "one, or encoding and sample_rate in the query",
+            "audio that does not begin with a header that says what it is",
+            "WAV, WebM, Ogg, MP4, FLAC, MP3, AAC or AMR, or encoding and sample_rate in the query",
         )
     known: tuple[str, int, int] | None = None
     at = _RIFF_BYTES
@@ -155,7 +160,7 @@ class DeepgramDialect:
         created_at_s: time of the request, seconds since 1970, UTC.
 
     Attributes:
-        start: the stream's specification; None until the WAV header is complete.
+        start: the stream's specification; None until the header is complete.
 
     Raises:
         ProtocolError: the query asks for a stream that cannot be.
@@ -163,7 +168,7 @@ class DeepgramDialect:
 
     can_resume = False
     client_closes = False
-    begins_with = "WAV header"
+    begins_with = "header of the audio"
 
     def __init__(
         self,
@@ -232,6 +237,8 @@ class DeepgramDialect:
         if self.start is not None:
             return self._within_length(data)
         self._header += data
+        if (coded := self._coded()) is not None:
+            return coded
         header = read_wav_header(self._header)
         if header is None:
             return []
@@ -239,6 +246,22 @@ class DeepgramDialect:
         self._left_bytes = header.data_bytes
         rest, self._header = self._header[header.size_bytes :], b""
         return [self.start, *self._within_length(rest)]
+
+    def _coded(self) -> list[Inbound] | None:
+        """Return what a header says that is not WAV's; None: it may be that one."""
+        name = container_of(self._header)
+        if name is None and self._header[:1] in _MAYBE_FRAMES and len(self._header) < HEAD_BYTES:
+            # Frames of MP3 and AAC are known by the second one, the others by their first bytes.
+            return []
+        encoding = next((key for key, each in CODECS.items() if each.begins == name), None)
+        if name is None or name == "WAV" or encoding is None:
+            return None
+        channels = self._query.num_channels or channels_of(self._header, name)
+        if channels is None and len(self._header) < MAX_HEADER_BYTES:
+            return []
+        self.start = self._spec((encoding, self._query.sample_rate_hz, channels or 1))
+        data, self._header = self._header, b""
+        return [self.start, AudioData(data)]
 
     def _within_length(self, data: bytes) -> list[Inbound]:
         """Cut what follows the audio of a WAV file: texts and pictures."""
@@ -292,9 +315,9 @@ class DeepgramDialect:
             )
         return ProtocolError(code, message)
 
-    def _spec(self, wav: tuple[str, int, int] | None) -> StreamSpec:
+    def _spec(self, found: tuple[str, int | None, int] | None) -> StreamSpec:
         return self._query.spec(
-            self._default_roles, wav=wav, more_metadata={"request_id": self._request_id}
+            self._default_roles, found=found, more_metadata={"request_id": self._request_id}
         )
 
     def _metadata(self, duration_s: float) -> Metadata:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stream_server.wire.audio_format import MAX_CHANNELS
+from stream_server.wire.audio_format import MAX_CHANNELS, SAMPLE_RATES_HZ
+from stream_server.wire.codecs import CODED
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import ChannelSpec, Start
 from stream_server.wire.start import StreamSpec, check_start
@@ -16,8 +17,14 @@ _ENCODINGS = {
     "linear32": "pcm_f32le",
     "mulaw": "mulaw",
     "alaw": "alaw",
+    "opus": "opus",
+    "ogg-opus": "ogg",
+    "flac": "flac",
+    "amr-nb": "amr-nb",
+    "amr-wb": "amr-wb",
+    "g729": "g729",
 }
-"""Deepgram's names for what is understood here."""
+"""Deepgram's names for what is understood here; ``speex`` is not."""
 
 PARAMETERS = (
     "callback",
@@ -51,10 +58,10 @@ class ListenQuery:
     """A checked query.
 
     Attributes:
-        encoding: as the native protocol calls it; None: a WAV header begins the audio and says
+        encoding: as the native protocol calls it; None: the audio begins with a header that says
             what it is.
-        sample_rate_hz: of the audio; None with ``encoding``.
-        num_channels: None: not said, or the WAV header says it.
+        sample_rate_hz: of the audio; None without ``encoding``, and where its codec says it.
+        num_channels: None: not said.
         interim_results: also report a span while it lasts.
         vad_events: report where speech begins.
         utterance_end_ms: silence after which the end of an utterance is reported; 0: never.
@@ -102,7 +109,7 @@ class ListenQuery:
         query = cls(
             encoding=encoding,
             sample_rate_hz=sample_rate_hz,
-            num_channels=_num_channels(values) if encoding is not None else None,
+            num_channels=_num_channels(values),
             interim_results=_flag(values, "interim_results"),
             vad_events=_flag(values, "vad_events"),
             utterance_end_ms=_utterance_end_ms(values),
@@ -122,7 +129,7 @@ class ListenQuery:
         self,
         default_roles: tuple[str, str],
         *,
-        wav: tuple[str, int, int] | None = None,
+        found: tuple[str, int | None, int] | None = None,
         more_metadata: dict[str, str] | None = None,
     ) -> StreamSpec:
         """Return the stream this asks for.
@@ -132,19 +139,19 @@ class ListenQuery:
 
         Args:
             default_roles: of a call's two sides, where the query names none.
-            wav: encoding, sample rate and channels of the WAV header; None without one.
+            found: encoding, sample rate (None: what the codec says) and channels by the audio's
+                own header; None without one.
             more_metadata: kept with the stream beside the client's own.
 
         Raises:
             ProtocolError: BAD_FORMAT or BAD_START.
         """
-        if wav is None:
+        if found is None:
             assert self.encoding is not None, "without an encoding there is a header"
-            assert self.sample_rate_hz is not None, "an encoding has a sample rate"
             # Roles count channels where the query does not.
             num_channels = self.num_channels or max(1, len(self.roles))
-            wav = (self.encoding, self.sample_rate_hz, num_channels)
-        encoding, sample_rate_hz, num_channels = wav
+            found = (self.encoding, self.sample_rate_hz, num_channels)
+        encoding, sample_rate_hz, num_channels = found
         if num_channels > MAX_CHANNELS:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT, f"got {num_channels} channels, expected 1 to {MAX_CHANNELS}"
@@ -186,15 +193,19 @@ def _values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _encoding(values: dict[str, str]) -> tuple[str | None, int | None]:
     asked = values.get("encoding")
     if asked is None:
-        # Deepgram's rule: a client that sends a container names neither.
+        # Deepgram's rule: a client that sends a container names neither; its header is believed.
         return None, None
     encoding = _ENCODINGS.get(asked)
     if encoding is None:
         raise ProtocolError(
             ErrorCode.BAD_FORMAT,
             f"got encoding {shown(asked)}, expected {', '.join(_ENCODINGS)}, or no encoding and"
-            " audio that begins with a WAV header",
+            " audio that begins with a header: WAV, WebM, Ogg, MP4, FLAC, MP3, AAC or AMR",
         )
+    if encoding in CODED:
+        # What its samples are brought to. Clients tell that of their microphone, or of the codec.
+        rate_hz = _number(values, "sample_rate") if "sample_rate" in values else None
+        return encoding, rate_hz if rate_hz in SAMPLE_RATES_HZ else None
     if "sample_rate" not in values:
         raise ProtocolError(
             ErrorCode.BAD_FORMAT, f"got encoding '{asked}' without sample_rate, expected both"

@@ -28,7 +28,7 @@ def test_rates_that_are_taken(sample_rate_hz: int):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("opus", 8000), "got encoding 'opus', expected one of pcm_s16le"),
+        (("speex", 8000), "got encoding 'speex', expected one of pcm_s16le"),
         (("x" * 500, 8000), "got encoding 'xxx"),
         (("mulaw", 7999), "got sample_rate 7999, expected 8000 to 48000 Hz"),
         (("mulaw", 48_001), "got sample_rate 48001"),
@@ -41,4 +41,4 @@ def test_what_is_no_format_is_refused(arguments: tuple[Any, ...], expected: str)
     with pytest.raises(ProtocolError, match=expected) as caught:
         AudioFormat(*arguments)
     assert caught.value.code is ErrorCode.BAD_FORMAT
-    assert len(str(caught.value)) < 150
+    assert len(str(caught.value)) < 250

@@ -5,6 +5,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Flush, KeepAlive, Stop, error_message
 from stream_server.wire.results import Flushed, StreamChannel
 from stream_server.wire.start import StreamSpec
+from tests.support.media_files import live_messages
 from tests.support.protocol_lab import heartbeat, ready, server_messages
 from tests.support.results import LABELS, make_gap, make_point, make_segment, make_summary
 
@@ -162,8 +164,42 @@ def test_before_the_header_is_there():
 
 def test_audio_that_is_neither():
     with pytest.raises(ProtocolError, match="encoding and sample_rate in the query") as caught:
-        dialect("").receive(b"\x1aE\xdf\xa3")
+        dialect("").receive(b"words")
     assert caught.value.code is ErrorCode.BAD_FORMAT
+
+
+@pytest.mark.needs("av")
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("name", ["webm", "ogg", "mp4", "flac", "mp3", "aac", "amr"])
+def test_what_begins_with_another_header_is_decoded(name: str, channels: int):
+    if name == "amr":
+        channels = 1
+    (data,) = live_messages(name, np.zeros((32_000, channels), np.float32))
+    one = dialect("")
+    requests: list[Any] = []
+    for at in range(0, len(data), 7):
+        requests += one.receive(data[at : at + 7])
+    spec = requests[0]
+    assert isinstance(spec, StreamSpec)
+    assert (spec.format.codec, spec.format.num_channels) == (name, channels)
+    assert b"".join(each.data for each in requests[1:]) == data
+
+
+@pytest.mark.parametrize(
+    ("query", "codec", "rate_hz"),
+    [
+        ("encoding=opus&sample_rate=48000", "opus", 48_000),
+        ("encoding=ogg-opus", "ogg", 16_000),
+        ("encoding=amr-nb&sample_rate=8000", "amr-nb", 8000),
+        ("encoding=g729", "g729", 8000),
+    ],
+)
+def test_deepgrams_codecs(query: str, codec: str, rate_hz: int):
+    start = dialect(query).start
+    assert start is not None
+    assert (start.format.codec, start.format.sample_rate_hz) == (codec, rate_hz)
+    with pytest.raises(ProtocolError, match="'speex', expected linear16"):
+        dialect("encoding=speex&sample_rate=16000")
 
 
 def test_a_wav_header_that_does_not_fit():
