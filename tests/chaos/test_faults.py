@@ -37,8 +37,8 @@ from stream_server.engines.opening import local_engine
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds import mqtt
 from stream_server.server import Server
-from tests.stream_server.feeds.test_mqtt import Mosquitto
 from tests.support.dashboard_server import DashboardServer
+from tests.support.mosquitto import Mosquitto
 from tests.support.whole_server import settings_in, whole_server
 
 RATE_HZ = 16_000
