@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up on first use, then serves: bash run.sh [--demo]. Other commands: bash run.sh COMMAND ...
+# bash run.sh --cluster-demo: several servers on this machine, with NATS and PostgreSQL.
 # bash run.sh --extras media,tables ... installs these extras too, once.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
@@ -25,6 +26,11 @@ done
 
 case "${1:-}" in
   --setup-only) exit 0 ;;
+  --cluster-demo)
+    setup extras-cluster,postgresql cluster,postgresql
+    shift
+    set -- cluster-demo "$@"
+    ;;
   "" | --demo | --host* | --port* | --http-port*) set -- serve "$@" ;;
 esac
 # The bash of macOS takes an empty array for an unset one.

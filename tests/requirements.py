@@ -82,7 +82,7 @@ def _has_cuda() -> bool:
 
 
 def _has_postgresql() -> bool:
-    from tests.support.postgresql import bin_dir
+    from emotion_monitor.local_services import bin_dir
 
     return bin_dir() is not None and importlib.util.find_spec("psycopg") is not None
 

@@ -78,6 +78,52 @@ def engine(
     end_process(run(run_engine(settings, listen)))
 
 
+def cluster_demo(
+    http_port: Annotated[
+        int, typer.Option("--http-port", help="Port for the dashboard; 0: any free port.")
+    ] = 7860,
+) -> None:
+    """Run several servers on this machine, with calls: two gateways, two engines, one dashboard.
+
+    NATS and PostgreSQL are started for it, in a folder that is removed at the end.
+    """
+    import asyncio
+
+    from emotion_monitor.commands.options import note
+    from emotion_monitor.local_cluster import (
+        DASHBOARD,
+        GATEWAYS,
+        LocalCluster,
+        play_call,
+        what_is_missing,
+    )
+    from emotion_monitor.serve import until_signal
+
+    if missing := what_is_missing():
+        note(f"the demo of several servers needs more: {'; '.join(missing)}")
+        raise typer.Exit(1)
+
+    async def play(cluster: LocalCluster) -> None:
+        stopped = until_signal()
+        while not stopped.done():
+            calls = [
+                asyncio.ensure_future(play_call(cluster.ingest_url(name), f"Call at {name}"))
+                for name in GATEWAYS
+            ]
+            await asyncio.wait([asyncio.gather(*calls), stopped], return_when="FIRST_COMPLETED")
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    note("starting NATS, PostgreSQL, two engines, two gateways and a dashboard")
+    with LocalCluster(dashboard_port=http_port) as cluster:
+        typer.echo(f"dashboard is at    {cluster.http_url(DASHBOARD)}")
+        for name in GATEWAYS:
+            typer.echo(f"{name} is at     {cluster.ingest_url(name)}, {cluster.http_url(name)}")
+        note("both gateways get calls, and one wall shows them all. Stop it with Ctrl-C")
+        asyncio.run(play(cluster))
+
+
 def capacity(
     context: typer.Context,
     seconds: Annotated[

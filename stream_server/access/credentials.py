@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -262,6 +263,7 @@ class Session:
         ref: of the token or person it logged in with.
         begun_at, seen_at: seconds since 1970, UTC.
         given: the person, where somebody else vouches for it; None: ``ref`` finds it in the book.
+        elsewhere: id of the session at the provider that vouches; "": not told.
     """
 
     id: str
@@ -269,6 +271,7 @@ class Session:
     begun_at: float
     seen_at: float
     given: Given | None = None
+    elsewhere: str = ""
 
 
 def _given(name: str, role: Role, teams: list[str] | None) -> Given:
@@ -287,21 +290,27 @@ class Sessions:
     Attributes:
         key: signs the cookies.
         ended: sessions that were ended, by id, and until when their cookies would be valid.
+        ended_elsewhere: ``ref`` or ``elsewhere`` of sessions that a provider ended, and when: those
+            that began later are others.
     """
 
     def __init__(self, idle_s: float, longest_s: float) -> None:
         self._idle_s, self._longest_s = idle_s, longest_s
         self.key = secrets.token_bytes(32)
         self.ended: dict[str, float] = {}
+        self.ended_elsewhere: dict[str, float] = {}
 
-    def begin(self, ref: str, now: float, given: Given | None = None) -> Session:
+    def begin(
+        self, ref: str, now: float, given: Given | None = None, elsewhere: str = ""
+    ) -> Session:
         """Return a new session."""
-        return Session(secrets.token_hex(16), ref, now, now, given)
+        return Session(secrets.token_hex(16), ref, now, now, given, elsewhere)
 
     def cookie(self, session: Session) -> str:
         """Return the value of a session's cookie."""
         given = None if session.given is None else list(astuple(session.given))
-        fields = [session.id, session.ref, session.begun_at, session.seen_at, given]
+        times = (session.begun_at, session.seen_at)
+        fields = [session.id, session.ref, *times, given, session.elsewhere]
         return self.sign(fields)
 
     def sign(self, value: object) -> str:
@@ -323,16 +332,19 @@ class Sessions:
     def read(self, cookie: str, now: float) -> Session | None:
         """Return the session of a cookie, None if it is not valid or not any more."""
         fields = self.signed(cookie)
-        # What else is signed is no list of five.
-        if not isinstance(fields, list) or len(fields) != 5:
+        # What else is signed is no list of so many.
+        if not isinstance(fields, list) or len(fields) != 6 or fields[0] == "attempt":
             return None
-        session_id, ref, begun_at, seen_at, given = fields
+        session_id, ref, begun_at, seen_at, given, elsewhere = fields
         person = None if given is None else _given(*given)
-        session = Session(session_id, ref, begun_at, seen_at, person)
+        session = Session(session_id, ref, begun_at, seen_at, person, elsewhere)
         return session if self.is_valid(session, now) else None
 
     def is_valid(self, session: Session, now: float) -> bool:
         """Whether a session has neither ended nor timed out."""
+        for key in (session.ref, session.elsewhere):
+            if key and session.begun_at <= self.ended_elsewhere.get(key, -math.inf):
+                return False
         return session.id not in self.ended and now < self.ends_at(session)
 
     def ends_at(self, session: Session) -> float:
@@ -349,3 +361,10 @@ class Sessions:
         """Log out."""
         self.ended = {key: until for key, until in self.ended.items() if until > now}
         self.ended[session.id] = session.begun_at + self._longest_s
+
+    def end_elsewhere(self, key: str, at: float) -> None:
+        """End the sessions of a ``ref`` or of an ``elsewhere`` that had begun by then."""
+        kept_after = at - self._longest_s
+        ended = {key: then for key, then in self.ended_elsewhere.items() if then > kept_after}
+        ended[key] = max(at, ended.get(key, at))
+        self.ended_elsewhere = ended

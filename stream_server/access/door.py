@@ -383,14 +383,27 @@ class Access:
             return session.given.who(session.ref)
         return self.book.by_ref(session.ref, self._now())
 
-    def begin_given(self, given: Given, subject: str) -> Session:
+    def begin_given(self, given: Given, subject: str, session_id: str = "") -> Session:
         """Return a new session of a person whom an OpenID Connect provider vouches for.
 
         Args:
             given: the person.
             subject: what the provider calls it, for ever.
+            session_id: of the provider's own session; "": it does not say.
         """
-        return self.sessions.begin(f"{_VOUCHED}oidc:{subject}", self._now(), given)
+        ref, elsewhere = f"{_VOUCHED}oidc:{subject}", _session_elsewhere(session_id)
+        return self.sessions.begin(ref, self._now(), given, elsewhere)
+
+    def end_given(self, subject: str, session_id: str, at: float) -> None:
+        """End what a provider's session has begun; without its id all sessions of the person.
+
+        Args:
+            subject: the person; "": whose session has that id.
+            session_id: of the provider's session, or "".
+            at: when it ended, seconds since 1970. What began after that goes on.
+        """
+        key = _session_elsewhere(session_id) or f"{_VOUCHED}oidc:{subject}"
+        self.sessions.end_elsewhere(key, at)
 
     def is_current(self, who: Who) -> bool:
         """Whether somebody who was let in would be let in again as the same."""
@@ -460,6 +473,11 @@ class Access:
             if not self._is_proxy(str(address)):
                 return str(address)
         return peer
+
+
+def _session_elsewhere(session_id: str) -> str:
+    # No name of a person can be taken for one.
+    return f"sid:{session_id}" if session_id else ""
 
 
 _FORWARDED_PAIR = re.compile(r'\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s"]*)')

@@ -12,7 +12,9 @@ After OpenID Connect Core 1.0, RFC 6749 and RFC 7636.
                              claims_of_id_token()     ◀──────────   ID token
                              person_of() ─▶ a session of this server's own
 
-After that the provider is asked for nothing more.
+After that the provider is asked for nothing more. It may say that its session has ended::
+
+                             logout_of_token()        ◀──────────   POST /login/oidc/logout
 """
 
 from __future__ import annotations
@@ -217,6 +219,61 @@ def claims_of_id_token(
     elif claims.get("azp", config.client_id) != config.client_id:
         raise OidcError("got an ID token of another client")
     return dict(claims)
+
+
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLogout:
+    """A person has logged out of the provider, or was shut out.
+
+    Attributes:
+        subject, session_id: whose sessions end; one of them may be "".
+        at: what began before it ends, seconds since 1970.
+    """
+
+    subject: str
+    session_id: str
+    at: float
+
+
+def logout_of_token(
+    logout_token: str, keys: KeySet, config: OidcConfig, now: float
+) -> ProviderLogout:
+    """Return what a logout token says (OpenID Connect Back-Channel Logout 1.0, section 2.6).
+
+    Raises:
+        OidcError: it is not signed by the provider, not for this client, not valid now, or not
+            about a logout.
+    """
+    expected = jwt.JWTClaimsRegistry(
+        now=int(now),
+        leeway=int(config.clock_skew_s),
+        iss={"essential": True, "value": config.issuer},
+        aud={"essential": True, "value": config.client_id},
+        exp={"essential": True},
+        iat={"essential": True},
+        jti={"essential": True},
+    )
+    try:
+        claims = jwt.decode(logout_token, keys, algorithms=_ALGORITHMS).claims
+        expected.validate(claims)
+        is_logout = isinstance(claims.get("events", {}).get(LOGOUT_EVENT), dict)
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OidcError(
+            f"got a logout token that is not valid: {type(error).__name__}: {error}"
+        ) from None
+    # An ID token, which browsers and proxies may have seen, must not pass for one: it has a nonce.
+    if not is_logout or "nonce" in claims:
+        raise OidcError("got a token that is about no logout")
+    subject, session_id = claims.get("sub", ""), claims.get("sid", "")
+    if not (isinstance(subject, str) and isinstance(session_id, str) and (subject or session_id)):
+        raise OidcError("got a logout token without sub and sid")
+    # In whole seconds, and of the provider's clock. Whoever sends an old token again ends nothing
+    # that has begun since.
+    at = min(now, claims["iat"] + 1 + config.clock_skew_s)
+    return ProviderLogout(subject, session_id, at)
 
 
 def person_of(claims: Mapping[str, Any], config: OidcConfig) -> tuple[str, list[str]]:

@@ -15,12 +15,21 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from stream_server.access import Access, Arrival, Scope, Who, bearer_token, session_of
+from stream_server.access import (
+    SESSION_COOKIE,
+    Access,
+    Arrival,
+    Scope,
+    Who,
+    bearer_token,
+    session_of,
+)
 from stream_server.access.credentials import Session
 from stream_server.access.policy import refusal
 from stream_server.http.connections import HttpConnections
 from stream_server.http.login import (
     ARRIVAL,
+    BACK_CHANNEL_PATH,
     BASE_PATH,
     BEGIN_PATH,
     CALLBACK_PATH,
@@ -52,7 +61,12 @@ SESSION = web.RequestKey("session", Session)
 
 _ORIGIN_ALLOWED = web.RequestKey("origin_allowed", bool)
 
-OPEN_PATHS = frozenset(("/healthz", "/readyz", LOGIN_PATH, LOGOUT_PATH, BEGIN_PATH, CALLBACK_PATH))
+OPEN_PATHS = frozenset(
+    (
+        *("/healthz", "/readyz", LOGIN_PATH, LOGOUT_PATH),
+        *(BEGIN_PATH, CALLBACK_PATH, BACK_CHANNEL_PATH),
+    )
+)
 """Paths without a token: probes of an orchestrator have no secrets, and these reveal none."""
 
 _SECURITY_HEADERS = {
@@ -197,6 +211,9 @@ async def secure(request: web.Request, response: web.StreamResponse) -> None:
     response.headers[hdrs.SERVER] = "emotion-monitor"
     if SESSION in request and (again := request.config_dict[ACCESS].seen(request[SESSION])):
         set_session(request, response, again)
+        # aiohttp makes headers of cookies before it calls this.
+        cookie = response.cookies[SESSION_COOKIE].OutputString()
+        response.headers.add(hdrs.SET_COOKIE, cookie)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or not request.get(_ORIGIN_ALLOWED, False):
         return
@@ -294,7 +311,7 @@ def make_app(
         # With its cryptography, only where it is wanted.
         from stream_server.http.single_sign_on import SingleSignOn
 
-        single = SingleSignOn(access, sso)
+        single = SingleSignOn(access, sso, lambda: end_outdated(app))
         single.add_to(app)
         app[SSO_LABEL] = sso.label
         login = Login(access, single.logout_address)

@@ -78,6 +78,7 @@ LOGIN_PATH = "/login"
 LOGOUT_PATH = "/logout"
 BEGIN_PATH = "/login/oidc"
 CALLBACK_PATH = "/login/oidc/callback"
+BACK_CHANNEL_PATH = "/login/oidc/logout"
 SSO_LABEL = web.AppKey("sso_label", str)
 """Text of the button that leads to :data:`BEGIN_PATH`; "": there is none."""
 _MAX_AT_A_TIME = 2

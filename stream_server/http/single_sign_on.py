@@ -26,11 +26,13 @@ from stream_server.access.oidc import (
     Attempt,
     OidcError,
     Provider,
+    ProviderLogout,
     authorization_url,
     claims_of_id_token,
     code_of,
     discovery_url,
     key_id_of,
+    logout_of_token,
     logout_url,
     new_attempt,
     person_of,
@@ -39,6 +41,7 @@ from stream_server.access.oidc import (
 )
 from stream_server.http.login import (
     ARRIVAL,
+    BACK_CHANNEL_PATH,
     BASE_PATH,
     BEGIN_PATH,
     CALLBACK_PATH,
@@ -173,6 +176,15 @@ class ProviderClient:
             raise OidcError("got the userinfo of somebody else")
         return {**more, **claims}
 
+    async def logout(self, logout_token: str, now: float) -> ProviderLogout:
+        """Return what a logout token says.
+
+        Raises:
+            OidcError: it is not valid.
+        """
+        key_id = key_id_of(logout_token)
+        return logout_of_token(logout_token, await self.keys(key_id), self._config, now)
+
     async def _fetch(
         self,
         url: str,
@@ -206,14 +218,20 @@ class SingleSignOn:
     Args:
         access: of the server.
         config: the provider.
+        end_outdated: cuts the connections of sessions that have ended.
         now: seconds since 1970.
     """
 
     def __init__(
-        self, access: Access, config: OidcConfig, now: Callable[[], float] = time.time
+        self,
+        access: Access,
+        config: OidcConfig,
+        end_outdated: Callable[[], None],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._access = access
         self._config = config
+        self._end_outdated = end_outdated
         self._now = now
         self.client = ProviderClient(config)
         self._turns = asyncio.Semaphore(_MAX_AT_A_TIME)
@@ -222,6 +240,7 @@ class SingleSignOn:
         """Add them to an application."""
         app.router.add_get(BEGIN_PATH, self.begin)
         app.router.add_get(CALLBACK_PATH, self.finish)
+        app.router.add_post(BACK_CHANNEL_PATH, self.log_out)
 
         async def close(_: web.Application) -> None:
             await self.client.aclose()
@@ -269,7 +288,11 @@ class SingleSignOn:
         given = self._access.given(name, groups)
         if given is None:
             return self._refused(request, "none of your groups may come in here", name)
-        session = self._access.begin_given(given, str(claims["sub"]))
+        # OpenID Connect Back-Channel Logout 1.0, section 2.1.
+        session_id = claims.get("sid", "")
+        session = self._access.begin_given(
+            given, str(claims["sub"]), session_id if isinstance(session_id, str) else ""
+        )
         # A page, not a redirect: the provider began this navigation, and browsers send a
         # SameSite=Strict cookie with none of its redirects.
         response = leading_to(to_root(request) + attempt.next_path[1:])
@@ -277,6 +300,27 @@ class SingleSignOn:
         response.del_cookie(ATTEMPT_COOKIE, path=self._cookie_path(request))
         note(request, self._access.who_of(session), "login", detail="OpenID Connect")
         return response
+
+    async def log_out(self, request: web.Request) -> web.StreamResponse:
+        """Take a provider's word that its session has ended (Back-Channel Logout 1.0)."""
+        # Section 2.8: the answer is not to be kept.
+        headers = {hdrs.CACHE_CONTROL: "no-store"}
+        form = await request.post()
+        token, address = str(form.get("logout_token", "")), request[ARRIVAL].address
+        self._access.check_attempt(address, token)
+        try:
+            async with self._turns:
+                logout = await self.client.logout(token, self._now())
+        except OidcError as error:
+            self._access.note_attempt(address, token, is_right=False)
+            _log.warning("oidc_failed", reason=str(error))
+            problem = {"error": "invalid_request"}
+            return web.json_response(problem, status=400, headers=headers)
+        self._access.note_attempt(address, token, is_right=True)
+        self._access.end_given(logout.subject, logout.session_id, logout.at)
+        self._end_outdated()
+        note(request, None, "logout", target=logout.subject, detail="at the provider")
+        return web.Response(headers=headers)
 
     async def logout_address(self, request: web.Request) -> str | None:
         """Return where a person logs out of the provider, too; None: nowhere."""

@@ -33,6 +33,8 @@ NAMES = (
     "plivo",
     "exotel",
     "vonage",
+    "signalwire",
+    "azure",
     "audiohook",
     "asterisk",
     "freeswitch",

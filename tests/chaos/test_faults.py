@@ -28,6 +28,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.null_engine import NullEngine
 from emotion_monitor.dashboard import serve_dashboard
+from emotion_monitor.local_services import PostgreSQL
 from mic_client import load_sample_call
 from ser_engine.errors import WindowError
 from ser_engine.types import Window, WindowResult
@@ -36,9 +37,8 @@ from stream_server.engines.opening import local_engine
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds import mqtt
 from stream_server.server import Server
-from tests.stream_server.feeds.test_mqtt import Mosquitto
 from tests.support.dashboard_server import DashboardServer
-from tests.support.postgresql import Cluster
+from tests.support.mosquitto import Mosquitto
 from tests.support.whole_server import settings_in, whole_server
 
 RATE_HZ = 16_000
@@ -193,7 +193,7 @@ async def test_a_full_disk_loses_nothing_while_its_results_fit_into_memory(small
 # -- The database ----------------------------------------------------------------------------------
 
 
-def processes_of(cluster: Cluster) -> list[int]:
+def processes_of(cluster: PostgreSQL) -> list[int]:
     """Return the server's process, and those it has for its connections."""
     first = int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0])
     found = [first]
@@ -207,7 +207,7 @@ def processes_of(cluster: Cluster) -> list[int]:
 
 @pytest.mark.needs("postgresql")
 async def test_a_database_that_is_frozen_and_one_that_is_stopped_lose_nothing(tmp_path: Path):
-    cluster = await asyncio.to_thread(Cluster)
+    cluster = await asyncio.to_thread(PostgreSQL)
     try:
         url = f"stream_server.store.url={cluster.new_database()}"
         async with whole_server(tmp_path, url) as server, Call(server) as call:

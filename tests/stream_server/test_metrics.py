@@ -59,6 +59,9 @@ def touched() -> Metrics:
     metrics.store_failed()
     metrics.store_from(written=lambda: 10, dropped=lambda: 2, pending=lambda: 7)
     metrics.recordings_from(dropped_s=lambda: 1.5, num_failed=lambda: 1)
+    metrics.others_from(
+        connected=lambda: True, servers=lambda: 2, kept=lambda: 3, dropped=lambda: 4
+    )
     engine = FakeEngine()
     stats = BatchingStats(windows_cancelled=5, retries=4, workers_lost=3, restarts=2)
     status = EngineStatus(

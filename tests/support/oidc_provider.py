@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,24 @@ class TestProvider:
         """Add a person."""
         client = self._app.test_client()
         assert client.put(f"/users/{sub}", json=claims).status_code == 204
+
+    def logout_token(self, **claims: Any) -> str:
+        """Return what a provider tells clients when a session ends, signed with its key."""
+        import flask
+        from joserfc import jwt
+        from joserfc.jwk import RSAKey
+
+        with self._app.test_request_context("/"):
+            self._app.preprocess_request()
+            own = flask.g.oidc_provider_mock_storage.jwk
+        key = RSAKey.import_key(own.as_dict(is_private=True))
+        now = int(time.time())
+        told = {
+            **{"iss": self.issuer, "aud": "monitor", "iat": now, "exp": now + 120, "jti": "1"},
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+            **claims,
+        }
+        return jwt.encode({"alg": "RS256", "typ": "logout+jwt"}, told, key)
 
     def change_key(self) -> None:
         """Sign with another key from now on, and publish that one only."""

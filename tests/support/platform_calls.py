@@ -10,6 +10,7 @@ from typing import Any
 from stream_server.platforms.exotel import EXOTEL
 from stream_server.platforms.media_stream import MediaPlatform
 from stream_server.platforms.plivo import PLIVO
+from stream_server.platforms.signalwire import SIGNALWIRE
 from stream_server.platforms.telnyx import TELNYX
 from stream_server.platforms.twilio import TWILIO
 
@@ -349,8 +350,21 @@ class Exotel(Platform):
         ]
 
 
+class SignalWire(Twilio):
+    name = "signalwire"
+    stream_id = "b3b5d1a6-6f0e-4f0c-8e52-3c7a2d1a9f10"
+    call_id = "0b0c8a51-9d0e-4c55-8a3c-2f5d1f2a7e11"
+
+    def start(self, tracks: tuple[str, ...], parameters: Mapping[str, str]) -> dict[str, Any]:
+        start = super().start(tracks, parameters)
+        start["start"]["mediaFormat"]["sampleRate"] = self.rate_hz
+        return start
+
+
 PLATFORMS: dict[str, type[Platform]] = {
-    platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel)
+    platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel, SignalWire)
 }
-TABLES: dict[str, MediaPlatform] = {table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL)}
+TABLES: dict[str, MediaPlatform] = {
+    table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL, SIGNALWIRE)
+}
 """What the server knows of them."""

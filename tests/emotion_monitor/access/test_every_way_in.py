@@ -1,7 +1,8 @@
-"""Every route, feed and way in, with everybody who may or may not use it.
+"""Every route, feed, way in and way out, with everybody who may or may not use it.
 
-A route that is not in :data:`WAYS`, or a path for audio that is not in :data:`AUDIO_WAYS`, fails a
-test here: whoever adds one has to say who may use it.
+A route that is not in :data:`WAYS`, a path for audio that is not in :data:`AUDIO_WAYS`, or a reader
+of results that is not in :data:`READERS` fails a test here: whoever adds one has to say who may use
+it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -16,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web
 import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
 import soundfile
+from aiohttp import test_utils
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
@@ -28,6 +32,8 @@ from stream_server.access.policy import Scope, Who
 from stream_server.platforms import PLATFORMS
 from stream_server.platforms.platform import Platform
 from stream_server.server import Server
+from tests.requirements import REPOSITORY
+from tests.support.mosquitto import Mosquitto
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.whole_server import whole_server
 
@@ -73,6 +79,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("POST", "/logout"): OPEN,
     ("GET", "/login/oidc"): OPEN,
     ("GET", "/login/oidc/callback"): OPEN,
+    ("POST", "/login/oidc/logout"): OPEN,
     ("GET", "/metrics"): read("total"),
     ("GET", "/feed"): read("list", audit="feed"),
     # Pages and what they load: the same for everybody who may see something.
@@ -211,13 +218,27 @@ WAYS: dict[tuple[str, str], Way] = {
 
 AUDIO_WAYS = {
     *("/", "/v1", "/audiohook", "/twilio", "/telnyx", "/plivo", "/exotel", "/vonage"),
-    *("/freeswitch", "/asterisk"),
+    *("/freeswitch", "/asterisk", "/signalwire", "/azure"),
 }
 """Paths for audio. Each takes ``ingest``."""
 
 LISTENERS = {"asterisk"}
 """Platforms with a port of their own, without paths: AudioSocket has a list of addresses, and a
 team by setting."""
+
+READERS = {
+    "store": "its rows have the team; the routes ask",
+    "live_streams": "its streams have the team; routes and feeds ask",
+    "wall": "test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go",
+    "dashboard": "test_a_feed_of_one_stream_is_for_its_team",
+    "kind": "test_a_feed_of_one_stream_is_for_its_team",  # websocket or sse
+    "mqtt": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
+    "alerts": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
+    "front": "another process of this server",
+    "nats": "servers of one operator; whoever may read the subject sees all teams (docs/deploy.md)",
+    "nats_kept": "the same",
+}
+"""Everything that reads results, by its name on the bus, and what holds it to teams."""
 
 NOBODY = Who("token", "nobody", frozenset())
 SALES = frozenset(("sales",))
@@ -246,7 +267,7 @@ def routes_of(server: Server) -> set[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
+async def guarded(folder: Path, *assignments: str) -> AsyncIterator[tuple[Server, dict[str, str]]]:
     """Run a server on which the sales team has a live stream, an ended one and an alert."""
     async with whole_server(
         folder,
@@ -258,6 +279,7 @@ async def guarded(folder: Path) -> AsyncIterator[tuple[Server, dict[str, str]]]:
         "stream_server.recording.enabled=true",
         f"stream_server.recording.dir={folder}/recordings",
         "stream_server.rights.overseers=[supervisor, lead]",
+        *assignments,
     ) as server:
         for stream_id in (ENDED, LIVE):
             opened = make_opened(stream_id, name=SECRET_NAME)
@@ -425,24 +447,97 @@ async def test_a_feed_of_one_stream_is_for_its_team(
         assert live == {"views support": 404, "views sales": True}
 
 
-async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(tmp_path: Path):
-    async with guarded(tmp_path) as (server, tokens):
-        async with aiohttp.ClientSession(server.http_url) as session:
-            walls = {
-                name: await session.ws_connect("/api/v1/live", headers=bearer(tokens[name]))
-                for name in ("views support", "views sales")
-            }
-            for wall in walls.values():
-                await wall.receive_str()
-            server.bus.publish(make_point(1.0, stream_id=LIVE, seq=5))
-            for name, stream_id in (("sales", "second-of-sales"), ("support", "of-support")):
-                opened = make_opened(stream_id, name=stream_id)
-                server.bus.publish(msgspec.structs.replace(opened, team=name))
-            assert "second-of-sales" in await walls["views sales"].receive_str()
-            told = await walls["views support"].receive_str()
-            assert "of-support" in told and "sales" not in told
-            for wall in walls.values():
-                await wall.close()
+@on_shared_server
+async def test_the_wall_tells_a_team_of_its_own_streams_as_they_come_and_go(
+    shared: tuple[Server, dict[str, str]],
+):
+    server, tokens = shared
+    async with aiohttp.ClientSession(server.http_url) as session:
+        walls = {
+            name: await session.ws_connect("/api/v1/live", headers=bearer(tokens[name]))
+            for name in ("views support", "views sales")
+        }
+        for wall in walls.values():
+            await wall.receive_str()
+        server.bus.publish(make_point(1.0, stream_id=LIVE, seq=5))
+        for name, stream_id in (("sales", "second-of-sales"), ("support", "of-support")):
+            opened = make_opened(stream_id, name=stream_id)
+            server.bus.publish(msgspec.structs.replace(opened, team=name))
+        assert "second-of-sales" in await walls["views sales"].receive_str()
+        told = await walls["views support"].receive_str()
+        assert "of-support" in told and "sales" not in told
+        for wall in walls.values():
+            await wall.close()
+
+
+@pytest.mark.needs("mosquitto", "aiomqtt")
+async def test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import aiomqtt
+
+    readers = {name: f"emotions/{name}/#" for name in ("sales", "support")}
+    broker, posted = Mosquitto(tmp_path, readers), asyncio.Queue[str]()
+
+    async def hook(request: aiohttp.web.Request) -> aiohttp.web.Response:
+        posted.put_nowait(f"{dict(request.headers)} {await request.text()}")
+        return aiohttp.web.Response()
+
+    app = aiohttp.web.Application()
+    app.router.add_post("/hook", hook)
+    await broker.start()
+    try:
+        async with (
+            test_utils.TestServer(app) as receiver,
+            aiomqtt.Client("127.0.0.1", broker.port, username="sales") as sales,
+            aiomqtt.Client("127.0.0.1", broker.port, username="support") as support,
+        ):
+            for client in (sales, support):
+                await client.subscribe("#", qos=1)
+            hook_url = receiver.make_url("/hook")
+            rule = f"{{name: customer stays angry, labels: [angry], webhook: {hook_url}}}"
+            settings = (
+                f"stream_server.feeds.mqtt_url=mqtt://127.0.0.1:{broker.port}",
+                "stream_server.feeds.mqtt_topic=emotions/{team}",
+                f"stream_server.alerts.rules=[{rule}]",
+            )
+            async with guarded(tmp_path, *settings) as (server, _):
+                opened = make_opened("of-support", name="their own")
+                server.bus.publish(msgspec.structs.replace(opened, team="support"))
+                # Names, metadata and results stay out of what an alert calls.
+                call = await asyncio.wait_for(posted.get(), 20)
+                assert ALERT in call and SECRET_NAME not in call and '"42"' not in call
+                seen = {}
+                async with asyncio.timeout(20):
+                    for name, client, last in (
+                        ("sales", sales, f"{ENDED}/stream_closed"),
+                        ("support", support, "of-support/stream_opened"),
+                    ):
+                        seen[name] = ""
+                        async for message in client.messages:
+                            seen[name] += f"{message.topic} {bytes(message.payload)!r}\n"
+                            if str(message.topic).endswith(last):
+                                break
+                assert SECRET_NAME in seen["sales"] and "of-support" not in seen["sales"]
+                assert "their own" in seen["support"]
+                for secret in (SECRET_NAME, ENDED, LIVE, "sales"):
+                    assert secret not in seen["support"]
+    finally:
+        await broker.stop()
+    logged = capsys.readouterr()
+    assert SECRET_NAME not in logged.out + logged.err
+
+
+def test_every_reader_of_results_is_known():
+    names = set()
+    for package in ("stream_server", "dashboard", "emotion_monitor"):
+        for path in (REPOSITORY / package).rglob("*.py"):
+            # FeedSource.open() hands on the name that it is given.
+            call = re.compile(r"\.(subscribe|open)\((?:[^()]|\(\))*?\bname=([\w\"]+)")
+            if path.name != "source.py":
+                found = call.finditer(path.read_text(encoding="utf-8"))
+                names |= {each[2].strip('"') for each in found}
+    assert names == set(READERS)
 
 
 @on_shared_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import aiohttp
@@ -120,6 +121,76 @@ async def test_an_answer_that_is_not_to_this_browsers_login_is_refused(tmp_path:
                 )
                 async with other.get(f"{callback}?code=a&state=b", headers=PAGE) as answer:
                     assert answer.status == 401
+
+
+async def test_a_session_ends_with_that_of_the_provider(tmp_path: Path):
+    with provider() as idp:
+        for name in ("anna", "eva"):
+            idp.add(name, preferred_username=name, groups=["leads"])
+        async with whole_server(tmp_path, *settings_of(idp)) as server:
+            url = server.http_url
+            told = f"{url}/login/oidc/logout"
+            async with browser() as anna, browser() as there, browser() as eva:
+                for session, name in ((anna, "anna"), (eva, "eva")):
+                    await log_in(session, url, name)
+                wall = await anna.ws_connect(f"{url}/api/v1/live")
+                await wall.receive_str()
+                head, body, _ = idp.logout_token(sub="anna").split(".")
+                for wrong in (
+                    f"{head}.{body}.{'A' * 342}",
+                    idp.logout_token(),
+                    idp.logout_token(sub="anna", nonce="n"),
+                    "",
+                ):
+                    async with there.post(told, data={"logout_token": wrong}) as answer:
+                        assert answer.status == 400, wrong
+                assert (await who(anna, url))[0] == 200
+                token = idp.logout_token(sub="anna")
+                async with there.post(told, data={"logout_token": token}) as answer:
+                    assert answer.status == 200
+                    assert answer.headers["Cache-Control"] == "no-store"
+                # The page that is open, too.
+                while (await wall.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                assert (await who(anna, url))[0] == 401
+                assert (await who(eva, url))[0] == 200
+                assert server.store is not None
+                await server.store.flush()
+                entries = await server.store.audit()
+                assert ("logout", "anna") in [(one.action, one.target) for one in entries]
+
+
+async def test_a_session_that_rests_ends_and_so_does_one_that_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = (
+        "stream_server.access.tokens={crm: 0123456789abcdef}",
+        "stream_server.access.session_idle_s=600",
+        "stream_server.access.session_longest_s=1500",
+    )
+    async with whole_server(tmp_path, *settings) as server, browser() as session:
+        url, started, passed_s = server.http_url, time.time(), 0.0
+        monkeypatch.setattr(server.access, "_now", lambda: started + passed_s)
+
+        async def log_in_again() -> None:
+            form = {"name": "", "secret": "0123456789abcdef"}
+            async with session.post(f"{url}/login", data=form) as answer:
+                assert answer.status == 200
+
+        await log_in_again()
+        for passed_s, status in ((599.0, 200), (1198.0, 200), (1499.0, 200), (1500.0, 401)):
+            assert (await who(session, url))[0] == status, passed_s
+        await log_in_again()
+        wall = await session.ws_connect(f"{url}/api/v1/live")
+        await wall.receive_str()
+        passed_s += 599
+        await server.refresh_access()
+        await wall.ping()
+        passed_s += 1
+        await server.refresh_access()
+        while (await wall.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert (await who(session, url))[0] == 401
 
 
 async def test_keys_that_the_provider_changes_are_fetched_and_others_kept(tmp_path: Path):

@@ -99,6 +99,19 @@ def test_a_session_ends_by_rest_by_age_and_by_leaving():
     assert sessions.read(sessions.cookie(again), NOW + 60) is None
 
 
+def test_sessions_end_with_those_of_the_provider_that_vouches():
+    sessions = Sessions(idle_s=1000, longest_s=1000)
+    one, two = (sessions.begin("anna", NOW, elsewhere=each) for each in ("sid:1", "sid:2"))
+    sessions.end_elsewhere("sid:1", NOW)
+    later = sessions.begin("anna", NOW + 1, elsewhere="sid:1")
+    assert [sessions.is_valid(each, NOW + 2) for each in (one, two, later)] == [False, True, True]
+    sessions.end_elsewhere("anna", NOW + 1)
+    assert not any(sessions.is_valid(each, NOW + 2) for each in (two, later))
+    # Forgotten when no session of then can be valid any more.
+    sessions.end_elsewhere("bert", NOW + 1002)
+    assert set(sessions.ended_elsewhere) == {"bert"}
+
+
 def test_a_cookie_that_was_made_elsewhere_or_changed_is_none():
     sessions = Sessions(idle_s=100, longest_s=1000)
     cookie = sessions.cookie(Session("id", "ref", NOW, NOW))

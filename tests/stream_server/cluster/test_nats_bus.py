@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from emotion_monitor.local_services import NatsServer
 from stream_server.bus import LocalBus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
@@ -18,7 +19,6 @@ from stream_server.config import BusConfig
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Result, StreamClosed
-from tests.support.nats_server import NatsServer
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 
 pytestmark = pytest.mark.needs("nats", "nats-server")
@@ -96,9 +96,9 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     running = NatsServer(tmp_path / "jetstream")
-    await running.start()
+    await asyncio.to_thread(running.start)
     yield running
-    await running.kill()
+    running.kill()
 
 
 async def test_each_server_shows_the_streams_of_all(server: NatsServer, tmp_path: Path):
@@ -134,7 +134,7 @@ async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
         one.publish(make_opened("a"), make_point(0.0, stream_id="a", seq=1))
         await until(lambda: two.seen("a") == [0, 1])
         await until(lambda: one.bus.num_kept == 0)
-        await server.kill()
+        server.kill()
         await until(lambda: not one.bus.is_connected and not two.bus.is_connected)
         one.publish(
             make_alert(stream_id="a", seq=2, alert_id="a-1"),
@@ -143,7 +143,7 @@ async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
         )
         two.bus.acknowledge("a-1")
         await until(lambda: one.bus.num_kept == 2 and two.bus.num_kept == 1)
-        await server.start()
+        await asyncio.to_thread(server.start)
         await until(lambda: one.bus.num_kept == 0 and two.bus.num_kept == 0)
         await until(lambda: one.acknowledged == ["a-1"])
         await until(lambda: two.live.snapshot("a")[0].last_seq == 4)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
-import socket
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from stream_server.bus import LocalBus
 from stream_server.feeds import mqtt
 from stream_server.feeds.mqtt import MqttPublisher, StreamState, next_state, parse_mqtt_url
 from stream_server.metrics import Metrics
+from tests.support.mosquitto import Mosquitto
 from tests.support.results import (
     make_alert,
     make_closed,
@@ -32,38 +30,6 @@ from tests.support.results import (
 from tests.support.virtual_time import current_loop, virtual_time
 
 BROKER = pytest.mark.needs("mosquitto", "aiomqtt")
-
-
-class Mosquitto:
-    """A broker on loopback that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        self._process = await asyncio.create_subprocess_exec(
-            program, "-c", self._config, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            except OSError:
-                await asyncio.sleep(0.01)
-                continue
-            writer.close()
-            await writer.wait_closed()
-            return
-
-    async def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from stream_server.access import OidcConfig
 from stream_server.access.oidc import (
+    LOGOUT_EVENT,
     Attempt,
     OidcError,
     authorization_url,
     claims_of_id_token,
+    logout_of_token,
     new_attempt,
     provider_of,
 )
@@ -83,6 +85,50 @@ def test_an_id_token_for_this_login_is_taken(changes: dict[str, Any]):
 def test_an_id_token_that_is_not_for_this_login_is_refused(changes: dict[str, Any]):
     with pytest.raises(OidcError):
         claims_of_id_token(token(**changes), KeySet([KEY]), CONFIG, "n", NOW)
+
+
+LOGOUT: dict[str, Any] = {"nonce": None, "jti": "1", "events": {LOGOUT_EVENT: {}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("anna", "", NOW)),
+        ({"sid": "s1"}, ("anna", "s1", NOW)),
+        ({"sid": "s1", "sub": None}, ("", "s1", NOW)),
+        # One that is sent again: what has begun since goes on.
+        ({"iat": NOW - 200}, ("anna", "", NOW - 139)),
+    ],
+)
+def test_a_logout_token_says_whose_sessions_end(
+    changes: dict[str, Any], expected: tuple[str, str, float]
+):
+    found = logout_of_token(token(**LOGOUT | changes), KeySet([KEY]), CONFIG, NOW)
+    assert (found.subject, found.session_id, found.at) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nonce": "n"},
+        {"events": None},
+        {"events": {}},
+        {"events": {LOGOUT_EVENT: True}},
+        {"events": "backchannel-logout"},
+        {"sub": None},
+        {"sub": 7},
+        {"sid": ["s1"]},
+        {"jti": None},
+        {"exp": None},
+        {"exp": NOW - 60},
+        {"iat": NOW + 61},
+        {"aud": "other"},
+        {"iss": "https://evil.example.org"},
+    ],
+)
+def test_a_token_that_is_about_no_logout_here_ends_nothing(changes: dict[str, Any]):
+    with pytest.raises(OidcError):
+        logout_of_token(token(**LOGOUT | changes), KeySet([KEY]), CONFIG, NOW)
 
 
 def _with_another_key() -> str:

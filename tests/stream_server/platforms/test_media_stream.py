@@ -146,6 +146,9 @@ def test_nothing_is_sent(name: str):
         ("exotel", "audio/x-raw", 8000, AudioFormat("pcm_s16le", 8000)),
         ("exotel", "raw/slin", 24000, AudioFormat("pcm_s16le", 24000)),
         ("exotel", "audio/x-mulaw", 8000, AudioFormat("mulaw", 8000)),
+        ("signalwire", "audio/x-l16", 24000, AudioFormat("pcm_s16le", 24000)),
+        ("signalwire", "L16@24000h", 24000, AudioFormat("pcm_s16le", 24000)),
+        ("signalwire", "L16", 16000, AudioFormat("pcm_s16le", 16000)),
     ],
 )
 def test_formats(name: str, encoding: str, rate_hz: int, expected: AudioFormat):

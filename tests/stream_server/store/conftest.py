@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from emotion_monitor.local_services import PostgreSQL
 from stream_server.config import StoreConfig
 from stream_server.store import Store
-from tests.support.postgresql import Cluster
 
 OpenStore = Callable[..., Awaitable[Store]]
 
 
 @pytest.fixture(scope="session")
-def postgresql_cluster() -> Iterator[Cluster]:
+def postgresql_cluster() -> Iterator[PostgreSQL]:
     """A PostgreSQL server of our own. Needs ``postgresql``."""
-    cluster = Cluster()
+    cluster = PostgreSQL()
     yield cluster
     cluster.close()
 
@@ -28,7 +28,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, one of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/timelines.db"
-    cluster: Cluster = request.getfixturevalue("postgresql_cluster")
+    cluster: PostgreSQL = request.getfixturevalue("postgresql_cluster")
     return cluster.new_database()
 
 

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.engine import Connection
 
+from emotion_monitor.local_services import PostgreSQL
 from stream_server.store import partitions
 from stream_server.store.database import make_engine, parse_store_url, upgrade_schema
 from stream_server.store.rows import StreamInfo, point_row, stream_row
 from stream_server.store.schema import points, streams
-from tests.support.postgresql import Cluster
 from tests.support.results import make_opened, make_point
 
 pytestmark = pytest.mark.needs("postgresql")
@@ -35,7 +35,7 @@ def tables(connection: Connection) -> dict[str, int]:
     return {name: count for name, count in connection.execute(found)}
 
 
-def test_old_points_go_with_their_partition_and_no_stream_lacks_one(postgresql_cluster: Cluster):
+def test_old_points_go_with_their_partition_and_no_stream_lacks_one(postgresql_cluster: PostgreSQL):
     engine = make_engine(parse_store_url(postgresql_cluster.new_database()), read_only=False)
     with engine.begin() as connection:
         upgrade_schema(connection)
@@ -63,7 +63,7 @@ def test_old_points_go_with_their_partition_and_no_stream_lacks_one(postgresql_c
     engine.dispose()
 
 
-def test_points_that_were_kept_before_are_the_first_partition(postgresql_cluster: Cluster):
+def test_points_that_were_kept_before_are_the_first_partition(postgresql_cluster: PostgreSQL):
     from alembic import command
     from alembic.config import Config
 

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
+from emotion_monitor.local_services import PostgreSQL
 from stream_server.config import StoreConfig
 from stream_server.store import Store
 from stream_server.store.database import make_engine, parse_store_url
 from stream_server.store.persons import purge_database
-from tests.support.postgresql import Cluster
 from tests.support.results import make_closed, make_opened, make_point
 
 CALLER = b"+49-30-7654321"
@@ -24,7 +24,7 @@ def has_caller(folder: Path) -> bool:
 
 @pytest.mark.needs("postgresql")
 async def test_what_postgresql_keeps_of_deleted_rows_is_purged(
-    postgresql_cluster: Cluster,
+    postgresql_cluster: PostgreSQL,
 ):
     url = postgresql_cluster.new_database()
     store = await Store.open(StoreConfig(url=url))

@@ -12,12 +12,12 @@ import pytest
 import structlog
 from sqlalchemy import insert
 
+from emotion_monitor.local_services import PostgreSQL
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
 from stream_server.store import Store, StoreError, StoreUnavailableError, schema
 from stream_server.wire.results import Marked, Point, Result, StreamClosed
 from tests.requirements import REPOSITORY
-from tests.support.postgresql import Cluster
 from tests.support.results import make_opened, make_point
 
 KILLED = """
@@ -94,7 +94,7 @@ async def until_back(store: Store) -> None:
 
 
 @pytest.mark.needs("postgresql")
-async def test_results_wait_while_the_database_is_away(postgresql_cluster: Cluster):
+async def test_results_wait_while_the_database_is_away(postgresql_cluster: PostgreSQL):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
     store.write(make_opened())
     await store.flush()
@@ -121,7 +121,7 @@ async def test_results_wait_while_the_database_is_away(postgresql_cluster: Clust
 
 
 @pytest.mark.needs("postgresql")
-async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: Cluster):
+async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: PostgreSQL):
     url = postgresql_cluster.new_database()
     store = await Store.open(StoreConfig(url=url, max_pending_results=1000))
     store.write(make_opened())
@@ -144,7 +144,7 @@ async def test_what_waits_is_bounded_and_points_go_first(postgresql_cluster: Clu
 
 
 @pytest.mark.needs("postgresql")
-async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: Cluster):
+async def test_closing_gives_up_on_a_database_that_is_away(postgresql_cluster: PostgreSQL):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
     store.write(make_opened())
     await store.flush()
@@ -200,7 +200,7 @@ async def test_a_job_the_database_refuses_tells_who_asked(tmp_path: Path):
 
 
 @pytest.mark.needs("postgresql")
-async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: Cluster):
+async def test_a_job_finds_out_that_the_database_is_away(postgresql_cluster: PostgreSQL):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
     await asyncio.to_thread(postgresql_cluster.stop)
     try:
@@ -232,7 +232,7 @@ async def test_running_ends_with_the_bus(tmp_path: Path):
 
 @pytest.mark.needs("postgresql")
 async def test_what_is_refused_is_counted_once_though_the_database_goes_away(
-    postgresql_cluster: Cluster,
+    postgresql_cluster: PostgreSQL,
 ):
     store = await Store.open(StoreConfig(url=postgresql_cluster.new_database()))
     store.write(make_opened())

@@ -1,20 +1,21 @@
-"""A PostgreSQL server of the tests' own: nothing of the machine's is touched.
+"""Servers of other people, started for a while in folders of their own: PostgreSQL and NATS.
 
-It listens on a Unix socket in its own folder. The server refuses to run as root, so root lends it
-to another user.
+For the demo of several servers, benchmarks and tests: nothing of the machine's is touched. They
+forget what they have when they are closed, and do not wait for the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
-
-__all__ = ["Cluster", "bin_dir"]
 
 _PORT = 5432
 """Part of the socket's name; no port is opened."""
@@ -36,8 +37,10 @@ def bin_dir() -> Path | None:
     return None
 
 
-class Cluster:
-    """A server with databases for tests.
+class PostgreSQL:
+    """A PostgreSQL server, on a Unix socket in its own folder.
+
+    It refuses to run as root, so root lends it to another user.
 
     Attributes:
         folder: everything it keeps, and its socket.
@@ -111,3 +114,64 @@ def _other_user() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise AssertionError("there is no user that a PostgreSQL server could run as")
+
+
+_START_TIMEOUT_S = 30.0
+
+
+def nats_program() -> str | None:
+    """Return the path of the NATS server; None: there is none."""
+    # Debian has it among the programs of the administrator.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    return shutil.which("nats-server", path=path)
+
+
+class NatsServer:
+    """A NATS server with JetStream, on loopback, on a port that stays the same.
+
+    Args:
+        folder: for what JetStream keeps.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        program = nats_program()
+        assert program is not None, "there is a NATS server"
+        self._process = subprocess.Popen(
+            [program, "-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < until_s:
+            assert self._process.poll() is None, "the NATS server has ended"
+            with contextlib.suppress(OSError):
+                with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                    if connection.recv(4) == b"INFO":
+                        return
+            time.sleep(0.01)
+        raise TimeoutError("the NATS server does not answer")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,255 @@
+"""Several servers with their engines, NATS and PostgreSQL, on this machine and for a while.
+
+::
+
+    calls ─▶ gateway-a ─┬─▶ engine-0     windows, by ``zmq://``
+    calls ─▶ gateway-b ─┼─▶ engine-1
+                        ├─▶ NATS         results of all, for every wall
+    pages ─▶ dashboard ─┴─▶ PostgreSQL   timelines
+
+What docs/cluster.md describes, to look at (``emotion-monitor cluster-demo``), to be measured
+(``benchmarks/cluster.py``) and to be killed in parts by a test. All processes but NATS and
+PostgreSQL are forked from one that has loaded the packages, so that they start quickly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import multiprocessing
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from emotion_monitor.local_services import (
+    NatsServer,
+    PostgreSQL,
+    bin_dir,
+    free_port,
+    nats_program,
+)
+from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
+from mic_client.audio_file import SAMPLE_CALL_ROLES
+from stream_server.wire.messages import ChannelSpec
+
+GATEWAYS = ("gateway-a", "gateway-b")
+DASHBOARD = "dashboard"
+_START_TIMEOUT_S = 300.0
+_END_TIMEOUT_S = 30.0
+_PRELOADED = ("emotion_monitor.processes", "emotion_monitor.dashboard", "stream_server.server")
+
+
+def what_is_missing() -> list[str]:
+    """Return the commands that install what a cluster needs and this machine lacks."""
+    commands = []
+    packages = [
+        package
+        for package, is_there in (
+            ("nats-server", nats_program() is not None),
+            ("postgresql", bin_dir() is not None),
+        )
+        if not is_there
+    ]
+    if packages:
+        commands.append(f"apt-get install {' '.join(packages)}")
+    extras = [
+        extra
+        for extra, module in (("cluster", "nats"), ("postgresql", "psycopg"))
+        if importlib.util.find_spec(module) is None
+    ]
+    if extras:
+        commands.append(f"pip install 'emotion-monitor[{','.join(extras)}]'")
+    return commands
+
+
+class LocalCluster:
+    """Runs while it is entered.
+
+    Args:
+        engines: how many.
+        model: what they score with.
+        assignments: further settings of all servers, as of ``--set``.
+        dashboard_port: of the HTTP port of the dashboard; 0: any.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: int = 2,
+        model: str = "compact",
+        assignments: Sequence[str] = (),
+        dashboard_port: int = 0,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="em-cluster-")
+        self.folder = Path(self._folder.name)
+        self._engines = tuple(f"engine-{number}" for number in range(engines))
+        self._model = model
+        self._assignments = tuple(assignments)
+        self._ports = {name: (free_port(), free_port()) for name in (*GATEWAYS, DASHBOARD)}
+        if dashboard_port:
+            self._ports[DASHBOARD] = (free_port(), dashboard_port)
+        self._processes: dict[str, BaseProcess] = {}
+        self._stack = contextlib.ExitStack()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(_PRELOADED))
+        self.nats = NatsServer(self.folder / "jetstream")
+        self.store_url = ""
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._folder.cleanup)
+            database = PostgreSQL()
+            stack.callback(database.close)
+            self.store_url = database.new_database()
+            self.nats.start()
+            stack.callback(self.nats.kill)
+            stack.callback(self._end_all)
+            for name in (*self._engines, *GATEWAYS, DASHBOARD):
+                self.start(name)
+            for name in (*GATEWAYS, DASHBOARD):
+                self.wait_ready(name)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def ingest_url(self, name: str) -> str:
+        """Return where a server takes audio."""
+        return f"ws://127.0.0.1:{self._ports[name][0]}"
+
+    def http_url(self, name: str) -> str:
+        """Return where a server has its pages, feeds and metrics."""
+        return f"http://127.0.0.1:{self._ports[name][1]}"
+
+    def start(self, name: str) -> None:
+        """Start one of the processes, also again."""
+        process = (
+            self._context.Process(
+                target=_run_engine,
+                args=(self._engine_settings(), self._engine_url(name)),
+                daemon=True,
+            )
+            if name in self._engines
+            else self._context.Process(
+                target=_run_server, args=(self._server_settings(name),), daemon=True
+            )
+        )
+        process.start()
+        self._processes[name] = process
+
+    def kill(self, name: str) -> None:
+        """End one of the processes as a crash would."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.join()
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until a server takes streams.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        until_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < until_s:
+            if not self._processes[name].is_alive():
+                raise TimeoutError(f"{name} has ended; see what it printed")
+            with contextlib.suppress(OSError, urllib.error.URLError):
+                with urllib.request.urlopen(f"{self.http_url(name)}/readyz", timeout=5):
+                    return
+            time.sleep(0.05)
+        raise TimeoutError(f"{name} is not ready")
+
+    def _engine_url(self, name: str) -> str:
+        return f"zmq://{self.folder}/{name}"
+
+    def _engine_settings(self) -> list[str]:
+        return [
+            f"ser_engine.model.name={self._model}",
+            "ser_engine.model.offline=true",
+            "stream_server.logging.level=warning",
+        ]
+
+    def _server_settings(self, name: str) -> list[str]:
+        port, http_port = self._ports[name]
+        engines = ",".join(f"{self.folder}/{engine}" for engine in self._engines)
+        return [
+            f"ser_engine.model.name=zmq://{engines}",
+            f"stream_server.listen.port={port}",
+            f"stream_server.listen.http_port={http_port}",
+            "stream_server.telephony.audiosocket.port=-1",
+            f"stream_server.store.url={self.store_url}",
+            f"stream_server.bus.url={self.nats.url}",
+            f"stream_server.bus.name={name}",
+            f"stream_server.bus.outbox_dir={self.folder}/outbox",
+            # Of servers on one machine each needs its own.
+            f"dashboard.analyse.dir={self.folder}/{name}",
+            "stream_server.logging.level=warning",
+            *self._assignments,
+        ]
+
+    def _end_all(self) -> None:
+        # Servers first: their streams need the engines to end.
+        for names in ((*GATEWAYS, DASHBOARD), self._engines):
+            ending = [self._processes[name] for name in names if name in self._processes]
+            for process in ending:
+                process.terminate()
+            for process in ending:
+                process.join(_END_TIMEOUT_S)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+
+
+def _run_server(assignments: list[str]) -> None:
+    from emotion_monitor.serve import run, run_server
+    from emotion_monitor.settings import load_settings
+    from stream_server.engines.pool import end_process
+    from stream_server.logs import configure_logging
+
+    settings = load_settings(None, assignments)
+    configure_logging(settings.stream_server.logging)
+    end_process(run(run_server(settings)))
+
+
+def _run_engine(assignments: list[str], url: str) -> None:
+    from emotion_monitor.processes import run_engine
+    from emotion_monitor.serve import run
+    from emotion_monitor.settings import load_settings
+    from stream_server.engines.pool import end_process
+    from stream_server.logs import configure_logging
+
+    settings = load_settings(None, assignments)
+    configure_logging(settings.stream_server.logging)
+    end_process(run(run_engine(settings, url)))
+
+
+async def play_call(url: str, name: str, seconds: float | None = None) -> None:
+    """Stream the sample call to a server at the speed of speech.
+
+    Args:
+        url: of the server.
+        name: of the stream.
+        seconds: of the call; None: all of it.
+    """
+    samples, rate_hz = await asyncio.to_thread(load_sample_call)
+    if seconds is not None:
+        samples = samples[: round(seconds * rate_hz)]
+    options = StreamOptions(
+        channels=tuple(ChannelSpec(role=role) for role in SAMPLE_CALL_ROLES), name=name
+    )
+    async with StreamClient(ArraySource(samples, rate_hz), url, options) as client:
+        async for _ in client:
+            pass
