@@ -134,6 +134,10 @@ class LocalCluster:
         """Return where a server has its pages, feeds and metrics."""
         return f"http://127.0.0.1:{self._ports[name][1]}"
 
+    def engine_address(self, number: int) -> str:
+        """Return the address of the first ``number`` engines together."""
+        return "zmq://" + ",".join(f"{self.folder}/{name}" for name in self._engines[:number])
+
     def start(self, name: str) -> None:
         """Start one of the processes, also again."""
         process = (
@@ -184,9 +188,8 @@ class LocalCluster:
 
     def _server_settings(self, name: str) -> list[str]:
         port, http_port = self._ports[name]
-        engines = ",".join(f"{self.folder}/{engine}" for engine in self._engines)
         return [
-            f"ser_engine.model.name=zmq://{engines}",
+            f"ser_engine.model.name={self.engine_address(len(self._engines))}",
             f"stream_server.listen.port={port}",
             f"stream_server.listen.http_port={http_port}",
             "stream_server.telephony.audiosocket.port=-1",

@@ -155,7 +155,9 @@ class EngineHost:
 
     async def _score(self, guest: _Guest, asked: Asked, samples: FloatArray) -> None:
         try:
-            guest.answers.append(await scored(guest.lease.engine, asked, samples))
+            answer = await scored(guest.lease.engine, asked, samples)
+            # Looked up now: the list is another one each time answers were sent.
+            guest.answers.append(answer)
         finally:
             del guest.running[asked.number]
         self._has_answers.set()

@@ -319,3 +319,17 @@ def _logits(engine: FakeEngine, window: Window) -> FloatArray:
     result = engine.run(window)
     assert isinstance(result, WindowResult)
     return result.logits
+
+
+async def test_an_answer_that_comes_after_others_were_sent_is_sent_too(url: str):
+    near = HeldEngine()
+    async with hosting(url, near), connected(url) as far:
+        near.go_on.clear()
+        late = asyncio.create_task(far.score(a_window(key="late")))
+        await until(lambda: near.asked.is_set())
+        near.go_on.set()
+        near.delay_s = 0.05
+        # One after the other: each answer is a message of its own.
+        rest = [far.score(a_window(key=f"{number}")) for number in range(3)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(late, *rest)

@@ -1,0 +1,214 @@
+"""What several servers cost and survive: engines elsewhere, kills, alerts.
+
+::
+
+    python -m benchmarks.cluster --json benchmarks/results/cluster.json
+
+All processes share this machine, so the figures say what the way to an engine costs and how long
+something is away, not how much a fleet carries; docs/scaling.md goes on from them. The engine is
+the built-in model, which takes little, so that the way weighs more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.report import Report, argument_parser
+from emotion_monitor.local_cluster import DASHBOARD, LocalCluster, what_is_missing
+from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.types import Window
+from stream_server.config import StoreConfig
+from stream_server.engines.engine import Engine
+from stream_server.engines.opening import open_engine
+from stream_server.store import Store
+from stream_server.wire.messages import ChannelSpec, Ready
+from stream_server.wire.results import Alert, Gap, Point, Segment
+
+WINDOW_SAMPLES, STEP_SAMPLES = 64_000, 8_000
+_RULE = (
+    "stream_server.alerts.rules=[{name: talk, threshold: 0.05, clear_threshold: 0,"
+    " labels: [angry, disgusted, fearful, happy, neutral, sad, surprised], hold_s: 0}]"
+)
+_PATIENCE_S = 300.0
+
+
+async def added_ms(cluster: LocalCluster, windows: int) -> dict[str, Any]:
+    """Time windows of one stream here and at the engines, one at a time and many at once."""
+    local_config = EngineConfig(model=ModelConfig(name="compact", offline=True))
+    local = open_engine(local_config, beside_another=False, on_step=None)
+    await local.start()
+    near_ms = await _times_ms(local, windows)
+    await local.aclose()
+    found: dict[str, Any] = {}
+    for number in (1, 2):
+        address = cluster.engine_address(number)
+        far = open_engine(
+            replace(local_config, model=ModelConfig(name=address)),
+            beside_another=False,
+            on_step=None,
+        )
+        await far.start()
+        if number == 1:
+            added = np.array(await _times_ms(far, windows)) - np.median(near_ms)
+            found["engine_added_ms_p50"] = round(float(np.percentile(added, 50)), 2)
+            found["engine_added_ms_p95"] = round(float(np.percentile(added, 95)), 2)
+        began_s = time.monotonic()
+        streams = 32
+        rounds = max(1, windows // streams)
+        for each in range(rounds):
+            await asyncio.gather(*(far.score(_window(f"s{key}", each)) for key in range(streams)))
+        took_s = time.monotonic() - began_s
+        found[f"windows_per_s_{number}_replicas"] = round(rounds * streams / took_s, 1)
+        await far.aclose()
+    return found
+
+
+async def _times_ms(engine: Engine, windows: int) -> list[float]:
+    times = []
+    for number in range(windows):
+        began_s = time.perf_counter()
+        await engine.score(_window("one", number))
+        times.append((time.perf_counter() - began_s) * 1000)
+    # The first ones warm up.
+    return times[len(times) // 10 :]
+
+
+_SPEECH = np.random.default_rng(0).normal(0, 0.1, 4_000_000).astype(np.float32)
+
+
+def _window(stream_key: str, number: int) -> Window:
+    start = number * STEP_SAMPLES % (len(_SPEECH) - WINDOW_SAMPLES)
+    return Window(_SPEECH[start : start + WINDOW_SAMPLES], start, stream_key)
+
+
+class Caller:
+    """A call that notes when results come."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        self._url, self._seconds = url, seconds
+        self.stream_ids: list[str] = []
+        self.points_at_s: list[float] = []
+
+    async def run(self) -> None:
+        """Play it; a lost connection is taken up again."""
+        samples, rate_hz = load_sample_call()
+        options = StreamOptions(channels=(ChannelSpec(role="caller"),), name="a call")
+        source = ArraySource(samples[: round(self._seconds * rate_hz), 1:2], rate_hz)
+        async with StreamClient(source, self._url, options) as client:
+            async for message in client:
+                if isinstance(message, Ready):
+                    self.stream_ids.append(message.stream_id)
+                elif isinstance(message, Point):
+                    self.points_at_s.append(time.monotonic())
+
+    async def next_point_s(self) -> float:
+        """Return the time until the next point comes."""
+        began_s, number = time.monotonic(), len(self.points_at_s)
+        async with asyncio.timeout(_PATIENCE_S):
+            while len(self.points_at_s) == number:  # noqa: ASYNC110  The reader is another task.
+                await asyncio.sleep(0.005)
+        return self.points_at_s[-1] - began_s
+
+
+async def kills(cluster: LocalCluster, seconds: float) -> dict[str, Any]:
+    """Kill parts during two calls; return how long each was felt, and what was lost."""
+    one = Caller(cluster.ingest_url("gateway-a"), seconds)
+    two = Caller(cluster.ingest_url("gateway-b"), seconds)
+    calling = asyncio.gather(one.run(), two.run())
+    await asyncio.gather(one.next_point_s(), two.next_point_s())
+    found: dict[str, Any] = {}
+    cluster.kill("engine-0")
+    found["recovery_s_replica"] = round(
+        max(await asyncio.gather(one.next_point_s(), two.next_point_s())), 2
+    )
+    cluster.nats.kill()
+    await asyncio.sleep(1)
+    began_s = time.monotonic()
+    await asyncio.to_thread(cluster.nats.start)
+    await _connected(cluster)
+    found["recovery_s_nats"] = round(time.monotonic() - began_s, 2)
+    cluster.kill("gateway-b")
+    cluster.start("gateway-b")
+    found["recovery_s_gateway"] = round(await two.next_point_s(), 2)
+    await calling
+    return {**found, **await _lost(cluster, [*one.stream_ids, *two.stream_ids])}
+
+
+async def _connected(cluster: LocalCluster) -> None:
+    import aiohttp
+
+    async with asyncio.timeout(_PATIENCE_S), aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                answer = await session.get(f"{cluster.http_url(DASHBOARD)}/metrics")
+                if "emotion_monitor_bus_connected 1.0" in await answer.text():
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def _lost(cluster: LocalCluster, stream_ids: list[str]) -> dict[str, int]:
+    """Count 20 ms frames that are neither scored nor named, and alerts that JetStream lacks."""
+    store = await Store.open(StoreConfig(url=cluster.store_url), owner="benchmark")
+    frames_lost = 0
+    raised: set[str] = set()
+    try:
+        await asyncio.sleep(2)
+        for stream_id in stream_ids:
+            stored = await store.results(stream_id, limit=100_000)
+            results = () if stored is None else stored.results
+            spans = sorted(
+                (each.start_sample, each.end_sample)
+                for each in results
+                if isinstance(each, Segment | Gap) and each.final
+            )
+            end = 0
+            for start, next_end in spans:
+                frames_lost += abs(start - end) // 320
+                end = next_end
+            raised |= {each.alert_id for each in results if isinstance(each, Alert)}
+    finally:
+        await store.close()
+    kept = await _kept(cluster)
+    return {"frames_lost": frames_lost, "alerts": len(raised), "alerts_lost": len(raised - kept)}
+
+
+async def _kept(cluster: LocalCluster) -> set[str]:
+    import nats
+    import nats.errors
+
+    connection = await nats.connect(cluster.nats.url)
+    consumer = await connection.jetstream().subscribe("emotion-monitor.kept.alert.*")
+    found: set[str] = set()
+    with contextlib.suppress(nats.errors.TimeoutError):
+        while True:
+            message = await consumer.next_msg(timeout=3)
+            found.add(msgspec.json.decode(message.data, type=Alert).alert_id)
+    await connection.close()
+    return found
+
+
+def main() -> None:
+    """Run it."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--windows", type=int, default=320)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each call")
+    options = parser.parse_args()
+    if missing := what_is_missing():
+        parser.error("; ".join(missing))
+    report = Report({"windows": options.windows, "seconds": options.seconds})
+    with LocalCluster(assignments=[_RULE]) as cluster:
+        report.summary |= asyncio.run(added_ms(cluster, options.windows))
+        report.summary |= asyncio.run(kills(cluster, options.seconds))
+    report.finish(options.json)
+
+
+if __name__ == "__main__":
+    main()
