@@ -397,11 +397,12 @@ class SpeakersConfig:
     """How the speakers of one channel are told apart, where that is asked for."""
 
     model: str = "cam++"
-    """A folder of FunASR's cam++, or ``cam++``, which FunASR fetches at first use."""
-    threshold: Annotated[float, Range(0, 1)] = 0.5
-    """Smallest cosine between a piece of speech and its speaker's mean."""
+    """A file of CAM++ weights, a folder that holds one, or ``cam++``, the published ones."""
+    threshold: Annotated[float, Range(0, 1)] = 0.3
+    """How alike the pieces of speech of one speaker are: their smallest mean cosine. With weights
+    other than the published ones about 0.5."""
     max_speakers: Annotated[int, Range(1, 64)] = 8
-    """Further voices count as the nearest known one."""
+    """Of more voices than these the most alike count as one."""
 
     def __post_init__(self) -> None:
         check_fields(self, "speakers")
