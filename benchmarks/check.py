@@ -49,11 +49,11 @@ class Floor:
 
 FLOORS: Mapping[str, Mapping[str, Floor]] = {
     "standard": {
-        "uar_emodb": Floor(least=0.81),
-        "uar_ravdess": Floor(least=0.57),
+        "uar_emodb": Floor(least=0.87),
+        "uar_ravdess": Floor(least=0.60),
         "uar_nemo_pl": Floor(least=0.70),
         "angry_uar_mulaw8k": Floor(least=0.87),
-        "unseen_emovo_anger_recall": Floor(least=0.85),
+        "unseen_emovo_anger_recall": Floor(least=0.89),
         "unseen_emovo_emotion_called_neutral": Floor(most=0.38),
         "natural_emotion": Floor(most=0.05),
         "natural_telephone_emotion": Floor(most=0.06),

@@ -15,7 +15,7 @@ from ser_engine.files.results import StreamResult
 from ser_engine.types import FloatArray
 from training.clips import Clip, read_clip
 
-__all__ = ["Transition", "TransitionResult", "draw_transitions", "play"]
+__all__ = ["Transition", "TransitionResult", "draw_transitions", "play", "speech_bounds"]
 
 _PART_SAMPLES = 4 * 16_000
 """Each emotion is held for about this long: clips of it are joined until it is."""
@@ -75,7 +75,7 @@ def play(engine: Core, transition: Transition, config: EngineConfig) -> Transiti
         change = at
         for clip in part:
             samples = read_clip(clip)
-            start, stop = _speech_bounds(samples)
+            start, stop = speech_bounds(samples)
             truth.append((at + start, at + stop, clip.emotion))
             pieces.append(samples)
             at += len(samples)
@@ -98,7 +98,7 @@ def _part(clips: Sequence[Clip], rng: np.random.Generator) -> tuple[Clip, ...]:
     return tuple(chosen)
 
 
-def _speech_bounds(samples: FloatArray) -> tuple[int, int]:
+def speech_bounds(samples: FloatArray) -> tuple[int, int]:
     """Return where the loud part of a clip begins and ends, in samples."""
     blocks = samples[: len(samples) // 320 * 320].reshape(-1, 320)
     rms = np.sqrt((blocks**2).mean(axis=1))

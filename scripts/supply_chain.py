@@ -41,7 +41,7 @@ _BY_HAND: dict[str, str] = {
     "emotion-monitor": "Apache-2.0 AND CC-BY-NC-SA-4.0",
 }
 _RESTRICTED: dict[str, str] = {
-    "kaldiio": "NTT's software evaluation licence; only with the extras funasr and speakers",
+    "kaldiio": "NTT's software evaluation licence; only with the extra funasr",
     "nvidia-": "NVIDIA's terms; only with the CUDA build of torch",
     "cuda-": "NVIDIA's terms; only with the CUDA build of torch",
 }

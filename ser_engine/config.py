@@ -254,7 +254,7 @@ class SmoothingConfig:
     abstain_below: Annotated[float, Range(0, 1)] | None = None
     """Posterior below which no emotion is said: the result is ``unclear``. null: as it was measured
     for the model; 0: always say the likeliest label. Neutral needs 0.2 at most."""
-    abstain_margin: Annotated[float, Range(0, 1)] = 0.1
+    abstain_margin: Annotated[float, Range(0, 1)] = 0.15
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
     speaker_baseline: bool = True
@@ -397,11 +397,12 @@ class SpeakersConfig:
     """How the speakers of one channel are told apart, where that is asked for."""
 
     model: str = "cam++"
-    """A folder of FunASR's cam++, or ``cam++``, which FunASR fetches at first use."""
-    threshold: Annotated[float, Range(0, 1)] = 0.5
-    """Smallest cosine between a piece of speech and its speaker's mean."""
+    """A file of CAM++ weights, a folder that holds one, or ``cam++``, the published ones."""
+    threshold: Annotated[float, Range(0, 1)] = 0.3
+    """How alike the pieces of speech of one speaker are: their smallest mean cosine. With weights
+    other than the published ones about 0.5."""
     max_speakers: Annotated[int, Range(1, 64)] = 8
-    """Further voices count as the nearest known one."""
+    """Of more voices than these the most alike count as one."""
 
     def __post_init__(self) -> None:
         check_fields(self, "speakers")

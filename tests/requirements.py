@@ -113,7 +113,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "av": _package("av", "media"),
-    "kaldi-native-fbank": _package("kaldi_native_fbank", "speakers"),
+    "scipy": _package("scipy", "train"),
+    "kaldi-native-fbank": _package("kaldi_native_fbank", "dev"),
     "mosquitto": Requirement(
         lambda: (
             shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None

@@ -16,7 +16,7 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
 from training.tones import hold_music
 
-__all__ = ["Augmenter", "car", "change_speed", "noise", "synthetic_room", "telephone"]
+__all__ = ["Augmenter", "car", "change_speed", "landline", "noise", "synthetic_room", "telephone"]
 
 _TELEPHONE_HZ = 8_000
 
@@ -42,6 +42,12 @@ def telephone(samples: FloatArray, law: str = "u") -> FloatArray:
         decoded = sign * np.where(code < 1 / scale, code * scale / a, np.exp(code * scale - 1) / a)
     wide: FloatArray = soxr.resample(decoded, _TELEPHONE_HZ, SAMPLE_RATE_HZ, "HQ")
     return wide.astype(np.float32)
+
+
+def landline(samples: FloatArray) -> FloatArray:
+    """Return what is left after the band of a telephone line, 300 to 3,400 Hz, and G.711."""
+    band = butter(4, (300, 3_400), "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    return telephone(sosfilt(band, samples).astype(np.float32))
 
 
 def noise(length: int, rng: np.random.Generator) -> FloatArray:

@@ -167,9 +167,9 @@ def _alert(record: AlertRecord) -> ReportAlert:
         role=record.role,
         labels=record.labels,
         posterior=record.posterior,
-        since_s=record.since_sample / 16_000,
-        raised_s=record.raised_sample / 16_000,
-        cleared_s=None if record.cleared_sample is None else record.cleared_sample / 16_000,
+        since_s=record.since_s,
+        raised_s=record.raised_s,
+        cleared_s=record.cleared_s,
         acknowledged_at=record.acknowledged_at,
         note=record.acknowledged_note or "",
     )

@@ -96,6 +96,10 @@ export const api = {
   results: (id, query) => request("GET", `/streams/${part(id)}/results`, { query }),
   /** @param {string} id */
   pointsCsvUrl: (id) => urlOf(`/streams/${part(id)}/points.csv`),
+  /** What people hear in it. @param {string} id */
+  labels: (id) => request("GET", `/streams/${part(id)}/labels`),
+  /** @param {string} id @param {number} channel @param {{start_s: number, end_s: number, label: string}[]} labels all of this person's */
+  putLabels: (id, channel, labels) => request("PUT", `/streams/${part(id)}/labels/${channel}`, { body: { labels } }),
   /** @param {string} id @param {"en" | "zh"} lang */
   reportUrl: (id, lang) => urlOf(`/streams/${part(id)}/report.html`, { lang }),
   /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */

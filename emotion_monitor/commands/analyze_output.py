@@ -36,6 +36,7 @@ from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
 from ser_engine.files.documents import demo_channel, demo_of, named_demo
 from ser_engine.files.folders import save_embedding, write_result_folder
 from ser_engine.files.job import AnalysisJob
+from ser_engine.files.results import SpeakerResult
 from ser_engine.files.search import find_recordings
 from ser_engine.schema import Gap, Segment, Whole
 
@@ -100,6 +101,7 @@ class Analysis:
         channels: how many the file has.
         result: what was found.
         whole: its shares and course.
+        speakers: the people in it, where they were told apart.
     """
 
     path: Path
@@ -107,6 +109,7 @@ class Analysis:
     channels: int
     result: Result
     whole: Whole | None
+    speakers: tuple[SpeakerResult, ...] = ()
 
     @property
     def title(self) -> str:
@@ -128,6 +131,10 @@ def view(analyses: Sequence[Analysis], *, scores: bool) -> RenderableType:
                 tables += [_title(each), _frames(result), _whole(each.whole)]
             case StreamResult() as result:
                 tables += [_title(each), _stream(result), _whole(each.whole)]
+            case _:
+                continue  # its speakers are in the table of utterances
+        if each.speakers:
+            tables.append(_speakers(each.speakers))
     return Group(*tables)
 
 
@@ -136,6 +143,16 @@ def _utterances(analyses: Sequence[Analysis]) -> Table:
     for each in analyses:
         assert isinstance(each.result, UtteranceResult)
         table.add_row(each.title, *_said(each.result.label, each.result.confidence))
+        for speaker in each.speakers:
+            name = Text(f"  {speaker.name}, {speaker.speech_s:.0f} s", style="dim")
+            table.add_row(name, *_said(speaker.label, speaker.confidence))
+    return table
+
+
+def _speakers(speakers: Sequence[SpeakerResult]) -> Table:
+    table = _table("speaker", "speaks", "emotion", "confidence", "")
+    for each in speakers:
+        table.add_row(each.name, _time(each.speech_s), *_said(each.label, each.confidence))
     return table
 
 
@@ -318,13 +335,15 @@ def _analyses(answer: Answer) -> list[Analysis]:
 def _analysis(path: Path, index: int, channel: ChannelAnalysis, outcome: FileAnalysis) -> Analysis:
     # Of a file with one channel that is analysed and others that are not, too, it is said which.
     several = max(len(outcome.channels), len(outcome.options.roles))
-    return Analysis(path, index, several, channel.result, channel.whole)
+    return Analysis(path, index, several, channel.result, channel.whole, channel.speakers)
 
 
 def _json_of(outcomes: list[FileAnalysis], *, is_bare: bool, details: bool, scores: bool) -> Any:
     """Return what is printed: of a single recording that was named itself, otherwise a list."""
-    # Only the web demo's form is bare; it has no streams.
-    details |= any(outcome.options.granularity == "stream" for outcome in outcomes)
+    # Only the web demo's form is bare; it has no streams, and no speakers.
+    details |= any(
+        outcome.options.granularity == "stream" or outcome.options.speakers for outcome in outcomes
+    )
     if details:
         documents = [outcome.to_json() for outcome in outcomes]
         return documents[0] if is_bare and documents else documents

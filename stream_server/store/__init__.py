@@ -15,6 +15,7 @@ from stream_server.store.ledger import Decision, LedgerEntry
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
+    Annotation,
     JobRecord,
     JobState,
     ResultKind,
@@ -29,6 +30,7 @@ from stream_server.store.writer import StoreWriter
 __all__ = [
     "AlertFilter",
     "AlertRecord",
+    "Annotation",
     "AuditEntry",
     "Decision",
     "JobRecord",

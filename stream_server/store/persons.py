@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from stream_server.store.schema import (
     alerts,
+    annotated,
     consents,
     decisions,
     gaps,
@@ -29,7 +30,10 @@ from stream_server.store.schema import (
 _CHECKPOINT_PAUSE_S = 0.05
 _LOCK_TIMEOUT_S = 30
 _STATISTICS = "pg_catalog.pg_statistic"
-_ERASED = (streams, points, segments, gaps, alerts, marks, warnings, consents, decisions, jobs)
+_ERASED = (
+    *(streams, points, segments, gaps, alerts, annotated, marks, warnings),
+    *(consents, decisions, jobs),
+)
 """Tables that an erasure deletes from."""
 
 

@@ -37,6 +37,7 @@ from stream_server.store.ledger import (
 from stream_server.store.records import (
     AlertFilter,
     AlertRecord,
+    Annotation,
     ResultKind,
     StoredResults,
     StreamRecord,
@@ -134,6 +135,19 @@ class StoreReader:
             lambda connection: [
                 stream_record_of(row) for row in connection.execute(query).mappings()
             ]
+        )
+
+    async def annotations(self, stream_id: str) -> list[Annotation]:
+        """Return what people hear in a stream, by person, channel and time."""
+        table = schema.annotated
+        query = (
+            select(*(table.c[name] for name in Annotation.__struct_fields__))
+            .join(_streams, _streams.c.key == table.c.stream_key)
+            .where(_streams.c.id == stream_id)
+            .order_by(table.c.who, table.c.channel, table.c.start_sample)
+        )
+        return await self.read(
+            lambda connection: [Annotation(**row) for row in connection.execute(query).mappings()]
         )
 
     async def stream(self, stream_id: str) -> StreamRecord | None:

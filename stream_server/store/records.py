@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ser_engine.frames import samples_to_s
 from ser_engine.schema import CloseReason, ModelNotice, Severity
 from stream_server.wire.results import ConsentStatus, Result, StreamChannel, Summary
 
@@ -89,6 +90,24 @@ class StoredResults(msgspec.Struct, frozen=True, kw_only=True):
     is_complete: bool
 
 
+class Annotation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person hears in a part of a channel.
+
+    Attributes:
+        who: whose tier it is in; within a tier of a channel none overlap.
+        start_sample, end_sample: of the part, 16 kHz.
+        label: a class of the model, or ``unclear``.
+        at: when it was said, seconds since 1970.
+    """
+
+    who: str
+    channel: int
+    start_sample: int
+    end_sample: int
+    label: str
+    at: float
+
+
 class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An alert from when it was raised on.
 
@@ -120,6 +139,21 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_at: float | None
     acknowledged_note: str | None
     verdict: Verdict | None = None
+
+    @property
+    def since_s(self) -> float:
+        """Where the condition began to hold, s of the stream."""
+        return samples_to_s(self.since_sample)
+
+    @property
+    def raised_s(self) -> float:
+        """Where it was raised, s of the stream."""
+        return samples_to_s(self.raised_sample)
+
+    @property
+    def cleared_s(self) -> float | None:
+        """Where it was cleared, s of the stream; None: it holds."""
+        return None if self.cleared_sample is None else samples_to_s(self.cleared_sample)
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,6 +168,25 @@ alerts = Table(
     Column("verdict", Text),  # right, wrong; NULL: nobody has said
 )
 
+annotated = Table(
+    "annotations",
+    metadata,
+    Column("key", _KEY, primary_key=True, autoincrement=True),
+    Column(
+        "stream_key",
+        _KEY,
+        ForeignKey("streams.key", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("who", Text, nullable=False),  # whose tier it is
+    Column("channel", SmallInteger, nullable=False),
+    Column("start_sample", BigInteger, nullable=False),
+    Column("end_sample", BigInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("at", Double, nullable=False),  # when it was said
+)
+
 marks = Table(
     "marks",
     metadata,

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import structlog
@@ -46,7 +46,7 @@ from stream_server.store.ledger import (
 from stream_server.store.ledger import expire as expire_ledger
 from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
-from stream_server.store.records import StoreStats, Verdict
+from stream_server.store.records import Annotation, StoreStats, Verdict
 from stream_server.store.rows import text
 from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
@@ -338,6 +338,14 @@ class Store(StoreReader):
         """Note whether an alert was right, None: take that back; return False as above."""
         return await self.writer.submit(
             lambda connection: upkeep.judge(connection, alert_id, verdict)
+        )
+
+    async def annotate(
+        self, stream_id: str, who: str, channel: int, tier: Sequence[Annotation]
+    ) -> bool:
+        """Replace what a person hears in a channel; return False if there is no such stream."""
+        return await self.writer.submit(
+            lambda connection: upkeep.annotate(connection, stream_id, who, channel, tier)
         )
 
     async def delete_stream(self, stream_id: str) -> bool:

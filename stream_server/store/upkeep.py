@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 
+from msgspec import structs
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from ser_engine.frames import samples_to_s
+from stream_server.store.records import Annotation
 from stream_server.store.schema import (
     alerts,
+    annotated,
     consents,
     gaps,
     marks,
@@ -140,6 +143,25 @@ def judge(connection: Connection, alert_id: str, verdict: str | None) -> bool:
         update(alerts).where(alerts.c.id == alert_id).values(verdict=verdict)
     )
     return bool(changed.rowcount)
+
+
+def annotate(
+    connection: Connection, stream_id: str, who: str, channel: int, tier: Sequence[Annotation]
+) -> bool:
+    """Replace a person's tier of a channel; return False if there is no such stream."""
+    key = connection.execute(select(streams.c.key).where(streams.c.id == stream_id)).scalar()
+    if key is None:
+        return False
+    table = annotated
+    connection.execute(
+        delete(table).where(
+            table.c.stream_key == key, table.c.who == who, table.c.channel == channel
+        )
+    )
+    if tier:
+        rows = [{**structs.asdict(one), "stream_key": key} for one in tier]
+        connection.execute(insert(table), rows)
+    return True
 
 
 def ended_before(

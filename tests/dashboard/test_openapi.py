@@ -120,6 +120,10 @@ async def test_answers_are_what_is_described(tmp_path: Path):
             await check.ask("GET", f"/streams/{stream_id}/results", 200, f"{one}/results")
             for name in ("points.csv", "annotations", "report.html"):
                 await check.ask("GET", f"/streams/{stream_id}/{name}", 200, f"{one}/{name}")
+        heard = [{"start_s": 0.0, "end_s": 1.0, "label": "angry"}]
+        labels = f"{one}/labels/{{channel}}"
+        await check.ask("PUT", "/streams/s1/labels/0", 204, labels, json={"labels": heard})
+        await check.ask("GET", "/streams/s1/labels", 200, f"{one}/labels")
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
         await check.ask("DELETE", "/streams/s1", 409, one)

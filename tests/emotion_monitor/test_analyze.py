@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,9 @@ from emotion_monitor import main
 from emotion_monitor.commands import options as engine_module
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError
+from ser_engine.files import job
 from ser_engine.schema import FileResult
+from ser_engine.types import FloatArray
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
@@ -63,6 +66,29 @@ def test_an_utterance_as_json(angry: Path, capsys: Captured):
         "emotion-monitor: model: fake (none)",
         "emotion-monitor: A fake model.",
     ]
+
+
+@pytest.fixture
+def one_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A speaker model to which everybody sounds alike."""
+
+    class OneVoice:
+        name = "one voice"
+
+        def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+            return [np.ones(1, np.float32) for _ in pieces]
+
+    monkeypatch.setattr(job, "embedder_for", lambda config: OneVoice())
+
+
+@pytest.mark.parametrize("granularity", ["utterance", "frame", "stream"])
+def test_speakers_are_shown(tmp_path: Path, granularity: str, one_voice: None, capsys: Captured):
+    soundfile.write(tmp_path / "talk.wav", make_audio((48_000, 0.1)), 16_000)
+    assert run(tmp_path / "talk.wav", "--speakers", "--granularity", granularity) == 0
+    assert "speaker 1" in capsys.readouterr().out
+    assert run(tmp_path / "talk.wav", "--speakers", "--json", "--granularity", granularity) == 0
+    (channel,) = json.loads(capsys.readouterr().out)["channels"]
+    assert [speaker["name"] for speaker in channel["speakers"]] == ["speaker 1"]
 
 
 def test_frames_as_json(angry: Path, capsys: Captured):

@@ -103,7 +103,7 @@ def test_nothing_is_pulled_offline(models_dir, capsys) -> None:
 
 def test_what_no_hub_has_cannot_be_pulled(models_dir, capsys) -> None:
     assert run(models_dir, "pull", "compact") == 2
-    assert "expected auto or one of" in capsys.readouterr().err
+    assert "expected auto, cam++ or one of" in capsys.readouterr().err
 
 
 def test_sound_models_are_told_with_their_hash_and_time(models_dir, capsys) -> None:

@@ -381,7 +381,12 @@ async def _export_stream(call: Call, archive: zipfile.ZipFile, stream_id: str) -
             break
         after_seq = found.results[-1].seq
     ledger = await store.ledger(stream_id=stream_id, limit=1000)
-    document = {"stream_id": stream_id, "results": results, "ledger": ledger}
+    document = {
+        "stream_id": stream_id,
+        "results": results,
+        "labels": await store.annotations(stream_id),
+        "ledger": ledger,
+    }
     archive.writestr(f"streams/{stream_id}/results.json", msgspec.json.encode(document))
     if recordings is not None:
         for path in await asyncio.to_thread(recordings.files, stream_id):

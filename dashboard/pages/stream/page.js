@@ -15,6 +15,7 @@ import { Current } from "./current.js";
 import { Events } from "./events.js";
 import { exportMenu } from "./exports.js";
 import { Heading } from "./heading.js";
+import { Labels } from "./labels.js";
 import { OpenAlerts } from "./open_alerts.js";
 
 /**
@@ -50,6 +51,7 @@ function show(root, params, app, stream) {
 
   const heading = new Heading(app, stream, timeline);
   const current = new Current(app, timeline);
+  const labels = new Labels(app, stream, timeline, (at_s) => jump(at_s));
   const audio = inOrder(stream.channels)
     .filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index))
     .map((channel) => ({ name: channelName(app, channel), url: app.api.recordingUrl(stream.stream_id, channel.index), channels: [channel.index] }));
@@ -57,7 +59,9 @@ function show(root, params, app, stream) {
     audio,
     duration_s: stream.duration_s ?? 0,
     actions: exportMenu(app, stream, timeline, () => view.chart),
+    tools: [labels.tools],
     onHover: (at_s) => current.at(at_s),
+    onSelect: (selection) => (labels.selection = selection),
   });
   const { chart } = view;
   const jump = (/** @type {number} */ at_s) => {
@@ -77,6 +81,7 @@ function show(root, params, app, stream) {
   root.replaceChildren(
     ...[back, heading.element, heading.notice, heading.unrecordedBox, openAlerts.element].filter((element) => element !== null),
     h("div", { class: "stream-grid" }, view.element, current.element),
+    labels.element,
     measured,
     h("div", { class: "stream-foot stream-rest" }, events.element, table.element),
   );

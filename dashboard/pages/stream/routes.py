@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import itertools
+import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, replace
+from typing import Annotated
 
 import msgspec
 from aiohttp import hdrs, web
@@ -24,11 +28,16 @@ from dashboard.live.tiles import StreamItem
 from dashboard.report import report_of_stream, report_page
 from ser_engine.files.annotations import (
     SUFFIXES,
+    UNCLEAR,
     AnnotationFormat,
+    Interval,
+    Tier,
+    agreement,
     annotation_text,
     tier_of_events,
 )
-from stream_server.store import ResultKind, Store, StreamRecord
+from stream_server.access.policy import Scope
+from stream_server.store import Annotation, ResultKind, Store, StreamRecord
 from stream_server.wire.results import Gap, Point, Result, Segment
 
 _KINDS: tuple[ResultKind, ...] = (
@@ -75,6 +84,51 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     results: list[Result]
     complete: bool
     next_seq: int
+
+
+class LabelSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person hears in a part of a channel: a class of the model, or ``unclear``."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+class GivenLabels(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the person who sends it hears in a channel; what was there before goes."""
+
+    labels: Annotated[list[LabelSpan], msgspec.Meta(max_length=2000)]
+
+
+class AgreementView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a person and the model agree, over the time in which both say something.
+
+    Attributes:
+        seconds: that time.
+        share: part of it in which they say the same, 0 to 1.
+        kappa: Cohen's, weighted by time; null: too little is said to tell it from chance.
+        confusion: seconds by the person's label and the model's.
+    """
+
+    seconds: float
+    share: float
+    kappa: float | None
+    confusion: dict[str, dict[str, float]]
+
+
+class LabelTier(msgspec.Struct, frozen=True, kw_only=True):
+    """The labels of one person for one channel; ``agreement`` null: it is not analysed."""
+
+    who: str
+    channel: int
+    labels: list[LabelSpan]
+    agreement: AgreementView | None
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """What people hear in a stream."""
+
+    tiers: list[LabelTier]
 
 
 async def list_streams(call: Call) -> web.Response:
@@ -152,20 +206,105 @@ async def annotation(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}/annotations``."""
     record = await _record(call)
     kind: AnnotationFormat = call.query["format"]
+    ours, end_s = await _our_tiers(call.services.store, record)
+    people = await _tiers_of_people(call.services.store, record.stream_id)
+    tiers = [
+        *ours.values(),
+        *(replace(tier, name=f"{who} {channel}") for (who, channel), tier in people.items()),
+    ]
+    name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
+    text = annotation_text(kind, tiers, end_s)
+    return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
+
+
+async def labels(call: Call) -> web.Response:
+    """Answer ``GET /streams/{stream_id}/labels``."""
+    record = await _record(call)
+    tiers = await _tiers_of_people(call.services.store, record.stream_id)
+    ours, _ = await _our_tiers(call.services.store, record)
+    return reply(
+        Labels(
+            tiers=[
+                LabelTier(
+                    who=who,
+                    channel=channel,
+                    labels=[
+                        LabelSpan(start_s=each.start_s, end_s=each.end_s, label=each.text)
+                        for each in tier.intervals
+                    ],
+                    agreement=AgreementView(**asdict(agreement(tier, ours[channel])))
+                    if channel in ours
+                    else None,
+                )
+                for (who, channel), tier in tiers.items()
+            ]
+        )
+    )
+
+
+async def put_labels(call: Call) -> web.Response:
+    """Answer ``PUT /streams/{stream_id}/labels/{channel}``."""
+    record = await _record(call)
+    channel = next((one for one in record.channels if str(one.index) == call.part("channel")), None)
+    if channel is None:
+        raise ApiError("not_found", "the stream has no such channel")
+    spans = sorted(call.body.labels, key=lambda span: span.start_s)
+    allowed = {*record.labels, UNCLEAR}
+    for before, span in itertools.pairwise([None, *spans]):
+        assert span is not None, "only the first one is None"
+        if span.label not in allowed:
+            raise ApiError(
+                "bad_request", f"got the label '{span.label[:60]}', expected a class of the model"
+            )
+        if not 0 <= span.start_s < span.end_s <= _MAX_S:
+            raise ApiError("bad_request", "got a label that ends before it begins")
+        if before is not None and span.start_s < before.end_s:
+            raise ApiError("bad_request", "got labels that overlap, expected one at a time")
+    who, now = call.who.name or call.who.kind, time.time()
+    await call.services.store.annotate(
+        record.stream_id,
+        who,
+        channel.index,
+        [
+            Annotation(
+                who=who,
+                channel=channel.index,
+                start_sample=round(span.start_s * _RATE_HZ),
+                end_sample=round(span.end_s * _RATE_HZ),
+                label=span.label,
+                at=now,
+            )
+            for span in spans
+        ],
+    )
+    return web.Response(status=204)
+
+
+async def _tiers_of_people(store: Store, stream_id: str) -> dict[tuple[str, int], Tier]:
+    """Return the tier of each person and channel."""
+    intervals: dict[tuple[str, int], list[Interval]] = {}
+    for one in await store.annotations(stream_id):
+        span = Interval(one.start_sample / _RATE_HZ, one.end_sample / _RATE_HZ, one.label)
+        intervals.setdefault((one.who, one.channel), []).append(span)
+    return {key: Tier(key[0], tuple(found)) for key, found in intervals.items()}
+
+
+async def _our_tiers(store: Store, record: StreamRecord) -> tuple[dict[int, Tier], float]:
+    """Return the model's tier of each analysed channel, and where the last one ends, s."""
     events: dict[int, list[Segment | Gap]] = {
         channel.index: [] for channel in record.channels if channel.analysed
     }
     end_s = 0.0
-    async for page in _pages(call.services.store, record.stream_id, ("segment", "gap")):
+    async for page in _pages(store, record.stream_id, ("segment", "gap")):
         for one in page:
             if isinstance(one, Segment | Gap) and one.channel in events:
                 events[one.channel].append(one)
                 end_s = max(end_s, one.end_s)
     roles = {channel.index: channel.role for channel in record.channels}
-    tiers = [tier_of_events(f"{roles[index]} {index}", each) for index, each in events.items()]
-    name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
-    text = annotation_text(kind, tiers, end_s)
-    return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
+    tiers = {
+        index: tier_of_events(f"{roles[index]} {index}", each) for index, each in events.items()
+    }
+    return tiers, end_s
 
 
 async def report(call: Call) -> web.Response:
@@ -321,6 +460,26 @@ ROUTES = (
         content="text/plain",
         errors=("not_found", "no_store", "store_away"),
         audit="stream_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/labels",
+        "What people hear in a stream, and how far they agree with the model.",
+        labels,
+        response=Labels,
+        errors=("not_found", "no_store", "store_away"),
+        audit="stream_results",
+    ),
+    Route(
+        "PUT",
+        _ONE + "/labels/{channel}",
+        "Say what one hears in a channel; replaces what the same person said before.",
+        put_labels,
+        body=GivenLabels,
+        status=204,
+        errors=("not_found", "no_store", "store_away"),
+        needs=Scope.OPERATE,
+        audit="stream_labelled",
     ),
     Route(
         "GET",

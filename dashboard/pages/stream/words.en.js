@@ -30,4 +30,13 @@ export default {
   "stream.more_alerts.one": "{n} more alert",
   "stream.more_alerts.other": "{n} more alerts",
   "stream.export.segments": "segments",
+  "stream.label.title": "What people hear",
+  "stream.label.heard": "What you hear in it:",
+  "stream.label.which": "Emotion you hear",
+  "stream.label.give": "Label it",
+  "stream.label.take": "Remove label",
+  "stream.label.kept": "Saved.",
+  "stream.label.agreement": "Agrees with the model in {share} of {time}",
+  "stream.label.kappa_about": "κ: Cohen’s kappa, weighted by time; 0 is chance, 1 is full agreement",
+  "stream.label.confusion": "Rows: the person. Columns: the model.",
 };

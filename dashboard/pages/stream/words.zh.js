@@ -30,4 +30,13 @@ export default {
   "stream.more_alerts.one": "还有 {n} 条警报",
   "stream.more_alerts.other": "还有 {n} 条警报",
   "stream.export.segments": "片段",
+  "stream.label.title": "人工标注",
+  "stream.label.heard": "您听到的情绪：",
+  "stream.label.which": "您听到的情绪",
+  "stream.label.give": "标注",
+  "stream.label.take": "移除标注",
+  "stream.label.kept": "已保存。",
+  "stream.label.agreement": "在 {time} 中有 {share} 与模型一致",
+  "stream.label.kappa_about": "κ：按时间加权的 Cohen’s kappa；0 为随机水平，1 为完全一致",
+  "stream.label.confusion": "行：人工；列：模型。",
 };

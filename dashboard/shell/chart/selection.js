@@ -12,8 +12,9 @@ export class Selection {
   /**
    * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
    * @param {import("./chart.js").Chart} chart @param {() => import("./player.js").Player | null} player
+   * @param {...any} more of the page, below
    */
-  constructor(app, timeline, chart, player) {
+  constructor(app, timeline, chart, player, ...more) {
     this.app = app;
     this.timeline = timeline;
     this.chart = chart;
@@ -45,6 +46,7 @@ export class Selection {
         h("button", { class: "button quiet icon-only", type: "button", "aria-label": t("chart.selection.clear"), title: t("chart.selection.clear"), onclick: () => chart.select(null) }, icon("close")),
       ),
       this.measured,
+      more,
     );
   }
 

@@ -14,9 +14,11 @@ export class TimelineView {
    * @param {(import("./sound.js").Source & {name: string})[]} [options.audio] `url` is what is heard
    * @param {number} [options.duration_s] of the audio
    * @param {any[]} [options.actions] at the end of the toolbar
+   * @param {any[]} [options.tools] what a page does with a selection
    * @param {(at_s: number | null) => void} [options.onHover]
+   * @param {(selection: {from_s: number, to_s: number} | null) => void} [options.onSelect]
    */
-  constructor(app, timeline, { audio = [], duration_s = 0, actions = [], onHover } = {}) {
+  constructor(app, timeline, { audio = [], duration_s = 0, actions = [], tools = [], onHover, onSelect } = {}) {
     this.player = audio.length > 0 ? new Player(app, audio, (at_s) => this.chart.crosshair.play(at_s)) : null;
     this.chart = new Chart(app, timeline, {
       sound: audio.length > 0 ? new Sound(audio, duration_s) : null,
@@ -28,12 +30,13 @@ export class TimelineView {
       onPick: (at_s) => this.player?.play(at_s),
       onSelect: (selection) => {
         this.selection.draw(selection);
+        onSelect?.(selection);
         this.toolbar.draw(this.chart.view);
       },
     });
     this.toolbar = new Toolbar(app, timeline, this.chart, ...actions);
     this.overview = new Overview(app, timeline, this.chart);
-    this.selection = new Selection(app, timeline, this.chart, () => this.player);
+    this.selection = new Selection(app, timeline, this.chart, () => this.player, ...tools);
     this.element = h(
       "section",
       { class: "card chart-card", "aria-label": app.t("chart.title") },

@@ -42,5 +42,5 @@ STANDARD = BuiltInModel(
     file_format=STANDARD_FORMAT,
     sizes=lambda values: StandardSizes(**values),
     build=_build,
-    neutral_logits=(-0.86, -1.22, -0.93, -1.49, 2.79, 0.0, -0.58, -1.54, 1.27),
+    neutral_logits=(-1.28, -1.41, -1.07, -1.67, 2.73, 0.0, -0.92, -1.52, 1.7),
 )

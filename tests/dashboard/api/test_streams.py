@@ -160,6 +160,37 @@ async def test_segments_are_had_as_annotations(lab: DashboardLab):
     assert "xmax = 4.000000" in text_grid
 
 
+async def test_what_a_person_hears_is_kept_exported_and_held_against_the_model(lab: DashboardLab):
+    publish_ended(lab)
+    await settled(lab)
+    path = "/streams/s1/labels/0"
+    heard = [
+        {"start_s": 1.0, "end_s": 2.0, "label": "neutral"},
+        {"start_s": 0.0, "end_s": 1.0, "label": "angry"},
+    ]
+    await lab.ask("PUT", path, 204, json={"labels": heard[1:]})
+    await lab.ask("PUT", path, 204, json={"labels": heard})
+    (tier,) = (await lab.get("/streams/s1/labels"))["tiers"]
+    assert (tier["who"], tier["channel"]) == ("machine", 0)
+    assert tier["labels"] == heard[::-1]
+    # The model's segment is angry up to 1.5 s: half a second of the person's neutral is not.
+    assert tier["agreement"]["confusion"] == {"angry": {"angry": 1.0}, "neutral": {"angry": 0.5}}
+    assert tier["agreement"]["share"] == pytest.approx(2 / 3)
+    text = await (await lab.client.get("/api/v1/streams/s1/annotations?format=textgrid")).text()
+    assert 'name = "customer 0"' in text and 'name = "machine 0"' in text
+    for wrong in (
+        [{"start_s": 0.0, "end_s": 1.0, "label": "bored"}],
+        [{"start_s": 1.0, "end_s": 1.0, "label": "sad"}],
+        [*heard, {"start_s": 0.5, "end_s": 1.5, "label": "sad"}],
+    ):
+        body = await lab.ask("PUT", path, 400, json={"labels": wrong})
+        assert body["code"] == "bad_request"
+    assert (await lab.ask("PUT", "/streams/s1/labels/7", 404, json={"labels": []}))["code"]
+    # What is said of nothing takes it back.
+    await lab.ask("PUT", path, 204, json={"labels": []})
+    assert (await lab.get("/streams/s1/labels"))["tiers"] == []
+
+
 async def test_a_long_stream_is_had_as_a_table_whole(lab: DashboardLab):
     lab.publish(make_opened(), *make_points([0.5] * 4100))
     assert lab.store is not None

@@ -69,6 +69,17 @@ async def test_a_timeline_is_seen_moved_and_taken_along(
     await page.locator(".segments summary").click()
     await expect(page.locator(".segments tbody tr").first).to_be_visible()
 
+    # What a person hears in a part of it is kept, and held against what the model says.
+    await page.locator(".chart").focus()
+    await page.keyboard.press("s")
+    await page.get_by_test_id("selection-from").fill("0")
+    await page.get_by_test_id("selection-from").press("Enter")
+    await page.get_by_label("Emotion you hear").select_option("sad")
+    await page.get_by_role("button", name="Label it").click()
+    await expect(page.get_by_test_id("labels")).to_contain_text("0:00.0 – ")
+    await expect(page.get_by_test_id("kappa")).to_contain_text("Agrees with the model in")
+    await expect(page.get_by_test_id("confusion").get_by_role("rowheader")).to_have_text(["Sad"])
+
     image = (await _download(page, "PNG", tmp_path)).read_bytes()
     assert image.startswith(b"\x89PNG")
     table = (await _download(page, "CSV", tmp_path)).read_text("utf-8")
@@ -157,6 +168,15 @@ async def test_an_alert_leads_to_its_moment_and_is_acknowledged_there(
     await page.locator(".nav").get_by_role("link", name="Alerts").click()
     await page.get_by_role("button", name="Acknowledged").click()
     await expect(row).to_contain_text("called back")
+    # One key says whether it was right, the other that it was not; the same again takes it back.
+    await row.get_by_role("link", name="Go to moment").focus()
+    await page.keyboard.press("r")
+    right, wrong = (row.get_by_role("button", name=name) for name in ("Right", "Wrong"))
+    await expect(right).to_have_attribute("aria-pressed", "true")
+    await row.get_by_role("link", name="Go to moment").focus()
+    await page.keyboard.press("w")
+    await expect(wrong).to_have_attribute("aria-pressed", "true")
+    await expect(right).to_have_attribute("aria-pressed", "false")
 
 
 @pytest.mark.usefixtures("call")

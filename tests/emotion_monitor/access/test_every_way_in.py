@@ -117,6 +117,12 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/streams/{stream_id}/annotations"): read(
         "one", f"{STREAM}/annotations", audit="stream_exported"
     ),
+    ("GET", "/api/v1/streams/{stream_id}/labels"): read(
+        "one", f"{STREAM}/labels", audit="stream_results"
+    ),
+    ("PUT", "/api/v1/streams/{stream_id}/labels/{channel}"): Way(
+        Scope.OPERATE, "one", f"{STREAM}/labels/0", {"labels": []}, audit="stream_labelled"
+    ),
     ("GET", "/api/v1/streams/{stream_id}/report.html"): read(
         "one", f"{STREAM}/report.html", audit="stream_exported"
     ),

@@ -12,6 +12,7 @@ from ser_engine.files.annotations import (
     AnnotationFormat,
     Interval,
     Tier,
+    agreement,
     annotation_text,
     tier_of_events,
     tiers_of_result,
@@ -136,3 +137,23 @@ def test_of_a_stream_the_last_version_of_a_segment_counts():
         segment(40_000, "angry", final=True),
     ]
     assert tier_of_events("x", events).intervals == (Interval(1.0, 2.5, "angry"),)
+
+
+def tier(*intervals: tuple[float, float, str]) -> Tier:
+    return Tier("x", tuple(Interval(*each) for each in intervals))
+
+
+def test_agreement_is_weighted_by_time_and_corrected_for_chance():
+    person = tier((0, 4, "angry"), (4, 8, "neutral"), (20, 30, "sad"))
+    model = tier((0, 3, "angry"), (3, 10, "neutral"))
+    found = agreement(person, model)
+    # 8 s in which both say something: 3 s angry and 4 s neutral agree.
+    assert (found.seconds, found.share) == (8.0, 0.875)
+    assert found.confusion == {"angry": {"angry": 3.0, "neutral": 1.0}, "neutral": {"neutral": 4.0}}
+    # Chance: (4 · 3 + 4 · 5) / 64 = 0.5.
+    assert found.kappa == pytest.approx(0.75)
+
+
+def test_agreement_that_chance_alone_makes_is_no_kappa():
+    assert agreement(tier((0, 4, "sad")), tier((1, 9, "sad"))).kappa is None
+    assert agreement(tier((0, 4, "sad")), tier((5, 9, "sad"))).seconds == 0

@@ -70,8 +70,8 @@ def test_a_change_without_a_pause_is_found_within_a_step() -> None:
 
 
 def test_a_short_word_goes_to_who_spoke_before() -> None:
-    found = turns(talk((1, 3.0), (0, 1.0), (2, 0.3), (0, 1.0), (2, 4.0)))
-    assert seconds(found) == [(0.0, 3.0, 0), (4.0, 4.3, 0), (5.3, 9.3, 1)]
+    found = turns(talk((1, 6.0), (0, 1.0), (2, 0.3), (0, 1.0), (2, 6.0)))
+    assert seconds(found) == [(0.0, 6.0, 0), (7.0, 7.3, 0), (8.3, 14.3, 1)]
 
 
 def test_a_short_word_at_the_start_goes_to_who_speaks_next() -> None:

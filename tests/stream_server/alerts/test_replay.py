@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ser_engine.errors import ConfigError
-from stream_server.alerts.replay import Replay, Timeline, replay
+from stream_server.alerts.replay import Replay, Timeline, replay, timelines_of
 from stream_server.alerts.rules import AlertRule
-from tests.support.results import LABELS, make_points
+from stream_server.wire.results import Measures, in_envelope
+from tests.support.results import LABELS, make_measures, make_opened, make_points
 
 RULE = AlertRule(
     name="angry", labels=("angry",), roles=("customer",), threshold=0.6, hold_s=2.0, cooldown_s=0.0
@@ -34,6 +37,18 @@ def test_timelines_are_counted_together():
     result = replay([RULE], [make_timeline([0.8] * 8), make_timeline([0.1] * 8)])
     assert len(result.rules[0].alerts) == 1
     assert result.duration_s == 8.0
+
+
+def test_measures_come_where_they_came():
+    rule = dataclasses.replace(RULE, measures={"interrupted_lately": 2})
+    points = list(make_points([0.9] * 30))
+    figures = make_measures(interrupted_lately=2)
+    measures = in_envelope(Measures, figures, stream_id="s1", seq=99)
+    late = [*points[:20], measures, *points[20:]]
+    for results, raised in ((points, []), (late, [10.5])):
+        (timeline,) = timelines_of([make_opened(), *results])
+        (count,) = replay((rule,), (timeline,)).rules
+        assert [alert.raised_s for alert in count.alerts] == raised
 
 
 def test_where_nobody_said_who_speaks_every_rule_is_tried():

@@ -177,3 +177,26 @@ async def test_what_was_paused_is_one_gap():
         seen = await receive_until(socket, Summary)
     assert [m.reason for m in seen if isinstance(m, Gap) and m.final] == ["paused"]
     assert seen[-1].duration_s == pytest.approx(6.0, abs=0.05)
+
+
+async def test_a_decoder_that_dies_ends_its_own_stream_alone():
+    (data,) = live_messages("webm", CALL[:, :1])
+    half = len(data) // 2
+    async with live_lab() as lab, lab.connect() as one, lab.connect() as other:
+        ids = []
+        for socket in (one, other):
+            await socket.send(start(encoding="webm"))
+            ids.append((await receive(socket)).stream_id)
+            await socket.send(data[:half])
+            await receive_until(socket, Point)
+        stream_of_one = lab.registry.find(ids[0])
+        assert stream_of_one is not None and stream_of_one.runner._decoder is not None
+        stream_of_one.runner._decoder.kill()
+        await one.send(data[half:])
+        seen, code = await receive_all(one)
+        (error,) = [m for m in seen if isinstance(m, Error)]
+        assert (error.code, code) == ("bad_format", 4400)
+        assert "the decoder ended over it" in error.message
+        await other.send(data[half:])
+        await send(other, type="stop")
+        assert (await receive_until(other, Summary))[-1].duration_s == pytest.approx(5, abs=0.05)

@@ -1,0 +1,123 @@
+"""Grouping vectors of voices without knowing how many voices there are.
+
+The two groups that are most alike become one, again and again, while their vectors' mean cosine is
+above a threshold: agglomerative clustering with average linkage. A group is the sum of its vectors
+and their number, for the mean cosine of two groups is the dot product of their sums over the
+product of their numbers. So it does not matter when groups are merged, and an hour takes no more
+memory than a few minutes: beyond :data:`_MOST_GROUPS` the most alike are merged at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_engine.types import FloatArray
+
+_MOST_GROUPS = 800
+"""Of vectors 0.75 s apart, 10 minutes of speech."""
+
+
+class Clustering:
+    """Groups of vectors that come one by one.
+
+    Args:
+        threshold: smallest mean cosine of the vectors of two groups that become one, −1 to 1.
+        max_groups: where more are left, the most alike become one, however little that is.
+    """
+
+    def __init__(self, threshold: float, max_groups: int) -> None:
+        self._threshold = threshold
+        self._max_groups = max_groups
+        self._sums: list[npt.NDArray[np.float64]] = []
+        self._counts: list[int] = []
+        self._group_of: list[int] = []  # of each vector, an index of the two lists
+
+    def add(self, vector: FloatArray) -> None:
+        """Take the next vector, of length 1."""
+        self._group_of.append(len(self._sums))
+        self._sums.append(vector.astype(np.float64))
+        self._counts.append(1)
+        if len(self._sums) > _MOST_GROUPS:
+            self._become(_merged(self._sums, self._counts, 1.0, _MOST_GROUPS // 2))
+
+    def groups(self, smallest: int) -> list[int]:
+        """Return the group of each vector, numbered in the order of their first.
+
+        Args:
+            smallest: groups of fewer vectors join their nearest; the largest group stays.
+        """
+        into = _merged(self._sums, self._counts, self._threshold, self._max_groups)
+        into = self._without_small(into, smallest)
+        numbers: dict[int, int] = {}
+        return [numbers.setdefault(into[group], len(numbers)) for group in self._group_of]
+
+    def _become(self, into: list[int]) -> None:
+        """Keep merged groups; ``into`` names one of each that become one."""
+        kept = sorted(set(into))
+        place = {group: index for index, group in enumerate(kept)}
+        sums, counts = self._totals(into)
+        self._sums = [sums[group] for group in kept]
+        self._counts = [counts[group] for group in kept]
+        self._group_of = [place[into[group]] for group in self._group_of]
+
+    def _totals(self, into: list[int]) -> tuple[dict[int, npt.NDArray[np.float64]], dict[int, int]]:
+        sums: dict[int, npt.NDArray[np.float64]] = {}
+        counts: dict[int, int] = {}
+        for total, count, group in zip(self._sums, self._counts, into, strict=True):
+            sums[group] = sums.get(group, 0) + total
+            counts[group] = counts.get(group, 0) + count
+        return sums, counts
+
+    def _without_small(self, into: list[int], smallest: int) -> list[int]:
+        sums, counts = self._totals(into)
+        large = [group for group in sums if counts[group] >= smallest]
+        large = large or sorted(counts, key=lambda group: -counts[group])[:1]
+        nearest = {
+            group: group
+            if group in large
+            else max(large, key=lambda each: float(sums[group] @ sums[each]) / counts[each])
+            for group in sums
+        }
+        return [nearest[group] for group in into]
+
+
+def _merged(
+    sums: list[npt.NDArray[np.float64]], counts: list[int], threshold: float, most: int
+) -> list[int]:
+    """Return for each group the one it becomes part of, the older of two being kept.
+
+    Groups are merged down to ``most``, and further while two are as alike as ``threshold``.
+    """
+    into = list(range(len(sums)))
+    if len(sums) < 2:
+        return into
+    vectors, sizes = np.array(sums), np.array(counts, dtype=np.float64)
+    alike = vectors @ vectors.T / np.outer(sizes, sizes)
+    np.fill_diagonal(alike, -np.inf)
+    best, best_of = alike.max(axis=1), alike.argmax(axis=1)
+    for left in range(len(sums), 1, -1):
+        first = int(best.argmax())
+        if best[first] < threshold and left <= most:
+            break
+        kept, gone = sorted((first, int(best_of[first])))
+        into[gone] = kept
+        share = sizes[kept] / (sizes[kept] + sizes[gone])
+        row = share * alike[kept] + (1 - share) * alike[gone]
+        row[[kept, gone]] = -np.inf
+        sizes[kept] += sizes[gone]
+        alike[kept] = alike[:, kept] = row
+        alike[gone] = alike[:, gone] = -np.inf
+        # Rows whose best was one of the two look again; others may like the new one better.
+        stale = np.flatnonzero((best_of == kept) | (best_of == gone))
+        stale = np.union1d(stale, [kept, gone])
+        best[stale], best_of[stale] = alike[stale].max(axis=1), alike[stale].argmax(axis=1)
+        better = row > best
+        best[better], best_of[better] = row[better], kept
+    return [_root(into, group) for group in range(len(into))]
+
+
+def _root(into: list[int], group: int) -> int:
+    while into[group] != group:
+        group = into[group]
+    return group
