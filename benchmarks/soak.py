@@ -190,6 +190,8 @@ async def _soak(report: Report, seconds: float, num_callers: int) -> None:
                 if not line:
                     raise RuntimeError("the server did not come up")
             addresses = json.loads(line)
+            # A pipe that nobody reads fills after an hour, and the server's next line waits for ever.
+            reading = asyncio.create_task(_read_on(server.stdout))
             callers = Callers(addresses["ingest"], addresses["http"], random.Random(0))
             began_s = time.monotonic()
             while time.monotonic() - began_s < seconds:
@@ -207,6 +209,12 @@ async def _soak(report: Report, seconds: float, num_callers: int) -> None:
         finally:
             server.terminate()
             await server.wait()
+        await reading
+
+
+async def _read_on(output: asyncio.StreamReader) -> None:
+    while await output.read(65_536):
+        pass
 
 
 def _judge(report: Report) -> bool:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import CheckpointError, HubUnavailableError
 from ser_engine.models.hub import HUB_CLIENTS, HubClient, Published, fetch
-from ser_engine.speakers.network import CamPlusPlusNetwork
 from ser_engine.types import FloatArray
 
 
@@ -165,6 +163,11 @@ class CamPlusPlus:
     name = CAM_PLUS_PLUS.name
 
     def __init__(self, weights: Path, mean_voice: FloatArray | None) -> None:
+        # Not at the top: whoever serves pages knows this module, and torch takes 200 MB.
+        import torch
+
+        from ser_engine.speakers.network import CamPlusPlusNetwork
+
         self._mean_voice = 0 if mean_voice is None else mean_voice
         self._network = CamPlusPlusNetwork()
         try:
@@ -186,6 +189,8 @@ class CamPlusPlus:
         return [self._embed(piece) for piece in pieces]
 
     def _embed(self, piece: FloatArray) -> FloatArray:
+        import torch
+
         with self._lock, torch.inference_mode():
             vector: FloatArray = self._network(torch.from_numpy(piece)[None])[0].numpy()
         vector = vector - self._mean_voice
