@@ -190,7 +190,7 @@ async def _soak(report: Report, seconds: float, num_callers: int) -> None:
                 if not line:
                     raise RuntimeError("the server did not come up")
             addresses = json.loads(line)
-            # A pipe that nobody reads fills after an hour, and the server's next line waits for ever.
+            # A pipe that nobody reads is full after an hour, and the server waits to write.
             reading = asyncio.create_task(_read_on(server.stdout))
             callers = Callers(addresses["ingest"], addresses["http"], random.Random(0))
             began_s = time.monotonic()
