@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Sets up on first use, then serves: bash run.sh [--demo]. Other commands: bash run.sh COMMAND ...
 # bash run.sh --cluster-demo: several servers on this machine, with NATS and PostgreSQL.
-# bash run.sh --extras media,tables ... installs these extras too, once.
+# bash run.sh --extras tables,embeddings ... installs these extras too, once.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 
-# The hub clients fetch models; OpenVINO runs them on a CPU.
-if has_cuda_gpu; then setup run server hub; else setup run server hub openvino; fi
+# The hub clients fetch models; FFmpeg's wheels decode what browsers, telephones and cameras send;
+# OpenVINO runs models on a CPU.
+if has_cuda_gpu; then setup run server hub media; else setup run server hub media openvino; fi
 
 if [ "${1:-}" = --extras ]; then
-  [ -n "${2:-}" ] || fail "got --extras without names, expected some of pyproject.toml's, as in --extras media,tables"
+  [ -n "${2:-}" ] || fail "got --extras without names, expected some of pyproject.toml's, as in --extras tables,embeddings"
   setup "extras-$2" "$2"
   shift 2
 fi
