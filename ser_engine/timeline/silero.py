@@ -28,6 +28,8 @@ rule too.
 
 from __future__ import annotations
 
+# Names in a .npz are read with it; so it, too, would be imported in the middle of a call.
+import encodings.cp437  # noqa: F401
 import math
 import threading
 from collections import deque

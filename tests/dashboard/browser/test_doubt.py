@@ -128,6 +128,9 @@ async def show(open_page: OpenPage, course: str, *, closed_at: float | None = No
 
     async def before(page: Page) -> None:
         await page.route("**/api/v1/streams/doubt", answer)
+        await page.route(
+            "**/api/v1/streams/doubt/labels", lambda route: route.fulfill(json={"tiers": []})
+        )
         await page.route_web_socket("**/api/v1/live**", connected)
 
     page: Page = await open_page("/streams/doubt", before=before)

@@ -226,7 +226,7 @@ async def test_the_operator_is_told_what_a_client_cannot_be():
         ("/asterisk", "MEDIA_START"),
         ("/freeswitch", "audio"),
         ("/audiohook", "'open'"),
-        ("/v1/listen", "WAV header"),
+        ("/v1/listen", "header of the audio"),
     ],
 )
 @virtual_time

@@ -178,7 +178,7 @@ async def test_a_first_message_that_does_not_come():
     ("first", "code"),
     [
         (b"\x00" * 640, "not_started"),
-        ('{"type": "start", "encoding": "mp3", "sample_rate": 16000}', "bad_format"),
+        ('{"type": "start", "encoding": "speex", "sample_rate": 16000}', "bad_format"),
         ('{"type": "start", "encoding": "mulaw", "sample_rate": "x"}', "bad_start"),
         (
             '{"type": "start", "version": 9, "encoding": "mulaw", "sample_rate": 8000}',

@@ -68,9 +68,9 @@ def test_a_length_that_was_not_known_yet(length: int):
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"\x1aE\xdf\xa3 webm", "does not begin with a WAV header"),
-        (b"RIFF\0\0\0\0AVI LIST", "does not begin with a WAV header"),
-        (b"\0\0\0\0", "does not begin with a WAV header"),
+        (b"\x1aE\xdf\xa3 webm", "does not begin with a header that says"),
+        (b"RIFF\0\0\0\0AVI LIST", "does not begin with a header that says"),
+        (b"\0\0\0\0", "does not begin with a header that says"),
         (wav(chunk(b"data", b"")), "without a format"),
         (wav(chunk(b"fmt ", b"\1\0")), "a format of 2 bytes"),
         (wav(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 8000, 0, 3, 24))), "WAV format 1 with 24"),
