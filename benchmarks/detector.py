@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from benchmarks.report import Report, argument_parser, median
-from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
+from benchmarks.speech import shared_speech_dir, some_speech
 from ser_engine.config import VadConfig
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.timeline import silero
@@ -87,12 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.rounds = 4.0, 5
-    folder = shared_speech_dir()
-    speech = (
-        stand_in_speech(options.seconds)
-        if folder is None
-        else corpus_stream(folder, "emodb", options.seconds)
-    )
+    speech = some_speech(options.seconds)
     config = VadConfig()
     variants: dict[str, Callable[[], float]] = {
         "webrtc": lambda: alone_ms(make_detector(VadConfig(detector="webrtc")), speech),
@@ -115,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "rounds": options.rounds,
             "streams": options.streams,
             "against": options.against,
-            "speech": "stand-in" if folder is None else "emodb",
+            "speech": "stand-in" if shared_speech_dir() is None else "emodb",
         }
     )
     references = ["webrtc", "before"] if options.against else ["webrtc"]

@@ -22,7 +22,7 @@ import numpy as np
 import soxr
 
 from benchmarks.report import Report, argument_parser, median
-from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
+from benchmarks.speech import shared_speech_dir, some_speech
 from ser_engine.config import EngineConfig, VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, num_frames
 from ser_engine.labels import LabelSet
@@ -202,19 +202,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.runs = 10.0, 3
-    folder = shared_speech_dir()
-    speech = (
-        stand_in_speech(options.seconds)
-        if folder is None
-        else corpus_stream(folder, "emodb", options.seconds)
-    )
+    speech = some_speech(options.seconds)
     report = Report(
         {
             "seconds": options.seconds,
             "runs": options.runs,
             "message_ms": MESSAGE_MS,
             "detector": options.detector,
-            "speech": "stand-in" if folder is None else "emodb",
+            "speech": "stand-in" if shared_speech_dir() is None else "emodb",
         }
     )
     config = EngineConfig(vad=VadConfig(detector=options.detector))

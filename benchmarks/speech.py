@@ -11,7 +11,7 @@ import numpy as np
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
 
-__all__ = ["CORPORA", "corpus_stream", "shared_speech_dir", "stand_in_speech"]
+__all__ = ["CORPORA", "corpus_stream", "shared_speech_dir", "some_speech", "stand_in_speech"]
 
 CORPORA = ("emodb", "ravdess", "nemo_pl")
 
@@ -44,6 +44,14 @@ def corpus_stream(folder: Path, corpus: str, duration_s: float, seed: int = 0) -
         if sum(map(len, clips)) >= wanted:
             break
     return np.concatenate(clips)[:wanted]
+
+
+def some_speech(duration_s: float) -> FloatArray:
+    """Return one speaker of EmoDB where the recordings are there, else the stand-in."""
+    folder = shared_speech_dir()
+    if folder is None:
+        return stand_in_speech(duration_s)
+    return corpus_stream(folder, "emodb", duration_s)
 
 
 def stand_in_speech(duration_s: float, seed: int = 0) -> FloatArray:

@@ -10,8 +10,8 @@
 Every stream runs on one server, which numbers its results. So what comes twice is known by its
 number. What is missing is known by the number of the batch: the server is asked for its streams as
 they are now, and what comes of it meanwhile waits; so a server that has just started shows all that
-runs elsewhere, too. A server
-that was not heard for :data:`LOST_AFTER_S` is gone, and its streams end here.
+runs elsewhere, too. A server that was not heard for :data:`LOST_AFTER_S` is gone, and its streams
+end here.
 """
 
 from __future__ import annotations
