@@ -141,6 +141,7 @@ class FlacFile:
             self._stored.close()
             raise
         self._written = 0
+        self._promised = 0  # samples that the header says there are
 
     @property
     def error(self) -> OSError | None:
@@ -181,11 +182,14 @@ class FlacFile:
             return
         # The encoder holds a complete block back until the first sample after it comes.
         complete = (self._written - 1) // block_samples * block_samples
+        if complete == self._promised:
+            return
         # The upper half of the first byte belongs to the depth. pread and pwrite leave the position
         # alone at which libFLAC writes on.
         before = self._stored.pread(1, _LENGTH_AT)[0] & 0xF0
         length = before << 32 | complete
         self._stored.pwrite(length.to_bytes(5, "big"), _LENGTH_AT)
+        self._promised = complete
 
     def finish(self) -> bool:
         """Encode what is left and close the file, unless it waits in memory: then return False.
@@ -496,12 +500,12 @@ class Recordings:
                     channel.owed_samples += self._silence(channel, part)
                 return error
             channel.file.write_silence(channel.owed_samples)
-        has_room = channel.file.try_again()
+        channel.file.try_again()
         for part in waiting:
             if isinstance(part, int):
                 channel.file.write_silence(part)
                 channel.written_samples += part
-            elif has_room:
+            elif channel.file.error is None:
                 channel.file.write(part)
                 channel.written_samples += len(part)
             else:
