@@ -20,8 +20,8 @@ from ser_engine.files import StreamResult, analyze_channel
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Point
 from ser_engine.types import FloatArray
+from stream_server.alerts import DEFAULT_RULES
 from stream_server.alerts.evaluator import AlertEvaluator
-from stream_server.alerts.rules import DEFAULT_RULES
 from stream_server.wire.results import Point as WirePoint
 from training.augment import telephone
 from training.clips import CORPORA, Clip, read_clip

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.access import AccessConfig, ListenConfig
-from stream_server.alerts.rules import AlertsConfig
+from stream_server.alerts import AlertsConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.rights import RightsConfig
 

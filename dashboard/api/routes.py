@@ -30,7 +30,7 @@ from dashboard.errors import ApiError
 from dashboard.jobs import Jobs
 from dashboard.live.endpoint import LiveEndpoint
 from dashboard.live.wall import Wall
-from dashboard.report import LANGUAGES
+from dashboard.report.page import LANGUAGES
 from ser_engine.files.annotations import SUFFIXES
 from stream_server.access.policy import Scope, Who, team_of_stream
 from stream_server.at_rest import EncryptedFile, PlainFile

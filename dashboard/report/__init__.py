@@ -2,23 +2,181 @@
 
 There is no script in it and nothing is fetched: what is drawn is SVG. It says what the pages say,
 with their words and colours, and what the scores are not.
+
+Here is what it says, from a stream of the store or from the result of a file; ``page.py`` writes
+it.
 """
 
-from dashboard.report.call import (
-    CallReport,
-    ReportAlert,
-    ReportChannel,
-    report_of_file,
-    report_of_stream,
-)
-from dashboard.report.page import LANGUAGES, report_page
+from __future__ import annotations
 
-__all__ = [
-    "LANGUAGES",
-    "CallReport",
-    "ReportAlert",
-    "ReportChannel",
-    "report_of_file",
-    "report_of_stream",
-    "report_page",
-]
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ser_engine.files.options import DEFAULT_ROLE
+from ser_engine.schema import FileResult, Gap, Measures, ModelNotice, Segment, Warning, Whole
+from ser_engine.timeline.course import whole_of
+from stream_server.store import AlertRecord, StreamRecord
+from stream_server.wire import results as wire
+from stream_server.wire.results import Marked, Result
+
+
+@dataclass(frozen=True, slots=True)
+class ReportChannel:
+    """One channel.
+
+    Attributes:
+        index: from 0.
+        role: who speaks; "": not known.
+        name: of the channel, for people.
+        is_analysed: False: there is nothing about how it sounds.
+        spans: segments and gaps that tile it; () where there is one result for all of it.
+        whole: shares and course.
+    """
+
+    index: int
+    role: str
+    name: str
+    is_analysed: bool
+    spans: tuple[Segment | Gap, ...]
+    whole: Whole | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAlert:
+    """One alert; times in seconds of the stream, ``acknowledged_at`` since 1970."""
+
+    rule: str
+    severity: str
+    role: str
+    labels: tuple[str, ...]
+    posterior: float
+    since_s: float
+    raised_s: float
+    cleared_s: float | None
+    acknowledged_at: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReport:
+    """A call.
+
+    Attributes:
+        name: for people.
+        source_id: of the stream; "": a file.
+        began_at: seconds since 1970, UTC; None: not known.
+        is_live: it goes on still.
+        metadata: what the client told.
+        measures: of the conversation.
+        marks: name and time, s.
+    """
+
+    name: str
+    source_id: str
+    began_at: float | None
+    is_live: bool
+    duration_s: float
+    metadata: dict[str, str]
+    model: ModelNotice
+    channels: tuple[ReportChannel, ...]
+    measures: Measures | None
+    alerts: tuple[ReportAlert, ...] = ()
+    marks: tuple[tuple[str, float], ...] = ()
+    warnings: tuple[tuple[int | None, Warning], ...] = ()
+
+
+def report_of_stream(
+    record: StreamRecord, results: Iterable[Result], alerts: Sequence[AlertRecord]
+) -> CallReport:
+    """Return the report of a stream.
+
+    Args:
+        record: the stream.
+        results: its segments, gaps, marks and warnings, in order.
+        alerts: its alerts, the newest first.
+    """
+    spans: dict[int, dict[int, Segment | Gap]] = {each.index: {} for each in record.channels}
+    marks: list[tuple[str, float]] = []
+    warnings: list[tuple[int | None, Warning]] = []
+    duration_s = record.duration_s or 0.0
+    for result in results:
+        match result:
+            case wire.Segment() | wire.Gap():
+                # A later version replaces an interim one.
+                spans[result.channel][result.start_sample] = result
+                duration_s = max(duration_s, result.end_s)
+            case Marked():
+                marks.append((result.name, result.at_s))
+            case wire.Warning():
+                warnings.append((result.channel, result))
+            case _:
+                pass
+    summary = record.summary
+    wholes = {each.channel: each.whole for each in summary.channels} if summary else {}
+    return CallReport(
+        name=record.name,
+        source_id=record.stream_id,
+        began_at=record.opened_at,
+        is_live=record.is_live,
+        duration_s=duration_s,
+        metadata=record.metadata,
+        model=record.model,
+        channels=tuple(
+            ReportChannel(
+                each.index,
+                each.role,
+                each.name,
+                each.analysed,
+                tuple(spans[each.index].values()),
+                # A stream that goes on, or broke off, has no summary.
+                wholes.get(each.index) or whole_of(spans[each.index].values()),
+            )
+            for each in record.channels
+        ),
+        measures=summary.measures if summary else None,
+        alerts=tuple(map(_alert, reversed(alerts))),
+        marks=tuple(marks),
+        warnings=tuple(warnings),
+    )
+
+
+def report_of_file(result: FileResult) -> CallReport:
+    """Return the report of a recording."""
+    return CallReport(
+        name=result.name,
+        source_id="",
+        began_at=None,
+        is_live=False,
+        duration_s=result.duration_s,
+        metadata={},
+        model=result.model,
+        channels=tuple(
+            ReportChannel(
+                each.channel,
+                # "speaker" is what nobody said more of: the number of the channel says more.
+                "" if each.role == DEFAULT_ROLE else each.role,
+                "",
+                True,
+                tuple(sorted((*each.segments, *each.gaps), key=lambda one: one.start_sample)),
+                each.whole,
+            )
+            for each in result.channels
+        ),
+        measures=result.measures,
+        warnings=tuple((each.channel, one) for each in result.channels for one in each.warnings),
+    )
+
+
+def _alert(record: AlertRecord) -> ReportAlert:
+    return ReportAlert(
+        rule=record.rule,
+        severity=record.severity,
+        role=record.role,
+        labels=record.labels,
+        posterior=record.posterior,
+        since_s=record.since_s,
+        raised_s=record.raised_s,
+        cleared_s=record.cleared_s,
+        acknowledged_at=record.acknowledged_at,
+        note=record.acknowledged_note or "",
+    )

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from dashboard.report.call import CallReport, ReportAlert, ReportChannel
+from dashboard.report import CallReport, ReportAlert, ReportChannel
 from ser_engine.schema import ChannelMeasures, Gap, Measures, Segment, Shares, Voice
 
 LANGUAGES = ("en", "zh")

@@ -14,7 +14,7 @@ from emotion_monitor.config_file import read_config_file
 from emotion_monitor.settings import Settings, first_error, load_settings
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
-from stream_server.alerts.rules import AlertRule
+from stream_server.alerts import AlertRule
 
 if TYPE_CHECKING:
     from stream_server.alerts.judgement import Fit, Judged

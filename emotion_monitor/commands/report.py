@@ -34,7 +34,7 @@ def report(
     language: Annotated[str, typer.Option("--lang", metavar="en|zh", help="Of the page.")] = "en",
 ) -> None:
     """Write a call as one self-contained page, to be read anywhere or printed to PDF."""
-    from dashboard.report import LANGUAGES, report_page
+    from dashboard.report.page import LANGUAGES, report_page
     from ser_engine.files.folders import whole_file
 
     if language not in LANGUAGES:

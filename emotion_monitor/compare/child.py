@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_monitor.compare.grid import SEEN_DIFFERENCE, difference, labels_of
+from emotion_monitor.compare import SEEN_DIFFERENCE, difference, labels_of
 from mic_client.audio_file import load_sample_call
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from emotion_monitor.compare import agreement, labels_of, turns
 from emotion_monitor.compare.child import Request
-from emotion_monitor.compare.grid import agreement, labels_of, turns
 from emotion_monitor.compare.page import chart
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emotion_monitor.compare.grid import SEEN_DIFFERENCE, Cells, labels_of, posteriors_of, runs
+from emotion_monitor.compare import SEEN_DIFFERENCE, Cells, labels_of, posteriors_of, runs
 from emotion_monitor.report import COLOURS, report_page
 from ser_engine.files import Result
 from ser_engine.frames import HOP_SAMPLES, samples_to_s

@@ -34,7 +34,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from stream_server.alerts.rules import AlertRule
+from stream_server.alerts import AlertRule
 from stream_server.bus import Bus
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff

@@ -27,7 +27,7 @@ from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Alert, AlertState, LastingState, Measures
 from ser_engine.timeline.course import StateTracker
-from stream_server.alerts.rules import AlertRule
+from stream_server.alerts import AlertRule
 from stream_server.wire.results import Point
 
 LONGEST_PAUSE_S = 15

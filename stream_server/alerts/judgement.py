@@ -22,8 +22,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from stream_server.alerts import AlertRule
 from stream_server.alerts.replay import Timeline, replay
-from stream_server.alerts.rules import AlertRule
 from stream_server.store import Verdict
 from stream_server.wire.results import Point
 

@@ -18,8 +18,8 @@ import msgspec
 from ser_engine.errors import SerEngineError
 from ser_engine.frames import samples_to_s
 from ser_engine.schema import Alert, FileResult
+from stream_server.alerts import AlertRule
 from stream_server.alerts.evaluator import AlertEvaluator, check_rules
-from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import (
     Gap,
     Measures,

@@ -27,7 +27,7 @@ from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
 from stream_server.access import AccessConfig, ListenConfig
-from stream_server.alerts.rules import AlertRule, AlertsConfig
+from stream_server.alerts import AlertRule, AlertsConfig
 from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig

@@ -22,7 +22,8 @@ from dashboard.api.routes import (
     send_audio,
 )
 from dashboard.errors import API_ERRORS, ApiError
-from dashboard.report import report_of_file, report_page
+from dashboard.report import report_of_file
+from dashboard.report.page import report_page
 from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
     SUFFIXES,

@@ -25,7 +25,8 @@ from dashboard.api.routes import (
 )
 from dashboard.errors import ApiError
 from dashboard.live.tiles import StreamItem
-from dashboard.report import report_of_stream, report_page
+from dashboard.report import report_of_stream
+from dashboard.report.page import report_page
 from ser_engine.files.annotations import (
     SUFFIXES,
     UNCLEAR,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from dashboard.report import LANGUAGES, report_of_file, report_page
-from dashboard.report.page import words
+from dashboard.report import report_of_file
+from dashboard.report.page import LANGUAGES, report_page, words
 from ser_engine.files.results import FileAnalysis
 from tests.support.dashboard_lab import make_analysis, serve_dashboard
 from tests.support.results import (

@@ -11,9 +11,9 @@ import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from stream_server.alerts import AlertRule
 from stream_server.alerts import actions as actions_module
 from stream_server.alerts.actions import MAX_ATTEMPTS, MAX_WAITING, AlertActions, sign
-from stream_server.alerts.rules import AlertRule
 from stream_server.bus import LocalBus
 from stream_server.metrics import Metrics
 from stream_server.wire.results import Alert

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from ser_engine.errors import ConfigError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Alert, LastingState
+from stream_server.alerts import DEFAULT_RULES, AlertRule
 from stream_server.alerts.evaluator import (
     LONGEST_PAUSE_S,
     AlertEvaluator,
     check_rules,
 )
-from stream_server.alerts.rules import DEFAULT_RULES, AlertRule
 from stream_server.wire.results import Point
 from tests.support.results import LABELS, make_measures, make_point, make_points
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stream_server.alerts import AlertRule
 from stream_server.alerts.judgement import Judged, Precision, fit, outcome, precision_by_week
 from stream_server.alerts.replay import Timeline
-from stream_server.alerts.rules import AlertRule
 from tests.support.results import LABELS, STEP_S, make_points
 
 

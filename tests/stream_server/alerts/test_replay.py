@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from ser_engine.errors import ConfigError
+from stream_server.alerts import AlertRule
 from stream_server.alerts.replay import Replay, Timeline, replay, timelines_of
-from stream_server.alerts.rules import AlertRule
 from stream_server.wire.results import Measures, in_envelope
 from tests.support.results import LABELS, make_measures, make_opened, make_points
 

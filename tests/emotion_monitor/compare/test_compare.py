@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emotion_monitor.compare.grid import (
+from emotion_monitor.compare import (
     Run,
     Turn,
     agreement,
