@@ -26,7 +26,7 @@ from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_cal
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.types import Window
 from stream_server.config import StoreConfig
-from stream_server.engines.engine import Engine
+from stream_server.engines import Engine
 from stream_server.engines.opening import open_engine
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec, Ready

@@ -16,7 +16,7 @@ from dashboard.live.connection import LiveConnection
 from dashboard.live.tiles import LiveResults, LiveSnapshot, StreamItem, StreamStatus
 from dashboard.live.wall import Wall
 from stream_server.access.policy import Who
-from stream_server.feeds.query import FeedQuery
+from stream_server.feeds import FeedQuery
 from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
 from stream_server.wire.results import Result

@@ -37,7 +37,7 @@ _LOPSIDED, _LEAST_LOPSIDED = 1.5, 4
 
 
 class EngineGroup:
-    """An :class:`~stream_server.engines.engine.Engine` of several. Belongs to one event loop.
+    """An :class:`~stream_server.engines.Engine` of several. Belongs to one event loop.
 
     Args:
         config: settings; ``model.name`` has all addresses.

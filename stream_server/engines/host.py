@@ -19,7 +19,7 @@ from ser_engine.core.queue import Priority
 from ser_engine.errors import EngineDeadError, SerEngineError, WindowError
 from ser_engine.types import FloatArray, Window, WindowResult
 from stream_server.cluster import Frame, Host
-from stream_server.engines.engine import Engine, EngineLease, EngineSource
+from stream_server.engines import Engine, EngineLease, EngineSource
 from stream_server.engines.remote import (
     PING_INTERVAL_S,
     SILENCE_S,

@@ -14,7 +14,7 @@ from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import Batcher, OnStep
 from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
-from stream_server.engines.engine import Engine, OpenEngine
+from stream_server.engines import Engine, OpenEngine
 from stream_server.engines.remote import zmq_engine
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def local_engine(
     load: Load = load,
     make_worker: Callable[[], Worker] = ThreadWorker,
 ) -> Batcher:
-    """Return an engine in this process; see :class:`~stream_server.engines.engine.OpenEngine`.
+    """Return an engine in this process; see :class:`~stream_server.engines.OpenEngine`.
 
     Args:
         config: settings of model and batches.

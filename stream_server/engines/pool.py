@@ -28,7 +28,7 @@ from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.batcher import OnStep
 from ser_engine.errors import EngineDeadError, HubUnavailableError, SerEngineError
 from ser_engine.models.hub import FetchProgress
-from stream_server.engines.engine import Engine, EngineLease, OpenEngine, Superseded
+from stream_server.engines import Engine, EngineLease, OpenEngine, Superseded
 from stream_server.engines.fetching import (
     Fetch,
     Prepare,
@@ -74,7 +74,7 @@ class _Slot:
 
 
 class EnginePool:
-    """See :class:`~stream_server.engines.engine.EngineSource`. Belongs to one event loop.
+    """See :class:`~stream_server.engines.EngineSource`. Belongs to one event loop.
 
     Args:
         config: the engine's settings.

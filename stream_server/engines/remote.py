@@ -43,7 +43,7 @@ from ser_engine.errors import (
 from ser_engine.frames import HOP_SAMPLES
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.cluster import Frame, Peer, PeerLostError
-from stream_server.engines.engine import Engine
+from stream_server.engines import Engine
 
 _log = structlog.get_logger(__name__)
 
@@ -187,7 +187,7 @@ class _Waiting:
 
 
 class RemoteEngine:
-    """An :class:`~stream_server.engines.engine.Engine` elsewhere. Belongs to one event loop.
+    """An :class:`~stream_server.engines.Engine` elsewhere. Belongs to one event loop.
 
     Args:
         config: settings of model and batches; ``model.name`` says where the engine is.

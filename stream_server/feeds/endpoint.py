@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import WSCloseCode, hdrs, web
 
 from stream_server.access import Scope
-from stream_server.feeds.query import parse_query
+from stream_server.feeds import parse_query
 from stream_server.feeds.source import Feed, FeedSource
 from stream_server.http import WHO, needs
 from stream_server.http.login import note

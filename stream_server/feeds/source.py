@@ -21,7 +21,7 @@ import structlog
 from msgspec import structs
 
 from stream_server.bus import Bus, Subscription
-from stream_server.feeds.query import FeedQuery, Selection
+from stream_server.feeds import FeedQuery, Selection
 from stream_server.store import ResultKind, Store, StoreError
 from stream_server.store.reader import StoreReader
 from stream_server.streams.live_streams import LiveStreams

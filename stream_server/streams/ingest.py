@@ -18,7 +18,7 @@ import structlog
 from stream_server.access import Access
 from stream_server.access.tls import Tls
 from stream_server.config import ServerConfig
-from stream_server.engines.engine import EngineSource
+from stream_server.engines import EngineSource
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics
 from stream_server.platforms import make_listeners, make_routes

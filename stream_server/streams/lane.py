@@ -29,7 +29,7 @@ from ser_engine.errors import (
 )
 from ser_engine.frames import samples_to_s
 from ser_engine.types import Window, WindowResult
-from stream_server.engines.engine import Engine
+from stream_server.engines import Engine
 from stream_server.metrics import Metrics
 from stream_server.streams.session import Session
 

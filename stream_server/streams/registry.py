@@ -23,7 +23,7 @@ from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.decoding.process import AudioDecoder
-from stream_server.engines.engine import EngineSource
+from stream_server.engines import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.rights import Rights

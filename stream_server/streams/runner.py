@@ -23,7 +23,7 @@ from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.decoding.process import AudioDecoder
-from stream_server.engines.engine import EngineLease
+from stream_server.engines import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.rights import Rights

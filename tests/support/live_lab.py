@@ -24,7 +24,7 @@ from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.config import ServerConfig
-from stream_server.engines.engine import EngineLease
+from stream_server.engines import EngineLease
 from stream_server.engines.status import PoolStatus
 from stream_server.logs import RefusalLog
 from stream_server.metrics import Metrics

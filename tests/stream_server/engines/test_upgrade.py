@@ -11,7 +11,8 @@ import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.types import Window
-from stream_server.engines import EnginePool, UpgradeState
+from stream_server.engines.pool import EnginePool
+from stream_server.engines.status import UpgradeState
 from tests.support.hub_server import HubServer
 
 pytestmark = [pytest.mark.needs("huggingface-hub"), pytest.mark.filterwarnings("default")]

@@ -11,8 +11,8 @@ import pytest
 
 from stream_server.bus import LocalBus
 from stream_server.config import StoreConfig
+from stream_server.feeds import FeedQuery
 from stream_server.feeds import source as history_module
-from stream_server.feeds.query import FeedQuery
 from stream_server.feeds.source import FeedSource, StoreHistory
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams

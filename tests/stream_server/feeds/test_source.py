@@ -14,7 +14,7 @@ from multidict import MultiDict
 
 from ser_engine.schema import Frames, LastingState
 from stream_server.bus import LocalBus
-from stream_server.feeds.query import FeedQuery, parse_query
+from stream_server.feeds import FeedQuery, parse_query
 from stream_server.feeds.source import Feed, FeedSource, History
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.errors import ErrorCode, ProtocolError

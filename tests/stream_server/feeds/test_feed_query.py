@@ -4,7 +4,7 @@ import pytest
 from multidict import MultiDict
 from yarl import URL
 
-from stream_server.feeds.query import MAX_AFTER, FeedQuery, parse_event_id, parse_query
+from stream_server.feeds import MAX_AFTER, FeedQuery, parse_event_id, parse_query
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.feed_messages import RESULT_TYPES
 
