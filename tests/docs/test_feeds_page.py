@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from stream_server.feeds import endpoint, query
+from stream_server.feeds import MAX_AFTER, PARAMETERS, endpoint
 from stream_server.wire.errors import ERRORS, ErrorCode
 from stream_server.wire.feed_messages import RESULT_TYPES
 from tests.requirements import REPOSITORY
@@ -34,7 +34,7 @@ async def test_the_python_program_runs_as_shown():
 
 
 def test_the_tables_are_complete():
-    for name in (*RESULT_TYPES, *query.PARAMETERS):
+    for name in (*RESULT_TYPES, *PARAMETERS):
         assert f"`{name}" in PAGE, name
     for code in ("bad_query", "unauthorized", "forbidden_origin", "unknown_stream"):
         assert f"| {ERRORS[ErrorCode(code)].http_status} | `{code}` |" in PAGE
@@ -43,4 +43,4 @@ def test_the_tables_are_complete():
 def test_the_figures_are_those_of_the_code():
     assert f"After {endpoint.KEEPALIVE_S:g}\nseconds" in PAGE
     assert f"takes nothing for {endpoint.SEND_TIMEOUT_S:g} seconds" in PAGE
-    assert f"up to {query.MAX_AFTER} times" in PAGE
+    assert f"up to {MAX_AFTER} times" in PAGE
