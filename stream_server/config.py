@@ -164,6 +164,12 @@ class FeedsConfig:
     mqtt_topic: str = "emotion-monitor"
     """First part of the topics. A level ``{team}`` in it is the stream's team, e.g.
     emotion-monitor/{team}, "-" without one, so that the broker can part the teams."""
+    mqtt_discovery_streams: Annotated[int, Range(0, 1000)] = 0
+    """Live streams at most that appear in Home Assistant by themselves, by its MQTT discovery; 0:
+    none. Those that begin while there are as many do not appear."""
+    mqtt_discovery_prefix: str = "homeassistant"
+    """First part of the topics where Home Assistant looks, its ``discovery_prefix``. It has a level
+    ``{team}`` if ``mqtt_topic`` has one."""
 
     def __post_init__(self) -> None:
         check_fields(self, "feeds")

@@ -332,6 +332,8 @@ class Server:
             bus=self.own_bus,
             metrics=self.metrics,
             mailbox_size=feeds.mailbox_size,
+            discovery_streams=feeds.mqtt_discovery_streams,
+            discovery_prefix=feeds.mqtt_discovery_prefix,
         )
 
     @property

@@ -7,7 +7,8 @@
     TOPIC/STREAM/state           the state of a live stream, retained; removed when it ends
 
 A ``{team}`` in TOPIC is the team of the stream, "-" for one without, so that the broker's rules can
-part the teams; the status, which tells of no stream, has a topic without it.
+part the teams; the status, which tells of no stream, has a topic without it. What Home Assistant
+needs to find the streams is published as well if wanted: :mod:`stream_server.feeds.discovery`.
 
 A subscriber of the bus like any other: while the broker is away or slow, results wait in a bounded
 mailbox, then the oldest points are dropped and counted. Needs the extra ``mqtt``.
@@ -19,6 +20,7 @@ import asyncio
 import importlib
 import random
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +34,7 @@ from ser_engine.errors import ConfigError
 from ser_engine.schema import LastingState
 from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
+from stream_server.feeds.discovery import Discovery
 from stream_server.metrics import Metrics
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.feed_messages import result_type
@@ -178,10 +181,12 @@ class MqttPublisher:
         bus: where results are published.
         metrics: told whether the broker is there.
         mailbox_size: results that wait for the broker.
+        discovery_streams: live streams at most that Home Assistant is told of; 0: none.
+        discovery_prefix: first part of the topics where it looks.
         rng: spreads connections in time.
 
     Raises:
-        ConfigError: URL or topic is wrong, or the package is missing.
+        ConfigError: URL, topic or prefix is wrong, or the package is missing.
     """
 
     def __init__(
@@ -192,20 +197,27 @@ class MqttPublisher:
         bus: Bus,
         metrics: Metrics,
         mailbox_size: int,
+        discovery_streams: int = 0,
+        discovery_prefix: str = "homeassistant",
         rng: random.Random | None = None,
     ) -> None:
         self._broker = parse_mqtt_url(url)
-        levels = topic.strip("/").split("/")
-        own = [level for level in levels if level != _TEAM]
-        if not "".join(own) or set("+#{}") & set("".join(own)):
-            raise ConfigError(
-                f"feeds.mqtt_topic '{topic}' must have a name, no wildcard (+ or #), and {_TEAM} as"
-                " a level by itself or not at all"
-            )
-        self._levels = levels
+        self._levels = _levels("feeds.mqtt_topic", topic)
+        own = [level for level in self._levels if level != _TEAM]
         self._status_topic = "/".join((*own, "status"))
         # Of the streams that are live: results after the first do not say whose they are.
-        self._teams: dict[str, str] = {}
+        self._opened: dict[str, StreamOpened] = {}
+        self._discovery: Discovery | None = None
+        if discovery_streams:
+            prefix = _levels("feeds.mqtt_discovery_prefix", discovery_prefix)
+            if _TEAM in self._levels and _TEAM not in prefix:
+                # What parts the results of teams must part what tells of their streams.
+                raise ConfigError(
+                    f"feeds.mqtt_discovery_prefix '{discovery_prefix}' must have a level {_TEAM},"
+                    " as feeds.mqtt_topic has"
+                )
+            self._discovery = Discovery(prefix, "-".join(own), discovery_streams)
+        self._announced: dict[str, dict[str, bytes]] = {}  # payloads by topic, by stream
         self._metrics = metrics
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)
         try:
@@ -249,6 +261,8 @@ class MqttPublisher:
         try:
             async with asyncio.timeout(_TIMEOUT_S), self._client(will=None) as client:
                 # Section 3.3.1.3: without a payload it removes what was retained before.
+                for topic in self._discovery_topics(stream_id, team):
+                    await client.publish(topic, b"", qos=1, retain=True)
                 topic = self._topic_of(stream_id, "state", team)
                 await client.publish(topic, b"", qos=1, retain=True)
         except (self._aiomqtt.MqttError, OSError, TimeoutError) as error:
@@ -276,7 +290,7 @@ class MqttPublisher:
             _log.info("mqtt_connected")
             publishing = asyncio.create_task(self._pump(client), name="mqtt publisher")
             # While there is nothing to publish, only reading shows that the broker is gone.
-            listening = asyncio.create_task(_listen(client), name="mqtt listener")
+            listening = asyncio.create_task(self._listen(client), name="mqtt listener")
             try:
                 await asyncio.wait((publishing, listening), return_when=asyncio.FIRST_COMPLETED)
                 if listening.done():
@@ -293,6 +307,10 @@ class MqttPublisher:
         for stream_id in self._states:
             # A broker that was restarted may have lost what it retained.
             await self._publish_state(client, stream_id)
+            await self._announce(client, stream_id)
+        if self._discovery is not None:
+            prefix = ["+" if level == _TEAM else level for level in self._discovery.prefix]
+            await client.subscribe("/".join((*prefix, "sensor", "+", "config")), qos=1)
         while self._unsent or await self._next():
             # Removed after it is sent, so that a result is not lost with the connection. It may be
             # sent twice instead, as quality of service 1 allows.
@@ -300,6 +318,7 @@ class MqttPublisher:
             self._unsent.pop(0)
         # The bus is closed: the server stops, and no stream is live any more.
         for stream_id in list(self._states):
+            await self._renounce(client, stream_id)
             del self._states[stream_id]
             await self._publish_state(client, stream_id)
         await client.publish(self._status_topic, b"offline", qos=1, retain=True)
@@ -321,13 +340,20 @@ class MqttPublisher:
         return bool(self._unsent)
 
     def _topic_of(self, stream_id: str, kind: str, team: str | None = None) -> str:
-        team = self._teams.get(stream_id) if team is None else team
-        levels = [team or _NO_TEAM if level == _TEAM else level for level in self._levels]
-        return "/".join((*levels, stream_id, kind))
+        if team is None:
+            opened = self._opened.get(stream_id)
+            team = "" if opened is None else opened.team
+        return "/".join((*_of_team(self._levels, team), stream_id, kind))
+
+    def _discovery_topics(self, stream_id: str, team: str) -> list[str]:
+        if self._discovery is None:
+            return []
+        prefix = "/".join(_of_team(self._discovery.prefix, team))
+        return self._discovery.topics(stream_id, prefix=prefix)
 
     async def _publish(self, client: Any, result: Result) -> None:
         if isinstance(result, StreamOpened):
-            self._teams[result.stream_id] = result.team
+            self._opened[result.stream_id] = result
         topic = self._topic_of(result.stream_id, result_type(result))
         qos = 1 if isinstance(result, _NOT_TO_BE_LOST) else 0
         await client.publish(topic, _encode(result), qos=qos)
@@ -335,8 +361,10 @@ class MqttPublisher:
             self._states.pop(result.stream_id, None)
             for key in [key for key in self._trackers if key[0] == result.stream_id]:
                 del self._trackers[key]
+            # The sensors first: they could not read a state without payload.
+            await self._renounce(client, result.stream_id)
             await self._publish_state(client, result.stream_id)
-            self._teams.pop(result.stream_id, None)
+            self._opened.pop(result.stream_id, None)
             return
         before = self._states.get(result.stream_id)
         lasting = None
@@ -349,6 +377,50 @@ class MqttPublisher:
         if after is not None and after is not before:
             self._states[result.stream_id] = after
             await self._publish_state(client, result.stream_id)
+        if isinstance(result, StreamOpened):
+            self._plan_announcement(result)
+            await self._announce(client, result.stream_id)
+
+    def _plan_announcement(self, opened: StreamOpened) -> None:
+        if self._discovery is None or opened.stream_id in self._announced:
+            return
+        if len(self._announced) >= self._discovery.max_streams:
+            _log.warning(
+                "mqtt_stream_not_announced",
+                stream_id=opened.stream_id,
+                max_streams=self._discovery.max_streams,
+            )
+            return
+        self._announced[opened.stream_id] = self._discovery.configs(
+            opened,
+            prefix="/".join(_of_team(self._discovery.prefix, opened.team)),
+            state_topic=self._topic_of(opened.stream_id, "state"),
+            status_topic=self._status_topic,
+        )
+
+    async def _listen(self, client: Any) -> None:
+        """Wait until the connection is lost, which raises; remove what a server left behind.
+
+        That is what was announced by this server before it was killed: it comes as retained. What
+        is published now comes without that flag (MQTT 3.1.1, 3.3.1.3).
+        """
+        async for message in client.messages:
+            topic = str(message.topic)
+            is_live = any(topic in topics for topics in self._announced.values())
+            if self._discovery is None or is_live or not message.retain:
+                continue
+            if self._discovery.is_own(topic):
+                await client.publish(topic, b"", qos=1, retain=True)
+
+    async def _announce(self, client: Any, stream_id: str) -> None:
+        for topic, payload in self._announced.get(stream_id, {}).items():
+            await client.publish(topic, payload, qos=1, retain=True)
+
+    async def _renounce(self, client: Any, stream_id: str) -> None:
+        for topic in self._announced.get(stream_id, {}):
+            await client.publish(topic, b"", qos=1, retain=True)
+        # Not before it is sent: a connection may be lost meanwhile, and the result come again.
+        self._announced.pop(stream_id, None)
 
     async def _publish_state(self, client: Any, stream_id: str) -> None:
         """Publish the state of a stream, or remove it if the stream has ended."""
@@ -358,7 +430,21 @@ class MqttPublisher:
         await client.publish(self._topic_of(stream_id, "state"), payload, qos=1, retain=True)
 
 
-async def _listen(client: Any) -> None:
-    """Wait until the connection is lost, which raises; nothing is subscribed to."""
-    async for _ in client.messages:
-        pass
+def _levels(setting: str, topic: str) -> list[str]:
+    """Return the levels of a topic to publish below.
+
+    Raises:
+        ConfigError: it cannot be published to.
+    """
+    levels = topic.strip("/").split("/")
+    own = "".join(level for level in levels if level != _TEAM)
+    if not own or set("+#{}") & set(own):
+        raise ConfigError(
+            f"{setting} '{topic}' must have a name, no wildcard (+ or #), and {_TEAM} as a level by"
+            " itself or not at all"
+        )
+    return levels
+
+
+def _of_team(levels: Sequence[str], team: str) -> list[str]:
+    return [team or _NO_TEAM if level == _TEAM else level for level in levels]

@@ -12,11 +12,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from jinja2.sandbox import SandboxedEnvironment
 
 from ser_engine.errors import ConfigError
 from stream_server.bus import LocalBus
 from stream_server.feeds import mqtt
-from stream_server.feeds.mqtt import MqttPublisher, StreamState, next_state, parse_mqtt_url
+from stream_server.feeds.discovery import Discovery
+from stream_server.feeds.mqtt import (
+    ChannelState,
+    MqttPublisher,
+    StreamState,
+    next_state,
+    parse_mqtt_url,
+)
 from stream_server.metrics import Metrics
 from tests.support.mosquitto import Mosquitto
 from tests.support.results import (
@@ -41,7 +49,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 
 class Lab:
-    def __init__(self, broker: Mosquitto, topic: str = "emotions") -> None:
+    def __init__(self, broker: Mosquitto, topic: str = "emotions", **discovery: Any) -> None:
         self.bus, self.metrics = LocalBus(), Metrics()
         self.metrics.bus_from(self.bus.figures)
         self.publisher = MqttPublisher(
@@ -50,6 +58,7 @@ class Lab:
             bus=self.bus,
             metrics=self.metrics,
             mailbox_size=64,
+            **discovery,
             rng=random.Random(0),
         )
 
@@ -75,19 +84,31 @@ async def listening(broker: Mosquitto) -> AsyncIterator[Any]:
         yield read
 
 
-async def retained(broker: Mosquitto) -> dict[str, Any]:
-    """Return what the broker tells one who comes now."""
+async def retained(broker: Mosquitto, root: str = "emotions") -> dict[str, Any]:
+    """Return what the broker tells one who comes now, below a topic."""
     import aiomqtt
 
     found: dict[str, Any] = {}
     async with aiomqtt.Client("127.0.0.1", broker.port) as client:
-        await client.subscribe("emotions/#")
-        await client.publish("emotions/end", b"")
+        await client.subscribe(f"{root}/#")
+        await client.publish(f"{root}/end", b"")
         async for message in client.messages:
-            if str(message.topic) == "emotions/end":
+            if str(message.topic) == f"{root}/end":
                 return found
             found[str(message.topic)] = bytes(message.payload)
     return found
+
+
+def shown_by_home_assistant(config: dict[str, Any], state: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the value of a sensor and some of its attributes: it renders templates with Jinja."""
+    value, attributes = (
+        SandboxedEnvironment()
+        .from_string(config[template])
+        .render(value=state.decode(), value_json=json.loads(state))
+        for template in ("value_template", "json_attributes_template")
+    )
+    some = {"label", "role", "alerts"}
+    return value, {key: told for key, told in json.loads(attributes).items() if key in some}
 
 
 @BROKER
@@ -194,6 +215,70 @@ async def test_what_waits_at_the_end_is_published(broker: Mosquitto):
         ]
 
 
+@BROKER
+async def test_home_assistant_is_told_of_live_streams_and_of_their_end(broker: Mosquitto):
+    lab = Lab(broker, discovery_streams=1, discovery_prefix="home/assistant")
+    async with listening(broker) as read, lab.publisher:
+        lab.bus.publish(make_opened(roles=("customer", "agent")))
+        lab.bus.publish(make_point(seq=1, angry=0.9))
+        lab.bus.publish(make_opened("s2"))  # one more than are announced
+        while (await read())[0] != "s2/state":
+            pass
+        sensors = [f"home/assistant/sensor/emotions_s1_{index}/config" for index in range(2)]
+        found = await retained(broker, "home")
+        assert sorted(found) == sensors
+        config = json.loads(found[sensors[0]])
+        assert config["state_topic"] == config["json_attributes_topic"] == "emotions/s1/state"
+        assert config["availability_topic"] == "emotions/status"
+        assert (config["name"], config["unique_id"]) == ("customer", "emotions_s1_0")
+        state = (await retained(broker))["emotions/s1/state"]
+        shown = shown_by_home_assistant(config, state)
+        assert shown == ("angry", {"label": "angry", "role": "customer", "alerts": []})
+        for told in ("a call", "42"):  # name and metadata of the stream
+            assert told not in str(found)
+        lab.bus.publish(make_closed(seq=2))
+        while await read() != ("s1/state", ""):
+            pass
+        assert await retained(broker, "home") == {}
+        lab.bus.publish(make_opened("s3"))
+        while set(await retained(broker, "home")) != {sensors[0].replace("_s1_", "_s3_")}:
+            pass
+    assert await retained(broker, "home") == {}
+
+
+@BROKER
+async def test_what_home_assistant_was_told_before_a_crash_is_taken_back(broker: Mosquitto):
+    import aiomqtt
+
+    others = {
+        "homeassistant/sensor/emotions-2_s1_0/config": b"{}",
+        "homeassistant/sensor/lamp/config": b"{}",
+    }
+    left = "homeassistant/sensor/emotions_s0_0/config"
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        for topic, payload in {**others, left: b"{}"}.items():
+            await client.publish(topic, payload, qos=1, retain=True)
+        await client.subscribe(left)
+        messages = aiter(client.messages)
+        assert (await asyncio.wait_for(anext(messages), 20)).payload
+        async with Lab(broker, discovery_streams=8).publisher:
+            assert not (await asyncio.wait_for(anext(messages), 20)).payload
+    assert await retained(broker, "homeassistant") == others
+
+
+@BROKER
+async def test_what_home_assistant_was_told_goes_with_an_erased_stream(broker: Mosquitto):
+    import aiomqtt
+
+    lab = Lab(broker, "emotions/{team}", discovery_streams=8, discovery_prefix="home/{team}")
+    topics = [f"home/{team}/sensor/emotions_s1_7/config" for team in ("sales", "support")]
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        for topic in topics:
+            await client.publish(topic, b"{}", qos=1, retain=True)
+    await lab.publisher.forget("s1", "sales")
+    assert await retained(broker, "home") == {topics[1]: b"{}"}
+
+
 @pytest.mark.needs("aiomqtt")
 @virtual_time
 async def test_the_end_does_not_wait_for_a_broker_that_is_not_there(unused_tcp_port: int):
@@ -251,3 +336,37 @@ def test_a_topic_that_cannot_be_published_to_is_refused(topic: str):
         MqttPublisher(
             url="mqtt://broker", topic=topic, bus=LocalBus(), metrics=Metrics(), mailbox_size=16
         )
+
+
+def test_teams_are_parted_in_what_home_assistant_is_told_or_it_is_told_nothing():
+    with pytest.raises(ConfigError, match=r"feeds\.mqtt_discovery_prefix.*\{team\}"):
+        MqttPublisher(
+            url="mqtt://broker",
+            topic="emotions/{team}",
+            bus=LocalBus(),
+            metrics=Metrics(),
+            mailbox_size=16,
+            discovery_streams=1,
+        )
+
+
+def test_a_sensor_of_home_assistant_is_unknown_before_it_is_unclear():
+    discovery = Discovery(("homeassistant",), "emotions", 1)
+    opened = make_opened(roles=("customer", "agent"))
+    first, second = opened.channels
+    unheard = msgspec.structs.replace(second, analysed=False)
+    (payload,) = discovery.configs(
+        msgspec.structs.replace(opened, channels=(first, unheard)),
+        prefix="homeassistant",
+        state_topic="state",
+        status_topic="status",
+    ).values()
+    state = StreamState(stream_id="s1", seq=0)
+    unclear = ChannelState(
+        channel=0, role="customer", label=None, best="sad", confidence=0.4, since_s=0.0
+    )
+    told = msgspec.structs.replace(state, channels=(unclear,), alerts=("low",))
+    config = json.loads(payload)
+    attributes = {"label": None, "role": "customer", "alerts": ["low"]}
+    assert shown_by_home_assistant(config, msgspec.json.encode(state)) == ("None", {"alerts": []})
+    assert shown_by_home_assistant(config, msgspec.json.encode(told)) == ("unclear", attributes)
