@@ -505,6 +505,8 @@ async def test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it(
             settings = (
                 f"stream_server.feeds.mqtt_url=mqtt://127.0.0.1:{broker.port}",
                 "stream_server.feeds.mqtt_topic=emotions/{team}",
+                "stream_server.feeds.mqtt_discovery_streams=8",
+                "stream_server.feeds.mqtt_discovery_prefix=emotions/{team}/home",
                 f"stream_server.alerts.rules=[{rule}]",
             )
             async with guarded(tmp_path, *settings) as (server, _):
@@ -517,7 +519,7 @@ async def test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it(
                 async with asyncio.timeout(20):
                     for name, client, last in (
                         ("sales", sales, f"{ENDED}/stream_closed"),
-                        ("support", support, "of-support/stream_opened"),
+                        ("support", support, "emotions_of-support_0/config"),
                     ):
                         seen[name] = ""
                         async for message in client.messages:
