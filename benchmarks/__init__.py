@@ -1,5 +1,7 @@
-"""Benchmarks: what is fast, how fast, and how right. See ``docs/performance.md``."""
+"""Measurements, and what they are run on."""
 
-# Before NumPy is imported: it says how many threads products of matrices take, as for every command
-# of the program. Without it a server in a benchmark keeps a second core busy with waiting.
-import emotion_monitor  # noqa: F401
+import os
+
+# As emotion_monitor does, and before NumPy is imported, which reads it once. Without it a server in
+# a benchmark keeps a second core busy with waiting.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
