@@ -1,6 +1,6 @@
 """How many live streams a server carries: a ladder of paced clients until it falls behind.
 
-    python -m benchmarks.live                      built-in model, random base in int8, no model
+    python -m benchmarks.live                      built-in models, random base in int8, no model
     python -m benchmarks.live --engines compact    one of them
     python -m benchmarks.live --quick              two small rungs of the built-in model
     python -m benchmarks.live --workers 2          a server of several processes
@@ -40,10 +40,11 @@ STEP_MS = 500
 
 LADDERS = {
     "compact": (20, 40, 60, 80, 100, 120, 140, 160, 200),
+    "standard": (4, 8, 12, 16, 20, 24, 30, 40),
     "base_int8": (1, 2, 3, 4, 5, 6, 8),
     "null": (50, 100, 150, 200, 250, 300, 350, 400),
 }
-QUICK = {"compact": (5, 20), "base_int8": (1,), "null": (20, 50)}
+QUICK = {"compact": (5, 20), "standard": (2, 4), "base_int8": (1,), "null": (20, 50)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ def _summarise(report: Report, engine: str, carried: dict[str, Any] | None) -> N
     summary[f"{engine}_streams"] = carried["clients"] if carried else 0
     if carried is None:
         return
-    for figure in ("lag_p50_ms", "lag_p95_ms", "lag_p99_ms", "first_point_ms", "frames_lost"):
+    lags = ("mean", "p50", "p90", "p95", "p99")
+    for figure in (*(f"lag_{lag}_ms" for lag in lags), "first_point_ms", "frames_lost"):
         summary[f"{engine}_{figure}"] = carried[figure]
     summary[f"{engine}_server_cpu_percent"] = carried["server_cpu_percent"]
     if engine == "null" or "server_memory_kb_per_stream" not in summary:

@@ -16,6 +16,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -68,7 +69,8 @@ class Findings:
             "failed": dict(self.failed),
         }
         if self.lags_s:
-            for percent in (50, 95, 99):
+            figures["lag_mean_ms"] = round(fmean(self.lags_s) * 1000, 1)
+            for percent in (50, 90, 95, 99):
                 figures[f"lag_p{percent}_ms"] = round(percentile(self.lags_s, percent) * 1000, 1)
         if self.first_points_s:
             figures["first_point_ms"] = round(percentile(self.first_points_s, 50) * 1000, 1)

@@ -5,6 +5,7 @@ at a request and finds out who it is.
 """
 
 from stream_server.access.config import AccessConfig, ListenConfig, OidcConfig
+from stream_server.access.credentials import Session
 from stream_server.access.door import (
     SESSION_COOKIE,
     Access,
@@ -25,6 +26,7 @@ __all__ = [
     "ListenConfig",
     "OidcConfig",
     "Scope",
+    "Session",
     "Who",
     "bearer_token",
     "is_loopback",

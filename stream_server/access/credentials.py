@@ -342,10 +342,14 @@ class Sessions:
 
     def is_valid(self, session: Session, now: float) -> bool:
         """Whether a session has neither ended nor timed out."""
+        return not self.has_ended(session, now) and now < self.ends_at(session)
+
+    def has_ended(self, session: Session, now: float) -> bool:
+        """Whether somebody logged out of a session, or it is as long as any may be."""
         for key in (session.ref, session.elsewhere):
             if key and session.begun_at <= self.ended_elsewhere.get(key, -math.inf):
-                return False
-        return session.id not in self.ended and now < self.ends_at(session)
+                return True
+        return session.id in self.ended or now >= session.begun_at + self._longest_s
 
     def ends_at(self, session: Session) -> float:
         """Return when a session times out if nothing more is heard of it."""

@@ -405,8 +405,18 @@ class Access:
         key = _session_elsewhere(session_id) or f"{_VOUCHED}oidc:{subject}"
         self.sessions.end_elsewhere(key, at)
 
-    def is_current(self, who: Who) -> bool:
-        """Whether somebody who was let in would be let in again as the same."""
+    def is_current(self, who: Who, session: Session | None = None) -> bool:
+        """Whether somebody who was let in would be let in again as the same.
+
+        Args:
+            who: that somebody.
+            session: whose cookie came with the request. It is not asked whether it timed out: on a
+                connection that lasts no newer cookie comes.
+        """
+        # A cookie comes unasked: who showed a token as well was let in by that.
+        if session is not None and session.ref == who.ref:
+            if self.sessions.has_ended(session, self._now()):
+                return False
         # Whom somebody else vouches for is asked about when the session ends, or the connection.
         if not who.ref or who.ref.startswith(_VOUCHED):
             return True

@@ -40,6 +40,7 @@ class AccessState(msgspec.Struct, frozen=True):
         own: tokens the server made for itself, and whose they are.
         session_key: signs cookies.
         ended: sessions that were ended, by id, and until when their cookies would be valid.
+        ended_elsewhere: sessions that a provider ended; see ``Sessions``.
         halt: whether all analysis is halted.
         person_key: for hashes of metadata; None: there is no store.
     """
@@ -48,6 +49,7 @@ class AccessState(msgspec.Struct, frozen=True):
     own: tuple[tuple[str, Who], ...]
     session_key: bytes
     ended: dict[str, float]
+    ended_elsewhere: dict[str, float]
     halt: Halt
     person_key: bytes | None
 

@@ -261,6 +261,7 @@ def take_access(access: Access, rights: Rights, state: messages.AccessState) -> 
     access.book.replace_own(state.own)
     access.sessions.key = state.session_key
     access.sessions.ended = dict(state.ended)
+    access.sessions.ended_elsewhere = dict(state.ended_elsewhere)
     rights.person_key = state.person_key
     rights.set_halt(state.halt)
 
@@ -272,6 +273,7 @@ def access_state(access: Access, rights: Rights) -> messages.AccessState:
         own=tuple(access.book.own()),
         session_key=access.sessions.key,
         ended=dict(access.sessions.ended),
+        ended_elsewhere=dict(access.sessions.ended_elsewhere),
         halt=rights.halt,
         person_key=rights.person_key,
     )

@@ -82,6 +82,7 @@ class Connection:
     Attributes:
         address: see above.
         who: the client, once it is authorized.
+        session: of a browser that has logged in; None: another client.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Connection:
         self._dialect = admission.dialect
         self._route = route
         self._authorize = admission.authorize
+        self.session = admission.session
         self._close_frame = admission.close_frame
         self._registry = registry
         self._limits = limits

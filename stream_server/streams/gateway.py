@@ -141,12 +141,12 @@ class Gateway:
         await self._server.wait_closed()
 
     async def end_outdated(self) -> None:
-        """End the connections of those whose token has ended."""
+        """End the connections of those whose token has ended, or who logged out."""
         error = ProtocolError(ErrorCode.UNAUTHORIZED, "the token or login is no longer valid")
         outdated = [
             each
             for each in self._connections.values()
-            if each.who is not None and not self._access.is_current(each.who)
+            if each.who is not None and not self._access.is_current(each.who, each.session)
         ]
         await asyncio.gather(*(each.end(error) for each in outdated))
 

@@ -135,6 +135,11 @@ async def test_a_session_ends_with_that_of_the_provider(tmp_path: Path):
                     await log_in(session, url, name)
                 wall = await anna.ws_connect(f"{url}/api/v1/live")
                 await wall.receive_str()
+                microphone = await anna.ws_connect(server.ingest_url)
+                await microphone.send_json(
+                    {"type": "start", "encoding": "pcm_s16le", "sample_rate": 16_000}
+                )
+                assert (await microphone.receive_json())["type"] == "ready"
                 head, body, _ = idp.logout_token(sub="anna").split(".")
                 for wrong in (
                     f"{head}.{body}.{'A' * 342}",
@@ -152,6 +157,11 @@ async def test_a_session_ends_with_that_of_the_provider(tmp_path: Path):
                 # The page that is open, too.
                 while (await wall.receive()).type is aiohttp.WSMsgType.TEXT:
                     pass
+                # And what the page sends.
+                await server.refresh_access()
+                while (message := await microphone.receive()).type is aiohttp.WSMsgType.TEXT:
+                    last = message.json()
+                assert (last["type"], last["code"]) == ("error", "unauthorized")
                 assert (await who(anna, url))[0] == 401
                 assert (await who(eva, url))[0] == 200
                 assert server.store is not None

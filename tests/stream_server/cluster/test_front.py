@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from stream_server.access import Access, Scope, Who
+from stream_server.access import Access, AccessConfig, ListenConfig, Scope, Who
 from stream_server.bus import LocalBus
 from stream_server.cluster import Frame, messages
 from stream_server.cluster.front import WorkersIngest
+from stream_server.cluster.worker import take_access
 from stream_server.config import ServerConfig
 from stream_server.metrics import Metrics
 from stream_server.rights import Halt, Rights
@@ -192,10 +193,14 @@ async def test_each_worker_knows_what_the_others_hold_and_who_may_come_in():
         await settled()
         assert lab.wire.told[b"two"][-1] == messages.Elsewhere(held)
         token = lab.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
+        lab.access.end_given("anna", "", at=5.0)
         await lab.front.end_outdated()
         told = lab.wire.told[b"one"][-1]
         assert isinstance(told, messages.Access)
         assert [own for own, _ in told.access.own] == [token]
+        of_worker = Access(AccessConfig(), ListenConfig())
+        take_access(of_worker, Rights(), told.access)
+        assert of_worker.sessions.ended_elsewhere == lab.access.sessions.ended_elsewhere != {}
         before = len(lab.wire.told[b"one"])
         await lab.front.end_outdated()
         assert len(lab.wire.told[b"one"]) == before
