@@ -30,6 +30,7 @@ import numpy as np
 from emotion_monitor.config_file import plain
 from ser_engine.config import EngineConfig
 from ser_engine.errors import SerEngineError
+from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray, Window
 
 if TYPE_CHECKING:
@@ -193,8 +194,8 @@ def speech(seconds: float) -> FloatArray:
     from mic_client import load_sample_call
 
     samples, rate_hz = load_sample_call()
-    customer = soxr.resample(samples[:, -1], rate_hz, 16_000).astype(np.float32)
-    return np.resize(customer, round(seconds * 16_000))
+    customer = soxr.resample(samples[:, -1], rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
+    return np.resize(customer, round(seconds * SAMPLE_RATE_HZ))
 
 
 def measure_engine(config: EngineConfig, budget_s: float) -> Measured:
@@ -274,7 +275,7 @@ def measure_server(config: EngineConfig, seconds: float) -> float:
     labels = LabelSet.from_tokens(EMOTION2VEC_TOKENS)
     session = Session(
         stream_id="capacity",
-        spec=StreamSpec(AudioFormat("pcm_s16le", 16_000, 1), channels=(ChannelSpec(),)),
+        spec=StreamSpec(AudioFormat("pcm_s16le", SAMPLE_RATE_HZ, 1), channels=(ChannelSpec(),)),
         model=ModelInfo("none", "", "", "", labels, 1),
         engine_config=config,
         analyse_roles=("speaker",),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mic_client.errors import SourceError
 from stream_server.wire.audio_format import AudioFormat
+from stream_server.wire.containers import container_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Chunk:
 
     Attributes:
         data: interleaved samples in the source's format, whole ones: a multiple of
-            ``format.bytes_per_tick`` bytes.
+            ``format.bytes_per_tick`` bytes. If ``format.codec`` says how they are encoded: any
+            bytes; of ``opus`` one packet.
     """
 
     data: bytes
@@ -188,22 +190,28 @@ class ArraySource:
 
 
 _MAX_WAITING_CHUNKS = 8
+_SIGNATURE_BYTES = 12
+"""All that a container of Opus needs to be known by."""
 
 
 class StdinSource:
-    """Raw PCM without a header, from standard input or another file descriptor.
+    """Audio from standard input or another file descriptor.
+
+    Raw PCM without a header, or encoded audio, which is passed on as it comes: the server decodes
+    it. Of ``opus`` it has to be in a container, since a pipe does not tell packets apart.
 
     A thread of its own reads, because an event loop cannot wait for files, terminals and the pipes
     of Windows. It stops reading when :data:`_MAX_WAITING_CHUNKS` chunks wait; the pipe then fills
     up, and the program at its other end waits.
 
     Args:
-        audio_format: of the bytes.
+        audio_format: of the bytes; with a ``codec``: of what the server makes of them.
         descriptor: to read from; None: standard input. It is left open.
         live: the audio is of this moment and goes on by itself, as from ``arecord``: it is read
             while there is no connection. Otherwise the program that writes it has to wait.
         chunk_ms: most audio of one chunk, 20 to 100 ms; what comes in smaller pieces goes on in
-            smaller pieces.
+            smaller pieces. Of encoded audio a chunk has at most as many bytes as it would have
+            decoded.
     """
 
     def __init__(
@@ -221,28 +229,41 @@ class StdinSource:
         self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
         ticks = audio_format.sample_rate_hz * chunk_ms // 1000
         self._chunk_bytes = ticks * audio_format.bytes_per_tick
+        self._tick_bytes = 1 if audio_format.codec else audio_format.bytes_per_tick
         self._closing = threading.Event()
         # Bounded by the semaphore: put_nowait is called on the loop, where it must not wait.
         self._arrived: asyncio.Queue[bytes | OSError] = asyncio.Queue()
         self._room = threading.Semaphore(_MAX_WAITING_CHUNKS)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Yield what comes, whole samples of all channels; a part of one at the end is dropped."""
+        """Yield what comes, whole samples of all channels; a part of one at the end is dropped.
+
+        Raises:
+            SourceError: it cannot be read, or is Opus without a container.
+        """
         loop = asyncio.get_running_loop()
         # A daemon: a read that never returns must not keep the process alive.
         threading.Thread(target=self._read, args=(loop,), name="stdin-source", daemon=True).start()
         # read() may end in the middle of a sample, or between two channels.
         rest = b""
+        is_begun = self.format.codec != "opus"
         while True:
             data = await self._arrived.get()
             self._room.release()
             if isinstance(data, OSError):
                 raise SourceError(f"standard input cannot be read: {data.strerror}") from data
-            if not data or self._closing.is_set():
+            if self._closing.is_set():
                 return
-            whole = (len(rest) + len(data)) // self.format.bytes_per_tick
             joined = rest + data
-            cut = whole * self.format.bytes_per_tick
+            if not is_begun and joined:
+                if len(joined) < _SIGNATURE_BYTES and data:
+                    rest = joined
+                    continue
+                _check_container(joined)
+                is_begun = True
+            if not data:
+                return
+            cut = len(joined) // self._tick_bytes * self._tick_bytes
             rest = joined[cut:]
             if cut:
                 yield Chunk(joined[:cut])
@@ -267,6 +288,14 @@ class StdinSource:
                 return  # The loop was closed while this thread read.
 
 
+def _check_container(head: bytes) -> None:
+    if container_of(head) is None:
+        raise SourceError(
+            "got 'opus' without a container on standard input, where nothing says where a packet"
+            " ends; pack it in Ogg or WebM and say 'ogg' or 'webm', e.g. ffmpeg … -f ogg -"
+        )
+
+
 SILENT_DBFS = -100.0
 """The lowest level that is returned; digital silence would be −∞."""
 
@@ -283,7 +312,7 @@ def levels_dbfs(data: bytes, audio_format: AudioFormat) -> list[float]:
 
 
 class MeteredSource:
-    """A source whose chunks are measured as they pass.
+    """A source whose chunks are measured as they pass; encoded ones are not decoded for it.
 
     Args:
         source: what is measured.
@@ -300,7 +329,7 @@ class MeteredSource:
     async def __aiter__(self) -> AsyncIterator[SourceItem]:
         """Yield what the source yields."""
         async for item in self._source:
-            if isinstance(item, Chunk):
+            if isinstance(item, Chunk) and not self.format.codec:
                 self._heard(levels_dbfs(item.data, self.format))
             yield item
 

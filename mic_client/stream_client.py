@@ -37,6 +37,7 @@ from stream_server.wire.backoff import Backoff
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import ChannelSpec, Error, Ready, ServerMessage, Want
 from stream_server.wire.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
+from stream_server.wire.replay_log import CannotBeginAnewError
 from stream_server.wire.results import Message, Summary
 from stream_server.wire.start import StreamSpec
 
@@ -122,6 +123,9 @@ class StreamClient:
     a live source is kept meanwhile, 30 s of it; another source waits. Reading slowly slows the
     server's sending down, and a server drops clients that are too slow.
 
+    Encoded audio (``source.format.codec``) is passed on as it comes. Nothing can be left out of it,
+    so that a live source of it waits, too, and a stream that the server gave up is an error.
+
     Args:
         source: iterated over and closed by the client.
         url: ``ws://`` or ``wss://``.
@@ -160,7 +164,8 @@ class StreamClient:
             live=source.is_real_time,
         )
         kept_bytes = DEFAULT_KEPT_S * source.format.bytes_per_s
-        if not source.is_live:
+        self._can_wait = not source.is_live or bool(source.format.codec)
+        if self._can_wait:
             kept_bytes = max(kept_bytes, _MIN_KEPT_BYTES)
         self._core = NativeClient(spec, max_kept_bytes=kept_bytes)
         self._backoff = Backoff(0.5, 10.0, rng)
@@ -315,6 +320,12 @@ class StreamClient:
         except TimeoutError as error:
             what = "ready" if self._core.state is ClientState.STARTING else "summary"
             raise self._lost(f"the server did not send '{what}' in time", None) from error
+        except CannotBeginAnewError as error:
+            raise FailedTry(
+                StreamEndedError(str(error), remedy="Send it again from its beginning"),
+                may_retry=False,
+                answered=True,
+            ) from error
         except ProtocolError as error:
             raise FailedTry(
                 StreamEndedError(str(error), remedy="Use a server of the client's version"),
@@ -382,7 +393,7 @@ class StreamClient:
         async with aclosing(_items(self._source)) as items:
             async for item in items:
                 if isinstance(item, Chunk):
-                    if not self._source.is_live:
+                    if self._can_wait:
                         await self._wait_for_room(len(item.data))
                     self._core.send_audio(item.data)
                 else:

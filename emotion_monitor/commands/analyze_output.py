@@ -38,6 +38,7 @@ from ser_engine.files.folders import save_embedding, write_result_folder
 from ser_engine.files.job import AnalysisJob
 from ser_engine.files.results import SpeakerResult
 from ser_engine.files.search import find_recordings
+from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Gap, Segment, Whole
 
 
@@ -182,7 +183,7 @@ def _runs(result: FrameResult) -> Iterator[tuple[float, float, str | None, float
     speech = result.speech.astype(np.float64)
     labels = result.labels_of(result.posteriors, speech)
     called = list(zip(labels, result.speech.tolist(), strict=True))
-    hop_s = result.hop_samples / 16_000
+    hop_s = result.hop_samples / SAMPLE_RATE_HZ
     for (label, is_speech), run in itertools.groupby(range(len(called)), key=called.__getitem__):
         frames = list(run)
         first, last = frames[0], frames[-1] + 1

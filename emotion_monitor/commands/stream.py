@@ -11,7 +11,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,21 @@ class EncodingName(StrEnum):
     PCM_U8 = "pcm_u8"
     MULAW = "mulaw"
     ALAW = "alaw"
+    # Of standard input only. Not imported, so that the command line begins quickly.
+    WEBM = "webm"
+    OGG = "ogg"
+    MP4 = "mp4"
+    FLAC = "flac"
+    MP3 = "mp3"
+    AAC = "aac"
+    WAV = "wav"
+    AMR = "amr"
+    AMR_NB = "amr-nb"
+    AMR_WB = "amr-wb"
+    OPUS = "opus"
+    G722 = "g722"
+    G729 = "g729"
+    AUTO = "auto"
 
 
 def check_sources(**given: bool) -> None:
@@ -152,19 +167,26 @@ def file_source(
     return FileSource(path, speed=speed, loop=loop, open_recording=open_recording)
 
 
-def pipe_source(encoding: EncodingName, rate_hz: int, num_channels: int, *, live: bool) -> Source:
-    """Return standard input as a source of raw PCM."""
+_PIPE_RATE_HZ = 16_000
+
+
+def pipe_source(
+    encoding: EncodingName, rate_hz: int | None, num_channels: int, *, live: bool
+) -> Source:
+    """Return standard input as a source: raw PCM, or what the server is to decode."""
     from mic_client.sources import StdinSource
-    from stream_server.wire.audio_format import AudioFormat, Encoding
+    from stream_server.wire.audio_format import AudioFormat
+    from stream_server.wire.codecs import CODED
 
     if sys.stdin.isatty():
         raise typer.BadParameter(
             "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
             param_hint="--stdin",
         )
-    return StdinSource(
-        AudioFormat(cast(Encoding, encoding.value), rate_hz, num_channels), live=live
-    )
+    # A codec has a rate of its own where none is told; raw samples must come with theirs.
+    if rate_hz is None and encoding.value not in CODED:
+        rate_hz = _PIPE_RATE_HZ
+    return StdinSource(AudioFormat.told(encoding.value, rate_hz, num_channels), live=live)
 
 
 _DEFAULT_URL = "ws://localhost:8765"
@@ -196,7 +218,7 @@ def stream(
         bool, typer.Option("--loop", help="Repeat the recording until stopped.")
     ] = False,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Stream raw PCM from standard input.")
+        bool, typer.Option("--stdin", help="Stream standard input: raw PCM, or a codec.")
     ] = False,
     sample_call: Annotated[
         bool,
@@ -206,7 +228,8 @@ def stream(
         EncodingName | None,
         typer.Option(
             "--encoding",
-            help="Of standard input (pcm_s16le if not given), or of a file without a header.",
+            help="Of standard input (pcm_s16le if not given; auto finds codecs and containers by"
+            " their first bytes), or of a file without a header.",
         ),
     ] = None,
     rate: Annotated[
@@ -214,8 +237,8 @@ def stream(
         typer.Option(
             "--rate",
             metavar="HZ",
-            help="Sample rate of standard input (16000 if not given), of a file without a header or"
-            " for a microphone.",
+            help="Sample rate of standard input (16000 if not given, or the codec's), of a file"
+            " without a header or for a microphone.",
         ),
     ] = None,
     channels: Annotated[
@@ -228,7 +251,7 @@ def stream(
         bool,
         typer.Option(
             "--live",
-            help="Standard input cannot wait, such as arecord's output: drop audio rather than"
+            help="Standard input cannot wait, such as arecord's output: drop raw audio rather than"
             " block.",
         ),
     ] = False,
@@ -322,7 +345,7 @@ def stream(
                 )
             elif stdin:
                 told = EncodingName.PCM_S16LE if encoding is None else encoding
-                source = pipe_source(told, rate or 16_000, channels, live=live)
+                source = pipe_source(told, rate, channels, live=live)
             elif sample_call:
                 from mic_client.audio_file import load_sample_call
                 from mic_client.sources import ArraySource

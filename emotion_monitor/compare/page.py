@@ -14,7 +14,7 @@ import numpy as np
 from emotion_monitor.compare import SEEN_DIFFERENCE, Cells, labels_of, posteriors_of, runs
 from emotion_monitor.report import COLOURS, report_page
 from ser_engine.files import Result
-from ser_engine.frames import HOP_SAMPLES, samples_to_s
+from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
 
 _MOST_COLUMNS = 600
 # Cells of a column of the areas: single frames flicker.
@@ -39,7 +39,7 @@ def chart(results: Mapping[str, Result]) -> dict[str, Any]:
     means = sums / np.diff(np.append(starts, len(rows)))[:, None]
     middles = starts + per_column / 2
     return {
-        "times": [round(float(each) * HOP_SAMPLES / 16_000, 3) for each in middles],
+        "times": [round(float(each) * HOP_SAMPLES / SAMPLE_RATE_HZ, 3) for each in middles],
         "series": {
             label: [round(value, 4) for value in means[:, place].tolist()]
             for place, label in enumerate(names)

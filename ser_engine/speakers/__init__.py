@@ -8,7 +8,7 @@ The pieces to embed go out, their embeddings come back, and turns at the end. :m
 model that embeds.
 
 Speech is cut into pieces of :data:`PIECE_S`, each :data:`STEP_S` after the one before; a piece's
-voice counts for the step around its middle, the first and last of a stretch of speech for its ends
+voice counts for the step around its middle, the first and last of a run of speech for its ends
 too::
 
     speech   [==============================]
@@ -17,7 +17,7 @@ too::
     piece 2                  [--------------]
     counts   [----0------][--1---][----2----]
 
-A stretch of less than :data:`MIN_PIECE_S` is not embedded: it goes to whoever spoke before, or
+A run of less than :data:`MIN_PIECE_S` is not embedded: it goes to whoever spoke before, or
 after where nobody did.
 """
 
@@ -86,8 +86,8 @@ class Diariser:
         self._held: FloatArray = np.empty(0, dtype=np.float32)
         self._held_from = 0  # sample that _held starts with
         self._heard_to = 0  # end of what the detector has judged
-        self._speech_from: int | None = None  # where the stretch of speech began
-        self._cut_to = 0  # up to where pieces of the stretch speak for it
+        self._speech_from: int | None = None  # where the run of speech began
+        self._cut_to = 0  # up to where pieces of the run speak for it
         self._spans: list[tuple[int, int, bool]] = []  # start, end, has an embedding
 
     def push(self, samples: FloatArray) -> list[VoicePiece]:
@@ -95,7 +95,7 @@ class Diariser:
         self._held = np.concatenate([self._held, samples])
         pieces: list[VoicePiece] = []
         for state in self._detector.push(samples):
-            pieces += self._cell(is_speech=state == SPEECH)
+            pieces += self._slot(is_speech=state == SPEECH)
         self._forget()
         return pieces
 
@@ -123,7 +123,7 @@ class Diariser:
             turns.append(Turn(start_sample=start, end_sample=end, speaker=speaker))
         return tuple(turns)
 
-    def _cell(self, *, is_speech: bool) -> list[VoicePiece]:
+    def _slot(self, *, is_speech: bool) -> list[VoicePiece]:
         start = self._heard_to
         self._heard_to += HOP_SAMPLES
         if not is_speech:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Select, Table, select
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
+from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.access.credentials import Credential
 from stream_server.rights import Halt
 from stream_server.store import schema
@@ -72,8 +73,8 @@ _SPANS: dict[str, tuple[Table, Callable[[Any, StreamInfo], Result]]] = {
 # Table, column of the position, its unit in samples, and what makes a result of a row.
 _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]]] = {
     "marked": (schema.marks, "at_sample", 1.0, marked_of),
-    "warning": (schema.warnings, "at_s", 1 / 16_000, warning_of),
-    "consent": (schema.consents, "at_s", 1 / 16_000, consent_of),
+    "warning": (schema.warnings, "at_s", 1 / SAMPLE_RATE_HZ, warning_of),
+    "consent": (schema.consents, "at_s", 1 / SAMPLE_RATE_HZ, consent_of),
 }
 
 _BY_CLEARING = ("raised", "cleared")

@@ -36,7 +36,7 @@ from stream_server.wire.messages import (
     Start,
     Stop,
 )
-from stream_server.wire.replay_log import ReplayLog
+from stream_server.wire.replay_log import CannotBeginAnewError, ReplayLog
 from stream_server.wire.results import Summary
 from stream_server.wire.start import StreamSpec, check_span, check_text
 
@@ -101,6 +101,7 @@ class _Stream:
         start_sample: position 0 of this stream, counted from the client's first sample.
         last_seq: of the last result received.
         ended: the server ended it before it had received everything.
+        took_encoded: it had decoded some of it by then, so that the rest cannot begin a new one.
         error: the last error on this connection that ends the stream.
     """
 
@@ -108,6 +109,7 @@ class _Stream:
     start_sample: int = 0
     last_seq: int = -1
     ended: bool = False
+    took_encoded: bool = False
     error: Error | None = None
 
 
@@ -118,6 +120,10 @@ class NativeClient:
     sample and never go back. The server's begin at 0 with every stream, and after a stream that the
     server could not keep a new one begins: :attr:`stream_start_sample` is the difference. What a
     server would refuse raises at once, so that both sides count the same controls.
+
+    Of encoded audio (``format.codec``) they count bytes, and a stream is resumed at a byte. It
+    begins anew only if the server has decoded nothing of it and all of it is still kept; otherwise
+    :meth:`connect` or :meth:`receive` raises.
 
     Args:
         spec: the stream to ask for; its ``resume`` is not used.
@@ -169,11 +175,18 @@ class NativeClient:
         return max(0, self._max_kept_bytes - self._log.num_kept_bytes)
 
     def connect(self) -> str:
-        """Return the first message of a new connection."""
+        """Return the first message of a new connection.
+
+        Raises:
+            CannotBeginAnewError: the server ended the stream, and its audio is encoded.
+        """
         if self._state is ClientState.FINISHED:
             raise RuntimeError("stream already finished: make a new client")
         self._log.disconnected()
         stream = self._stream
+        codec = self._spec.format.codec
+        if stream.took_encoded:
+            raise CannotBeginAnewError("the server ended the stream", codec)
         stream.error = None
         self._state = ClientState.STARTING
         resume = None
@@ -181,8 +194,9 @@ class NativeClient:
         if stream.ready is not None and not stream.ended:
             resume = ResumeRequest(
                 token=stream.ready.resume_token,
-                next_sample=self._log.start_sample - stream.start_sample,
+                next_sample=0 if codec else self._log.start_sample - stream.start_sample,
                 last_seq=stream.last_seq,
+                next_byte=self._log.start_sample if codec else None,
             )
         spec = self._spec
         return _text(
@@ -206,6 +220,7 @@ class NativeClient:
         a later version of the protocol.
 
         Raises:
+            CannotBeginAnewError: the server no longer has the stream, and its audio is encoded.
             ProtocolError: the message is not one of this protocol.
         """
         decoded = None if isinstance(message, bytes) else decode_server_message(message)
@@ -215,10 +230,7 @@ class NativeClient:
             case Ready():
                 self._begin(decoded)
             case Heartbeat():
-                self._log.forget(
-                    decoded.received_samples + self._stream.start_sample,
-                    decoded.received_controls,
-                )
+                self._log.forget(self._received(decoded), decoded.received_controls)
             case Error():
                 if decoded.close_code is not None:
                     self._stream.error = decoded
@@ -266,7 +278,10 @@ class NativeClient:
         return None if self._stream.error is None else self._stream.error.retry_after_s
 
     def send_audio(self, data: bytes) -> None:
-        """Add audio, interleaved, in the stream's format, in any split."""
+        """Add audio, interleaved, in the stream's format, in any split.
+
+        Of encoding ``opus`` it is one packet.
+        """
         self._check("audio", may_be_paused=False)
         self._log.add_audio(data)
 
@@ -314,8 +329,26 @@ class NativeClient:
         if self._log.paused and not may_be_paused:
             raise RuntimeError(f"got {what}, but the stream is paused; call resume() first")
 
+    def _received(self, message: Ready | Heartbeat) -> int:
+        """Return how far the server is, as the log counts it."""
+        if not self._spec.format.codec:
+            return message.received_samples + self._stream.start_sample
+        if isinstance(message.received_bytes, int):
+            # A stream of encoded audio always begins at its first byte.
+            return message.received_bytes
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            "got no 'received_bytes' from the server, expected them of a stream that is decoded",
+        )
+
     def _end(self, summary: Summary) -> None:
         stream = self._stream
+        if self._spec.format.codec:
+            # How many bytes it had received is not in a summary: they cannot be compared.
+            is_end = summary.reason == "stopped"
+            self._state = ClientState.FINISHED if is_end else ClientState.DISCONNECTED
+            stream.ended, stream.took_encoded = True, summary.received_samples > 0
+            return
         received = summary.received_samples + stream.start_sample
         # A server that is being stopped may still have received everything.
         if summary.reason == "stopped" or (self._stopped and received >= self._log.end_sample):
@@ -334,7 +367,7 @@ class NativeClient:
         stream = self._stream
         if ready.resumed:
             self._log.go_on(
-                ready.received_samples + stream.start_sample,
+                self._received(ready),
                 ready.received_controls,
                 paused=ready.paused,
             )

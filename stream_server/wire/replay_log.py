@@ -10,6 +10,10 @@ The server has always received a prefix, so two numbers confirm it: its position
 controls it acted on. When the log is full, the oldest entries are dropped. Those not yet sent
 become a ``discarded``; those sent are missing only if the connection is lost before they are
 confirmed.
+
+Of encoded audio (``AudioFormat.codec``) a client knows no samples: positions count its bytes, which
+is what a server confirms of it, and controls fill none. Without its first byte it cannot be
+decoded: what is missing cannot become a ``discarded``, and no new stream can begin in the middle.
 """
 
 from __future__ import annotations
@@ -23,6 +27,17 @@ from stream_server.wire.messages import Discarded, Flush, Mark, Pause, Resume, S
 
 Control = Flush | Pause | Resume | Discarded | Mark | Stop
 """Every control but ``keepalive``, which has no meaning when sent again."""
+
+
+class CannotBeginAnewError(ProtocolError):
+    """Encoded audio is gone for good in the middle of a stream, or the stream is."""
+
+    def __init__(self, what: str, codec: str) -> None:
+        super().__init__(
+            ErrorCode.UNEXPECTED_MESSAGE,
+            f"{what}, and audio of encoding '{codec}' can be decoded from its beginning only",
+        )
+
 
 # Of one message: far below any server's limit, and small enough to drop one at a time.
 _MAX_CHUNK_BYTES = 32_768
@@ -81,7 +96,9 @@ class ReplayLog:
     """
 
     def __init__(self, audio_format: AudioFormat, max_bytes: int) -> None:
-        self._format = audio_format
+        self._codec = audio_format.codec
+        # Bytes a position: a sample of all channels.
+        self._tick_bytes = 1 if audio_format.codec else audio_format.bytes_per_tick
         self._max_bytes = max_bytes
         self._state = _State()
 
@@ -117,9 +134,13 @@ class ReplayLog:
         # Entries hold whole samples of all channels, or the channels would change places in the one
         # that follows a dropped entry.
         data = state.partial + data if state.partial else data
-        tick = self._format.bytes_per_tick
+        tick = self._tick_bytes
         whole = len(data) - len(data) % tick
         state.partial = data[whole:]
+        # An empty packet of Opus says that one was lost. After a lost connection those that the
+        # server may have had count as received.
+        if self._codec == "opus" and not data:
+            self._add(b"", 0)
         chunk_bytes = _MAX_CHUNK_BYTES - _MAX_CHUNK_BYTES % tick
         for start in range(0, whole, chunk_bytes):
             chunk = data[start : min(start + chunk_bytes, whole)]
@@ -132,7 +153,7 @@ class ReplayLog:
             control = self._merged(control)
         if isinstance(control, Pause | Resume):
             state.paused_at_end = isinstance(control, Pause)
-        self._add(control, _span(control))
+        self._add(control, self._span(control))
 
     def take(self) -> list[bytes | Control]:
         """Return what has not been sent on this connection, and count it as sent."""
@@ -197,8 +218,18 @@ class ReplayLog:
         state.bridge_from = (end_sample, paused)
 
     def begin_stream(self) -> None:
-        """Begin a new stream, whose position 0 is :attr:`start_sample`."""
+        """Begin a new stream, whose position 0 is :attr:`start_sample`.
+
+        Raises:
+            CannotBeginAnewError: the audio is encoded, and its beginning is no longer kept.
+        """
         state = self._state
+        if self._codec and self.start_sample:
+            raise CannotBeginAnewError(
+                f"the server does not have the stream, whose first {self.start_sample} bytes are no"
+                " longer kept here",
+                self._codec,
+            )
         state.first_control = 0
         state.num_sent = state.num_tried = 0
         state.bridge_from = (self.start_sample, False)
@@ -236,7 +267,7 @@ class ReplayLog:
         if not isinstance(entry.content, bytes):
             # A control is acted on whole or not at all.
             return
-        num_cut_bytes = (start_sample - entry.start_sample) * self._format.bytes_per_tick
+        num_cut_bytes = (start_sample - entry.start_sample) * self._tick_bytes
         rest = _Entry(start_sample, entry.end_sample, entry.content[num_cut_bytes:])
         state.entries[0] = rest
         state.num_bytes -= num_cut_bytes
@@ -277,6 +308,10 @@ class ReplayLog:
         start = self.start_sample
         controls: list[Control] = []
         num_missing = start - position
+        if self._codec and num_missing:
+            raise CannotBeginAnewError(
+                f"{num_missing} bytes were dropped before they could be sent", self._codec
+            )
         if paused and (num_missing or not state.paused_at_start):
             controls.append(Resume(paused_samples=num_missing))
             paused = False
@@ -287,16 +322,17 @@ class ReplayLog:
         # From now on the first entry is one of these, and before it the server's state holds.
         state.paused_at_start = state.bridge_from[1]
         for control in reversed(controls):
-            begin = start - _span(control)
+            begin = start - self._span(control)
             state.entries.appendleft(_Entry(begin, start, control))
             state.num_bytes += _CONTROL_BYTES
             start = begin
 
-
-def _span(control: Control) -> int:
-    """Return how many positions a control fills."""
-    if isinstance(control, Discarded):
-        return control.samples
-    if isinstance(control, Resume):
-        return control.paused_samples or 0
-    return 0
+    def _span(self, control: Control) -> int:
+        """Return how many positions a control fills."""
+        if self._codec:
+            return 0
+        if isinstance(control, Discarded):
+            return control.samples
+        if isinstance(control, Resume):
+            return control.paused_samples or 0
+        return 0

@@ -17,12 +17,16 @@ import pytest
 import soundfile
 
 from emotion_monitor import main
+from emotion_monitor.commands.stream import EncodingName
 from emotion_monitor.commands.stream_view import JsonOutput
 from mic_client import devices
+from stream_server.wire.audio_format import ENCODINGS
+from stream_server.wire.codecs import CODED
 from stream_server.wire.results import Marked
 from tests.requirements import REPOSITORY
 from tests.support.fake_sounddevice import FakeSounddevice, device
 from tests.support.fake_stream_server import FakeStreamServer, Refusal
+from tests.support.live_lab import level, live_lab
 
 _WITHOUT_TORCH = """
 import sys
@@ -113,6 +117,33 @@ async def test_a_pipe():
     assert stream.spec.format.encoding == "mulaw"
     assert stream.spec.live
     assert "driver" in output
+
+
+@pytest.mark.needs("av")
+async def test_a_pipe_of_encoded_audio_is_decoded_by_the_server():
+    flac = io.BytesIO()
+    soundfile.write(flac, np.stack([level(3, 0.3), level(3, 0.1)], axis=1), 16_000, format="FLAC")
+    arguments = ("--stdin", "--encoding", "auto", "--roles", "customer,driver", "--json")
+    async with live_lab() as lab:
+        status, output, errors = await run(
+            *("--url", lab.url, "--channels", "2"), *arguments, data=flac.getvalue()
+        )
+        assert (status, errors) == (0, "")
+        messages = [json.loads(line) for line in output.splitlines()]
+        assert messages[-1]["type"] == "summary"
+        assert messages[-1]["received_samples"] == 3 * 16_000
+        labels = {(each["channel"], each["label"]) for each in messages if each["type"] == "point"}
+        assert labels == {(0, "neutral"), (1, "angry")}
+        # Channels that the audio does not have are an error, in the server's words.
+        status, _, errors = await run(
+            *("--url", lab.url, "--channels", "2"), *arguments[:2], "mp3", data=flac.getvalue()
+        )
+    assert status == 1
+    assert "got FLAC, expected MP3 as encoding 'mp3' says" in errors
+
+
+def test_every_encoding_of_the_server_has_a_name():
+    assert {*EncodingName} >= {*ENCODINGS, *CODED}
 
 
 async def test_ctrl_c_ends_the_stream_in_good_order(recording: Path):

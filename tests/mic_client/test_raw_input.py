@@ -37,6 +37,32 @@ async def test_whole_samples_come_however_they_are_split(pipe: tuple[int, int]):
     assert [chunk async for chunk in source] == []
 
 
+async def test_what_is_encoded_is_passed_on_as_it_comes(pipe: tuple[int, int]):
+    read, write = pipe
+    source = aiter(StdinSource(AudioFormat.told("webm", None, 2), descriptor=read))
+    os.write(write, b"abc")
+    assert (await anext(source)).data == b"abc"
+    os.close(write)
+    assert [chunk async for chunk in source] == []
+
+
+async def test_opus_comes_in_a_container(pipe: tuple[int, int], tmp_path: Path):
+    read, write = pipe
+    opus = AudioFormat.told("opus", None, 1)
+    os.write(write, b"Og")
+    first = asyncio.ensure_future(anext(source := aiter(StdinSource(opus, descriptor=read))))
+    await asyncio.sleep(0)
+    os.write(write, b"gS" + bytes(10))
+    os.close(write)
+    assert (await first).data == b"OggS" + bytes(10)
+    # Its thread ends here, and reads no other test's pipe of the same number.
+    assert [chunk async for chunk in source] == []
+    (tmp_path / "packets").write_bytes(b"\xfc\xff\xfe")
+    with (tmp_path / "packets").open("rb") as file:
+        with pytest.raises(SourceError, match="say 'ogg' or 'webm'"):
+            await anext(aiter(StdinSource(opus, descriptor=file.fileno())))
+
+
 async def test_a_file_is_read_to_its_end(tmp_path: Path):
     path = tmp_path / "call.raw"
     path.write_bytes(bytes(range(256)) * 1000)

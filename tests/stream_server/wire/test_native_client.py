@@ -5,6 +5,7 @@ import dataclasses
 import msgspec
 import pytest
 
+from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import (
     ClientMessage,
@@ -21,10 +22,12 @@ from stream_server.wire.messages import (
     error_message,
 )
 from stream_server.wire.native_client import DEFAULT_KEPT_S, ClientState, NativeClient
+from stream_server.wire.replay_log import CannotBeginAnewError
 from stream_server.wire.results import Summary
-from stream_server.wire.start import check_start
+from stream_server.wire.start import StreamSpec, check_start
 from tests.support.protocol_lab import SPEC, heartbeat, point, ready, results, server_messages
 
+WEBM = dataclasses.replace(SPEC, format=AudioFormat.told("webm", 16_000, 1))
 SUMMARY = next(result for result in results() if isinstance(result, Summary))
 
 
@@ -37,10 +40,16 @@ def parsed(message: str | bytes) -> ClientMessage:
     return decoded
 
 
-def streaming(**arguments: int) -> NativeClient:
-    client = NativeClient(SPEC, **arguments)
+def parsed_or_bytes(message: str | bytes) -> ClientMessage | bytes:
+    return message if isinstance(message, bytes) else parsed(message)
+
+
+def streaming(
+    spec: StreamSpec = SPEC, *, max_kept_bytes: int | None = None, **described: int
+) -> NativeClient:
+    client = NativeClient(spec, max_kept_bytes=max_kept_bytes)
     client.connect()
-    client.receive(text(ready()))
+    client.receive(text(ready(**described)))
     return client
 
 
@@ -170,6 +179,64 @@ def test_a_stream_that_is_gone_is_followed_by_a_new_one():
     start = parsed(client.connect())
     assert isinstance(start, Start)
     assert start.resume == ResumeRequest(token="token-1", next_sample=1, last_seq=1)
+
+
+def test_encoded_audio_is_counted_and_taken_up_in_bytes():
+    client = streaming(WEBM, received_bytes=0)
+    client.send_audio(bytes(9) + b"\1\2\3")
+    client.discard(480)
+    client.send_audio(b"\4")
+    assert [parsed_or_bytes(each) for each in client.take_outgoing()] == [
+        bytes(9) + b"\1\2\3",
+        Discarded(samples=480),
+        b"\4",
+    ]
+    client.receive(text(heartbeat(received_samples=9999, received_bytes=5)))
+    client.closed(None)
+    start = parsed(client.connect())
+    assert isinstance(start, Start)
+    # The message of which the server had a part is still whole.
+    assert start.resume == ResumeRequest(token="token-1", next_sample=0, next_byte=0)
+    client.receive(text(ready(resumed=True, received_samples=9999, received_bytes=10)))
+    assert [parsed_or_bytes(each) for each in client.take_outgoing()] == [
+        b"\2\3",
+        Discarded(samples=480),
+        b"\4",
+    ]
+
+
+def test_encoded_audio_begins_anew_with_all_of_it_or_not_at_all():
+    client = streaming(WEBM, received_bytes=0)
+    client.send_audio(b"\1\2")
+    client.take_outgoing()
+    client.closed(None)
+    client.connect()
+    client.receive(text(ready(resumed=False, received_bytes=0)))
+    assert client.take_outgoing() == [b"\1\2"]
+    client.receive(text(heartbeat(received_bytes=2)))
+    client.closed(None)
+    client.connect()
+    with pytest.raises(CannotBeginAnewError, match="whose first 2 bytes are no longer"):
+        client.receive(text(ready(resumed=False, received_bytes=0)))
+    # Nor where the server ended it after it had decoded some: that would be told twice.
+    client = streaming(WEBM, received_bytes=0)
+    client.send_audio(b"\1\2")
+    client.take_outgoing()
+    client.receive(
+        text(msgspec.structs.replace(SUMMARY, reason="server_stopped", received_samples=5))
+    )
+    assert client.state is ClientState.DISCONNECTED
+    with pytest.raises(CannotBeginAnewError, match="the server ended the stream"):
+        client.connect()
+
+
+def test_what_was_dropped_of_encoded_audio_is_no_gap():
+    client = NativeClient(WEBM, max_kept_bytes=3)
+    for _ in range(3):
+        client.send_audio(b"\1\2")
+    client.connect()
+    with pytest.raises(CannotBeginAnewError):
+        client.receive(text(ready(received_bytes=0)))
 
 
 def test_the_buffer_holds_half_a_minute():
