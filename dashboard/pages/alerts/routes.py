@@ -11,14 +11,14 @@ from msgspec import structs
 
 from dashboard.api.routes import Call, Param, Route, reply
 from dashboard.errors import ApiError
-from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import Shares
 from ser_engine.timeline.course import whole_of
 from stream_server.alerts.judgement import Outcome, Precision, outcome, precision_by_week
 from stream_server.store import AlertRecord, Verdict
 from stream_server.wire.results import Gap, Point, Segment
 
-_MINUTE_SAMPLES = 60 * SAMPLE_RATE_HZ
+_RATE_HZ = 16_000
+_MINUTE_SAMPLES = 60 * _RATE_HZ
 _WEEK_S = 7 * 86_400.0
 _MOST_OF_A_STREAM, _MOST_COUNTED, _MOST_RESULTS = 10_000, 100_000, 50_000
 
@@ -121,7 +121,7 @@ async def show(call: Call) -> web.Response:
     record = await store.stream(stream_id)
     if alert is None or record is None:
         raise _not_found()
-    raised_s = alert.raised_sample / SAMPLE_RATE_HZ
+    raised_s = alert.raised_sample / _RATE_HZ
     found = await store.results(
         stream_id,
         from_sample=max(0, alert.raised_sample - _MINUTE_SAMPLES),
@@ -146,7 +146,7 @@ async def show(call: Call) -> web.Response:
     return reply(
         AlertDetail(
             alert=alert,
-            held_s=(alert.raised_sample - alert.since_sample) / SAMPLE_RATE_HZ,
+            held_s=(alert.raised_sample - alert.since_sample) / _RATE_HZ,
             minute=None if whole is None else whole.shares,
             outcome=became,
         )

@@ -37,7 +37,6 @@ from ser_engine.files.annotations import (
     annotation_text,
     tier_of_events,
 )
-from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.access.policy import Scope
 from stream_server.store import Annotation, ResultKind, Store, StreamRecord
 from stream_server.wire.results import Gap, Point, Result, Segment
@@ -54,6 +53,7 @@ _KINDS: tuple[ResultKind, ...] = (
     "summary",
     "stream_closed",
 )
+_RATE_HZ = 16_000
 _PAGE = 2000
 _MOST_ALERTS = 1000
 _MAX_S = 1e9
@@ -162,7 +162,7 @@ async def results(call: Call) -> web.Response:
     query, record = call.query, await _record(call)
     found = await call.services.store.results(
         record.stream_id,
-        from_sample=round(query["from_s"] * SAMPLE_RATE_HZ),
+        from_sample=round(query["from_s"] * _RATE_HZ),
         after_seq=query["after_seq"],
         kinds=query["types"] or _KINDS,
         limit=query["limit"],
@@ -270,8 +270,8 @@ async def put_labels(call: Call) -> web.Response:
             Annotation(
                 who=who,
                 channel=channel.index,
-                start_sample=round(span.start_s * SAMPLE_RATE_HZ),
-                end_sample=round(span.end_s * SAMPLE_RATE_HZ),
+                start_sample=round(span.start_s * _RATE_HZ),
+                end_sample=round(span.end_s * _RATE_HZ),
                 label=span.label,
                 at=now,
             )
@@ -285,9 +285,7 @@ async def _tiers_of_people(store: Store, stream_id: str) -> dict[tuple[str, int]
     """Return the tier of each person and channel."""
     intervals: dict[tuple[str, int], list[Interval]] = {}
     for one in await store.annotations(stream_id):
-        span = Interval(
-            one.start_sample / SAMPLE_RATE_HZ, one.end_sample / SAMPLE_RATE_HZ, one.label
-        )
+        span = Interval(one.start_sample / _RATE_HZ, one.end_sample / _RATE_HZ, one.label)
         intervals.setdefault((one.who, one.channel), []).append(span)
     return {key: Tier(key[0], tuple(found)) for key, found in intervals.items()}
 
