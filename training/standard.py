@@ -2,7 +2,8 @@
 
 Works on what ``training.shards`` kept of the frozen lower layers. The schedule is fixed in advance;
 what is kept is a moving average of the weights. State is saved every minute: the same command goes
-on where it was stopped.
+on where it was stopped. At its end it writes ``teacher.npz``, what the network says of every scene,
+which ``training.distil`` can learn from.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +25,9 @@ from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import follow, load_state, rate_at, save_state
 from training.shard_batches import Batch, ShardSource
-from training.shards import frozen_network
+from training.shards import frozen_network, load_shard
 
-__all__ = ["Plan", "main", "pooled_loss", "train"]
+__all__ = ["Plan", "main", "pooled_loss", "train", "write_teacher"]
 
 _SAVE_EVERY_S = 60.0
 
@@ -128,6 +130,38 @@ def train(plan: Plan, shards: Path, whisper: Path, out: Path) -> Standard:
             save_state(out / "state.pt", step, model, average, [optimiser])
     torch.save({"sizes": asdict(average.sizes), "state": average.state_dict()}, out / "average.pt")
     return average
+
+
+def write_teacher(network: Standard, shards: Path, path: Path) -> None:
+    """Write what a network says of the two parts of every scene: posteriors (scenes, 2, classes).
+
+    Logits are pooled over the speech of a part, or over all of it where there is next to none.
+    """
+    said = {}
+    for folder in sorted(shards.glob("*_[0-9][0-9][0-9]")):
+        if not (folder / "top.npy").exists():
+            continue  # still being drawn
+        shard = load_shard(folder)
+        starts = np.concatenate([[0], np.cumsum(shard.frames)])
+        upper_starts = np.concatenate([[0], np.cumsum((shard.frames + 1) // 2)])
+        posteriors = np.zeros((len(shard.frames), 2, len(CLASSES)), dtype=np.float32)
+        for scene, change in enumerate(shard.change):
+            here = slice(starts[scene], starts[scene + 1])
+            frozen = shard.frozen[upper_starts[scene] : upper_starts[scene + 1]]
+            with torch.inference_mode():
+                frames = network.context.encoder.upper(torch.from_numpy(frozen).float()[None], None)
+                loudness = torch.from_numpy(shard.loudness[here]).float()[None]
+                logits = _logits(network, frames, loudness, dropout=0.0)[0]
+            speech = torch.from_numpy(shard.speech[here])
+            is_first = torch.arange(len(speech)) < int(change)
+            for part, inside in enumerate((is_first, ~is_first)):
+                pooled_over = inside & speech if int((inside & speech).sum()) > 4 else inside
+                if pooled_over.any():
+                    pooled = logits[pooled_over].mean(dim=0)
+                    posteriors[scene, part] = pooled.softmax(dim=-1).numpy()
+        said[folder.name] = posteriors
+        print(f"asked about {folder.name}", flush=True)
+    np.savez(path, allow_pickle=False, **said)
 
 
 def pooled_loss(model: Standard, batch: Batch, plan: Plan) -> Tensor:
@@ -256,7 +290,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             values[name] = tuple(values[name].items())
         elif name == "leave_out":
             values[name] = tuple(values[name])
-    train(Plan(**values), given.shards, given.whisper, given.out)
+    network = train(Plan(**values), given.shards, given.whisper, given.out)
+    write_teacher(network, given.shards, given.out / "teacher.npz")
 
 
 if __name__ == "__main__":
