@@ -150,12 +150,19 @@ def file_source(
 
     Raises:
         AudioFileError: it cannot be opened.
+        typer.BadParameter: the encoding is not one of raw samples, or goes without a rate.
     """
     from mic_client.audio_file import FileSource
     from mic_client.errors import AudioFileError
     from ser_engine.errors import AudioError
     from ser_engine.files.audio import AudioFile
+    from stream_server.wire.codecs import CODED
 
+    if encoding is not None and encoding.value in CODED:
+        raise typer.BadParameter(
+            f"got --encoding {encoding.value} for a file, which says itself how it is encoded;"
+            " leave --encoding out"
+        )
     raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
 
     def open_recording(path: Path) -> Recording:
