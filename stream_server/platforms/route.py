@@ -16,15 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from websockets.http11 import Request
 
-from stream_server.access import (
-    Access,
-    Arrival,
-    Scope,
-    Session,
-    Who,
-    bearer_token,
-    session_of,
-)
+from stream_server.access import Access, Arrival, Scope, Who, bearer_token, session_of
 from stream_server.access.door import FORWARDED_HEADERS
 from stream_server.wire.dialect import Dialect
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
@@ -166,7 +158,6 @@ class Admission:
         headers: added to the response that opens the WebSocket.
         close_frame: takes the error that ends the connection, returns close code and reason.
         is_known: it is authenticated already; False: ``authorize`` may still refuse it.
-        session: whose cookie the client sent; None: it sent none that is valid.
     """
 
     dialect: Dialect
@@ -174,7 +165,6 @@ class Admission:
     headers: dict[str, str] = field(default_factory=dict)
     close_frame: Callable[[ProtocolError], tuple[int, str]] = native_close_frame
     is_known: bool = False
-    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +254,7 @@ class NativeRoute:
         elif header is not None:
             authorize("")
         is_known = dialect.start is not None or header is not None
-        session = self._access.session(handshake.session or "")
-        return Admission(dialect, authorize, is_known=is_known, session=session)
+        return Admission(dialect, authorize, is_known=is_known)
 
     def refuse(self, error: ProtocolError) -> Refusal:
         """Return the error message as JSON."""

@@ -17,7 +17,7 @@ import structlog
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from ser_engine.schema import CloseReason
-from stream_server.access import Who
+from stream_server.access import Session, Who
 from stream_server.access.policy import team_of_stream
 from stream_server.config import LimitsConfig
 from stream_server.platforms.route import Admission
@@ -78,11 +78,11 @@ class Connection:
         route: first part of the path the client came in at, for the log.
         path_team: the team that the path names, or "".
         address: of the client itself.
+        session: whose cookie the client sent; None: it sent none that is valid.
 
     Attributes:
-        address: see above.
+        address, session: see above.
         who: the client, once it is authorized.
-        session: of a browser that has logged in; None: another client.
     """
 
     def __init__(
@@ -98,16 +98,17 @@ class Connection:
         route: str = "/",
         path_team: str = "",
         address: str = "",
+        session: Session | None = None,
     ) -> None:
         self.who: Who | None = None
         self._path_team = path_team
         self.address = address
+        self.session = session
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         websocket.on_flood = self._socket.request_end
         self._dialect = admission.dialect
         self._route = route
         self._authorize = admission.authorize
-        self.session = admission.session
         self._close_frame = admission.close_frame
         self._registry = registry
         self._limits = limits

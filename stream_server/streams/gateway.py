@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -13,7 +14,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from stream_server.access import Access, Arrival
+from stream_server.access import Access, Arrival, Session
 from stream_server.access.tls import HANDSHAKE_S, Tls
 from stream_server.config import ServerConfig
 from stream_server.platforms.route import Admission, Handshake, NativeRoute, Refusal, Route
@@ -34,6 +35,15 @@ _HARD_LIMIT = 4
 _PING_INTERVAL_S = 20.0
 UNKNOWN_ROUTE = "unknown"
 """Where a client came in that asked for no known path: paths are strangers' texts."""
+
+
+class _Admitted(NamedTuple):
+    """A handshake that was let through, until its connection is handled."""
+
+    handshake: Handshake
+    address: str
+    admission: Admission
+    session: Session | None
 
 
 class Gateway:
@@ -77,9 +87,7 @@ class Gateway:
         self._server: Server | None = None
         self._connections: dict[ServerConnection, Connection] = {}
         # Weak: a client may disconnect between the halves of its handshake, which is not reported.
-        self._admitted: WeakKeyDictionary[ServerConnection, tuple[Handshake, str, Admission]] = (
-            WeakKeyDictionary()
-        )
+        self._admitted: WeakKeyDictionary[ServerConnection, _Admitted] = WeakKeyDictionary()
         self._native = NativeRoute(access, registry.check_capacity)
         self._routes: dict[str, Route] = {"/": self._native, **(routes or {})}
         self._subprotocols = {
@@ -163,7 +171,8 @@ class Gateway:
             admission = route.admit(handshake)
             arrival = handshake.arrival(self._access)
             self._check_room(admission, arrival)
-            self._admitted[connection] = handshake, arrival.address, admission
+            session = self._access.session(handshake.session or "")
+            self._admitted[connection] = _Admitted(handshake, arrival.address, admission, session)
         except ProtocolError as error:
             self._on_refused(root, error)
             if error.code is ErrorCode.UNAUTHORIZED:
@@ -177,12 +186,11 @@ class Gateway:
         admitted = self._admitted.get(connection)
         if admitted is None:
             return
-        handshake, _, admission = admitted
-        response.headers.update(admission.headers)
+        response.headers.update(admitted.admission.headers)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             # A browser that was pointed at this port, or a probe: websockets refuses it by itself.
             error = ProtocolError(ErrorCode.BAD_START, "got a request that opens no WebSocket")
-            self._on_refused(handshake.root, error)
+            self._on_refused(admitted.handshake.root, error)
 
     def _route(self, handshake: Handshake) -> Route:
         route = self._routes.get(handshake.root)
@@ -228,7 +236,7 @@ class Gateway:
             await websocket.close(CloseCode.GOING_AWAY, ErrorCode.SHUTTING_DOWN.value)
             return
         assert isinstance(websocket, GuardedConnection), "it was made by self._handshakes"
-        handshake, address, admission = self._admitted.pop(websocket)
+        handshake, address, admission, session = self._admitted.pop(websocket)
         connection = Connection(
             websocket=websocket,
             admission=admission,
@@ -240,6 +248,7 @@ class Gateway:
             route=handshake.root,
             path_team=handshake.team,
             address=address,
+            session=session,
         )
         self._connections[websocket] = connection
         try:

@@ -88,7 +88,6 @@ class DeepgramRoute:
             headers={"dg-request-id": request_id},
             close_frame=close_frame,
             is_known=True,
-            session=self._access.session(handshake.session or ""),
         )
 
     def refuse(self, error: ProtocolError) -> Refusal:
