@@ -82,8 +82,7 @@ class ShardSource:
                 continue
             shard = load_shard(path)
             self._shards[path.name] = shard
-            self._starts[path.name] = np.concatenate([[0], np.cumsum(shard.frames)])
-            self._upper[path.name] = np.concatenate([[0], np.cumsum((shard.frames + 1) // 2)])
+            self._starts[path.name], self._upper[path.name] = shard.starts()
             for scene, (frames, speaker) in enumerate(
                 zip(shard.frames, shard.speaker, strict=True)
             ):

@@ -60,6 +60,14 @@ class Shard:
     change: npt.NDArray[np.int64]
     speaker: npt.NDArray[np.str_]
 
+    def starts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where scenes begin and the last ends: in all frames, in the upper layers'."""
+        return _starts(self.frames), _starts((self.frames + 1) // 2)
+
+
+def _starts(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
 
 def load_shard(path: Path) -> Shard:
     """Read a shard; large arrays stay on disk until they are used.

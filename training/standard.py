@@ -142,8 +142,7 @@ def write_teacher(network: Standard, shards: Path, path: Path) -> None:
         if not (folder / "top.npy").exists():
             continue  # still being drawn
         shard = load_shard(folder)
-        starts = np.concatenate([[0], np.cumsum(shard.frames)])
-        upper_starts = np.concatenate([[0], np.cumsum((shard.frames + 1) // 2)])
+        starts, upper_starts = shard.starts()
         posteriors = np.zeros((len(shard.frames), 2, len(CLASSES)), dtype=np.float32)
         for scene, change in enumerate(shard.change):
             here = slice(starts[scene], starts[scene + 1])

@@ -133,6 +133,7 @@ def raw_format(encoding: str | None, rate_hz: int | None, num_channels: int) -> 
     """
     from ser_engine.errors import AudioError
     from ser_engine.raw_audio import RawFormat
+    from stream_server.wire.codecs import CODED
 
     if encoding is None:
         if rate_hz is not None or num_channels != 1:
@@ -140,6 +141,11 @@ def raw_format(encoding: str | None, rate_hz: int | None, num_channels: int) -> 
                 "got a rate or channels alone; of a file without a header say its --encoding, too"
             )
         return None
+    if encoding in CODED:
+        raise typer.BadParameter(
+            f"got --encoding {encoding} for a file, which says itself how it is encoded; leave"
+            " --encoding out"
+        )
     if rate_hz is None:
         raise typer.BadParameter("got no --rate, expected the sample rate of the raw samples, Hz")
     try:

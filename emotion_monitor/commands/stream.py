@@ -150,19 +150,13 @@ def file_source(
 
     Raises:
         AudioFileError: it cannot be opened.
-        typer.BadParameter: the encoding is not one of raw samples, or goes without a rate.
+        typer.BadParameter: as :func:`raw_format`.
     """
     from mic_client.audio_file import FileSource
     from mic_client.errors import AudioFileError
     from ser_engine.errors import AudioError
     from ser_engine.files.audio import AudioFile
-    from stream_server.wire.codecs import CODED
 
-    if encoding is not None and encoding.value in CODED:
-        raise typer.BadParameter(
-            f"got --encoding {encoding.value} for a file, which says itself how it is encoded;"
-            " leave --encoding out"
-        )
     raw = raw_format(None if encoding is None else encoding.value, rate_hz, num_channels)
 
     def open_recording(path: Path) -> Recording:
@@ -174,25 +168,20 @@ def file_source(
     return FileSource(path, speed=speed, loop=loop, open_recording=open_recording)
 
 
-_PIPE_RATE_HZ = 16_000
-
-
 def pipe_source(
     encoding: EncodingName, rate_hz: int | None, num_channels: int, *, live: bool
 ) -> Source:
     """Return standard input as a source: raw PCM, or what the server is to decode."""
     from mic_client.sources import StdinSource
     from stream_server.wire.audio_format import AudioFormat
-    from stream_server.wire.codecs import CODED
+    from stream_server.wire.codecs import default_rate_hz
 
     if sys.stdin.isatty():
         raise typer.BadParameter(
             "got a terminal, expected a pipe: arecord … | emotion-monitor stream --stdin",
             param_hint="--stdin",
         )
-    # A codec has a rate of its own where none is told; raw samples must come with theirs.
-    if rate_hz is None and encoding.value not in CODED:
-        rate_hz = _PIPE_RATE_HZ
+    rate_hz = default_rate_hz(encoding.value) if rate_hz is None else rate_hz
     return StdinSource(AudioFormat.told(encoding.value, rate_hz, num_channels), live=live)
 
 

@@ -17,8 +17,8 @@ too::
     piece 2                  [--------------]
     counts   [----0------][--1---][----2----]
 
-A run of less than :data:`MIN_PIECE_S` is not embedded: it goes to whoever spoke before, or
-after where nobody did.
+A run shorter than :data:`MIN_PIECE_S` is not embedded: it is given to the speaker before it, or to
+the one after it at the start.
 """
 
 from __future__ import annotations

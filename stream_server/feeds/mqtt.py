@@ -181,7 +181,7 @@ class MqttPublisher:
         bus: where results are published.
         metrics: told whether the broker is there.
         mailbox_size: results that wait for the broker.
-        discovery_streams: live streams at most that Home Assistant is told of; 0: none.
+        discovery_streams: limit on the live streams announced to Home Assistant; 0: none are.
         discovery_prefix: first part of the topics where it looks.
         rng: spreads connections in time.
 

@@ -92,7 +92,7 @@ _LOOSE = frozenset(("opus", "amr-nb", "amr-wb"))
 
 
 def default_rate_hz(name: str) -> int:
-    """Return the rate of the samples of a codec, where the client tells none."""
+    """Return the rate of the samples of an encoding, where the client tells none."""
     return CODECS[name].rate_hz if name in CODECS else DEFAULT_RATE_HZ
 
 
