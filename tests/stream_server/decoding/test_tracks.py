@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ async def call(lab: Lab, path: str, messages: Iterable[str | bytes]) -> list[Any
         for message in messages:
             await socket.send(message)
     async with asyncio.timeout(60):
-        while not (lab.published and isinstance(lab.published[-1], StreamClosed)):
+        while not (lab.published and isinstance(lab.published[-1], StreamClosed)):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.01)
     return lab.published
 
@@ -46,7 +47,7 @@ async def call(lab: Lab, path: str, messages: Iterable[str | bytes]) -> list[Any
 def changes(seen: list[Any], channel: int) -> list[int]:
     """Return where another label begins."""
     labels = [tile for tile in tiles(seen, channel) if tile[2] in ("angry", "neutral")]
-    return [b[0] for a, b in zip(labels, labels[1:], strict=False) if a[2] != b[2]]
+    return [b[0] for a, b in pairwise(labels) if a[2] != b[2]]
 
 
 async def expected_changes(lab: Lab, *samples: FloatArray) -> list[list[int]]:
@@ -117,7 +118,8 @@ async def samples_of(
     for piece in pieces:
         lost += [(at + span.start_tick, at + span.end_tick) for span in piece.lost]
         at += len(piece.data) // 2
-    return np.frombuffer(b"".join(piece.data for piece in pieces), "<i2") / 32_768, lost
+    samples = np.frombuffer(b"".join(piece.data for piece in pieces), "<i2")
+    return samples.astype(np.float32) / 32_768, lost
 
 
 async def test_a_packet_that_is_damaged_is_lost_and_no_other():
