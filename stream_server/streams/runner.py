@@ -219,6 +219,20 @@ class StreamRunner:
 
     # -- requests of the client, one at a time ----------------------------------------------------
 
+    def take_at_once(self, requests: Sequence[Inbound]) -> bool:
+        """Take requests if they are audio from which nothing follows yet; return whether they were.
+
+        Most messages of 20 ms only wait to become a block. False: :meth:`handle` has to take them.
+        """
+        if not requests:
+            return True
+        # What is no audio, and what :meth:`handle` notices before it takes any.
+        if len(requests) > 1 or type(request := requests[0]) is not AudioData or request.lost:
+            return False
+        if self._decoder is not None or self._dead is not None or self.has_ended():
+            return False
+        return self._hold == self.session.withheld and self.session.take_at_once(request.data)
+
     async def handle(self, request: Inbound) -> None:
         """Act on a request; return when there is room for more.
 
@@ -241,7 +255,6 @@ class StreamRunner:
                 await self._take(self._decoder.decode(request.data))
             else:
                 self.session.receive(request.data, request.lost)
-                # Most messages of 20 ms only wait to become a block: nothing else is done for them.
                 if self.session.has_backlog:
                     await self._process()
             return

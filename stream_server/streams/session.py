@@ -313,6 +313,16 @@ class Session:
             if index in self._channels:
                 self._channels[index].stream.audio.lose(start, end)
 
+    def take_at_once(self, data: bytes) -> bool:
+        """Take bytes as :meth:`receive` does, if they only add to what waits to become a block.
+
+        Returns:
+            Whether they were taken; False: :meth:`receive` has to look at them.
+        """
+        if self.is_paused or self._is_finished or self._first_bytes is not None or self._items:
+            return False
+        return self._intake.add(data, self._wake_ticks)
+
     @property
     def has_backlog(self) -> bool:
         """Whether :meth:`advance` would do something.

@@ -119,7 +119,7 @@ async def samples_of(
         lost += [(at + span.start_tick, at + span.end_tick) for span in piece.lost]
         at += len(piece.data) // 2
     samples = np.frombuffer(b"".join(piece.data for piece in pieces), "<i2")
-    return samples.astype(np.float32) / 32_768, lost
+    return (samples / 32_768).astype(np.float32), lost
 
 
 async def test_a_packet_that_is_damaged_is_lost_and_no_other():
