@@ -2,8 +2,8 @@
 
 ::
 
-    engine --listen ray:///emotion, model a ──▶ application emotion-1f2e… ◀── streams that began then
-    engine --listen ray:///emotion, model b ──▶ application emotion-9c0a… ◀── new streams
+    engine --listen ray:///calls, model a ──▶ application calls-1f2e… ◀── streams that began then
+    engine --listen ray:///calls, model b ──▶ application calls-9c0a… ◀── new streams
     SIGTERM to the first ──▶ waits for its last stream ──▶ its application is deleted
 
 Ray Serve looks after the replicas by itself, also when this process is killed; started again with

@@ -54,6 +54,7 @@ TARGET_WAIT_MS = 50.0
 """Mean time a window waits for the engine above which replicas are added."""
 # Below this part of the target one replica less will do.
 _IDLE_PART = 0.2
+_ROUTER = "stream_server.engines.ray_router.PartRouter"
 # Calls of a replica at once: its batcher queues windows and refuses them when they are too many.
 _MAX_CALLS = 1000
 _HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 2.0, 10.0
@@ -208,9 +209,14 @@ def application(args: Mapping[str, Any]) -> Application:
         ConfigError: a setting is wrong.
         pydantic.ValidationError: there is no such setting.
     """
-    from ray import serve
+    return application_of(EngineReplica, TypeAdapter(ReplicaSettings).validate_python(args))
 
-    settings = TypeAdapter(ReplicaSettings).validate_python(args)
+
+def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Application:
+    """Return an application of replicas of a kind."""
+    from ray import serve
+    from ray.serve.config import RequestRouterConfig
+
     scaling: dict[str, Any] = {"num_replicas": settings.min_replicas}
     if settings.max_replicas > settings.min_replicas:
         policy = {"policy_function": f"{__name__}:{replicas_for.__name__}"}
@@ -223,9 +229,10 @@ def application(args: Mapping[str, Any]) -> Application:
                 "policy": policy,
             }
         }
-    deployment = serve.deployment(EngineReplica).options(
+    deployment = serve.deployment(kind).options(
         name=EngineReplica.__name__,
         max_ongoing_requests=_MAX_CALLS,
+        request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
         health_check_period_s=_HEALTH_PERIOD_S,
         health_check_timeout_s=_HEALTH_TIMEOUT_S,
         graceful_shutdown_wait_loop_s=0.1,

@@ -1,8 +1,15 @@
-"""Engines of a Ray cluster, with replicas in this process: every window ends once, whatever dies."""
+"""Engines of a Ray cluster: every window ends once, whatever dies.
+
+Replicas are in this process, but for one test with a real cluster.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +33,7 @@ from stream_server.engines.ray_replica import (
     replicas_for,
 )
 from stream_server.engines.remote import RemoteEngine, packed, unpacked
+from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine
 
@@ -181,12 +189,9 @@ async def test_a_stream_keeps_the_model_it_began_with_while_new_ones_get_another
         assert [each.core.windows != [] for each in (*old.engines, *new.engines)] == [True, False]
         async with connected(cluster) as follower:
             assert (far.info.name, follower.info.name) == ("fake", "another")
-        # The connection is taken up again with the same application, not the newest.
         old.is_deleted = True
-        await until(lambda: not far.is_alive)
+        await until(lambda: far.is_dead)
         with pytest.raises(EngineDeadError, match="this stream began with"):
-            while not far.is_dead:
-                await asyncio.sleep(0.01)
             await far.score(a_window("began before"))
 
 
@@ -273,3 +278,21 @@ def test_samples_that_are_no_sound_go_as_they_are():
     samples = np.array([0.0, np.nan, 1.0], np.float32)
     scale, same = packed(samples)
     assert unpacked(scale, same.data.cast("B")).tobytes() == samples.tobytes()
+
+
+@pytest.mark.needs("ray")
+def test_of_a_real_cluster_a_replica_is_killed_and_nothing_is_lost():
+    # In a short folder: Ray's sockets are in it.
+    with tempfile.TemporaryDirectory(prefix="em-ray-", ignore_cleanup_errors=True) as folder:
+        ran = subprocess.run(
+            [sys.executable, "-c", f"from tests.support.ray_lab import main; main({folder!r})"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    verdict = json.loads(ran.stdout.splitlines()[-1])
+    assert verdict["replicas_before"] == 2
+    assert (verdict["missing_or_twice"], verdict["refused"]) == ([], 0)
+    assert verdict["by_the_killed_at_last"] == 0
