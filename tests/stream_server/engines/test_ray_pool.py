@@ -6,6 +6,7 @@ Replicas are in this process, but for one test with a real cluster.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.queue import Priority
