@@ -5,8 +5,8 @@
     python -m benchmarks.cluster --json benchmarks/results/cluster.json
 
 All processes share this machine, so the figures say what the way to an engine costs and how long
-something is away, not how much a fleet carries; docs/scaling.md goes on from them. The engine is
-the built-in model, which takes little, so that the way weighs more.
+something is away, not how much a fleet carries; docs/explanation/scaling.md goes on from them. The
+engine is the built-in model, which takes little, so that the way weighs more.
 """
 
 from __future__ import annotations

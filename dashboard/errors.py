@@ -12,11 +12,11 @@ from stream_server.wire.messages import Error
 # HTTP status and remedy of each code. 422 (RFC 9110, 15.5.21): the request is right, the recording
 # in it is not. 410 (15.5.11): it was here, and will not come back. 503 (15.6.4): later it may work.
 API_ERRORS: dict[str, tuple[int, str]] = {
-    "bad_request": (400, "Correct the request; docs/api.md has every parameter."),
+    "bad_request": (400, "Correct the request; docs/reference/api.md has every parameter."),
     "bad_audio": (422, "Give a WAV, FLAC, Ogg (Vorbis, Opus) or MP3 file with speech in it."),
     "forbidden": (403, "Ask an admin for a role or a token that may do this."),
     "not_found": (404, "Check the id; it may have expired or been deleted."),
-    "method_not_allowed": (405, "Use a method docs/api.md has for this path."),
+    "method_not_allowed": (405, "Use a method docs/reference/api.md has for this path."),
     "stream_has_ended": (409, "Nothing more comes of it; delete it if it has to go."),
     "stream_is_live": (409, "Stop the stream first."),
     "not_finished": (409, "Try again when the job's state is 'done'."),

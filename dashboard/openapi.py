@@ -38,7 +38,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "Emotion Monitor",
             "version": version,
-            "description": "Streams, results, alerts, and analysis of files; see docs/api.md.",
+            "description": "Streams, results, alerts, and analysis: docs/reference/api.md.",
         },
         "paths": paths,
         "components": {

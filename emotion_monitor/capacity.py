@@ -45,7 +45,7 @@ _MOST_PASSES, _LEAST_PASSES = 15, 3
 _SIMULATED_S = 40.0
 _WARM_UP_S = 5.0
 # Of a core, for a second of a stream: sockets, event loop, publishing. Measured with 150 streams
-# and no model (docs/performance.md): 6.5 ms, of which the session 3.
+# and no model (docs/explanation/performance.md): 6.5 ms, of which the session 3.
 _BESIDE_THE_SESSION_S = 0.0035
 # Share of a core that the server's event loop may take before its own delays are felt.
 _LOOP_SHARE = 0.7

@@ -229,7 +229,7 @@ def _impact(settings: Settings) -> Iterator[str]:
         " telephone key; finding, export and erasure of one person's data.",
         "- Errors to expect: see the cards; accuracy differs by sex, language and recording;"
         " natural speech scores far lower than acted speech.",
-        "- Security: docs/security.md has the threats, what stops them and the tests.",
+        "- Security: docs/how-to/security.md has the threats, what stops them and the tests.",
         "- Registration (AI Act, Article 49, Annex VIII): name and version as above; provider and"
         " deployer, purpose and status are the deployer's to add.",
     )

@@ -7,7 +7,7 @@
                         ├─▶ NATS         results of all, for every wall
     pages ─▶ dashboard ─┴─▶ PostgreSQL   timelines
 
-What docs/cluster.md describes, to look at (``emotion-monitor cluster-demo``), to be measured
+What docs/how-to/cluster.md describes, to look at (``emotion-monitor cluster-demo``), to be measured
 (``benchmarks/cluster.py``) and to be killed in parts by a test. All processes but NATS and
 PostgreSQL are forked from one that has loaded the packages, so that they start quickly.
 """

@@ -1,4 +1,4 @@
-"""Write docs/command-line.md from the commands themselves.
+"""Write docs/reference/command-line.md from the commands themselves.
 
     python -m scripts.command_line_reference
 
@@ -16,7 +16,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from emotion_monitor.app import app
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "command-line.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "command-line.md"
 
 _HEAD = """# Command line
 

@@ -65,7 +65,8 @@ def generated() -> dict[str, str]:
         f"- [{_title(pages[name])}]({name})\n" for name in platforms().values()
     )
     pages["python-reference.md"] = (
-        "# Python reference\n\nMade of the docstrings. [How the parts are used](python.md).\n\n"
+        "# Python reference\n\nMade of the docstrings."
+        " [How the parts are used](reference/python.md).\n\n"
         + "\n\n".join(f"## {module}\n\n{_members(module)}" for module in PYTHON_FACES)
     )
     return pages

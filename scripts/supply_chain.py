@@ -46,7 +46,7 @@ _RESTRICTED: dict[str, str] = {
     "cuda-": "NVIDIA's terms; only with the CUDA build of torch",
 }
 """Beginnings of names whose terms are not those of free software, and what brings them. They are no
-part of a plain installation, and docs/law.md names them."""
+part of a plain installation, and docs/explanation/law.md names them."""
 
 
 def installed() -> dict[str, Distribution]:

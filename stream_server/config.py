@@ -62,7 +62,7 @@ class ProcessesConfig:
 
     workers: Annotated[int, Range(0, 64)] = 0
     """Processes that take streams in, beside one for the engine and one for all the rest. 0: all in
-    one process. See docs/deploy.md."""
+    one process. See docs/how-to/deploy.md."""
 
     def __post_init__(self) -> None:
         check_fields(self, "processes")
@@ -73,9 +73,9 @@ class StreamsConfig:
     """What is done with every stream."""
 
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
-    """Roles that are analysed, live and in files. ``agent`` is not among them: see docs/law.md. Nor
-    is ``mixed``, a channel that several people share, such as a mono recording of a call: it would
-    be analysed whole, the agent too."""
+    """Roles that are analysed, live and in files. ``agent`` is not among them: see
+    docs/explanation/law.md. Nor is ``mixed``, a channel that several people share, such as a mono
+    recording of a call: it would be analysed whole, the agent too."""
     measures: Literal["all", "analysed", "off"] = "all"
     """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
     but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
@@ -182,7 +182,7 @@ class FeedsConfig:
 
 @dataclass(frozen=True, slots=True)
 class BusConfig:
-    """How several servers show each other's streams; see docs/cluster.md."""
+    """How several servers show each other's streams; see docs/how-to/cluster.md."""
 
     url: str = ""
     """NATS to meet at, e.g. nats://user:password@host:4222, several with commas between; needs the

@@ -1,4 +1,4 @@
-"""The rights of those who are analysed, and the oversight of what is done: docs/privacy.md.
+"""The rights of those who are analysed, and the oversight of what is done: docs/how-to/privacy.md.
 
 :func:`withheld` decides whether a stream may be analysed; it is pure. :class:`Rights` is the state
 of one server: its policy, and whether an overseer has halted all analysis.
@@ -30,7 +30,7 @@ _HASH_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class RightsConfig:
-    """Consent, notice, objection and oversight. See docs/privacy.md."""
+    """Consent, notice, objection and oversight. See docs/how-to/privacy.md."""
 
     require_consent: bool = False
     """Analyse and record a stream only while it says that consent was given. Where it was refused

@@ -1,4 +1,4 @@
-"""Dependencies point one way; ``docs/architecture.md`` says which and why."""
+"""Dependencies point one way; ``docs/explanation/architecture.md`` says which and why."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ def analyze(
     ] = False,
     details: Annotated[
         bool,
-        typer.Option("--details", help="With --json: the whole document (docs/results.md)."),
+        typer.Option(
+            "--details", help="With --json: the whole document: docs/reference/results.md."
+        ),
     ] = False,
     scores: Annotated[
         bool, typer.Option("--scores", help="Print the score of every class.")

@@ -335,7 +335,7 @@ class FileAnalysis:
         return np.stack([np.full_like(known[0], np.nan) if a is None else a for a in found])
 
     def document(self) -> FileResult:
-        """Return the result as it is written, sent and printed; see ``docs/results.md``."""
+        """Return the result as it is written, sent and printed: ``docs/reference/results.md``."""
         from ser_engine.files.documents import document_of
 
         return document_of(self)

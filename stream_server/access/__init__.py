@@ -1,4 +1,4 @@
-"""Who may connect, and what they may do: see ``docs/security.md``.
+"""Who may connect, and what they may do: see ``docs/how-to/security.md``.
 
 :mod:`.policy` decides; it is pure. :mod:`.credentials` knows tokens and people, :mod:`.door` looks
 at a request and finds out who it is.

@@ -124,7 +124,7 @@ def is_loopback_name(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AccessConfig:
-    """Who may connect. See docs/security.md."""
+    """Who may connect. See docs/how-to/security.md."""
 
     tokens: dict[str, str] = field(default_factory=dict)
     """Names and secrets of clients that may do everything, e.g. {crm: 3f9c…}, at least 16

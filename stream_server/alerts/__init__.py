@@ -34,7 +34,7 @@ class AlertRule:
     """Time after the alert was cleared in which it is not raised again."""
     measures: dict[str, float] = field(default_factory=dict)
     """Least values of the channel's measures for the alert to be raised, such as
-    ``interrupted_lately: 2``; see docs/results.md for the names. None: any."""
+    ``interrupted_lately: 2``; see docs/reference/results.md for the names. None: any."""
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     webhook: str = ""
@@ -100,8 +100,9 @@ class AlertsConfig:
     one); threshold from which on it holds, 0 to 1; clear_threshold below which it holds no more
     (null: 0.1 less); hold_s, seconds of speech it has to hold, 0 to 3600; cooldown_s, seconds after
     it was cleared, 0 to 86400; measures, least values of what the channel has done, such as
-    {interrupted_lately: 2} (docs/results.md has the names); severity info, warning or critical;
-    webhook, a URL that alerts are posted to; webhook_secret, which signs what is posted."""
+    {interrupted_lately: 2} (docs/reference/results.md has the names); severity info, warning or
+    critical; webhook, a URL that alerts are posted to; webhook_secret, which signs what is
+    posted."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]

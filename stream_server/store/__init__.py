@@ -1,6 +1,6 @@
 """Timelines that outlive the process: SQLite by default, PostgreSQL by URL.
 
-``docs/store.md`` tells what is kept and for how long.
+``docs/how-to/store.md`` tells what is kept and for how long.
 """
 
 from stream_server.store.audit import AuditEntry

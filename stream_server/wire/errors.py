@@ -90,19 +90,25 @@ class ErrorKind:
 
 ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.BAD_MESSAGE: ErrorKind(
-        None, 400, "Send one JSON object with a 'type' and the fields docs/protocol.md lists."
+        None,
+        400,
+        "Send one JSON object with a 'type' and the fields docs/reference/protocol.md lists.",
     ),
     ErrorCode.UNKNOWN_MESSAGE: ErrorKind(
-        None, 400, "Send one of the message types of docs/protocol.md; this one was ignored."
+        None,
+        400,
+        "Send one of the message types of docs/reference/protocol.md; this one was ignored.",
     ),
     ErrorCode.UNEXPECTED_MESSAGE: ErrorKind(
-        None, 400, "Send this message only where docs/protocol.md allows it; it was ignored."
+        None,
+        400,
+        "Send this message only where docs/reference/protocol.md allows it; it was ignored.",
     ),
     ErrorCode.BAD_AUDIO: ErrorKind(
         None, 400, "Send finite samples; this message's audio became a gap."
     ),
     ErrorCode.BAD_START: ErrorKind(4400, 400, "Correct 'start' or the query and connect again."),
-    ErrorCode.BAD_FORMAT: ErrorKind(4400, 400, "Name a format docs/protocol.md lists."),
+    ErrorCode.BAD_FORMAT: ErrorKind(4400, 400, "Name a format docs/reference/protocol.md lists."),
     ErrorCode.UNSUPPORTED_VERSION: ErrorKind(4400, 400, "Speak version 1 of the protocol."),
     ErrorCode.NOT_STARTED: ErrorKind(
         4408, 408, "Send 'start' first, or put the format into the query of the URL."
@@ -114,7 +120,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         4401, 401, "Send 'Authorization: Bearer TOKEN', or 'token' in 'start'."
     ),
     ErrorCode.FORBIDDEN: ErrorKind(
-        4403, 403, "Ask an admin for a token or a role that may do this; see docs/security.md."
+        4403,
+        403,
+        "Ask an admin for a token or a role that may do this; see docs/how-to/security.md.",
     ),
     ErrorCode.FORBIDDEN_ORIGIN: ErrorKind(
         4403, 403, "Add the page's origin to the setting stream_server.access.allowed_origins."
@@ -152,12 +160,16 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         4500, 500, "Connect again; the server's log says what went wrong.", retry=True
     ),
     ErrorCode.NO_NOTICE: ErrorKind(
-        4403, 403, "Give notice and say so in 'start', as 'notice_version'; see docs/privacy.md."
+        4403,
+        403,
+        "Give notice and say so in 'start', as 'notice_version'; see docs/how-to/privacy.md.",
     ),
     ErrorCode.OBJECTED: ErrorKind(
         4410, 410, "Nothing: a person in the stream objected, and what was kept is erased."
     ),
-    ErrorCode.BAD_QUERY: ErrorKind(4400, 400, "Ask with the parameters docs/feeds.md lists."),
+    ErrorCode.BAD_QUERY: ErrorKind(
+        4400, 400, "Ask with the parameters docs/how-to/feeds.md lists."
+    ),
     ErrorCode.UNKNOWN_STREAM: ErrorKind(
         4404, 404, "Ask for a stream that is live or was kept; a feed of all streams names them."
     ),

@@ -1,4 +1,4 @@
-"""Messages of the native protocol, both ways; ``docs/protocol.md`` shows their order.
+"""Messages of the native protocol, both ways; ``docs/reference/protocol.md`` shows their order.
 
 Positions of audio count samples a channel at the client's rate from the start of the stream,
 whatever fills them: audio, the spans of ``discarded`` and ``resume``, and what was lost. A pause

@@ -1,4 +1,7 @@
-"""The server's side of the native protocol, version 1, without I/O; see ``docs/protocol.md``."""
+"""The server's side of the native protocol, version 1, without I/O.
+
+``docs/reference/protocol.md`` describes it.
+"""
 
 from __future__ import annotations
 

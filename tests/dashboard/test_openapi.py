@@ -200,11 +200,11 @@ def test_the_checker_finds_what_is_wrong():
 
 
 class TestThePage:
-    """docs/api.md."""
+    """docs/reference/api.md."""
 
     @pytest.fixture
     def text(self) -> str:
-        return (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+        return (REPOSITORY / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 
     async def test_names_every_path(self, text: str):
         async with serve_dashboard() as lab:

@@ -1,4 +1,4 @@
-"""What docs/alerts.md shows is what happens."""
+"""What docs/how-to/alerts.md shows is what happens."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stream_server.wire.results import Alert
 from tests.requirements import REPOSITORY
 from tests.support.results import make_alert
 
-PAGE = (REPOSITORY / "docs" / "alerts.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "alerts.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
     found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert found, f"docs/alerts.md shows no {language}"
+    assert found, f"docs/how-to/alerts.md shows no {language}"
     return found.group(1)
 
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md lists the files a chunk passes; here a chunk passes them."""
+"""docs/explanation/architecture.md lists the files a chunk passes; here a chunk passes them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BESIDE = {
 
 def walk() -> tuple[list[str], list[str]]:
     """Return the files of the page's two tables, in order."""
-    page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     inward, _, back = page.partition("### Back:")
     back = back.partition("\n## ")[0]
     rows = r"^\| \d+ \| `([^`]+)` \|"
@@ -58,7 +58,7 @@ def test_the_walk_names_files_that_exist_and_few():
     missing = [path for path in (*inward, *back) if not (REPOSITORY / path).is_file()]
     assert not missing
     paths = r"`((?:ser_engine|stream_server|dashboard|emotion_monitor|mic_client)/[\w/.]+\.\w+)`"
-    page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     assert not [path for path in re.findall(paths, page) if not (REPOSITORY / path).is_file()]
 
 

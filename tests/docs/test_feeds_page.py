@@ -1,4 +1,4 @@
-"""What docs/feeds.md shows is what happens."""
+"""What docs/how-to/feeds.md shows is what happens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.requirements import REPOSITORY
 from tests.support.feeds import serve_feed
 from tests.support.results import make_opened, make_point
 
-PAGE = (REPOSITORY / "docs" / "feeds.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "feeds.md").read_text(encoding="utf-8")
 
 
 async def test_the_python_program_runs_as_shown():

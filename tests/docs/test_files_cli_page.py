@@ -1,4 +1,4 @@
-"""What docs/files-cli.md names is there."""
+"""What docs/how-to/files-cli.md names is there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.requirements import REPOSITORY
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.fake_engine import FakeEngine
 
-PAGE = (REPOSITORY / "docs" / "files-cli.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "files-cli.md").read_text(encoding="utf-8")
 
 
 def options_of(name: str) -> set[str]:

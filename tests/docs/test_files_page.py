@@ -1,4 +1,4 @@
-"""What docs/files.md says is true."""
+"""What docs/explanation/files.md says is true."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ser_engine.types import FloatArray
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine, LevelDetector
 
-PAGE = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "explanation" / "files.md").read_text(encoding="utf-8")
 
 
 def rows(title: str) -> list[list[str]]:

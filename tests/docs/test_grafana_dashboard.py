@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.requirements import REPOSITORY
 from tests.stream_server.test_metrics import touched
 
-DASHBOARD = json.loads((REPOSITORY / "docs" / "grafana-dashboard.json").read_text("utf-8"))
+DASHBOARD = json.loads(
+    (REPOSITORY / "docs" / "reference" / "grafana-dashboard.json").read_text("utf-8")
+)
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
 
@@ -43,7 +45,7 @@ def test_every_metric_is_shown():
 
 
 def test_every_metric_is_documented():
-    page = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "metrics.md").read_text("utf-8")
     listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     ours = {name for name in series() if name.startswith("emotion_monitor_")}
     histograms = re.compile(r"_(bucket|sum|count)$")

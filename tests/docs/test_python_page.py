@@ -1,4 +1,4 @@
-"""The programs of docs/python.md and of the tutorials run; the table of messages is whole."""
+"""The programs of the Python page and the tutorials run; the table of messages is whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 from tests.support.results import make_alert, make_point
 
-PAGE = (REPOSITORY / "docs/python.md").read_text("utf-8")
+PAGE = (REPOSITORY / "docs/reference/python.md").read_text("utf-8")
 ALERT = (REPOSITORY / "docs/tutorials/call-with-an-alert.md").read_text("utf-8")
 MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
 RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")

@@ -54,11 +54,11 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path):
 @pytest.mark.parametrize(
     ("source", "link", "expected"),
     [
-        ("docs/install.md", "[law](law.md#x)", "[law](law.md#x)"),
-        ("docs/install.md", "[settings](../config.yaml)", "[settings](settings.md)"),
-        ("docs/zh/law.md", "[store](../store.md)", "[store](../store.md)"),
+        ("docs/how-to/install.md", "[law](law.md#x)", "[law](law.md#x)"),
+        ("docs/how-to/install.md", "[settings](../../config.yaml)", "[settings](../settings.md)"),
+        ("docs/zh/law.md", "[a](../how-to/a.md)", "[a](../how-to/a.md)"),
         ("docs/zh/law.md", "[a](../../LICENSE)", "a (`LICENSE`)"),
-        ("CHANGELOG.md", "[law](docs/law.md)", "[law](law.md)"),
+        ("CHANGELOG.md", "[law](docs/explanation/law.md)", "[law](explanation/law.md)"),
         ("docs/a.md", "[`b`](../b.py)", "`b`"),
         ("docs/a.md", "[c](https://example.org/d.md)", "[c](https://example.org/d.md)"),
     ],

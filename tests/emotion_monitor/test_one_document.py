@@ -184,12 +184,12 @@ async def test_wire_and_store_tell_the_timeline_of_the_document(call: Path, tmp_
 
 
 def test_the_published_schema_is_that_of_the_structs():
-    text = (REPOSITORY / "docs" / "results.schema.json").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "reference" / "results.schema.json").read_text(encoding="utf-8")
     assert json.loads(text) == schema_document(), "python scripts/make_results_schema.py makes it"
 
 
 def test_the_page_names_every_field():
-    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "results.md").read_text(encoding="utf-8")
     for name, kind in schema_document()["$defs"].items():
         assert f"`{name}`" in page, name
         for field in kind["properties"]:

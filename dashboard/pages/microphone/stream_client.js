@@ -1,5 +1,5 @@
 /**
- * A microphone's stream over any number of connections: the native protocol of docs/protocol.md.
+ * A microphone's stream over any number of connections: the native protocol of docs/reference/protocol.md.
  *
  * States: `connecting`, `streaming`, `waiting` (the connection is lost; another is tried),
  * `stopping` (the last results are awaited), `finished`, `failed` (trying again is of no use).
@@ -16,7 +16,7 @@ const KEEP_ALIVE_MS = 10_000;
 const STOP_TIMEOUT_MS = 10_000;
 
 // Worth another try without an error message before: RFC 6455 and its registry, and those of
-// docs/protocol.md.
+// docs/reference/protocol.md.
 const TRY_AGAIN = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014, 4408, 4413, 4429, 4500, 4503]);
 const TRY_AGAIN_ERRORS = new Set([
   "server_full", "too_many_streams", "not_ready", "too_many_messages", "idle", "too_long",

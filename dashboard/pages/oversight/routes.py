@@ -1,4 +1,4 @@
-"""Consent, objection, oversight, and one person's data: docs/privacy.md."""
+"""Consent, objection, oversight, and one person's data: docs/how-to/privacy.md."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from stream_server.wire.messages import ServerMessage
 from stream_server.wire.start import StreamSpec
 
 MIXED_ROLE = "mixed"
-"""Of several people in one channel; see docs/privacy.md."""
+"""Of several people in one channel; see docs/how-to/privacy.md."""
 
 _PHONE = "4:"
 """Beginning of the raw id of a telephone number. Others: ``8:`` people of Teams and Azure, ``28:``

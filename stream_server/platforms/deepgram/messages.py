@@ -83,7 +83,7 @@ class Emotion(_Struct, frozen=True, kw_only=True):
 
 
 class GapNotice(_Struct, frozen=True, kw_only=True):
-    """Ours: why there is no result for a span, as in ``docs/protocol.md``."""
+    """Ours: why there is no result for a span, as in ``docs/reference/protocol.md``."""
 
     reason: str
 

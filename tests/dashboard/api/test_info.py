@@ -62,7 +62,7 @@ async def test_models():
 
 async def test_the_schema_of_results_is_the_published_one():
     async with serve_dashboard() as lab:
-        published = REPOSITORY / "docs" / "results.schema.json"
+        published = REPOSITORY / "docs" / "reference" / "results.schema.json"
         assert await lab.get("/results.schema.json") == json.loads(published.read_text())
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/deploy.md, run: nginx and Caddy in front of the real server."""
+"""The examples of docs/how-to/deploy.md, run: nginx and Caddy in front of the real server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [*BROWSER_TEST, pytest.mark.needs("nginx", "caddy")]
 
-PAGE = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
 PATIENCE_S = 20.0
 TOKEN = "a secret of 16 characters or more"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

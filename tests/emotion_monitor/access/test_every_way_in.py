@@ -241,7 +241,7 @@ READERS = {
     "mqtt": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
     "alerts": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
     "front": "another process of this server",
-    "nats": "servers of one operator; whoever may read the subject sees all teams (docs/deploy.md)",
+    "nats": "servers of one operator; who may read it sees all teams (docs/how-to/cluster.md)",
     "nats_kept": "the same",
 }
 """Everything that reads results, by its name on the bus, and what holds it to teams."""

@@ -1,4 +1,4 @@
-"""``docs/protocol.md`` says what the code does."""
+"""``docs/reference/protocol.md`` says what the code does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream_server.wire.native import NativeDialect
 from stream_server.wire.start import MAX_SPAN_SAMPLES, check_start, start_from_query
 from tests.requirements import REPOSITORY
 
-DOCS = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
+DOCS = (REPOSITORY / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
 CLIENT_TYPES = {m.__struct_config__.tag: m for m in ClientMessage.__args__}
 SERVER_TYPES = {m.__struct_config__.tag: m for m in ServerMessage.__args__}
 
@@ -145,7 +145,7 @@ def test_the_table_of_the_query_names_every_parameter():
 
 def test_the_python_example_is_python():
     (example,) = blocks("python")
-    compile(example, "docs/protocol.md", "exec")
+    compile(example, "docs/reference/protocol.md", "exec")
 
 
 def test_the_limit_of_a_span_is_that_of_the_code():
