@@ -20,13 +20,13 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stream_server.platforms.authenticators import Authenticator
 from stream_server.platforms.platform import PlatformRoute, RouteContext, TelephonySettings
 from stream_server.platforms.route import Handshake, Route
-from stream_server.tracks import TrackAligner, TrackStats
+from stream_server.tracks import CodedTracks, TrackAligner, TrackStats, track_format
 from stream_server.wire.audio_format import AudioFormat, ByteOrder, Encoding, Linear16
 from stream_server.wire.dialect import (
     BadMessages,
@@ -84,7 +84,7 @@ def call_spec(
     Raises:
         ProtocolError: ``BAD_START``: a role is invalid.
     """
-    return check_start(
+    spec = check_start(
         Start(
             encoding=audio_format.encoding,
             sample_rate=audio_format.sample_rate_hz,
@@ -94,6 +94,8 @@ def call_spec(
             wants=(),
         )
     )
+    # Packets of tracks are no format of the native protocol's ``start``.
+    return replace(spec, format=audio_format)
 
 
 def key_mark(details: object) -> Mark:
@@ -142,10 +144,13 @@ class WireEncoding:
         encoding: of the samples, in little-endian order.
         byte_order: to assume for 16-bit samples until their first second shows it; None: always
             little-endian.
+        codec: what payloads are packets of, one of
+            :data:`~stream_server.tracks.coded.TRACK_CODECS`; "": the samples themselves.
     """
 
     encoding: Encoding
     byte_order: ByteOrder | None = None
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +217,7 @@ class MediaStreamDialect:
         self._tracks = platform.tracks if tracks is None else tracks
         self._stream_id: str | None = None
         self._linear16: dict[str, Linear16] = {}
-        self._aligner: TrackAligner | None = None
+        self._aligner: TrackAligner | CodedTracks | None = None
         self._stopped = False
         self._bad = BadMessages()
 
@@ -272,7 +277,11 @@ class MediaStreamDialect:
             parameters = {}
         roles = dict(zip(BOTH_TRACKS, roles_of(parameters, self._roles), strict=True))
         stream_id = message.get(platform.stream_id, start.get(platform.stream_id))
-        audio_format = AudioFormat(encoding.encoding, rate_hz, len(tracks))
+        audio_format = (
+            track_format(encoding.codec, len(tracks))
+            if encoding.codec
+            else AudioFormat(encoding.encoding, rate_hz, len(tracks))
+        )
         call_id = start.get(platform.call_id)
         known = {
             "platform": platform.name,
@@ -292,7 +301,8 @@ class MediaStreamDialect:
         self._stream_id = stream_id if isinstance(stream_id, str) else None
         if encoding.byte_order is not None:
             self._linear16 = {track: Linear16(encoding.byte_order) for track in tracks}
-        self._aligner = TrackAligner(audio_format, max_jitter_ms=self._max_jitter_ms)
+        put_in_order = CodedTracks if encoding.codec else TrackAligner
+        self._aligner = put_in_order(audio_format, max_jitter_ms=self._max_jitter_ms)
         self.start = spec
         return spec
 
@@ -342,7 +352,8 @@ class MediaStreamDialect:
             return []
         number = json_number(media, "chunk")
         timestamp_ms = json_number(media, "timestamp")
-        payload = _payload(media, self.start.format.bytes_per_sample)
+        audio_format = self.start.format
+        payload = _payload(media, 1 if audio_format.codec else audio_format.bytes_per_sample)
         # An empty packet has no place in the count of samples.
         if not payload:
             return []
@@ -353,7 +364,7 @@ class MediaStreamDialect:
         at_tick = None
         if timestamp_ms is not None:
             # Milliseconds are coarser than samples: the aligner takes times for noisy anyway.
-            at_tick = timestamp_ms * self.start.format.sample_rate_hz // 1000
+            at_tick = timestamp_ms * audio_format.sample_rate_hz // 1000
         channel = self._tracks.index(track)
         return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
 

@@ -61,7 +61,7 @@ streams = Table(
     Column("model_notice", Text, nullable=False),
     Column("labels", _JSON, nullable=False),  # names, in the order of points.posteriors
     Column("channels", _JSON, nullable=False),
-    Column("metadata", _JSON, nullable=False),
+    Column("metadata", _JSON, nullable=False),  # as the client gave it
     Column("sample_rate", Integer, nullable=False),
     Column("encoding", Text, nullable=False),
     Column("step_ms", Integer, nullable=False),
@@ -69,7 +69,7 @@ streams = Table(
     Column("opened_at", Double, nullable=False),
     Column("closed_seq", BigInteger),
     Column("closed_at", Double),  # NULL: live
-    Column("reason", Text),
+    Column("reason", Text),  # why it ended
     Column("duration_s", Double),
     Column("summary_seq", BigInteger),
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
@@ -84,6 +84,7 @@ streams = Table(
     # AUTOINCREMENT: a key is never used again, whatever is deleted. The writer remembers keys.
     sqlite_autoincrement=True,
 )
+"""A stream, from its start on."""
 
 points = Table(
     "points",
@@ -96,14 +97,15 @@ points = Table(
     Column("posteriors", LargeBinary, nullable=False),  # float32, little-endian
     Column("label", Text),  # NULL: unclear
     Column("confidence", Double, nullable=False),
-    Column("speech_share", Double, nullable=False),
-    Column("flags", SmallInteger, nullable=False),
+    Column("speech_share", Double, nullable=False),  # 0 to 1, of the step
+    Column("flags", SmallInteger, nullable=False),  # sum of 1 provisional, 2 widened, 4 narrow band
     Column("model", Text),  # NULL: that of the stream
     Column("best", Text),  # NULL: the label
     # Rows are kept in the tree of the primary key itself, in the order in which they are read; with
     # a rowid the largest table would have a second tree.
     sqlite_with_rowid=False,
 )
+"""The state of one channel after one step. The 20 ms frames of a point are not kept."""
 
 
 def _span_columns() -> list[Column[int]]:
@@ -128,6 +130,7 @@ segments = Table(
     Column("best", Text),  # NULL: the label
     sqlite_with_rowid=False,
 )
+"""Consecutive time with one label, or unclear; its latest version."""
 
 gaps = Table(
     "gaps",
@@ -137,6 +140,7 @@ gaps = Table(
     Column("final", Boolean, nullable=False),
     sqlite_with_rowid=False,
 )
+"""Consecutive time without a result; its latest version."""
 
 alerts = Table(
     "alerts",
@@ -167,6 +171,7 @@ alerts = Table(
     Column("acknowledged_note", Text),
     Column("verdict", Text),  # right, wrong; NULL: nobody has said
 )
+"""An alert, from when it was raised on."""
 
 annotated = Table(
     "annotations",
@@ -186,6 +191,7 @@ annotated = Table(
     Column("label", Text, nullable=False),
     Column("at", Double, nullable=False),  # when it was said
 )
+"""What people hear: a row a part."""
 
 marks = Table(
     "marks",
@@ -195,6 +201,7 @@ marks = Table(
     Column("name", Text, nullable=False),
     Column("at_sample", BigInteger, nullable=False),
 )
+"""What the client marked."""
 
 warnings = Table(
     "warnings",
@@ -206,6 +213,7 @@ warnings = Table(
     Column("message", Text, nullable=False),
     Column("at_s", Double, nullable=False),
 )
+"""What was wrong with the audio, or with how it came."""
 
 
 def _told() -> list[Column[str]]:
@@ -228,6 +236,7 @@ consents = Table(
     Column("at_s", Double, nullable=False),
     Column("told_at", Double, nullable=False),
 )
+"""What was told of consent and notice while the stream ran."""
 
 ledger = Table(
     "ledger",
@@ -277,7 +286,7 @@ halts = Table(
     Column("reason", Text, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Words of overseers; the last one holds."""
+"""Whether overseers have halted all analysis; the last row holds."""
 
 server_keys = Table(
     "server_keys",
@@ -285,6 +294,7 @@ server_keys = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
+"""A secret of the servers, by which they know clients again."""
 
 jobs = Table(
     "jobs",
@@ -294,7 +304,7 @@ jobs = Table(
     Column("owner", Text, nullable=False),  # the folder that has the file
     Column("name", Text, nullable=False),
     Column("options", _JSON, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Text, nullable=False),  # waiting, running, done, failed, ...
     Column("progress", Double, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
@@ -315,6 +325,7 @@ jobs = Table(
     Index(None, "cache_key"),
     sqlite_autoincrement=True,
 )
+"""A file that is analysed on request."""
 
 credentials = Table(
     "credentials",
@@ -330,6 +341,7 @@ credentials = Table(
     Column("expires_at", Double),
     Column("revoked_at", Double),  # kept: who did what must stay known
 )
+"""A token, or a person who may log in."""
 
 audit = Table(
     "audit",

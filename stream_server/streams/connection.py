@@ -285,6 +285,13 @@ class Connection:
         Raises:
             ConnectionClosed: the client is gone.
         """
+        self._socket.at_once = stream.runner.take_at_once
+        try:
+            return await self._read_on(stream)
+        finally:
+            self._socket.at_once = None
+
+    async def _read_on(self, stream: RunningStream) -> ProtocolError | None:
         while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []

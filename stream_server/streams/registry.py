@@ -23,6 +23,7 @@ from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
 from stream_server.decoding.process import AudioDecoder
+from stream_server.decoding.tracks import TrackDecoders
 from stream_server.engines import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
@@ -92,7 +93,9 @@ class StreamFactory:
             raise ProtocolError(ErrorCode.ENGINE_FAILED, str(error)) from None
         recording = None
         try:
-            decoder = AudioDecoder(spec.format) if spec.format.codec else None
+            decoder: AudioDecoder | TrackDecoders | None = None
+            if spec.format.codec:
+                decoder = (TrackDecoders if spec.format.per_track else AudioDecoder)(spec.format)
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine

@@ -23,6 +23,7 @@ from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.decoding.process import AudioDecoder
+from stream_server.decoding.tracks import TrackDecoders
 from stream_server.engines import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
@@ -32,7 +33,7 @@ from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
 from stream_server.tracks.track import ChannelTrack, TrackStats
-from stream_server.wire.dialect import AudioData, Inbound
+from stream_server.wire.dialect import AudioData, CodedAudio, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import (
     ConsentTold,
@@ -167,7 +168,7 @@ class StreamRunner:
         continues: str | None = None,
         now: Callable[[], float] = time.time,
         rights: Rights | None = None,
-        decoder: AudioDecoder | None = None,
+        decoder: AudioDecoder | TrackDecoders | None = None,
         hearing: SharedHearing | None = None,
     ) -> None:
         self.session = session
@@ -218,6 +219,20 @@ class StreamRunner:
 
     # -- requests of the client, one at a time ----------------------------------------------------
 
+    def take_at_once(self, requests: Sequence[Inbound]) -> bool:
+        """Take requests if they are audio from which nothing follows yet; return whether they were.
+
+        Most messages of 20 ms only wait to become a block. False: :meth:`handle` has to take them.
+        """
+        if not requests:
+            return True
+        # What is no audio, and what :meth:`handle` notices before it takes any.
+        if len(requests) > 1 or type(request := requests[0]) is not AudioData or request.lost:
+            return False
+        if self._decoder is not None or self._dead is not None or self.has_ended():
+            return False
+        return self._hold == self.session.withheld and self.session.take_at_once(request.data)
+
     async def handle(self, request: Inbound) -> None:
         """Act on a request; return when there is room for more.
 
@@ -228,12 +243,18 @@ class StreamRunner:
         if self._hold != self.session.withheld:
             # Told elsewhere: what came until now was not to be analysed.
             await self._put(self.session.settle(self._hold))
+        if isinstance(request, CodedAudio):
+            assert isinstance(self._decoder, TrackDecoders), "its format says so"
+            async for audio in self._decoder.decode(request, self.session.decoded):
+                self.session.receive(audio.data, audio.lost)
+                if self.session.has_backlog:
+                    await self._process()
+            return
         if isinstance(request, AudioData):
-            if self._decoder is not None:
+            if isinstance(self._decoder, AudioDecoder):
                 await self._take(self._decoder.decode(request.data))
             else:
                 self.session.receive(request.data, request.lost)
-                # Most messages of 20 ms only wait to become a block: nothing else is done for them.
                 if self.session.has_backlog:
                     await self._process()
             return
@@ -346,7 +367,7 @@ class StreamRunner:
             # What is not answered in time becomes a gap. Of who objected nothing more is scored.
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(self._limits.drain_timeout_s):
-                    if self._decoder is not None and reason != "objected":
+                    if isinstance(self._decoder, AudioDecoder) and reason != "objected":
                         await self._take(self._decoder.finish())
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(self._limits.drain_timeout_s):
@@ -422,7 +443,7 @@ class StreamRunner:
 
     async def _anchor(self) -> None:
         """Have the decoder read the times of its stream anew: what passed becomes a gap here."""
-        if self._decoder is not None:
+        if isinstance(self._decoder, AudioDecoder):
             await self._decoder.anchor()
 
     async def _process(self) -> None:

@@ -178,6 +178,7 @@ class Session:
     Attributes:
         channels: all channels, as ``ready`` describes them.
         analysed: indices of those that are analysed.
+        decoded: indices of those whose audio is needed at all.
         withheld: why audio that is processed from now on is neither scored nor given to the tap,
             but a gap; None: it is. What came before a change made by :meth:`settle` is treated as
             before, what merely waits when this is set is not.
@@ -219,11 +220,11 @@ class Session:
         decodes_all = tap is not None or len(self._channels) + len(self._others) == len(
             spec.channels
         )
-        self._decoded = tuple(range(len(self.channels))) if decodes_all else self.analysed
+        self.decoded = tuple(range(len(self.channels))) if decodes_all else self.analysed
         # What was decoded is no file.
         is_raw = not spec.format.codec
         self._first_bytes = FirstBytes(spec.format) if is_raw else None
-        self._intake = Intake(spec.format, self._decoded)
+        self._intake = Intake(spec.format, self.decoded)
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
         self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
         self._uncounted_ticks = 0  # pauses that the client does not count
@@ -312,6 +313,16 @@ class Session:
             if index in self._channels:
                 self._channels[index].stream.audio.lose(start, end)
 
+    def take_at_once(self, data: bytes) -> bool:
+        """Take bytes as :meth:`receive` does, if they only add to what waits to become a block.
+
+        Returns:
+            Whether they were taken; False: :meth:`receive` has to look at them.
+        """
+        if self.is_paused or self._is_finished or self._first_bytes is not None or self._items:
+            return False
+        return self._intake.add(data, self._wake_ticks)
+
     @property
     def has_backlog(self) -> bool:
         """Whether :meth:`advance` would do something.
@@ -349,7 +360,7 @@ class Session:
             self._read_block()
         if not self._items or isinstance(item := self._items[0], NoAudio):
             return []
-        rows = zip(self._decoded, item, strict=True)
+        rows = zip(self.decoded, item, strict=True)
         return [(self._neural[index], row) for index, row in rows if index in self._neural]
 
     def flush(self) -> list[ChannelWindow]:
@@ -601,7 +612,7 @@ class Session:
         if item.shape[1] > until_due:
             self._items.appendleft(item[:, until_due:])
             item = item[:, :until_due]
-        for index, row in zip(self._decoded, item, strict=True):
+        for index, row in zip(self.decoded, item, strict=True):
             channel = self._channels.get(index)
             if channel is not None:
                 windows += channel.due(channel.stream.push(row))
@@ -635,7 +646,7 @@ class Session:
             # In pieces: a gap may last for hours.
             for start in range(0, gap.num_samples, _ZEROS_SAMPLES):
                 zeros = np.zeros(min(_ZEROS_SAMPLES, gap.num_samples - start), dtype=np.float32)
-                for index in self._decoded:
+                for index in self.decoded:
                     self._tap(index, zeros)
         return windows
 

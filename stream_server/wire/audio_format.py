@@ -37,6 +37,7 @@ class AudioFormat:
         num_channels: 1 to 8.
         codec: what messages hold instead, one of :data:`~stream_server.wire.codecs.CODED`; the
             other fields say what becomes of it. "": the samples themselves.
+        per_track: each channel comes in packets of its own, and is decoded by itself.
 
     Raises:
         ProtocolError: a value is out of range.
@@ -46,6 +47,7 @@ class AudioFormat:
     sample_rate_hz: int
     num_channels: int = 1
     codec: str = ""
+    per_track: bool = False
 
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS or self.codec not in ("", *CODED):
@@ -66,7 +68,8 @@ class AudioFormat:
                 f"got {shown(self.num_channels)} channels, expected 1 to {MAX_CHANNELS}",
             )
         codec = CODECS.get(self.codec)
-        if codec is not None and self.num_channels > codec.max_channels:
+        num_together = 1 if self.per_track else self.num_channels
+        if codec is not None and num_together > codec.max_channels:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
                 f"got {self.num_channels} channels of {self.codec}, which holds at most"

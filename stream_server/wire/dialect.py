@@ -158,6 +158,37 @@ class AudioData:
 
 
 @dataclass(frozen=True, slots=True)
+class CodedPacket:
+    """A packet of one channel that is not decoded yet.
+
+    Attributes:
+        channel: index of the channel.
+        first: number of its first sample; the others follow.
+        num_samples: that it holds, 1 or more.
+        payload: as the codec has it.
+    """
+
+    channel: int
+    first: int
+    num_samples: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CodedAudio:
+    """Audio whose place in time is known before it is decoded.
+
+    Attributes:
+        came: the packet that just came, which later ``placed`` may name samples of.
+        placed: audio in order; its ``data`` holds for every sample not the sample but its number, 4
+            bytes in the machine's order. Packets that are never named need not be decoded.
+    """
+
+    came: CodedPacket | None
+    placed: tuple[AudioData, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """WebSocket messages that the protocol itself answers with, without the stream."""
 
@@ -167,6 +198,7 @@ class Say:
 Inbound = (
     StreamSpec
     | AudioData
+    | CodedAudio
     | KeepAlive
     | Flush
     | Pause

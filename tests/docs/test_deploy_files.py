@@ -43,3 +43,20 @@ def test_rules_ask_for_metrics_that_exist():
     for rule in rules["groups"][0]["rules"]:
         for name in re.findall(r"emotion_monitor_\w+", rule["expr"]):
             assert name in known, name
+
+
+def test_the_page_on_prometheus_fetches_from_where_the_rules_look():
+    page = (REPOSITORY / "docs" / "how-to" / "monitoring.md").read_text("utf-8")
+    config = yaml.safe_load(re.findall(r"```yaml\n(scrape_configs:.*?)```", page, re.DOTALL)[0])
+    (job,) = config["scrape_configs"]
+    rules = (DEPLOY / "prometheus-rules.yaml").read_text("utf-8")
+    assert f'job="{job["job_name"]}"' in rules
+
+
+def test_the_page_on_prometheus_names_metrics_that_exist():
+    page = (REPOSITORY / "docs" / "how-to" / "monitoring.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
+    named = re.findall(r"`(\w+_\w+)(?:\{.*?\})?`", " ".join(row.split(" | ")[1] for row in rows))
+    assert len(named) > 10
+    known = {re.sub("_(bucket|sum|count)$", "", name) for name in series()}
+    assert {f"emotion_monitor_{name}" for name in named} <= known

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import shutil
 import threading
 import urllib.request
 from collections.abc import AsyncIterator
@@ -19,14 +22,18 @@ from emotion_monitor import in_process
 from emotion_monitor.commands.alerts import read_rules
 from mic_client import ArraySource, FileSource
 from ser_engine.config import EngineConfig
+from ser_engine.core import factory
+from ser_engine.files import run as one_call
 from stream_server.wire.messages import ServerMessage
 from tests.requirements import REPOSITORY
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, LevelDetector
 from tests.support.results import make_alert, make_point
 
 PAGE = (REPOSITORY / "docs/reference/python.md").read_text("utf-8")
 ALERT = (REPOSITORY / "docs/tutorials/call-with-an-alert.md").read_text("utf-8")
 MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
+ACCURACY = (REPOSITORY / "docs/how-to/accuracy.md").read_text("utf-8")
+HUME = (REPOSITORY / "docs/how-to/from-hume.md").read_text("utf-8")
 RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")
 
 
@@ -73,6 +80,39 @@ def test_a_recording_is_printed_as_a_timeline(call: Path, capsys: pytest.Capture
     source = program(PAGE, "from ser_engine import analyze")
     exec(source.replace('"stream")', '"stream", model="compact")'), {})
     assert all(line.startswith("0 ") for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.fixture
+def always_angry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``analyze`` with an engine that hears anger in everything."""
+    monkeypatch.setattr(factory, "build_engine", lambda config: FakeEngine())
+    monkeypatch.setattr(one_call, "_engines", type(one_call._engines)())
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
+
+
+def test_recalls_are_counted(call: Path, always_angry: None, capsys: pytest.CaptureFixture[str]):
+    (example,) = re.findall(r"```text\n(.*?)```", ACCURACY, re.DOTALL)
+    Path("clips").mkdir()
+    for row in csv.DictReader(io.StringIO(example)):
+        shutil.copy(call, row["file"])
+    Path("labels.csv").write_text(example, encoding="utf-8")
+    exec(program(ACCURACY, "labels.csv"), {})
+    assert capsys.readouterr().out == (
+        "angry      n=1    recall 1.00 {'angry': 1}\n"
+        "neutral    n=1    recall 0.00 {'angry': 1}\n"
+        "unweighted average recall 0.50, chance 0.50\n"
+    )
+
+
+def test_results_get_the_shape_of_another_api(call: Path, always_angry: None):
+    names: dict[str, Any] = {}
+    exec(program(HUME, "def prosody"), names)
+    (group,) = names["prosody"]("call.wav")
+    first = group["predictions"][0]
+    assert 0 <= first["time"]["begin"] < first["time"]["end"] <= 3
+    assert {"name": "Angry", "score": max(each["score"] for each in first["emotions"])} in (
+        first["emotions"]
+    )
 
 
 def test_the_results_of_a_server_are_printed(

@@ -16,7 +16,6 @@ from typing import Any, cast
 import msgspec
 
 from stream_server.platforms.media_stream import fitting_metadata, fitting_text, key_mark
-from stream_server.wire.audio_format import Encoding
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import ChannelSpec, ServerMessage, Start
@@ -24,7 +23,7 @@ from stream_server.wire.start import StreamSpec, check_start
 
 SUBPROTOCOL = "media"
 
-FORMATS: dict[str, tuple[Encoding, int]] = {
+FORMATS: dict[str, tuple[str, int]] = {
     "ulaw": ("mulaw", 8_000),
     "alaw": ("alaw", 8_000),
     "slin": ("pcm_s16le", 8_000),
@@ -34,9 +33,12 @@ FORMATS: dict[str, tuple[Encoding, int]] = {
     "slin32": ("pcm_s16le", 32_000),
     "slin44": ("pcm_s16le", 44_100),
     "slin48": ("pcm_s16le", 48_000),
+    "g722": ("g722", 16_000),
+    "opus": ("opus", 16_000),
 }
-"""Asterisk's names of formats that can be analysed. It sends ``slin`` in its machine's byte order,
-which is little-endian on x86 and ARM."""
+"""Asterisk's names of formats that can be analysed: encoding and rate. It sends ``slin`` in its
+machine's byte order, which is little-endian on x86 and ARM. A binary message is a frame of the
+channel, so of Opus a packet."""
 
 QUERY_KEYS = ("role", "name")
 """The channel's role, and the stream's name."""

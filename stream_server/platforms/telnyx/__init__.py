@@ -27,7 +27,7 @@ TELNYX = MediaPlatform(
     call_id="call_control_id",
     format="media_format",
     rate="sample_rate",
-    # G.722, Opus and AMR-WB are not supported.
+    # AMR-WB is not supported: in which of RFC 4867's two forms it would come is not said.
     encodings={
         "pcmu": _MULAW,
         "audio/x-mulaw": _MULAW,
@@ -36,6 +36,10 @@ TELNYX = MediaPlatform(
         # The payload is that of RTP, so L16 should be big-endian (RFC 3551, section 4.5.11); users
         # report little-endian streams as well, so the first samples decide.
         "l16": WireEncoding("pcm_s16le", byte_order="big"),
+        # The rate that ``start`` says is that of RTP's clock, which for G.722 is half of the truth
+        # (RFC 3551, section 4.5.2); for Opus it is any.
+        "g722": WireEncoding("pcm_s16le", codec="g722"),
+        "opus": WireEncoding("pcm_s16le", codec="opus"),
     },
     default_encoding="pcmu",
     # ``start`` does not list the tracks. Unless the query of the URL does, both may come.

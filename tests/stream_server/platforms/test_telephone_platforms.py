@@ -298,7 +298,7 @@ async def test_nonsense_that_does_not_end_closes_the_connection():
 @virtual_time
 async def test_a_start_that_cannot_be_served_is_counted():
     async with live_lab(config=BOTH) as lab, lab.connect("/telnyx") as socket:
-        await socket.send(json.dumps(PLATFORMS["telnyx"](encoding="OPUS").start((), {})))
+        await socket.send(json.dumps(PLATFORMS["telnyx"](encoding="AMR-WB").start((), {})))
         await socket.wait_closed()
         assert (socket.close_code, lab.refused) == (4400, ["bad_format"])
 

@@ -106,7 +106,7 @@ async def test_both_sides_are_two_channels_with_the_timelines_of_one_stream():
 @virtual_time
 async def test_a_format_that_cannot_be_analysed_ends_the_channel():
     async with live_lab() as lab, lab.connect("/asterisk") as socket:
-        await socket.send(started("opus"))
+        await socket.send(started("speex"))
         await socket.wait_closed()
         assert (socket.close_code, socket.close_reason) == (4400, "bad_format")
         assert lab.refused == ["bad_format"]
