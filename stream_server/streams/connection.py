@@ -285,7 +285,6 @@ class Connection:
         Raises:
             ConnectionClosed: the client is gone.
         """
-        self._socket.at_once = stream.runner.take_at_once
         try:
             return await self._read_on(stream)
         finally:
@@ -295,7 +294,11 @@ class Connection:
         while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []
-                for request in requests or await self._socket.receive():
+                self._socket.at_once = None if requests else stream.runner.take_at_once
+                requests = requests or await self._socket.receive()
+                for left, request in enumerate(requests, start=1 - len(requests)):
+                    # Not before what came with the same message.
+                    self._socket.at_once = None if left else stream.runner.take_at_once
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):

@@ -4,9 +4,9 @@ A reader waits for one of two things, the next message or the end of the connect
 through one queue that a task of the socket's own fills, so the reader's wait is never cancelled.
 
 Most messages are 20 ms of audio from which nothing follows yet. Those are taken at once, in the
-call that brings the bytes: no task is woken, nothing is queued. That is so only while the reader
-waits and nothing else has come, so messages keep their order, and a reader that is busy holds the
-client back::
+call that brings the bytes: no task is woken, nothing is queued. That is so only while nothing else
+has come that the reader has not dealt with, so messages keep their order, and a reader that is busy
+holds the client back::
 
     bytes ──▶ MessageConnection ──▶ ClientSocket.at_once ──▶ the stream's buffer     (24 of 25)
                      └──▶ frames of websockets ──▶ receiver ──▶ inbox ──▶ reader     (the others)
@@ -164,8 +164,8 @@ class ClientSocket:
     Attributes:
         dialect: the same.
         end: why the connection is to end; None if the client decides.
-        at_once: takes the requests of a message as it comes, all of them or, where a reader has to
-            deal with them, none, and says which; None: there is no stream for them.
+        at_once: takes the requests of a message as it comes, all of them or, where the reader has
+            to deal with them, none, and says which; None: the reader has others first.
     """
 
     def __init__(
@@ -304,7 +304,6 @@ class ClientSocket:
         """Take a message that nothing came before, if the stream takes it; else the reader does."""
         if (
             self.at_once is None
-            or not self._is_waiting
             or self._websocket.num_unread
             or self.end is not None
             or not self._inbox.empty()

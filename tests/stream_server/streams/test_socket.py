@@ -171,7 +171,6 @@ async def test_nothing_is_taken_before_what_came_first_or_after_the_end():
     async with socket_of(websocket) as socket:
         assert not websocket.on_message(b"no stream yet")
         socket.at_once = lambda requests: True
-        assert not websocket.on_message(b"the reader is busy")
         reading = await waiting(socket)
         websocket.num_unread = 1
         assert not websocket.on_message(b"another is on its way")
