@@ -168,11 +168,10 @@ class RtpTrack:
         step = _signed(packet.number - self._number, _WRAP_NUMBER)
         number = self._number + step
         time = self._time + _signed(packet.timestamp - self._time, _WRAP_TIME)
-        is_next = step == 1
         if packet.payload_type == self._event_type:
-            timed = self._event(packet, number, time, is_next=is_next)
+            timed = self._event(packet, number, time, is_next=step == 1)
         else:
-            timed = self._audio(packet, number, time, now_tick, is_next=is_next)
+            timed = self._audio(packet, number, time, now_tick, step)
         if step > 0:
             self._number, self._time = number, time
         return timed
@@ -185,15 +184,16 @@ class RtpTrack:
         self._time = packet.timestamp
         self._end_tick = max(self._end_tick, now_tick)
         self._shift = self._end_tick - packet.timestamp
+        if packet.payload_type == self._event_type:
+            # The time of an event is its beginning.
+            self._shift -= int.from_bytes(packet.payload[2:4], "big")
         self._event_time = None
 
-    def _audio(
-        self, packet: RtpPacket, number: int, time: int, now_tick: int, *, is_next: bool
-    ) -> Timed:
+    def _audio(self, packet: RtpPacket, number: int, time: int, now_tick: int, step: int) -> Timed:
         samples = self._decode(packet.payload)
         length = len(samples) // SAMPLE_BYTES
         tick = time + self._shift
-        if is_next and length:
+        if step == 1 and length:
             silence = tick - self._end_tick
             if not -length < silence <= MAX_SILENCE_S * self._codec.clock_hz:
                 # The numbers go on and the time does not: a clock that was set anew.
@@ -202,6 +202,7 @@ class RtpTrack:
             elif silence >= length // 2:
                 # Less is a coarse clock, which the track evens out.
                 samples, tick = bytes(silence * SAMPLE_BYTES) + samples, self._end_tick
+        if step > 0 and length:
             self._end_tick = tick + len(samples) // SAMPLE_BYTES
         return Timed(samples, tick, number + self._number_shift)
 
