@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stream_server.platforms.siprec import agent as agent_module
 from stream_server.platforms.siprec.agent import (
     GIVE_UP_S,
+    Dialog,
     Ended,
     Ignored,
     Offered,
@@ -258,7 +259,7 @@ STEPS = st.one_of(
 def test_whatever_comes_every_call_ends_once_and_all_is_forgotten(steps: list[object]):
     wire = Wire()
     tag = ""
-    dialogs = []
+    dialogs: list[Dialog] = []
     for step in steps:
         match step:
             case (str(method), int(cseq), int(branch), bool(is_within)):

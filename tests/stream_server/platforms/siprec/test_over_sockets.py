@@ -275,7 +275,7 @@ async def test_a_server_that_stops_ends_its_calls():
 async def test_a_call_over_tcp():
     async with siprec_lab() as siprec:
         reader, writer = await asyncio.open_connection("127.0.0.1", siprec.server.port)
-        parser, answers = StreamParser(), []
+        parser, answers = StreamParser(), list[Any]()
 
         async def final() -> Any:
             while True:

@@ -193,3 +193,29 @@ def test_what_was_not_agreed_on_is_not_audio():
     assert line.put(rtp(1, 2, b"\0" * 160, payload_type=18), 0) == []
     assert line.put(b"\x80\xc8" + bytes(26), 0) == []  # RTCP
     assert line.malformed == 2
+
+
+def test_two_lines_whose_clocks_differ_stay_together():
+    """Six minutes, 60 ms a packet; the second clock is 800 parts in a million fast."""
+    chance = random.Random(5)
+    sent = sorted(
+        (at * 0.06 / (1 + channel * 800e-6) + 0.06 + chance.expovariate(300), channel, at)
+        for channel in (0, 1)
+        for at in range(6_000 + 5 * channel)
+    )
+    aligner = TrackAligner(AudioFormat("pcm_s16le", RATE, 2))
+    tracks, payload, lost = [track(), track()], b"\1\0" * 3 * PACKET, 0
+    for at_s, channel, at in sent:
+        packet = rtp(at, 3 * PACKET * at, payload, payload_type=96, source=channel)
+        for each in tracks[channel].put(packet, round(at_s * RATE)):
+            for piece in aligner.put(
+                channel, each.samples, at_tick=each.at_tick, number=each.number
+            ):
+                lost += sum(span.end_tick - span.start_tick for span in piece.lost)
+    counts = aligner.stats.channels
+    # The offset of the two beginnings, at most.
+    assert lost < 0.02 * RATE
+    assert [each.late for each in counts] == [0, 0]
+    # Samples that were taken out of the second line: 288 ms, less half a minute of finding out.
+    assert counts[0].slips / RATE < 0.006
+    assert counts[1].slips / RATE == pytest.approx(0.26, abs=0.02)
