@@ -285,10 +285,20 @@ class Connection:
         Raises:
             ConnectionClosed: the client is gone.
         """
+        try:
+            return await self._read_on(stream)
+        finally:
+            self._socket.at_once = None
+
+    async def _read_on(self, stream: RunningStream) -> ProtocolError | None:
         while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []
-                for request in requests or await self._socket.receive():
+                self._socket.at_once = None if requests else stream.runner.take_at_once
+                requests = requests or await self._socket.receive()
+                for left, request in enumerate(requests, start=1 - len(requests)):
+                    # Not before what came with the same message.
+                    self._socket.at_once = None if left else stream.runner.take_at_once
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):

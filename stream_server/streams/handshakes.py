@@ -16,12 +16,11 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Event
 
-from stream_server.streams.socket import MessageRate
+from stream_server.streams.socket import MessageConnection, MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
 
 _MOST = 65_536
@@ -122,7 +121,7 @@ class Handshakes:
         self._waiting.pop(connection, None)
 
 
-class GuardedConnection(ServerConnection):
+class GuardedConnection(MessageConnection):
     """A connection whose handshake is watched, and whose pings are counted.
 
     Attributes:

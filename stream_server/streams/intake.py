@@ -161,6 +161,17 @@ class Intake:
         self._bytes += data
         return spans
 
+    def add(self, data: bytes, fewer_than_ticks: int) -> bool:
+        """Take bytes if so many ticks are not reached with them; return whether they were taken.
+
+        False, too, where :meth:`receive` has to look at how samples are cut.
+        """
+        is_cut = len(self._bytes) % self._sample_bytes
+        if is_cut or len(self._bytes) + len(data) >= fewer_than_ticks * self._tick_bytes:
+            return False
+        self._bytes += data
+        return True
+
     def _is_shifted(self, data: bytes) -> bool:
         """Whether ``data`` begins with a sample, though one is incomplete.
 

@@ -192,6 +192,8 @@ class StreamRunner:
         self._pace = Pace(
             is_live=spec.live, rate_hz=spec.format.sample_rate_hz, started_s=started_s
         )
+        self._is_handling = False
+        self._is_processing = False  # audio that has come, with nothing before it left to handle
         self._paused_at_s: float | None = None  # on the loop's clock
         self._counted_samples = 0  # of the stream's clock, in the metrics
         self._dead: EngineDeadError | None = None  # why the engine answers no more
@@ -219,12 +221,37 @@ class StreamRunner:
 
     # -- requests of the client, one at a time ----------------------------------------------------
 
+    def take_at_once(self, requests: Sequence[Inbound]) -> bool:
+        """Take requests if they are audio from which nothing follows yet; return whether they were.
+
+        Most messages of 20 ms only wait to become a block. False: :meth:`handle` has to take them.
+        """
+        if not requests:
+            return True
+        # What is no audio, and what :meth:`handle` notices before it takes any.
+        if len(requests) > 1 or type(request := requests[0]) is not AudioData or request.lost:
+            return False
+        if self._is_handling and not self._is_processing:
+            return False  # The session may not have got what came before.
+        if self._decoder is not None or self._dead is not None or self.has_ended():
+            return False
+        return self._hold == self.session.withheld and self.session.take_at_once(
+            request.data, is_processing=self._is_processing
+        )
+
     async def handle(self, request: Inbound) -> None:
         """Act on a request; return when there is room for more.
 
         Raises:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
+        self._is_handling = True
+        try:
+            await self._handle(request)
+        finally:
+            self._is_handling = False
+
+    async def _handle(self, request: Inbound) -> None:
         self._check_engine()
         if self._hold != self.session.withheld:
             # Told elsewhere: what came until now was not to be analysed.
@@ -241,9 +268,12 @@ class StreamRunner:
                 await self._take(self._decoder.decode(request.data))
             else:
                 self.session.receive(request.data, request.lost)
-                # Most messages of 20 ms only wait to become a block: nothing else is done for them.
                 if self.session.has_backlog:
-                    await self._process()
+                    self._is_processing = True
+                    try:
+                        await self._process()
+                    finally:
+                        self._is_processing = False
             return
         if not isinstance(request, KeepAlive | ConsentTold | Objection):
             self.received_controls += 1

@@ -313,6 +313,23 @@ class Session:
             if index in self._channels:
                 self._channels[index].stream.audio.lose(start, end)
 
+    def take_at_once(self, data: bytes, *, is_processing: bool = False) -> bool:
+        """Take bytes as :meth:`receive` does, if they only add to what waits to become a block.
+
+        Args:
+            data: the next ones.
+            is_processing: the backlog is being processed, and is looked at once more afterwards: so
+                as much as a block may come on top of it.
+
+        Returns:
+            Whether they were taken; False: :meth:`receive` has to look at them.
+        """
+        if self.is_paused or self._is_finished or self._first_bytes is not None:
+            return False
+        if is_processing:
+            return self._intake.add(data, self._wake_ticks + self._block_ticks)
+        return not self._items and self._intake.add(data, self._wake_ticks)
+
     @property
     def has_backlog(self) -> bool:
         """Whether :meth:`advance` would do something.

@@ -2,22 +2,39 @@
 
 A reader waits for one of two things, the next message or the end of the connection. Both come
 through one queue that a task of the socket's own fills, so the reader's wait is never cancelled.
+
+Most messages are 20 ms of audio from which nothing follows yet. Those are taken at once, in the
+call that brings the bytes: no task is woken, nothing is queued. That is so only while nothing else
+has come that the reader has not dealt with, so messages keep their order, and a reader that is busy
+holds the client back::
+
+    bytes ──▶ MessageConnection ──▶ ClientSocket.at_once ──▶ the stream's buffer     (24 of 25)
+                     └──▶ frames of websockets ──▶ receiver ──▶ inbox ──▶ reader     (the others)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event, State
+from websockets.streams import StreamReader
 
 from stream_server.config import LimitsConfig
 from stream_server.wire.dialect import Dialect, Inbound, Say
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import ServerMessage, error_message
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # Its wheels have it; the package is complete without.
+    from websockets.utils import apply_mask
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +79,79 @@ class MessageRate:
         self._left -= count
 
 
+# First byte of a frame that is a whole message without an extension: text, binary (RFC 6455, 5.2).
+_WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
+_MASKED = 0x80
+_LENGTH_IN_TWO_BYTES = 126
+
+
+class MessageConnection(ServerConnection):
+    """A connection whose messages can be had as they come, without a task that waits for them.
+
+    Attributes:
+        on_message: takes a whole message, or returns False where :meth:`recv` is to return it, as
+            it does all messages while this is None.
+        num_unread: messages for :meth:`recv` that came. Whoever reads them counts them down.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_message: Callable[[str | bytes], bool] | None = None
+        self.num_unread = 0
+        self._is_between = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the network."""
+        if self.on_message is not None and self._is_between and self.protocol.state is State.OPEN:
+            data = self._without_taken(data)
+            if not data:
+                return
+        super().data_received(data)
+        self._is_between = self._is_between_messages()
+
+    def process_event(self, event: Event) -> None:
+        """Handle the handshake or a frame."""
+        if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
+            self.num_unread += 1
+        super().process_event(event)
+
+    def _is_between_messages(self) -> bool:
+        """Return whether the next byte is the first one of a message or control frame."""
+        # A generator within generators waits for it, or for a byte within a frame.
+        parser: Any = self.protocol.parser
+        while parser.gi_yieldfrom is not None:
+            parser = parser.gi_yieldfrom
+        is_at_frame = parser.gi_code is StreamReader.at_eof.__code__
+        return is_at_frame and self.protocol.current_size is None and not self.protocol.debug
+
+    def _without_taken(self, data: bytes) -> bytes:
+        """Offer the whole messages at the beginning of ``data``; return what was not taken.
+
+        Only frames as nearly all are: the parser of ``websockets`` judges all others.
+        """
+        assert self.on_message is not None
+        at = 0
+        while len(data) - at > 6:
+            kind, size = data[at], data[at + 1] - _MASKED
+            start = at + 6
+            if size == _LENGTH_IN_TWO_BYTES:
+                size, start = data[at + 2] << 8 | data[at + 3], at + 8
+            elif not 0 <= size < _LENGTH_IN_TWO_BYTES:
+                break
+            end = start + size
+            if end > len(data) or kind not in (_WHOLE_BINARY, _WHOLE_TEXT):
+                break
+            payload = apply_mask(data[start:end], data[start - 4 : start])
+            try:
+                message = payload.decode() if kind == _WHOLE_TEXT else payload
+            except UnicodeDecodeError:
+                break
+            if not self.on_message(message):
+                break
+            at = end
+        return data[at:] if at else data
+
+
 class ClientSocket:
     """An open WebSocket and its dialect; receives between ``async with`` and its end.
 
@@ -74,11 +164,13 @@ class ClientSocket:
     Attributes:
         dialect: the same.
         end: why the connection is to end; None if the client decides.
+        at_once: takes the requests of a message as it comes, all of them or, where the reader has
+            to deal with them, none, and says which; None: the reader has others first.
     """
 
     def __init__(
         self,
-        websocket: ServerConnection,
+        websocket: MessageConnection,
         dialect: Dialect,
         limits: LimitsConfig,
         route: str = "/",
@@ -86,6 +178,7 @@ class ClientSocket:
         now_s = asyncio.get_running_loop().time()
         self.dialect = dialect
         self.end: ProtocolError | None = None
+        self.at_once: Callable[[list[Inbound]], bool] | None = None
         self._websocket = websocket
         self._limits = limits
         self._route = route
@@ -93,19 +186,21 @@ class ClientSocket:
         self._rate = MessageRate(limits.max_messages_per_s, now_s)
         self._num_messages = 0
         self._last_active = (0, now_s)  # number of messages, when it was last seen to grow
-        # A message, the loss of the connection, or None: look at ``end``. One entry only, so that a
-        # reader that is busy holds the client back by TCP, and not by this server's memory.
-        # Measured: 9 us of CPU a message, where asyncio.wait() with a task a message takes 35.
-        self._inbox: asyncio.Queue[str | bytes | ConnectionClosed | None] = asyncio.Queue(maxsize=1)
+        # A message, what the dialect made of one, the loss of the connection, or None: look at
+        # ``end``. One entry only, so that a reader that is busy holds the client back by TCP, and
+        # not by this server's memory.
+        self._inbox: asyncio.Queue[_Incoming | None] = asyncio.Queue(maxsize=1)
         self._receiver: asyncio.Task[None] | None = None
         self._is_waiting = False
 
     async def __aenter__(self) -> ClientSocket:
         self._receiver = asyncio.create_task(self._receive_all(), name="receiver")
+        self._websocket.on_message = self._take_at_once
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         assert self._receiver is not None
+        self._websocket.on_message = None
         self._receiver.cancel()
         await asyncio.wait([self._receiver])
 
@@ -121,7 +216,7 @@ class ClientSocket:
             ProtocolError: the message is refused, or :meth:`request_end` was called.
             ConnectionClosed: the client is gone.
         """
-        return self.dialect.receive(await self._next_message())
+        return self._requests_of(await self._next_message())
 
     async def send(self, message: ServerMessage) -> None:
         """Send a message in the client's dialect. Raises as :meth:`send_texts`."""
@@ -162,7 +257,7 @@ class ClientSocket:
                     while True:
                         # ``end`` is no reason to stop: the client is about to close.
                         message = await self._take()
-                        requests = [] if message is None else self.dialect.receive(message)
+                        requests = [] if message is None else self._requests_of(message)
                         for request in requests:
                             if isinstance(request, Say):
                                 await self.send_texts(request.messages)
@@ -205,14 +300,44 @@ class ClientSocket:
         event = "connection_ended" if error.ends_stream else "message_ignored"
         _log.warning(event, route=self._route, code=error.code.value, reason=str(error))
 
+    def _take_at_once(self, message: str | bytes) -> bool:
+        """Take a message that nothing came before, if the stream takes it; else the reader does."""
+        if (
+            self.at_once is None
+            or self._websocket.num_unread
+            or self.end is not None
+            or not self._inbox.empty()
+            or len(message) > self._limits.max_message_bytes
+        ):
+            return False
+        incoming: _Incoming
+        try:
+            self._count_message()
+            incoming = self.dialect.receive(message)
+            if self.at_once(incoming):
+                return True
+        except Exception as error:  # Whatever it is, the reader answers for it.
+            incoming = error
+        # The dialect has changed with the message: it must not be given it again.
+        self._inbox.put_nowait(incoming)
+        return True
+
+    def _requests_of(self, incoming: _Incoming) -> list[Inbound]:
+        if isinstance(incoming, list):
+            return incoming
+        if isinstance(incoming, Exception):
+            raise incoming
+        return self.dialect.receive(incoming)
+
     async def _receive_all(self) -> None:
         try:
             while True:
                 await self._inbox.put(await self._websocket.recv())
+                self._websocket.num_unread -= 1
         except ConnectionClosed as error:
             await self._inbox.put(error)
 
-    async def _take(self) -> str | bytes | None:
+    async def _take(self) -> _Incoming | None:
         self._is_waiting = True
         try:
             message = await self._inbox.get()
@@ -224,19 +349,27 @@ class ClientSocket:
             raise message
         return message
 
-    async def _next_message(self) -> str | bytes:
+    async def _next_message(self) -> _Incoming:
         message = None
         while message is None:
             if self.end is not None:
                 raise self.end
             message = await self._take()
+        if isinstance(message, str | bytes):
+            self._count_message()
+            if len(message) > self._limits.max_message_bytes:
+                raise ProtocolError(
+                    ErrorCode.MESSAGE_TOO_BIG,
+                    f"got a message of {len(message)} bytes, expected at most"
+                    f" {self._limits.max_message_bytes}",
+                )
+        return message
+
+    def _count_message(self) -> None:
         self._num_messages += 1
         if self._num_messages % _COUNTED_TOGETHER == 0:
             self._rate.take(_COUNTED_TOGETHER, asyncio.get_running_loop().time())
-        if len(message) > self._limits.max_message_bytes:
-            raise ProtocolError(
-                ErrorCode.MESSAGE_TOO_BIG,
-                f"got a message of {len(message)} bytes, expected at most"
-                f" {self._limits.max_message_bytes}",
-            )
-        return message
+
+
+_Incoming = str | bytes | list[Inbound] | Exception
+"""A message; or what the dialect has made of it already: requests, or why it is refused."""
