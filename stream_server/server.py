@@ -232,9 +232,9 @@ class Server:
             self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(
             AlertActions(
-                config.alerts.rules,
-                self.own_bus,
-                self.metrics,
+                rules=config.alerts.rules,
+                bus=self.own_bus,
+                metrics=self.metrics,
                 dashboard_url=config.alerts.dashboard_url,
             )
         )

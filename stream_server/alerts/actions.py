@@ -205,10 +205,10 @@ class AlertActions:
 
     def __init__(
         self,
+        *,
         rules: Sequence[AlertRule],
         bus: Bus,
         metrics: Metrics,
-        *,
         dashboard_url: str = "",
         now: Callable[[], float] = time.time,
         rng: random.Random | None = None,
@@ -397,7 +397,9 @@ async def try_receivers(
         at_sample=round(rule.hold_s * SAMPLE_RATE_HZ),
     )
     async with Receivers((rule,), dashboard_url, now) as receivers:
-        asked = [("notify", url, receivers.notify(url, alert)) for url in dict.fromkeys(rule.notify)]
+        asked = [
+            ("notify", url, receivers.notify(url, alert)) for url in dict.fromkeys(rule.notify)
+        ]
         if rule.webhook:
             asked.insert(0, ("webhook", rule.webhook, receivers.post(alert, rule)))
         answers = await asyncio.gather(*(call for _, _, call in asked))

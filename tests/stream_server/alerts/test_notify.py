@@ -91,9 +91,9 @@ async def test_an_alert_is_told_until_the_service_takes_it_and_its_end_after_tha
     async with serving() as (service, url):
         service.statuses = [500, 302]
         actions = AlertActions(
-            [rule_of(url, url)],
-            bus,
-            metrics,
+            rules=[rule_of(url, url)],
+            bus=bus,
+            metrics=metrics,
             dashboard_url="https://monitor.example.org/",
             rng=random.Random(0),
         )
@@ -122,7 +122,7 @@ async def test_a_service_that_never_takes_it_is_given_up(at_once: None):
     bus, metrics = LocalBus(), Metrics()
     async with serving() as (service, url):
         service.statuses = [500] * 20
-        async with AlertActions([rule_of(url)], bus, metrics):
+        async with AlertActions(rules=[rule_of(url)], bus=bus, metrics=metrics):
             bus.publish(make_alert())
             await service.until_called(actions_module.MAX_ATTEMPTS)
     assert len(service.calls) == actions_module.MAX_ATTEMPTS
@@ -144,7 +144,9 @@ async def test_everyone_whom_a_rule_tells_can_be_tried():
 
 @pytest.mark.parametrize("url", [f"nonsense://{SECRET}", "json://", f"mailto://{SECRET}"])
 async def test_a_url_of_nothing_is_an_error_at_the_start_that_does_not_show_it(url: str):
-    with pytest.raises(ConfigError, match="in 'notify' of alerts.rules, expected a URL") as caught:
+    with pytest.raises(
+        ConfigError, match=r"in 'notify' of alerts\.rules, expected a URL"
+    ) as caught:
         async with Receivers([rule_of(url)], "", lambda: 0):
             pass
     assert SECRET not in str(caught.value)
@@ -161,7 +163,7 @@ def test_what_is_no_url_is_an_error_that_does_not_show_it():
     with pytest.raises(ConfigError, match="got something else in notify than URLs") as caught:
         rule_of(SECRET)
     assert SECRET not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"got alerts.dashboard_url 'monitor'"):
+    with pytest.raises(ConfigError, match=r"got alerts\.dashboard_url 'monitor'"):
         AlertsConfig(dashboard_url="monitor")
 
 
