@@ -112,6 +112,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "scikit-learn": _package("sklearn", "embeddings"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "apprise": _package("apprise", "notify"),
     "av": _package("av", "media"),
     "scipy": _package("scipy", "train"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "dev"),
