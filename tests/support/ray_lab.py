@@ -129,6 +129,8 @@ def main(folder: str) -> None:
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         # Other tests run meanwhile, which Ray's processes would give way to.
         RAY_worker_niceness="0",
+        # Nor is one of them to be ended because the others take memory.
+        RAY_memory_monitor_refresh_ms="0",
         OMP_NUM_THREADS="1",
     )
     import ray

@@ -263,6 +263,15 @@ def test_an_address_that_is_none_is_refused(url: str):
         ray_address(url)
 
 
+def test_the_configuration_that_is_shipped_has_settings_that_there_are():
+    shipped = yaml.safe_load((REPOSITORY / "deploy" / "ray-serve.yaml").read_text())
+    (application,) = shipped["applications"]
+    module, _, name = application["import_path"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    settings = TypeAdapter(ReplicaSettings).validate_python(application["args"])
+    assert settings.engine.model.name == "standard"
+
+
 def test_a_pool_has_its_applications_and_no_others():
     address = ray_address("ray://head:6379/calls")
     assert (address.cluster, address.pool) == ("head:6379", "calls")
