@@ -58,7 +58,7 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProcessesConfig:
-    """Of how many processes the server is."""
+    """How many processes the server runs in."""
 
     workers: Annotated[int, Range(0, 64)] = 0
     """Processes that take streams in, beside one for the engine and one for all the rest. 0: all in

@@ -20,9 +20,15 @@ MAY_IMPORT = {
     "emotion_monitor": PACKAGES,
     "stream_server.wire": ("ser_engine.schema", "stream_server.wire"),
     "stream_server.tracks": ("ser_engine.schema", "stream_server.tracks", "stream_server.wire"),
-    # Shells of a platform: a TCP server, and a route that logs.
+    # Shells of a platform: ports of its own, and a route that logs.
     "stream_server.platforms.asterisk.call": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.asterisk.server": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.siprec.call": (
+        "ser_engine.raw_audio",
+        "ser_engine.schema",
+        "stream_server",
+    ),
+    "stream_server.platforms.siprec.server": ("stream_server",),
     "stream_server.platforms.audiohook.route": ("stream_server",),
     "stream_server.platforms": (
         "ser_engine.config",
@@ -90,6 +96,8 @@ SHELLS = (
     "stream_server.platforms.asterisk.call",
     "stream_server.platforms.asterisk.server",
     "stream_server.platforms.audiohook.route",
+    "stream_server.platforms.siprec.call",
+    "stream_server.platforms.siprec.server",
 )
 """Modules that ``WITHOUT`` does not cover: they are imported only by a server."""
 

@@ -40,13 +40,18 @@ _Teams = Annotated[
 @tokens.command("create")
 def create_token(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the token is known by.")],
+    name: Annotated[str, typer.Argument(help="Name of the token.")],
     scopes: Annotated[
         list[Scope], typer.Option("--scope", help="What it may do; may be repeated.")
     ],
     teams: _Teams = None,
     expires_days: Annotated[
-        float | None, typer.Option("--expires-days", min=0.001, help="How long it is valid.")
+        float | None,
+        typer.Option(
+            "--expires-days",
+            min=0.001,
+            help="Days it is valid for; without it, until it is revoked.",
+        ),
     ] = None,
 ) -> None:
     """Make a token and print it. It cannot be shown again."""
@@ -77,15 +82,17 @@ def list_tokens(context: typer.Context) -> None:
 
 
 @tokens.command("revoke")
-def revoke_token(context: typer.Context, name: str) -> None:
-    """End a token; what it holds open ends within seconds."""
+def revoke_token(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the token.")]
+) -> None:
+    """Revoke a token; its open streams, feeds and pages end within seconds."""
     _revoke(context, "token", name)
 
 
 @users.command("add")
 def add_user(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the person logs in with.")],
+    name: Annotated[str, typer.Argument(help="Name that the person logs in with.")],
     role: Annotated[str, typer.Option("--role", help="viewer, supervisor or admin.")],
     teams: _Teams = None,
 ) -> None:
@@ -104,7 +111,9 @@ def add_user(
 
 
 @users.command("password")
-def change_password(context: typer.Context, name: str) -> None:
+def change_password(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the person.")]
+) -> None:
     """Give a person another password."""
     from stream_server.access.credentials import password_hash
     from stream_server.store.credentials import change_secret
@@ -123,8 +132,10 @@ def list_users(context: typer.Context) -> None:
 
 
 @users.command("revoke")
-def revoke_user(context: typer.Context, name: str) -> None:
-    """Let a person in no more; pages that are open end within seconds."""
+def revoke_user(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the person.")]
+) -> None:
+    """Lock a person out; their open pages end within seconds."""
     _revoke(context, "user", name)
 
 

@@ -38,12 +38,12 @@ _Value = Annotated[
     str,
     typer.Argument(
         metavar="VALUE",
-        help="Of some metadata, such as the caller's number; -: the first line of standard input,"
-        " which keeps it out of the shell's history.",
+        help="Value in the metadata, such as the caller's number; -: the first line of standard"
+        " input, which keeps it out of the shell's history.",
     ),
 ]
 _Name = Annotated[
-    str, typer.Option("--name", help="Only in the metadata of this name, e.g. caller.")
+    str, typer.Option("--name", help="Look only at the metadata of this name, e.g. caller.")
 ]
 _Url = Annotated[
     str,
@@ -137,7 +137,7 @@ def erase(
     token: _Token = "",
     ca_file: _CaFile = None,
     server_certificate: _Certificate = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
 ) -> None:
     """Erase what is kept; live streams end. It lists what it is about, and asks."""
     server, text = _server(context, url, token, ca_file, server_certificate), _text(value)
@@ -157,7 +157,7 @@ def erase(
 
 @person.command("purge")
 def purge(context: typer.Context) -> None:
-    """Leave nothing of what was erased in the files of the database of the settings.
+    """Remove what was erased from the files of the configured database, too.
 
     PostgreSQL writes its tables anew (VACUUM FULL), and servers cannot write to the one that it is
     at; they keep their results meanwhile. Backups, replicas and archives of its log are yours.

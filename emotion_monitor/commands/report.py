@@ -29,9 +29,11 @@ def report(
         typer.Option("--out", metavar="FILE.html", help="Page to write; default: CALL.html here."),
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store", help="Read a stream of the store of the settings.")
+        bool, typer.Option("--store", help="Read a stream from the configured store.")
     ] = False,
-    language: Annotated[str, typer.Option("--lang", metavar="en|zh", help="Of the page.")] = "en",
+    language: Annotated[
+        str, typer.Option("--lang", metavar="en|zh", help="Language of the page.")
+    ] = "en",
 ) -> None:
     """Write a call as one self-contained page, to be read anywhere or printed to PDF."""
     from dashboard.report.page import LANGUAGES, report_page

@@ -127,7 +127,8 @@ def cluster_demo(
 def capacity(
     context: typer.Context,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Time to measure, loading apart.", min=1)
+        float,
+        typer.Option("--seconds", help="Seconds to measure for; loading comes on top.", min=1),
     ] = 60.0,
     models: Annotated[
         list[str] | None,

@@ -224,8 +224,8 @@ def stream(
         EncodingName | None,
         typer.Option(
             "--encoding",
-            help="Of standard input (pcm_s16le if not given; auto finds codecs and containers by"
-            " their first bytes), or of a file without a header.",
+            help="Encoding of standard input (pcm_s16le if not given; auto finds codecs and"
+            " containers by their first bytes), or of a file without a header.",
         ),
     ] = None,
     rate: Annotated[
@@ -240,7 +240,9 @@ def stream(
     channels: Annotated[
         int,
         typer.Option(
-            "--channels", metavar="N", help="Of standard input, a raw file or a microphone."
+            "--channels",
+            metavar="N",
+            help="Channels of standard input, of a raw file or of a microphone.",
         ),
     ] = 1,
     live: Annotated[

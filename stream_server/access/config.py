@@ -154,7 +154,7 @@ class AccessConfig:
     oidc: OidcConfig = field(default_factory=OidcConfig)
     group_roles: dict[str, Literal["viewer", "supervisor", "admin"]] = field(default_factory=dict)
     """Roles by group, of OpenID Connect or of groups_header, e.g. {monitor-leads: supervisor}; with
-    several groups the highest counts. Who has none of them is not let in."""
+    several groups the highest counts. Nobody else is let in."""
     group_teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Teams by group, e.g. {sales-floor: [sales]}; with several groups all of theirs. Empty:
     everybody sees all teams; else who has none of these groups sees no stream."""

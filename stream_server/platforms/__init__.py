@@ -37,6 +37,7 @@ NAMES = (
     "azure",
     "audiohook",
     "asterisk",
+    "siprec",
     "freeswitch",
     "deepgram",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Generic, Protocol, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, Protocol, TypeVar
 from ser_engine.config import Range, check_fields
 from ser_engine.errors import ConfigError
 from stream_server.access import Access, Who
+from stream_server.access.policy import TEAM_NAME
 from stream_server.platforms.authenticators import Authenticator, TokenAuthenticator
 from stream_server.platforms.route import Admission, Handshake, Refusal, Route, text_refusal
 from stream_server.wire.dialect import Dialect
@@ -53,6 +55,23 @@ class TelephonySettings:
 
 
 S = TypeVar("S", bound=TelephonySettings)
+
+
+def check_networks(setting: str, networks: tuple[str, ...]) -> None:
+    """Raise ConfigError unless all are addresses or networks."""
+    for network in networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigError(
+                f"got '{network}' in {setting}, expected an address or network, e.g. 10.0.0.0/8"
+            ) from None
+
+
+def check_team(setting: str, team: str) -> None:
+    """Raise ConfigError unless it is the name of a team, or ""."""
+    if team and not TEAM_NAME.fullmatch(team):
+        raise ConfigError(f"got {setting} '{team}', expected a name of a-z, 0-9, '_', '.' and '-'")
 
 
 @dataclass(frozen=True, slots=True)

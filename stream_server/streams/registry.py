@@ -137,7 +137,15 @@ class StreamFactory:
 
 # A platform's id of a call: not a text for people, and not a telephone number.
 _CALL_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._:-]{8,64}")
-_ROUTES_WITH_CALL_IDS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/audiohook", "audiosocket")
+_ROUTES_WITH_CALL_IDS = (
+    "/twilio",
+    "/telnyx",
+    "/plivo",
+    "/exotel",
+    "/audiohook",
+    "audiosocket",
+    "siprec",
+)
 
 
 def _call_id(route: str, spec: StreamSpec) -> dict[str, str]:

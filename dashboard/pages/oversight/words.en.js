@@ -42,7 +42,7 @@ export default {
   "oversight.note": "Note",
   "oversight.stream": "Stream",
   "oversight.consent": "Consent",
-  "oversight.source": "Says who",
+  "oversight.source": "Told by",
   "oversight.notice_version": "Notice",
   "oversight.notice_how": "How",
   "oversight.withheld": "Not analysed because",

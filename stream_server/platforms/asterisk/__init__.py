@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from ser_engine.config import Range, check_fields
-from ser_engine.errors import ConfigError
-from stream_server.access.policy import TEAM_NAME
 from stream_server.platforms.asterisk.chan_websocket import SUBPROTOCOL, ChanWebSocketDialect
 from stream_server.platforms.platform import (
     Listener,
@@ -17,6 +14,8 @@ from stream_server.platforms.platform import (
     PlatformRoute,
     RouteContext,
     TelephonySettings,
+    check_networks,
+    check_team,
 )
 from stream_server.platforms.route import Route, json_refusal
 
@@ -38,19 +37,8 @@ class AudioSocketConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "telephony.audiosocket")
-        if self.team and not TEAM_NAME.fullmatch(self.team):
-            raise ConfigError(
-                f"got telephony.audiosocket.team '{self.team}', expected a name of a-z, 0-9, '_',"
-                " '.' and '-'"
-            )
-        for network in self.allow:
-            try:
-                ipaddress.ip_network(network, strict=False)
-            except ValueError:
-                raise ConfigError(
-                    f"got '{network}' in telephony.audiosocket.allow, expected an address or"
-                    " network, e.g. 10.0.0.0/8"
-                ) from None
+        check_team("telephony.audiosocket.team", self.team)
+        check_networks("telephony.audiosocket.allow", self.allow)
 
 
 @dataclass(frozen=True)

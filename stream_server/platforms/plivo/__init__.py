@@ -41,7 +41,7 @@ class PlivoSettings(TelephonySettings):
     """Settings of Plivo."""
 
     plivo_auth_token: str = field(default="", repr=False)
-    """The same of Plivo."""
+    """Plivo's auth token: its requests must be signed with it; "": an access token is asked for."""
 
 
 def extra_headers(text: object) -> dict[str, object]:

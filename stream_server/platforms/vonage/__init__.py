@@ -58,7 +58,8 @@ class VonageSettings(TelephonySettings):
     """Settings of Vonage."""
 
     vonage_signature_secret: str = field(default="", repr=False)
-    """Vonage's signature secret, the same of its tokens."""
+    """Vonage's signature secret: its tokens must be signed with it; "": an access token is asked
+    for."""
 
 
 class VonageToken:

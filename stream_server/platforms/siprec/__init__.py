@@ -1,0 +1,79 @@
+"""SIPREC: session border controllers and telephone exchanges that record a call elsewhere.
+
+Their recording client sends this server a SIP INVITE that describes the call (RFC 7866), and then
+the call's audio as RTP, a media line for each side.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from ser_engine.config import Range, check_fields
+from ser_engine.errors import ConfigError
+from stream_server.platforms.platform import (
+    Listener,
+    ListenerContext,
+    Platform,
+    TelephonySettings,
+    check_networks,
+    check_team,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SiprecConfig:
+    """SIPREC: plain SIP and RTP without authentication."""
+
+    port: Annotated[int, Range(-1, 65_535)] = -1
+    """Port for SIP over UDP and TCP; 5060 is usual. -1: none; 0: any free one."""
+    allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks that may begin calls; their RTP may also come from the address that
+    they name for it."""
+    address: str = ""
+    """IP address that calls are told to send their RTP to, where the machine is reached by another
+    than its own. "": the one that this machine speaks to the caller from."""
+    rtp_ports: tuple[int, int] = (30_000, 30_999)
+    """First and last UDP port for RTP; each side of a call takes an even one."""
+    agents: tuple[str, ...] = ()
+    """Addresses or names, with ``*`` for any text, of those who work here, e.g.
+    ``*@pbx.example.org``: their side has the second of ``telephony.roles``, the other side the
+    first. Where they tell nothing, the first media line is the first role."""
+    team: str = ""
+    """Team that its calls belong to; "": none, and only who sees all teams sees them."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "telephony.siprec")
+        check_team("telephony.siprec.team", self.team)
+        check_networks("telephony.siprec.allow", self.allow)
+        first, last = self.rtp_ports
+        if not 1024 <= first < last <= 65_535:
+            raise ConfigError(
+                f"got telephony.siprec.rtp_ports {[first, last]}, expected two ports from 1024 to"
+                " 65535, the first below the last"
+            )
+        if self.address:
+            try:
+                ipaddress.ip_address(self.address)
+            except ValueError:
+                raise ConfigError(
+                    f"got telephony.siprec.address '{self.address}', expected an IP address"
+                ) from None
+
+
+@dataclass(frozen=True)
+class SiprecSettings(TelephonySettings):
+    """Settings of SIPREC."""
+
+    siprec: SiprecConfig = field(default_factory=SiprecConfig)
+
+
+def _listen(settings: SiprecSettings, context: ListenerContext) -> Listener | None:
+    # Needs asyncio and the streams: not for a client, which reads the settings, too.
+    from stream_server.platforms.siprec.server import SiprecServer
+
+    return None if settings.siprec.port < 0 else SiprecServer(context)
+
+
+PLATFORM = Platform({}, SiprecSettings, _listen)

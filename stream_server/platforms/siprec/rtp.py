@@ -1,0 +1,256 @@
+"""RTP (RFC 3550) of one media line: datagrams in, numbered and timed samples out; without I/O.
+
+What comes out is for :class:`stream_server.tracks.TrackAligner`, which orders the packets, waits
+for those that are late, and names what never came. Here sequence numbers and timestamps are
+unwrapped, payloads become 16-bit samples, and what only RTP can tell is told:
+
+* **Silence that was not sent.** Where time passes between two packets of consecutive numbers, the
+  sender had nothing to send: silence suppression, or an event in place of audio. It is silence and
+  not a loss, and is filled in::
+
+      number     1     2     3           4         nothing is missing
+      timestamp  |--1--|--2--|--3--|     |--4--|   silence between 3 and 4
+
+* **Events** (RFC 4733), i.e. keys, have numbers of their own among those of the audio.
+* **Drift.** Each line's timestamps are a clock of their own, and say nothing of each other. What
+  they share is this machine's clock: how fast each runs shows in the times of arrival, and the
+  samples' times follow it, so that after an hour the two sides still lie as they were spoken.
+* **Another source** (SSRC) after a transfer or a failover counts anew. It is believed at its
+  second packet in order (RFC 3550, appendix A.1), and goes on where the time of arrival puts it,
+  not before what the last one sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stream_server.platforms.siprec.sdp import RtpCodec
+from stream_server.tracks.drift import OffsetFilter
+
+HEADER_BYTES = 12
+MAX_SILENCE_S = 30
+"""Longest silence that is filled in; more is a clock that was set anew."""
+MAX_DRIFT_PPM = 1000
+"""Drift that is followed; a clock is off by less, and what is more is not sent in real time."""
+_PACKETS_BETWEEN_LOOKS = 100
+KEYS = "0123456789*#ABCD"
+"""Of the events 0 to 15 (RFC 4733, section 3.2)."""
+
+_WRAP_NUMBER, _WRAP_TIME = 1 << 16, 1 << 32
+SAMPLE_BYTES = 2
+Decode = Callable[[bytes], bytes]
+"""Turns a payload into 16-bit little-endian samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtpPacket:
+    """One packet.
+
+    Attributes:
+        payload_type: 0 to 127.
+        number: modulo 65536.
+        timestamp: modulo 2 ** 32.
+        source: SSRC.
+        payload: without padding.
+    """
+
+    payload_type: int
+    number: int
+    timestamp: int
+    source: int
+    payload: bytes = field(repr=False)
+
+
+def parse_packet(data: bytes) -> RtpPacket | None:
+    """Return a packet (RFC 3550, section 5.1); None: it is none."""
+    if len(data) < HEADER_BYTES or data[0] >> 6 != 2:
+        return None
+    # RTCP on the same port (RFC 5761, section 4).
+    if 192 <= data[1] <= 223:
+        return None
+    start = HEADER_BYTES + 4 * (data[0] & 15)
+    if data[0] & 0x10:
+        if len(data) < start + 4:
+            return None
+        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+    end = len(data)
+    if data[0] & 0x20:
+        end -= data[-1]
+    if end < start:
+        return None
+    return RtpPacket(
+        data[1] & 127,
+        int.from_bytes(data[2:4], "big"),
+        int.from_bytes(data[4:8], "big"),
+        int.from_bytes(data[8:12], "big"),
+        data[start:end],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Samples with their place.
+
+    Attributes:
+        samples: 16-bit, little-endian; b"": the packet held none.
+        at_tick: time of the first one, in samples from the start of the call.
+        number: counts the packets, without a wrap.
+        key: that was pressed; "": none.
+    """
+
+    samples: bytes = field(repr=False)
+    at_tick: int
+    number: int
+    key: str = field(default="", repr=False)
+
+
+class RtpTrack:
+    """The packets of one media line.
+
+    Args:
+        codec: of its audio.
+        decode: its payloads.
+        event_type: payload type of events; None: it has none.
+    """
+
+    def __init__(self, codec: RtpCodec, decode: Decode, event_type: int | None) -> None:
+        self._decode = decode
+        self._codec = codec
+        self._event_type = event_type
+        self._source: int | None = None
+        self._candidate: tuple[RtpPacket, int] | None = None  # of another source, and when it came
+        self._number = -1  # the highest, without a wrap
+        self._number_shift = 0  # from the numbers of this source to those of the track
+        self._time = 0  # of the highest, without a wrap
+        self._shift = 0  # from a timestamp to a tick
+        self._end_tick = 0  # of what came last in order
+        self._is_new = True  # the next packet begins a count
+        self._arrivals = OffsetFilter(codec.clock_hz, "arrival")
+        self._drift_ppm = 0.0
+        self._drifted = 0.0  # samples, of ``_shift`` since the count began
+        self._num_observed = 0
+        self._event_time: int | None = None
+        self._event_length = 0
+        self.malformed = 0
+        """Datagrams that are no RTP, or of a payload type that was not agreed on."""
+
+    def restart(self) -> None:
+        """Take the next packet as the first of a count, after a pause."""
+        self._is_new = True
+
+    def change(self, codec: RtpCodec, decode: Decode, event_type: int | None) -> None:
+        """Take over what another answer says of the line."""
+        self._decode, self._codec, self._event_type = decode, codec, event_type
+
+    def put(self, data: bytes, now_tick: int) -> list[Timed]:
+        """Take a datagram.
+
+        Args:
+            data: as it came.
+            now_tick: when it came, in samples from the start of the call.
+        """
+        packet = parse_packet(data)
+        if packet is None or packet.payload_type not in (
+            self._codec.payload_type,
+            self._event_type,
+        ):
+            self.malformed += 1
+            return []
+        if self._source is None:
+            self._source = packet.source
+        if packet.source == self._source:
+            return [self._take(packet, now_tick)]
+        # One stray packet changes nothing; a second that follows it does.
+        before = self._candidate
+        self._candidate = packet, now_tick
+        if (
+            before is None
+            or before[0].source != packet.source
+            or (packet.number - before[0].number) % _WRAP_NUMBER != 1
+        ):
+            return []
+        self._source, self._candidate, self._is_new = packet.source, None, True
+        return [self._take(*before), self._take(packet, now_tick)]
+
+    def _take(self, packet: RtpPacket, now_tick: int) -> Timed:
+        if self._is_new:
+            self._begin(packet, now_tick)
+        step = _signed(packet.number - self._number, _WRAP_NUMBER)
+        number = self._number + step
+        time = self._time + _signed(packet.timestamp - self._time, _WRAP_TIME)
+        if packet.payload_type == self._event_type:
+            timed = self._event(packet, number, time, is_next=step == 1)
+        else:
+            timed = self._audio(packet, number, time, now_tick, step)
+        if step > 0:
+            self._number, self._time = number, time
+        return timed
+
+    def _begin(self, packet: RtpPacket, now_tick: int) -> None:
+        """Begin a count, so that this packet is the next one."""
+        self._is_new = False
+        self._arrivals = OffsetFilter(self._codec.clock_hz, "arrival")
+        self._drifted = 0.0
+        self._number_shift += self._number + 1 - packet.number
+        self._number = packet.number - 1
+        self._time = packet.timestamp
+        self._end_tick = max(self._end_tick, now_tick)
+        self._shift = self._end_tick - packet.timestamp
+        if packet.payload_type == self._event_type:
+            # The time of an event is its beginning.
+            self._shift -= int.from_bytes(packet.payload[2:4], "big")
+        self._event_time = None
+
+    def _audio(self, packet: RtpPacket, number: int, time: int, now_tick: int, step: int) -> Timed:
+        samples = self._decode(packet.payload)
+        length = len(samples) // SAMPLE_BYTES
+        if step > 0:
+            self._observe(time, now_tick)
+        tick = time + self._shift + round(self._drifted)
+        if step == 1 and length:
+            silence = tick - self._end_tick
+            if not -length < silence <= MAX_SILENCE_S * self._codec.clock_hz:
+                # The numbers go on and the time does not: a clock that was set anew.
+                tick = max(self._end_tick, now_tick)
+                self._shift, self._drifted = tick - time, 0.0
+                self._arrivals = OffsetFilter(self._codec.clock_hz, "arrival")
+            elif silence >= length // 2:
+                # Less is a coarse clock, which the track evens out.
+                samples, tick = bytes(silence * SAMPLE_BYTES) + samples, self._end_tick
+        if step > 0 and length:
+            self._end_tick = tick + len(samples) // SAMPLE_BYTES
+        return Timed(samples, tick, number + self._number_shift)
+
+    def _observe(self, time: int, now_tick: int) -> None:
+        """Compare the line's clock with this machine's, and follow it."""
+        self._arrivals.add(time, now_tick - time)
+        self._num_observed += 1
+        if self._num_observed % _PACKETS_BETWEEN_LOOKS == 0:
+            drift_ppm = self._arrivals.drift_ppm
+            if drift_ppm is not None:
+                self._drift_ppm = drift_ppm if abs(drift_ppm) <= MAX_DRIFT_PPM else 0.0
+        self._drifted -= self._drift_ppm * 1e-6 * (time - self._time)
+
+    def _event(self, packet: RtpPacket, number: int, time: int, *, is_next: bool) -> Timed:
+        key, samples = "", b""
+        if len(packet.payload) < 4:
+            return Timed(b"", self._end_tick, number + self._number_shift)
+        if self._event_time is None or time > self._event_time:
+            self._event_time, self._event_length = time, 0
+            key = KEYS[packet.payload[0]] if packet.payload[0] < len(KEYS) else ""
+        tick = self._end_tick
+        if time == self._event_time:
+            # Up to the packet before: whether audio comes, too, is known of that time.
+            silence = time + self._shift + round(self._drifted) + self._event_length - tick
+            if is_next and 0 < silence <= MAX_SILENCE_S * self._codec.clock_hz:
+                samples = bytes(silence * SAMPLE_BYTES)
+                self._end_tick += silence
+            length = int.from_bytes(packet.payload[2:4], "big")
+            self._event_length = max(self._event_length, length)
+        return Timed(samples, tick, number + self._number_shift, key)
+
+
+def _signed(difference: int, wrap: int) -> int:
+    """Return a difference of two wrapping counts as the least step between them."""
+    return (difference + wrap // 2) % wrap - wrap // 2

@@ -1,0 +1,231 @@
+"""Session descriptions (SDP, RFC 8866): offers, and the answers that receive them (RFC 3264).
+
+Of an offer the audio lines matter: one is one side of a call. A line is accepted with one codec,
+and ``telephone-event`` if it was offered; what else is offered is refused by the port 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stream_server.wire.errors import ErrorCode, ProtocolError, shown
+
+MAX_LINES = 1000
+MAX_MEDIA = 16
+
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+_DIRECTIONS: dict[str, Direction] = {
+    "sendrecv": "sendrecv",
+    "sendonly": "sendonly",
+    "recvonly": "recvonly",
+    "inactive": "inactive",
+}
+# RTP profiles without encryption (RFC 3551, RFC 4585); SRTP has an S in front of AVP.
+_PROFILES = ("RTP/AVP", "RTP/AVPF")
+_STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 18: ("G729", 8000)}
+"""Payload types that need no ``rtpmap`` (RFC 3551, section 6)."""
+_EVENT = "TELEPHONE-EVENT"
+
+
+@dataclass(frozen=True, slots=True)
+class RtpCodec:
+    """What a payload type means.
+
+    Attributes:
+        payload_type: of the packets.
+        name: of the codec, in upper case.
+        clock_hz: ticks a second of RTP's timestamps.
+        channels: in a packet.
+    """
+
+    payload_type: int
+    name: str
+    clock_hz: int
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One media line.
+
+    Attributes:
+        kind: ``audio`` or another.
+        port: 0: it is not used.
+        profile: how it is carried.
+        formats: as they are listed.
+        codecs: of those that are payload types, in the offered order.
+        direction: of the side that offers it.
+        label: name in the recording's metadata (RFC 4574); "": it has none.
+        address: where it is sent from, perhaps; "": not told.
+        ptime_ms: audio of a packet; "": not told.
+    """
+
+    kind: str
+    port: int
+    profile: str
+    formats: tuple[str, ...]
+    codecs: tuple[RtpCodec, ...] = ()
+    direction: Direction = "sendrecv"
+    label: str = ""
+    address: str = ""
+    ptime_ms: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether audio is sent on it."""
+        return self.port > 0 and self.direction in ("sendrecv", "sendonly")
+
+    def event_type(self, clock_hz: int) -> int | None:
+        """Return the payload type of ``telephone-event`` at that clock; None: it has none."""
+        # One source has one clock (RFC 4733, section 2.1).
+        events = (each for each in self.codecs if each.name == _EVENT)
+        return next((each.payload_type for each in events if each.clock_hz == clock_hz), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How a media line is received.
+
+    Attributes:
+        codec: of its audio.
+        port: for RTP.
+    """
+
+    codec: RtpCodec
+    port: int
+
+
+def parse_offer(body: bytes) -> tuple[Media, ...]:
+    """Return the media lines of a session description.
+
+    Raises:
+        ProtocolError: ``BAD_FORMAT``: it is none.
+    """
+    lines = body.decode("utf-8", "replace").split("\n", MAX_LINES + 1)
+    if not lines[0].startswith("v=0") or len(lines) > MAX_LINES:
+        raise _bad("got a body that is no session description, expected SDP that begins with v=0")
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("m="):
+            sections.append([])
+        sections[-1].append(line.strip())
+    if len(sections) > MAX_MEDIA + 1:
+        raise _bad(f"got a session description of more than {MAX_MEDIA} media")
+    session, *media = sections
+    defaults = _described(Media("", 0, "", ()), session)
+    return tuple(_media(each, defaults) for each in media)
+
+
+def _media(lines: Sequence[str], defaults: Media) -> Media:
+    parts = lines[0].removeprefix("m=").split()
+    # A number of ports may follow (RFC 8866, section 5.14): the first one counts.
+    port = parts[1].partition("/")[0] if len(parts) > 3 else ""
+    if not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise _bad(f"got {shown(lines[0])}, expected m=KIND PORT PROFILE FORMATS")
+    media = Media(
+        parts[0].lower(),
+        int(port),
+        parts[2].upper(),
+        tuple(parts[3:]),
+        direction=defaults.direction,
+        address=defaults.address,
+    )
+    return _described(media, lines[1:])
+
+
+def _described(media: Media, lines: Sequence[str]) -> Media:
+    """Return ``media`` with what its lines tell."""
+    maps: dict[int, RtpCodec] = {}
+    for line in lines:
+        name, _, value = line.removeprefix("a=").partition(":")
+        if line.startswith("c="):
+            # c=IN IP4 192.0.2.1, of multicast with a time to live.
+            parts = line.split()
+            media = replace(media, address=parts[2].partition("/")[0] if len(parts) > 2 else "")
+        elif not line.startswith("a="):
+            continue
+        elif name in _DIRECTIONS:
+            media = replace(media, direction=_DIRECTIONS[name])
+        elif name == "label":
+            media = replace(media, label=value.strip()[:256])
+        elif name == "ptime" and value.strip().isdecimal():
+            media = replace(media, ptime_ms=value.strip()[:4])
+        elif name == "rtpmap" and (codec := _codec(value)) is not None:
+            maps.setdefault(codec.payload_type, codec)
+    types = [int(each) for each in media.formats if each.isascii() and each.isdigit()]
+    codecs = []
+    for payload_type in types:
+        if payload_type in maps:
+            codecs.append(maps[payload_type])
+        elif payload_type in _STATIC:
+            codecs.append(RtpCodec(payload_type, *_STATIC[payload_type]))
+    return replace(media, codecs=tuple(codecs))
+
+
+def _codec(rtpmap: str) -> RtpCodec | None:
+    """Parse ``96 opus/48000/2``; return None if it is not so."""
+    number, _, text = rtpmap.strip().partition(" ")
+    name, _, rest = text.strip().partition("/")
+    rate, _, channels = rest.partition("/")
+    for each in (number, rate, channels or "1"):
+        if not (each.isascii() and each.isdigit() and len(each) <= 7):
+            return None
+    if int(number) > 127 or not name:
+        return None
+    return RtpCodec(int(number), name.upper(), int(rate), int(channels or 1))
+
+
+def make_answer(
+    offered: Sequence[Media],
+    accepted: Sequence[Accepted | None],
+    *,
+    address: str,
+    session_id: int,
+    version: int,
+) -> bytes:
+    """Return the answer: every line of the offer, in its order (RFC 3264, section 6).
+
+    Args:
+        offered: the media lines.
+        accepted: how each is received; None: it is refused.
+        address: that RTP is sent to.
+        session_id: of this side, the same in all answers of a dialog.
+        version: one more in each of them.
+    """
+    family = "IP6" if ":" in address else "IP4"
+    lines = [
+        "v=0",
+        f"o=- {session_id} {version} IN {family} {address}",
+        "s=-",
+        f"c=IN {family} {address}",
+        "t=0 0",
+    ]
+    for media, how in zip(offered, accepted, strict=True):
+        if how is None:
+            lines.append(f"m={media.kind} 0 {media.profile} {' '.join(media.formats)}")
+            continue
+        codec, event_type = how.codec, media.event_type(how.codec.clock_hz)
+        formats = [codec.payload_type] + ([] if event_type is None else [event_type])
+        rate = f"{codec.clock_hz}/{codec.channels}" if codec.channels > 1 else codec.clock_hz
+        lines.append(f"m=audio {how.port} {media.profile} {' '.join(map(str, formats))}")
+        lines.append(f"a=rtpmap:{codec.payload_type} {codec.name}/{rate}")
+        if event_type is not None:
+            lines.append(f"a=rtpmap:{event_type} telephone-event/{codec.clock_hz}")
+            lines.append(f"a=fmtp:{event_type} 0-15")
+        if media.ptime_ms:
+            lines.append(f"a=ptime:{media.ptime_ms}")
+        if media.label:
+            lines.append(f"a=label:{media.label}")
+        lines.append("a=recvonly" if media.is_active else "a=inactive")
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def is_receivable(media: Media) -> bool:
+    """Whether a line is audio in plain RTP that is in use."""
+    return media.kind == "audio" and media.port > 0 and media.profile in _PROFILES
+
+
+def _bad(problem: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.BAD_FORMAT, problem)
