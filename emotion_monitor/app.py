@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from emotion_monitor.commands import (
+    agreement,
     alerts,
     analyze,
     compare,
@@ -52,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command("agreement")(agreement.agreement)
 app.command("analyze")(analyze.analyze)
 app.command("analyse", hidden=True)(analyze.analyze)
 app.add_typer(alerts.app, name="alerts")

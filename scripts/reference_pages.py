@@ -51,7 +51,7 @@ the engine, when a model is prepared or a batch fails.
 |---|---|---|---|
 """
 
-_HOLES = {"result.state": ("raised", "cleared"), "listener.name": ("audiosocket",)}
+_HOLES = {"result.state": ("raised", "cleared"), "listener.name": ("audiosocket", "siprec")}
 """What stands in the place of an expression in the name of an event."""
 
 LEVELS = {
@@ -132,6 +132,10 @@ EVENTS = {
     "server_gone": "another server has left the bus; its streams are taken off the wall",
     "server_stopped": "the server has ended",
     "server_stopping": "it was asked to end; live streams get their results",
+    "siprec_call_ended": "a recorded call ended; packets of unknown senders and unread ones",
+    "siprec_ended": "a recorded call was ended with an error",
+    "siprec_listening": "the port for SIPREC is open",
+    "siprec_not_listening": "it could not be opened; the server does not start",
     "store_available": "the database answers again",
     "store_closed_abandoned_streams": "a start closed streams that a killed server had left open",
     "store_closed_with_results_left": "the server ended before all results were written",

@@ -254,7 +254,7 @@ class SmoothingConfig:
     abstain_below: Annotated[float, Range(0, 1)] | None = None
     """Posterior below which no emotion is said: the result is ``unclear``. null: as it was measured
     for the model; 0: always say the likeliest label. Neutral needs 0.2 at most."""
-    abstain_margin: Annotated[float, Range(0, 1)] = 0.15
+    abstain_margin: Annotated[float, Range(0, 1)] = 0.2
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
     speaker_baseline: bool = True

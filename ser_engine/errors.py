@@ -8,6 +8,7 @@
     ├── HubUnavailableError    a model hub did not answer in time, or refused
     ├── RuntimeUnavailableError  a runtime needs a package or a device that is not there
     ├── AudioError             an audio file or array cannot be scored
+    ├── AnnotationError        a file of people's labels cannot be read
     ├── EmbeddingError         embeddings cannot be compared
     ├── WindowError            one window cannot be scored; others in the batch can (recoverable)
     ├── StreamBusyError        a stream already has a window waiting (recoverable)
@@ -42,6 +43,10 @@ class RuntimeUnavailableError(SerEngineError):
 
 class AudioError(SerEngineError):
     """An audio file or array cannot be read or scored."""
+
+
+class AnnotationError(SerEngineError):
+    """A file of people's labels cannot be read, or its labels cannot be those of one recording."""
 
 
 class EmbeddingError(SerEngineError):

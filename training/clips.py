@@ -56,9 +56,11 @@ def data_dir() -> Path:
     return Path(override) if override else beside
 
 
-def read_clips(data: Path, split: str | None = None) -> list[Clip]:
+def read_clips(
+    data: Path, split: str | None = None, folder_name: str = "emotional-speech"
+) -> list[Clip]:
     """Return the clips of ``split`` (None: all), in the manifest's order; bored is left out."""
-    folder = data / "emotional-speech"
+    folder = data / folder_name
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as manifest:
         return [
             Clip(

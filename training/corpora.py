@@ -96,7 +96,13 @@ def read_more_clips(data: Path, corpora: Iterable[str], splits: Iterable[str]) -
 
 
 def read_corpus(data: Path, corpus: str) -> list[Clip]:
-    """Return the training clips of a corpus, natural recordings held out left in."""
+    """Return the training clips of a corpus, natural recordings held out left in.
+
+    One that is not known by name is a folder of ``data`` with a ``manifest.csv``, as
+    ``emotion-monitor agreement --clips`` writes it.
+    """
+    if (data / corpus / "manifest.csv").is_file():
+        return read_clips(data, "train", corpus)
     if corpus in ("emodb", "ravdess", "nemo_pl"):
         return [clip for clip in read_clips(data, "train") if clip.corpus == corpus]
     return read_more_clips(data, [corpus], ["train"])

@@ -47,6 +47,9 @@ class DistilPlan:
         teacher_share: weight of what the teacher says, against what was recorded.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
         average_decay: of the moving average of the weights.
+        start_share: of the weights it starts from in those it ends with: the mean of both keeps
+            more of what the first network did than its training does (Wortsman et al. 2022,
+            "Robust fine-tuning of zero-shot models").
         revoiced_share: scenes moved to other voices.
         corpus_shares: how often each corpus is drawn.
         dropout: share of activations left out.
@@ -61,6 +64,7 @@ class DistilPlan:
     teacher_share: float = 0.5
     all_frames: float = 0.3
     average_decay: float = 0.99
+    start_share: float = 0.0
     revoiced_share: float = 0.4
     corpus_shares: tuple[tuple[str, float], ...] = (
         ("emodb", 0.12),
@@ -135,7 +139,8 @@ def train(plan: DistilPlan, shards: Path, teacher: Teacher, start: Path, out: Pa
         if now - saved >= _SAVE_EVERY_S or step == plan.steps:
             saved = now
             save_state(out / "state.pt", step, model, average, optimisers)
-            torch.save(average.state_dict(), out / "average.pt")
+    follow(average, starting_network(start, plan), 1 - plan.start_share)
+    torch.save(average.state_dict(), out / "average.pt")
     return average
 
 

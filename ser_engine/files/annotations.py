@@ -11,11 +11,15 @@ start, end and text with tabs between them.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
+from ser_engine.errors import AnnotationError
 from ser_engine.schema import FileResult, Gap, Segment
 
 AnnotationFormat = Literal["textgrid", "eaf", "audacity"]
@@ -63,13 +67,23 @@ class Agreement:
     kappa: float | None
     confusion: dict[str, dict[str, float]]
 
+    @property
+    def recalls(self) -> dict[str, float]:
+        """By the text of the one: the part of its time in which the other says the same."""
+        return {
+            text: row.get(text, 0.0) / sum(row.values()) for text, row in self.confusion.items()
+        }
+
+    @property
+    def uar(self) -> float | None:
+        """Unweighted average recall, over the texts of the one; None: it has none."""
+        recalls = self.recalls.values()
+        return sum(recalls) / len(recalls) if recalls else None
+
 
 def agreement(one: Tier, other: Tier) -> Agreement:
     """Hold two tiers against each other (Cohen 1960, with seconds in place of items)."""
     confusion: dict[str, dict[str, float]] = {}
-    rows: dict[str, float] = {}
-    columns: dict[str, float] = {}
-    total = equal = 0.0
     at = 0
     for interval in one.intervals:
         # Both are in order of time: what ended before this one is not looked at again.
@@ -81,14 +95,31 @@ def agreement(one: Tier, other: Tier) -> Agreement:
             seconds = min(interval.end_s, against.end_s) - max(interval.start_s, against.start_s)
             row = confusion.setdefault(interval.text, {})
             row[against.text] = row.get(against.text, 0.0) + seconds
-            rows[interval.text] = rows.get(interval.text, 0.0) + seconds
-            columns[against.text] = columns.get(against.text, 0.0) + seconds
-            total += seconds
-            equal += seconds if interval.text == against.text else 0.0
+    return _agreement_of(confusion)
+
+
+def agreement_of_all(each: Iterable[Agreement]) -> Agreement:
+    """Return the agreement over the time of several together."""
+    confusion: dict[str, dict[str, float]] = {}
+    for one in each:
+        for text, others in one.confusion.items():
+            row = confusion.setdefault(text, {})
+            for other, seconds in others.items():
+                row[other] = row.get(other, 0.0) + seconds
+    return _agreement_of(confusion)
+
+
+def _agreement_of(confusion: dict[str, dict[str, float]]) -> Agreement:
+    columns: dict[str, float] = {}
+    for other, seconds in itertools.chain.from_iterable(row.items() for row in confusion.values()):
+        columns[other] = columns.get(other, 0.0) + seconds
+    total = sum(columns.values())
     if total == 0:
         return Agreement(0.0, 0.0, None, {})
-    share = equal / total
-    chance = sum(rows[text] * columns.get(text, 0.0) for text in rows) / total**2
+    share = sum(row.get(text, 0.0) for text, row in confusion.items()) / total
+    chance = sum(sum(row.values()) * columns.get(text, 0.0) for text, row in confusion.items()) / (
+        total**2
+    )
     kappa = None if chance >= 1 - 1e-12 else (share - chance) / (1 - chance)
     return Agreement(total, share, kappa, confusion)
 
@@ -262,3 +293,116 @@ def _audacity(tiers: Sequence[Tier]) -> str:
         f"{start_s:.6f}\t{end_s:.6f}\t{' '.join(text.split())}\n"
         for start_s, end_s, text in sorted(lines)
     )
+
+
+def read_tiers(path: Path) -> list[Tier]:
+    """Return the tiers of intervals in a file of Praat, ELAN or Audacity, in the file's order.
+
+    Text grids may be long or short, in UTF-8 or UTF-16; their tiers of points, and ELAN's
+    annotations without times of their own, are left out, and so are intervals without a text.
+    Audacity has one track: if all its texts begin with a name and a colon, each name is a tier.
+
+    Raises:
+        AnnotationError: it cannot be read, is no such file, or two intervals of a tier overlap.
+    """
+    try:
+        data = path.read_bytes()
+        if path.name.endswith(SUFFIXES["eaf"]):
+            found = _read_eaf(data)
+        elif path.name.endswith(SUFFIXES["textgrid"]):
+            found = _read_text_grid(_decoded(data))
+        else:
+            found = _read_audacity(_decoded(data))
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, LookupError, StopIteration, ElementTree.ParseError) as error:
+        why = str(error) or "it ends too early"
+        raise AnnotationError(
+            f"{path}: not a file of labels: {why}; expected a TextGrid of Praat, an EAF of ELAN or"
+            " a label track of Audacity"
+        ) from None
+    tiers = []
+    for name, rows in found:
+        kept = sorted((row for row in rows if row.text), key=lambda row: row.start_s)
+        for before, after in itertools.pairwise(kept):
+            # Times are rounded to a millisecond in ELAN.
+            if after.start_s < before.end_s - 0.002:
+                raise AnnotationError(
+                    f"{path}: in the tier '{name}' two labels overlap at {after.start_s:.2f} s,"
+                    " expected one at a time"
+                )
+        tiers.append(Tier(name, tuple(kept)))
+    return tiers
+
+
+def _decoded(data: bytes) -> str:
+    # Praat writes UTF-16 with a mark where a label needs it.
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
+
+
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)([-+]?\d[\d.eE+-]*)(?!\S)|<(exists|absent)>')
+"""What counts in a text grid, long or short: strings, numbers that stand free, flags. All else,
+such as "xmin =" or "intervals [3]:", is comment (Praat's manual, "TextGrid file formats")."""
+
+
+def _read_text_grid(text: str) -> list[tuple[str, list[Interval]]]:
+    tokens = (
+        match[2] if match[1] is None else match[1].replace('""', '"')
+        for match in _TOKEN.finditer(text)
+        if match[3] is None
+    )
+    if [next(tokens, ""), next(tokens, "")] != ["ooTextFile", "TextGrid"]:
+        raise ValueError("it does not begin as a TextGrid does")
+    next(tokens), next(tokens)  # the whole's beginning and end
+    tiers = []
+    for _ in range(int(next(tokens))):
+        kind, name, _, _, count = [next(tokens) for _ in range(5)]
+        if kind == "IntervalTier":
+            rows = [
+                Interval(float(next(tokens)), float(next(tokens)), next(tokens).strip())
+                for _ in range(int(count))
+            ]
+            tiers.append((name, rows))
+        else:
+            for _ in range(2 * int(count)):
+                next(tokens)
+    return tiers
+
+
+def _read_eaf(data: bytes) -> list[tuple[str, list[Interval]]]:
+    document = ElementTree.fromstring(data)
+    if document.tag != "ANNOTATION_DOCUMENT":
+        raise ValueError(f"its root is <{document.tag}>")
+    times_s = {
+        slot.attrib["TIME_SLOT_ID"]: int(slot.attrib["TIME_VALUE"]) / 1000
+        for slot in document.iter("TIME_SLOT")
+        if "TIME_VALUE" in slot.attrib
+    }
+    tiers = []
+    for tier in document.iter("TIER"):
+        rows = []
+        for one in tier.iter("ALIGNABLE_ANNOTATION"):
+            ends = [times_s.get(one.attrib[f"TIME_SLOT_REF{end}"]) for end in (1, 2)]
+            if ends[0] is not None and ends[1] is not None:
+                text = one.findtext("ANNOTATION_VALUE") or ""
+                rows.append(Interval(ends[0], ends[1], text.strip()))
+        tiers.append((tier.attrib["TIER_ID"], rows))
+    return tiers
+
+
+def _read_audacity(text: str) -> list[tuple[str, list[Interval]]]:
+    rows = []
+    for line in text.splitlines():
+        # A line that begins with a backslash holds the frequencies of the label before it.
+        if line.strip() and not line.startswith("\\"):
+            start_s, end_s, label = line.split("\t", 2)
+            rows.append(Interval(float(start_s), float(end_s), label.strip()))
+    if not all(": " in row.text for row in rows):
+        return [("", rows)]
+    tiers: dict[str, list[Interval]] = {}
+    for row in rows:
+        name, _, label = row.text.partition(": ")
+        tiers.setdefault(name, []).append(Interval(row.start_s, row.end_s, label))
+    return list(tiers.items())

@@ -42,8 +42,9 @@ flickers. With *t* = 0 nothing is ever unclear.
 
 **Neutral** is what is left where nothing else is heard. It takes over at its own, lower threshold
 (:func:`ser_engine.labels.least_posterior`), without a margin, and is lost only when it has been
-below that for 1.5 s of speech: held to the rule of emotions, it and doubt would take turns in
-ordinary talk.
+below that for 2 s of speech: held to the rule of emotions, it and doubt would take turns in
+ordinary talk. It outlasts a pause too, after which other labels are forgotten: the first frames of
+an utterance are pooled over so little that they are in doubt.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class LogitPool:
         return pooled
 
 
-_FAINT_SAMPLES = ms_to_samples(1500)
+_FAINT_SAMPLES = ms_to_samples(2000)
 
 UNCLEAR = -1
 """The state in which no class is believed, where others have a class index."""
@@ -216,7 +217,8 @@ class LabelTracker:
         """
         if start_sample - self._last_end >= self._span_samples:
             # No frame before such a pause is in the pool any more: forget the label with them.
-            self._label = self._candidate = self._lost_since = None
+            self._label = self._neutral if self._label == self._neutral else None
+            self._candidate = self._lost_since = None
             self._faint_samples = 0
         self._last_end = end_sample
         strongest = posterior.index(max(posterior))

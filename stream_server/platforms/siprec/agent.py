@@ -406,6 +406,8 @@ class UserAgent:
 
     def leave(self, dialog: Dialog, now_s: float) -> None:
         """End a dialog that was accepted; :class:`Ended` follows at once."""
+        if dialog.is_leaving:
+            return
         if dialog.state == "accepted":
             dialog.is_leaving = True
             self._events.append(Ended(dialog, "left"))

@@ -12,6 +12,9 @@ unwrapped, payloads become 16-bit samples, and what only RTP can tell is told:
       timestamp  |--1--|--2--|--3--|     |--4--|   silence between 3 and 4
 
 * **Events** (RFC 4733), i.e. keys, have numbers of their own among those of the audio.
+* **Drift.** Each line's timestamps are a clock of their own, and say nothing of each other. What
+  they share is this machine's clock: how fast each runs shows in the times of arrival, and the
+  samples' times follow it, so that after an hour the two sides still lie as they were spoken.
 * **Another source** (SSRC) after a transfer or a failover counts anew. It is believed at its
   second packet in order (RFC 3550, appendix A.1), and goes on where the time of arrival puts it,
   not before what the last one sent.
@@ -23,10 +26,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stream_server.platforms.siprec.sdp import RtpCodec
+from stream_server.tracks.drift import OffsetFilter
 
 HEADER_BYTES = 12
 MAX_SILENCE_S = 30
 """Longest silence that is filled in; more is a clock that was set anew."""
+MAX_DRIFT_PPM = 1000
+"""Drift that is followed; a clock is off by less, and what is more is not sent in real time."""
+_PACKETS_BETWEEN_LOOKS = 100
 KEYS = "0123456789*#ABCD"
 """Of the events 0 to 15 (RFC 4733, section 3.2)."""
 
@@ -119,6 +126,10 @@ class RtpTrack:
         self._shift = 0  # from a timestamp to a tick
         self._end_tick = 0  # of what came last in order
         self._is_new = True  # the next packet begins a count
+        self._arrivals = OffsetFilter(codec.clock_hz, "arrival")
+        self._drift_ppm = 0.0
+        self._drifted = 0.0  # samples, of ``_shift`` since the count began
+        self._num_observed = 0
         self._event_time: int | None = None
         self._event_length = 0
         self.malformed = 0
@@ -168,11 +179,10 @@ class RtpTrack:
         step = _signed(packet.number - self._number, _WRAP_NUMBER)
         number = self._number + step
         time = self._time + _signed(packet.timestamp - self._time, _WRAP_TIME)
-        is_next = step == 1
         if packet.payload_type == self._event_type:
-            timed = self._event(packet, number, time, is_next=is_next)
+            timed = self._event(packet, number, time, is_next=step == 1)
         else:
-            timed = self._audio(packet, number, time, now_tick, is_next=is_next)
+            timed = self._audio(packet, number, time, now_tick, step)
         if step > 0:
             self._number, self._time = number, time
         return timed
@@ -180,30 +190,47 @@ class RtpTrack:
     def _begin(self, packet: RtpPacket, now_tick: int) -> None:
         """Begin a count, so that this packet is the next one."""
         self._is_new = False
+        self._arrivals = OffsetFilter(self._codec.clock_hz, "arrival")
+        self._drifted = 0.0
         self._number_shift += self._number + 1 - packet.number
         self._number = packet.number - 1
         self._time = packet.timestamp
         self._end_tick = max(self._end_tick, now_tick)
         self._shift = self._end_tick - packet.timestamp
+        if packet.payload_type == self._event_type:
+            # The time of an event is its beginning.
+            self._shift -= int.from_bytes(packet.payload[2:4], "big")
         self._event_time = None
 
-    def _audio(
-        self, packet: RtpPacket, number: int, time: int, now_tick: int, *, is_next: bool
-    ) -> Timed:
+    def _audio(self, packet: RtpPacket, number: int, time: int, now_tick: int, step: int) -> Timed:
         samples = self._decode(packet.payload)
         length = len(samples) // SAMPLE_BYTES
-        tick = time + self._shift
-        if is_next and length:
+        if step > 0:
+            self._observe(time, now_tick)
+        tick = time + self._shift + round(self._drifted)
+        if step == 1 and length:
             silence = tick - self._end_tick
             if not -length < silence <= MAX_SILENCE_S * self._codec.clock_hz:
                 # The numbers go on and the time does not: a clock that was set anew.
                 tick = max(self._end_tick, now_tick)
-                self._shift = tick - time
+                self._shift, self._drifted = tick - time, 0.0
+                self._arrivals = OffsetFilter(self._codec.clock_hz, "arrival")
             elif silence >= length // 2:
                 # Less is a coarse clock, which the track evens out.
                 samples, tick = bytes(silence * SAMPLE_BYTES) + samples, self._end_tick
+        if step > 0 and length:
             self._end_tick = tick + len(samples) // SAMPLE_BYTES
         return Timed(samples, tick, number + self._number_shift)
+
+    def _observe(self, time: int, now_tick: int) -> None:
+        """Compare the line's clock with this machine's, and follow it."""
+        self._arrivals.add(time, now_tick - time)
+        self._num_observed += 1
+        if self._num_observed % _PACKETS_BETWEEN_LOOKS == 0:
+            drift_ppm = self._arrivals.drift_ppm
+            if drift_ppm is not None:
+                self._drift_ppm = drift_ppm if abs(drift_ppm) <= MAX_DRIFT_PPM else 0.0
+        self._drifted -= self._drift_ppm * 1e-6 * (time - self._time)
 
     def _event(self, packet: RtpPacket, number: int, time: int, *, is_next: bool) -> Timed:
         key, samples = "", b""
@@ -215,7 +242,7 @@ class RtpTrack:
         tick = self._end_tick
         if time == self._event_time:
             # Up to the packet before: whether audio comes, too, is known of that time.
-            silence = time + self._shift + self._event_length - tick
+            silence = time + self._shift + round(self._drifted) + self._event_length - tick
             if is_next and 0 < silence <= MAX_SILENCE_S * self._codec.clock_hz:
                 samples = bytes(silence * SAMPLE_BYTES)
                 self._end_tick += silence

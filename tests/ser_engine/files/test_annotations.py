@@ -8,12 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from ser_engine.errors import AnnotationError
 from ser_engine.files.annotations import (
+    SUFFIXES,
     AnnotationFormat,
     Interval,
     Tier,
     agreement,
+    agreement_of_all,
     annotation_text,
+    read_tiers,
     tier_of_events,
     tiers_of_result,
 )
@@ -157,3 +161,69 @@ def test_agreement_is_weighted_by_time_and_corrected_for_chance():
 def test_agreement_that_chance_alone_makes_is_no_kappa():
     assert agreement(tier((0, 4, "sad")), tier((1, 9, "sad"))).kappa is None
     assert agreement(tier((0, 4, "sad")), tier((5, 9, "sad"))).seconds == 0
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_what_is_written_can_be_read(tmp_path: Path, format: AnnotationFormat):
+    path = tmp_path / f"call{SUFFIXES[format]}"
+    path.write_text(annotation_text(format, TIERS, 4.0), encoding="utf-8")
+    assert sorted(read_tiers(path), key=lambda tier: tier.name) == sorted(
+        TIERS, key=lambda tier: tier.name
+    )
+
+
+def test_a_short_text_grid_in_utf_16_with_points(tmp_path: Path):
+    path = tmp_path / "call.TextGrid"
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "0", "2.5", "<exists>"]
+    lines += ["2", '"TextTier"', '"clicks"', "0", "2.5", "1", "1.25", '"5 of 7"']
+    lines += [
+        '"IntervalTier"',
+        '"Zoë 0"',
+        "0",
+        "2.5",
+        "2",
+        "0",
+        "1.5",
+        '" 生气 "',
+        "1.5",
+        "2.5",
+        '""',
+    ]
+    path.write_text("\n".join(lines), encoding="utf-16")
+    assert read_tiers(path) == [Tier("Zoë 0", (Interval(0.0, 1.5, "生气"),))]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("a.TextGrid", "hello", "does not begin as a TextGrid"),
+        ("a.TextGrid", 'File type = "ooTextFile"\n"TextGrid"\n0\n1\n<exists>\n3\n', "too early"),
+        ("a.TextGrid", "\ufffe", "not a file of labels"),
+        ("a.eaf", "<html/>", "its root is <html>"),
+        ("a.eaf", "<", "not a file of labels"),
+        ("a.labels.txt", "0.0 1.0 angry", "not a file of labels"),
+        ("a.labels.txt", "0\t2\tangry\n1\t3\tsad\n", "overlap at 1.00 s"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, wrong: str):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(AnnotationError, match=f"{name}.*{wrong}"):
+        read_tiers(tmp_path / name)
+
+
+def test_a_label_track_of_audacity_with_frequencies(tmp_path: Path):
+    path = tmp_path / "a.labels.txt"
+    path.write_text("0.5\t1.5\tangry: very\n\\\t100.0\t900.0\n2\t3\tsad\n", encoding="utf-8")
+    assert read_tiers(path) == [
+        Tier("", (Interval(0.5, 1.5, "angry: very"), Interval(2, 3, "sad")))
+    ]
+
+
+def test_several_recordings_are_one_agreement():
+    right = agreement(TIERS[0], Tier("", (Interval(0.0, 2.0, "angry"),)))
+    wrong = agreement(TIERS[0], Tier("", (Interval(0.0, 1.0, "sad"),)))
+    both = agreement_of_all([right, wrong])
+    assert both.seconds == pytest.approx(2.0)
+    assert both.share == pytest.approx(0.75)
+    assert both.recalls == {"angry": pytest.approx(0.75)}
+    assert (agreement_of_all([]).uar, agreement_of_all([]).kappa) == (None, None)

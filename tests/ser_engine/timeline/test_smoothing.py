@@ -216,7 +216,7 @@ def test_what_is_certain_is_never_dated_over(
             certain = (index + 1) * HOP
 
 
-# Neutral, here the second class, needs 0.2, and 1.5 s of speech below it to be lost.
+# Neutral, here the second class, needs 0.2, and 2 s of speech below it to be lost.
 CALM, FAINT, FADED = (0.35, 0.4, 0.25), (0.45, 0.1, 0.45), (0.4, 0.35, 0.25)
 
 
@@ -234,9 +234,26 @@ def test_neutral_is_said_where_an_emotion_would_be_unclear() -> None:
 
 
 def test_neutral_outlives_a_faint_moment_and_is_lost_after_long() -> None:
-    said = resting(*[CALM] * 3, *[FAINT] * 90)
-    assert said[:78] == [1] * 78
-    assert said[78:] == [UNCLEAR] * 15
+    said = resting(*[CALM] * 3, *[FAINT] * 115)
+    assert said[:103] == [1] * 103
+    assert said[103:] == [UNCLEAR] * 15
+
+
+def test_neutral_outlasts_a_pause_and_an_emotion_does_not() -> None:
+    pause = 100 * HOP
+    for before, after in ((CALM, [1] * 5), (SURE, [UNCLEAR] * 5)):
+        tracker = LabelTracker(CONFIG, abstain_below=0.5, labels=("angry", "neutral", "sad"))
+        for start in range(0, 5 * HOP, HOP):
+            tracker.push(start, start + HOP, before)
+        said = [
+            tracker.push(start, start + HOP, FAINT).said()
+            for start in range(pause, pause + 5 * HOP, HOP)
+        ]
+        assert said == after
+        # What is believed after the pause takes over as ever.
+        for start in range(pause + 5 * HOP, pause + 9 * HOP, HOP):
+            decision = tracker.push(start, start + HOP, SURE)
+        assert decision.said() == 0
 
 
 def test_an_emotion_that_is_believed_ends_neutral_at_once() -> None:
