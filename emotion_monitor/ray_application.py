@@ -19,7 +19,7 @@ import structlog
 
 from emotion_monitor.serve import say, until_signal
 from stream_server.engines.fetching import in_daemon_thread
-from stream_server.engines.ray_pool import RayAddress, join, ray_address
+from stream_server.engines.ray_pool import RayAddress, join, ray_address, take_signals_back
 from stream_server.engines.ray_replica import ReplicaSettings, application
 from stream_server.engines.remote import SILENCE_S
 
@@ -57,6 +57,7 @@ async def run_ray_engine(settings: ReplicaSettings, url: str) -> int:
     except (ConnectionError, RuntimeError) as error:
         say(f"the engines could not be had: {error}")
         return 1
+    take_signals_back()
     _log.info("engine_ready", application=name)
     await stopped
     while await in_daemon_thread(lambda: _is_used(address, name), name="ray"):  # noqa: ASYNC110

@@ -22,7 +22,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
+import signal
+import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -369,6 +372,7 @@ class ServeApplications:
         """See :meth:`Applications.running`."""
         # Not in the main thread, whose signals Ray would take for itself.
         found: Sequence[ServeApplication] = await in_daemon_thread(self._running, name="ray")
+        take_signals_back()
         return found
 
     def _running(self) -> list[ServeApplication]:
@@ -424,6 +428,9 @@ def join(cluster: str) -> None:
             f"got an address ray:// without Ray Serve ({error}), expected it to be installed:"
             " pip install 'emotion-monitor[ray]'"
         ) from None
+    # What is lost is logged here.
+    for each in ("ray", "ray.serve"):
+        logging.getLogger(each).setLevel(logging.ERROR)
     if not ray.is_initialized():
         ray.init(
             address=cluster or "auto",
@@ -431,6 +438,18 @@ def join(cluster: str) -> None:
             configure_logging=False,
             ignore_reinit_error=True,
         )
+
+
+def take_signals_back() -> None:
+    """Have SIGTERM handled as before this process joined: Ray prints the stack first.
+
+    Does nothing outside the main thread, which alone may do that.
+    """
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+            signal.siginterrupt(signal.SIGTERM, False)
 
 
 def leave() -> None:
