@@ -76,9 +76,12 @@ def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     local_ms = asyncio.run(near_ms(windows))
     for number in (1, 2):
-        if cluster.ray is not None:
-            cluster.set_replicas(number)
-        times_ms, per_s = asyncio.run(far_ms(cluster.engine_address(number), windows))
+        address = cluster.engine_address(number)
+        if cluster.ray is not None and number == 1:
+            address = cluster.add_replicas("one", 1)
+        times_ms, per_s = asyncio.run(far_ms(address, windows))
+        if cluster.ray is not None and number == 1:
+            cluster.end("one")
         if number == 1:
             for percent in (50, 95):
                 added_ms = float(np.percentile(times_ms, percent)) - local_ms

@@ -100,12 +100,12 @@ class LocalCluster:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="em-cluster-")
         self.folder = Path(self._folder.name)
-        self._num_engines = engines
         self.ray = RayCluster(self.folder / "ray") if on_ray else None
         # What they are forked from has that of before.
         self._environment = {} if self.ray is None else self.ray.environment
+        self._pools = {_REPLICAS: engines} if on_ray else {}
         self._engines = (
-            (_REPLICAS,) if on_ray else tuple(f"engine-{number}" for number in range(engines))
+            tuple(self._pools) if on_ray else tuple(f"engine-{each}" for each in range(engines))
         )
         self._model = model
         self._assignments = tuple(assignments)
@@ -159,7 +159,7 @@ class LocalCluster:
     def engine_address(self, number: int) -> str:
         """Return the address of the first ``number`` engines together; on Ray, of all replicas."""
         if self.ray is not None:
-            return f"ray://{self.ray.address}/{_REPLICAS}"
+            return self._engine_url(_REPLICAS)
         return "zmq://" + ",".join(f"{self.folder}/{name}" for name in self._engines[:number])
 
     def start(self, name: str) -> None:
@@ -171,7 +171,7 @@ class LocalCluster:
                     self._environment,
                     self._engine_settings(),
                     self._engine_url(name),
-                    self._num_engines,
+                    self._pools.get(name, 1),
                 ),
                 daemon=True,
             )
@@ -196,25 +196,31 @@ class LocalCluster:
         assert self.ray is not None, "engines are on Ray"
         os.kill(self.ray.replicas()[0], signal.SIGKILL)
 
-    def set_replicas(self, number: int) -> None:
-        """Change the number of replicas; returns once there are so many.
+    def add_replicas(self, pool: str, number: int) -> str:
+        """Start another pool of replicas and return its address, once it is there.
 
         Raises:
-            TimeoutError: there are not.
+            TimeoutError: it is not.
         """
         from stream_server.engines.ray_pool import ServeApplications, ray_address
 
-        assert self.ray is not None, "engines are on Ray"
-        self._num_engines = number
-        if _REPLICAS in self._processes:
-            self.kill(_REPLICAS)
-        self.start(_REPLICAS)
-        applications = ServeApplications(ray_address(self.engine_address(number)))
+        self._pools[pool] = number
+        self._engines = tuple(self._pools)
+        self.start(pool)
+        url = self._engine_url(pool)
+        applications = ServeApplications(ray_address(url))
         until_s = time.monotonic() + _START_TIMEOUT_S
-        while [one.num_replicas for one in asyncio.run(applications.running())] != [number]:
+        while not asyncio.run(applications.running()):
             if time.monotonic() > until_s:
-                raise TimeoutError(f"there are not {number} replicas")
+                raise TimeoutError(f"the replicas of {pool} are not there")
             time.sleep(0.1)
+        return url
+
+    def end(self, name: str) -> None:
+        """End one of the processes as an operator would."""
+        process = self._processes.pop(name)
+        process.terminate()
+        process.join(_END_TIMEOUT_S)
 
     def wait_ready(self, name: str) -> None:
         """Wait until a server takes streams.
@@ -234,7 +240,7 @@ class LocalCluster:
 
     def _engine_url(self, name: str) -> str:
         if self.ray is not None:
-            return self.engine_address(self._num_engines)
+            return f"ray://{self.ray.address}/{name}"
         return f"zmq://{self.folder}/{name}"
 
     def _engine_settings(self) -> list[str]:

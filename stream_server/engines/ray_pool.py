@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 SCHEME = "ray"
+SERVING = ("RUNNING", "UNHEALTHY")
+"""States of an application of Ray Serve whose replicas answer; in the second, not all of them."""
 LOOK_AGAIN_S = 5.0
 """Time after which it is looked again whether there is a newer application."""
 _PAUSES_S = (0.0, 0.1, 0.5, 1.0)  # before a call is made again; the last one from then on
@@ -379,12 +381,11 @@ class ServeApplications:
         try:
             join(self._address.cluster)
             from ray import serve
-            from ray.serve.schema import ApplicationStatus
 
             there = {
                 name: status
                 for name, status in serve.status().applications.items()
-                if self._address.has(name) and status.status == ApplicationStatus.RUNNING
+                if self._address.has(name) and status.status in SERVING
             }
             self._handles = {
                 name: self._handles.get(name) or serve.get_app_handle(name) for name in there
