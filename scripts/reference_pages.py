@@ -51,7 +51,11 @@ the engine, when a model is prepared or a batch fails.
 |---|---|---|---|
 """
 
-_HOLES = {"result.state": ("raised", "cleared"), "listener.name": ("audiosocket", "siprec")}
+_HOLES = {
+    "result.state": ("raised", "cleared"),
+    "listener.name": ("audiosocket", "siprec"),
+    "self._setting": ("notify", "webhook"),
+}
 """What stands in the place of an expression in the name of an event."""
 
 LEVELS = {
@@ -117,6 +121,7 @@ EVENTS = {
     "mqtt_lost": "the broker went away; tried again",
     "mqtt_state_not_removed": "the retained state of an ended stream is still on the broker",
     "mqtt_stream_not_announced": "more streams than Home Assistant is told of",
+    "notify_failed": "a message or page about an alert could not be sent",
     "objected_stream_waits": "an objection is kept, its erasure waits for the database",
     "oidc_failed": "a login at the provider failed",
     "process_ended": "a process of the server ended and is started again",
@@ -211,10 +216,12 @@ def events_page() -> str:
     """Return docs/reference/log-events.md.
 
     Raises:
-        KeyError: an event has no meaning here yet.
+        ValueError: an event has no meaning here yet.
     """
     rows: dict[str, tuple[set[str], list[str]]] = {}
     for name, level, fields in _calls():
+        if name not in EVENTS:
+            raise ValueError(f"{__name__}.EVENTS does not say what '{name}' means")
         levels, known = rows.setdefault(name, (set(), []))
         levels.add(level)
         known += [field for field in fields if field not in known]
