@@ -124,9 +124,15 @@ REQUIREMENTS: dict[str, Requirement] = {
         "apt-get install mosquitto",
     ),
     "nats": _package("nats", "cluster"),
+    "ray": _package("ray", "ray"),
     "nats-server": _server("nats-server", "NATS server"),
     "nginx": _proxy("nginx"),
     "caddy": _proxy("caddy"),
+    "sipp": Requirement(
+        lambda: shutil.which("sipp") is not None,
+        "there is no SIP client sipp",
+        "apt-get install sip-tester",
+    ),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",
