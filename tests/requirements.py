@@ -124,6 +124,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "apt-get install mosquitto",
     ),
     "nats": _package("nats", "cluster"),
+    "ray": _package("ray", "ray"),
     "nats-server": _server("nats-server", "NATS server"),
     "nginx": _proxy("nginx"),
     "caddy": _proxy("caddy"),

@@ -172,6 +172,18 @@ def test_offers_within_a_call():
     assert len(wire.agent) == 1
 
 
+def test_refreshes_of_the_session_are_left_to_the_other_side():
+    wire = Wire()
+    timer = [b"Supported: 100rel, timer\r\n", b"x: 1800;refresher=uac\r\nMax-"]
+    wire.send(invite().replace(b"Max-", b"".join(timer)))
+    (offered,) = wire.events
+    assert isinstance(offered, Offered)
+    wire.agent.accept(offered.dialog, b"v=0", wire.now_s)
+    (answer,) = wire.answers()
+    assert answer.get("session-expires") == "1800;refresher=uac"
+    assert answer.get("require") == "timer"
+
+
 def test_this_side_ends_a_call_only_when_it_is_confirmed():
     wire = Wire()
     tag = wire.accepted()
