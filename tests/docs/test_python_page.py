@@ -81,12 +81,6 @@ def _everything_is_speech() -> EngineConfig:
     return EngineConfig(vad=VadConfig(detector="off"))
 
 
-def test_a_recording_is_printed_as_a_timeline(call: Path, capsys: pytest.CaptureFixture[str]):
-    source = program(PAGE, "from ser_engine import analyze")
-    exec(source.replace('"stream")', '"stream", model="compact")'), {})
-    assert all(line.startswith("0 ") for line in capsys.readouterr().out.splitlines())
-
-
 @pytest.fixture
 def always_angry(monkeypatch: pytest.MonkeyPatch) -> None:
     """``analyze`` with an engine that hears anger in everything."""

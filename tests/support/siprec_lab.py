@@ -57,11 +57,12 @@ def offer(
     codecs: str = "0 8 101",
     direction: str = "sendonly",
     profile: str = "RTP/AVP",
+    rtpmap: str = "96 L16/16000",
 ) -> str:
     """Return a session description with an audio line for each label."""
     media = [
         f"m=audio {9000 + 2 * at} {profile} {codecs}\r\na=label:{label}\r\n"
-        f"a=rtpmap:101 telephone-event/8000\r\na=rtpmap:96 L16/16000\r\na={direction}\r\n"
+        f"a=rtpmap:101 telephone-event/8000\r\na=rtpmap:{rtpmap}\r\na={direction}\r\n"
         for at, label in enumerate(lines)
     ]
     return (

@@ -172,6 +172,18 @@ def test_offers_within_a_call():
     assert len(wire.agent) == 1
 
 
+def test_refreshes_of_the_session_are_left_to_the_other_side():
+    wire = Wire()
+    timer = [b"Supported: 100rel, timer\r\n", b"x: 1800;refresher=uac\r\nMax-"]
+    wire.send(invite().replace(b"Max-", b"".join(timer)))
+    (offered,) = wire.events
+    assert isinstance(offered, Offered)
+    wire.agent.accept(offered.dialog, b"v=0", wire.now_s)
+    (answer,) = wire.answers()
+    assert answer.get("session-expires") == "1800;refresher=uac"
+    assert answer.get("require") == "timer"
+
+
 def test_this_side_ends_a_call_only_when_it_is_confirmed():
     wire = Wire()
     tag = wire.accepted()
@@ -220,15 +232,19 @@ def test_what_cannot_be_served_is_answered():
     assert wire.send(invite(branch="7")) == ["482"]
 
 
-def test_an_answer_never_goes_to_another_address():
+@pytest.mark.parametrize(
+    ("sent_by", "port"), [("a:53", 53), ("a", 5060), ("[::1]", 5060), ("a:99999", 5060)]
+)
+def test_an_answer_never_goes_to_another_address(sent_by: str, port: int):
     wire = Wire()
     spoofed = request("OPTIONS").replace(
-        b"127.0.0.1:5070;branch=z9hG4bK1;rport", b"10.0.0.9:53;branch=z9hG4bK1;received=192.0.2.1"
+        b"127.0.0.1:5070;branch=z9hG4bK1;rport",
+        sent_by.encode() + b";branch=z9hG4bK1;received=192.0.2.1",
     )
     wire.agent.receive(parse_message(spoofed), PEER, 0.0)
     ((peer, data),) = wire.agent.take_sends()
     # Without rport the port of the Via counts (RFC 3261, section 18.2.2).
-    assert peer == Peer("10.0.0.9", 53)
+    assert peer == Peer("10.0.0.9", port)
     assert b"received=10.0.0.9" in data and b"192.0.2.1" not in data
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_server.platforms.siprec.codecs import chosen_of
 from stream_server.platforms.siprec.messages import Request, parse_message
 from stream_server.platforms.siprec.metadata import (
     RecordingMetadata,
@@ -204,3 +205,44 @@ def test_the_answer_has_every_line_of_the_offer():
     assert [each.direction for each in again[:2]] == ["recvonly", "recvonly"]
     # Events only at the clock of the codec.
     assert [each.formats for each in again[:2]] == [("8", "101"), ("96",)]
+
+
+@pytest.mark.needs("av")
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ("0 8", "0 8", ["PCMU", "PCMU"]),
+        ("8 0", "0", ["PCMA", "PCMU"]),  # of one rate, and both become samples
+        ("9 0", "9 0", ["G722", "G722"]),
+        ("9 0", "8", ["PCMU", "PCMA"]),  # both lines go before the codec that is preferred
+        ("9 96", "96", ["L16", "L16"]),
+        ("9", "0", ["G722"]),
+        ("18", "0", [None, "PCMU"]),
+        ("18", "18", []),
+    ],
+)
+def test_the_codecs_of_a_call_go_together(first: str, second: str, chosen: list[str | None]):
+    description = offer(codecs=first).replace("9002 RTP/AVP " + first, "9002 RTP/AVP " + second)
+    offered = parse_offer(description.encode())
+    got = chosen_of(offered, most=2, received=(), form=None)
+    names = [got[at].codec.name if at in got else None for at in range(2)]
+    assert [*names, None][: len(chosen)] == chosen
+
+
+def test_a_call_that_runs_keeps_its_form_and_its_lines():
+    offered = parse_offer(offer(("1", "2", "3"), codecs="96 8").encode())
+    kept = chosen_of(offered, most=2, received=(2,), form=("", 8000))
+    assert {at: each.codec.name for at, each in kept.items()} == {0: "PCMA", 2: "PCMA"}
+
+
+@pytest.mark.needs("av")
+def test_opus_is_taken_as_it_is_told_and_no_other_way():
+    told = parse_offer(offer(codecs="97", rtpmap="97 opus/48000/2").encode())
+    chosen = chosen_of(told, most=2, received=(), form=None)
+    assert [each.form for each in chosen.values()] == [("opus", 48_000)] * 2
+    answer = make_answer(
+        told[:1], [Accepted(chosen[0].codec, 30_000)], address="::1", session_id=1, version=1
+    )
+    assert b"a=rtpmap:97 OPUS/48000/2" in answer
+    mono = parse_offer(offer(codecs="97", rtpmap="97 opus/48000").encode())
+    assert chosen_of(mono, most=2, received=(), form=None) == {}

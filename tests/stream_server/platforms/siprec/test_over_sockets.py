@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,14 @@ import pytest
 from stream_server.config import ServerConfig
 from stream_server.platforms.siprec.messages import Request, StreamParser, parse_message
 from stream_server.wire.results import Gap, Marked, StreamOpened, Summary, Warning
+from tests.stream_server.decoding.test_tracks import (
+    AGENT,
+    CUSTOMER,
+    STEP,
+    changes,
+    expected_changes,
+    packets_of,
+)
 from tests.stream_server.platforms.asterisk.test_over_sockets import mulaw
 from tests.stream_server.streams.timelines import tiles, timeline
 from tests.support.live_lab import chunks, live_lab, stream
@@ -162,6 +171,52 @@ async def test_a_call_that_pauses_and_goes_on_with_its_keys_and_its_summary():
     (summary,) = [each for each in told if isinstance(each, Summary)]
     assert summary.duration_s == pytest.approx(8.0, abs=0.1)
     assert siprec.reasons == ["stopped"]
+
+
+@virtual_time
+async def test_lines_that_are_given_up_are_a_pause_and_their_ports_are_free():
+    async with siprec_lab() as siprec, siprec.client() as client:
+        await client.invite()
+        before = client.rtp_ports
+        given_up = offer().replace("m=audio 9000", "m=audio 0").replace("m=audio 9002", "m=audio 0")
+        assert (await client.invite(given_up)).status == 200
+        assert client.rtp_ports == [0, 0]
+        (stream,) = siprec.lab.registry.running()
+        held = [stream.runner.session.is_paused]
+        for port in before:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+                free.bind(("127.0.0.1", port))
+        await client.invite()
+        held.append(stream.runner.session.is_paused)
+        assert held == [True, False]
+        assert 0 not in client.rtp_ports
+
+
+@pytest.mark.needs("av")
+async def test_a_call_in_a_codec_that_is_decoded():
+    """G.722, whose samples are twice as many as its timestamps say."""
+    async with siprec_lab() as siprec:
+        expected = await expected_changes(siprec.lab, CUSTOMER, AGENT)
+        async with siprec.client() as client:
+            await client.invite(offer(codecs="9 0 101"))
+            both = [packets_of("g722", each) for each in (CUSTOMER, AGENT)]
+            for number, pair in enumerate(zip(*both, strict=True)):
+                for line, payload in enumerate(pair):
+                    if line == 0 and 50 <= number < 75:
+                        continue
+                    packet = rtp(number, 160 * number, payload, payload_type=9, source=line)
+                    client.send_rtp(line, packet)
+                await asyncio.sleep(0)
+            await client.bye()
+            async with asyncio.timeout(60):
+                await siprec.until_ended()
+        told = siprec.lab.published
+    assert siprec.reasons == ["stopped"]
+    lost = [each for each in gaps(told, 0) if each[2] == "lost"]
+    assert [each[:2] for each in lost] == [pytest.approx((1.0, 1.5), abs=0.03)]
+    assert [each for each in gaps(told, 1) if each[2] == "lost"] == []
+    for channel, there in enumerate(expected):
+        assert changes(told, channel) == pytest.approx(there, abs=STEP)
 
 
 @virtual_time

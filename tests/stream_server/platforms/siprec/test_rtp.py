@@ -28,7 +28,11 @@ def speech(seconds: float = 0.6) -> bytes:
 
 
 def track() -> RtpTrack:
-    return RtpTrack(CODEC, lambda payload: payload, EVENT_TYPE)
+    return RtpTrack(CODEC, RATE, lambda payload: len(payload) // 2, EVENT_TYPE)
+
+
+def samples(timed: Timed) -> bytes:
+    return bytes(2 * timed.silence) + timed.payload
 
 
 def packets(
@@ -57,7 +61,7 @@ def received(
     pieces = []
     for number, data in enumerate(sent):
         for each in line.put(data, number * PACKET):
-            pieces += aligner.put(0, each.samples, at_tick=each.at_tick, number=each.number)
+            pieces += aligner.put(0, samples(each), at_tick=each.at_tick, number=each.number)
     pieces += aligner.flush()
     at, lost = 0, []
     for piece in pieces:
@@ -139,6 +143,24 @@ def test_a_key_is_told_once_and_takes_no_audio_away(has_audio: bool):
     assert (lost, stats.lost) == ([], 0)
 
 
+def test_comfort_noise_is_silence_that_does_not_keep_the_other_side_waiting():
+    data, line = speech(0.1), track()
+    noise = rtp(5, 5 * PACKET, b"\x40", payload_type=13, source=1)
+    resumed = packets(data, number=6, timestamp=55 * PACKET)
+    timed = [
+        each for packet in packets(data, number=0, timestamp=0) for each in line.put(packet, 0)
+    ]
+    timed += line.put(noise, 5 * PACKET)
+    assert line.quiet_until(7 * PACKET) == []
+    timed += line.quiet_until(30 * PACKET) + line.quiet_until(53 * PACKET)
+    timed += [each for packet in resumed for each in line.put(packet, 55 * PACKET)]
+    assert line.quiet_until(90 * PACKET) == []
+    assert [each.number for each in timed] == list(range(len(timed)))
+    assert b"".join(map(samples, timed)) == data + bytes(50 * 2 * PACKET) + data
+    ends = [each.at_tick + len(samples(each)) // 2 for each in timed]
+    assert [each.at_tick for each in timed if samples(each)] == [0, *dict.fromkeys(ends)][:-1]
+
+
 def test_another_source_goes_on_after_the_last_one():
     data = speech(1)
     stray = packets(data, number=777, source=9)[0]
@@ -185,7 +207,7 @@ def test_any_datagram_is_taken_or_counted(data: bytes):
         for payload_type in (96, EVENT_TYPE)
         for each in line.put(rtp(1, 2, data, payload_type=payload_type), 0)
     ]
-    assert all(len(each.samples) < 2 * 31 * RATE for each in timed)
+    assert all(each.silence < 31 * RATE for each in timed)
 
 
 def test_what_was_not_agreed_on_is_not_audio():
@@ -209,7 +231,7 @@ def test_two_lines_whose_clocks_differ_stay_together():
         packet = rtp(at, 3 * PACKET * at, payload, payload_type=96, source=channel)
         for each in tracks[channel].put(packet, round(at_s * RATE)):
             for piece in aligner.put(
-                channel, each.samples, at_tick=each.at_tick, number=each.number
+                channel, samples(each), at_tick=each.at_tick, number=each.number
             ):
                 lost += sum(span.end_tick - span.start_tick for span in piece.lost)
     counts = aligner.stats.channels
