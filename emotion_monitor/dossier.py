@@ -177,13 +177,14 @@ def _kept(settings: Settings) -> Iterator[str]:
 
 def _recipients(settings: Settings) -> Iterator[str]:
     server = settings.stream_server
-    has_webhook = any(getattr(rule, "webhook", None) for rule in server.alerts.rules)
+    rules = server.alerts.rules
     yield from _table(
         ("Where", "In use"),
         [
             ("people who log in, and tokens", "see `emotion-monitor user list`, `token list`"),
             ("MQTT broker", "yes" if server.feeds.mqtt_url else "no"),
-            ("webhooks of alerts", "yes" if has_webhook else "no"),
+            ("webhooks of alerts", "yes" if any(rule.webhook for rule in rules) else "no"),
+            ("mail, chats and others", "yes" if any(rule.notify for rule in rules) else "no"),
             ("database server", "yes" if server.store.url.startswith("postgres") else "no"),
         ],
     )

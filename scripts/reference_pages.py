@@ -51,7 +51,11 @@ the engine, when a model is prepared or a batch fails.
 |---|---|---|---|
 """
 
-_HOLES = {"result.state": ("raised", "cleared"), "listener.name": ("audiosocket",)}
+_HOLES = {
+    "result.state": ("raised", "cleared"),
+    "listener.name": ("audiosocket", "siprec"),
+    "self._setting": ("notify", "webhook"),
+}
 """What stands in the place of an expression in the name of an event."""
 
 LEVELS = {
@@ -98,6 +102,7 @@ EVENTS = {
     "certificate_not_reloaded": "the new files do not fit; the certificate before them stays",
     "certificate_reloaded": "new connections get the new certificate",
     "connection_ended": "a client was told an error that ends its stream or connection",
+    "engine_call_failed": "a call to engines of Ray failed; with a traceback",
     "engine_closed": "an engine's last stream has ended, and another one has taken its place",
     "engine_failed": "the connection to an engine failed in an unforeseen way; with a traceback",
     "engine_left_out": "one of several engines is not used",
@@ -117,21 +122,28 @@ EVENTS = {
     "mqtt_lost": "the broker went away; tried again",
     "mqtt_state_not_removed": "the retained state of an ended stream is still on the broker",
     "mqtt_stream_not_announced": "more streams than Home Assistant is told of",
+    "notify_failed": "a message or page about an alert could not be sent",
     "objected_stream_waits": "an objection is kept, its erasure waits for the database",
     "oidc_failed": "a login at the provider failed",
     "process_ended": "a process of the server ended and is started again",
     "process_joined": "a process of the server is ready",
+    "ray_away": "Ray is not reached; streams wait, and it is tried again",
     "recording_cut": "a recording ends early: the disk is full and the server stops",
     "recording_failed": "a recording cannot be written; its time is silence until it can",
     "recording_goes_on": "it can be written again",
     "recording_not_deleted": "an expired file could not be deleted",
     "recordings_expired": "recordings were deleted by age",
+    "replica_lost": "an engine of Ray is gone; its windows are given to others",
     "sample_call_ended": "the sample call of the dashboard broke off",
     "server_does_not_answer": "another server does not send what was missed",
     "server_found": "another server is on the bus",
     "server_gone": "another server has left the bus; its streams are taken off the wall",
     "server_stopped": "the server has ended",
     "server_stopping": "it was asked to end; live streams get their results",
+    "siprec_call_ended": "a recorded call ended; packets of unknown senders and unread ones",
+    "siprec_ended": "a recorded call was ended with an error",
+    "siprec_listening": "the port for SIPREC is open",
+    "siprec_not_listening": "it could not be opened; the server does not start",
     "store_available": "the database answers again",
     "store_closed_abandoned_streams": "a start closed streams that a killed server had left open",
     "store_closed_with_results_left": "the server ended before all results were written",
@@ -207,10 +219,12 @@ def events_page() -> str:
     """Return docs/reference/log-events.md.
 
     Raises:
-        KeyError: an event has no meaning here yet.
+        ValueError: an event has no meaning here yet.
     """
     rows: dict[str, tuple[set[str], list[str]]] = {}
     for name, level, fields in _calls():
+        if name not in EVENTS:
+            raise ValueError(f"{__name__}.EVENTS does not say what '{name}' means")
         levels, known = rows.setdefault(name, (set(), []))
         levels.add(level)
         known += [field for field in fields if field not in known]

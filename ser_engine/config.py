@@ -141,7 +141,8 @@ class ModelConfig:
     """A folder, ``emotion2vec_plus_large``, ``emotion2vec_plus_base``, ``emotion2vec_plus_seed``,
     ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best
     one on disk, else ``standard``. A server may use an engine elsewhere, ``zmq://HOST:PORT`` or
-    ``zmq:///PATH``, or several with commas between: see ``emotion-monitor engine``."""
+    ``zmq:///PATH``, or several with commas between, or ``ray:///NAME``: see ``emotion-monitor
+    engine``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
     hub: Literal["auto", "modelscope", "huggingface"] = "auto"

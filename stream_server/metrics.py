@@ -137,6 +137,9 @@ class Metrics:
         )
         self._alerts = self._counter("alerts", "Alerts raised.", "rule", "severity")
         self._webhooks = self._counter("webhooks", "Webhook calls, by outcome.", "outcome")
+        self._notifications = self._counter(
+            "notifications", "Alerts sent to services by Apprise, by outcome.", "outcome"
+        )
         self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
         self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
         self._store_write = self._histogram(
@@ -264,6 +267,10 @@ class Metrics:
     def webhook(self, outcome: WebhookOutcome) -> None:
         """A webhook call came to its end."""
         self._webhooks.labels(outcome).inc()
+
+    def notification(self, outcome: WebhookOutcome) -> None:
+        """A message to a service came to its end."""
+        self._notifications.labels(outcome).inc()
 
     # Subscribers
 

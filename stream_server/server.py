@@ -231,7 +231,12 @@ class Server:
         if config.feeds.mqtt_url:
             self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
         await stack.enter_async_context(
-            AlertActions(config.alerts.rules, self.own_bus, self.metrics)
+            AlertActions(
+                rules=config.alerts.rules,
+                bus=self.own_bus,
+                metrics=self.metrics,
+                dashboard_url=config.alerts.dashboard_url,
+            )
         )
         history = StoreHistory(self.store) if self.store is not None else None
         source = FeedSource(

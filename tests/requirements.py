@@ -112,6 +112,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "scikit-learn": _package("sklearn", "embeddings"),
     "deepgram": _package("deepgram", "dev"),
     "aiomqtt": _package("aiomqtt", "mqtt"),
+    "apprise": _package("apprise", "notify"),
     "av": _package("av", "media"),
     "scipy": _package("scipy", "train"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "dev"),
@@ -123,9 +124,15 @@ REQUIREMENTS: dict[str, Requirement] = {
         "apt-get install mosquitto",
     ),
     "nats": _package("nats", "cluster"),
+    "ray": _package("ray", "ray"),
     "nats-server": _server("nats-server", "NATS server"),
     "nginx": _proxy("nginx"),
     "caddy": _proxy("caddy"),
+    "sipp": Requirement(
+        lambda: shutil.which("sipp") is not None,
+        "there is no SIP client sipp",
+        "apt-get install sip-tester",
+    ),
     "c++": Requirement(
         lambda: any(shutil.which(name) for name in ("g++", "clang++")),
         "there is no C++ compiler",

@@ -23,11 +23,8 @@ MAY_IMPORT = {
     # Shells of a platform: ports of its own, and a route that logs.
     "stream_server.platforms.asterisk.call": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.asterisk.server": ("ser_engine.schema", "stream_server"),
-    "stream_server.platforms.siprec.call": (
-        "ser_engine.raw_audio",
-        "ser_engine.schema",
-        "stream_server",
-    ),
+    "stream_server.platforms.siprec.call": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.siprec.codecs": ("ser_engine.raw_audio", "stream_server"),
     "stream_server.platforms.siprec.server": ("stream_server",),
     "stream_server.platforms.audiohook.route": ("stream_server",),
     "stream_server.platforms": (

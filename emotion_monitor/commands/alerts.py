@@ -83,6 +83,36 @@ def replay(
         _show(result)
 
 
+@app.command("test")
+def test(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="RULE", help="Name of a rule of the settings.")],
+) -> None:
+    """Send everyone whom a rule tells an alert that says it is a test."""
+    import asyncio
+
+    from stream_server.alerts.actions import try_receivers
+    from stream_server.wire.masking import masked
+
+    alerts = settings_of(context).stream_server.alerts
+    rule = next((each for each in alerts.rules if each.name == name), None)
+    if rule is None:
+        names = ", ".join(f"'{each.name}'" for each in alerts.rules)
+        raise typer.BadParameter(f"got '{name}', expected one of {names}", param_hint="RULE")
+    if not (rule.webhook or rule.notify):
+        raise typer.BadParameter(
+            f"'{name}' tells nobody; set its 'webhook' or 'notify'", param_hint="RULE"
+        )
+    answers = asyncio.run(try_receivers(rule, alerts.dashboard_url))
+    for setting, url, answer in answers:
+        outcome = "took it" if answer.is_good else "did not take it"
+        if setting == "webhook":
+            outcome += f" (status {answer.status})" if answer.status != 599 else " (no answer)"
+        print(f"{masked(url, setting)} {outcome}")
+    if not all(answer.is_good for *_, answer in answers):
+        raise typer.Exit(1)
+
+
 @app.command("fit")
 def fit(
     context: typer.Context,

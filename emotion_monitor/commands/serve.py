@@ -62,20 +62,44 @@ def engine(
         typer.Option(
             "--listen",
             metavar="ADDRESS",
-            help="Where servers reach it: zmq:///PATH on this machine, zmq://HOST:PORT elsewhere."
-            " Without authentication.",
+            help="Where servers reach it: zmq:///PATH on this machine, zmq://HOST:PORT elsewhere,"
+            " without authentication; ray:///NAME: replicas on the Ray cluster that this machine is"
+            " part of.",
         ),
     ],
+    replicas: Annotated[
+        int, typer.Option("--replicas", min=1, help="With ray://, how many there are at least.")
+    ] = 1,
+    max_replicas: Annotated[
+        int,
+        typer.Option(
+            "--max-replicas", min=0, help="And at most, when windows wait; 0: no more than that."
+        ),
+    ] = 0,
+    cpus: Annotated[
+        float, typer.Option("--cpus", min=0.01, help="With ray://, cores of a replica.")
+    ] = 1.0,
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="And GPUs, as 0.5 for two replicas on one.")
+    ] = 0.0,
 ) -> None:
     """Run an engine for servers whose ser_engine.model.name is its address."""
     from emotion_monitor.processes import run_engine
+    from emotion_monitor.ray_application import run_ray_engine
     from emotion_monitor.serve import run
     from stream_server.engines.pool import end_process
+    from stream_server.engines.ray_pool import SCHEME
+    from stream_server.engines.ray_replica import ReplicaSettings
     from stream_server.logs import configure_logging
 
     settings = settings_of(context)
     configure_logging(settings.stream_server.logging)
-    end_process(run(run_engine(settings, listen)))
+    if not listen.startswith(f"{SCHEME}://"):
+        end_process(run(run_engine(settings, listen)))
+    wanted = ReplicaSettings(
+        settings.ser_engine, replicas, max(replicas, max_replicas), cpus=cpus, gpus=gpus
+    )
+    end_process(run(run_ray_engine(wanted, listen)))
 
 
 def cluster_demo(

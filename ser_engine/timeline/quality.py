@@ -237,12 +237,13 @@ def _measure(audio: FloatArray, flags: list[bool], slot_powers: list[float]) -> 
     slots = audio.reshape(-1, HOP_SAMPLES)
     powers, speech = np.array(slot_powers), np.array(flags)
     high_energy = energy = 0.0
-    if speech.any():
+    if True in flags:
         starts = np.arange(0, len(audio) - _FFT + 1, _FFT * _FFT_STRIDE)
         starts = starts[speech[starts // HOP_SAMPLES]]
         pieces = audio[starts[:, None] + np.arange(_FFT)]
         # An offset would count as sound below 4 kHz.
-        pieces = (pieces - pieces.mean(axis=1, keepdims=True)) * _WINDOW
+        pieces -= np.add.reduce(pieces, axis=1, keepdims=True) / np.float32(_FFT)
+        pieces *= _WINDOW
         # Real and imaginary parts squared: the absolute value would take a root in between.
         spectrum = np.square(np.fft.rfft(pieces, axis=1).view(pieces.dtype))
         high_energy = float(spectrum[:, 2 * _HIGH_BIN :].sum())
@@ -250,9 +251,9 @@ def _measure(audio: FloatArray, flags: list[bool], slot_powers: list[float]) -> 
     # As the samples are: an offset brings one side of the sound to full scale. An offset that rests
     # there by itself is no sound, and no gain would help.
     clipped = 0
-    if max(audio.max(), -audio.min()) >= CLIP_LEVEL:
+    if np.maximum.reduce(audio) >= CLIP_LEVEL or np.minimum.reduce(audio) <= -CLIP_LEVEL:
         clipped = int(np.count_nonzero(np.abs(slots[powers >= _FAINTEST_POWER]) >= CLIP_LEVEL))
-    speech_slots, speech_power = int(np.count_nonzero(speech)), float(powers[speech].sum())
+    speech_slots, speech_power = flags.count(True), float(powers[speech].sum())
     return _Second(len(audio), clipped, powers, speech_slots, speech_power, high_energy, energy)
 
 

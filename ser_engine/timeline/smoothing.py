@@ -72,9 +72,9 @@ def softmax(logits: npt.NDArray[np.floating]) -> Float64Array:
     # In float64: posteriors are compared and published with six decimals.
     values = np.asarray(logits, dtype=np.float64)
     # The peak is taken out, or large logits would overflow; -inf - -inf would be NaN.
-    peak = np.maximum(values.max(axis=-1, keepdims=True), _LEAST_PEAK)
-    posteriors: Float64Array = np.exp(values - peak)
-    total = posteriors.sum(axis=-1, keepdims=True)
+    peak = np.maximum.reduce(values, axis=-1, keepdims=True)
+    posteriors: Float64Array = np.exp(values - np.maximum(peak, _LEAST_PEAK))
+    total = np.add.reduce(posteriors, axis=-1, keepdims=True)
     posteriors /= np.maximum(total, _LEAST_TOTAL)
     return posteriors
 
@@ -124,7 +124,7 @@ class LogitPool:
         known = len(self._starts)
         starts = np.concatenate([self._starts, start_samples])
         rows = np.concatenate([self._logits, np.asarray(logits, dtype=np.float64)])
-        oldest = np.searchsorted(starts, starts[known:] - self._span_samples, side="right")
+        oldest = starts.searchsorted(starts[known:] - self._span_samples, side="right")
         ends = np.arange(known + 1, len(starts) + 1)
         # One reduction a frame, each over its own rows, always in the same order. Between an end
         # and the next first row reduceat() gives the one row at the end, which nobody asked for;

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# np.quantile imports it when it is first used: a server would do so in the middle of a call.
-import numpy.ma
+# NumPy imports it when it is first used: a server would do so in the middle of a call.
+import numpy.fft
 import numpy.typing as npt
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -50,9 +50,11 @@ _DECIMATION = 4
 _PITCH_RATE_HZ = SAMPLE_RATE_HZ // _DECIMATION
 _SLOTS_A_PITCH = 2
 _PITCH_WINDOW = _SLOTS_A_PITCH * HOP_SAMPLES // _DECIMATION
-_FFT = 512
 _MIN_LAG = int(_PITCH_RATE_HZ / MAX_PITCH_HZ)
 _MAX_LAG = int(_PITCH_RATE_HZ / MIN_PITCH_HZ)
+_FFT = 256
+"""Of a window and zeros: as many as the longest lag looked at, so that nothing wraps around."""
+_SMOOTHING = np.array((0.25, 0.5, 0.25))
 _HANN = np.hanning(_PITCH_WINDOW + 2)[1:-1]
 _BINS_A_SEMITONE = 4
 _NUM_BINS = int(12 * np.log2(MAX_PITCH_HZ / MIN_PITCH_HZ) * _BINS_A_SEMITONE) + 2
@@ -69,7 +71,9 @@ _Float64 = npt.NDArray[np.float64]
 
 def _autocorrelation(frames: _Float64) -> _Float64:
     spectra = np.fft.rfft(frames, _FFT, axis=-1)
-    found: _Float64 = np.fft.irfft(np.square(np.abs(spectra)), axis=-1)[..., : _MAX_LAG + 2]
+    # Real and imaginary parts squared: the absolute value would take a root in between.
+    powers = np.square(spectra.real) + np.square(spectra.imag)
+    found: _Float64 = np.fft.irfft(powers, axis=-1)[..., : _MAX_LAG + 2]
     return found
 
 
@@ -126,7 +130,7 @@ class VoiceMeter:
 
     def __init__(self) -> None:
         self._audio: list[FloatArray] = []  # of the phrase, at 4 kHz
-        self._powers: list[_Float64] = []  # of the phrase, every 5 ms
+        self._powers: list[FloatArray] = []  # of the phrase, every 5 ms
         self._phrase_slots = 0
         self._whole, self._start, self._recent = _Sums(), _Sums(), _Sums()
         self._newest: deque[_Sums] = deque()
@@ -144,7 +148,8 @@ class VoiceMeter:
         """End a run of speech, where there is one."""
         if not self._phrase_slots:
             return
-        phrase = _phrase(np.concatenate(self._audio), np.concatenate(self._powers))
+        powers = np.concatenate(self._powers).astype(np.float64)
+        phrase = _phrase(np.concatenate(self._audio), powers)
         self._audio.clear()
         self._powers.clear()
         self._phrase_slots = 0
@@ -182,9 +187,10 @@ class VoiceMeter:
             decimated *= np.float32(1 / _DECIMATION)
             self._audio.append(decimated)
             # An offset is no sound. That of 5 ms would take the lowest voices' pitch along.
-            heard = part.astype(np.float64) - part.mean(axis=1, keepdims=True)
-            pieces = np.square(heard).reshape(-1, _INTENSITY_HOP)
-            self._powers.append(pieces.mean(axis=1))
+            offsets = np.add.reduce(part, axis=1, keepdims=True) / np.float32(HOP_SAMPLES)
+            pieces = (part - offsets).reshape(-1, _INTENSITY_HOP)
+            # One dot product a piece, whose rounding cannot depend on how many there are.
+            self._powers.append(np.vecdot(pieces, pieces) / np.float32(_INTENSITY_HOP))
             self._phrase_slots += len(part)
             if self._phrase_slots == _MAX_PHRASE_SLOTS:
                 self.end_phrase()
@@ -196,11 +202,11 @@ def _phrase(audio: FloatArray, powers: _Float64) -> _Sums:
     counts = None
     if voiced := [pitch for pitch in pitches if pitch]:
         bins = np.log2(np.array(voiced) / MIN_PITCH_HZ) * 12 * _BINS_A_SEMITONE
-        counts = np.bincount(np.rint(bins).astype(np.int64).clip(0), minlength=_NUM_BINS)
-        counts = counts[:_NUM_BINS].astype(np.int64)
+        of_bins = np.maximum(np.rint(bins), 0).astype(np.int64)
+        counts = np.bincount(of_bins, minlength=_NUM_BINS)[:_NUM_BINS]
     return _Sums(
         slots=len(powers) // _A_SLOT,
-        energy=float(powers.reshape(-1, _A_SLOT).mean(axis=1).sum()),
+        energy=float(powers.sum()) / _A_SLOT,
         syllables=sum(1 for at in nuclei(powers) if pitches[at // (_A_SLOT * _SLOTS_A_PITCH)]),
         pitches=counts,
     )
@@ -212,7 +218,7 @@ def nuclei(powers: _Float64) -> list[int]:
     middle = len(_INTENSITY_WINDOW) // 2
     smooth = np.convolve(powers, _INTENSITY_WINDOW)[middle : middle + len(powers)]
     levels = (10 * np.log10(np.maximum(smooth, 1e-12))).tolist()
-    floor = float(np.quantile(levels, 0.99)) - MAX_BELOW_LOUDEST_DB
+    floor = _loud(levels) - MAX_BELOW_LOUDEST_DB
     found: list[int] = []
     # Before and after a phrase it is silent: both ends are dips.
     lowest, peak, peak_at = -np.inf, -np.inf, -1
@@ -228,14 +234,23 @@ def nuclei(powers: _Float64) -> list[int]:
     return found
 
 
+def _loud(levels: list[float]) -> float:
+    """Return the 99th percentile, between two levels where it lies there."""
+    ordered, at = sorted(levels), 0.99 * (len(levels) - 1)
+    below, share = int(at), at % 1
+    above = ordered[min(below + 1, len(levels) - 1)]
+    return ordered[below] + share * (above - ordered[below])
+
+
 def _pitches(audio: FloatArray) -> list[float]:
     """Return the pitch of every second slot, Hz; 0: it is not voiced."""
     num_frames = -(-len(audio) // _PITCH_WINDOW)
     # Without what is above 1 kHz peaks are broad enough for a few samples each.
-    smooth = np.convolve(audio, (0.25, 0.5, 0.25), mode="same").astype(np.float64)
-    padded = np.pad(smooth, (0, num_frames * _PITCH_WINDOW - len(smooth)))
+    padded = np.zeros(num_frames * _PITCH_WINDOW)
+    padded[: len(audio)] = np.convolve(audio, _SMOOTHING, mode="same")
     frames = padded.reshape(num_frames, _PITCH_WINDOW)
-    frames = (frames - frames.mean(axis=1, keepdims=True)) * _HANN
+    frames -= np.add.reduce(frames, axis=1, keepdims=True) / _PITCH_WINDOW
+    frames *= _HANN
     found = _autocorrelation(frames)
     energies = found[:, :1]
     found = np.divide(found, energies, out=np.zeros_like(found), where=energies > 1e-12)

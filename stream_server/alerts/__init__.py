@@ -41,6 +41,8 @@ class AlertRule:
     """URL that is called with each alert by POST; "": none."""
     webhook_secret: str = ""
     """Signs what is posted (HMAC-SHA256); "": not signed."""
+    notify: tuple[str, ...] = ()
+    """URLs of Apprise: mail, chats and on-call services that are told in a few words."""
 
     def __post_init__(self) -> None:
         where = f"alerts.rules '{self.name}'"
@@ -61,6 +63,12 @@ class AlertRule:
             )
         if self.webhook and not self.webhook.startswith(("http://", "https://")):
             raise ConfigError(f"{where}: webhook '{self.webhook}' is not an http or https URL")
+        if any("://" not in url for url in self.notify):
+            # Not the value, which may be a secret in the wrong place.
+            raise ConfigError(
+                f"{where}: got something else in notify than URLs, expected e.g. mailto://… or"
+                " slack://…"
+            )
 
     @property
     def clear_below(self) -> float:
@@ -102,9 +110,16 @@ class AlertsConfig:
     it was cleared, 0 to 86400; measures, least values of what the channel has done, such as
     {interrupted_lately: 2} (docs/reference/results.md has the names); severity info, warning or
     critical; webhook, a URL that alerts are posted to; webhook_secret, which signs what is
-    posted."""
+    posted; notify, URLs of Apprise (mailto://…, slack://…), which needs the extra ``notify``."""
+    dashboard_url: str = ""
+    """Address of the dashboard for links in what ``notify`` sends, e.g.
+    https://monitor.example.org; "": no links."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
             raise ConfigError(f"alerts.rules has the names {names}; each may occur once")
+        if self.dashboard_url and not self.dashboard_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"got alerts.dashboard_url '{self.dashboard_url}', expected an http or https URL"
+            )

@@ -1,11 +1,11 @@
-"""Tell the log and webhooks of alerts; feeds and the store are told by other ways.
+"""Tell the log, webhooks and services of alerts; feeds and the store are told by other ways.
 
-A subscriber of the bus like any other, so nothing waits for it. Each webhook has a queue of its own
-and one call at a time, in order: a receiver that is slow or away delays and loses its own alerts
-only.
+A subscriber of the bus like any other, so nothing waits for it. Each webhook, and each service that
+:mod:`.notify` reaches, has a queue of its own and one call at a time, in order: a receiver that is
+slow or away delays and loses its own alerts only.
 
-A call is a POST whose body is the ``alert`` message of the feed as JSON: ids, never names or
-metadata. It is signed::
+A webhook's call is a POST whose body is the ``alert`` message of the feed as JSON: ids, never names
+or metadata. It is signed::
 
     X-Emotion-Monitor-Timestamp: 1763816400
     X-Emotion-Monitor-Signature: sha256=HMAC-SHA256(secret, "1763816400." + body), hex
@@ -26,7 +26,8 @@ import hmac
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -34,9 +35,11 @@ import aiohttp
 import msgspec
 import structlog
 
+from ser_engine.frames import SAMPLE_RATE_HZ
 from stream_server.alerts import AlertRule
+from stream_server.alerts.notify import Notifier
 from stream_server.bus import Bus
-from stream_server.metrics import Metrics
+from stream_server.metrics import Metrics, WebhookOutcome
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.results import Alert, Result
 
@@ -100,48 +103,131 @@ def retry_after_s(header: str) -> float | None:
     return min(float(header), _LONGEST_DELAY_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one call.
+
+    Attributes:
+        status: of HTTP; 599: there was no answer, or the service does not say what was wrong.
+        retry_after_s: how long to wait at least.
+    """
+
+    status: int
+    retry_after_s: float | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the receiver took it."""
+        return 200 <= self.status < 300
+
+
+Call = Callable[[Alert, AlertRule], Awaitable[Answer]]
+
+
+class Receivers:
+    """Calls webhooks and services, while it is entered (``async with``).
+
+    Args:
+        rules: whose receivers may be called.
+        dashboard_url: for links.
+        now: the time, seconds since 1970.
+    """
+
+    def __init__(
+        self, rules: Sequence[AlertRule], dashboard_url: str, now: Callable[[], float]
+    ) -> None:
+        self._urls = sorted({url for rule in rules for url in rule.notify})
+        self._dashboard_url = dashboard_url
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+        self._notifier: Notifier | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._urls:
+            # A second of imports.
+            self._notifier = await asyncio.to_thread(Notifier, self._urls, self._dashboard_url)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT_S),
+            # One session serves all receivers; none is to see another call's cookies.
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._notifier is not None:
+            self._notifier.close()
+
+    async def post(self, alert: Alert, rule: AlertRule) -> Answer:
+        """Call the webhook of a rule once."""
+        assert self._session is not None, "it is entered"
+        body, headers = webhook_request(alert, rule.webhook_secret, int(self._now()))
+        try:
+            async with self._session.post(
+                # A receiver must not be able to send the call on, into this machine's network.
+                rule.webhook,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                after_s = retry_after_s(response.headers.get("Retry-After", ""))
+                return Answer(response.status, after_s)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return Answer(_NO_ANSWER)
+
+    async def notify(self, url: str, alert: Alert) -> Answer:
+        """Tell a service once."""
+        assert self._notifier is not None, "it is entered, and knows the URL"
+        # Apprise does not say whether it is worth another try.
+        return Answer(200 if await self._notifier.send(url, alert) else _NO_ANSWER)
+
+
 class AlertActions:
-    """Logs alerts and calls webhooks while it is entered (``async with``).
+    """Logs alerts, calls webhooks and tells services while it is entered (``async with``).
 
     Args:
         rules: of the settings.
         bus: where alerts are published.
         metrics: counts alerts and calls.
+        dashboard_url: for links in what services are told; "": none.
         now: the time, seconds since 1970.
         rng: spreads repeated calls in time.
+
+    Raises:
+        ConfigError: on entering: a service is none that is known, or Apprise is not installed.
     """
 
     def __init__(
         self,
+        *,
         rules: Sequence[AlertRule],
         bus: Bus,
         metrics: Metrics,
-        *,
+        dashboard_url: str = "",
         now: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
         self._rules = {rule.name: rule for rule in rules}
         self._subscription = bus.subscribe(name="alerts", capacity=_MAILBOX_SIZE, wants=_is_alert)
         self._metrics = metrics
-        self._now = now
         self._rng = rng or random.Random()
-        self._receivers: dict[str, _Receiver] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._receivers = Receivers(rules, dashboard_url, now)
+        self._queues: dict[tuple[str, str], _Queue] = {}  # by setting and URL
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_CALL_TIMEOUT_S),
-            # One session serves all receivers; none is to see another call's cookies.
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        receivers, metrics = await self._receivers.__aenter__(), self._metrics
         for rule in self._rules.values():
-            if rule.webhook and rule.webhook not in self._receivers:
-                receiver = _Receiver(
-                    rule.webhook, self._session, self._metrics, self._now, self._rng
-                )
-                self._receivers[rule.webhook] = receiver
-                receiver.start()
+            if rule.webhook:
+                self._begin("webhook", rule.webhook, receivers.post, metrics.webhook)
+            for url in rule.notify:
+                self._begin("notify", url, _told(receivers, url), metrics.notification)
         self._task = asyncio.create_task(self._run(), name="alert actions")
         return self
 
@@ -153,13 +239,19 @@ class AlertActions:
     ) -> None:
         """Stop: what waits is called once more, without retries, for 5 s at most."""
         assert self._task is not None
-        assert self._session is not None
         for alert in self._subscription.take_waiting():
             self._tell(alert)
         self._subscription.close()
         await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(receiver.stop() for receiver in self._receivers.values()))
-        await self._session.close()
+        await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
+        await self._receivers.__aexit__(kind, error, traceback)
+
+    def _begin(
+        self, setting: str, url: str, call: Call, count: Callable[[WebhookOutcome], None]
+    ) -> None:
+        if (setting, url) not in self._queues:
+            self._queues[setting, url] = queue = _Queue(call, setting, count, self._rng)
+            queue.start()
 
     async def _run(self) -> None:
         async for alert in self._subscription:
@@ -179,39 +271,52 @@ class AlertActions:
             at_s=result.at_s,
         )
         rule = self._rules.get(result.rule)
-        if rule is not None and rule.webhook:
-            self._receivers[rule.webhook].put(result, rule.webhook_secret)
+        if rule is None:
+            return
+        if rule.webhook:
+            self._queues["webhook", rule.webhook].put(result, rule)
+        for url in dict.fromkeys(rule.notify):
+            self._queues["notify", url].put(result, rule)
 
 
-class _Receiver:
-    """One URL: the alerts that wait for it, and the task that calls it."""
+def _told(receivers: Receivers, url: str) -> Call:
+    return lambda alert, rule: receivers.notify(url, alert)
+
+
+class _Queue:
+    """One URL: the alerts that wait for it, and the task that calls it.
+
+    Args:
+        call: calls it once.
+        setting: that names it, for the log.
+        count: counts outcomes.
+        rng: spreads repeated calls in time.
+    """
 
     def __init__(
         self,
-        url: str,
-        session: aiohttp.ClientSession,
-        metrics: Metrics,
-        now: Callable[[], float],
+        call: Call,
+        setting: str,
+        count: Callable[[WebhookOutcome], None],
         rng: random.Random,
     ) -> None:
-        self._url = url
-        self._session = session
-        self._metrics = metrics
-        self._now = now
+        self._call = call
+        self._setting = setting
+        self._count = count
         self._rng = rng
-        self._waiting: deque[tuple[Alert, str]] = deque()
+        self._waiting: deque[tuple[Alert, AlertRule]] = deque()
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="webhook")
+        self._task = asyncio.create_task(self._run(), name=self._setting)
 
-    def put(self, alert: Alert, secret: str) -> None:
+    def put(self, alert: Alert, rule: AlertRule) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
-            self._metrics.webhook("dropped")
-        self._waiting.append((alert, secret))
+            self._count("dropped")
+        self._waiting.append((alert, rule))
         self._awake.set()
 
     async def stop(self) -> None:
@@ -221,7 +326,7 @@ class _Receiver:
         self._awake.set()
         _, late = await asyncio.wait((self._task,), timeout=_STOP_TIMEOUT_S)
         for _ in self._waiting:
-            self._metrics.webhook("dropped")
+            self._count("dropped")
         # Emptied before the task is cancelled: a call that ends at this very moment must not be
         # followed by another.
         self._waiting.clear()
@@ -238,47 +343,67 @@ class _Receiver:
             self._awake.clear()
             await self._awake.wait()
 
-    async def _deliver(self, alert: Alert, secret: str) -> None:
+    async def _deliver(self, alert: Alert, rule: AlertRule) -> None:
         backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, self._rng)
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            status, retry_after_s = await self._call(alert, secret)
-            if 200 <= status < 300:
-                self._metrics.webhook("delivered")
+            answer = await self._call(alert, rule)
+            if answer.is_good:
+                self._count("delivered")
                 return
             last = attempt == MAX_ATTEMPTS or self._stopping.is_set()
-            if last or not is_worth_retrying(status):
+            if last or not is_worth_retrying(answer.status):
                 break
-            await self._pause(backoff.next_s(retry_after_s))
-        self._metrics.webhook("failed")
+            await self._pause(backoff.next_s(answer.retry_after_s))
+        self._count("failed")
         # Not the URL, which may hold a secret; the rule tells which one it is.
         _log.warning(
-            "webhook_failed",
+            f"{self._setting}_failed",
             alert_id=alert.alert_id,
             rule=alert.rule,
-            status=status,
+            status=answer.status,
             attempts=attempt,
         )
-
-    async def _call(self, alert: Alert, secret: str) -> tuple[int, float | None]:
-        """Call once; return the status (599: no answer), and how long to wait at least."""
-        body, headers = webhook_request(alert, secret, int(self._now()))
-        try:
-            async with self._session.post(
-                # A receiver must not be able to send the call on, into this machine's network.
-                self._url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                return response.status, retry_after_s(response.headers.get("Retry-After", ""))
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return _NO_ANSWER, None
 
     async def _pause(self, delay_s: float) -> None:
         """Wait for a delay, or until the server stops: then there is no time for delays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._stopping.wait()
+
+
+async def try_receivers(
+    rule: AlertRule, dashboard_url: str = "", now: Callable[[], float] = time.time
+) -> list[tuple[str, str, Answer]]:
+    """Send everyone whom a rule tells an alert that says it is a test; return what they answer.
+
+    Returns:
+        For each the setting that names it, ``webhook`` or ``notify``, its URL and its answer.
+
+    Raises:
+        ConfigError: as :class:`AlertActions`.
+    """
+    alert = Alert(
+        stream_id="test",
+        seq=0,
+        alert_id="test",
+        rule=f"{rule.name} (test)",
+        state="raised",
+        severity=rule.severity,
+        channel=0,
+        role=rule.roles[0] if rule.roles else "customer",
+        labels=rule.labels,
+        posterior=rule.threshold,
+        since_sample=0,
+        at_sample=round(rule.hold_s * SAMPLE_RATE_HZ),
+    )
+    async with Receivers((rule,), dashboard_url, now) as receivers:
+        asked = [
+            ("notify", url, receivers.notify(url, alert)) for url in dict.fromkeys(rule.notify)
+        ]
+        if rule.webhook:
+            asked.insert(0, ("webhook", rule.webhook, receivers.post(alert, rule)))
+        answers = await asyncio.gather(*(call for _, _, call in asked))
+    return [(*each[:2], answer) for each, answer in zip(asked, answers, strict=True)]
 
 
 def _is_alert(result: Result) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-import numpy as np
 import structlog
 
 from ser_engine.core.queue import Priority
@@ -40,6 +39,7 @@ from stream_server.engines.remote import (
     Withdraw,
     as_frame,
     engine_key,
+    unpacked,
 )
 
 _log = structlog.get_logger(__name__)
@@ -112,7 +112,7 @@ class EngineHost:
         match message:
             case Score(windows=windows):
                 for asked, frame in zip(windows, frames[1:], strict=True):
-                    samples = np.frombuffer(frame, np.float32)
+                    samples = unpacked(asked.scale, frame)
                     guest.running[asked.number] = asyncio.create_task(
                         self._score(guest, asked, samples), name="window"
                     )

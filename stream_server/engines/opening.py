@@ -15,6 +15,7 @@ from ser_engine.core.batcher import Batcher, OnStep
 from ser_engine.core.host import ThreadWorker, Worker
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from stream_server.engines import Engine, OpenEngine
+from stream_server.engines.ray_pool import ray_engine
 from stream_server.engines.remote import zmq_engine
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def local_engine(
 ENGINES: Mapping[str, OpenEngine] = {
     "": local_engine,
     "zmq": zmq_engine,
+    "ray": ray_engine,
 }
 """Engines by the scheme of ``model.name``, as in ``zmq://host:port``; "" is a plain name."""
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from ser_engine import errors
@@ -47,12 +48,16 @@ from stream_server.engines import Engine
 
 _log = structlog.get_logger(__name__)
 
-VERSION = 1
+IntArray = npt.NDArray[np.int16]
+
+VERSION = 2
 """Of the messages below. Both sides are of one release: they refuse each other otherwise."""
 PING_INTERVAL_S = 1.0
 SILENCE_S = 10.0
 """Without a message for this long the other side is taken for gone, whatever the network says."""
 _RETRY_S = 0.1
+_FULL_SCALE = 32_768  # of 16-bit samples
+_LEAST_PEAK = 1e-20  # a 32,767th of it is a float32 yet
 # Of what a forward pass may take: the window may wait for one, be in the second, and that one fail.
 _STEPS_BEFORE_AN_ANSWER = 3
 
@@ -73,13 +78,18 @@ class Hello(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """One window; its samples are a frame of the message: float32, in this machine's byte order."""
+    """One window; its samples are a frame of the message, in this machine's byte order.
+
+    Attributes:
+        scale: what its int16 samples are multiplied by; 0: they are float32.
+    """
 
     number: int
     stream_key: str | None
     start_sample: int
     hop_samples: int
     priority: int
+    scale: float = 0.0
 
 
 class Score(_Message, frozen=True, array_like=True, tag=True):
@@ -193,6 +203,7 @@ class RemoteEngine:
         config: settings of model and batches; ``model.name`` says where the engine is.
         make_peer: makes a connection, not yet connected.
         start_timeout_s: longest wait for the first one.
+        is_far: whether bytes on the way cost more than to pack samples, see :func:`packed`.
 
     Attributes:
         config: the same.
@@ -206,8 +217,10 @@ class RemoteEngine:
         make_peer: Callable[[], Peer],
         *,
         start_timeout_s: float = 600.0,
+        is_far: bool = False,
     ) -> None:
         self.config = config
+        self._is_far = is_far
         self.stats = BatchingStats()
         self.superseded = asyncio.Event()
         self._make_peer = make_peer
@@ -439,6 +452,7 @@ class RemoteEngine:
             # It may have been withdrawn in the meantime.
             if (waiting := self._waiting.get(number)) is not None:
                 one = waiting.window
+                scale, samples = packed(one.samples) if self._is_far else (0.0, one.samples)
                 windows.append(
                     Asked(
                         number,
@@ -446,9 +460,10 @@ class RemoteEngine:
                         one.start_sample,
                         one.hop_samples,
                         waiting.priority,
+                        scale,
                     )
                 )
-                frames.append(as_frame(one.samples))
+                frames.append(as_frame(samples))
         # First, for a stream may have asked for another window since.
         if withdrawn:
             await peer.send([_encode(Withdraw(tuple(withdrawn)))])
@@ -515,9 +530,35 @@ class RemoteEngine:
             waiting.answer.set_result(outcome)
 
 
-def as_frame(array: FloatArray) -> Frame:
+def as_frame(array: FloatArray | IntArray) -> Frame:
     """Return an array as it lies in memory."""
     return np.ascontiguousarray(array).data.cast("B") if array.size else b""
+
+
+def packed(samples: FloatArray) -> tuple[float, FloatArray | IntArray]:
+    """Return samples as int16, and what to multiply them by; 0: float32 samples as they were.
+
+    Audio that came as 16 bit at the engine's rate stays the same to the last bit. Other audio,
+    resampled or of more bits, is rounded to a 32,767th of the window's peak, so that the noise of
+    rounding is 98 dB below a full tone however quiet the window is.
+    """
+    scaled = samples * np.float32(_FULL_SCALE)
+    peak = float(np.abs(scaled).max(initial=0.0))
+    if not np.isfinite(peak) or 0 < peak < _LEAST_PEAK:
+        return 0.0, samples  # The engine says what is wrong with it.
+    rounded = np.rint(scaled)
+    scale = 1.0
+    if peak >= _FULL_SCALE or not np.array_equal(rounded, scaled):
+        scale = peak / (_FULL_SCALE - 1)
+        rounded = np.rint(scaled / np.float32(scale))
+    return scale / _FULL_SCALE, rounded.astype(np.int16)
+
+
+def unpacked(scale: float, frame: Frame) -> FloatArray:
+    """Return the float32 samples of a frame, ``(samples,)``; see :class:`Asked`."""
+    if not scale:
+        return np.frombuffer(frame, np.float32)
+    return np.frombuffer(frame, np.int16) * np.float32(scale)
 
 
 def zmq_engine(
@@ -533,11 +574,11 @@ def zmq_engine(
     from stream_server.engines.group import EngineGroup
 
     urls = [f"{SCHEME}://{each}" for each in config.model.name.partition("://")[2].split(",")]
-    for url in urls:
-        endpoint_of(url)
     engines = [
         RemoteEngine(
-            replace(config, model=replace(config.model, name=url)), functools.partial(ZmqPeer, url)
+            replace(config, model=replace(config.model, name=url)),
+            functools.partial(ZmqPeer, url),
+            is_far=not endpoint_of(url).startswith("ipc:"),
         )
         for url in urls
     ]

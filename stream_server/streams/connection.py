@@ -106,7 +106,9 @@ class Connection:
         self.session = session
         self._socket = ClientSocket(websocket, admission.dialect, limits, route)
         websocket.on_flood = self._socket.request_end
-        self._dialect = admission.dialect
+        self._dialect = dialect = admission.dialect
+        # Asked once: of a protocol that costs more than the counts.
+        self._reports_tracks = dialect if isinstance(dialect, ReportsTracks) else None
         self._route = route
         self._authorize = admission.authorize
         self._close_frame = admission.close_frame
@@ -319,23 +321,29 @@ class Connection:
         self, stream: RunningStream, from_seq: int, report: TrackReport
     ) -> bool:
         """Send results until the stream ends; return whether all of them were sent."""
-        loop, kept = asyncio.get_running_loop(), stream.runner.results
-        beat_s = loop.time() + self._heartbeat_s
+        loop, kept, is_due = asyncio.get_running_loop(), stream.runner.results, False
+
+        def beat() -> None:
+            nonlocal is_due
+            is_due = True
+            kept.wake()
+
+        # One timer a heartbeat: a timeout for each wait would be one a result.
+        timer = loop.call_later(self._heartbeat_s, beat)
         try:
             while True:
-                if loop.time() >= beat_s:
+                if is_due:
                     self._socket.check_idle()
                     await self._socket.send(stream.runner.heartbeat())
                     if tracks := self._tracks():
                         report.check(tracks)
-                    beat_s = loop.time() + self._heartbeat_s
-                try:
-                    async with asyncio.timeout_at(beat_s):
-                        unread = await kept.read(from_seq)
-                except TimeoutError:
-                    continue
+                    is_due = False
+                    timer = loop.call_later(self._heartbeat_s, beat)
+                unread = await kept.read(from_seq)
                 if not unread.results:
-                    return True
+                    if kept.is_closed:
+                        return True
+                    continue
                 # The log is bounded: a slow client loses the oldest, and a warning says so.
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
@@ -348,12 +356,13 @@ class Connection:
             self._socket.request_end(error)
         except Exception:
             self._socket.request_end(failure(stream.stream_id))
+        finally:
+            timer.cancel()
         return False
 
     def _tracks(self) -> TrackStats | None:
         """Return the packet counts of the call's tracks, where the dialect has them."""
-        dialect = self._dialect
-        return dialect.tracks if isinstance(dialect, ReportsTracks) else None
+        return None if self._reports_tracks is None else self._reports_tracks.tracks
 
     # -- ending -----------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Unread:
     """Results a reader has not read yet.
 
     Attributes:
-        results: in order of ``seq``; empty only where the stream has ended and all was read.
+        results: in order of ``seq``; of a stream that has ended empty only where all was read.
         num_dropped: results before them that were dropped because the reader was too slow.
     """
 
@@ -92,23 +92,27 @@ class KeptResults:
         assert result.seq == self._next_seq, "results come in order of seq"
         self._results.append(result)
         self._next_seq += 1
-        self._wake()
+        self.wake()
 
     def close(self) -> None:
         """The stream has ended: no more results come."""
         self._closed = True
-        self._wake()
+        self.wake()
 
     async def read(self, from_seq: int) -> Unread:
-        """Return the results from ``from_seq`` on; wait for them, or for the end of the stream."""
-        while from_seq >= self._next_seq and not self._closed:
+        """Return the results from ``from_seq`` on.
+
+        Wait for them, for the end of the stream, or for :meth:`wake`: there may be none.
+        """
+        if from_seq >= self._next_seq and not self._closed:
             await self._changed.wait()
         first = self._next_seq - len(self._results)
         start = max(from_seq - first, 0)
         results = tuple(self._results[index] for index in range(start, len(self._results)))
         return Unread(results, max(first - from_seq, 0))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let readers that wait go on."""
         # A new event each time: one that several readers share has no right moment to be cleared.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

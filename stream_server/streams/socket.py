@@ -109,6 +109,26 @@ class MessageConnection(ServerConnection):
         super().data_received(data)
         self._is_between = self._is_between_messages()
 
+    def send_at_once(self, message: str | bytes) -> bool:
+        """Send a message if the client reads fast enough; return whether it was sent.
+
+        As ``websockets.asyncio.connection.broadcast`` does it: :meth:`send` makes a context and
+        waits for a buffer that is hardly ever full. False: :meth:`send` may have to wait, or fails.
+        """
+        is_busy = self.paused or self.send_in_progress is not None
+        if is_busy or self.protocol.state is not State.OPEN:
+            return False
+        if isinstance(message, str):
+            self.protocol.send_text(message.encode())
+        else:
+            self.protocol.send_binary(message)
+        try:
+            self.send_data()
+        except Exception as error:  # Of the system, and rare: the reader finds the client gone.
+            self.set_connection_exc(error)
+            self.transport.abort()
+        return True
+
     def process_event(self, event: Event) -> None:
         """Handle the handshake or a frame."""
         if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
@@ -240,6 +260,8 @@ class ClientSocket:
             ConnectionClosed: the client is gone.
         """
         for text in texts:
+            if self._websocket.send_at_once(text):
+                continue
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_s):
                     await self._websocket.send(text)

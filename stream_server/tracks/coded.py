@@ -17,6 +17,7 @@ from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData, CodedAudio, CodedPacket, bad_message
 
 _LAST_NUMBER = (1 << 32) - 1
+_NUMBER_BYTES = 4
 _MAX_PACKET_S = 1
 """Longer packets are refused: no platform has them, and they have to be held."""
 _OPUS_MS = (
@@ -82,8 +83,16 @@ class CodedTracks:
         *,
         at_tick: int | None = None,
         number: int | None = None,
+        silence: int = 0,
     ) -> list[CodedAudio]:
         """Take a packet; return it, and what is complete with it. See :meth:`TrackAligner.put`.
+
+        Args:
+            channel: index of the channel.
+            payload: the packet.
+            at_tick: time of its first sample, or of the silence before it.
+            number: of the packet.
+            silence: samples of silence before it, which the sender did not send.
 
         Raises:
             ProtocolError: BAD_MESSAGE: it is no packet of the codec.
@@ -96,8 +105,18 @@ class CodedTracks:
             first = 1
         self._next[channel] = first + num_samples
         numbers = array("I", range(first, first + num_samples)).tobytes()
+        if silence:
+            numbers = bytes(silence * _NUMBER_BYTES) + numbers
         placed = self._aligner.put(channel, numbers, at_tick=at_tick, number=number)
         return [CodedAudio(CodedPacket(channel, first, num_samples, payload), tuple(placed))]
+
+    def rest(
+        self, channel: int, silence: int, *, at_tick: int | None = None, number: int | None = None
+    ) -> list[CodedAudio]:
+        """Take a packet that holds no audio, in whose place there is silence, or nothing."""
+        numbers = bytes(silence * _NUMBER_BYTES)
+        placed = self._aligner.put(channel, numbers, at_tick=at_tick, number=number)
+        return [CodedAudio(None, tuple(placed))] if placed else []
 
     def flush(self) -> list[CodedAudio]:
         """Return everything that is held. See :meth:`TrackAligner.flush`."""

@@ -77,6 +77,9 @@ def masked(value: Any, name: str = "") -> Any:
     if name == "webhook":
         # Services put the right to post into the path.
         return _masked_webhook(value)
+    if name == "notify":
+        # Any part of Apprise's URLs may be a token, the host, too.
+        return f"{value.partition('://')[0] if '://' in value else ''}://{MASK}"
     return masked_text(_QUERY.sub(rf"\g<1>{MASK}", _URL.sub(rf"\g<1>:{MASK}@", value)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -60,3 +61,11 @@ def test_the_page_on_prometheus_names_metrics_that_exist():
     assert len(named) > 10
     known = {re.sub("_(bucket|sum|count)$", "", name) for name in series()}
     assert {f"emotion_monitor_{name}" for name in named} <= known
+
+
+def test_the_table_of_extras_is_whole():
+    page = (REPOSITORY / "docs" / "how-to" / "install.md").read_text("utf-8")
+    told = set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    # What only developers use is in CONTRIBUTING.md.
+    assert told == set(project["optional-dependencies"]) - {"dev"}

@@ -1,4 +1,4 @@
-"""What docs/explanation/files.md says is true."""
+"""What is said of the analysis of recordings is true."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ser_engine.types import FloatArray
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine, LevelDetector
 
+PYTHON = (REPOSITORY / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
 PAGE = (REPOSITORY / "docs" / "explanation" / "files.md").read_text(encoding="utf-8")
 
 
@@ -56,12 +57,13 @@ def test_the_code_runs(
     monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
     soundfile.write("call.wav", np.full(32_000, 0.1), 16_000, subtype="FLOAT")
     names: dict[str, object] = {"paths": ["call.wav", "missing.wav"]}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.split("\n## Python\n")[1], re.DOTALL)
+    section = PYTHON.split("\n## A recording\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
         exec(block, names)
     first, *others = capsys.readouterr().out.splitlines()
-    assert first == "angry"
+    assert first == "0 0.0 2.0 angry"
     assert others[0] == "call.wav 2.0"
     assert others[1] == "missing.wav: there is no such file"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 import threading
@@ -19,19 +20,23 @@ import soundfile
 
 import mic_client
 from emotion_monitor import in_process
+from emotion_monitor.app import main
+from emotion_monitor.commands import options
 from emotion_monitor.commands.alerts import read_rules
-from mic_client import ArraySource, FileSource
+from mic_client import ArraySource, load_sample_call
 from ser_engine.config import EngineConfig
 from ser_engine.core import factory
 from ser_engine.files import run as one_call
 from stream_server.wire.messages import ServerMessage
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine, LevelDetector
+from tests.support.protocol_lab import ready
 from tests.support.results import make_alert, make_point
 
 PAGE = (REPOSITORY / "docs/reference/python.md").read_text("utf-8")
 ALERT = (REPOSITORY / "docs/tutorials/call-with-an-alert.md").read_text("utf-8")
 MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
+README = (REPOSITORY / "README.md").read_text("utf-8")
 ACCURACY = (REPOSITORY / "docs/how-to/accuracy.md").read_text("utf-8")
 HUME = (REPOSITORY / "docs/how-to/from-hume.md").read_text("utf-8")
 RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")
@@ -74,12 +79,6 @@ def _everything_is_speech() -> EngineConfig:
     from ser_engine.config import VadConfig
 
     return EngineConfig(vad=VadConfig(detector="off"))
-
-
-def test_a_recording_is_printed_as_a_timeline(call: Path, capsys: pytest.CaptureFixture[str]):
-    source = program(PAGE, "from ser_engine import analyze")
-    exec(source.replace('"stream")', '"stream", model="compact")'), {})
-    assert all(line.startswith("0 ") for line in capsys.readouterr().out.splitlines())
 
 
 @pytest.fixture
@@ -128,27 +127,54 @@ def test_the_results_of_a_server_are_printed(
     assert capsys.readouterr().out == f"{alert.stream_id} {alert.rule} {alert.state}\n"
 
 
+class Client:
+    """Stands for ``StreamClient``: two messages come of any source."""
+
+    def __init__(self, source: Any, url: str = "", options: Any = None) -> None:
+        self.source, self.url, self.options = source, url, options
+        made.append(self)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.source.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        yield ready()
+        yield make_point(angry=0.9)
+
+
+made: list[Client] = []
+
+
 def test_a_file_is_streamed(
     call: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    class Client:
-        def __init__(self, source: FileSource, url: str, options: mic_client.StreamOptions) -> None:
-            self.source = source
-            assert source.duration_s == 3
-            assert (url, options.name) == ("ws://localhost:8765", "call 17")
-
-        async def __aenter__(self) -> Client:
-            return self
-
-        async def __aexit__(self, *_: object) -> None:
-            await self.source.aclose()
-
-        async def __aiter__(self) -> AsyncIterator[Any]:
-            yield make_point()
-
     monkeypatch.setattr(mic_client, "StreamClient", Client)
     exec(program(PAGE, "StreamClient"), {})
-    assert capsys.readouterr().out == f"{make_point()}\n"
+    client = made.pop()
+    assert (client.url, client.options.name) == ("ws://localhost:8765", "call 17")
+    assert client.source.duration_s == 3
+    assert capsys.readouterr().out == f"{ready()}\n{make_point(angry=0.9)}\n"
+
+
+def test_the_readme_prints_what_a_microphone_hears(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(mic_client, "StreamClient", Client)
+    monkeypatch.setattr(
+        mic_client, "MicrophoneSource", lambda: ArraySource(np.zeros(160, np.float32), 16_000)
+    )
+    exec(program(README, "MicrophoneSource"), {})
+    assert capsys.readouterr().out == "angry 0.9\n"
+
+
+def test_the_readme_analyses_a_recording(
+    call: Path, always_angry: None, capsys: pytest.CaptureFixture[str]
+):
+    exec(program(README, "import analyze"), {})
+    assert re.fullmatch(r"angry 0\.\d+\n", capsys.readouterr().out)
 
 
 def test_the_table_has_every_message_and_fields_that_they_have():
@@ -170,18 +196,21 @@ def test_the_table_has_every_message_and_fields_that_they_have():
     assert lacking == set()
 
 
-def test_a_folder_becomes_the_table_of_the_tutorial(call: Path, capsys: pytest.CaptureFixture[str]):
-    from emotion_monitor.app import main
-
-    folder = call.parent / "recordings"
-    folder.mkdir()
-    call.rename(folder / "call.wav")
-    line = next(line for line in RECORDINGS.splitlines() if "--out results" in line)
-    with pytest.raises(SystemExit, match="0"):
-        main([*line.split()[1:], "--set", "ser_engine.model.name=compact"])
+def test_the_tutorial_on_a_folder_ends_in_tables(
+    call: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(options, "build_engine", lambda config: FakeEngine())
+    Path("recordings").mkdir()
+    call.rename("recordings/call.wav")
+    lines = [line for line in RECORDINGS.splitlines() if line.startswith("emotion-monitor ")]
+    assert len(lines) == 2
+    for line in lines:
+        with pytest.raises(SystemExit, match="0"):
+            main([*line.split()[1:], "--no-cache"])
     capsys.readouterr()
     exec(program(RECORDINGS, "read_parquet"), {})
     assert "call.wav" in capsys.readouterr().out
+    assert Path("timelines/call.wav.points.csv").is_file()
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -226,8 +255,21 @@ def test_the_receiver_of_the_tutorial_prints_what_is_posted(
     assert capsys.readouterr().out == '{"type": "alert"}\n'
 
 
-def test_the_rule_of_the_tutorial_is_one(tmp_path: Path):
+def test_the_sample_call_raises_the_rule_of_the_tutorial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
     (text,) = re.findall(r"```yaml\n(.*?)```", ALERT, re.DOTALL)
-    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    (rule,) = read_rules(tmp_path / "mine.yaml")
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    (rule,) = read_rules(Path("mine.yaml"))
     assert (rule.name, rule.roles) == ("customer is angry", ("customer",))
+    soundfile.write("call.wav", *load_sample_call())
+    analyzed = ["analyze", "call.wav", "-g", "stream", "--json", "--model", "compact"]
+    with pytest.raises(SystemExit, match="0"):
+        main([*analyzed, "--no-cache"])
+    Path("calls.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    with pytest.raises(SystemExit, match="0"):
+        main(["alerts", "replay", "mine.yaml", "calls.json", "--role", "customer", "--json"])
+    # It holds for ten seconds of speech and has to for four: no processor rounds that away.
+    (replayed,) = json.loads(capsys.readouterr().out)["rules"]
+    assert 1 in [alert["channel"] for alert in replayed["alerts"]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -241,3 +243,49 @@ def test_missing_things_are_one_line(rules: Path, tmp_path: Path, capsys: Captur
     assert run(rules, tmp_path / "nothing.json") == 1
     assert "cannot read the timeline" in capsys.readouterr().err
     assert run(rules) == 2
+
+
+# -- alerts test -----------------------------------------------------------------------------------
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """A webhook that takes what has no 'refused' in its path."""
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        assert json.loads(self.rfile.read(length))["rule"] == "customer stays angry (test)"
+        self.send_response(404 if "refused" in self.path else 204)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "told"), [("taken", 0, "took it (status 204)"), ("refused", 1, "(status 404)")]
+)
+def test_those_whom_a_rule_tells_can_be_tried(
+    path: str, code: int, told: str, tmp_path: Path, capsys: Captured
+):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/{path}"
+        rule = f"{{name: customer stays angry, labels: [angry], webhook: '{url}'}}"
+        config = tmp_path / "config.yaml"
+        config.write_text(f"stream_server: {{alerts: {{rules: [{rule}]}}}}")
+        with pytest.raises(SystemExit) as caught:
+            main(["--config", str(config), "alerts", "test", "customer stays angry"])
+        server.shutdown()
+    assert caught.value.code == code
+    printed = capsys.readouterr().out
+    assert told in printed and path not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nobody", "expected one of"), ("driver is upset", "tells nobody")]
+)
+def test_a_rule_that_cannot_be_tried_is_an_error(name: str, said: str, capsys: Captured):
+    with pytest.raises(SystemExit) as caught:
+        main(["alerts", "test", name])
+    assert caught.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -53,6 +53,7 @@ def touched() -> Metrics:
     metrics.gap("silence", 2.5)
     metrics.alert("customer stays angry", "critical")
     metrics.webhook("delivered")
+    metrics.notification("failed")
     metrics.bus_from(lambda: {"sse": SubscriberFigures(1, pending=5, dropped=3, merged=2)})
     metrics.mqtt_connected(True)
     metrics.store_write(0.01)
@@ -134,6 +135,7 @@ def test_there_are_no_series_of_creation_times():
         ("gaps_seconds_total", {"reason": "silence"}, 2.5),
         ("alerts_total", {"rule": "customer stays angry", "severity": "critical"}, 1),
         ("webhooks_total", {"outcome": "delivered"}, 1),
+        ("notifications_total", {"outcome": "failed"}, 1),
         ("subscribers", {"subscriber": "sse"}, 1),
         ("results_pending", {"subscriber": "sse"}, 5),
         ("results_dropped_total", {"subscriber": "sse"}, 3),

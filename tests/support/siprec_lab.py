@@ -57,11 +57,12 @@ def offer(
     codecs: str = "0 8 101",
     direction: str = "sendonly",
     profile: str = "RTP/AVP",
+    rtpmap: str = "96 L16/16000",
 ) -> str:
     """Return a session description with an audio line for each label."""
     media = [
         f"m=audio {9000 + 2 * at} {profile} {codecs}\r\na=label:{label}\r\n"
-        f"a=rtpmap:101 telephone-event/8000\r\na=rtpmap:96 L16/16000\r\na={direction}\r\n"
+        f"a=rtpmap:101 telephone-event/8000\r\na=rtpmap:{rtpmap}\r\na={direction}\r\n"
         for at, label in enumerate(lines)
     ]
     return (
@@ -148,6 +149,7 @@ class Client:
     received: list[Request | Response] = field(default_factory=list)
     to_tag: str = ""
     cseq: int = 1
+    call_id: str = "a84b4c76e66710@sbc.example.net"
 
     async def __aenter__(self) -> Self:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -180,16 +182,17 @@ class Client:
             invite(
                 description,
                 cseq=self.cseq,
-                branch=f"invite{self.cseq}",
+                branch=f"invite{self.cseq}{self.call_id}",
                 to_tag=self.to_tag,
+                call_id=self.call_id,
                 **fields,
             )
         )
         answer = await self.response()
         is_accepted = answer.status == 200
         self.to_tag = answer.tag("to") if is_accepted else self.to_tag
-        branch = f"ack{self.cseq}" if is_accepted else f"invite{self.cseq}"
-        self.send(request("ACK", cseq=self.cseq, branch=branch, to_tag=answer.tag("to")))
+        branch = f"ack{self.cseq}" if is_accepted else f"invite{self.cseq}{self.call_id}"
+        self._request("ACK", branch, answer.tag("to"))
         if is_accepted:
             ports = re.findall(rb"^m=audio (\d+)", answer.body, re.MULTILINE)
             self.rtp_ports = [int(each) for each in ports]
@@ -197,9 +200,14 @@ class Client:
         return answer
 
     async def bye(self) -> Response:
-        self.send(request("BYE", cseq=self.cseq, branch=f"bye{self.cseq}", to_tag=self.to_tag))
+        self._request("BYE", f"bye{self.cseq}{self.call_id}", self.to_tag)
         self.cseq += 1
         return await self.response()
+
+    def _request(self, method: str, branch: str, to_tag: str) -> None:
+        self.send(
+            request(method, cseq=self.cseq, branch=branch, to_tag=to_tag, call_id=self.call_id)
+        )
 
     def send_rtp(self, line: int, packet: bytes) -> None:
         self._socket.sendto(packet, ("127.0.0.1", self.rtp_ports[line]))
@@ -225,8 +233,8 @@ class SiprecLab:
         """Why the streams that ended did."""
         return [each.reason for each in self.lab.published if isinstance(each, StreamClosed)]
 
-    def client(self) -> Client:
-        return Client(self.server.port)
+    def client(self, **fields: Any) -> Client:
+        return Client(self.server.port, **fields)
 
     async def until_ended(self, count: int = 1) -> None:
         """Wait for the end of so many streams."""

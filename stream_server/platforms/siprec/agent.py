@@ -233,7 +233,8 @@ class UserAgent:
 
     def _begin(self, key: tuple[str, str, str], request: Request, peer: Peer, now_s: float) -> None:
         transaction = self._remember(key, request, peer, now_s)
-        unsupported = [each for each in request.all("require") if each not in _SUPPORTED]
+        required = request.all("require")
+        unsupported = [each for each in required if each.lower() not in _SUPPORTED]
         if request.method not in ALLOWED:
             self._respond(transaction, 405, "Method Not Allowed", now_s, headers=[_ALLOW])
         elif unsupported:
@@ -303,7 +304,8 @@ class UserAgent:
                 self._capabilities(transaction, now_s)
             case "UPDATE" if not request.body:
                 # A refresh (RFC 4028, section 9).
-                self._respond(transaction, 200, "OK", now_s, headers=self._dialog_headers(dialog))
+                headers = [*self._dialog_headers(dialog), *_refreshed(request)]
+                self._respond(transaction, 200, "OK", now_s, headers=headers)
             case "INVITE" | "UPDATE":
                 if dialog.offer is not None or dialog.state == "accepted":
                     # One offer at a time (section 14.2).
@@ -367,6 +369,7 @@ class UserAgent:
             return
         headers = [
             *self._dialog_headers(dialog),
+            *_refreshed(transaction.request),
             _ALLOW,
             ("Supported", ", ".join(_SUPPORTED)),
             ("Content-Type", "application/sdp" if body else ""),
@@ -406,6 +409,8 @@ class UserAgent:
 
     def leave(self, dialog: Dialog, now_s: float) -> None:
         """End a dialog that was accepted; :class:`Ended` follows at once."""
+        if dialog.is_leaving:
+            return
         if dialog.state == "accepted":
             dialog.is_leaving = True
             self._events.append(Ended(dialog, "left"))
@@ -601,6 +606,17 @@ def _uri(address: str) -> str:
         uri = first[start + 1 :].partition(">")[0]
     is_uri = uri.lower().startswith(("sip:", "sips:", "tel:")) and " " not in uri
     return uri if is_uri else ""
+
+
+def _refreshed(request: Request) -> list[tuple[str, str]]:
+    """Return the headers that leave the refreshes of the session to the other side (RFC 4028)."""
+    interval, _, parameters = request.get("session-expires").partition(";")
+    tags = [each.lower() for each in (*request.all("supported"), *request.all("require"))]
+    # Who wants this side to make them is told of no interval, so nothing expires (section 9).
+    if not interval.strip().isdecimal() or "timer" not in tags or "uas" in parameters.lower():
+        return []
+    value = f"{interval.strip()[:10]};refresher=uac"
+    return [("Session-Expires", value), ("Require", "timer")]
 
 
 def refused(error: ProtocolError) -> tuple[int, str]:

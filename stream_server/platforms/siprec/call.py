@@ -7,19 +7,23 @@ import contextlib
 import ipaddress
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import structlog
 
-from ser_engine.raw_audio import ALAW, MULAW
 from ser_engine.schema import CloseReason
 from stream_server.access import SIGNED
 from stream_server.config import ServerConfig
 from stream_server.platforms.media_stream import DTMF_MARK, call_spec
 from stream_server.platforms.siprec import SiprecConfig, SiprecSettings
+from stream_server.platforms.siprec.codecs import (
+    SAMPLE_BYTES,
+    Payloads,
+    chosen_of,
+    understood_names,
+)
 from stream_server.platforms.siprec.messages import Request
 from stream_server.platforms.siprec.metadata import (
     MIXED_ROLE,
@@ -27,11 +31,10 @@ from stream_server.platforms.siprec.metadata import (
     parse_metadata,
     roles_of_lines,
 )
-from stream_server.platforms.siprec.rtp import SAMPLE_BYTES, Decode, RtpTrack, Timed
+from stream_server.platforms.siprec.rtp import RtpTrack, Timed
 from stream_server.platforms.siprec.sdp import (
     Accepted,
     Media,
-    RtpCodec,
     is_receivable,
     make_answer,
     parse_offer,
@@ -41,9 +44,9 @@ from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.streams.runner import TrackReport
 from stream_server.streams.socket import MessageRate
-from stream_server.tracks import TrackAligner
+from stream_server.tracks import CodedTracks, TrackAligner, track_format
 from stream_server.wire.audio_format import AudioFormat
-from stream_server.wire.dialect import AudioData
+from stream_server.wire.dialect import AudioData, CodedAudio
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import Mark, Pause, Resume
 
@@ -55,35 +58,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_QUEUED = 1024
 """Packets that wait for the stream, some ten seconds' worth; what comes then is lost."""
 ROUTE = "siprec"
-
-_G711 = {
-    # 16-bit samples: the tables are those divided by 32768.
-    "PCMU": np.round(MULAW * 32768).astype("<i2"),
-    "PCMA": np.round(ALAW * 32768).astype("<i2"),
-}
-
-
-_CODEC_NAMES = "PCMU, PCMA or L16"
-
-Chosen = dict[int, tuple[RtpCodec, Decode]]
-"""How media lines are received, by their place in the offer."""
-
-
-def linear_decoder(codec: RtpCodec) -> Decode | None:
-    """Return what turns payloads into samples; None: the codec is not one of those.
-
-    Payloads of G.711 (RFC 3551, section 4.5.14) and L16, which is big-endian (section 4.5.11).
-    """
-    if codec.channels != 1:
-        return None
-    table = _G711.get(codec.name)
-    if table is not None and codec.clock_hz == 8000:
-        return lambda payload: table[np.frombuffer(payload, "u1")].tobytes()
-    if codec.name == "L16" and 8000 <= codec.clock_hz <= 48_000:
-        return lambda payload: (
-            np.frombuffer(payload, ">i2", len(payload) // SAMPLE_BYTES).astype("<i2").tobytes()
-        )
-    return None
 
 
 class RtpPorts:
@@ -152,7 +126,7 @@ class _Line:
         transport: its port.
         port: its number.
         track: its packets.
-        codec: of them.
+        payloads: how they are read.
         media: what was offered last.
     """
 
@@ -160,7 +134,7 @@ class _Line:
     transport: asyncio.DatagramTransport
     port: int
     track: RtpTrack
-    codec: RtpCodec
+    payloads: Payloads
     media: Media
 
 
@@ -204,11 +178,11 @@ class RecordingCall:
         self._answer = b""
         self._lines: dict[int, _Line] = {}  # by the place in the offer
         self._num_channels = 0
-        self._rate_hz = 0
+        self._form = ("", 0)  # see Payloads
         self._stream: RunningStream | None = None
-        self._aligner: TrackAligner | None = None
+        self._aligner: TrackAligner | CodedTracks | None = None
         self._report: TrackReport | None = None
-        self._queue: deque[tuple[int, Timed]] = deque()
+        self._queue: deque[tuple[_Line, Timed]] = deque()
         self._came = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._limits = config.limits
@@ -233,7 +207,7 @@ class RecordingCall:
         description, about = body_parts(request)
         offered = parse_offer(description)
         metadata = parse_metadata(about) if about else parse_metadata(b"<recording/>")
-        chosen = self._choose(offered, {})
+        chosen = chosen_of(offered, most=len(self._config.telephony.roles), received=(), form=None)
         if not chosen:
             raise ProtocolError(ErrorCode.BAD_FORMAT, _nothing_received(offered))
         lines = [(index, offered[index].label) for index in chosen]
@@ -242,8 +216,12 @@ class RecordingCall:
             # The other side may come with a later offer; until then it is a gap.
             roles += [each for each in self._config.telephony.roles if each != roles[0]][:1]
         self._num_channels = len(roles)
-        self._rate_hz = next(codec.clock_hz for codec, _ in chosen.values())
-        audio_format = AudioFormat("pcm_s16le", self._rate_hz, self._num_channels)
+        self._form = coded, rate_hz = next(iter(chosen.values())).form
+        audio_format = (
+            track_format(coded, self._num_channels)
+            if coded
+            else AudioFormat("pcm_s16le", rate_hz, self._num_channels)
+        )
         spec = call_spec(
             audio_format,
             roles,
@@ -258,7 +236,8 @@ class RecordingCall:
         except BaseException:
             self._close_lines()
             raise
-        self._aligner = TrackAligner(
+        put_in_order = CodedTracks if coded else TrackAligner
+        self._aligner = put_in_order(
             audio_format, max_jitter_ms=self._config.telephony.max_jitter_ms
         )
         self._report = TrackReport(self._stream.runner)
@@ -279,33 +258,19 @@ class RecordingCall:
             return b"" if request.method == "UPDATE" else self._answer
         async with self._turn:
             offered = parse_offer(description)
-            chosen = self._choose(offered, self._lines)
-            if not chosen:
+            chosen = chosen_of(
+                offered, most=self._num_channels, received=self._lines, form=self._form
+            )
+            # That all lines are given up is a pause.
+            if not chosen and any(is_receivable(each) for each in offered):
                 raise ProtocolError(ErrorCode.BAD_FORMAT, _nothing_received(offered))
+            # What came before is read as it was told then.
+            await self._drain()
             await self._receive(offered, chosen)
             await self._pause_or_resume(offered)
             return self._answered(offered)
 
-    def _choose(self, offered: Sequence[Media], lines: dict[int, _Line]) -> Chosen:
-        """Return the codecs of the media lines to receive, two of them at most, by their place."""
-        chosen: Chosen = {}
-        rate_hz = self._rate_hz
-        most = self._num_channels or len(self._config.telephony.roles)
-        # Lines that are received go before new ones.
-        for index in sorted(range(len(offered)), key=lambda each: (each not in lines, each)):
-            media = offered[index]
-            if not is_receivable(media) or len(chosen) == most:
-                continue
-            for codec in media.codecs:
-                decode = linear_decoder(codec)
-                if decode is not None and rate_hz in (0, codec.clock_hz):
-                    chosen[index] = codec, decode
-                    # Both sides are samples of one stream, so they have one rate.
-                    rate_hz = codec.clock_hz
-                    break
-        return dict(sorted(chosen.items()))
-
-    async def _receive(self, offered: Sequence[Media], chosen: Chosen) -> None:
+    async def _receive(self, offered: Sequence[Media], chosen: Mapping[int, Payloads]) -> None:
         """Open, change and close ports as the offer asks."""
         # New ones first: where there is none, all stays as it is.
         kept = {index: line for index, line in self._lines.items() if index in chosen}
@@ -313,10 +278,11 @@ class RecordingCall:
         new: dict[int, _Line] = {}
         try:
             for index in sorted(chosen.keys() - kept.keys()):
-                (codec, decode), media = chosen[index], offered[index]
+                payloads, media = chosen[index], offered[index]
                 transport, port = await self._ports.open(partial(self._datagram, index))
-                track = RtpTrack(codec, decode, media.event_type(codec.clock_hz))
-                new[index] = _Line(free.pop(0), transport, port, track, codec, media)
+                event_type = media.event_type(payloads.codec.clock_hz)
+                track = RtpTrack(payloads.codec, payloads.rate_hz, payloads.samples_of, event_type)
+                new[index] = _Line(free.pop(0), transport, port, track, payloads, media)
         except BaseException:
             for line in new.values():
                 line.transport.close()
@@ -324,15 +290,15 @@ class RecordingCall:
         for index in self._lines.keys() - kept.keys():
             self._lines.pop(index).transport.close()
         for index, line in kept.items():
-            (line.codec, decode), line.media = chosen[index], offered[index]
-            event_type = line.media.event_type(line.codec.clock_hz)
-            line.track.change(line.codec, decode, event_type)
+            line.payloads, line.media = chosen[index], offered[index]
+            event_type = line.media.event_type(line.payloads.codec.clock_hz)
+            line.track.change(line.payloads.codec, line.payloads.samples_of, event_type)
         self._lines.update(new)
 
     def _answered(self, offered: Sequence[Media]) -> bytes:
         self._version += 1
         accepted = [
-            Accepted(line.codec, line.port) if (line := self._lines.get(index)) else None
+            Accepted(line.payloads.codec, line.port) if (line := self._lines.get(index)) else None
             for index in range(len(offered))
         ]
         self._answer = make_answer(
@@ -374,9 +340,9 @@ class RecordingCall:
         with contextlib.suppress(ProtocolError):
             self._rate.take(1, now_s)
             if len(self._queue) < MAX_QUEUED:
-                now_tick = round((now_s - self._start_s) * self._rate_hz)
+                now_tick = round((now_s - self._start_s) * self._form[1])
                 timed = line.track.put(data, now_tick)
-                self._queue.extend((line.channel, each) for each in timed)
+                self._queue.extend((line, each) for each in timed)
                 self._came.set()
                 if timed:
                     self._heard_s = now_s
@@ -411,16 +377,26 @@ class RecordingCall:
     async def _drain(self) -> None:
         """Hand over what is queued."""
         while self._queue and not self._is_over:
-            channel, timed = self._queue.popleft()
-            stream, aligner = self._stream, self._aligner
-            assert stream is not None and aligner is not None
-            for piece in aligner.put(
-                channel, timed.samples, at_tick=timed.at_tick, number=timed.number
-            ):
+            line, timed = self._queue.popleft()
+            stream = self._stream
+            assert stream is not None
+            for piece in self._placed(line, timed):
                 await self._hand_over(stream, piece)
             if timed.key:
                 await self._hand_over(stream, Mark(name=DTMF_MARK, key=timed.key))
         self._came.clear()
+
+    def _placed(self, line: _Line, timed: Timed) -> Sequence[AudioData | CodedAudio]:
+        """Put a packet in its place; return what is complete with it."""
+        tracks, channel, silence = self._aligner, line.channel, timed.silence
+        at_tick, number, payload = timed.at_tick, timed.number, timed.payload
+        if isinstance(tracks, TrackAligner):
+            samples = bytes(silence * SAMPLE_BYTES) + line.payloads.decode(payload)
+            return tracks.put(channel, samples, at_tick=at_tick, number=number)
+        assert tracks is not None
+        if not payload:
+            return tracks.rest(channel, silence, at_tick=at_tick, number=number)
+        return tracks.put(channel, payload, at_tick=at_tick, number=number, silence=silence)
 
     async def _release(self) -> None:
         """Hand over what waits for earlier packets, or for the other side."""
@@ -442,7 +418,7 @@ class RecordingCall:
             await self._fail(ProtocolError(ErrorCode.IDLE, text))
 
     async def _hand_over(
-        self, stream: RunningStream, each: AudioData | Mark | Pause | Resume
+        self, stream: RunningStream, each: AudioData | CodedAudio | Mark | Pause | Resume
     ) -> None:
         if self._is_over:
             return
@@ -517,7 +493,8 @@ def _nothing_received(offered: Sequence[Media]) -> str:
         return "got media lines with SRTP, expected RTP/AVP: encrypted audio cannot be received"
     names = sorted({codec.name for each in offered for codec in each.codecs})
     listed = ", ".join(names)[:200] or "none"
-    return f"got no audio line with a codec that is understood ({listed}), expected {_CODEC_NAMES}"
+    expected = understood_names()
+    return f"got no audio line with a codec that is understood ({listed}), expected {expected}"
 
 
 def plain_address(host: str) -> Address | None:

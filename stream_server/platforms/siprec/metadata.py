@@ -133,7 +133,7 @@ def parse_metadata(data: bytes) -> RecordingMetadata:
     parser.CharacterDataHandler = reader.text
     try:
         parser.Parse(data.strip(), True)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise bad_message(f"got recording metadata that is not XML: {error}") from None
     return reader.metadata
 

@@ -1,8 +1,8 @@
-"""RTP (RFC 3550) of one media line: datagrams in, numbered and timed samples out; without I/O.
+"""RTP (RFC 3550) of one media line: datagrams in, numbered and timed payloads out; without I/O.
 
-What comes out is for :class:`stream_server.tracks.TrackAligner`, which orders the packets, waits
-for those that are late, and names what never came. Here sequence numbers and timestamps are
-unwrapped, payloads become 16-bit samples, and what only RTP can tell is told:
+What comes out is for :mod:`stream_server.tracks`, which orders the packets, waits for those that
+are late, and names what never came. Here sequence numbers and timestamps are unwrapped, and what
+only RTP can tell is told:
 
 * **Silence that was not sent.** Where time passes between two packets of consecutive numbers, the
   sender had nothing to send: silence suppression, or an event in place of audio. It is silence and
@@ -12,6 +12,9 @@ unwrapped, payloads become 16-bit samples, and what only RTP can tell is told:
       timestamp  |--1--|--2--|--3--|     |--4--|   silence between 3 and 4
 
 * **Events** (RFC 4733), i.e. keys, have numbers of their own among those of the audio.
+* **Drift.** Each line's timestamps are a clock of their own, and say nothing of each other. What
+  they share is this machine's clock: how fast each runs shows in the times of arrival, and the
+  samples' times follow it, so that after an hour the two sides still lie as they were spoken.
 * **Another source** (SSRC) after a transfer or a failover counts anew. It is believed at its
   second packet in order (RFC 3550, appendix A.1), and goes on where the time of arrival puts it,
   not before what the last one sent.
@@ -23,17 +26,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stream_server.platforms.siprec.sdp import RtpCodec
+from stream_server.tracks.drift import OffsetFilter
 
 HEADER_BYTES = 12
 MAX_SILENCE_S = 30
 """Longest silence that is filled in; more is a clock that was set anew."""
+MAX_DRIFT_PPM = 1000
+"""Drift that is followed; a clock is off by less, and what is more is not sent in real time."""
+_PACKETS_BETWEEN_LOOKS = 100
 KEYS = "0123456789*#ABCD"
 """Of the events 0 to 15 (RFC 4733, section 3.2)."""
 
 _WRAP_NUMBER, _WRAP_TIME = 1 << 16, 1 << 32
-SAMPLE_BYTES = 2
-Decode = Callable[[bytes], bytes]
-"""Turns a payload into 16-bit little-endian samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +87,18 @@ def parse_packet(data: bytes) -> RtpPacket | None:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Samples with their place.
+    """What a packet holds, and its place.
 
     Attributes:
-        samples: 16-bit, little-endian; b"": the packet held none.
-        at_tick: time of the first one, in samples from the start of the call.
+        silence: samples of silence that come first.
+        payload: as it came; b"": no audio.
+        at_tick: time of its first sample, in samples from the start of the call.
         number: counts the packets, without a wrap.
         key: that was pressed; "": none.
     """
 
-    samples: bytes = field(repr=False)
+    silence: int
+    payload: bytes = field(repr=False)
     at_tick: int
     number: int
     key: str = field(default="", repr=False)
@@ -103,34 +109,50 @@ class RtpTrack:
 
     Args:
         codec: of its audio.
-        decode: its payloads.
+        rate_hz: of the samples, a multiple of the codec's clock.
+        samples_of: returns how many samples a payload holds; 0: it is damaged.
         event_type: payload type of events; None: it has none.
     """
 
-    def __init__(self, codec: RtpCodec, decode: Decode, event_type: int | None) -> None:
-        self._decode = decode
+    def __init__(
+        self,
+        codec: RtpCodec,
+        rate_hz: int,
+        samples_of: Callable[[bytes], int],
+        event_type: int | None,
+    ) -> None:
+        self._rate_hz = rate_hz
+        self._samples_of = samples_of
         self._codec = codec
+        # The clock of G.722 is half the rate of its samples (RFC 3551, section 4.5.2).
+        self._scale = rate_hz // codec.clock_hz
         self._event_type = event_type
         self._source: int | None = None
         self._candidate: tuple[RtpPacket, int] | None = None  # of another source, and when it came
         self._number = -1  # the highest, without a wrap
         self._number_shift = 0  # from the numbers of this source to those of the track
-        self._time = 0  # of the highest, without a wrap
+        self._timestamp = 0  # of the highest, without a wrap
         self._shift = 0  # from a timestamp to a tick
         self._end_tick = 0  # of what came last in order
         self._is_new = True  # the next packet begins a count
+        self._arrivals = OffsetFilter(rate_hz, "arrival")
+        self._drift_ppm = 0.0
+        self._drifted = 0.0  # samples, of ``_shift`` since the count began
+        self._num_observed = 0
         self._event_time: int | None = None
         self._event_length = 0
         self.malformed = 0
-        """Datagrams that are no RTP, or of a payload type that was not agreed on."""
+        """Datagrams that are no RTP, or not of what was agreed on."""
 
     def restart(self) -> None:
         """Take the next packet as the first of a count, after a pause."""
         self._is_new = True
 
-    def change(self, codec: RtpCodec, decode: Decode, event_type: int | None) -> None:
-        """Take over what another answer says of the line."""
-        self._decode, self._codec, self._event_type = decode, codec, event_type
+    def change(
+        self, codec: RtpCodec, samples_of: Callable[[bytes], int], event_type: int | None
+    ) -> None:
+        """Take over what another answer says of the line, at the same clock and rate."""
+        self._codec, self._samples_of, self._event_type = codec, samples_of, event_type
 
     def put(self, data: bytes, now_tick: int) -> list[Timed]:
         """Take a datagram.
@@ -146,6 +168,11 @@ class RtpTrack:
         ):
             self.malformed += 1
             return []
+        if packet.payload and packet.payload_type == self._codec.payload_type:
+            if not self._samples_of(packet.payload):
+                # Its number is missing now, so its time is lost.
+                self.malformed += 1
+                return []
         if self._source is None:
             self._source = packet.source
         if packet.source == self._source:
@@ -167,61 +194,77 @@ class RtpTrack:
             self._begin(packet, now_tick)
         step = _signed(packet.number - self._number, _WRAP_NUMBER)
         number = self._number + step
-        time = self._time + _signed(packet.timestamp - self._time, _WRAP_TIME)
-        is_next = step == 1
+        timestamp = self._timestamp + _signed(packet.timestamp - self._timestamp, _WRAP_TIME)
+        time = timestamp * self._scale
         if packet.payload_type == self._event_type:
-            timed = self._event(packet, number, time, is_next=is_next)
+            timed = self._event(packet, number, time, is_next=step == 1)
         else:
-            timed = self._audio(packet, number, time, now_tick, is_next=is_next)
+            timed = self._audio(packet, number, time, now_tick, step)
         if step > 0:
-            self._number, self._time = number, time
+            self._number, self._timestamp = number, timestamp
         return timed
 
     def _begin(self, packet: RtpPacket, now_tick: int) -> None:
         """Begin a count, so that this packet is the next one."""
         self._is_new = False
+        self._arrivals = OffsetFilter(self._rate_hz, "arrival")
+        self._drifted = 0.0
         self._number_shift += self._number + 1 - packet.number
         self._number = packet.number - 1
-        self._time = packet.timestamp
+        self._timestamp = packet.timestamp
         self._end_tick = max(self._end_tick, now_tick)
-        self._shift = self._end_tick - packet.timestamp
+        self._shift = self._end_tick - packet.timestamp * self._scale
+        if packet.payload_type == self._event_type:
+            # The time of an event is its beginning.
+            self._shift -= int.from_bytes(packet.payload[2:4], "big") * self._scale
         self._event_time = None
 
-    def _audio(
-        self, packet: RtpPacket, number: int, time: int, now_tick: int, *, is_next: bool
-    ) -> Timed:
-        samples = self._decode(packet.payload)
-        length = len(samples) // SAMPLE_BYTES
-        tick = time + self._shift
-        if is_next and length:
-            silence = tick - self._end_tick
-            if not -length < silence <= MAX_SILENCE_S * self._codec.clock_hz:
+    def _audio(self, packet: RtpPacket, number: int, time: int, now_tick: int, step: int) -> Timed:
+        length, silence = self._samples_of(packet.payload) if packet.payload else 0, 0
+        if step > 0:
+            self._observe(time, now_tick)
+        tick = time + self._shift + round(self._drifted)
+        if step == 1 and length:
+            unsent = tick - self._end_tick
+            if not -length < unsent <= MAX_SILENCE_S * self._rate_hz:
                 # The numbers go on and the time does not: a clock that was set anew.
                 tick = max(self._end_tick, now_tick)
-                self._shift = tick - time
-            elif silence >= length // 2:
+                self._shift, self._drifted = tick - time, 0.0
+                self._arrivals = OffsetFilter(self._rate_hz, "arrival")
+            elif unsent >= length // 2:
                 # Less is a coarse clock, which the track evens out.
-                samples, tick = bytes(silence * SAMPLE_BYTES) + samples, self._end_tick
-            self._end_tick = tick + len(samples) // SAMPLE_BYTES
-        return Timed(samples, tick, number + self._number_shift)
+                silence, tick = unsent, self._end_tick
+        if step > 0 and length:
+            self._end_tick = tick + silence + length
+        return Timed(silence, packet.payload, tick, number + self._number_shift)
+
+    def _observe(self, time: int, now_tick: int) -> None:
+        """Compare the line's clock with this machine's, and follow it."""
+        self._arrivals.add(time, now_tick - time)
+        self._num_observed += 1
+        if self._num_observed % _PACKETS_BETWEEN_LOOKS == 0:
+            drift_ppm = self._arrivals.drift_ppm
+            if drift_ppm is not None:
+                self._drift_ppm = drift_ppm if abs(drift_ppm) <= MAX_DRIFT_PPM else 0.0
+        self._drifted -= self._drift_ppm * 1e-6 * (time - self._timestamp * self._scale)
 
     def _event(self, packet: RtpPacket, number: int, time: int, *, is_next: bool) -> Timed:
-        key, samples = "", b""
+        key, silence = "", 0
         if len(packet.payload) < 4:
-            return Timed(b"", self._end_tick, number + self._number_shift)
+            return Timed(0, b"", self._end_tick, number + self._number_shift)
         if self._event_time is None or time > self._event_time:
             self._event_time, self._event_length = time, 0
             key = KEYS[packet.payload[0]] if packet.payload[0] < len(KEYS) else ""
         tick = self._end_tick
         if time == self._event_time:
             # Up to the packet before: whether audio comes, too, is known of that time.
-            silence = time + self._shift + self._event_length - tick
-            if is_next and 0 < silence <= MAX_SILENCE_S * self._codec.clock_hz:
-                samples = bytes(silence * SAMPLE_BYTES)
+            unsent = time + self._shift + round(self._drifted) + self._event_length - tick
+            if is_next and 0 < unsent <= MAX_SILENCE_S * self._rate_hz:
+                silence = unsent
                 self._end_tick += silence
-            length = int.from_bytes(packet.payload[2:4], "big")
+            length = int.from_bytes(packet.payload[2:4], "big") * self._scale
             self._event_length = max(self._event_length, length)
-        return Timed(samples, tick, number + self._number_shift, key)
+        return Timed(silence, b"", tick, number + self._number_shift, key)
 
 
 def _signed(difference: int, wrap: int) -> int:

@@ -84,6 +84,7 @@ def test_what_is_masked():
                     "name": "angry",
                     "webhook": "https://hooks.example.org/services/T0/B0/s3cr3t",
                     "webhook_secret": "shh",
+                    "notify": ["slack://T0/B0/s3cr3t", "s3cr3t"],
                 },
                 {"name": "none", "webhook": "", "webhook_secret": ""},
             ]
@@ -98,6 +99,7 @@ def test_what_is_masked():
         "name": "angry",
         "webhook": f"https://hooks.example.org/{MASK}",
         "webhook_secret": MASK,
+        "notify": [f"slack://{MASK}", f"://{MASK}"],
     }
     assert shown["alerts"]["rules"][1]["webhook"] == ""
     assert shown["timeline"] == tree["timeline"]

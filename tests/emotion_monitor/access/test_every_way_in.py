@@ -228,9 +228,9 @@ AUDIO_WAYS = {
 }
 """Paths for audio. Each takes ``ingest``."""
 
-LISTENERS = {"asterisk"}
-"""Platforms with a port of their own, without paths: AudioSocket has a list of addresses, and a
-team by setting."""
+LISTENERS = {"asterisk", "siprec"}
+"""Platforms with a port of their own, without paths: AudioSocket and SIPREC have a list of
+addresses, and a team by setting."""
 
 READERS = {
     "store": "its rows have the team; the routes ask",

@@ -74,7 +74,11 @@ class Lab:
         self.bus = LocalBus()
         self.metrics = Metrics()
         self.actions = AlertActions(
-            rules, self.bus, self.metrics, now=lambda: 1_800_000_000.5, rng=random.Random(0)
+            rules=rules,
+            bus=self.bus,
+            metrics=self.metrics,
+            now=lambda: 1_800_000_000.5,
+            rng=random.Random(0),
         )
 
     def webhooks(self, outcome: str) -> float:

@@ -248,7 +248,7 @@ async def test_a_stream_names_what_a_killed_engine_lost(url: str):
     assert set(points.values()) == {1}
 
 
-@pytest.mark.parametrize("name", ["zmq://", "zmq://host", "zmq://host:x", "ray://host:1"])
+@pytest.mark.parametrize("name", ["zmq://", "zmq://host", "zmq://host:x", "mqtt://host:1"])
 def test_an_address_that_is_none_is_refused(name: str):
     with pytest.raises(ConfigError, match="zmq://"):
         open_engine(config_of(name), beside_another=False, on_step=None)

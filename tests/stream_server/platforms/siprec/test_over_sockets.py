@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stream_server.config import ServerConfig
-from stream_server.wire.results import StreamOpened
+from stream_server.platforms.siprec.messages import Request, StreamParser, parse_message
+from stream_server.wire.results import Gap, Marked, StreamOpened, Summary, Warning
+from tests.stream_server.decoding.test_tracks import (
+    AGENT,
+    CUSTOMER,
+    STEP,
+    changes,
+    expected_changes,
+    packets_of,
+)
 from tests.stream_server.platforms.asterisk.test_over_sockets import mulaw
 from tests.stream_server.streams.timelines import tiles, timeline
-from tests.support.live_lab import chunks, live_lab, pcm, stream
+from tests.support.live_lab import chunks, live_lab, stream
 from tests.support.siprec_lab import (
     BOTH_ANALYSED,
+    METADATA,
     Client,
     SiprecLab,
     beside,
+    event,
+    invite,
+    offer,
+    request,
     rtp,
     with_siprec,
 )
@@ -87,4 +104,283 @@ async def test_a_call_is_the_stream_of_its_two_sides():
         )
     assert timeline(told) == timeline(native)
     assert [label for _, _, label in tiles(told, 0)] == ["angry", "happy"]
-    assert pcm is not None
+
+
+def gaps(told: Sequence[object], channel: int) -> list[tuple[float, float, str]]:
+    """Return the gaps of a channel: begin and end in seconds, and why."""
+    return [
+        (each.start_sample / 16_000, each.end_sample / 16_000, each.reason)
+        for each in told
+        if isinstance(each, Gap) and each.final and each.channel == channel
+    ]
+
+
+@virtual_time
+async def test_what_does_not_come_is_lost_and_what_comes_late_or_twice_is_not():
+    """Of the customer 2 s are missing; the agent's packets come in another order, some twice."""
+    async with siprec_lab() as siprec:
+        async with siprec.client() as client:
+            await client.invite(offer(codecs="8 0 101"))
+            sides = [packets(each, at) for at, each in enumerate(SIDES)]
+            for at in range(0, len(sides[0]), 4):
+                if not 150 <= at < 250:
+                    for packet in sides[0][at : at + 4]:
+                        client.send_rtp(0, b"\x80\x08" + packet[2:])
+                # The first packet of a line begins its count.
+                order = sides[1][at : at + 4][:: -1 if at else 1]
+                for packet in (*order, sides[1][at]):
+                    client.send_rtp(1, b"\x80\x08" + packet[2:])
+                await asyncio.sleep(0.08)
+            await client.bye()
+            await siprec.until_ended()
+        told = siprec.lab.published
+    lost = [each for each in gaps(told, 0) if each[2] == "lost"]
+    assert len(lost) == 1
+    start_s, end_s, _ = lost[0]
+    assert start_s == pytest.approx(3.04, abs=0.03) and end_s == pytest.approx(5.04, abs=0.03)
+    assert [each for each in gaps(told, 1) if each[2] == "lost"] == []
+    warnings = [(each.code, each.channel) for each in told if isinstance(each, Warning)]
+    assert ("packet_loss", 0) in warnings and ("packet_loss", 1) not in warnings
+
+
+@virtual_time
+async def test_a_call_that_pauses_and_goes_on_with_its_keys_and_its_summary():
+    async with siprec_lab() as siprec:
+        async with siprec.client() as client:
+            await client.invite()
+            sides = [packets(each, at) for at, each in enumerate(SIDES)]
+            await speak(client, [each[:150] for each in sides])
+            answer = await client.invite(offer(direction="inactive"))
+            assert answer.body.count(b"a=inactive") == 2
+            # Sent all the same, and not to be heard.
+            await speak(client, [each[150:250] for each in sides])
+            await client.invite()
+            key = event(5, 160)
+            client.send_rtp(
+                0, rtp(0xFFF0 + 250, 0xFFFFF000 + 250 * 160, key, payload_type=101, source=0)
+            )
+            await speak(client, [each[251:] for each in sides])
+            await client.bye()
+            await siprec.until_ended()
+        told = siprec.lab.published
+    paused = [each for each in gaps(told, 0) if each[2] == "paused"]
+    assert len(paused) == 1
+    start_s, end_s, _ = paused[0]
+    assert start_s == pytest.approx(3.0, abs=0.03) and end_s == pytest.approx(5.0, abs=0.1)
+    assert [each.name for each in told if isinstance(each, Marked)] == ["dtmf"]
+    (summary,) = [each for each in told if isinstance(each, Summary)]
+    assert summary.duration_s == pytest.approx(8.0, abs=0.1)
+    assert siprec.reasons == ["stopped"]
+
+
+@virtual_time
+async def test_lines_that_are_given_up_are_a_pause_and_their_ports_are_free():
+    async with siprec_lab() as siprec, siprec.client() as client:
+        await client.invite()
+        before = client.rtp_ports
+        given_up = offer().replace("m=audio 9000", "m=audio 0").replace("m=audio 9002", "m=audio 0")
+        assert (await client.invite(given_up)).status == 200
+        assert client.rtp_ports == [0, 0]
+        (stream,) = siprec.lab.registry.running()
+        held = [stream.runner.session.is_paused]
+        for port in before:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+                free.bind(("127.0.0.1", port))
+        await client.invite()
+        held.append(stream.runner.session.is_paused)
+        assert held == [True, False]
+        assert 0 not in client.rtp_ports
+
+
+@pytest.mark.needs("av")
+async def test_a_call_in_a_codec_that_is_decoded():
+    """G.722, whose samples are twice as many as its timestamps say."""
+    async with siprec_lab() as siprec:
+        expected = await expected_changes(siprec.lab, CUSTOMER, AGENT)
+        async with siprec.client() as client:
+            await client.invite(offer(codecs="9 0 101"))
+            both = [packets_of("g722", each) for each in (CUSTOMER, AGENT)]
+            for number, pair in enumerate(zip(*both, strict=True)):
+                for line, payload in enumerate(pair):
+                    if line == 0 and 50 <= number < 75:
+                        continue
+                    packet = rtp(number, 160 * number, payload, payload_type=9, source=line)
+                    client.send_rtp(line, packet)
+                await asyncio.sleep(0)
+            await client.bye()
+            async with asyncio.timeout(60):
+                await siprec.until_ended()
+        told = siprec.lab.published
+    assert siprec.reasons == ["stopped"]
+    lost = [each for each in gaps(told, 0) if each[2] == "lost"]
+    assert [each[:2] for each in lost] == [pytest.approx((1.0, 1.5), abs=0.03)]
+    assert [each for each in gaps(told, 1) if each[2] == "lost"] == []
+    for channel, there in enumerate(expected):
+        assert changes(told, channel) == pytest.approx(there, abs=STEP)
+
+
+@virtual_time
+async def test_a_line_that_is_added_later_is_the_other_side():
+    async with siprec_lab(siprec={"agents": ("*@pbx.example.org",)}) as siprec:
+        async with siprec.client() as client:
+            await client.invite(offer(("2",)))
+            sides = [packets(each, at) for at, each in enumerate(SIDES)]
+            for packet in sides[1][:100]:
+                client.send_rtp(0, packet)
+                await asyncio.sleep(0.02)
+            answer = await client.invite(offer(("2", "1")))
+            assert len(set(client.rtp_ports)) == 2 and answer.status == 200
+            await speak(client, [sides[1][100:], sides[0][100:]])
+            await client.bye()
+            await siprec.until_ended()
+        told = siprec.lab.published
+    (opened,) = [each for each in told if isinstance(each, StreamOpened)]
+    assert [channel.role for channel in opened.channels] == ["agent", "customer"]
+    # Of the customer nothing came in the first two seconds.
+    (lost,) = [each for each in gaps(told, 1) if each[2] == "lost"]
+    assert lost[0] == 0 and lost[1] == pytest.approx(2.0, abs=0.05)
+    assert [each for each in gaps(told, 0) if each[2] == "lost"] == []
+
+
+SECURE = offer(profile="RTP/SAVP")
+
+
+@pytest.mark.parametrize(
+    ("fields", "settings", "status", "code", "warning"),
+    [
+        ({"description": offer(codecs="18 101")}, {}, 488, "bad_format", "G729"),
+        ({"description": SECURE}, {}, 488, "bad_format", "SRTP"),
+        ({"description": "hello"}, {}, 488, "bad_format", "no session description"),
+        ({"metadata": "<!DOCTYPE x>" + METADATA[55:]}, {}, 400, "bad_message", "document type"),
+        ({}, {"agents": ("*",)}, 488, "nothing_to_analyse", ""),
+    ],
+)
+@virtual_time
+async def test_a_call_that_cannot_be_taken_is_refused_and_leaves_nothing(
+    fields: dict[str, Any], settings: dict[str, Any], status: int, code: str, warning: str
+):
+    async with siprec_lab(ServerConfig(), siprec=settings) as siprec:
+        async with siprec.client() as client:
+            answer = await client.invite(**fields)
+        assert (answer.status, siprec.lab.refused) == (status, [code])
+        assert warning in answer.get("warning")
+        assert len(siprec.lab.registry) == 0
+
+
+@virtual_time
+async def test_a_full_server_says_when_to_try_again():
+    async with siprec_lab(max_streams=1) as siprec:
+        async with siprec.client() as first, siprec.client(call_id="another") as second:
+            assert (await first.invite()).status == 200
+            answer = await second.invite()
+            assert (answer.status, answer.get("retry-after")) == (503, "5")
+            # Ports are given back, and so is the place.
+            await first.bye()
+            await siprec.until_ended()
+            assert (await second.invite()).status == 200
+
+
+@virtual_time
+async def test_who_is_not_listed_is_not_answered():
+    async with siprec_lab(siprec={"allow": ("127.0.0.2",)}) as siprec:
+        async with siprec.client() as client:
+            client.send(invite())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await client.receive()
+        assert siprec.lab.refused == ["unauthorized"]
+
+
+@virtual_time
+async def test_garbage_is_refused_and_the_next_call_is_taken():
+    async with siprec_lab() as siprec:
+        async with siprec.client() as client:
+            client.send(b"\r\n\r\n")
+            client.send(b"GET / HTTP/1.1\r\n\r\n")
+            client.send(invite(branch="x").replace(b"CSeq: 1 ", b"CSeq: x "))
+            assert (await client.response()).status == 400
+            assert siprec.lab.refused == ["bad_message"] * 2
+            assert (await client.invite()).status == 200
+
+
+@virtual_time
+async def test_a_call_without_rtp_is_ended_with_a_bye():
+    async with siprec_lab(idle_timeout_s=5.0) as siprec, siprec.client() as client:
+        await client.invite()
+        message = await client.receive()
+        assert isinstance(message, Request) and message.method == "BYE"
+        await siprec.until_ended()
+        assert siprec.reasons == ["idle"]
+
+
+@virtual_time
+async def test_a_server_that_stops_ends_its_calls():
+    async with live_lab(None, with_siprec(BOTH_ANALYSED)) as lab:
+        async with beside(lab) as siprec, siprec.client() as client:
+            await client.invite()
+            await speak(client, [packets(each[:8000], at) for at, each in enumerate(SIDES)])
+            closing = asyncio.create_task(siprec.server.aclose())
+            message = await client.receive()
+            assert isinstance(message, Request) and message.method == "BYE"
+            await closing
+            assert siprec.reasons == ["server_stopped"]
+
+
+@virtual_time
+async def test_a_call_over_tcp():
+    async with siprec_lab() as siprec:
+        reader, writer = await asyncio.open_connection("127.0.0.1", siprec.server.port)
+        parser, answers = StreamParser(), list[Any]()
+
+        async def final() -> Any:
+            while True:
+                while not answers:
+                    messages, _ = parser.receive(await reader.read(65_536))
+                    answers.extend(parse_message(each) for each in messages)
+                if (message := answers.pop(0)).status >= 200:
+                    return message
+
+        data = invite()
+        writer.write(b"\r\n\r\n" + data[:100])
+        assert await reader.readexactly(2) == b"\r\n"
+        writer.write(data[100:])
+        answer = await final()
+        assert answer.status == 200 and b"transport=tcp" in answer.get("contact").encode()
+        writer.write(request("ACK", branch="ack", to_tag=answer.tag("to")))
+        writer.write(request("BYE", cseq=2, branch="bye", to_tag=answer.tag("to")))
+        assert (await final()).status == 200
+        await siprec.until_ended()
+        assert siprec.reasons == ["stopped"]
+        writer.write(b"not SIP at all\r\n\r\n")
+        assert await reader.read() == b""
+        assert siprec.lab.refused == ["bad_message"]
+        writer.close()
+
+
+@pytest.mark.needs("sipp")
+async def test_a_call_of_sipp_with_its_own_rtp(tmp_path: Path):
+    """In real time: SIPp sends 2 s of the first line; the metadata says that it is the agent's."""
+    (tmp_path / "call.ulaw").write_bytes(mulaw(level(2, 0.1)))
+    scenario = Path(__file__).with_name("siprec.xml")
+    async with siprec_lab(siprec={"agents": ("1001@pbx.example.org",)}) as siprec:
+        process = await asyncio.create_subprocess_exec(
+            "sipp",
+            f"127.0.0.1:{siprec.server.port}",
+            *("-sf", str(scenario), "-m", "1", "-i", "127.0.0.1", "-mi", "127.0.0.1"),
+            *("-nostdin", "-timeout", "30", "-timeout_error"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert await process.wait() == 0
+        await siprec.until_ended()
+        told = siprec.lab.published
+        assert siprec.lab.refused == []
+    (opened,) = [each for each in told if isinstance(each, StreamOpened)]
+    assert [channel.role for channel in opened.channels] == ["agent", "customer"]
+    assert opened.metadata["session_id"] == "hVpd7YQgRW2nD22h7q60JQ=="
+    assert "angry" in {label for _, _, label in tiles(told, 0)}
+    (summary,) = [each for each in told if isinstance(each, Summary)]
+    # A machine that is busy lets SIPp send some of it too late for its BYE.
+    assert 1 < summary.duration_s < 2.1
+    assert siprec.reasons == ["stopped"]
