@@ -47,7 +47,7 @@ import numpy.typing as npt
 from ser_engine.config import VadConfig
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.timeline.slots import SILENCE, SPEECH, TONE
-from ser_engine.timeline.speech import NO_POWERS, SlotCutter, SpeechHold, sound_powers
+from ser_engine.timeline.speech import NO_POWERS, Powers, SlotCutter, SpeechHold, sound_powers
 from ser_engine.timeline.tones import ToneFinder
 from ser_engine.types import FloatArray
 
@@ -85,6 +85,7 @@ class SileroDetector:
         self._chunk_rest: FloatArray = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
         self._cutter.clear()
         self._ahead: _Ahead | None = None
+        self._coming_powers: Powers | None = None  # of the slots that it makes whole
         self._heard = 0
         self._is_speech = False  # after the last whole chunk
         self._loudest = 0.0  # mean square of the loudest chunk
@@ -96,12 +97,17 @@ class SileroDetector:
         of_chunks = [self._is_speech, *self._hear(samples)]
         self._heard += len(samples)
         slots = self._cutter.push(samples)
-        self.powers = sound_powers(slots)
-        powers = self.powers.tolist()
-        voices: list[bool] = []
-        for slot, power in enumerate(powers, start=slots_before):
-            chunks = (slot + 1) * HOP_SAMPLES // CHUNK_SAMPLES
-            voices.append(self._floor.push(power, of_chunks[chunks - chunks_before]))
+        known, self._coming_powers = self._coming_powers, None
+        # Of all that was heard ahead; of a part of it there may be fewer.
+        is_known = known is not None and len(known) == len(slots)
+        self.powers = known if known is not None and is_known else sound_powers(slots)
+        voices = self._floor.push(
+            self.powers.tolist(),
+            [
+                of_chunks[(slot + 1) * HOP_SAMPLES // CHUNK_SAMPLES - chunks_before]
+                for slot in range(slots_before, slots_before + len(slots))
+            ],
+        )
         loud = self._hold.loud(self.powers)
         states: list[int] = []
         for is_voice, is_tone in zip(voices, self._tones.push(slots, loud, voices), strict=True):
@@ -117,7 +123,7 @@ class SileroDetector:
         """Return whether there is speech after each chunk that ``samples`` make whole."""
         ahead = self._ahead
         if ahead is None or not ahead.goes_on_with(samples):
-            ahead = self._listen(samples)
+            ahead, self._coming_powers = self._listen(samples), None
             _run([ahead])
         first = ahead.next_chunk
         probabilities = ahead.take(len(samples))
@@ -235,13 +241,23 @@ def hear_together(coming: Iterable[tuple[SileroDetector, FloatArray]]) -> None:
         coming: detectors, each once, and their samples ``(samples,)``.
     """
     runs: list[_Ahead] = []
+    detectors: list[SileroDetector] = []
+    slots: list[FloatArray] = []
     for detector, samples in coming:
         ahead = detector._ahead
         if ahead is None or not ahead.goes_on_with(samples):
             detector._ahead = ahead = detector._listen(samples)
             runs.append(ahead)
+            detectors.append(detector)
+            slots.append(detector._cutter.next_slots(samples))
     for first in range(0, len(runs), _MAX_STREAMS):
         _run(runs[first : first + _MAX_STREAMS])
+    if slots:
+        powers, start = sound_powers(np.concatenate(slots)), 0
+        for detector, each in zip(detectors, slots, strict=True):
+            # A copy: a view would keep the powers of all streams alive.
+            detector._coming_powers = powers[start : start + len(each)].copy()
+            start += len(each)
 
 
 def _run(runs: Sequence[_Ahead]) -> None:
@@ -292,21 +308,26 @@ class QuietFloor:
         self._noise, self._newest = 0.0, math.inf  # nothing is known of it
         self._slots = 0
 
-    def push(self, power: float, is_voice: bool) -> bool:
-        """Take the next slot; return whether it is loud enough for the voice that it may hold."""
-        self._newest = min(self._newest, power)
-        self._slots += 1
-        if self._slots % _BLOCK_SLOTS == 0:
-            self._noises.append(self._newest)
-            self._noise, self._newest = min(self._noises), math.inf
-        self._loudest *= _FADE
-        if not is_voice:
-            return False
-        quiet = max(self._least, self._noise * _NOISE_MARGIN, self._loudest * _RANGE)
-        if power < min(self._most, quiet):
-            return False
-        self._loudest = max(self._loudest, power)
-        return True
+    def push(self, powers: list[float], voices: list[bool]) -> list[bool]:
+        """Take the next slots; return whether each is loud enough for the voice it may hold."""
+        loudest, noise, newest, slots = self._loudest, self._noise, self._newest, self._slots
+        found: list[bool] = []
+        for power, is_voice in zip(powers, voices, strict=True):
+            if power < newest:
+                newest = power
+            slots += 1
+            if slots % _BLOCK_SLOTS == 0:
+                self._noises.append(newest)
+                noise, newest = min(self._noises), math.inf
+            loudest *= _FADE
+            if is_voice:
+                quiet = max(self._least, noise * _NOISE_MARGIN, loudest * _RANGE)
+                is_voice = power >= min(self._most, quiet)
+                if is_voice and power > loudest:
+                    loudest = power
+            found.append(is_voice)
+        self._loudest, self._noise, self._newest, self._slots = loudest, noise, newest, slots
+        return found
 
 
 _NOISE_MARGIN = 10**0.6

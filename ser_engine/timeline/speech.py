@@ -65,6 +65,11 @@ class SlotCutter:
         self.rest = audio[whole:].copy()
         return audio[:whole].reshape(-1, HOP_SAMPLES)
 
+    def next_slots(self, samples: FloatArray) -> FloatArray:
+        """Return the slots that :meth:`push` would return, and take nothing."""
+        audio = np.concatenate([self.rest, samples]) if len(self.rest) else samples
+        return audio[: len(audio) // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
+
     def clear(self) -> None:
         """Forget an unfinished slot."""
         self.rest = self.rest[:0]

@@ -203,14 +203,12 @@ def test_a_quiet_echo_beside_a_voice_is_silence(speech_clips: tuple[SpeechClip, 
 
 def test_the_floor_follows_voice_and_noise():
     floor = QuietFloor(VadConfig())
-    assert floor.push(10**-7.5, is_voice=True)  # -75 dBFS in nothing
-    assert not floor.push(10**-9.5, is_voice=True)  # below the lowest level
+    # -75 dBFS in nothing; below the lowest level.
+    assert floor.push([10**-7.5, 10**-9.5], [True, True]) == [True, False]
     noisy = QuietFloor(VadConfig())
-    for _ in range(100):
-        noisy.push(10**-7.8, is_voice=False)
-    assert not noisy.push(10**-7.5, is_voice=True)  # 3 dB above it
-    assert noisy.push(10**-7.0, is_voice=True)
-    assert noisy.push(10**-5.9, is_voice=True)  # -59 dBFS is never too little
+    assert noisy.push([10**-7.8] * 100, [False] * 100) == [False] * 100
+    # 3 dB above it; 8 dB; -59 dBFS, which is never too little.
+    assert noisy.push([10**-7.5, 10**-7.0, 10**-5.9], [True] * 3) == [False, True, True]
 
 
 @pytest.mark.needs("shared-data")
