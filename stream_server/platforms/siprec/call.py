@@ -197,6 +197,11 @@ class RecordingCall:
         self._turn = asyncio.Lock()
         self._strangers = self._unread = 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its stream has ended."""
+        return self._is_over
+
     # -- offers -----------------------------------------------------------------------------------
 
     async def open(self, request: Request) -> bytes:
