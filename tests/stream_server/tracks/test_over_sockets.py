@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import asyncio
 import json
 import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
