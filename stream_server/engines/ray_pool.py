@@ -21,6 +21,7 @@ stays with the model that it began with, and moves where a newer application has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -77,6 +78,10 @@ _PAUSES_S = (0.0, 0.1, 0.5, 1.0)  # before a call is made again; the last one fr
 _MOST_CALLS = 2
 # A controller that is being replaced does not answer for a moment; calls to replicas go on.
 _FAILURES_TO_LEAVE = 3
+_LOOK_TIMEOUT_S = 20.0
+# Of windows that go to a replica directly. Larger ones go through the shared memory of this
+# machine's Ray node, and a process whose node dies while it writes there is ended by Ray.
+_LARGEST_BYTES = 64 << 20
 # A head of the cluster that is restarted is waited for. Ray's own limit ends this process.
 _HEAD_TIMEOUT_S = 7 * 24 * 3600
 
@@ -390,35 +395,41 @@ class ServeApplications:
     async def running(self) -> Sequence[ServeApplication]:
         """See :meth:`Applications.running`."""
         # Not in the main thread, whose signals Ray would take for itself.
-        found: Sequence[ServeApplication] = await in_daemon_thread(self._running, name="ray")
-        take_signals_back()
-        return found
-
-    def _running(self) -> list[ServeApplication]:
         try:
-            join(self._address.cluster)
-            from ray import serve
-
-            there = {
-                name: status
-                for name, status in serve.status().applications.items()
-                if self._address.has(name) and status.status in SERVING
-            }
-            self._handles = {
-                name: self._handles.get(name) or serve.get_app_handle(name) for name in there
-            }
-        except RuntimeUnavailableError:
+            async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                found: Sequence[ServeApplication] = await in_daemon_thread(
+                    self._running, name="ray"
+                )
+        except (RuntimeUnavailableError, asyncio.CancelledError):
             raise
         except Exception as error:
             # Of many kinds, depending on what of the cluster is away.
             self._failures += 1
-            _log.warning("ray_away", reason=str(error).partition("\n")[0])
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            _log.warning("ray_away", reason=reason)
             if self._failures >= _FAILURES_TO_LEAVE:
                 # Joined anew the next time: this machine's part of the cluster may be another one.
-                leave()
                 self._handles, self._failures = {}, 0
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                        await in_daemon_thread(leave, name="ray")
             return []
         self._failures = 0
+        take_signals_back()
+        return found
+
+    def _running(self) -> list[ServeApplication]:
+        join(self._address.cluster)
+        from ray import serve
+
+        there = {
+            name: status
+            for name, status in serve.status().applications.items()
+            if self._address.has(name) and status.status in SERVING
+        }
+        self._handles = {
+            name: self._handles.get(name) or serve.get_app_handle(name) for name in there
+        }
         newest_first = sorted(there, key=lambda each: -there[each].last_deployed_time_s)
         return [
             ServeApplication(name, _num_running(there[name]), self._handles[name])
@@ -442,6 +453,8 @@ def join(cluster: str) -> None:
     """
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_HEAD_TIMEOUT_S))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name in ("RAY_max_direct_call_object_size", "RAY_task_rpc_inlined_bytes_limit"):
+        os.environ.setdefault(name, str(_LARGEST_BYTES))
     try:
         import ray
         import ray.serve

@@ -57,7 +57,8 @@ _IDLE_PART = 0.2
 _ROUTER = "stream_server.engines.ray_router.PartRouter"
 # Calls of a replica at once: its batcher queues windows and refuses them when they are too many.
 _MAX_CALLS = 1000
-_HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 2.0, 10.0
+# Three in a row that are not answered end a replica.
+_HEALTH_PERIOD_S, _HEALTH_TIMEOUT_S = 1.0, 5.0
 
 
 class EngineReplica:
