@@ -6,7 +6,8 @@
 
 All processes share this machine, so the figures say what the way to an engine costs and how long
 something is away, not how much a fleet carries; docs/explanation/scaling.md goes on from them. The
-engine is the built-in model, which takes little, so that the way weighs more.
+engine is the built-in model, which takes little, so that the way weighs more. Where the extra ray
+is installed all of it is done again with replicas of Ray Serve.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.report import Report, argument_parser
-from emotion_monitor.local_cluster import DASHBOARD, LocalCluster, what_is_missing
+from emotion_monitor.local_cluster import DASHBOARD, LocalCluster, has_ray, what_is_missing
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.types import Window
@@ -40,34 +41,52 @@ _RULE = (
 _PATIENCE_S = 300.0
 
 
-async def added_ms(cluster: LocalCluster, windows: int) -> dict[str, Any]:
-    """Time windows of one stream here and at the engines, one at a time and many at once."""
-    local_config = EngineConfig(model=ModelConfig(name="compact", offline=True))
-    local = open_engine(local_config, beside_another=False, on_step=None)
-    await local.start()
-    near_ms = await _times_ms(local, windows)
-    await local.aclose()
+_LOCAL = EngineConfig(model=ModelConfig(name="compact", offline=True))
+
+
+async def near_ms(windows: int) -> float:
+    """Return the time a window takes without any way to it."""
+    engine = open_engine(_LOCAL, beside_another=False, on_step=None)
+    await engine.start()
+    try:
+        return float(np.median(await _times_ms(engine, windows)))
+    finally:
+        await engine.aclose()
+
+
+async def far_ms(address: str, windows: int) -> tuple[list[float], float]:
+    """Return times of windows of one stream, and how many a second of many streams are scored."""
+    config = replace(_LOCAL, model=ModelConfig(name=address))
+    engine = open_engine(config, beside_another=False, on_step=None)
+    await engine.start()
+    times_ms = await _times_ms(engine, windows)
+    streams = 32
+    rounds = max(1, windows // streams)
+    began_s = time.monotonic()
+    for each in range(rounds):
+        await asyncio.gather(*(engine.score(_window(f"s{key}", each)) for key in range(streams)))
+    took_s = time.monotonic() - began_s
+    await engine.aclose()
+    return times_ms, rounds * streams / took_s
+
+
+def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
+    """Time windows here, and on their way to one and to two engines."""
+    way, engines = ("engine", "engines") if cluster.ray is None else ("ray", "replicas")
     found: dict[str, Any] = {}
+    local_ms = asyncio.run(near_ms(windows))
     for number in (1, 2):
         address = cluster.engine_address(number)
-        far = open_engine(
-            replace(local_config, model=ModelConfig(name=address)),
-            beside_another=False,
-            on_step=None,
-        )
-        await far.start()
+        if cluster.ray is not None and number == 1:
+            address = cluster.add_replicas("one", 1)
+        times_ms, per_s = asyncio.run(far_ms(address, windows))
+        if cluster.ray is not None and number == 1:
+            cluster.end("one")
         if number == 1:
-            added = np.array(await _times_ms(far, windows)) - np.median(near_ms)
-            found["engine_added_ms_p50"] = round(float(np.percentile(added, 50)), 2)
-            found["engine_added_ms_p95"] = round(float(np.percentile(added, 95)), 2)
-        began_s = time.monotonic()
-        streams = 32
-        rounds = max(1, windows // streams)
-        for each in range(rounds):
-            await asyncio.gather(*(far.score(_window(f"s{key}", each)) for key in range(streams)))
-        took_s = time.monotonic() - began_s
-        found[f"windows_per_s_{number}_replicas"] = round(rounds * streams / took_s, 1)
-        await far.aclose()
+            for percent in (50, 95):
+                added_ms = float(np.percentile(times_ms, percent)) - local_ms
+                found[f"{way}_added_ms_p{percent}"] = round(added_ms, 2)
+        found[f"windows_per_s_{number}_{engines}"] = round(per_s, 1)
     return found
 
 
@@ -125,10 +144,14 @@ async def kills(cluster: LocalCluster, seconds: float) -> dict[str, Any]:
     calling = asyncio.gather(one.run(), two.run())
     await asyncio.gather(one.next_point_s(), two.next_point_s())
     found: dict[str, Any] = {}
+    if cluster.ray is not None:
+        cluster.kill_replica()
+        found["recovery_s_replica"] = await _felt_s(one, two)
+        await calling
+        lost = await _lost(cluster, [*one.stream_ids, *two.stream_ids])
+        return {**found, "frames_lost": lost["frames_lost"]}
     cluster.kill("engine-0")
-    found["recovery_s_replica"] = round(
-        max(await asyncio.gather(one.next_point_s(), two.next_point_s())), 2
-    )
+    found["recovery_s_engine"] = await _felt_s(one, two)
     cluster.nats.kill()
     await asyncio.sleep(1)
     began_s = time.monotonic()
@@ -140,6 +163,10 @@ async def kills(cluster: LocalCluster, seconds: float) -> dict[str, Any]:
     found["recovery_s_gateway"] = round(await two.next_point_s(), 2)
     await calling
     return {**found, **await _lost(cluster, [*one.stream_ids, *two.stream_ids])}
+
+
+async def _felt_s(*callers: Caller) -> float:
+    return round(max(await asyncio.gather(*(one.next_point_s() for one in callers))), 2)
 
 
 async def _connected(cluster: LocalCluster) -> None:
@@ -204,9 +231,12 @@ def main() -> None:
     if missing := what_is_missing():
         parser.error("; ".join(missing))
     report = Report({"windows": options.windows, "seconds": options.seconds})
-    with LocalCluster(assignments=[_RULE]) as cluster:
-        report.summary |= asyncio.run(added_ms(cluster, options.windows))
-        report.summary |= asyncio.run(kills(cluster, options.seconds))
+    for on_ray in (False, True) if has_ray() else (False,):
+        with LocalCluster(assignments=[_RULE], on_ray=on_ray) as cluster:
+            found = speed(cluster, options.windows)
+            found |= asyncio.run(kills(cluster, options.seconds))
+        frames_lost = report.summary.get("frames_lost", 0) + found["frames_lost"]
+        report.summary |= {**found, "frames_lost": frames_lost}
     report.finish(options.json)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    calls ─▶ gateway-a ─┬─▶ engine-0     windows, by ``zmq://``
+    calls ─▶ gateway-a ─┬─▶ engine-0     windows, by ``zmq://``, or ``ray://`` to replicas
     calls ─▶ gateway-b ─┼─▶ engine-1
                         ├─▶ NATS         results of all, for every wall
     pages ─▶ dashboard ─┴─▶ PostgreSQL   timelines
@@ -18,6 +18,8 @@ import asyncio
 import contextlib
 import importlib.util
 import multiprocessing
+import os
+import signal
 import tempfile
 import time
 import urllib.error
@@ -31,6 +33,7 @@ from typing import Self
 from emotion_monitor.local_services import (
     NatsServer,
     PostgreSQL,
+    RayCluster,
     bin_dir,
     free_port,
     nats_program,
@@ -41,6 +44,7 @@ from stream_server.wire.messages import ChannelSpec
 
 GATEWAYS = ("gateway-a", "gateway-b")
 DASHBOARD = "dashboard"
+_REPLICAS = "replicas"
 _START_TIMEOUT_S = 300.0
 _END_TIMEOUT_S = 30.0
 _PRELOADED = ("emotion_monitor.processes", "emotion_monitor.dashboard", "stream_server.server")
@@ -69,11 +73,17 @@ def what_is_missing() -> list[str]:
     return commands
 
 
+def has_ray() -> bool:
+    """Return whether engines may run on Ray Serve."""
+    return importlib.util.find_spec("ray") is not None
+
+
 class LocalCluster:
     """Runs while it is entered.
 
     Args:
         engines: how many.
+        on_ray: they are replicas of Ray Serve, else processes of their own.
         model: what they score with.
         assignments: further settings of all servers, as of ``--set``.
         dashboard_port: of the HTTP port of the dashboard; 0: any.
@@ -83,13 +93,20 @@ class LocalCluster:
         self,
         *,
         engines: int = 2,
+        on_ray: bool = False,
         model: str = "compact",
         assignments: Sequence[str] = (),
         dashboard_port: int = 0,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="em-cluster-")
         self.folder = Path(self._folder.name)
-        self._engines = tuple(f"engine-{number}" for number in range(engines))
+        self.ray = RayCluster(self.folder / "ray") if on_ray else None
+        # What they are forked from has that of before.
+        self._environment = {} if self.ray is None else self.ray.environment
+        self._pools = {_REPLICAS: engines} if on_ray else {}
+        self._engines = (
+            tuple(self._pools) if on_ray else tuple(f"engine-{each}" for each in range(engines))
+        )
         self._model = model
         self._assignments = tuple(assignments)
         self._ports = {name: (free_port(), free_port()) for name in (*GATEWAYS, DASHBOARD)}
@@ -110,6 +127,11 @@ class LocalCluster:
             self.store_url = database.new_database()
             self.nats.start()
             stack.callback(self.nats.kill)
+            if self.ray is not None:
+                stack.callback(self.ray.close)
+                self.ray.start()
+                # Who asks its engines from here joins it, too.
+                os.environ.update(self._environment)
             stack.callback(self._end_all)
             for name in (*self._engines, *GATEWAYS, DASHBOARD):
                 self.start(name)
@@ -135,7 +157,9 @@ class LocalCluster:
         return f"http://127.0.0.1:{self._ports[name][1]}"
 
     def engine_address(self, number: int) -> str:
-        """Return the address of the first ``number`` engines together."""
+        """Return the address of the first ``number`` engines together; on Ray, of all replicas."""
+        if self.ray is not None:
+            return self._engine_url(_REPLICAS)
         return "zmq://" + ",".join(f"{self.folder}/{name}" for name in self._engines[:number])
 
     def start(self, name: str) -> None:
@@ -143,12 +167,19 @@ class LocalCluster:
         process = (
             self._context.Process(
                 target=_run_engine,
-                args=(self._engine_settings(), self._engine_url(name)),
+                args=(
+                    self._environment,
+                    self._engine_settings(),
+                    self._engine_url(name),
+                    self._pools.get(name, 1),
+                ),
                 daemon=True,
             )
             if name in self._engines
             else self._context.Process(
-                target=_run_server, args=(self._server_settings(name),), daemon=True
+                target=_run_server,
+                args=(self._environment, self._server_settings(name)),
+                daemon=True,
             )
         )
         process.start()
@@ -159,6 +190,37 @@ class LocalCluster:
         process = self._processes.pop(name)
         process.kill()
         process.join()
+
+    def kill_replica(self) -> None:
+        """End the oldest replica of Ray Serve as a crash would."""
+        assert self.ray is not None, "engines are on Ray"
+        os.kill(self.ray.replicas()[0], signal.SIGKILL)
+
+    def add_replicas(self, pool: str, number: int) -> str:
+        """Start another pool of replicas and return its address, once it is there.
+
+        Raises:
+            TimeoutError: it is not.
+        """
+        from stream_server.engines.ray_pool import ServeApplications, ray_address
+
+        self._pools[pool] = number
+        self._engines = tuple(self._pools)
+        self.start(pool)
+        url = self._engine_url(pool)
+        applications = ServeApplications(ray_address(url))
+        until_s = time.monotonic() + _START_TIMEOUT_S
+        while not asyncio.run(applications.running()):
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"the replicas of {pool} are not there")
+            time.sleep(0.1)
+        return url
+
+    def end(self, name: str) -> None:
+        """End one of the processes as an operator would."""
+        process = self._processes.pop(name)
+        process.terminate()
+        process.join(_END_TIMEOUT_S)
 
     def wait_ready(self, name: str) -> None:
         """Wait until a server takes streams.
@@ -177,6 +239,8 @@ class LocalCluster:
         raise TimeoutError(f"{name} is not ready")
 
     def _engine_url(self, name: str) -> str:
+        if self.ray is not None:
+            return f"ray://{self.ray.address}/{name}"
         return f"zmq://{self.folder}/{name}"
 
     def _engine_settings(self) -> list[str]:
@@ -216,7 +280,8 @@ class LocalCluster:
                     process.join()
 
 
-def _run_server(assignments: list[str]) -> None:
+def _run_server(environment: dict[str, str], assignments: list[str]) -> None:
+    os.environ.update(environment)
     from emotion_monitor.serve import run, run_server
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
@@ -227,16 +292,25 @@ def _run_server(assignments: list[str]) -> None:
     end_process(run(run_server(settings)))
 
 
-def _run_engine(assignments: list[str], url: str) -> None:
+def _run_engine(
+    environment: dict[str, str], assignments: list[str], url: str, replicas: int
+) -> None:
+    os.environ.update(environment)
     from emotion_monitor.processes import run_engine
+    from emotion_monitor.ray_application import run_ray_engine
     from emotion_monitor.serve import run
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
+    from stream_server.engines.ray_pool import SCHEME
+    from stream_server.engines.ray_replica import ReplicaSettings
     from stream_server.logs import configure_logging
 
     settings = load_settings(None, assignments)
     configure_logging(settings.stream_server.logging)
-    end_process(run(run_engine(settings, url)))
+    if not url.startswith(f"{SCHEME}://"):
+        end_process(run(run_engine(settings, url)))
+    replica = ReplicaSettings(settings.ser_engine, replicas, replicas)
+    end_process(run(run_ray_engine(replica, url)))
 
 
 async def play_call(url: str, name: str, seconds: float | None = None) -> None:

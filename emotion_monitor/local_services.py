@@ -1,4 +1,4 @@
-"""Servers of other people, started for a while in folders of their own: PostgreSQL and NATS.
+"""Servers of other people, started for a while in folders of their own: PostgreSQL, NATS and Ray.
 
 For the demo of several servers, benchmarks and tests: nothing of the machine's is touched. They
 forget what they have when they are closed, and do not wait for the disk.
@@ -10,9 +10,12 @@ import contextlib
 import itertools
 import os
 import pwd
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -117,6 +120,7 @@ def _other_user() -> pwd.struct_passwd:
 
 
 _START_TIMEOUT_S = 30.0
+_RAY_TIMEOUT_S = 120.0
 
 
 def nats_program() -> str | None:
@@ -167,6 +171,103 @@ class NatsServer:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+class RayCluster:
+    """A Ray cluster of this machine alone, on loopback, with a token of its own.
+
+    What is started with :attr:`environment` may join it.
+
+    Args:
+        folder: for what it writes; short, for the sockets in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # As everything else of the cluster, not behind it.
+            "RAY_worker_niceness": "0",
+        }
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of its head."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        options = {
+            "port": self._port,
+            "node-ip-address": "127.0.0.1",
+            "temp-dir": self._folder,
+            # Bounds for replicas, which share the cores anyway.
+            "num-cpus": 8,
+            "object-store-memory": 80 << 20,
+            "include-dashboard": "false",
+            "ray-client-server-port": free_port(),
+            "dashboard-agent-listen-port": free_port(),
+            # Any that are free: another cluster may have the usual ones.
+            "min-worker-port": 0,
+            "max-worker-port": 0,
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **self.environment},
+        )
+        until_s = time.monotonic() + _RAY_TIMEOUT_S
+        while time.monotonic() < until_s:
+            assert self._process.poll() is None, "Ray has ended"
+            if any(name.startswith("raylet") for name, _ in self._children()):
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                    return
+            time.sleep(0.05)
+        raise TimeoutError("Ray does not answer")
+
+    def replicas(self) -> list[int]:
+        """Return the processes of replicas of Ray Serve, the oldest first."""
+        return [pid for name, pid in self._children() if name.startswith("ray::ServeReplica")]
+
+    def close(self) -> None:
+        """End it with all its processes, as a crash would."""
+        if self._process is not None and self._process.poll() is None:
+            # It would end them by itself, in half a minute.
+            children = self._children()
+            self._process.kill()
+            for _, pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _children(self) -> list[tuple[str, int]]:
+        """Return name and number of every process below that of the head, the oldest first."""
+        assert self._process is not None, "it was started"
+        parents: dict[int, int] = {}
+        names: dict[int, str] = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                pid = int(entry.name)
+                # The name in brackets may have spaces; the parent is the second field behind it.
+                parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                names[pid] = command.partition("\0")[0].rpartition("/")[2]
+        found = []
+        for pid in sorted(names):
+            above = pid
+            while above in parents and above != self._process.pid:
+                above = parents[above]
+            if above == self._process.pid and pid != above:
+                found.append((names[pid], pid))
+        return found
 
 
 def free_port() -> int:

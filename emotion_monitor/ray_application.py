@@ -19,7 +19,7 @@ import structlog
 
 from emotion_monitor.serve import say, until_signal
 from stream_server.engines.fetching import in_daemon_thread
-from stream_server.engines.ray_pool import RayAddress, join, ray_address
+from stream_server.engines.ray_pool import SERVING, RayAddress, join, ray_address, take_signals_back
 from stream_server.engines.ray_replica import ReplicaSettings, application
 from stream_server.engines.remote import SILENCE_S
 
@@ -57,6 +57,7 @@ async def run_ray_engine(settings: ReplicaSettings, url: str) -> int:
     except (ConnectionError, RuntimeError) as error:
         say(f"the engines could not be had: {error}")
         return 1
+    take_signals_back()
     _log.info("engine_ready", application=name)
     await stopped
     while await in_daemon_thread(lambda: _is_used(address, name), name="ray"):  # noqa: ASYNC110
@@ -69,6 +70,8 @@ def _deploy(address: RayAddress, name: str, settings: ReplicaSettings) -> None:
     join(address.cluster)
     from ray import serve
 
+    if name == _newest(address):
+        return  # Of a former process; to run it again would start its replicas anew.
     # Audio comes in at the gateways: no proxy for HTTP is needed.
     serve.start(proxy_location="Disabled")
     serve.run(application(asdict(settings)), name=name, route_prefix=None)
@@ -78,15 +81,22 @@ def _is_used(address: RayAddress, name: str) -> bool:
     """Return whether streams stay with an application while new ones use another."""
     from ray import serve
 
-    deployed_s = {
-        each: status.last_deployed_time_s
-        for each, status in serve.status().applications.items()
-        if address.has(each)
-    }
-    if name not in deployed_s or deployed_s[name] == max(deployed_s.values()):
+    if name not in serve.status().applications or name == _newest(address):
         return False
     idle_s = serve.get_app_handle(name).broadcast("idle_s").results(timeout_s=SILENCE_S)
     return min(idle_s, default=SILENCE_S) < SILENCE_S
+
+
+def _newest(address: RayAddress) -> str:
+    """Return the name of the application that new streams use; "": there is none."""
+    from ray import serve
+
+    deployed_s = {
+        name: status.last_deployed_time_s
+        for name, status in serve.status().applications.items()
+        if address.has(name) and status.status in SERVING
+    }
+    return max(deployed_s, key=deployed_s.__getitem__, default="")
 
 
 def _delete(name: str) -> None:

@@ -195,8 +195,8 @@ class BusConfig:
     outbox_dir: str = "~/.local/share/emotion-monitor/outbox"
     """Folder of the alerts and acknowledgements that wait while NATS is away."""
     max_kept_messages: Annotated[int, Range(100, 10_000_000)] = 100_000
-    """Alerts and acknowledgements that wait at most; beyond that the oldest are dropped and
-    counted."""
+    """Alerts, acknowledgements and entries of the audit that wait at most; beyond that the oldest
+    are dropped and counted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "bus")

@@ -392,7 +392,7 @@ class Metrics:
             yield _gauge("bus_connected", "1 while connected to NATS.", value=float(connected()))
             yield _gauge("bus_servers", "Other servers that are heard.", value=servers())
             yield _gauge(
-                "bus_kept", "Alerts and acknowledgements that wait for NATS.", value=kept()
+                "bus_kept", "Alerts, acknowledgements and audit that wait for NATS.", value=kept()
             )
             yield _counter(
                 "bus_dropped",

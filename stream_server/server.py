@@ -495,7 +495,9 @@ class Server:
 
     def _note(self, **fields: str) -> None:
         if self.store is not None:
-            self.store.note(**fields)
+            entry = self.store.note(**fields)
+            if self._others is not None:
+                self._others.audit(entry)
 
     def _not_ready(self) -> Sequence[str]:
         reasons = []

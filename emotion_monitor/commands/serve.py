@@ -109,7 +109,8 @@ def cluster_demo(
 ) -> None:
     """Run several servers on this machine, with calls: two gateways, two engines, one dashboard.
 
-    NATS and PostgreSQL are started for it, in a folder that is removed at the end.
+    NATS and PostgreSQL are started for it, in a folder that is removed at the end. With the extra
+    ray the engines are replicas of Ray Serve.
     """
     import asyncio
 
@@ -118,6 +119,7 @@ def cluster_demo(
         DASHBOARD,
         GATEWAYS,
         LocalCluster,
+        has_ray,
         play_call,
         what_is_missing,
     )
@@ -139,8 +141,9 @@ def cluster_demo(
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
 
-    note("starting NATS, PostgreSQL, two engines, two gateways and a dashboard")
-    with LocalCluster(dashboard_port=http_port) as cluster:
+    engines = "Ray with two engines" if has_ray() else "two engines"
+    note(f"starting NATS, PostgreSQL, {engines}, two gateways and a dashboard")
+    with LocalCluster(dashboard_port=http_port, on_ray=has_ray()) as cluster:
         typer.echo(f"dashboard is at    {cluster.http_url(DASHBOARD)}")
         for name in GATEWAYS:
             typer.echo(f"{name} is at     {cluster.ingest_url(name)}, {cluster.http_url(name)}")

@@ -6,13 +6,14 @@
     SUBJECT.ask.SERVER                  questions to one server, with an answer
     SUBJECT.kept.alert.SERVER           alerts, as in the feeds (JSON), kept by JetStream
     SUBJECT.kept.acknowledged.SERVER    acknowledgements of alerts (JSON), kept by JetStream
+    SUBJECT.kept.audit.SERVER           entries of the audit (JSON), kept by JetStream; for others
 
 A connection that is lost is not taken up again: another one is made, and everything is set up on it
 anew. (A client that reconnects by itself keeps subscriptions but neither streams nor pull requests
 of JetStream.) A batch is sent again until the server has answered a ping after it, which it does in
 order, so it got the batch; who gets it twice knows it by its numbers. While NATS is away results
-wait in the subscription's mailbox, which drops points first; alerts and acknowledgements wait in a
-file (:mod:`.outbox`) until JetStream has confirmed them.
+wait in the subscription's mailbox, which drops points first; what is to be kept waits in a file
+(:mod:`.outbox`) until JetStream has confirmed it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from stream_server.cluster import gateways
 from stream_server.cluster.gateways import Acknowledged, Others
 from stream_server.cluster.outbox import Outbox
 from stream_server.config import BusConfig
+from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.messages import ConsentTold, Heartbeat
@@ -146,7 +148,7 @@ class NatsBus:
 
     @property
     def num_kept(self) -> int:
-        """Alerts and acknowledgements that JetStream does not have yet."""
+        """Alerts, acknowledgements and entries of the audit that JetStream does not have yet."""
         return len(self._outbox)
 
     @property
@@ -204,6 +206,11 @@ class NatsBus:
         # Again and again, for a second acknowledgement replaces the first.
         key = f"{alert_id}.acknowledged.{secrets.token_hex(4)}"
         self._soon(self._keep("acknowledged", key, payload))
+
+    def audit(self, entry: AuditEntry) -> None:
+        """Have JetStream keep what somebody did here, for whoever gathers that."""
+        key = f"audit.{secrets.token_hex(8)}"
+        self._soon(self._keep("audit", key, msgspec.json.encode(entry)))
 
     async def _request(
         self, stream_id: str, message: gateways.Asked, timeout_s: float

@@ -22,7 +22,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
+import signal
+import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,6 +66,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 SCHEME = "ray"
+SERVING = ("RUNNING", "UNHEALTHY")
+"""States of an application of Ray Serve whose replicas answer; in the second, not all of them."""
 LOOK_AGAIN_S = 5.0
 """Time after which it is looked again whether there is a newer application."""
 _PAUSES_S = (0.0, 0.1, 0.5, 1.0)  # before a call is made again; the last one from then on
@@ -369,18 +374,18 @@ class ServeApplications:
         """See :meth:`Applications.running`."""
         # Not in the main thread, whose signals Ray would take for itself.
         found: Sequence[ServeApplication] = await in_daemon_thread(self._running, name="ray")
+        take_signals_back()
         return found
 
     def _running(self) -> list[ServeApplication]:
         try:
             join(self._address.cluster)
             from ray import serve
-            from ray.serve.schema import ApplicationStatus
 
             there = {
                 name: status
                 for name, status in serve.status().applications.items()
-                if self._address.has(name) and status.status == ApplicationStatus.RUNNING
+                if self._address.has(name) and status.status in SERVING
             }
             self._handles = {
                 name: self._handles.get(name) or serve.get_app_handle(name) for name in there
@@ -424,6 +429,9 @@ def join(cluster: str) -> None:
             f"got an address ray:// without Ray Serve ({error}), expected it to be installed:"
             " pip install 'emotion-monitor[ray]'"
         ) from None
+    # What is lost is logged here.
+    for each in ("ray", "ray.serve"):
+        logging.getLogger(each).setLevel(logging.ERROR)
     if not ray.is_initialized():
         ray.init(
             address=cluster or "auto",
@@ -431,6 +439,18 @@ def join(cluster: str) -> None:
             configure_logging=False,
             ignore_reinit_error=True,
         )
+
+
+def take_signals_back() -> None:
+    """Have SIGTERM handled as before this process joined: Ray prints the stack first.
+
+    Does nothing outside the main thread, which alone may do that.
+    """
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+            signal.siginterrupt(signal.SIGTERM, False)
 
 
 def leave() -> None:

@@ -193,8 +193,8 @@ class ReplicaSettings:
             )
 
     def application_name(self, pool: str) -> str:
-        """Return the name of the application in a pool, another one for each model and release."""
-        said = repr((VERSION, asdict(self.engine)))
+        """Return the name of the application in a pool, another one for other settings."""
+        said = repr((VERSION, asdict(self)))
         return f"{pool}-{sha256(said.encode()).hexdigest()[:8]}"
 
 

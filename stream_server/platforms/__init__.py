@@ -35,6 +35,8 @@ NAMES = (
     "vonage",
     "signalwire",
     "azure",
+    "bandwidth",
+    "audiocodes",
     "audiohook",
     "asterisk",
     "siprec",

@@ -168,6 +168,7 @@ class MediaPlatform:
         tracks: where ``start`` does not list them.
         details: fields of ``start`` that are kept with the stream.
         parameters: takes the whole ``start`` message and returns its custom parameters.
+        translated: takes any message, and returns it in the shape that Twilio's has.
     """
 
     name: str
@@ -180,45 +181,30 @@ class MediaPlatform:
     tracks: tuple[str, ...]
     parameters: Callable[[Mapping[str, Any]], Mapping[str, object]]
     details: tuple[str, ...] = field(default=())
+    translated: Callable[[dict[str, Any]], dict[str, Any]] = lambda message: message
 
 
 _USUAL_RATE_HZ = 8_000
 
 
-class MediaStreamDialect:
-    """One connection of a platform.
+class TracksDialect:
+    """What dialects share whose platform sends the sides of a call as tracks, and gets no results.
 
     Args:
-        platform: its table.
-        roles: of the settings, for the inbound and the outbound track.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-        tracks: where ``start`` does not list them; None: those of the table.
 
     Attributes:
-        start: the stream's specification, once ``start`` came.
+        start: the stream's specification, once it is known.
     """
 
     can_resume = False
     client_closes = False
     begins_with = "'start'"
 
-    def __init__(
-        self,
-        platform: MediaPlatform,
-        *,
-        roles: Sequence[str],
-        max_jitter_ms: int = 200,
-        tracks: tuple[str, ...] | None = None,
-    ) -> None:
+    def __init__(self, max_jitter_ms: int) -> None:
         self.start: StreamSpec | None = None
-        self._platform = platform
-        self._roles = roles
         self._max_jitter_ms = max_jitter_ms
-        self._tracks = platform.tracks if tracks is None else tracks
-        self._stream_id: str | None = None
-        self._linear16: dict[str, Linear16] = {}
         self._aligner: TrackAligner | CodedTracks | None = None
-        self._stopped = False
         self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
@@ -227,7 +213,7 @@ class MediaStreamDialect:
         Raises:
             ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
                 ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
-                ``TOO_MANY_ERRORS``. A ``start`` that cannot be served is ``BAD_START`` or
+                ``TOO_MANY_ERRORS``. A beginning that cannot be served is ``BAD_START`` or
                 ``BAD_FORMAT``.
         """
         return self._bad.counted(self._text, message)
@@ -238,7 +224,7 @@ class MediaStreamDialect:
 
     @property
     def tracks(self) -> TrackStats | None:
-        """Packet counts so far; None before ``start``."""
+        """Packet counts so far; None before the beginning."""
         return None if self._aligner is None else self._aligner.stats
 
     def release(self) -> list[Inbound]:
@@ -246,7 +232,37 @@ class MediaStreamDialect:
         return [] if self._aligner is None else [*self._aligner.flush()]
 
     def _text(self, text: str | bytes) -> list[Inbound]:
-        message = parse_json_object(text)
+        raise NotImplementedError
+
+
+class MediaStreamDialect(TracksDialect):
+    """One connection of a platform.
+
+    Args:
+        platform: its table.
+        roles: of the settings, for the inbound and the outbound track.
+        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
+        tracks: where ``start`` does not list them; None: those of the table.
+    """
+
+    def __init__(
+        self,
+        platform: MediaPlatform,
+        *,
+        roles: Sequence[str],
+        max_jitter_ms: int = 200,
+        tracks: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(max_jitter_ms)
+        self._platform = platform
+        self._roles = roles
+        self._tracks = platform.tracks if tracks is None else tracks
+        self._stream_id: str | None = None
+        self._linear16: dict[str, Linear16] = {}
+        self._stopped = False
+
+    def _text(self, text: str | bytes) -> list[Inbound]:
+        message = self._platform.translated(parse_json_object(text))
         event = json_field(message, "event", str)
         if event == "start":
             return [self._start(message)]
@@ -353,7 +369,8 @@ class MediaStreamDialect:
         number = json_number(media, "chunk")
         timestamp_ms = json_number(media, "timestamp")
         audio_format = self.start.format
-        payload = _payload(media, 1 if audio_format.codec else audio_format.bytes_per_sample)
+        sample_bytes = 1 if audio_format.codec else audio_format.bytes_per_sample
+        payload = payload_of(media, "payload", sample_bytes)
         # An empty packet has no place in the count of samples.
         if not payload:
             return []
@@ -387,14 +404,19 @@ class MediaStreamDialect:
         return [*self.release(), Stop()]
 
 
-def _payload(media: Mapping[str, Any], bytes_per_sample: int) -> bytes:
-    text = json_field(media, "payload", str)
+def payload_of(fields: Mapping[str, Any], name: str, bytes_per_sample: int) -> bytes:
+    """Return the whole samples that a field holds in Base64.
+
+    Raises:
+        ProtocolError: ``BAD_MESSAGE``: it holds something else.
+    """
+    text = json_field(fields, name, str)
     try:
         if "\n" in text:
             text = "".join(text.split())  # MIME breaks lines (RFC 2045, section 6.8).
         payload = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise bad_message("invalid 'payload': it is not Base64") from None
+        raise bad_message(f"invalid '{name}': it is not Base64") from None
     if len(payload) % bytes_per_sample:
         raise bad_message(
             f"got {len(payload)} bytes of audio, expected whole samples of {bytes_per_sample} bytes"
@@ -435,7 +457,7 @@ def media_route(
             platform,
             roles=settings.roles,
             max_jitter_ms=settings.max_jitter_ms,
-            tracks=_queried_tracks(handshake),
+            tracks=queried_tracks(handshake),
         )
 
     return PlatformRoute(
@@ -443,7 +465,12 @@ def media_route(
     )
 
 
-def _queried_tracks(handshake: Handshake) -> tuple[str, ...] | None:
+def queried_tracks(handshake: Handshake) -> tuple[str, ...] | None:
+    """Return the tracks that ``?tracks=`` names; None: it names none.
+
+    Raises:
+        ProtocolError: ``BAD_START``: it names something else.
+    """
     # Other parameters of the URL belong to the platform or to its user.
     named = dict(handshake.query_pairs).get("tracks")
     if named is None:

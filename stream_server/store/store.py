@@ -298,14 +298,15 @@ class Store(StoreReader):
 
     # Changes
 
-    def note(self, **fields: str) -> None:
-        """Add an entry to the audit; the fields of :class:`AuditEntry` but the time.
+    def note(self, **fields: str) -> AuditEntry:
+        """Add an entry to the audit, and return it; the fields of :class:`AuditEntry` but the time.
 
         It does not wait: entries are written in their order, before the store is closed.
         """
         entry = AuditEntry(at=self._now(), **fields)
         adding = self.writer.submit(lambda connection: add_entry(connection, entry))
         adding.add_done_callback(_log_lost_entry)
+        return entry
 
     async def acknowledge(
         self, alert_id: str, note: str = "", *, who: str = "", overridden: bool = False

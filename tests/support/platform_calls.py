@@ -361,8 +361,36 @@ class SignalWire(Twilio):
         return start
 
 
+class Bandwidth(Platform):
+    name = "bandwidth"
+    stream_id = "s-2e6a5d1c-5b3f-4a52-9d8e-0a4d1d6f9b11"
+    call_id = "c-15ac29a2-1331029c-2cb0-4a07-b215-b22865662d85"
+    encoding = "audio/PCMU"
+
+    def start(self, tracks: tuple[str, ...], parameters: Mapping[str, str]) -> dict[str, Any]:
+        media_format = {"encoding": self.encoding, "sampleRate": self.rate_hz}
+        return {
+            "eventType": "start",
+            "metadata": {
+                "accountId": "5555555",
+                "callId": self.call_id,
+                "streamId": self.stream_id,
+                "tracks": [{"name": name, "mediaFormat": media_format} for name in tracks],
+            },
+            **({"streamParams": dict(parameters)} if parameters else {}),
+        }
+
+    def media(
+        self, seq: int, track: str, chunk: int, timestamp_ms: int, payload: bytes
+    ) -> dict[str, Any]:
+        return {"eventType": "media", "track": track, "payload": audio_bytes(payload)}
+
+    def stop(self, seq: int) -> list[dict[str, Any]]:
+        return [{**self.start((), {}), "eventType": "stop"}]
+
+
 PLATFORMS: dict[str, type[Platform]] = {
-    platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel, SignalWire)
+    platform.name: platform for platform in (Twilio, Telnyx, Plivo, Exotel, SignalWire, Bandwidth)
 }
 TABLES: dict[str, MediaPlatform] = {
     table.name: table for table in (TWILIO, TELNYX, PLIVO, EXOTEL, SIGNALWIRE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import struct
@@ -244,10 +245,8 @@ class SiprecLab:
 
 def with_siprec(config: ServerConfig, **settings: Any) -> ServerConfig:
     """Return the settings with any free port for SIP, and ports for RTP of this process."""
-    import os
-
     first = 20_000 + os.getpid() % 400 * 100
-    siprec = SiprecConfig(port=0, **{"rtp_ports": (first, first + 99), **settings})
+    siprec = SiprecConfig(**{"port": 0, "rtp_ports": (first, first + 99), **settings})
     return replace(config, telephony=TelephonyConfig(siprec=siprec))
 
 

@@ -10,8 +10,6 @@ say which of both it is, so the URL does.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,7 +17,13 @@ from typing import Any, Literal
 
 from stream_server.access import Access, Who
 from stream_server.platforms.authenticators import TokenAuthenticator
-from stream_server.platforms.media_stream import call_spec, key_mark, roles_of
+from stream_server.platforms.media_stream import (
+    TracksDialect,
+    call_spec,
+    key_mark,
+    payload_of,
+    roles_of,
+)
 from stream_server.platforms.platform import (
     Platform,
     PlatformRoute,
@@ -27,20 +31,17 @@ from stream_server.platforms.platform import (
     TelephonySettings,
 )
 from stream_server.platforms.route import Handshake, Route
-from stream_server.tracks import TrackAligner, TrackStats
+from stream_server.tracks import TrackAligner
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import (
-    BadMessages,
     Inbound,
     bad_message,
     json_field,
     json_number,
     parse_json_object,
-    text_of_control,
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import ServerMessage
 from stream_server.wire.start import StreamSpec
 
 MIXED_ROLE = "mixed"
@@ -56,8 +57,8 @@ _AWAY_MS = 1000
 _LONGEST_MS = 7 * 86_400_000
 
 
-class AzureDialect:
-    """One connection.
+class AzureDialect(TracksDialect):
+    """One connection. Nothing is sent: it would be played to the call.
 
     Args:
         roles: of the settings: of the customer and of those who work here.
@@ -65,13 +66,8 @@ class AzureDialect:
         customer: raw id of the participant who is the customer; "": whoever has a telephone number.
         mixed_role: role of a mix.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-
-    Attributes:
-        start: the stream's specification, once ``AudioMetadata`` came.
     """
 
-    can_resume = False
-    client_closes = False
     begins_with = "'AudioMetadata'"
 
     def __init__(
@@ -83,39 +79,13 @@ class AzureDialect:
         mixed_role: str = MIXED_ROLE,
         max_jitter_ms: int = 200,
     ) -> None:
-        self.start: StreamSpec | None = None
+        super().__init__(max_jitter_ms)
         self._roles = tuple(roles) if audio == "unmixed" else (mixed_role,)
         self._customer = customer
-        self._max_jitter_ms = max_jitter_ms
-        self._aligner: TrackAligner | None = None
         self._packet_bytes = 0
         self._first_ms: float | None = None
         # Who is heard on each side, and when that one was heard last.
         self._speakers: dict[int, tuple[str, float]] = {}
-        self._bad = BadMessages()
-
-    def receive(self, message: str | bytes) -> list[Inbound]:
-        """Take one WebSocket message.
-
-        Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
-                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
-                ``TOO_MANY_ERRORS``. An ``AudioMetadata`` that cannot be served is ``BAD_FORMAT``.
-        """
-        return self._bad.counted(self._text, text_of_control(message))
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: what is sent back is played to the call."""
-        return []
-
-    @property
-    def tracks(self) -> TrackStats | None:
-        """Packet counts so far; None before ``AudioMetadata``."""
-        return None if self._aligner is None else self._aligner.stats
-
-    def release(self) -> list[Inbound]:
-        """Return the audio that waits for the other side."""
-        return [] if self._aligner is None else [*self._aligner.flush()]
 
     def _text(self, text: str | bytes) -> list[Inbound]:
         message = parse_json_object(text)
@@ -157,7 +127,7 @@ class AzureDialect:
 
     def _audio(self, audio: dict[str, Any]) -> list[Inbound]:
         assert self.start is not None and self._aligner is not None
-        payload = _samples(audio)
+        payload = b"" if audio.get("data") is None else payload_of(audio, "data", 2)
         at_ms = _milliseconds(audio.get("timestamp"))
         if self._first_ms is None:
             self._first_ms = at_ms
@@ -193,19 +163,6 @@ class AzureDialect:
             return None
         self._speakers[channel] = participant, now_ms
         return channel
-
-
-def _samples(audio: dict[str, Any]) -> bytes:
-    data = audio.get("data")
-    if data is None:
-        return b""
-    try:
-        payload = base64.b64decode(json_field(audio, "data", str), validate=True)
-    except (binascii.Error, ValueError):
-        raise bad_message("invalid 'data': it is not Base64") from None
-    if len(payload) % 2:
-        raise bad_message(f"got {len(payload)} bytes of audio, expected whole samples of 2 bytes")
-    return payload
 
 
 def _milliseconds(timestamp: object) -> float | None:

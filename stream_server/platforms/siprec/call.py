@@ -179,6 +179,7 @@ class RecordingCall:
         self._lines: dict[int, _Line] = {}  # by the place in the offer
         self._num_channels = 0
         self._form = ("", 0)  # see Payloads
+        self._wait_ms = config.telephony.max_jitter_ms
         self._stream: RunningStream | None = None
         self._aligner: TrackAligner | CodedTracks | None = None
         self._report: TrackReport | None = None
@@ -195,6 +196,11 @@ class RecordingCall:
         # The worker and changes of the call take turns: a stream takes requests one at a time.
         self._turn = asyncio.Lock()
         self._strangers = self._unread = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its stream has ended."""
+        return self._is_over
 
     # -- offers -----------------------------------------------------------------------------------
 
@@ -237,9 +243,7 @@ class RecordingCall:
             self._close_lines()
             raise
         put_in_order = CodedTracks if coded else TrackAligner
-        self._aligner = put_in_order(
-            audio_format, max_jitter_ms=self._config.telephony.max_jitter_ms
-        )
+        self._aligner = put_in_order(audio_format, max_jitter_ms=self._wait_ms)
         self._report = TrackReport(self._stream.runner)
         self._heard_s = self._loop.time()
         await self._pause_or_resume(offered)
@@ -343,6 +347,12 @@ class RecordingCall:
                 now_tick = round((now_s - self._start_s) * self._form[1])
                 timed = line.track.put(data, now_tick)
                 self._queue.extend((line, each) for each in timed)
+                # By half of the wait, so that what is said after it is still in time.
+                quiet_tick = now_tick - self._wait_ms * self._form[1] // 2000
+                for other in self._lines.values():
+                    if other is not line:
+                        quiet = other.track.quiet_until(quiet_tick)
+                        self._queue.extend((other, each) for each in quiet)
                 self._came.set()
                 if timed:
                     self._heard_s = now_s

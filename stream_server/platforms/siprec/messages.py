@@ -20,6 +20,7 @@ about 4000."""
 MAX_HEADERS = 128
 
 VERSION = "SIP/2.0"
+_SIP_PORT = 5060
 BRANCH_COOKIE = "z9hG4bK"
 """Every branch of a client of RFC 3261 begins so (section 8.1.1.7)."""
 
@@ -116,7 +117,7 @@ class Via:
 
     Attributes:
         sent_by: host and perhaps port that the client says it has.
-        port: of those; 5060 where it has none.
+        port: of those; 5060 where it has none, or one that cannot be.
         branch: of the transaction.
         wants_port: it asks to be answered where it sends from (RFC 3581).
     """
@@ -133,9 +134,10 @@ class Via:
         sent_by = first.split()[-1] if first.split() else ""
         parameters = dict(_parameter(each) for each in rest)
         port = sent_by.rpartition(":")[2] if not sent_by.endswith("]") else ""
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
         return cls(
             sent_by,
-            int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 5060,
+            number if 0 < number < 65_536 else _SIP_PORT,
             parameters.get("branch", ""),
             "rport" in parameters,
         )

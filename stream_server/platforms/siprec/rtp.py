@@ -11,7 +11,8 @@ only RTP can tell is told:
       number     1     2     3           4         nothing is missing
       timestamp  |--1--|--2--|--3--|     |--4--|   silence between 3 and 4
 
-* **Events** (RFC 4733), i.e. keys, have numbers of their own among those of the audio.
+* **Events** (RFC 4733), i.e. keys, and comfort noise (RFC 3389), which says that silence follows,
+  have numbers of their own among those of the audio.
 * **Drift.** Each line's timestamps are a clock of their own, and say nothing of each other. What
   they share is this machine's clock: how fast each runs shows in the times of arrival, and the
   samples' times follow it, so that after an hour the two sides still lie as they were spoken.
@@ -31,9 +32,13 @@ from stream_server.tracks.drift import OffsetFilter
 HEADER_BYTES = 12
 MAX_SILENCE_S = 30
 """Longest silence that is filled in; more is a clock that was set anew."""
+COMFORT_NOISE = 13
+"""Payload type of noise to put in the place of silence (RFC 3551, section 6)."""
 MAX_DRIFT_PPM = 1000
 """Drift that is followed; a clock is off by less, and what is more is not sent in real time."""
 _PACKETS_BETWEEN_LOOKS = 100
+_QUIET_MS = 60
+"""Silence is made in pieces of so much at least."""
 KEYS = "0123456789*#ABCD"
 """Of the events 0 to 15 (RFC 4733, section 3.2)."""
 
@@ -139,6 +144,7 @@ class RtpTrack:
         self._drift_ppm = 0.0
         self._drifted = 0.0  # samples, of ``_shift`` since the count began
         self._num_observed = 0
+        self._is_quiet = False  # the last packet said that silence follows
         self._event_time: int | None = None
         self._event_length = 0
         self.malformed = 0
@@ -165,6 +171,7 @@ class RtpTrack:
         if packet is None or packet.payload_type not in (
             self._codec.payload_type,
             self._event_type,
+            COMFORT_NOISE,
         ):
             self.malformed += 1
             return []
@@ -175,16 +182,21 @@ class RtpTrack:
                 return []
         if self._source is None:
             self._source = packet.source
+        before = self._candidate
         if packet.source == self._source:
+            # It is alive, so the other one does not take its place: two that take turns would
+            # make twice the audio that there is.
+            self.malformed += before is not None
+            self._candidate = None
             return [self._take(packet, now_tick)]
         # One stray packet changes nothing; a second that follows it does.
-        before = self._candidate
         self._candidate = packet, now_tick
         if (
             before is None
             or before[0].source != packet.source
             or (packet.number - before[0].number) % _WRAP_NUMBER != 1
         ):
+            self.malformed += before is not None
             return []
         self._source, self._candidate, self._is_new = packet.source, None, True
         return [self._take(*before), self._take(packet, now_tick)]
@@ -199,7 +211,11 @@ class RtpTrack:
         if packet.payload_type == self._event_type:
             timed = self._event(packet, number, time, is_next=step == 1)
         else:
-            timed = self._audio(packet, number, time, now_tick, step)
+            is_noise = packet.payload_type == COMFORT_NOISE
+            payload = b"" if is_noise else packet.payload
+            timed = self._audio(payload, number, time, now_tick, step)
+            if step > 0:
+                self._is_quiet = is_noise
         if step > 0:
             self._number, self._timestamp = number, timestamp
         return timed
@@ -218,9 +234,10 @@ class RtpTrack:
             # The time of an event is its beginning.
             self._shift -= int.from_bytes(packet.payload[2:4], "big") * self._scale
         self._event_time = None
+        self._is_quiet = False
 
-    def _audio(self, packet: RtpPacket, number: int, time: int, now_tick: int, step: int) -> Timed:
-        length, silence = self._samples_of(packet.payload) if packet.payload else 0, 0
+    def _audio(self, payload: bytes, number: int, time: int, now_tick: int, step: int) -> Timed:
+        length, silence = self._samples_of(payload) if payload else 0, 0
         if step > 0:
             self._observe(time, now_tick)
         tick = time + self._shift + round(self._drifted)
@@ -236,7 +253,20 @@ class RtpTrack:
                 silence, tick = unsent, self._end_tick
         if step > 0 and length:
             self._end_tick = tick + silence + length
-        return Timed(silence, packet.payload, tick, number + self._number_shift)
+        return Timed(silence, payload, tick, number + self._number_shift)
+
+    def quiet_until(self, tick: int) -> list[Timed]:
+        """Return the silence that a sender of comfort noise stands for, up to a time.
+
+        The other side's audio would otherwise wait for this one's, which does not come.
+        """
+        silence = tick - self._end_tick
+        if not self._is_quiet or silence < self._rate_hz * _QUIET_MS // 1000:
+            return []
+        # In a number of its own, after which those that come go on.
+        self._number_shift += 1
+        at_tick, self._end_tick = self._end_tick, tick
+        return [Timed(silence, b"", at_tick, self._number + self._number_shift)]
 
     def _observe(self, time: int, now_tick: int) -> None:
         """Compare the line's clock with this machine's, and follow it."""

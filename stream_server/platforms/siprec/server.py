@@ -286,6 +286,8 @@ class SiprecServer:
         if dialog.state == "over":
             # Cancelled meanwhile.
             await call.close("client_lost")
+        elif call.is_over:
+            raise ProtocolError(ErrorCode.ENGINE_FAILED, "the stream ended as it began")
         else:
             self._calls[dialog] = call
         return body

@@ -224,7 +224,7 @@ WAYS: dict[tuple[str, str], Way] = {
 
 AUDIO_WAYS = {
     *("/", "/v1", "/audiohook", "/twilio", "/telnyx", "/plivo", "/exotel", "/vonage"),
-    *("/freeswitch", "/asterisk", "/signalwire", "/azure"),
+    *("/freeswitch", "/asterisk", "/signalwire", "/azure", "/bandwidth", "/audiocodes"),
 }
 """Paths for audio. Each takes ``ingest``."""
 

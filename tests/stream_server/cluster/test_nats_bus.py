@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from stream_server.bus import LocalBus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
 from stream_server.config import BusConfig
+from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Result, StreamClosed
@@ -142,7 +144,9 @@ async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
             make_alert("cleared", stream_id="a", seq=4, alert_id="a-1"),
         )
         two.bus.acknowledge("a-1")
-        await until(lambda: one.bus.num_kept == 2 and two.bus.num_kept == 1)
+        done = AuditEntry(at=1.5, kind="user", name="ann", address="::1", action="stream_deleted")
+        two.bus.audit(done)
+        await until(lambda: one.bus.num_kept == 2 and two.bus.num_kept == 2)
         await asyncio.to_thread(server.start)
         await until(lambda: one.bus.num_kept == 0 and two.bus.num_kept == 0)
         await until(lambda: one.acknowledged == ["a-1"])
@@ -150,27 +154,28 @@ async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
         two.seen("a")
         alerts = [each.state for each in two.results if isinstance(each, Alert)]
         assert sorted(alerts) == ["cleared", "raised"]
-        kept = await _kept_alerts(server.url)
+        kept = await _kept(server.url, "alert", Alert, 2)
         assert [(each.alert_id, each.state) for each in kept] == [
             ("a-1", "raised"),
             ("a-1", "cleared"),
         ]
+        assert await _kept(server.url, "audit", AuditEntry, 1) == [done]
 
 
-async def _kept_alerts(url: str) -> list[Alert]:
-    """Return all alerts that JetStream has, as a subscriber that was away gets them."""
+async def _kept(url: str, kind: str, of: type[Any], number: int) -> list[Any]:
+    """Return all of a kind that JetStream has, as a subscriber that was away gets them."""
     import nats
     from nats.js.api import DeliverPolicy
 
     connection = await nats.connect(url)
     try:
         consumer = await connection.jetstream().subscribe(
-            "emotion-monitor.kept.alert.*", deliver_policy=DeliverPolicy.ALL
+            f"emotion-monitor.kept.{kind}.*", deliver_policy=DeliverPolicy.ALL
         )
         found = []
-        for _ in range(2):
+        for _ in range(number):
             message = await consumer.next_msg(timeout=10)
-            found.append(msgspec.json.decode(message.data, type=Alert))
+            found.append(msgspec.json.decode(message.data, type=of))
         assert consumer.pending_msgs == 0
         return found
     finally:

@@ -15,6 +15,7 @@ from websockets.http11 import Request
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.access.guessing import MAX_ATTEMPTS
 from stream_server.platforms import NAMES, TelephonyConfig, make_routes
+from stream_server.platforms.audiocodes import AudioCodesDialect
 from stream_server.platforms.azure import AzureDialect
 from stream_server.platforms.media_stream import MediaStreamDialect
 from stream_server.platforms.platform import PlatformRoute, RouteContext
@@ -29,7 +30,10 @@ TOKEN = "0123456789abcdef"
 SECRET = "a secret of the platform, of more than 32 bytes"
 PUBLIC = "wss://monitor.example.org"
 ELSEWHERE = "203.0.113.7"
-PATHS = ("/twilio", "/telnyx", "/plivo", "/exotel", "/vonage", "/signalwire", "/azure")
+PATHS = (
+    *("/twilio", "/telnyx", "/plivo", "/exotel", "/vonage", "/signalwire", "/azure"),
+    *("/bandwidth", "/audiocodes"),
+)
 SIGNED = {
     "/twilio": "twilio_auth_token",
     "/plivo": "plivo_auth_token",
@@ -162,7 +166,9 @@ def test_a_full_server_refuses_before_the_upgrade():
 @pytest.mark.parametrize("path", PATHS)
 def test_each_path_has_its_dialect(path: str):
     dialect = routes()[path].admit(handshake(f"{path}/{TOKEN}")).dialect
-    if kind := {"/vonage": VonageDialect, "/azure": AzureDialect}.get(path):
+    others: dict[str, type] = {"/vonage": VonageDialect, "/azure": AzureDialect}
+    others["/audiocodes"] = AudioCodesDialect
+    if kind := others.get(path):
         assert isinstance(dialect, kind)
         return
     assert isinstance(dialect, MediaStreamDialect)

@@ -37,7 +37,8 @@ BOTH = ServerConfig(
     streams=StreamsConfig(analyse_roles=("customer", "agent")),
     access=AccessConfig(refusal_delay_ms=0),
 )
-WITH_TRACKS = pytest.mark.parametrize("name", ["twilio", "telnyx", "plivo"])
+NAMES = ("twilio", "telnyx", "plivo")
+WITH_TRACKS = pytest.mark.parametrize("name", NAMES)
 SECRET = "a secret of the platform"
 
 
@@ -154,7 +155,7 @@ async def test_a_call_is_published_under_its_own_name():
     assert [label for _, _, label in tiles(published)] == ["angry", "happy"]
 
 
-@WITH_TRACKS
+@pytest.mark.parametrize("name", [*NAMES, "signalwire", "bandwidth"])
 @virtual_time
 async def test_two_tracks_are_the_timeline_of_the_same_stereo_stream(name: str):
     platform = PLATFORMS[name]()

@@ -232,15 +232,19 @@ def test_what_cannot_be_served_is_answered():
     assert wire.send(invite(branch="7")) == ["482"]
 
 
-def test_an_answer_never_goes_to_another_address():
+@pytest.mark.parametrize(
+    ("sent_by", "port"), [("a:53", 53), ("a", 5060), ("[::1]", 5060), ("a:99999", 5060)]
+)
+def test_an_answer_never_goes_to_another_address(sent_by: str, port: int):
     wire = Wire()
     spoofed = request("OPTIONS").replace(
-        b"127.0.0.1:5070;branch=z9hG4bK1;rport", b"10.0.0.9:53;branch=z9hG4bK1;received=192.0.2.1"
+        b"127.0.0.1:5070;branch=z9hG4bK1;rport",
+        sent_by.encode() + b";branch=z9hG4bK1;received=192.0.2.1",
     )
     wire.agent.receive(parse_message(spoofed), PEER, 0.0)
     ((peer, data),) = wire.agent.take_sends()
     # Without rport the port of the Via counts (RFC 3261, section 18.2.2).
-    assert peer == Peer("10.0.0.9", 53)
+    assert peer == Peer("10.0.0.9", port)
     assert b"received=10.0.0.9" in data and b"192.0.2.1" not in data
 
 

@@ -326,6 +326,20 @@ async def test_a_server_that_stops_ends_its_calls():
             assert siprec.reasons == ["server_stopped"]
 
 
+async def test_a_port_that_is_taken_is_named_and_left_as_it_was():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        async with live_lab(None, with_siprec(BOTH_ANALYSED, port=port)) as lab:
+            siprec = SiprecLab(lab)
+            with pytest.raises(OSError, match="in use"):
+                await siprec.server.start()
+            await siprec.server.aclose()
+        # TCP was had before UDP was not.
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
 @virtual_time
 async def test_a_call_over_tcp():
     async with siprec_lab() as siprec:

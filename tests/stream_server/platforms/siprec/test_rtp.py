@@ -143,6 +143,24 @@ def test_a_key_is_told_once_and_takes_no_audio_away(has_audio: bool):
     assert (lost, stats.lost) == ([], 0)
 
 
+def test_comfort_noise_is_silence_that_does_not_keep_the_other_side_waiting():
+    data, line = speech(0.1), track()
+    noise = rtp(5, 5 * PACKET, b"\x40", payload_type=13, source=1)
+    resumed = packets(data, number=6, timestamp=55 * PACKET)
+    timed = [
+        each for packet in packets(data, number=0, timestamp=0) for each in line.put(packet, 0)
+    ]
+    timed += line.put(noise, 5 * PACKET)
+    assert line.quiet_until(7 * PACKET) == []
+    timed += line.quiet_until(30 * PACKET) + line.quiet_until(53 * PACKET)
+    timed += [each for packet in resumed for each in line.put(packet, 55 * PACKET)]
+    assert line.quiet_until(90 * PACKET) == []
+    assert [each.number for each in timed] == list(range(len(timed)))
+    assert b"".join(map(samples, timed)) == data + bytes(50 * 2 * PACKET) + data
+    ends = [each.at_tick + len(samples(each)) // 2 for each in timed]
+    assert [each.at_tick for each in timed if samples(each)] == [0, *dict.fromkeys(ends)][:-1]
+
+
 def test_another_source_goes_on_after_the_last_one():
     data = speech(1)
     stray = packets(data, number=777, source=9)[0]
@@ -151,6 +169,15 @@ def test_another_source_goes_on_after_the_last_one():
     # One stray packet took a turn, so the time of arrival is later by its 20 ms.
     assert got == data + bytes(2 * PACKET) + data
     assert lost == [(RATE, RATE + PACKET)]
+
+
+def test_of_two_sources_at_a_time_the_first_is_heard():
+    data, line = speech(), track()
+    both = zip(packets(data, source=1), packets(data, number=9, source=2), strict=True)
+    got, lost, _ = received((packet for pair in both for packet in pair), line)
+    assert (got, lost) == (data, [])
+    # The last one waits for another that follows it.
+    assert line.malformed == len(data) // (2 * PACKET) - 1
 
 
 @pytest.mark.parametrize("jump", [-50_000, 100 * RATE])
