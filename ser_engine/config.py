@@ -370,6 +370,9 @@ class OfflineConfig:
     ``max_pass_s``."""
     max_batch_s: Annotated[float, Range(1, 3600)] = 64.0
     """Audio of all windows of one batch together; a single window may be longer."""
+    pooling: Literal["auto", "all", "speech"] = "auto"
+    """Frames that a whole and its pieces are the mean of: all, or those with speech, where there is
+    some. auto: speech for the built-in models, all for emotion2vec+, as FunASR has it."""
     presets: dict[str, PresetConfig] = field(default_factory=_presets)
     """Options for a purpose, by name. call_quality: was this call all right; counselling: from
     moment to moment, with embeddings; trend_wall: what a live display would have shown;

@@ -97,6 +97,8 @@ class ModelInfo:
         neutral_logits: mean logits of natural speech that the model calls neutral, over many
             speakers, one a class (0 for one it never learned): a voice's own are held against
             them. Empty: not known. See ``smoothing.speaker_baseline``.
+        pools_speech: it was trained to be pooled over frames with speech, not over all of a
+            recording. See ``offline.pooling``.
     """
 
     name: str
@@ -108,6 +110,7 @@ class ModelInfo:
     notice: str = ""
     abstain_below: float = 0.0
     neutral_logits: tuple[float, ...] = ()
+    pools_speech: bool = False
 
 
 def _interleaved(passes: Sequence[FloatArray]) -> FloatArray:

@@ -84,6 +84,12 @@ class ChannelSetup:
         """Posterior below which nothing is said."""
         return self.config.smoothing.abstain_threshold(self.info.abstain_below)
 
+    @property
+    def pools_speech(self) -> bool:
+        """Whether a whole and its pieces are means of frames with speech only."""
+        pooling = self.config.offline.pooling
+        return self.info.pools_speech if pooling == "auto" else pooling == "speech"
+
 
 def make_analyser(setup: ChannelSetup) -> ChannelAnalyser:
     """Return the analyser for the granularity of the options."""
@@ -110,6 +116,7 @@ class ChannelAnalyser(ABC):
         self._labels = setup.info.labels.names
         self._speakers = setup.speakers
         self._abstain_below = setup.abstain_below
+        self._pools_speech = setup.pools_speech
         self._pieces = PieceScores(setup.info, setup.abstain_below)
 
     @property
@@ -128,6 +135,17 @@ class ChannelAnalyser(ABC):
     @abstractmethod
     def result(self) -> AnalyserResult:
         """Return what was asked for. Call it once, when every request has its outcome."""
+
+    def _scores(self, span: PieceSpan, logits: FloatArray, embeddings: FloatArray) -> Scores:
+        """Return the sums of a piece, of its frames ``(frames, ·)``, 20 ms apart."""
+        if self._pools_speech:
+            first = span.start_sample // HOP_SAMPLES
+            states = np.frombuffer(self.monitor.states[first : first + len(logits)], dtype=np.uint8)
+            # The last frame may lie in a slot that is not complete: nothing is known of that.
+            spoken = np.flatnonzero(states == SPEECH)
+            if len(spoken):
+                return Scores.of_rows(logits[spoken], embeddings[spoken])
+        return Scores.of_rows(logits, embeddings)
 
     def _whole(self) -> UtteranceResult | None:
         return self._pieces.whole(self.monitor.num_samples, self.monitor.level_dbfs)
@@ -203,7 +221,8 @@ class UtteranceAnalyser(ChannelAnalyser):
         rows = slice(None, None, HOP_SAMPLES // outcome.hop_samples)
         if self._speakers is not None:
             self._speakers.add_logits(span.start_sample, outcome.logits[rows])
-        self._pieces.put(number, Scores.of_rows(outcome.logits[rows], outcome.embeddings[rows]))
+        scores = self._scores(span, outcome.logits[rows], outcome.embeddings[rows])
+        self._pieces.put(number, scores)
 
 
 class FrameAnalyser(ChannelAnalyser):
@@ -311,7 +330,7 @@ class FrameAnalyser(ChannelAnalyser):
             logits, self._open_logits = self._open_logits[:frames], self._open_logits[frames:]
             embeddings = self._open_embeddings[:frames]
             self._open_embeddings = self._open_embeddings[frames:].copy()
-            self._pieces.put(number, Scores.of_rows(logits, embeddings))
+            self._pieces.put(number, self._scores(span, logits, embeddings))
             self._open_spans.popleft()
 
 

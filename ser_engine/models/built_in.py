@@ -130,6 +130,7 @@ class BuiltInModel(Model):
             notice=self.notice,
             abstain_below=abstain_below,
             neutral_logits=self.neutral_logits,
+            pools_speech=True,
         )
         return BuiltInCheckpoint(info, tensors, sizes, self.build)
 

@@ -182,16 +182,21 @@ class RtpTrack:
                 return []
         if self._source is None:
             self._source = packet.source
+        before = self._candidate
         if packet.source == self._source:
+            # It is alive, so the other one does not take its place: two that take turns would
+            # make twice the audio that there is.
+            self.malformed += before is not None
+            self._candidate = None
             return [self._take(packet, now_tick)]
         # One stray packet changes nothing; a second that follows it does.
-        before = self._candidate
         self._candidate = packet, now_tick
         if (
             before is None
             or before[0].source != packet.source
             or (packet.number - before[0].number) % _WRAP_NUMBER != 1
         ):
+            self.malformed += before is not None
             return []
         self._source, self._candidate, self._is_new = packet.source, None, True
         return [self._take(*before), self._take(packet, now_tick)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ser_engine.config import EngineConfig, OfflineConfig, SmoothingConfig, VadConfig
@@ -21,10 +23,13 @@ from ser_engine.files import (
 from ser_engine.files.documents import document_of, json_chunks
 from ser_engine.schema import RESULT_VERSION, ChannelResult, FileResult
 from ser_engine.speakers import Turn
+from ser_engine.types import FloatArray
 from tests.ser_engine.files.jobs import HEARS_NOISE, make_job, silence, voiced, work
 from tests.support.fake_engine import LABELS, LevelDetector
 
 CONFIG = EngineConfig(vad=VadConfig(detector="off"), offline=OfflineConfig(max_pass_s=2))
+Pooling = Literal["auto", "all", "speech"]
+Posteriors = npt.NDArray[np.float64]
 GRANULARITIES: tuple[Granularity, ...] = ("utterance", "frame", "stream")
 
 
@@ -76,6 +81,29 @@ def test_no_label_is_said_of_a_frame_without_speech(monkeypatch: pytest.MonkeyPa
     has_label = np.array([label is not None for label in channel.frames.labels])
     np.testing.assert_array_equal(has_label, speech > 0)
     assert [(gap.start_s, gap.end_s) for gap in channel.gaps] == [(1, 2)]
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_pauses_do_not_move_a_whole_that_is_pooled_over_speech(
+    granularity: Granularity, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ser_engine.files.job.make_detector", lambda config: LevelDetector())
+    speech = voiced(1.2, 0.3)
+    padded = np.concatenate([silence(1), speech[:9600], silence(2), speech[9600:], silence(3)])
+
+    def whole(audio: FloatArray, pooling: Pooling) -> tuple[Posteriors, Posteriors]:
+        config = EngineConfig(offline=OfflineConfig(pooling=pooling))
+        (channel,) = work(make_job(audio, AnalysisOptions(granularity), config)).channels
+        assert channel.overall is not None
+        assert channel.pieces[0].posteriors is not None
+        return channel.overall.posteriors, channel.pieces[0].posteriors
+
+    plain, padded_whole = whole(speech, "speech"), whole(padded, "speech")
+    # The frames at the ends of speech hear some of the silence.
+    np.testing.assert_allclose(padded_whole, plain, atol=0.02)
+    assert np.abs(whole(padded, "all")[0] - plain[0]).max() > 0.2
+    # Of a model that says nothing of it; a built-in one does.
+    np.testing.assert_array_equal(whole(padded, "auto"), whole(padded, "all"))
 
 
 def test_a_result_below_the_threshold_has_no_label_and_keeps_what_it_was():

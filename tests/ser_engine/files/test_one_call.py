@@ -136,7 +136,9 @@ def test_details_of_a_stream(recording: Path):
 def test_the_built_in_model_and_a_long_call(shared_data: Path):
     """Real speech: cuts fall where nobody speaks; every way tells the same story."""
     path = shared_data / "calls" / "phone_call_mono_8k.wav"
-    config = EngineConfig(model=ModelConfig(name="compact", offline=True))
+    config = EngineConfig(
+        model=ModelConfig(name="compact", offline=True), offline=OfflineConfig(pooling="all")
+    )
     utterance, frame = (
         analyze(path, granularity, config=config).channels[0]
         for granularity in ("utterance", "frame")
@@ -172,7 +174,8 @@ def test_a_recording_of_one_pass_is_the_built_in_models_own_result(shared_data: 
 
     path = shared_data / "calls" / "two_people_mono_16k.wav"
     engine = factory.build_engine(EngineConfig(model=ModelConfig(name="compact", offline=True)))
-    (channel,) = analyze(path, engine=engine).channels
+    config = EngineConfig(offline=OfflineConfig(pooling="all"))
+    (channel,) = analyze(path, engine=engine, config=config).channels
     (own,) = engine.step([Window(read_audio(path)[0])])
     assert isinstance(own, WindowResult)
     assert channel.overall is not None

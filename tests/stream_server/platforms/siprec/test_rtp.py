@@ -171,6 +171,15 @@ def test_another_source_goes_on_after_the_last_one():
     assert lost == [(RATE, RATE + PACKET)]
 
 
+def test_of_two_sources_at_a_time_the_first_is_heard():
+    data, line = speech(), track()
+    both = zip(packets(data, source=1), packets(data, number=9, source=2), strict=True)
+    got, lost, _ = received((packet for pair in both for packet in pair), line)
+    assert (got, lost) == (data, [])
+    # The last one waits for another that follows it.
+    assert line.malformed == len(data) // (2 * PACKET) - 1
+
+
 @pytest.mark.parametrize("jump", [-50_000, 100 * RATE])
 def test_timestamps_that_are_set_anew_are_taken_up(jump: int):
     data = speech(1)
