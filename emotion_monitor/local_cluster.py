@@ -40,6 +40,7 @@ from emotion_monitor.local_services import (
 )
 from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_call
 from mic_client.audio_file import SAMPLE_CALL_ROLES
+from stream_server.engines.ray_pool import leave
 from stream_server.wire.messages import ChannelSpec
 
 GATEWAYS = ("gateway-a", "gateway-b")
@@ -129,6 +130,7 @@ class LocalCluster:
             stack.callback(self.nats.kill)
             if self.ray is not None:
                 stack.callback(self.ray.close)
+                stack.callback(leave)
                 self.ray.start()
                 # Who asks its engines from here joins it, too.
                 os.environ.update(self._environment)

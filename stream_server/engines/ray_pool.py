@@ -14,8 +14,8 @@ replica is lost is made again: to score a window twice changes nothing, and of t
 window the second is dropped.
 
 All replicas of an application have one model. Another model, or release, is another application of
-the same name with ``-`` and something behind; new streams use the newest one that runs, a stream
-stays with the application that it began with.
+the same name with ``-`` and something behind; new streams use the newest one that runs. A stream
+stays with the model that it began with, and moves where a newer application has the same.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import os
 import signal
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,6 +72,11 @@ SERVING = ("RUNNING", "UNHEALTHY")
 LOOK_AGAIN_S = 5.0
 """Time after which it is looked again whether there is a newer application."""
 _PAUSES_S = (0.0, 0.1, 0.5, 1.0)  # before a call is made again; the last one from then on
+# Calls with windows at once, of a part. A call takes some 10 ms of a gateway's core whatever it
+# carries, so that under load windows wait for an answer and then go together.
+_MOST_CALLS = 2
+# A controller that is being replaced does not answer for a moment; calls to replicas go on.
+_FAILURES_TO_LEAVE = 3
 # A head of the cluster that is restarted is waited for. Ray's own limit ends this process.
 _HEAD_TIMEOUT_S = 7 * 24 * 3600
 
@@ -167,6 +173,8 @@ class RayPeer:
         self._replies: asyncio.Queue[list[bytes] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pinging: asyncio.Task[None] | None = None
+        self._waiting: dict[int, list[tuple[Asked, Frame]]] = {}  # windows by part
+        self._calls: Counter[int] = Counter()  # that run, by part
         self._is_lost = False
 
     async def connect(self) -> None:
@@ -182,8 +190,11 @@ class RayPeer:
             case Hello(engine=engine):
                 await self._find(engine, frames)
             case Score(windows=windows):
-                for part, asked, arrays in self._parts(windows, frames[1:]):
-                    self._begin(self._score(asked, [_encode(Score(asked)), *arrays], part))
+                pairs = zip(windows, frames[1:], strict=True)
+                parts = self._by_part((asked.stream_key, (asked, each)) for asked, each in pairs)
+                for part, some in parts:
+                    self._waiting.setdefault(part, []).extend(some)
+                    self._score_waiting(part)
             case Ping():
                 # One at a time: without replicas they would pile up.
                 if self._pinging is None or self._pinging.done():
@@ -267,8 +278,16 @@ class RayPeer:
             part += 1
             tries += 1
 
-    async def _score(self, asked: tuple[Asked, ...], frames: list[Frame], part: int) -> None:
+    def _score_waiting(self, part: int) -> None:
+        """Have the windows of a part scored, unless as many calls run as may."""
+        if self._calls[part] < _MOST_CALLS and (some := self._waiting.pop(part, None)):
+            self._calls[part] += 1
+            self._begin(self._score(some, part))
+
+    async def _score(self, some: list[tuple[Asked, Frame]], part: int) -> None:
         assert self._application is not None, "a hello comes first"
+        asked = tuple(each for each, _ in some)
+        frames = [_encode(Score(asked)), *(frame for _, frame in some)]
         try:
             reply = await self._ask(self._application, self._engine, frames, part)
             if isinstance(refused := _decode_host(reply[0]), Refused):
@@ -278,7 +297,10 @@ class RayPeer:
         except Exception as error:
             _log.exception("engine_call_failed")
             reply = _errors(asked, WindowError, f"the call to the engine failed: {error}")
+        finally:
+            self._calls[part] -= 1
         self._replies.put_nowait(reply)
+        self._score_waiting(part)
 
     async def _tell(self, frames: list[Frame], part: int) -> None:
         assert self._application is not None, "a hello comes first"
@@ -303,16 +325,10 @@ class RayPeer:
                 welcome = _decode_host((await self._ask(running[0], "", hello, 0))[0])
                 if isinstance(welcome, Welcome):
                     self._newest = (running[0].name, welcome.engine)
+                    if welcome.engine == self._engine:
+                        # The same answers from another release or number of replicas.
+                        self._application = running[0]
         self._replies.put_nowait([_encode(Pong(self._newest[1] or self._engine))])
-
-    def _parts(
-        self, windows: tuple[Asked, ...], arrays: Sequence[Frame]
-    ) -> list[tuple[int, tuple[Asked, ...], list[Frame]]]:
-        pairs = zip(windows, arrays, strict=True)
-        return [
-            (part, tuple(asked for asked, _ in some), [frame for _, frame in some])
-            for part, some in self._by_part((asked.stream_key, (asked, f)) for asked, f in pairs)
-        ]
 
     def _by_part(self, things: Iterable[tuple[str | None, Any]]) -> list[tuple[int, list[Any]]]:
         """Sort what belongs to streams by the replica that has the stream."""
@@ -369,6 +385,7 @@ class ServeApplications:
     def __init__(self, address: RayAddress) -> None:
         self._address = address
         self._handles: dict[str, DeploymentHandle[Any]] = {}
+        self._failures = 0  # one after another
 
     async def running(self) -> Sequence[ServeApplication]:
         """See :meth:`Applications.running`."""
@@ -393,11 +410,15 @@ class ServeApplications:
         except RuntimeUnavailableError:
             raise
         except Exception as error:
-            # Of many kinds, depending on what of the cluster is away. Joined anew the next time.
+            # Of many kinds, depending on what of the cluster is away.
+            self._failures += 1
             _log.warning("ray_away", reason=str(error).partition("\n")[0])
-            leave()
-            self._handles = {}
+            if self._failures >= _FAILURES_TO_LEAVE:
+                # Joined anew the next time: this machine's part of the cluster may be another one.
+                leave()
+                self._handles, self._failures = {}, 0
             return []
+        self._failures = 0
         newest_first = sorted(there, key=lambda each: -there[each].last_deployed_time_s)
         return [
             ServeApplication(name, _num_running(there[name]), self._handles[name])

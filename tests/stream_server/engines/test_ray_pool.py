@@ -155,6 +155,22 @@ async def test_windows_of_a_turn_are_one_call_a_replica_and_a_stream_stays_with_
     assert pool.calls == pool.calls[:2] * 3
 
 
+async def test_under_load_windows_gather_and_go_together():
+    held = HeldEngine()
+    pool = Replicas("pool", [held])
+    held.go_on.clear()
+    async with connected(Cluster(pool)) as far:
+        pool.calls.clear()
+        scoring = []
+        for each in range(6):
+            scoring.append(asyncio.ensure_future(far.score(a_window(f"s{each}"))))
+            await until(lambda: len(pool.calls) >= min(each + 1, 2))  # noqa: B023
+        held.go_on.set()
+        await asyncio.gather(*scoring)
+    windows = [count for _, count in pool.calls if count]
+    assert windows[:2] == [1, 1] and sum(windows) == 6 and len(windows) < 6
+
+
 async def test_windows_of_a_killed_replica_are_scored_by_another_one_once_each():
     held, free = HeldEngine(), HeldEngine()
     pool = Replicas("pool", [held, free])
@@ -196,6 +212,17 @@ async def test_a_stream_keeps_the_model_it_began_with_while_new_ones_get_another
         await until(lambda: far.is_dead)
         with pytest.raises(EngineDeadError, match="this stream began with"):
             await far.score(a_window("began before"))
+
+
+async def test_streams_move_to_a_newer_application_with_their_model(hurry: None):
+    old, new = Replicas("pool-a", [HeldEngine()]), Replicas("pool-b", [HeldEngine()])
+    cluster = Cluster(old)
+    async with connected(cluster) as far:
+        cluster.applications.insert(0, new)
+        await until(lambda: len(new.calls) > 1)
+        old.is_deleted = True
+        await far.score(a_window("one"))
+        assert new.engines[0].core.windows and not far.superseded.is_set()
 
 
 async def test_a_replica_with_another_engine_answers_no_window_of_this_one():
