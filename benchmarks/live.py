@@ -205,11 +205,11 @@ def _processes(pid: int) -> dict[int, str]:
 def _cpu_by_kind(processes: dict[int, str]) -> dict[str, float]:
     used: dict[str, float] = defaultdict(float)
     for pid, kind in processes.items():
-        used[kind] += _cpu_s(pid)
+        used[kind] += cpu_s(pid)
     return used
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the processor time of a process and its threads so far, in s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,7 @@ import asyncio
 from ser_engine.timeline.silero import hear_together
 from stream_server.streams.session import Session
 
-TURN_S = 0.1
+TURN_S = 0.05
 """Time between two turns: the lag that hearing together adds at most."""
 MIN_BLOCKS_A_S = 16
 """Blocks a second from which waiting pays: those of eight streams."""
