@@ -250,11 +250,13 @@ async def test_however_bytes_come_no_message_is_lost_or_changed_or_out_of_order(
 @pytest.mark.parametrize(
     ("received", "code"),
     [
-        (b"\x82\x05hello", 1002),  # not masked
-        (b"\xc2\x81abcdx", 1002),  # a reserved bit
+        (b"\x82\x05hello", 1002),
+        (b"\xc2\x81abcdx", 1002),
         (frame(Opcode.BINARY, bytes(70_001)), 1009),
         (frame(Opcode.BINARY, b"1", fin=False) + frame(Opcode.BINARY, b"2"), 1002),
     ],
+    # Masks are random: without names the tests of two processes would have different ones.
+    ids=["not masked", "a reserved bit", "too long", "another within"],
 )
 async def test_what_is_no_message_is_refused_as_ever(received: bytes, code: int):
     connection = opened()
