@@ -65,7 +65,7 @@ def labels_beside(recording: Path) -> Path:
     """Return the file with the labels of a recording: ``call.eaf`` or ``call.wav.eaf``, say.
 
     Raises:
-        AnnotationError: there is none, or several.
+        AnnotationError: there is no such file, or more than one.
     """
     names = [recording.stem + suffix for suffix in SUFFIXES.values()]
     exported = [recording.name + suffix for suffix in SUFFIXES.values()]

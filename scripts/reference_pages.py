@@ -121,7 +121,7 @@ EVENTS = {
     "mqtt_connected": "the broker is there",
     "mqtt_lost": "the broker went away; tried again",
     "mqtt_state_not_removed": "the retained state of an ended stream is still on the broker",
-    "mqtt_stream_not_announced": "more streams than Home Assistant is told of",
+    "mqtt_stream_not_announced": "not announced to Home Assistant, which has as many as it may",
     "notify_failed": "a message or page about an alert could not be sent",
     "objected_stream_waits": "an objection is kept, its erasure waits for the database",
     "oidc_failed": "a login at the provider failed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,7 +112,7 @@ def _read(
     engine: Engine,
     tier: str | None,
     channel: int | None,
-    fail: Any,
+    fail: Callable[[str], None],
 ) -> dict[Path, Labelled]:
     from emotion_monitor.agreement import read_labelled
     from ser_engine.errors import AnnotationError
@@ -137,7 +138,7 @@ def _held(
     labelled: dict[Path, Labelled],
     engine: Engine,
     config: EngineConfig,
-    fail: Any,
+    fail: Callable[[str], None],
     *,
     use_cache: bool,
 ) -> list[tuple[Labelled, Agreement]]:

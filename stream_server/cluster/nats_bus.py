@@ -208,7 +208,7 @@ class NatsBus:
         self._soon(self._keep("acknowledged", key, payload))
 
     def audit(self, entry: AuditEntry) -> None:
-        """Have JetStream keep what somebody did here, for whoever gathers that."""
+        """Have JetStream keep an entry of the audit, for whoever collects those of all servers."""
         key = f"audit.{secrets.token_hex(8)}"
         self._soon(self._keep("audit", key, msgspec.json.encode(entry)))
 
