@@ -29,6 +29,7 @@ from ser_engine.types import Window
 from stream_server.config import StoreConfig
 from stream_server.engines import Engine
 from stream_server.engines.opening import open_engine
+from stream_server.engines.remote import RemoteEngine
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec, Ready
 from stream_server.wire.results import Alert, Gap, Point, Segment
@@ -54,8 +55,11 @@ async def near_ms(windows: int) -> float:
         await engine.aclose()
 
 
-async def far_ms(address: str, windows: int) -> tuple[list[float], float]:
-    """Return times of windows of one stream, and how many a second of many streams are scored."""
+async def far_ms(address: str, windows: int) -> tuple[list[float], float, float]:
+    """Return times of windows of one stream, how many a second of many streams are scored, bytes.
+
+    The last are those of audio that were sent, a window.
+    """
     config = replace(_LOCAL, model=ModelConfig(name=address))
     engine = open_engine(config, beside_another=False, on_step=None)
     await engine.start()
@@ -67,7 +71,12 @@ async def far_ms(address: str, windows: int) -> tuple[list[float], float]:
         await asyncio.gather(*(engine.score(_window(f"s{key}", each)) for key in range(streams)))
     took_s = time.monotonic() - began_s
     await engine.aclose()
-    return times_ms, rounds * streams / took_s
+    sent = [
+        each for each in getattr(engine, "engines", (engine,)) if isinstance(each, RemoteEngine)
+    ]
+    num_bytes = sum(each.audio_bytes for each in sent)
+    scored = sum(each.stats.windows_scored for each in sent)
+    return times_ms, rounds * streams / took_s, num_bytes / scored
 
 
 def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
@@ -79,10 +88,11 @@ def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
         address = cluster.engine_address(number)
         if cluster.ray is not None and number == 1:
             address = cluster.add_replicas("one", 1)
-        times_ms, per_s = asyncio.run(far_ms(address, windows))
+        times_ms, per_s, num_bytes = asyncio.run(far_ms(address, windows))
         if cluster.ray is not None and number == 1:
             cluster.end("one")
         if number == 1:
+            found[f"{way}_audio_bytes_per_window"] = round(num_bytes)
             for percent in (50, 95):
                 added_ms = float(np.percentile(times_ms, percent)) - local_ms
                 found[f"{way}_added_ms_p{percent}"] = round(added_ms, 2)

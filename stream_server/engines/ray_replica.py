@@ -39,8 +39,8 @@ from stream_server.engines.remote import (
     Score,
     Welcome,
     engine_key,
-    unpacked,
 )
+from stream_server.engines.window_audio import KeptAudio
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -80,6 +80,7 @@ class EngineReplica:
     def _take(self, engine: Engine) -> None:
         self._engine = engine
         self._key = engine_key(engine.info, engine.runtime_name)
+        self._audio = KeptAudio()
         self._asked_s = time.monotonic()
         self._waited = (0, 0.0)  # windows taken into batches, and the seconds they waited for that
 
@@ -111,14 +112,20 @@ class EngineReplica:
             case Forget(stream_keys=keys):
                 for key in keys:
                     self._engine.forget(key)
+                    self._audio.forget(key)
             case Ping():
                 return [_encode(Pong(self._key))]
         return []
 
     async def _score(self, score: Score, arrays: Sequence[Any]) -> list[bytes]:
+        unpack = self._audio.unpack
         answers = await asyncio.gather(
             *(
-                scored(self._engine, asked, unpacked(asked.scale, memoryview(array)))
+                scored(
+                    self._engine,
+                    asked,
+                    unpack(asked.number, asked.stream_key, asked.layout, memoryview(array)),
+                )
                 for asked, array in zip(score.windows, arrays, strict=True)
             )
         )
