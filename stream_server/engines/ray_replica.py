@@ -178,6 +178,8 @@ class ReplicaSettings:
         engine: settings of model and batches, of every replica.
         min_replicas: that are always there.
         max_replicas: that there may be under load.
+        upscale_delay_s: windows wait for so long before replicas are added.
+        downscale_delay_s: they do not wait for so long before one is taken away.
         cpus: of a replica; also the threads it calculates with.
         gpus: of a replica, as 0.5 for two on one.
     """
@@ -185,6 +187,8 @@ class ReplicaSettings:
     engine: EngineConfig
     min_replicas: int = 1
     max_replicas: int = 1
+    upscale_delay_s: float = 10.0
+    downscale_delay_s: float = 300.0
     cpus: float = 1.0
     gpus: float = 0.0
 
@@ -232,8 +236,8 @@ def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Appl
             "autoscaling_config": {
                 "min_replicas": settings.min_replicas,
                 "max_replicas": settings.max_replicas,
-                "upscale_delay_s": 10.0,
-                "downscale_delay_s": 300.0,
+                "upscale_delay_s": settings.upscale_delay_s,
+                "downscale_delay_s": settings.downscale_delay_s,
                 "policy": policy,
             }
         }

@@ -1,6 +1,6 @@
 """Engines of a Ray cluster: every window ends once, whatever dies.
 
-Replicas are in this process, but for one test with a real cluster.
+Replicas are in this process; tests/chaos/test_cluster.py has a real cluster.
 """
 
 from __future__ import annotations
@@ -8,10 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -327,21 +323,3 @@ def test_a_pool_has_its_applications_and_no_others():
     address = ray_address("ray://head:6379/calls")
     assert (address.cluster, address.pool) == ("head:6379", "calls")
     assert [address.has(each) for each in ("calls", "calls-2", "callsign")] == [True, True, False]
-
-
-@pytest.mark.needs("ray")
-def test_of_a_real_cluster_a_replica_is_killed_and_nothing_is_lost():
-    # In a short folder: Ray's sockets are in it.
-    with tempfile.TemporaryDirectory(prefix="em-ray-", ignore_cleanup_errors=True) as folder:
-        ran = subprocess.run(
-            [sys.executable, "-c", f"from tests.support.ray_lab import main; main({folder!r})"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    verdict = json.loads(ran.stdout.splitlines()[-1])
-    assert verdict["replicas_before"] == 2
-    assert (verdict["missing_or_twice"], verdict["refused"]) == ([], 0)
-    assert verdict["by_the_killed_at_last"] == 0
