@@ -408,6 +408,11 @@ class SpeakersConfig:
     for weights other than the published ones."""
     max_speakers: Annotated[int, Range(1, 64)] = 8
     """Most speakers to tell apart; beyond that the most similar voices count as one."""
+    live: Literal["off", "asked", "mixed", "agent_first"] = "asked"
+    """Which live streams have their speakers told apart. ``off``: none; ``asked``: those whose
+    client requests it; ``mixed``: also every channel of the role ``mixed``; ``agent_first``: the
+    same, and the first speaker there is taken for the agent and left out. It needs the model on
+    this machine."""
 
     def __post_init__(self) -> None:
         check_fields(self, "speakers")

@@ -186,6 +186,14 @@ WAYS: dict[tuple[str, str], Way] = {
         {"reason": "a laugh"},
         audit="alert_overridden",
     ),
+    ("POST", "/api/v1/streams/{stream_id}/speakers"): Way(
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/streams/{LIVE}/speakers",
+        {"speaker": "speaker 1"},
+        frozenset((409,)),
+        audit="speaker_named",
+    ),
     ("POST", "/api/v1/streams/{stream_id}/consent"): Way(
         # The live stream of this test is on the bus only.
         Scope.OPERATE,
@@ -228,8 +236,8 @@ AUDIO_WAYS = {
 }
 """Paths for audio. Each takes ``ingest``."""
 
-LISTENERS = {"asterisk", "siprec"}
-"""Platforms with a port of their own, without paths: AudioSocket and SIPREC have a list of
+LISTENERS = {"asterisk", "siprec", "rtp"}
+"""Platforms with a port of their own, without paths: AudioSocket, SIPREC and RTP have a list of
 addresses, and a team by setting."""
 
 READERS = {
