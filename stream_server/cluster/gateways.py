@@ -25,7 +25,7 @@ import msgspec
 import structlog
 
 from stream_server.streams.live_streams import LiveStream, LiveStreams, last_results
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Alert, Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -50,12 +50,15 @@ class Batch(_Message, frozen=True, tag=True):
         server: its name.
         run: tells two runs of a server apart.
         number: of the batch, from 1, without holes.
+        traces: which results, by index, come of windows that are traced, and their
+            ``traceparent``.
     """
 
     server: str
     run: str
     number: int
     results: tuple[Result, ...]
+    traces: tuple[tuple[int, str], ...] = ()
 
 
 class State(_Message, frozen=True, tag=True):
@@ -82,7 +85,7 @@ class Tell(_Message, frozen=True, tag=True):
     """Consent or notice of a stream."""
 
     stream_id: str
-    told: ConsentTold
+    told: Told
 
 
 class Object(_Message, frozen=True, tag=True):

@@ -20,6 +20,7 @@ from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason, StreamWarningCode
+from stream_server import tracing
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.decoding.process import AudioDecoder
@@ -32,6 +33,7 @@ from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
+from stream_server.streams.voices import VoiceLane, Voices
 from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, CodedAudio, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -45,6 +47,8 @@ from stream_server.wire.messages import (
     Objection,
     Pause,
     Resume,
+    SpeakerTold,
+    Told,
 )
 from stream_server.wire.results import (
     NOTHING_TOLD,
@@ -148,6 +152,7 @@ class StreamRunner:
         rights: whether it may be analysed; None: by the default settings.
         decoder: of what the client sends, where that is not samples; ended with the stream.
         hearing: of all streams of the process; None: the stream hears for itself.
+        voices: hears who speaks; None: nobody is told apart.
 
     Attributes:
         session: the stream's state.
@@ -174,6 +179,7 @@ class StreamRunner:
         rights: Rights | None = None,
         decoder: AudioDecoder | TrackDecoders | None = None,
         hearing: SharedHearing | None = None,
+        voices: Voices | None = None,
     ) -> None:
         self.session = session
         self._decoder = decoder
@@ -200,6 +206,7 @@ class StreamRunner:
         self._is_processing = False  # audio that has come, with nothing before it left to handle
         self._paused_at_s: float | None = None  # on the loop's clock
         self._counted_samples = 0  # of the stream's clock, in the metrics
+        self._arrived_ns = 0  # when the last request came that was handled, as of time.time_ns
         self._dead: EngineDeadError | None = None  # why the engine answers no more
         self.timeline = lease.engine.config.timeline
         self._step_s = self.timeline.step_ms / 1000
@@ -215,6 +222,7 @@ class StreamRunner:
             )
             for channel in session.analysed
         }
+        self._voices = None if voices is None else VoiceLane(session, voices, self._publish)
         self._opened_at = now()
         self._started_s = started_s
         session.opened(self._opened_at, continues)
@@ -250,6 +258,7 @@ class StreamRunner:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
         self._is_handling = True
+        self._arrived_ns = time.time_ns()
         try:
             await self._handle(request)
         finally:
@@ -279,7 +288,7 @@ class StreamRunner:
                     finally:
                         self._is_processing = False
             return
-        if not isinstance(request, KeepAlive | ConsentTold | Objection):
+        if not isinstance(request, KeepAlive | ConsentTold | SpeakerTold | Objection):
             self.received_controls += 1
         match request:
             case Flush():
@@ -301,6 +310,8 @@ class StreamRunner:
             case ConsentTold():
                 self._tell(request)
                 await self._put(self.session.settle(self._hold))
+            case SpeakerTold():
+                self.session.leave_out(request.channel, request.speaker, request.left_out)
             case Objection():
                 raise objected()
             case Mark(key=key) if key and key == self._rights.config.objection_key:
@@ -313,11 +324,15 @@ class StreamRunner:
                 raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
         self._publish()
 
-    def tell(self, told: ConsentTold) -> None:
-        """Take note of consent or notice from elsewhere than the client; it holds at once."""
-        if not self.has_ended():
-            self._tell(told)
-            self._hold_at_once()
+    def tell(self, told: Told) -> None:
+        """Take note of what is told from elsewhere than by the client; it holds at once."""
+        if self.has_ended():
+            return
+        if isinstance(told, SpeakerTold):
+            self.session.leave_out(told.channel, told.speaker, told.left_out)
+            return
+        self._tell(told)
+        self._hold_at_once()
 
     def reconsider(self) -> None:
         """Take note that the policy may decide otherwise now."""
@@ -396,11 +411,15 @@ class StreamRunner:
                     if reason != "objected":
                         await self._put(windows)
                         await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+                        if self._voices is not None:
+                            await self._voices.drain()
         finally:
             try:
                 # No answer may come after the session is closed.
                 for lane in self._lanes.values():
                     await lane.aclose()
+                if self._voices is not None:
+                    await self._voices.aclose()
                 if self._decoder is not None:
                     await self._decoder.aclose()
             finally:
@@ -500,12 +519,15 @@ class StreamRunner:
         self._counted_samples = clock
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
+        if self._voices is not None:
+            for channel, piece in self.session.take_pieces():
+                await self._voices.put(channel, piece, patient=self._is_patient())
         if not windows:
             return
         # Decided once for all windows, or channels of one boundary could be treated differently.
         patient = self._is_patient()
         for channel, window in windows:
-            await self._lanes[channel].put(window, patient=patient)
+            await self._lanes[channel].put(window, patient=patient, arrived_ns=self._arrived_ns)
             self._check_engine()
 
     def _is_patient(self) -> bool:
@@ -534,6 +556,7 @@ class StreamRunner:
         while results := self.session.take_results():
             for result in results:
                 self.results.append(result)
+                tracing.publishing(result)
                 self._publish_result(result)
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))
