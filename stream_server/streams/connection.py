@@ -290,17 +290,19 @@ class Connection:
         try:
             return await self._read_on(stream)
         finally:
-            self._socket.at_once = None
+            self._socket.take_no_more()
 
     async def _read_on(self, stream: RunningStream) -> ProtocolError | None:
+        at_once, inlet = stream.runner.take_at_once, stream.runner.session.inlet
         while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []
-                self._socket.at_once = None if requests else stream.runner.take_at_once
-                requests = requests or await self._socket.receive()
+                if not requests:
+                    self._socket.take(at_once, inlet)
+                    requests = await self._socket.receive()
                 for left, request in enumerate(requests, start=1 - len(requests)):
                     # Not before what came with the same message.
-                    self._socket.at_once = None if left else stream.runner.take_at_once
+                    self._socket.take(None if left else at_once, inlet)
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):
