@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ def check_audio(samples: FloatArray) -> None:
             f"got {samples.dtype} samples of shape {samples.shape}, expected float32 (samples,)"
         )
     # NaN would spread through every window that holds it, and through the engine's kept features.
-    if not np.isfinite(samples).all():
+    # So the sum of their squares, too, is none; it may also be none where they are very large.
+    if not math.isfinite(np.vecdot(samples, samples)) and not np.isfinite(samples).all():
         raise AudioError("got NaN or infinite samples, expected finite ones")
 
 

@@ -34,6 +34,9 @@ from stream_server.wire.start import StreamSpec
 _log = structlog.get_logger(__name__)
 
 # The close reason of a stream that an error ends; others are ``protocol_error``.
+_SENT_TOGETHER = 16
+"""Results of a stream that are sent in one go, at most."""
+
 _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.IDLE: "idle",
     ErrorCode.TOO_LONG: "too_long",
@@ -349,8 +352,9 @@ class Connection:
                 # The log is bounded: a slow client loses the oldest, and a warning says so.
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
-                for result in unread.results:
-                    await self._socket.send(result)
+                # Together, but not so many that a client that is slow would not be noticed.
+                for first in range(0, len(unread.results), _SENT_TOGETHER):
+                    await self._socket.send(*unread.results[first : first + _SENT_TOGETHER])
                 from_seq = unread.results[-1].seq + 1
         except ConnectionClosed:
             pass  # The reader gets it, too.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -170,8 +170,8 @@ class MessageConnection(ServerConnection):
         super().data_received(data)
         self._is_between = self._is_between_messages()
 
-    def send_at_once(self, message: str | bytes) -> bool:
-        """Send a message if the client reads fast enough; return whether it was sent.
+    def send_at_once(self, messages: Sequence[str | bytes]) -> bool:
+        """Send messages if the client reads fast enough; return whether they were sent.
 
         As ``websockets.asyncio.connection.broadcast`` does it: :meth:`send` makes a context and
         waits for a buffer that is hardly ever full. False: :meth:`send` may have to wait, or fails.
@@ -179,12 +179,13 @@ class MessageConnection(ServerConnection):
         is_busy = self.paused or self.send_in_progress is not None
         if is_busy or self.protocol.state is not State.OPEN:
             return False
-        if isinstance(message, str):
-            self.protocol.send_text(message.encode())
-        else:
-            self.protocol.send_binary(message)
+        for message in messages:
+            if isinstance(message, str):
+                self.protocol.send_text(message.encode())
+            else:
+                self.protocol.send_binary(message)
         try:
-            self.send_data()
+            self.transport.write(b"".join(self.protocol.data_to_send()))
         except Exception as error:  # Of the system, and rare: the reader finds the client gone.
             self.set_connection_exc(error)
             self.transport.abort()
@@ -351,9 +352,9 @@ class ClientSocket:
         """
         return self._requests_of(await self._next_message())
 
-    async def send(self, message: ServerMessage) -> None:
-        """Send a message in the client's dialect. Raises as :meth:`send_texts`."""
-        await self.send_texts(self.dialect.send(message))
+    async def send(self, *messages: ServerMessage) -> None:
+        """Send messages in the client's dialect. Raises as :meth:`send_texts`."""
+        await self.send_texts([text for each in messages for text in self.dialect.send(each)])
 
     async def send_error(self, error: ProtocolError) -> None:
         """Send an error, or log it where the dialect has no message for it.
@@ -365,16 +366,16 @@ class ClientSocket:
             self._log_unsent(error)
         await self.send_texts(texts)
 
-    async def send_texts(self, texts: Iterable[str | bytes]) -> None:
-        """Send WebSocket messages.
+    async def send_texts(self, texts: Sequence[str | bytes]) -> None:
+        """Send WebSocket messages, together where the client reads fast enough.
 
         Raises:
             ProtocolError: the client does not read: SLOW_CONSUMER.
             ConnectionClosed: the client is gone.
         """
+        if not texts or self._websocket.send_at_once(texts):
+            return
         for text in texts:
-            if self._websocket.send_at_once(text):
-                continue
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_s):
                     await self._websocket.send(text)
