@@ -5,6 +5,7 @@ python := .venv/bin/python
 style:
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
+	$(python) -m codespell_lib
 
 types:
 	$(python) -m mypy

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up with everything, checks style and types, then runs the tests: bash test.sh [pytest args]
+# Sets up with everything, checks style, spelling and types, then runs the tests: bash test.sh [pytest args]
 # Two processes run the tests, a file each at a time; `-n 0` among the arguments makes it one.
 # With REQUIRE_ALL=1 a test that is skipped because the machine lacks something fails instead.
 set -euo pipefail
@@ -12,6 +12,7 @@ failed=""
 step() { "$@" || failed="$failed ${*##*/}"; }
 step "$venv/bin/ruff" check .
 step "$venv/bin/ruff" format --check .
+step "$venv/bin/codespell"
 step "$venv/bin/mypy"
 [ -z "$failed" ] || say "failed before the tests:$failed"
 

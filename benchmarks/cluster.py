@@ -29,6 +29,8 @@ from ser_engine.types import Window
 from stream_server.config import StoreConfig
 from stream_server.engines import Engine
 from stream_server.engines.opening import open_engine
+from stream_server.engines.ray_pool import ServeApplications, ray_address
+from stream_server.engines.remote import RemoteEngine
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec, Ready
 from stream_server.wire.results import Alert, Gap, Point, Segment
@@ -39,6 +41,7 @@ _RULE = (
     " labels: [angry, disgusted, fearful, happy, neutral, sad, surprised], hold_s: 0}]"
 )
 _PATIENCE_S = 300.0
+_STREAMS_TO_SCALE = 48
 
 
 _LOCAL = EngineConfig(model=ModelConfig(name="compact", offline=True))
@@ -54,8 +57,11 @@ async def near_ms(windows: int) -> float:
         await engine.aclose()
 
 
-async def far_ms(address: str, windows: int) -> tuple[list[float], float]:
-    """Return times of windows of one stream, and how many a second of many streams are scored."""
+async def far_ms(address: str, windows: int) -> tuple[list[float], float, float]:
+    """Return times of windows of one stream, how many a second of many streams are scored, bytes.
+
+    The last are those of audio that were sent, a window.
+    """
     config = replace(_LOCAL, model=ModelConfig(name=address))
     engine = open_engine(config, beside_another=False, on_step=None)
     await engine.start()
@@ -67,7 +73,12 @@ async def far_ms(address: str, windows: int) -> tuple[list[float], float]:
         await asyncio.gather(*(engine.score(_window(f"s{key}", each)) for key in range(streams)))
     took_s = time.monotonic() - began_s
     await engine.aclose()
-    return times_ms, rounds * streams / took_s
+    sent = [
+        each for each in getattr(engine, "engines", (engine,)) if isinstance(each, RemoteEngine)
+    ]
+    num_bytes = sum(each.audio_bytes for each in sent)
+    scored = sum(each.stats.windows_scored for each in sent)
+    return times_ms, rounds * streams / took_s, num_bytes / scored
 
 
 def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
@@ -79,15 +90,55 @@ def speed(cluster: LocalCluster, windows: int) -> dict[str, Any]:
         address = cluster.engine_address(number)
         if cluster.ray is not None and number == 1:
             address = cluster.add_replicas("one", 1)
-        times_ms, per_s = asyncio.run(far_ms(address, windows))
+        times_ms, per_s, num_bytes = asyncio.run(far_ms(address, windows))
         if cluster.ray is not None and number == 1:
             cluster.end("one")
         if number == 1:
+            found[f"{way}_audio_bytes_per_window"] = round(num_bytes)
             for percent in (50, 95):
                 added_ms = float(np.percentile(times_ms, percent)) - local_ms
                 found[f"{way}_added_ms_p{percent}"] = round(added_ms, 2)
         found[f"windows_per_s_{number}_{engines}"] = round(per_s, 1)
     return found
+
+
+async def autoscaling(cluster: LocalCluster) -> dict[str, Any]:
+    """Load one replica until Ray Serve has added another; return how long that took, and back."""
+    address = await asyncio.to_thread(cluster.add_replicas, "scaled", 1, 2)
+    applications = ServeApplications(ray_address(address))
+    engine = open_engine(
+        replace(_LOCAL, model=ModelConfig(name=address)), beside_another=False, on_step=None
+    )
+    await engine.start()
+    is_enough = asyncio.Event()
+
+    async def stream(key: str) -> None:
+        number = 0
+        while not is_enough.is_set():
+            await engine.score(_window(key, number))
+            number += 1
+
+    async def until(number: int) -> float:
+        began_s = time.monotonic()
+        async with asyncio.timeout(_PATIENCE_S):
+            while [each.num_replicas for each in await applications.running()] != [number]:  # noqa: ASYNC110  Nor does Ray tell.
+                await asyncio.sleep(0.2)
+        return round(time.monotonic() - began_s, 1)
+
+    # A replica takes them in turn, so that each waits for the others.
+    streams = asyncio.gather(*(stream(f"s{each}") for each in range(_STREAMS_TO_SCALE)))
+    added_s = await until(2)
+    is_enough.set()
+    await streams
+    removed_s = await until(1)
+    stats = engine.stats
+    await engine.aclose()
+    await asyncio.to_thread(cluster.end, "scaled")
+    return {
+        "ray_replica_added_after_s": added_s,
+        "ray_replica_removed_after_s": removed_s,
+        "windows_lost_while_scaling": stats.windows - stats.windows_scored + stats.windows_refused,
+    }
 
 
 async def _times_ms(engine: Engine, windows: int) -> list[float]:
@@ -234,6 +285,8 @@ def main() -> None:
     for on_ray in (False, True) if has_ray() else (False,):
         with LocalCluster(assignments=[_RULE], on_ray=on_ray) as cluster:
             found = speed(cluster, options.windows)
+            if on_ray:
+                found |= asyncio.run(autoscaling(cluster))
             found |= asyncio.run(kills(cluster, options.seconds))
         frames_lost = report.summary.get("frames_lost", 0) + found["frames_lost"]
         report.summary |= {**found, "frames_lost": frames_lost}

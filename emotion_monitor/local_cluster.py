@@ -25,6 +25,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +80,14 @@ def has_ray() -> bool:
     return importlib.util.find_spec("ray") is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Replicas of Ray Serve."""
+
+    min_replicas: int
+    max_replicas: int
+
+
 class LocalCluster:
     """Runs while it is entered.
 
@@ -104,7 +113,7 @@ class LocalCluster:
         self.ray = RayCluster(self.folder / "ray") if on_ray else None
         # What they are forked from has that of before.
         self._environment = {} if self.ray is None else self.ray.environment
-        self._pools = {_REPLICAS: engines} if on_ray else {}
+        self._pools: dict[str, _Pool] = {_REPLICAS: _Pool(engines, engines)} if on_ray else {}
         self._engines = (
             tuple(self._pools) if on_ray else tuple(f"engine-{each}" for each in range(engines))
         )
@@ -116,7 +125,7 @@ class LocalCluster:
         self._processes: dict[str, BaseProcess] = {}
         self._stack = contextlib.ExitStack()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(_PRELOADED))
+        self._context.set_forkserver_preload([*_PRELOADED, *(["ray.serve"] if on_ray else [])])
         self.nats = NatsServer(self.folder / "jetstream")
         self.store_url = ""
 
@@ -173,7 +182,7 @@ class LocalCluster:
                     self._environment,
                     self._engine_settings(),
                     self._engine_url(name),
-                    self._pools.get(name, 1),
+                    self._pools.get(name),
                 ),
                 daemon=True,
             )
@@ -198,15 +207,21 @@ class LocalCluster:
         assert self.ray is not None, "engines are on Ray"
         os.kill(self.ray.replicas()[0], signal.SIGKILL)
 
-    def add_replicas(self, pool: str, number: int) -> str:
+    def add_replicas(self, pool: str, number: int, at_most: int = 0) -> str:
         """Start another pool of replicas and return its address, once it is there.
+
+        Args:
+            pool: its name.
+            number: of replicas that are always there.
+            at_most: that there are under load, which is looked at as often as Ray Serve can; 0: no
+                more.
 
         Raises:
             TimeoutError: it is not.
         """
         from stream_server.engines.ray_pool import ServeApplications, ray_address
 
-        self._pools[pool] = number
+        self._pools[pool] = _Pool(number, at_most or number)
         self._engines = tuple(self._pools)
         self.start(pool)
         url = self._engine_url(pool)
@@ -295,7 +310,7 @@ def _run_server(environment: dict[str, str], assignments: list[str]) -> None:
 
 
 def _run_engine(
-    environment: dict[str, str], assignments: list[str], url: str, replicas: int
+    environment: dict[str, str], assignments: list[str], url: str, pool: _Pool | None
 ) -> None:
     os.environ.update(environment)
     from emotion_monitor.processes import run_engine
@@ -303,15 +318,20 @@ def _run_engine(
     from emotion_monitor.serve import run
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
-    from stream_server.engines.ray_pool import SCHEME
     from stream_server.engines.ray_replica import ReplicaSettings
     from stream_server.logs import configure_logging
 
     settings = load_settings(None, assignments)
     configure_logging(settings.stream_server.logging)
-    if not url.startswith(f"{SCHEME}://"):
+    if pool is None:
         end_process(run(run_engine(settings, url)))
-    replica = ReplicaSettings(settings.ser_engine, replicas, replicas)
+    replica = ReplicaSettings(
+        settings.ser_engine,
+        pool.min_replicas,
+        pool.max_replicas,
+        upscale_delay_s=0.0,
+        downscale_delay_s=0.0,
+    )
     end_process(run(run_ray_engine(replica, url)))
 
 

@@ -192,6 +192,9 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             # As everything else of the cluster, not behind it.
             "RAY_worker_niceness": "0",
+            # A worker a core, of which none is used, takes longer to start than all else.
+            "RAY_prestart_worker_first_driver": "0",
+            "RAY_enable_worker_prestart": "0",
         }
 
     @property

@@ -53,7 +53,7 @@ the engine, when a model is prepared or a batch fails.
 
 _HOLES = {
     "result.state": ("raised", "cleared"),
-    "listener.name": ("audiosocket", "siprec"),
+    "listener.name": ("audiosocket", "siprec", "rtp"),
     "self._setting": ("notify", "webhook"),
 }
 """What stands in the place of an expression in the name of an event."""
@@ -140,6 +140,10 @@ EVENTS = {
     "server_gone": "another server has left the bus; its streams are taken off the wall",
     "server_stopped": "the server has ended",
     "server_stopping": "it was asked to end; live streams get their results",
+    "rtp_ended": "a stream of plain RTP was ended with an error",
+    "rtp_listening": "a port for plain RTP is open",
+    "rtp_not_listening": "it could not be opened; the server does not start",
+    "rtp_stream_ended": "a stream of plain RTP ended; packets that were not read",
     "siprec_call_ended": "a recorded call ended; packets of unknown senders and unread ones",
     "siprec_ended": "a recorded call was ended with an error",
     "siprec_listening": "the port for SIPREC is open",

@@ -123,6 +123,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "there is no MQTT broker mosquitto",
         "apt-get install mosquitto",
     ),
+    "codespell": _package("codespell_lib", "dev"),
     "nats": _package("nats", "cluster"),
     "ray": _package("ray", "ray"),
     "nats-server": _server("nats-server", "NATS server"),

@@ -23,8 +23,8 @@ MAY_IMPORT = {
     # Shells of a platform: ports of its own, and a route that logs.
     "stream_server.platforms.asterisk.call": ("ser_engine.schema", "stream_server"),
     "stream_server.platforms.asterisk.server": ("ser_engine.schema", "stream_server"),
+    "stream_server.platforms.rtp.server": ("stream_server",),
     "stream_server.platforms.siprec.call": ("ser_engine.schema", "stream_server"),
-    "stream_server.platforms.siprec.codecs": ("ser_engine.raw_audio", "stream_server"),
     "stream_server.platforms.siprec.server": ("stream_server",),
     "stream_server.platforms.audiohook.route": ("stream_server",),
     "stream_server.platforms": (
@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "ser_engine.schema",
         "stream_server.access",
         "stream_server.platforms",
+        "stream_server.rtp",
         "stream_server.tracks",
         "stream_server.wire",
     ),
@@ -93,6 +94,7 @@ SHELLS = (
     "stream_server.platforms.asterisk.call",
     "stream_server.platforms.asterisk.server",
     "stream_server.platforms.audiohook.route",
+    "stream_server.platforms.rtp.server",
     "stream_server.platforms.siprec.call",
     "stream_server.platforms.siprec.server",
 )

@@ -10,8 +10,9 @@
 Every stream runs on one server, which numbers its results. So what comes twice is known by its
 number. What is missing is known by the number of the batch: the server is asked for its streams as
 they are now, and what comes of it meanwhile waits; so a server that has just started shows all that
-runs elsewhere, too. A server that was not heard for :data:`LOST_AFTER_S` is gone, and its streams
-end here.
+runs elsewhere, too. An alert that the bus kept may be ahead of its stream's results, and waits for
+them: subscribers take a lower number for something they had. A server that was not heard for
+:data:`LOST_AFTER_S` is gone, and its streams end here.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _log = structlog.get_logger(__name__)
 STATE_INTERVAL_S = 1.0
 LOST_AFTER_S = 6.0
 """Without a word for so long a server is taken for gone."""
+ALERT_WAITS_S = 5.0
+"""So long a kept alert waits for the results before it: a server's state tells what is missing."""
 _REMEMBERED = 20_000
 _MOST_HELD = 1000
 
@@ -59,7 +62,7 @@ class State(_Message, frozen=True, tag=True):
     """How a server is doing.
 
     Attributes:
-        number: of the last batch it sent; 0: none yet.
+        number: of the last batch that the bus has of it; 0: none yet.
         heartbeats: of its streams.
         has_left: it has stopped; its last word.
     """
@@ -92,13 +95,15 @@ class Streams(_Message, frozen=True, tag=True):
     """The streams of a server, with everything it has published up to now.
 
     Attributes:
-        number: of the last batch sent before.
+        number: of the last batch that the bus had before.
+        alerts: the last ones it published, also those that were cleared.
     """
 
     server: str
     run: str
     number: int
     streams: tuple[LiveStream, ...]
+    alerts: tuple[Alert, ...] = ()
 
 
 class Done(_Message, frozen=True, tag=True):
@@ -129,8 +134,10 @@ class _Server:
     heard_s: float
     last_seqs: dict[str, int] = field(default_factory=dict)  # of its streams
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
-    # Batches that wait until its streams are known; None: nothing was missed.
+    # Batches that wait until it has told of its streams; None: there is nothing to be asked.
     held: deque[Batch] | None = None
+    # Whether one of its streams is not as it is there, whatever the numbers of batches say.
+    has_missed: bool = False
 
 
 class Others:
@@ -148,6 +155,8 @@ class Others:
         # Of the last ones only: ids of streams that have ended, and alerts that were published.
         self._closed: OrderedDict[Hashable, None] = OrderedDict()
         self._alerts: OrderedDict[Hashable, None] = OrderedDict()
+        # Alerts that the bus kept and that are ahead of their streams, and until when they wait.
+        self._early: OrderedDict[Hashable, tuple[Alert, float]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many servers are there."""
@@ -169,7 +178,11 @@ class Others:
         return next((beat for beat in beats if beat is not None), None)
 
     def connected(self, now_s: float) -> None:
-        """Take note that the bus is there again: nobody could be heard meanwhile."""
+        """Take note that the bus is there again: nobody could be heard meanwhile.
+
+        Args:
+            now_s: when those who try to connect once in a while will be back, too.
+        """
         for server in self._servers.values():
             server.heard_s = now_s
             self._hold(server)
@@ -181,10 +194,8 @@ class Others:
             self._hold(server)
         if server.held is not None:
             server.held.append(batch)
-            return
-        server.number = max(server.number, batch.number)
-        for result in batch.results:
-            self._take(server, result)
+        else:
+            self._take_batch(server, batch)
 
     def state(self, state: State, now_s: float) -> None:
         """Take note of how a server is doing."""
@@ -197,27 +208,43 @@ class Others:
         server.heartbeats = {one.stream_id: one for one in state.heartbeats}
 
     def streams(self, told: Streams, now_s: float) -> None:
-        """Make up for what was missed of a server, then go on with what came since."""
+        """Make up for what was missed of a server, if anything, and go on with what came since."""
         server = self._heard(told.server, told.run, now_s)
-        running = {one.opened.stream_id for one in told.streams}
-        for stream_id in [each for each in server.last_seqs if each not in running]:
-            self._end_stream(server, stream_id)
-        for one in told.streams:
-            self._make_up(server, one)
-        server.number = max(server.number, told.number)
-        held, server.held = server.held or (), None
+        # Where all batches are there, each of their results is shown, not only the last of a kind.
+        while server.held and server.held[0].number <= server.number + 1:
+            self._take_batch(server, server.held.popleft())
+        if server.has_missed or server.number < told.number:
+            running = {one.opened.stream_id for one in told.streams}
+            for stream_id in [each for each in server.last_seqs if each not in running]:
+                self._end_stream(server, stream_id)
+            for one in told.streams:
+                self._make_up(server, one, told.alerts)
+            server.number = max(server.number, told.number)
+        held, server.held, server.has_missed = server.held or (), None, False
         for batch in held:
             self.batch(batch, now_s)
 
-    def kept(self, alert: Alert) -> None:
-        """Publish an alert that the bus kept, unless it came with the other results."""
-        self._publish_alert(alert)
+    def kept(self, alert: Alert, now_s: float) -> None:
+        """Publish an alert that the bus kept, unless it comes with the other results."""
+        key = _key(alert)
+        if key in self._alerts or key in self._early:
+            return
+        last_seqs = (each.last_seqs.get(alert.stream_id, -1) for each in self._servers.values())
+        if alert.seq <= max(last_seqs, default=-1) or alert.stream_id in self._closed:
+            self._publish_alert(alert)
+            return
+        self._early[key] = (alert, now_s + ALERT_WAITS_S)
+        if len(self._early) > _REMEMBERED:
+            self._publish_alert(next(iter(self._early.values()))[0])
 
     def expire(self, now_s: float) -> None:
-        """End the streams of servers that are gone."""
+        """End the streams of servers that are gone, and the wait of alerts."""
         for name, server in list(self._servers.items()):
             if now_s - server.heard_s > LOST_AFTER_S:
                 self._end(name, f"not heard for {LOST_AFTER_S:g} s")
+        for alert, until_s in list(self._early.values()):
+            if now_s >= until_s:
+                self._publish_alert(alert)
 
     def _heard(self, name: str, run: str, now_s: float) -> _Server:
         server = self._servers.get(name)
@@ -237,6 +264,11 @@ class Others:
             # Of more the oldest go, which then are missed, and asked for again.
             server.held = deque(maxlen=_MOST_HELD)
 
+    def _take_batch(self, server: _Server, batch: Batch) -> None:
+        server.number = max(server.number, batch.number)
+        for result in batch.results:
+            self._take(server, result)
+
     def _take(self, server: _Server, result: Result) -> None:
         stream_id = result.stream_id
         last_seq = server.last_seqs.get(stream_id)
@@ -245,6 +277,7 @@ class Others:
                 return
             if not isinstance(result, StreamOpened):
                 # Its begin was dropped by a mailbox that was full.
+                server.has_missed = True
                 self._hold(server)
                 return
         elif result.seq <= last_seq:
@@ -259,7 +292,7 @@ class Others:
             server.heartbeats.pop(stream_id, None)
             _remember(self._closed, stream_id)
 
-    def _make_up(self, server: _Server, told: LiveStream) -> None:
+    def _make_up(self, server: _Server, told: LiveStream, alerts: tuple[Alert, ...]) -> None:
         stream_id = told.opened.stream_id
         if stream_id in self._closed:
             return
@@ -267,10 +300,20 @@ class Others:
         if last_seq is None:
             last_seq = told.opened.seq
             self._publish(told.opened)
+            # What is raised is shown with it, also if that was said before the stream was known.
+            for each in told.alerts:
+                self._alerts.pop(_key(each), None)
+            alerts = ()
         elif told.last_seq <= last_seq:
             return
         server.last_seqs[stream_id] = told.last_seq
-        results: list[Result] = list(told.alerts)
+        early = (alert for alert, _ in self._early.values())
+        mine = (each for each in (*told.alerts, *alerts, *early) if each.stream_id == stream_id)
+        results: list[Result] = [
+            each
+            for each in {_key(each): each for each in mine}.values()
+            if each.seq <= told.last_seq
+        ]
         results += [] if told.measures is None else [told.measures]
         for channel in told.channels:
             results += [one for one in (channel.point, channel.span) if one is not None]
@@ -290,7 +333,8 @@ class Others:
                     )
 
     def _publish_alert(self, alert: Alert) -> None:
-        key = (alert.alert_id, alert.state)
+        key = _key(alert)
+        self._early.pop(key, None)
         if key not in self._alerts:
             _remember(self._alerts, key)
             self._publish(alert)
@@ -310,6 +354,10 @@ class Others:
             # Not remembered as closed: a server that was cut off only shows it again.
             for result in last_results(stream, beat, reason="internal"):
                 self._publish(result)
+
+
+def _key(alert: Alert) -> Hashable:
+    return (alert.alert_id, alert.state)
 
 
 def _remember(what: OrderedDict[Hashable, None], key: Hashable) -> None:

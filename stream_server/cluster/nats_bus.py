@@ -10,10 +10,10 @@
 
 A connection that is lost is not taken up again: another one is made, and everything is set up on it
 anew. (A client that reconnects by itself keeps subscriptions but neither streams nor pull requests
-of JetStream.) A batch is sent again until the server has answered a ping after it, which it does in
-order, so it got the batch; who gets it twice knows it by its numbers. While NATS is away results
-wait in the subscription's mailbox, which drops points first; what is to be kept waits in a file
-(:mod:`.outbox`) until JetStream has confirmed it.
+of JetStream.) A batch is sent again, with its number, until the server has answered a ping after
+it, which it does in order, so it got the batch; who gets it twice knows it by that. While NATS is
+away results wait in the subscription's mailbox, which drops points first; what is to be kept waits
+in a file (:mod:`.outbox`) until JetStream has confirmed it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,8 @@ _CAPACITY = 65_536
 _AT_A_TIME = 256
 # NATS refuses messages of more than 1 MiB, if it is not set otherwise.
 _LARGEST_BYTES = 900_000
+# Of which servers are told that missed something.
+_LAST_ALERTS = 200
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 5.0
 _CONNECT_TIMEOUT_S = 5.0
 _FLUSH_TIMEOUT_S = 5.0
@@ -129,7 +132,8 @@ class NatsBus:
         self._began_at = datetime.now(UTC) - timedelta(seconds=60)
         self._run_id = secrets.token_hex(8)
         self._number = 0
-        self._sending: tuple[Result, ...] = ()
+        self._sending: list[bytes] = []  # batches that NATS has not confirmed
+        self._last_alerts: deque[Alert] = deque(maxlen=_LAST_ALERTS)
         self._own_live = LiveStreams(own)
         self._subscription = own.subscribe(name="nats", capacity=_CAPACITY)
         self._alerts = own.subscribe(
@@ -137,7 +141,6 @@ class NatsBus:
         )
         folder = Path(config.outbox_dir).expanduser()
         self._outbox = Outbox(folder / f"{name}.db", config.max_kept_messages)
-        self._outbox_lock = asyncio.Lock()
         self._has_kept = asyncio.Event()
         self._may_ask = asyncio.Event()
         self._has_ended = asyncio.Event()
@@ -177,8 +180,7 @@ class NatsBus:
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._told, return_exceptions=True)
-        async with self._outbox_lock:
-            self._outbox.close()
+        await asyncio.to_thread(self._outbox.close)
 
     # -- what the server asks of the others -------------------------------------------------------
 
@@ -295,7 +297,8 @@ class NatsBus:
         self._connection = connection
         self.is_connected = True
         self._backoff.reset()
-        self.others.connected(asyncio.get_running_loop().time())
+        # Those that were away as well may be back later, by the longest pause between attempts.
+        self.others.connected(asyncio.get_running_loop().time() + _LONGEST_DELAY_S)
         self._look_whom_to_ask()
         _log.info("bus_connected")
 
@@ -317,7 +320,7 @@ class NatsBus:
                 _log.warning("bus_lost")
                 return False
             await self._drain_kept(connection, lost)
-            left = gateways.State(self.name, self._run_id, self._number, has_left=True)
+            left = gateways.State(self.name, self._run_id, self._confirmed, has_left=True)
             await connection.publish(self._live_subject(), gateways.encode(left))
             await connection.flush(timeout=int(_FLUSH_TIMEOUT_S))
             return True
@@ -335,14 +338,20 @@ class NatsBus:
         """Send results until the bus of this server closes."""
         while True:
             if not self._sending:
-                self._sending = tuple(await self._subscription.batch(_AT_A_TIME))
-                if not self._sending:
+                results = tuple(await self._subscription.batch(_AT_A_TIME))
+                if not results:
                     return
-            for payload in self._encoded(self._sending):
+                self._sending = self._encoded(results)
+            for payload in self._sending:
                 await connection.publish(self._live_subject(), payload)
             # Answered in order: the server has them when this returns.
             await connection.flush(timeout=int(_FLUSH_TIMEOUT_S))
-            self._sending = ()
+            self._sending = []
+
+    @property
+    def _confirmed(self) -> int:
+        """The number of the last batch that NATS has."""
+        return self._number - len(self._sending)
 
     def _encoded(self, results: tuple[Result, ...]) -> list[bytes]:
         number = self._number + 1
@@ -362,8 +371,7 @@ class NatsBus:
             state = gateways.State(
                 self.name,
                 self._run_id,
-                # A batch on its way has not been confirmed, and may come after this.
-                self._number,
+                self._confirmed,
                 tuple(beat for beat in beats if beat is not None),
             )
             await connection.publish(self._live_subject(), gateways.encode(state))
@@ -404,7 +412,11 @@ class NatsBus:
         match asked:
             case gateways.Ask():
                 streams = gateways.Streams(
-                    self.name, self._run_id, self._number, self._own_live.snapshot()
+                    self.name,
+                    self._run_id,
+                    self._confirmed,
+                    self._own_live.snapshot(),
+                    tuple(self._last_alerts),
                 )
                 await message.respond(gateways.encode(streams))
             case gateways.Tell(stream_id=stream_id, told=told):
@@ -448,14 +460,14 @@ class NatsBus:
 
     async def _keep_alerts(self) -> None:
         while alerts := await self._alerts.batch(_AT_A_TIME):
+            self._last_alerts.extend(each for each in alerts if isinstance(each, Alert))
             for alert in alerts:
                 key = f"{alert.stream_id}.{alert.seq}"
                 await self._keep("alert", key, msgspec.json.encode(alert))
 
     async def _keep(self, kind: str, key: str, payload: bytes) -> None:
         subject = f"{self._subject}.kept.{kind}.{self.name}"
-        async with self._outbox_lock:
-            await asyncio.to_thread(self._outbox.put, subject, key, payload)
+        await asyncio.to_thread(self._outbox.put, subject, key, payload)
         self._has_kept.set()
 
     async def _exchange_kept(self, connection: Client) -> None:
@@ -506,8 +518,7 @@ class NatsBus:
 
     async def _send_oldest(self, jetstream: JetStreamContext) -> bool:
         """Hand over the oldest messages; return whether there were any."""
-        async with self._outbox_lock:
-            waiting = await asyncio.to_thread(self._outbox.oldest, _AT_A_TIME)
+        waiting = await asyncio.to_thread(self._outbox.oldest, _AT_A_TIME)
         taken: list[int] = []
         try:
             for kept in waiting:
@@ -517,8 +528,7 @@ class NatsBus:
                 )
                 taken.append(kept.id)
         finally:
-            async with self._outbox_lock:
-                await asyncio.to_thread(self._outbox.remove, taken)
+            await asyncio.to_thread(self._outbox.remove, taken)
         return bool(waiting)
 
     async def _drain_kept(self, connection: Client, lost: asyncio.Event) -> None:
@@ -562,7 +572,8 @@ class NatsBus:
             return
         try:
             if kind == "alert":
-                self.others.kept(msgspec.json.decode(message.data, type=Alert))
+                alert = msgspec.json.decode(message.data, type=Alert)
+                self.others.kept(alert, asyncio.get_running_loop().time())
             elif kind == "acknowledged":
                 told = msgspec.json.decode(message.data, type=Acknowledged)
                 self._here.acknowledged(told.alert_id)

@@ -7,6 +7,7 @@ go first, counted.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Kept:
 
 
 class Outbox:
-    """A file of messages. Its methods block, and may be called in any thread, one at a time.
+    """A file of messages. Its methods block, and may be called in any thread at any time.
 
     Args:
         path: of the file; its folder is made, for this user alone.
@@ -56,6 +57,8 @@ class Outbox:
         path.touch(0o600)
         self._max_messages = max_messages
         self.dropped = 0
+        # A task that is cancelled leaves a thread behind, which is not done with the file.
+        self._lock = threading.Lock()
         # Every statement is a transaction of its own.
         self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file.execute("PRAGMA journal_mode = WAL")
@@ -70,34 +73,38 @@ class Outbox:
     def put(self, subject: str, key: str, payload: bytes) -> None:
         """Add a message; one with a key that waits already is not added again."""
         values = (subject, key, payload)
-        self._file.execute(
-            "INSERT OR IGNORE INTO outbox (subject, key, payload) VALUES (?, ?, ?)", values
-        )
-        self._count = self._counted()
-        if self._count > self._max_messages:
-            excess = self._count - self._max_messages
+        with self._lock:
             self._file.execute(
-                "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)",
-                (excess,),
+                "INSERT OR IGNORE INTO outbox (subject, key, payload) VALUES (?, ?, ?)", values
             )
-            self.dropped += excess
-            self._count -= excess
+            self._count = self._counted()
+            if self._count > self._max_messages:
+                excess = self._count - self._max_messages
+                self._file.execute(
+                    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT ?)",
+                    (excess,),
+                )
+                self.dropped += excess
+                self._count -= excess
 
     def oldest(self, limit: int) -> list[Kept]:
         """Return the messages that have waited longest, in the order they came."""
-        rows = self._file.execute(
-            "SELECT id, subject, key, payload FROM outbox ORDER BY id LIMIT ?", (limit,)
-        )
-        return [Kept(*row) for row in rows]
+        with self._lock:
+            rows = self._file.execute(
+                "SELECT id, subject, key, payload FROM outbox ORDER BY id LIMIT ?", (limit,)
+            )
+            return [Kept(*row) for row in rows]
 
     def remove(self, ids: Iterable[int]) -> None:
         """Remove messages that the bus has taken."""
-        self._file.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in ids])
-        self._count = self._counted()
+        with self._lock:
+            self._file.executemany("DELETE FROM outbox WHERE id = ?", [(one,) for one in ids])
+            self._count = self._counted()
 
     def close(self) -> None:
         """Close the file; what waits is found again."""
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
     def _counted(self) -> int:
         (count,) = self._file.execute("SELECT COUNT(*) FROM outbox").fetchone()

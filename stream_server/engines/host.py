@@ -20,6 +20,7 @@ from ser_engine.types import FloatArray, Window, WindowResult
 from stream_server.cluster import Frame, Host
 from stream_server.engines import Engine, EngineLease, EngineSource
 from stream_server.engines.remote import (
+    MISSING,
     PING_INTERVAL_S,
     SILENCE_S,
     VERSION,
@@ -37,10 +38,9 @@ from stream_server.engines.remote import (
     Score,
     Welcome,
     Withdraw,
-    as_frame,
     engine_key,
-    unpacked,
 )
+from stream_server.engines.window_audio import KeptAudio, as_frame
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +54,7 @@ class _Guest:
 
     lease: EngineLease
     heard_s: float
+    audio: KeptAudio = field(default_factory=KeptAudio)
     running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     answers: list[tuple[Answered, list[Frame]]] = field(default_factory=list)
 
@@ -112,7 +113,9 @@ class EngineHost:
         match message:
             case Score(windows=windows):
                 for asked, frame in zip(windows, frames[1:], strict=True):
-                    samples = unpacked(asked.scale, frame)
+                    samples = guest.audio.unpack(
+                        asked.number, asked.stream_key, asked.layout, frame
+                    )
                     guest.running[asked.number] = asyncio.create_task(
                         self._score(guest, asked, samples), name="window"
                     )
@@ -123,6 +126,7 @@ class EngineHost:
             case Forget(stream_keys=keys):
                 for key in keys:
                     engine.forget(key)
+                    guest.audio.forget(key)
             case Ping():
                 current = self._current()
                 await self._send(peer, Pong(current or _key(guest)))
@@ -153,7 +157,7 @@ class EngineHost:
         except EngineDeadError:
             return None
 
-    async def _score(self, guest: _Guest, asked: Asked, samples: FloatArray) -> None:
+    async def _score(self, guest: _Guest, asked: Asked, samples: FloatArray | None) -> None:
         try:
             answer = await scored(guest.lease.engine, asked, samples)
             # Looked up now: the list is another one each time answers were sent.
@@ -198,14 +202,18 @@ def _key(guest: _Guest) -> str:
     return engine_key(engine.info, engine.runtime_name)
 
 
-async def scored(engine: Engine, asked: Asked, samples: FloatArray) -> tuple[Answered, list[Frame]]:
+async def scored(
+    engine: Engine, asked: Asked, samples: FloatArray | None
+) -> tuple[Answered, list[Frame]]:
     """Return the answer to one window, and its arrays.
 
     Args:
         engine: scores it.
         asked: which window.
-        samples: float32 ``(samples,)``.
+        samples: float32 ``(samples,)``; None: not all of them are here.
     """
+    if samples is None:
+        return Answered(asked.number, MISSING), []
     window = Window(samples, asked.start_sample, asked.stream_key, asked.hop_samples)
     priority = Priority(asked.priority)
     try:

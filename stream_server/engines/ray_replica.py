@@ -39,8 +39,8 @@ from stream_server.engines.remote import (
     Score,
     Welcome,
     engine_key,
-    unpacked,
 )
+from stream_server.engines.window_audio import KeptAudio
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -80,6 +80,7 @@ class EngineReplica:
     def _take(self, engine: Engine) -> None:
         self._engine = engine
         self._key = engine_key(engine.info, engine.runtime_name)
+        self._audio = KeptAudio()
         self._asked_s = time.monotonic()
         self._waited = (0, 0.0)  # windows taken into batches, and the seconds they waited for that
 
@@ -111,14 +112,20 @@ class EngineReplica:
             case Forget(stream_keys=keys):
                 for key in keys:
                     self._engine.forget(key)
+                    self._audio.forget(key)
             case Ping():
                 return [_encode(Pong(self._key))]
         return []
 
     async def _score(self, score: Score, arrays: Sequence[Any]) -> list[bytes]:
+        unpack = self._audio.unpack
         answers = await asyncio.gather(
             *(
-                scored(self._engine, asked, unpacked(asked.scale, memoryview(array)))
+                scored(
+                    self._engine,
+                    asked,
+                    unpack(asked.number, asked.stream_key, asked.layout, memoryview(array)),
+                )
                 for asked, array in zip(score.windows, arrays, strict=True)
             )
         )
@@ -171,6 +178,8 @@ class ReplicaSettings:
         engine: settings of model and batches, of every replica.
         min_replicas: that are always there.
         max_replicas: that there may be under load.
+        upscale_delay_s: windows wait for so long before replicas are added.
+        downscale_delay_s: they do not wait for so long before one is taken away.
         cpus: of a replica; also the threads it calculates with.
         gpus: of a replica, as 0.5 for two on one.
     """
@@ -178,6 +187,8 @@ class ReplicaSettings:
     engine: EngineConfig
     min_replicas: int = 1
     max_replicas: int = 1
+    upscale_delay_s: float = 10.0
+    downscale_delay_s: float = 300.0
     cpus: float = 1.0
     gpus: float = 0.0
 
@@ -225,8 +236,8 @@ def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Appl
             "autoscaling_config": {
                 "min_replicas": settings.min_replicas,
                 "max_replicas": settings.max_replicas,
-                "upscale_delay_s": 10.0,
-                "downscale_delay_s": 300.0,
+                "upscale_delay_s": settings.upscale_delay_s,
+                "downscale_delay_s": settings.downscale_delay_s,
                 "policy": policy,
             }
         }

@@ -27,7 +27,6 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from ser_engine import errors
@@ -42,22 +41,19 @@ from ser_engine.errors import (
     WindowError,
 )
 from ser_engine.frames import HOP_SAMPLES
-from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
+from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.cluster import Frame, Peer, PeerLostError
 from stream_server.engines import Engine
+from stream_server.engines.window_audio import Layout, SentAudio, as_frame
 
 _log = structlog.get_logger(__name__)
 
-IntArray = npt.NDArray[np.int16]
-
-VERSION = 2
+VERSION = 3
 """Of the messages below. Both sides are of one release: they refuse each other otherwise."""
 PING_INTERVAL_S = 1.0
 SILENCE_S = 10.0
 """Without a message for this long the other side is taken for gone, whatever the network says."""
 _RETRY_S = 0.1
-_FULL_SCALE = 32_768  # of 16-bit samples
-_LEAST_PEAK = 1e-20  # a 32,767th of it is a float32 yet
 # Of what a forward pass may take: the window may wait for one, be in the second, and that one fail.
 _STEPS_BEFORE_AN_ANSWER = 3
 
@@ -78,18 +74,14 @@ class Hello(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """One window; its samples are a frame of the message, in this machine's byte order.
-
-    Attributes:
-        scale: what its int16 samples are multiplied by; 0: they are float32.
-    """
+    """One window; its samples are a frame of the message, in this machine's byte order."""
 
     number: int
     stream_key: str | None
     start_sample: int
     hop_samples: int
     priority: int
-    scale: float = 0.0
+    layout: Layout = Layout()
 
 
 class Score(_Message, frozen=True, array_like=True, tag=True):
@@ -137,12 +129,16 @@ class Refused(_Message, frozen=True, array_like=True, tag=True):
     is_final: bool
 
 
+MISSING = "missing"
+"""Error of a window whose layout asks for samples that the engine has not kept."""
+
+
 class Answered(msgspec.Struct, frozen=True, array_like=True):
     """The answer to one window.
 
     Attributes:
-        error: name of the error's class; "": a result, whose logits and embeddings are the next two
-            frames, float32.
+        error: name of the error's class, or :data:`MISSING`; "": a result, whose logits and
+            embeddings are the next two frames, float32.
         logits_shape: ``(frames, classes)``.
         embeddings_shape: ``(frames, dim)``; no frames for a live window: no stream uses
             embeddings, and they are ninety-nine hundredths of a result.
@@ -203,10 +199,11 @@ class RemoteEngine:
         config: settings of model and batches; ``model.name`` says where the engine is.
         make_peer: makes a connection, not yet connected.
         start_timeout_s: longest wait for the first one.
-        is_far: whether bytes on the way cost more than to pack samples, see :func:`packed`.
+        is_far: whether bytes on the way cost more than to pack samples, see :mod:`.window_audio`.
 
     Attributes:
         config: the same.
+        audio_bytes: of samples that were sent.
         stats: windows by what became of them here; batches are counted where they are run.
         superseded: set once new streams are to use another engine of the same address.
     """
@@ -220,7 +217,8 @@ class RemoteEngine:
         is_far: bool = False,
     ) -> None:
         self.config = config
-        self._is_far = is_far
+        self._sent = SentAudio() if is_far else None
+        self.audio_bytes = 0
         self.stats = BatchingStats()
         self.superseded = asyncio.Event()
         self._make_peer = make_peer
@@ -237,6 +235,7 @@ class RemoteEngine:
         self._task: asyncio.Task[None] | None = None
         # What goes with the next messages.
         self._asked: list[int] = []
+        self._whole: set[int] = set()  # of those, the ones with samples that were sent before
         self._withdrawn: list[int] = []
         self._forgotten: list[str] = []
         self._heard_s = 0.0  # the last message
@@ -326,6 +325,7 @@ class RemoteEngine:
             raise
         finally:
             self._waiting.pop(number, None)
+            self._whole.discard(number)
             if window.stream_key is not None:
                 self._busy.discard(window.stream_key)
         self.stats.windows_scored += 1
@@ -333,6 +333,8 @@ class RemoteEngine:
 
     def forget(self, stream_key: str) -> None:
         """Free what the engine keeps of a stream that has ended. Not waited for."""
+        if self._sent is not None:
+            self._sent.forget(stream_key)
         # One that comes back has kept nothing.
         if self._is_connected:
             self._forgotten.append(stream_key)
@@ -390,6 +392,8 @@ class RemoteEngine:
             finally:
                 self._is_connected = False
                 self._asked, self._withdrawn, self._forgotten = [], [], []
+                if self._sent is not None:
+                    self._sent.clear()
                 reason = "the engine was lost before it answered the window"
                 self._answer_all(EngineLostError, reason)
                 peer.close()
@@ -452,7 +456,11 @@ class RemoteEngine:
             # It may have been withdrawn in the meantime.
             if (waiting := self._waiting.get(number)) is not None:
                 one = waiting.window
-                scale, samples = packed(one.samples) if self._is_far else (0.0, one.samples)
+                layout, frame = (
+                    (Layout(), as_frame(one.samples))
+                    if self._sent is None
+                    else self._sent.pack(number, one, whole=number in self._whole)
+                )
                 windows.append(
                     Asked(
                         number,
@@ -460,10 +468,11 @@ class RemoteEngine:
                         one.start_sample,
                         one.hop_samples,
                         waiting.priority,
-                        scale,
+                        layout,
                     )
                 )
-                frames.append(as_frame(samples))
+                frames.append(frame)
+                self.audio_bytes += len(frame)
         # First, for a stream may have asked for another window since.
         if withdrawn:
             await peer.send([_encode(Withdraw(tuple(withdrawn)))])
@@ -508,6 +517,13 @@ class RemoteEngine:
 
     def _answer(self, answered: Answered, arrays: Iterator[bytes]) -> None:
         waiting = self._waiting.get(answered.number)
+        if answered.error == MISSING and answered.number not in self._whole:
+            # Another replica, or one that had too much to keep: it is sent the whole window.
+            if waiting is not None:
+                self._whole.add(answered.number)
+                self._asked.append(answered.number)
+                self._has_more.set()
+            return
         outcome: WindowResult | SerEngineError
         if answered.error:
             kind = getattr(errors, answered.error, WindowError)
@@ -528,37 +544,6 @@ class RemoteEngine:
             waiting.answer.set_exception(outcome)
         else:
             waiting.answer.set_result(outcome)
-
-
-def as_frame(array: FloatArray | IntArray) -> Frame:
-    """Return an array as it lies in memory."""
-    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
-
-
-def packed(samples: FloatArray) -> tuple[float, FloatArray | IntArray]:
-    """Return samples as int16, and what to multiply them by; 0: float32 samples as they were.
-
-    Audio that came as 16 bit at the engine's rate stays the same to the last bit. Other audio,
-    resampled or of more bits, is rounded to a 32,767th of the window's peak, so that the noise of
-    rounding is 98 dB below a full tone however quiet the window is.
-    """
-    scaled = samples * np.float32(_FULL_SCALE)
-    peak = float(np.abs(scaled).max(initial=0.0))
-    if not np.isfinite(peak) or 0 < peak < _LEAST_PEAK:
-        return 0.0, samples  # The engine says what is wrong with it.
-    rounded = np.rint(scaled)
-    scale = 1.0
-    if peak >= _FULL_SCALE or not np.array_equal(rounded, scaled):
-        scale = peak / (_FULL_SCALE - 1)
-        rounded = np.rint(scaled / np.float32(scale))
-    return scale / _FULL_SCALE, rounded.astype(np.int16)
-
-
-def unpacked(scale: float, frame: Frame) -> FloatArray:
-    """Return the float32 samples of a frame, ``(samples,)``; see :class:`Asked`."""
-    if not scale:
-        return np.frombuffer(frame, np.float32)
-    return np.frombuffer(frame, np.int16) * np.float32(scale)
 
 
 def zmq_engine(

@@ -40,6 +40,7 @@ NAMES = (
     "audiohook",
     "asterisk",
     "siprec",
+    "rtp",
     "freeswitch",
     "deepgram",
 )

@@ -219,10 +219,10 @@ class LocalIngest:
             with named_port(listener.setting, self._config.listen.host, listener.port):
                 await listener.start()
         except OSError as error:
+            _log.warning(f"{listener.name}_not_listening", reason=str(error))
             if not listener.is_optional:
                 raise
             self._listeners.remove(listener)
-            _log.warning(f"{listener.name}_not_listening", reason=str(error))
             return
         _log.info(f"{listener.name}_listening", port=listener.port)
 

@@ -137,7 +137,8 @@ class LiveStreams:
         stream = self._streams.get(result.stream_id)
         if stream is None:
             return  # It opened before this registry subscribed.
-        stream.last_seq = result.seq
+        # An alert of another server may come late.
+        stream.last_seq = max(stream.last_seq, result.seq)
         match result:
             case Point():
                 stream.points[result.channel] = result

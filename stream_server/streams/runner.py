@@ -155,7 +155,7 @@ class StreamRunner:
         timeline: windows and steps of its engine.
         metrics, continues: the same as given.
         results: the latest results, for the client.
-        received_controls: requests other than audio and keep-alives that were dealt with.
+        received_controls: requests other than audio and keep-alive messages that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
     """
 

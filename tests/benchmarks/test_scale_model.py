@@ -13,7 +13,7 @@ ONE = Fleet(calls=1, gateways=1, engines=1, gateway_s=0.002, way_s=0.001, max_wa
 def test_one_stream_waits_for_nobody():
     found = simulate(ONE, TEN_MS, 20.0)
     assert found.skipped == 0 and found.due == len(found.lags_s) + 4
-    # The gateway, the way to and fro, the wait for others, a pass.
+    # The gateway, the way there and back, the wait for others, a pass.
     assert found.lags_s == pytest.approx([0.002 + 2 * 0.001 + 0.005 + 0.010] * len(found.lags_s))
 
 

@@ -1,4 +1,4 @@
-"""Several servers with real NATS and PostgreSQL, killed in parts, in the middle of two calls."""
+"""Servers with real NATS, PostgreSQL and Ray, killed in parts, in the middle of two calls."""
 
 from __future__ import annotations
 
@@ -52,9 +52,14 @@ class Caller:
                 self.messages.append(message)
 
 
-@pytest.mark.needs("nats", "nats-server", "postgresql")
-async def test_an_engine_nats_and_a_gateway_are_killed_during_two_calls():
-    with LocalCluster(assignments=[_RULE]) as cluster:
+# Some twenty processes start, beside the other tests.
+@pytest.mark.timeout(600)
+@pytest.mark.needs("nats", "nats-server", "postgresql", "ray")
+async def test_a_replica_nats_and_a_gateway_are_killed_during_two_calls():
+    with LocalCluster(assignments=[_RULE], on_ray=True) as cluster:
+        assert cluster.ray is not None
+        ray = cluster.ray
+        await until(lambda: len(ray.replicas()) == 2)
         one = Caller(cluster.ingest_url("gateway-a"), "one")
         two = Caller(cluster.ingest_url("gateway-b"), "two")
         closed: set[str] = set()
@@ -63,7 +68,7 @@ async def test_an_engine_nats_and_a_gateway_are_killed_during_two_calls():
         await until(lambda: one.points > 2 and two.points > 2)
         assert await names_on_the_wall(cluster) == ["one", "two"]
 
-        cluster.kill("engine-0")
+        cluster.kill_replica()
         await more_points(one, two)
 
         cluster.nats.kill()

@@ -219,7 +219,7 @@ def _signature_base(fields: _Input, values: Mapping[str, str]) -> str:
         if not values.get(name):
             raise _refused("a component that is covered is not in the request")
     lines = [f'"{name}": {values[name]}' for name in fields.components]
-    # The parameters as they came: to serialize them anew might not give the signer's bytes.
+    # The parameters as they came: to serialise them anew might not give the signer's bytes.
     return "\n".join([*lines, f'"@signature-params": {fields.text}'])
 
 

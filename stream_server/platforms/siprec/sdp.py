@@ -6,10 +6,18 @@ and ``telephone-event`` if it was offered; what else is offered is refused by th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from stream_server.rtp.codecs import (
+    EVENT,
+    STATIC_TYPES,
+    Payloads,
+    RtpCodec,
+    parse_codec,
+    payloads_of,
+)
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 MAX_LINES = 1000
@@ -24,26 +32,6 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 # RTP profiles without encryption (RFC 3551, RFC 4585); SRTP has an S in front of AVP.
 _PROFILES = ("RTP/AVP", "RTP/AVPF")
-_STATIC = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 18: ("G729", 8000)}
-"""Payload types that need no ``rtpmap`` (RFC 3551, section 6)."""
-_EVENT = "TELEPHONE-EVENT"
-
-
-@dataclass(frozen=True, slots=True)
-class RtpCodec:
-    """What a payload type means.
-
-    Attributes:
-        payload_type: of the packets.
-        name: of the codec, in upper case.
-        clock_hz: ticks a second of RTP's timestamps.
-        channels: in a packet.
-    """
-
-    payload_type: int
-    name: str
-    clock_hz: int
-    channels: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +68,7 @@ class Media:
     def event_type(self, clock_hz: int) -> int | None:
         """Return the payload type of ``telephone-event`` at that clock; None: it has none."""
         # One source has one clock (RFC 4733, section 2.1).
-        events = (each for each in self.codecs if each.name == _EVENT)
+        events = (each for each in self.codecs if each.name == EVENT)
         return next((each.payload_type for each in events if each.clock_hz == clock_hz), None)
 
 
@@ -152,29 +140,51 @@ def _described(media: Media, lines: Sequence[str]) -> Media:
             media = replace(media, label=value.strip()[:256])
         elif name == "ptime" and value.strip().isdecimal():
             media = replace(media, ptime_ms=value.strip()[:4])
-        elif name == "rtpmap" and (codec := _codec(value)) is not None:
+        elif name == "rtpmap" and (codec := parse_codec(value)) is not None:
             maps.setdefault(codec.payload_type, codec)
     types = [int(each) for each in media.formats if each.isascii() and each.isdigit()]
     codecs = []
     for payload_type in types:
         if payload_type in maps:
             codecs.append(maps[payload_type])
-        elif payload_type in _STATIC:
-            codecs.append(RtpCodec(payload_type, *_STATIC[payload_type]))
+        elif payload_type in STATIC_TYPES:
+            codecs.append(RtpCodec(payload_type, *STATIC_TYPES[payload_type]))
     return replace(media, codecs=tuple(codecs))
 
 
-def _codec(rtpmap: str) -> RtpCodec | None:
-    """Parse ``96 opus/48000/2``; return None if it is not so."""
-    number, _, text = rtpmap.strip().partition(" ")
-    name, _, rest = text.strip().partition("/")
-    rate, _, channels = rest.partition("/")
-    for each in (number, rate, channels or "1"):
-        if not (each.isascii() and each.isdigit() and len(each) <= 7):
-            return None
-    if int(number) > 127 or not name:
-        return None
-    return RtpCodec(int(number), name.upper(), int(rate), int(channels or 1))
+def chosen_of(
+    offered: Sequence[Media],
+    *,
+    most: int,
+    received: Collection[int],
+    form: tuple[str, int] | None,
+) -> dict[int, Payloads]:
+    """Return how the media lines of an offer are received, by their places; none: not at all.
+
+    Args:
+        offered: the lines.
+        most: lines that can be received.
+        received: places of those that are received already; they go before new ones.
+        form: of the call; None: it begins, with the form that most lines have, and of several
+            the one that is offered first.
+    """
+    lines = [at for at, media in enumerate(offered) if is_receivable(media)]
+    lines.sort(key=lambda at: (at not in received, at))
+    understood = {
+        at: [each for codec in offered[at].codecs if (each := payloads_of(codec))] for at in lines
+    }
+    forms = [form] if form else [each.form for at in lines for each in understood[at]]
+    best: dict[int, Payloads] = {}
+    for wanted in dict.fromkeys(forms):
+        able = {
+            at: next(each for each in understood[at] if each.form == wanted)
+            for at in lines
+            if any(each.form == wanted for each in understood[at])
+        }
+        able = dict(sorted(list(able.items())[:most]))
+        if len(able) > len(best):
+            best = able
+    return best
 
 
 def make_answer(

@@ -28,8 +28,9 @@ from stream_server.platforms.siprec.agent import (
     UserAgent,
     refused,
 )
-from stream_server.platforms.siprec.call import ROUTE, RecordingCall, RtpPorts, plain_address
+from stream_server.platforms.siprec.call import ROUTE, RecordingCall
 from stream_server.platforms.siprec.messages import StreamParser, parse_message
+from stream_server.rtp.ports import RtpPorts, is_within
 from stream_server.streams.connection import failure
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -65,7 +66,12 @@ class SiprecServer:
         # settings name an address there.
         is_local = all(network.is_loopback for network in self._networks)
         self._host = "127.0.0.1" if is_local else config.listen.host
-        self._ports = RtpPorts(self._host, *self._siprec.rtp_ports, context.descriptors)
+        self._ports = RtpPorts(
+            self._host,
+            *self._siprec.rtp_ports,
+            context.descriptors,
+            setting="telephony.siprec.rtp_ports",
+        )
         self._agent = UserAgent(self._contact)
         self._calls: dict[Dialog, RecordingCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,8 +145,7 @@ class SiprecServer:
 
     def _admit(self, host: str) -> bool:
         """Return whether messages are taken from there; count and log it if they are not."""
-        address = plain_address(host)
-        if address is None or not any(address in network for network in self._networks):
+        if not is_within(host, self._networks):
             text = "the address may not begin calls; add it to the setting telephony.siprec.allow"
             self._refused(ProtocolError(ErrorCode.UNAUTHORIZED, text))
             return False

@@ -191,7 +191,7 @@ async def test_a_call_that_is_unclear_now_shows_no_emotion_in_large_type(open_pa
 async def test_a_whole_is_its_shares_and_mostly_means_more_than_half(open_page: OpenPage):
     from playwright.async_api import expect
 
-    page = await show(open_page, "aas??s..", closed_at=1.8e9)
+    page = await show(open_page, "aas??s..", closed_at=1.8e9)  # codespell:ignore
     await expect(page.get_by_test_id("whole")).to_have_text("Mixed")
     shares = page.get_by_test_id("shares").get_by_role("listitem")
     await expect(shares).to_have_count(3)

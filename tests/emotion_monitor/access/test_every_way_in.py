@@ -228,8 +228,8 @@ AUDIO_WAYS = {
 }
 """Paths for audio. Each takes ``ingest``."""
 
-LISTENERS = {"asterisk", "siprec"}
-"""Platforms with a port of their own, without paths: AudioSocket and SIPREC have a list of
+LISTENERS = {"asterisk", "siprec", "rtp"}
+"""Platforms with a port of their own, without paths: AudioSocket, SIPREC and RTP have a list of
 addresses, and a team by setting."""
 
 READERS = {

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from stream_server.bus import LocalBus
 from stream_server.cluster import gateways
-from stream_server.cluster.gateways import LOST_AFTER_S, Batch, Others, State, Streams
+from stream_server.cluster.gateways import (
+    ALERT_WAITS_S,
+    LOST_AFTER_S,
+    Batch,
+    Others,
+    State,
+    Streams,
+)
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.messages import Heartbeat
 from stream_server.wire.results import Alert, Gap, Result, Segment, StreamClosed, StreamOpened
@@ -21,6 +30,7 @@ class Lab:
         self.there = LocalBus()
         self.streams = LiveStreams(self.there)
         self._number = 0
+        self._alerts: list[Alert] = []
         self.others.streams(self.answer(), 0.0)
 
     def batch(self, *results: Result) -> Batch:
@@ -28,13 +38,15 @@ class Lab:
         self._number += 1
         for result in results:
             self.there.publish(result)
+        self._alerts += [one for one in results if isinstance(one, Alert)]
         batch = Batch("one", "run 1", self._number, results)
         decoded = gateways.decode_live(gateways.encode(batch))
         assert decoded == batch
         return batch
 
     def answer(self) -> Streams:
-        told = Streams("one", "run 1", self._number, self.streams.snapshot())
+        alerts = tuple(self._alerts)
+        told = Streams("one", "run 1", self._number, self.streams.snapshot(), alerts)
         assert gateways.decode_streams(gateways.encode(told)) == told
         return told
 
@@ -63,7 +75,7 @@ def test_a_batch_that_comes_twice_is_shown_once():
     lab.others.batch(batch, 0.0)
     assert lab.seen() == [("StreamOpened", 0), ("Point", 1), ("Alert", 2)]
     lab.others.batch(batch, 0.1)
-    lab.others.kept(make_alert(at_s=0.5, seq=2))
+    lab.others.kept(make_alert(at_s=0.5, seq=2), 0.1)
     assert lab.seen() == []
     assert lab.others.to_ask == set()
     assert lab.others.server_of("s1") == "one"
@@ -100,9 +112,54 @@ def test_what_was_missed_is_asked_for_and_made_up_for():
     assert (closed, opened) == (["s2"], ["s3"])
     assert alerts == {("a1", "cleared"), ("a2", "raised")}
     # What came after the loss waited for what was lost.
-    assert [one.seq for one in results if one.stream_id == "s1"] == [4, 5, 6, 6]
+    assert [one.seq for one in results if one.stream_id == "s1"] == [3, 4, 5, 6]
     lab.others.batch(lab.batch(make_point(3.5, seq=7)), 1.2)
     assert lab.seen() == [("Point", 7)]
+
+
+def test_a_kept_alert_waits_for_the_results_before_it():
+    lab = Lab()
+    raised = make_alert(at_s=0.5, seq=2)
+    lab.others.kept(raised, 0.0)
+    lab.others.batch(lab.batch(make_opened(), make_point(0.0, seq=1), raised), 0.1)
+    cleared = make_alert("cleared", at_s=2.0, seq=4)
+    lab.others.kept(cleared, 1.0)
+    lab.others.expire(1.1)
+    assert lab.seen() == [("StreamOpened", 0), ("Point", 1), ("Alert", 2)]
+    # The batch with it was lost.
+    lab.batch(make_point(1.0, seq=3), cleared)
+    lab.others.state(State("one", "run 1", 2), 2.0)
+    lab.others.streams(lab.answer(), 2.1)
+    assert lab.seen() == [("Point", 3), ("Alert", 4)]
+
+
+def test_a_kept_alert_of_a_stream_that_nobody_knows_is_published_after_a_while():
+    lab = Lab()
+    lab.others.kept(make_alert(seq=2, stream_id="s7"), 10.0)
+    lab.others.expire(10.0 + ALERT_WAITS_S - 0.1)
+    assert lab.seen() == []
+    lab.others.expire(10.0 + ALERT_WAITS_S)
+    assert lab.seen() == [("Alert", 2)]
+    # It is shown with its stream where that turns up after all.
+    lab.others.state(State("one", "run 1", 1), 20.0)
+    lab.batch(make_opened("s7"), make_alert(seq=2, stream_id="s7"))
+    lab.others.streams(lab.answer(), 20.1)
+    assert lab.seen() == [("StreamOpened", 0), ("Alert", 2)]
+
+
+def test_after_an_outage_all_results_are_shown_if_all_batches_came():
+    lab = Lab()
+    lab.others.batch(lab.batch(make_opened()), 0.0)
+    lab.seen()
+    lab.others.connected(9.0)
+    assert lab.others.to_ask == {"one"}
+    points = [lab.batch(make_point(at_s / 2, seq=at_s + 1)) for at_s in range(3)]
+    for each in points[:2]:
+        lab.others.batch(each, 9.1)
+    # The third is on its way.
+    lab.others.streams(replace(lab.answer(), number=3), 9.2)
+    lab.others.batch(points[2], 9.3)
+    assert lab.seen() == [("Point", 1), ("Point", 2), ("Point", 3)]
 
 
 def test_a_server_that_starts_later_shows_what_runs_elsewhere():

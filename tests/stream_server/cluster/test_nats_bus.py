@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Result, StreamClosed
+from tests.requirements import REPOSITORY
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 
 pytestmark = pytest.mark.needs("nats", "nats-server")
@@ -197,3 +200,32 @@ def test_what_waits_for_the_bus_outlives_the_process_and_is_bounded(tmp_path: Pa
     again.remove([one.id for one in kept])
     assert [one.key for one in again.oldest(9)] == ["key 3"]
     again.close()
+
+
+def test_the_outbox_is_closed_after_the_thread_that_a_cancelled_task_left_behind(tmp_path: Path):
+    # SQLite crashes the process that closes a file while another thread reads it.
+    program = f"""
+import threading
+from pathlib import Path
+from stream_server.cluster.outbox import Outbox
+
+def read():
+    try:
+        while True:
+            box.oldest(256)
+            reads.release()
+    except Exception:
+        pass
+
+for number in range(30):
+    box, reads = Outbox(Path({str(tmp_path / "one.db")!r}), 1000), threading.Semaphore(0)
+    for each in range(100 if number == 0 else 0):
+        box.put("alerts", str(each), b"payload")
+    reader = threading.Thread(target=read)
+    reader.start()
+    reads.acquire()
+    box.close()
+    reader.join()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False)
+    assert ran.returncode == 0

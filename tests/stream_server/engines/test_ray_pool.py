@@ -1,16 +1,13 @@
 """Engines of a Ray cluster: every window ends once, whatever dies.
 
-Replicas are in this process, but for one test with a real cluster.
+Replicas are in this process; tests/chaos/test_cluster.py has a real cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import json
-import subprocess
-import sys
-import tempfile
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +32,7 @@ from stream_server.engines.ray_replica import (
     ReplicaSettings,
     replicas_for,
 )
-from stream_server.engines.remote import RemoteEngine, packed, unpacked
+from stream_server.engines.remote import RemoteEngine
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine
@@ -68,6 +65,7 @@ class Replicas:
     is_deleted: bool = False
     calls: list[tuple[HeldEngine, int]] = field(default_factory=list)
     asking: dict[HeldEngine, set[asyncio.Task[list[bytes]]]] = field(default_factory=dict)
+    replicas: dict[HeldEngine, EngineReplica] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.num_replicas = len(self.engines)
@@ -77,7 +75,8 @@ class Replicas:
             raise PeerLostError(self.name)
         home = self.engines[part % len(self.engines)]
         self.calls.append((home, len(frames) - 1))
-        job = EngineReplica.of(home).exchange(engine, [bytes(each) for each in frames])
+        replica = self.replicas.setdefault(home, EngineReplica.of(home))
+        job = replica.exchange(engine, [bytes(each) for each in frames])
         task = asyncio.ensure_future(job)
         self.asking.setdefault(home, set()).add(task)
         try:
@@ -153,6 +152,27 @@ async def test_windows_of_a_turn_are_one_call_a_replica_and_a_stream_stays_with_
     (one, count), (other, rest) = pool.calls[:2]
     assert {one, other} == set(two) and count + rest == len(windows)
     assert pool.calls == pool.calls[:2] * 3
+
+
+async def test_of_a_stream_only_new_samples_are_sent_unless_its_replica_is_lost():
+    one, other = HeldEngine(), HeldEngine()
+    pool = Replicas("pool", [one])
+    rng = np.random.default_rng(1)
+    samples = rng.normal(0, 0.1, 40_000).astype(np.float32)  # as of resampled audio
+    sizes = []
+    async with connected(Cluster(pool)) as far:
+        for step in range(4):
+            before, start = far.audio_bytes, 8_000 * step
+            await far.score(Window(samples[start : start + 16_000], start, "one"))
+            sizes.append(far.audio_bytes - before)
+            if step == 1:
+                pool.engines[0] = other
+    assert sizes == [32_000, 16_000, 16_000 + 32_000, 16_000]
+    scored = one.core.windows + other.core.windows
+    assert [each.start_sample for each in scored] == [0, 8_000, 16_000, 24_000]
+    # Where they overlap they are the same, sample for sample, in whatever way they came.
+    for before_it, each in itertools.pairwise(scored):
+        np.testing.assert_array_equal(before_it.samples[8_000:], each.samples[:8_000])
 
 
 async def test_under_load_windows_gather_and_go_together():
@@ -303,35 +323,3 @@ def test_a_pool_has_its_applications_and_no_others():
     address = ray_address("ray://head:6379/calls")
     assert (address.cluster, address.pool) == ("head:6379", "calls")
     assert [address.has(each) for each in ("calls", "calls-2", "callsign")] == [True, True, False]
-
-
-@pytest.mark.parametrize("peak", [1.0, 0.3, 1e-6])
-def test_packed_samples_are_rounded_far_below_their_peak(peak: float):
-    samples = np.random.default_rng(0).uniform(-peak, peak, 8000).astype(np.float32)
-    scale, small = packed(samples)
-    assert small.dtype == np.int16
-    assert np.abs(unpacked(scale, small.data.cast("B")) - samples).max() < peak / 60_000
-
-
-def test_samples_that_are_no_sound_go_as_they_are():
-    samples = np.array([0.0, np.nan, 1.0], np.float32)
-    scale, same = packed(samples)
-    assert unpacked(scale, same.data.cast("B")).tobytes() == samples.tobytes()
-
-
-@pytest.mark.needs("ray")
-def test_of_a_real_cluster_a_replica_is_killed_and_nothing_is_lost():
-    # In a short folder: Ray's sockets are in it.
-    with tempfile.TemporaryDirectory(prefix="em-ray-", ignore_cleanup_errors=True) as folder:
-        ran = subprocess.run(
-            [sys.executable, "-c", f"from tests.support.ray_lab import main; main({folder!r})"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    verdict = json.loads(ran.stdout.splitlines()[-1])
-    assert verdict["replicas_before"] == 2
-    assert (verdict["missing_or_twice"], verdict["refused"]) == ([], 0)
-    assert verdict["by_the_killed_at_last"] == 0

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.platforms.siprec.codecs import chosen_of
 from stream_server.platforms.siprec.messages import Request, parse_message
 from stream_server.platforms.siprec.metadata import (
     RecordingMetadata,
@@ -16,11 +15,12 @@ from stream_server.platforms.siprec.metadata import (
 )
 from stream_server.platforms.siprec.sdp import (
     Accepted,
-    RtpCodec,
+    chosen_of,
     is_receivable,
     make_answer,
     parse_offer,
 )
+from stream_server.rtp.codecs import RtpCodec
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from tests.support.siprec_lab import METADATA, invite, offer
 

@@ -1,8 +1,8 @@
-"""Codecs that RTP may carry here, and which of those on offer a call takes."""
+"""Codecs that RTP may carry here, and how their payloads are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -10,7 +10,6 @@ from importlib.util import find_spec
 import numpy as np
 
 from ser_engine.raw_audio import ALAW, MULAW
-from stream_server.platforms.siprec.sdp import Media, RtpCodec, is_receivable
 from stream_server.tracks.coded import TRACK_CODECS
 
 SAMPLE_BYTES = 2
@@ -25,6 +24,39 @@ _G711 = {
 # told wrong for historical reasons (RFC 3551, section 4.5.2), Opus always has two channels
 # (RFC 7587, section 7).
 _CODED = {("G722", 8000, 1): "g722", ("OPUS", 48_000, 2): "opus"}
+STATIC_TYPES = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000), 18: ("G729", 8000)}
+"""Payload types that need no ``rtpmap`` (RFC 3551, section 6)."""
+EVENT = "TELEPHONE-EVENT"
+
+
+@dataclass(frozen=True, slots=True)
+class RtpCodec:
+    """What a payload type means.
+
+    Attributes:
+        payload_type: of the packets.
+        name: of the codec, in upper case.
+        clock_hz: ticks a second of RTP's timestamps.
+        channels: in a packet.
+    """
+
+    payload_type: int
+    name: str
+    clock_hz: int
+    channels: int = 1
+
+
+def parse_codec(rtpmap: str) -> RtpCodec | None:
+    """Parse ``96 opus/48000/2``; return None if it is not so."""
+    number, _, text = rtpmap.strip().partition(" ")
+    name, _, rest = text.strip().partition("/")
+    rate, _, channels = rest.partition("/")
+    for each in (number, rate, channels or "1"):
+        if not (each.isascii() and each.isdigit() and len(each) <= 7):
+            return None
+    if int(number) > 127 or not name:
+        return None
+    return RtpCodec(int(number), name.upper(), int(rate), int(channels or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +81,15 @@ class Payloads:
     def form(self) -> tuple[str, int]:
         """What all lines of a call have in common: they are one stream."""
         return self.coded, self.rate_hz
+
+
+def is_understood(codec: RtpCodec) -> bool:
+    """Whether payloads of a codec can be read, where the extra ``media`` is installed."""
+    if (codec.name, codec.clock_hz, codec.channels) in _CODED:
+        return True
+    is_g711 = codec.name in _G711 and codec.clock_hz == 8000
+    is_l16 = codec.name == "L16" and codec.clock_hz in _L16_RATES_HZ
+    return codec.channels == 1 and (is_g711 or is_l16)
 
 
 def payloads_of(codec: RtpCodec) -> Payloads | None:
@@ -83,41 +124,6 @@ def payloads_of(codec: RtpCodec) -> Payloads | None:
             ),
         )
     return None
-
-
-def chosen_of(
-    offered: Sequence[Media],
-    *,
-    most: int,
-    received: Collection[int],
-    form: tuple[str, int] | None,
-) -> dict[int, Payloads]:
-    """Return how the media lines of an offer are received, by their places; none: not at all.
-
-    Args:
-        offered: the lines.
-        most: lines that can be received.
-        received: places of those that are received already; they go before new ones.
-        form: of the call; None: it begins, with the form that most lines have, and of several
-            the one that is offered first.
-    """
-    lines = [at for at, media in enumerate(offered) if is_receivable(media)]
-    lines.sort(key=lambda at: (at not in received, at))
-    understood = {
-        at: [each for codec in offered[at].codecs if (each := payloads_of(codec))] for at in lines
-    }
-    forms = [form] if form else [each.form for at in lines for each in understood[at]]
-    best: dict[int, Payloads] = {}
-    for wanted in dict.fromkeys(forms):
-        able = {
-            at: next(each for each in understood[at] if each.form == wanted)
-            for at in lines
-            if any(each.form == wanted for each in understood[at])
-        }
-        able = dict(sorted(list(able.items())[:most]))
-        if len(able) > len(best):
-            best = able
-    return best
 
 
 def understood_names() -> str:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stream_server.platforms.siprec.sdp import RtpCodec
+from stream_server.rtp.codecs import RtpCodec
 from stream_server.tracks.drift import OffsetFilter
 
 HEADER_BYTES = 12
@@ -68,8 +68,7 @@ def parse_packet(data: bytes) -> RtpPacket | None:
     """Return a packet (RFC 3550, section 5.1); None: it is none."""
     if len(data) < HEADER_BYTES or data[0] >> 6 != 2:
         return None
-    # RTCP on the same port (RFC 5761, section 4).
-    if 192 <= data[1] <= 223:
+    if data[1] in _RTCP:
         return None
     start = HEADER_BYTES + 4 * (data[0] & 15)
     if data[0] & 0x10:
@@ -88,6 +87,28 @@ def parse_packet(data: bytes) -> RtpPacket | None:
         int.from_bytes(data[8:12], "big"),
         data[start:end],
     )
+
+
+_RTCP = range(192, 224)
+"""Second byte of RTCP (RFC 5761, section 4); RTP has its marker and payload type there."""
+_BYE = 203
+
+
+def ended_sources(data: bytes) -> tuple[int, ...] | None:
+    """Return the sources that a datagram of RTCP says are over (BYE); None: it is no RTCP."""
+    if len(data) < 4 or data[0] >> 6 != 2 or data[1] not in _RTCP:
+        return None
+    ended: list[int] = []
+    # Several packets in one datagram (RFC 3550, section 6.1); lengths in words, less one.
+    while len(data) >= 4 and data[0] >> 6 == 2 and data[1] in _RTCP:
+        end = 4 + 4 * int.from_bytes(data[2:4], "big")
+        if end > len(data):
+            break
+        if data[1] == _BYE:
+            count = min(data[0] & 31, end // 4 - 1)
+            ended += [int.from_bytes(data[4 + 4 * at : 8 + 4 * at], "big") for at in range(count)]
+        data = data[end:]
+    return tuple(ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +170,11 @@ class RtpTrack:
         self._event_length = 0
         self.malformed = 0
         """Datagrams that are no RTP, or not of what was agreed on."""
+
+    @property
+    def source(self) -> int | None:
+        """SSRC of the packets that are heard; None: none came."""
+        return self._source
 
     def restart(self) -> None:
         """Take the next packet as the first of a count, after a pause."""
