@@ -110,7 +110,7 @@ class QualityMonitor:
         self._source_rate_hz = source_rate_hz
         self._is_telephone = source_rate_hz <= 2 * _BAND_EDGE_HZ
         self._clock = 0
-        self._audio = np.empty(SAMPLE_RATE_HZ, dtype=np.float32)
+        self._audio: list[FloatArray] = []  # of this second
         self._filled = 0
         self._flags: list[bool] = []
         self._powers: list[float] = []
@@ -132,22 +132,25 @@ class QualityMonitor:
         while len(samples):
             part = samples[: SAMPLE_RATE_HZ - self._filled]
             samples = samples[len(part) :]
-            self._audio[self._filled : self._filled + len(part)] = part
+            self._audio.append(part)
             self._filled += len(part)
             self._clock += len(part)
             if self._filled == SAMPLE_RATE_HZ:
-                self._filled = 0
+                second = self._take_audio()
                 # Seconds begin where slots begin, so the detector has judged all slots of this one.
                 flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
                 powers, self._powers = self._powers[:_SLOTS], self._powers[_SLOTS:]
-                self._judge(_measure(self._audio, flags_of_second, powers))
+                self._judge(_measure(second, flags_of_second, powers))
+        # What goes on is not the caller's to keep: it may be a piece of something long.
+        if self._audio and self._audio[-1].base is not None:
+            self._audio[-1] = self._audio[-1].copy()
         return states
 
     def finish(self) -> None:
         """Judge the rest: a short recording would get no judgement otherwise."""
         slots = self._filled // HOP_SAMPLES
         if slots:
-            rest, self._filled = self._audio[: slots * HOP_SAMPLES], 0
+            rest = self._take_audio()[: slots * HOP_SAMPLES]
             enough = MIN_SPEECH_SLOTS if self._has_judged_speech else MIN_SPEECH_SLOTS_OF_A_FILE
             self._judge(_measure(rest, self._flags[:slots], self._powers[:slots]), enough)
         elif self._seconds and not self._has_judged_speech:
@@ -156,10 +159,14 @@ class QualityMonitor:
     def skip(self, num_samples: int) -> None:
         """Let the clock run on over a gap; an unfinished second is not judged."""
         self._detector.skip(num_samples)
-        self._filled = 0
+        self._take_audio()
         self._flags.clear()
         self._powers.clear()
         self._clock += num_samples
+
+    def _take_audio(self) -> FloatArray:
+        parts, self._audio, self._filled = self._audio, [], 0
+        return np.concatenate(parts) if parts else _NO_AUDIO
 
     def take_findings(self) -> list[Finding]:
         """Return what went wrong since the last call."""
@@ -224,6 +231,7 @@ class QualityMonitor:
         self._findings.append(Finding(code, f"{figure}{_REMEDIES[code]}", self._clock))
 
 
+_NO_AUDIO: FloatArray = np.empty(0, dtype=np.float32)
 _REMEDIES: dict[QualityCode, str] = {
     "clipping": ", expected 0.1 % at most; turn the input's gain down",
     "too_quiet": f", expected {QUIET_DBFS:.0f} dBFS or more; turn the input's gain up",
