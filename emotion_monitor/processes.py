@@ -408,6 +408,7 @@ def _run_child(kind: str, name: str, path: str) -> int:
     from stream_server.cluster.worker import FrontLink
     from stream_server.cluster.zeromq import ZmqPeer
     from stream_server.logs import configure_logging
+    from stream_server.tracing import configure_tracing
 
     # A service manager tells all processes of a service to stop: it is the front that stops the
     # others, in order, when streams have their last results.
@@ -421,6 +422,7 @@ def _run_child(kind: str, name: str, path: str) -> int:
         line += byte
     settings = Settings.model_validate(json.loads(line))
     configure_logging(settings.stream_server.logging)
+    configure_tracing(settings.stream_server.tracing, name)
 
     async def main() -> int:
         link = FrontLink(name, ZmqPeer(f"zmq://{path}/front"))

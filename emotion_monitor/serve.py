@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stream_server.access import Scope, Who
 from stream_server.server import Server
 from stream_server.store import StoreError
+from stream_server.tracing import close_tracing
 from stream_server.wire.masking import masked_text
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ lag 1.1 s with the default, 0.4 s with this)."""
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` to its end in a new event loop, uvloop's where it is installed."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=_quick_loop()) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=_quick_loop()) as runner:
+            return runner.run(main)
+    finally:
+        close_tracing()
 
 
 def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -229,6 +229,22 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """Traces of single windows, from the socket to the published point."""
+
+    url: str = ""
+    """Where spans go, by OTLP over HTTP, e.g. ``http://localhost:4318/v1/traces``. Empty: nowhere.
+    Needs ``pip install 'emotion-monitor[tracing]'``."""
+    share: Annotated[float, Range(0, 1)] = 0.001
+    """Of windows that are traced."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "tracing")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ConfigError(f"got tracing.url {self.url!r}, expected http://… or https://…")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The server: where audio comes in, what is done with streams, and where results go."""
 
@@ -246,6 +262,7 @@ class ServerConfig:
     bus: BusConfig = field(default_factory=BusConfig)
     telephony: TelephonyConfig = field(default_factory=TelephonyConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
     def __post_init__(self) -> None:
         if self.processes.workers and self.recording.enabled:

@@ -17,6 +17,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -60,15 +61,24 @@ class Family(msgspec.Struct, frozen=True):
         return self.name.startswith(("process_", "python_"))
 
 
+def format_for(accept: str) -> str:
+    """Return the content type for who accepts this.
+
+    OpenMetrics where it is asked for: it has exemplars, those of a server of one process.
+    """
+    return (
+        openmetrics.CONTENT_TYPE_LATEST
+        if "application/openmetrics-text" in accept
+        else CONTENT_TYPE_PLAIN_0_0_4
+    )
+
+
 class Metrics:
     """The metrics of one server, in a registry of their own.
 
     Those of its other processes are added to them where they are shown; what concerns a process
     itself has its name in the label ``process``.
     """
-
-    content_type = CONTENT_TYPE_PLAIN_0_0_4
-    """Of what :meth:`exposition` returns."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -125,6 +135,11 @@ class Metrics:
         )
         self._inference = self._histogram(
             "inference_seconds", "Time of one forward pass.", _WAITS_S
+        )
+        self._published = self._histogram(
+            "window_published_seconds",
+            "Time from a window's last audio to what was published of it; exemplars are traces.",
+            _WAITS_S,
         )
         self._lag = self._histogram(
             "lag_seconds",
@@ -224,6 +239,15 @@ class Metrics:
         self._windows.labels(outcome).inc()
         if outcome in ("refused", "skipped"):
             self._skipped.inc()
+
+    def window_published(self, seconds: float, trace_id: str = "") -> None:
+        """The results of a window were published so long after its last audio had come.
+
+        Args:
+            seconds: that time.
+            trace_id: of its trace; "": it is not traced.
+        """
+        self._published.observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
     def step(self, size: int, inference_s: float, waits_s: Iterable[float]) -> None:
         """A forward pass over ``size`` windows ended, each of which had waited for it."""
@@ -453,15 +477,21 @@ class Metrics:
 
     # Exposition
 
-    def exposition(self) -> bytes:
-        """Return everything in the text format of Prometheus."""
+    def exposition(self, content_type: str = CONTENT_TYPE_PLAIN_0_0_4) -> bytes:
+        """Return everything in a text format, one of :func:`format_for`."""
+        if content_type == openmetrics.CONTENT_TYPE_LATEST:
+            text: bytes = openmetrics.generate_latest(self._all())  # type: ignore[no-untyped-call]
+            return text
+        return generate_latest(self._all())
+
+    def _all(self) -> CollectorRegistry:
         if not self._others and not self._ended:
-            return generate_latest(_WithoutCreated(self.registry))
+            return _WithoutCreated(self.registry)
         own = [_of_process(one, "front") for one in self.families()]
         others = [_of_process(one, name) for name, of in self._others.items() for one in of]
         merged = CollectorRegistry()
         merged.register(_Figures(lambda: map(_metric, _added_up([*own, *others, *self._ended]))))
-        return generate_latest(merged)
+        return merged
 
     def _collect(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self.registry.register(_Figures(collect))

@@ -126,6 +126,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "codespell": _package("codespell_lib", "dev"),
     "nats": _package("nats", "cluster"),
     "ray": _package("ray", "ray"),
+    "tracing": _package("opentelemetry", "tracing"),
     "nats-server": _server("nats-server", "NATS server"),
     "nginx": _proxy("nginx"),
     "caddy": _proxy("caddy"),

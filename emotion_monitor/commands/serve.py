@@ -48,9 +48,11 @@ def serve(
     from emotion_monitor.serve import run, run_server
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging
+    from stream_server.tracing import configure_tracing
 
     settings = _changed(settings_of(context), host, port, http_port, workers)
     configure_logging(settings.stream_server.logging)
+    configure_tracing(settings.stream_server.tracing, "server")
     status = run(run_server(settings, demo=demo))
     end_process(status)
 
@@ -91,13 +93,20 @@ def engine(
     from stream_server.engines.ray_pool import SCHEME
     from stream_server.engines.ray_replica import ReplicaSettings
     from stream_server.logs import configure_logging
+    from stream_server.tracing import configure_tracing
 
     settings = settings_of(context)
     configure_logging(settings.stream_server.logging)
+    configure_tracing(settings.stream_server.tracing, "engine")
     if not listen.startswith(f"{SCHEME}://"):
         end_process(run(run_engine(settings, listen)))
     wanted = ReplicaSettings(
-        settings.ser_engine, replicas, max(replicas, max_replicas), cpus=cpus, gpus=gpus
+        settings.ser_engine,
+        replicas,
+        max(replicas, max_replicas),
+        cpus=cpus,
+        gpus=gpus,
+        tracing=settings.stream_server.tracing,
     )
     end_process(run(run_ray_engine(wanted, listen)))
 

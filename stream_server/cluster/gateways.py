@@ -50,12 +50,15 @@ class Batch(_Message, frozen=True, tag=True):
         server: its name.
         run: tells two runs of a server apart.
         number: of the batch, from 1, without holes.
+        traces: which results, by index, come of windows that are traced, and their
+            ``traceparent``.
     """
 
     server: str
     run: str
     number: int
     results: tuple[Result, ...]
+    traces: tuple[tuple[int, str], ...] = ()
 
 
 class State(_Message, frozen=True, tag=True):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from stream_server.cluster.outbox import Outbox
 from stream_server.config import BusConfig
 from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
+from stream_server.tracing import add_span, take_traces
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Result
@@ -355,7 +357,8 @@ class NatsBus:
 
     def _encoded(self, results: tuple[Result, ...]) -> list[bytes]:
         number = self._number + 1
-        payload = gateways.encode(gateways.Batch(self.name, self._run_id, number, results))
+        traces = take_traces(results)
+        payload = gateways.encode(gateways.Batch(self.name, self._run_id, number, results, traces))
         if len(payload) > _LARGEST_BYTES and len(results) > 1:
             half = len(results) // 2
             return self._encoded(results[:half]) + self._encoded(results[half:])
@@ -386,7 +389,7 @@ class NatsBus:
         await connection.flush(timeout=int(_FLUSH_TIMEOUT_S))
 
     async def _on_live(self, message: Msg) -> None:
-        now_s = asyncio.get_running_loop().time()
+        now_s, now_ns = asyncio.get_running_loop().time(), time.time_ns()
         try:
             told = gateways.decode_live(message.data)
         except msgspec.MsgspecError as error:
@@ -399,6 +402,8 @@ class NatsBus:
             return
         if isinstance(told, gateways.Batch):
             self.others.batch(told, now_s)
+            for _, parent in told.traces:
+                add_span(parent, "shown", now_ns, {"server": self.name})
         else:
             self.others.state(told, now_s)
         self._look_whom_to_ask()

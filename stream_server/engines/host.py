@@ -8,6 +8,7 @@ uses it. What a peer sends that is no message is logged and ignored.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ from stream_server.engines.remote import (
     engine_key,
 )
 from stream_server.engines.window_audio import KeptAudio, as_frame
+from stream_server.tracing import add_span
 
 _log = structlog.get_logger(__name__)
 
@@ -216,6 +218,7 @@ async def scored(
         return Answered(asked.number, MISSING), []
     window = Window(samples, asked.start_sample, asked.stream_key, asked.hop_samples)
     priority = Priority(asked.priority)
+    began_ns = time.time_ns()
     try:
         return _answered(asked.number, await engine.score(window, priority), priority)
     except SerEngineError as error:
@@ -223,6 +226,8 @@ async def scored(
     except Exception as error:
         _log.exception("window_failed")
         return Answered(asked.number, WindowError.__name__, f"the engine failed: {error}"), []
+    finally:
+        add_span(asked.trace, "score", began_ns, {"runtime": engine.runtime_name})
 
 
 def _answered(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError, EngineDeadError
+from stream_server.config import TracingConfig
 from stream_server.engines import Engine
 from stream_server.engines.host import scored
 from stream_server.engines.remote import (
@@ -41,6 +42,7 @@ from stream_server.engines.remote import (
     engine_key,
 )
 from stream_server.engines.window_audio import KeptAudio
+from stream_server.tracing import configure_tracing
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -67,11 +69,18 @@ class EngineReplica:
     Args:
         config: an :class:`~ser_engine.config.EngineConfig` as plain data. ``model.name`` is that of
             one model, or a folder that every machine of the cluster has.
+        tracing: a :class:`~stream_server.config.TracingConfig` as plain data; None: nothing is
+            traced.
     """
 
     # Ray Serve awaits it.
-    async def __init__(self, config: Mapping[str, Any]) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, config: Mapping[str, Any], tracing: Mapping[str, Any] | None = None
+    ) -> None:
         from stream_server.engines.pool import EnginePool
+
+        if tracing is not None:
+            configure_tracing(TypeAdapter(TracingConfig).validate_python(tracing), "replica")
 
         self._pool = EnginePool(config=TypeAdapter(EngineConfig).validate_python(config))
         await self._pool.start()
@@ -182,6 +191,7 @@ class ReplicaSettings:
         downscale_delay_s: they do not wait for so long before one is taken away.
         cpus: of a replica; also the threads it calculates with.
         gpus: of a replica, as 0.5 for two on one.
+        tracing: where their part of a window's trace goes.
     """
 
     engine: EngineConfig
@@ -191,6 +201,7 @@ class ReplicaSettings:
     downscale_delay_s: float = 300.0
     cpus: float = 1.0
     gpus: float = 0.0
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
@@ -252,5 +263,5 @@ def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Appl
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
         **scaling,
     )
-    bound: Application = deployment.bind(asdict(settings.engine))
+    bound: Application = deployment.bind(asdict(settings.engine), asdict(settings.tracing))
     return bound

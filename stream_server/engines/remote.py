@@ -45,6 +45,7 @@ from ser_engine.types import ModelInfo, Window, WindowResult
 from stream_server.cluster import Frame, Peer, PeerLostError
 from stream_server.engines import Engine
 from stream_server.engines.window_audio import Layout, SentAudio, as_frame
+from stream_server.tracing import traceparent
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +75,11 @@ class Hello(_Message, frozen=True, array_like=True, tag=True):
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """One window; its samples are a frame of the message, in this machine's byte order."""
+    """One window; its samples are a frame of the message, in this machine's byte order.
+
+    Attributes:
+        trace: ``traceparent`` of what traces it; "": it is not traced.
+    """
 
     number: int
     stream_key: str | None
@@ -82,6 +87,7 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
     hop_samples: int
     priority: int
     layout: Layout = Layout()
+    trace: str = ""
 
 
 class Score(_Message, frozen=True, array_like=True, tag=True):
@@ -190,6 +196,7 @@ class _Waiting:
     priority: Priority
     since_s: float
     answer: asyncio.Future[WindowResult]
+    trace: str
 
 
 class RemoteEngine:
@@ -302,7 +309,9 @@ class RemoteEngine:
             self.stats.windows_refused += 1
             raise refusal
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(window, Priority(priority), loop.time(), loop.create_future())
+        waiting = _Waiting(
+            window, Priority(priority), loop.time(), loop.create_future(), traceparent()
+        )
         number = next(self._numbers)
         self._waiting[number] = waiting
         if window.stream_key is not None:
@@ -469,6 +478,7 @@ class RemoteEngine:
                         one.hop_samples,
                         waiting.priority,
                         layout,
+                        waiting.trace,
                     )
                 )
                 frames.append(frame)

@@ -43,7 +43,7 @@ from stream_server.http.login import (
     set_session,
     wants_page,
 )
-from stream_server.metrics import Metrics
+from stream_server.metrics import Metrics, format_for
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import error_message
 
@@ -300,8 +300,9 @@ def make_app(
                     " over all streams",
                 )
             )
+        content_type = format_for(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(
-            body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.content_type}
+            body=metrics.exposition(content_type), headers={hdrs.CONTENT_TYPE: content_type}
         )
 
     sso = access.single_sign_on

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from ser_engine.errors import (
 )
 from ser_engine.frames import samples_to_s
 from ser_engine.types import Window, WindowResult
+from stream_server import tracing
 from stream_server.engines import Engine
 from stream_server.metrics import Metrics
 from stream_server.streams.session import Session
+from stream_server.tracing import WindowTrace
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +75,8 @@ class _Waiting:
     window: Window
     priority: Priority  # as of when it was put: audio that has caught up with time is live again
     since_s: float
+    arrived_ns: int
+    trace: WindowTrace | None
 
 
 class Lane:
@@ -116,13 +121,19 @@ class Lane:
         """Whether no window runs or waits."""
         return self._running is None and not self._waiting
 
-    async def put(self, window: Window, *, patient: bool) -> None:
+    async def put(self, window: Window, *, patient: bool, arrived_ns: int = 0) -> None:
         """Take the next window; return when there is room for another.
 
         Args:
             window: the next one of this channel.
             patient: give no window up, however long that takes: the audio is ahead of time.
+            arrived_ns: when the message with its last audio came, as of :func:`time.time_ns`; 0:
+                now.
         """
+        arrived_ns = arrived_ns or time.time_ns()
+        trace = tracing.begin_window(self._session.stream_id, self._channel, arrived_ns)
+        if trace is not None:
+            trace.phase("waiting")
         # Waiting here is what holds the reader back, and with it the client, by TCP.
         while not self._make_room(window, patient=patient):
             self._moved.clear()
@@ -130,7 +141,8 @@ class Lane:
                 async with asyncio.timeout_at(self._gives_way_at_s(window, patient=patient)):
                     await self._moved.wait()
         priority = Priority.OFFLINE if patient else Priority.LIVE
-        self._waiting.append(_Waiting(window, priority, asyncio.get_running_loop().time()))
+        since_s = asyncio.get_running_loop().time()
+        self._waiting.append(_Waiting(window, priority, since_s, arrived_ns, trace))
         if self._running is None:
             self._start()
 
@@ -158,9 +170,8 @@ class Lane:
         gives_way_at_s = self._gives_way_at_s(window, patient=patient)
         if gives_way_at_s is None or asyncio.get_running_loop().time() < gives_way_at_s:
             return False
-        self._waiting.pop()
         # At once, so that the session lets the next window score its slots.
-        self._skip(last, "skipped")
+        self._skip(self._waiting.pop(), "skipped")
         return True
 
     def _gives_way_at_s(self, window: Window, *, patient: bool) -> float | None:
@@ -172,16 +183,20 @@ class Lane:
         return last.since_s + self._patience_s
 
     def _start(self) -> None:
-        first = self._waiting.popleft()
-        running = self._run(first.window, first.priority)
-        self._running = asyncio.create_task(running, name="window")
+        self._running = asyncio.create_task(self._run(self._waiting.popleft()), name="window")
 
-    async def _run(self, window: Window, priority: Priority) -> None:
+    async def _run(self, waiting: _Waiting) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
+        window, trace = waiting.window, waiting.trace
+        tracing.work_on(trace)
+        if trace is not None:
+            trace.phase("engine")
         try:
-            outcome = await self._score(window, priority)
+            outcome = await self._score(window, waiting.priority)
         except EngineDeadError as error:
+            if trace is not None:
+                trace.end("error")
             # No window of this stream will be answered: the session makes gaps of them.
             self._waiting.clear()
             self._on_dead(error)
@@ -192,15 +207,24 @@ class Lane:
             self._moved.set()
         if outcome is None:
             # Not tried again: the next window, which is due soon, covers it.
-            self._skip(window, "refused")
+            self._skip(waiting, "refused")
         else:
             self._count(window, loop.time() - started_s)
-            self._answer(window, outcome)
+            self._answer(waiting, outcome)
         if self._waiting and self._running is None:
             self._start()
         self._on_answer()
+        if outcome is not None:
+            # A clock that is set meanwhile is no delay.
+            took_s = max(0, time.time_ns() - waiting.arrived_ns) / 1e9
+            self._metrics.window_published(took_s, "" if trace is None else trace.trace_id)
+            if trace is not None:
+                trace.end("error" if isinstance(outcome, WindowError) else "scored")
 
-    def _answer(self, window: Window, outcome: WindowResult | WindowError) -> None:
+    def _answer(self, waiting: _Waiting, outcome: WindowResult | WindowError) -> None:
+        window = waiting.window
+        if waiting.trace is not None:
+            waiting.trace.phase("point")
         try:
             self._session.answer(self._channel, window, outcome)
         except ValueError as error:
@@ -209,10 +233,14 @@ class Lane:
             outcome = WindowError(str(error))
             self._session.answer(self._channel, window, outcome)
         self._metrics.window_answered("error" if isinstance(outcome, WindowError) else "scored")
+        if waiting.trace is not None:
+            waiting.trace.phase("published")
 
-    def _skip(self, window: Window, why: Literal["refused", "skipped"]) -> None:
-        self._session.skip(self._channel, window)
+    def _skip(self, waiting: _Waiting, why: Literal["refused", "skipped"]) -> None:
+        self._session.skip(self._channel, waiting.window)
         self._metrics.window_answered(why)
+        if waiting.trace is not None:
+            waiting.trace.end(why)
 
     async def _score(self, window: Window, priority: Priority) -> WindowResult | WindowError | None:
         """Return the answer; None: the engine had no room for the window."""

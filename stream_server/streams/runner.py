@@ -20,6 +20,7 @@ from ser_engine import schema
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason, StreamWarningCode
+from stream_server import tracing
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig
 from stream_server.decoding.process import AudioDecoder
@@ -200,6 +201,7 @@ class StreamRunner:
         self._is_processing = False  # audio that has come, with nothing before it left to handle
         self._paused_at_s: float | None = None  # on the loop's clock
         self._counted_samples = 0  # of the stream's clock, in the metrics
+        self._arrived_ns = 0  # when the last request came that was handled, as of time.time_ns
         self._dead: EngineDeadError | None = None  # why the engine answers no more
         self.timeline = lease.engine.config.timeline
         self._step_s = self.timeline.step_ms / 1000
@@ -250,6 +252,7 @@ class StreamRunner:
             ProtocolError: the client has to be told; the code says whether the stream ends.
         """
         self._is_handling = True
+        self._arrived_ns = time.time_ns()
         inlet = self.session.inlet
         inlet.shut()
         try:
@@ -513,7 +516,7 @@ class StreamRunner:
         # Decided once for all windows, or channels of one boundary could be treated differently.
         patient = self._is_patient()
         for channel, window in windows:
-            await self._lanes[channel].put(window, patient=patient)
+            await self._lanes[channel].put(window, patient=patient, arrived_ns=self._arrived_ns)
             self._check_engine()
 
     def _is_patient(self) -> bool:
@@ -542,6 +545,7 @@ class StreamRunner:
         while results := self.session.take_results():
             for result in results:
                 self.results.append(result)
+                tracing.publishing(result)
                 self._publish_result(result)
                 if isinstance(result, Point):
                     self._alert(self._evaluator.feed(result))

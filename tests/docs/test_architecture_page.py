@@ -29,6 +29,7 @@ LOOKED_UP = {
     "ser_engine/schema.py",
     "ser_engine/types.py",
     "stream_server/metrics.py",
+    "stream_server/tracing.py",
     "stream_server/wire/dialect.py",
     "stream_server/wire/feed_messages.py",
 }

@@ -35,6 +35,7 @@ def touched() -> Metrics:
     metrics.stream_closed("stopped")
     metrics.refused("server_full", "/twilio")
     metrics.audio(0.5)
+    metrics.window_published(0.2)
     metrics.tracks(
         TrackStats(
             (

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 
 from emotion_monitor.local_services import NatsServer
+from stream_server import tracing
 from stream_server.bus import LocalBus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
@@ -25,6 +27,7 @@ from stream_server.wire.messages import ConsentTold, Heartbeat
 from stream_server.wire.results import Alert, Result, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.results import make_alert, make_closed, make_opened, make_point
+from tests.support.spans import recorded_spans
 
 pytestmark = pytest.mark.needs("nats", "nats-server")
 
@@ -163,6 +166,25 @@ async def test_an_outage_loses_no_alert_and_leaves_the_picture_whole(
             ("a-1", "cleared"),
         ]
         assert await _kept(server.url, "audit", AuditEntry, 1) == [done]
+
+
+@pytest.mark.needs("tracing")
+async def test_the_trace_of_a_point_goes_on_at_the_other_server(server: NatsServer, tmp_path: Path):
+    with recorded_spans() as exporter:
+        async with members("one", "two", url=server.url, folder=tmp_path) as (one, two):
+            await until(lambda: len(one.bus.others) == len(two.bus.others) == 1)
+            trace = tracing.begin_window("a", 0, time.time_ns())
+            assert trace is not None
+            tracing.work_on(trace)
+            traced = make_point(0.0, stream_id="a", seq=1)
+            tracing.publishing(traced)
+            tracing.work_on(None)
+            one.publish(make_opened("a"), traced, make_point(0.5, stream_id="a", seq=2))
+            trace.end("scored")
+            await until(lambda: two.seen("a") == [0, 1, 2])
+        (shown,) = (each for each in exporter.get_finished_spans() if each.name == "shown")
+        assert f"{shown.context.trace_id:032x}" == trace.trace_id
+        assert shown.attributes == {"server": "two"}
 
 
 async def _kept(url: str, kind: str, of: type[Any], number: int) -> list[Any]:
