@@ -16,7 +16,7 @@ def test_a_sample_belongs_to_the_innermost_function_that_is_known():
             f"{hear} 3",
             f"{heard};sound_powers (/x/ser_engine/timeline/speech.py:98) 4",
             f"{heard};_run (/x/ser_engine/timeline/silero.py:263);rfft (numpy/fft/_p.py:3) 5",
-            "Thread._bootstrap (threading.py:1002);ThreadWorker._work (ser_engine/core/host.py:7) 9",
+            "Thread._bootstrap (threading.py:1);ThreadWorker._work (ser_engine/core/host.py:7) 9",
         ]
     )
     assert found == {
