@@ -184,26 +184,34 @@ class QualityMonitor:
 
     def _judge(self, newest: _Second, min_speech_slots: int = MIN_SPEECH_SLOTS) -> None:
         self._seconds.append(newest)
-        seconds = self._seconds
-        clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
-        if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
-            self._report("clipping", f"{clipped:.1%} of the samples reach full scale")
-        speech_slots = sum(each.speech_slots for each in seconds)
+        # In one go: each second, this is asked of every channel of every stream.
+        clipped = samples = speech_slots = 0
+        speech_power = high_energy = energy = 0.0
+        for each in self._seconds:
+            clipped += each.clipped
+            samples += each.samples
+            speech_slots += each.speech_slots
+            speech_power += each.speech_power
+            high_energy += each.high_energy
+            energy += each.energy
+        clipped_share = clipped / samples
+        if self._goes_wrong("clipping", clipped_share, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
+            self._report("clipping", f"{clipped_share:.1%} of the samples reach full scale")
         # Level, noise and band are those of speech; clipping is not, a click is clipped too.
         if speech_slots < min_speech_slots:
             return
         self._has_judged_speech = True
-        level = _dbfs(sum(each.speech_power for each in seconds) / speech_slots)
+        level = _dbfs(speech_power / speech_slots)
         if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
             self._report("too_quiet", f"speech has a level of {level:.0f} dBFS")
-        powers = np.concatenate([each.powers for each in seconds])
+        powers = np.concatenate([each.powers for each in self._seconds])
         rank = len(powers) * NOISE_PERCENTILE // 100
         snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
         if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
             self._report("noisy", f"speech is {snr:.0f} dB above the noise")
         # A telephone's band is narrow by its rate: the spectrum cannot tell anything new.
         if not self._is_telephone:
-            self._judge_band(sum(e.high_energy for e in seconds), sum(e.energy for e in seconds))
+            self._judge_band(high_energy, energy)
 
     def _judge_band(self, high_energy: float, energy: float) -> None:
         if energy <= 0:

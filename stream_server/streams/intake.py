@@ -174,6 +174,11 @@ class Intake:
         return self.to_clock(self.end_ticks)
 
     @property
+    def is_of_16_bits(self) -> bool:
+        """Whether every sample is a number of 16 bits: all but floats and what is resampled."""
+        return self._format.encoding != "pcm_f32le" and not self.is_resampling
+
+    @property
     def is_resampling(self) -> bool:
         """Whether audio comes out later than it goes in."""
         return not self._resampler.is_free

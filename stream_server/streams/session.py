@@ -230,6 +230,7 @@ class Session:
         is_raw = not spec.format.codec
         self._first_bytes = FirstBytes(spec.format) if is_raw else None
         self._intake = Intake(spec.format, self.decoded)
+        self._is_of_16_bits = self._intake.is_of_16_bits
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
         self._most_ticks = max(
             self._block_ticks,
@@ -642,7 +643,7 @@ class Session:
         for index, row in zip(self.decoded, item, strict=True):
             channel = self._channels.get(index)
             if channel is not None:
-                windows += channel.due(channel.stream.push(row))
+                windows += channel.due(channel.stream.push(row, of_16_bits=self._is_of_16_bits))
                 channel.publish_findings(self._log, self._intake.format_check)
             elif index in self._others:
                 self._others[index].push(row)
