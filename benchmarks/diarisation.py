@@ -7,7 +7,10 @@ Talks of one to four people are made from recordings of speakers on whom nothing
 chosen: turns of one to three clips, 0.1 to 0.7 s apart, in a little noise, each as recorded and
 over the telephone. Readers of LibriSpeech sound like themselves; of acted clips, which are counted
 apart, a voice changes with each emotion. Every talk goes through
-:class:`ser_engine.speakers.Diariser` as a file does.
+:class:`ser_engine.speakers.Diariser` as a file does, and through
+:class:`ser_engine.speakers.live.LiveSpeakers` as a stream does (``live_``); of real calls, of which
+nobody wrote down who speaks, the share of speech is given that the two tell differently. Speech of
+nobody who is known counts as confused, and is given beside it (``unknown``).
 
 The figures are the diarisation error (missed, falsely found and confused time, over the time of
 clips; a quarter of a second about each change is not counted, nobody speaks at once), what of it is
@@ -29,9 +32,11 @@ from scipy.optimize import linear_sum_assignment
 from benchmarks.report import Report, argument_parser
 from benchmarks.transitions import speech_bounds
 from ser_engine.config import EngineConfig, SpeakersConfig
+from ser_engine.files.audio import AudioFile
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.speakers import Diariser, Turn
 from ser_engine.speakers.campplus import SpeakerEmbedder, embedder_for
+from ser_engine.speakers.live import LiveSpeakers
 from ser_engine.timeline import make_detector
 from ser_engine.types import FloatArray
 from training.augment import landline
@@ -87,6 +92,51 @@ def draw_talk(
     return Talk(audio, tuple(truth))
 
 
+_UNKNOWN = 63
+"""The number of nobody."""
+
+
+def live_turns_of(
+    audio: FloatArray, model: SpeakerEmbedder, config: SpeakersConfig
+) -> tuple[Turn, ...]:
+    """Return who speaks when, as it is decided while a stream goes on."""
+    live = LiveSpeakers(
+        make_detector(EngineConfig().vad),
+        threshold=config.threshold,
+        max_speakers=config.max_speakers,
+    )
+    step = SAMPLE_RATE_HZ // 2
+    for start in range(0, len(audio), step):
+        live.push(audio[start : start + step])
+        if start + step >= len(audio):
+            live.flush()
+        for piece in live.take_pieces():
+            live.accept(piece, *model.embed([piece.samples]))
+    return tuple(
+        Turn(
+            start_sample=each.start_sample,
+            end_sample=each.end_sample,
+            speaker=_UNKNOWN if each.speaker is None else each.speaker,
+        )
+        for each in live.take_spoken()
+    )
+
+
+class _Remembering:
+    """Embeds each piece once: stream and file are cut into the same ones."""
+
+    def __init__(self, model: SpeakerEmbedder) -> None:
+        self.name = model.name
+        self._model = model
+        self._known: dict[bytes, FloatArray] = {}
+
+    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        for piece in pieces:
+            if (key := piece.tobytes()) not in self._known:
+                (self._known[key],) = self._model.embed([piece])
+        return [self._known[piece.tobytes()] for piece in pieces]
+
+
 def turns_of(audio: FloatArray, model: SpeakerEmbedder, config: SpeakersConfig) -> tuple[Turn, ...]:
     """Return who speaks when, as it is found in a file."""
     diariser = Diariser(
@@ -126,6 +176,12 @@ def diarisation_error(talk: Talk, turns: Sequence[Turn]) -> tuple[int, int, int]
     return int(wrong), int(confused), int((truth >= 0).sum())
 
 
+def _share_of_nobody(turns: Sequence[Turn]) -> float:
+    lengths = [(turn.speaker, turn.end_sample - turn.start_sample) for turn in turns]
+    total = sum(length for _, length in lengths)
+    return sum(length for speaker, length in lengths if speaker == _UNKNOWN) / max(total, 1)
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argument_parser(__doc__ or "")
@@ -145,31 +201,53 @@ def main() -> None:
     rng = np.random.default_rng(0)
     errors: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
     right: dict[str, list[bool]] = defaultdict(list)
+    nobody: dict[str, list[float]] = defaultdict(list)
+    for path in sorted((given.data / "calls").glob("*.wav")):
+        both = _Remembering(model)
+        with AudioFile(path) as file:
+            audio = np.concatenate(list(file.blocks()), axis=1).mean(axis=0)
+        recorded, live = turns_of(audio, both, config), live_turns_of(audio, both, config)
+        told = tuple((turn.start_sample, turn.end_sample, turn.speaker) for turn in recorded)
+        wrong, _, total = diarisation_error(Talk(audio, told), live)
+        report.summary[f"live_differs_{path.stem}"] = round(wrong / max(total, 1), 3)
+        report.summary[f"live_unknown_{path.stem}"] = round(_share_of_nobody(live), 3)
+        report.summary[f"found_{path.stem}"] = len({turn.speaker for turn in recorded})
+        report.summary[f"live_found_{path.stem}"] = len(
+            {turn.speaker for turn in live} - {_UNKNOWN}
+        )
     for corpus, clips in corpora.items():
         for people in (each for each in _NUMBERS_OF_PEOPLE if each <= len(clips)):
             for _ in range(talks):
                 talk = draw_talk(clips, people, rng)
                 for line, audio in (("wide", talk.audio), ("telephone", landline(talk.audio))):
-                    turns = turns_of(audio, model, config)
-                    wrong, confused, total = diarisation_error(talk, turns)
-                    found = len({turn.speaker for turn in turns})
-                    report.add(
-                        corpus=corpus,
-                        people=people,
-                        line=line,
-                        error=wrong / total,
-                        confused=confused / total,
-                        found=found,
-                    )
-                    kind = "read" if corpus == _READ else "acted"
-                    for key in (kind, f"{kind}_{line}", f"{kind}_{people}_people"):
-                        errors[key].append((wrong, confused, total))
-                        right[key].append(found == people)
+                    both = _Remembering(model)
+                    for way, of in (("", turns_of), ("live_", live_turns_of)):
+                        turns = of(audio, both, config)
+                        wrong, confused, total = diarisation_error(talk, turns)
+                        found = len({turn.speaker for turn in turns} - {_UNKNOWN})
+                        unknown = _share_of_nobody(turns)
+                        report.add(
+                            way=way or "file",
+                            corpus=corpus,
+                            people=people,
+                            line=line,
+                            error=wrong / total,
+                            confused=confused / total,
+                            unknown=unknown,
+                            found=found,
+                        )
+                        kind = way + ("read" if corpus == _READ else "acted")
+                        for key in (kind, f"{kind}_{line}", f"{kind}_{people}_people"):
+                            errors[key].append((wrong, confused, total))
+                            right[key].append(found == people)
+                            nobody[key].append(unknown)
     for key, values in errors.items():
         wrong, confused, total = np.sum(values, axis=0)
         report.summary[f"diarisation_error_{key}"] = round(float(wrong / total), 3)
         report.summary[f"confused_{key}"] = round(float(confused / total), 3)
         report.summary[f"right_number_{key}"] = round(float(np.mean(right[key])), 3)
+        if key.startswith("live_"):
+            report.summary[f"unknown_{key}"] = round(float(np.mean(nobody[key])), 3)
     report.finish(given.json)
 
 

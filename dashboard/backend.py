@@ -21,7 +21,7 @@ from stream_server.recording import Recordings
 from stream_server.rights import Halt, RightsConfig
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import ConsentTold
+from stream_server.wire.messages import Told
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ class RightsBackend(Protocol):
         """Halt all analysis, or let it go on."""
         ...
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """Take note of consent; return False if the stream is not live."""
         ...
 

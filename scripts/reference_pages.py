@@ -165,6 +165,8 @@ EVENTS = {
     "task_failed": "a task in the background failed; with a traceback",
     "track_ended": "how the packets of a call's channel came, at its end",
     "webhook_failed": "an alert could not be posted",
+    "speakers_not_told_apart": "speakers should be told apart, and there is no model",
+    "voice_failed": "a voice could not be heard; what it speaks for is nobody's",
     "window_failed": "a window could not be scored; its time is a gap",
     "worker_lost": "a worker process is gone; its clients come back to another one",
     "worker_message_ignored": "a worker sent what could not be read",

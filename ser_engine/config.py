@@ -407,6 +407,10 @@ class SpeakersConfig:
     other than the published ones about 0.5."""
     max_speakers: Annotated[int, Range(1, 64)] = 8
     """Of more voices than these the most alike count as one."""
+    live: Literal["off", "asked", "mixed", "agent_first"] = "asked"
+    """Which live streams have their speakers told apart: none; those whose client asks for it; also
+    every channel of the role ``mixed``; the same, and whoever speaks first there is taken for the
+    agent and left out. It needs the model on this machine."""
 
     def __post_init__(self) -> None:
         check_fields(self, "speakers")

@@ -65,6 +65,7 @@ GapReason = Literal[
     "no_consent",
     "no_notice",
     "halted",
+    "left_out",
 ]
 """Why a span has no result.
 
@@ -75,7 +76,8 @@ any more.
 ``error``: the engine could not score the window. ``paused``, ``discarded``, ``lost``: the audio
 never came; the client or the network says which. ``no_consent``, ``no_notice``, ``halted``: it came
 and was neither scored nor recorded, because consent or notice is missing, or an overseer has halted
-all analysis.
+all analysis. ``left_out``: somebody speaks who is not analysed, in a channel whose speakers are
+told apart.
 """
 
 FileWarningCode = Literal[
@@ -112,7 +114,7 @@ MIXED_MESSAGE = (
     "several people share this channel, and all of them are analysed, agents too; give each side a"
     " channel of its own"
 )
-"""Of the warning ``mixed_speakers``."""
+"""Of the warning ``mixed_speakers``. It is not given where the agent among them is left out."""
 
 WarningCode = Literal[FileWarningCode, StreamWarningCode]
 
@@ -193,6 +195,8 @@ class Point(Span, frozen=True, kw_only=True):
         provisional: the window held less audio than ``timeline.provisional_below_ms``.
         widened: earlier windows were skipped (overload), so the point covers more than one step.
         narrow_band: the audio holds nothing above 4 kHz, as on the telephone.
+        speaker: who speaks, where a live stream's speakers are told apart; left out where that is
+            not known.
         frames: the speech frames, where they were asked for.
     """
 
@@ -204,6 +208,7 @@ class Point(Span, frozen=True, kw_only=True):
     provisional: bool
     widened: bool
     narrow_band: bool = False
+    speaker: str | UnsetType = UNSET
     frames: Frames | None = None
 
     def __post_init__(self) -> None:
@@ -222,12 +227,14 @@ class Segment(Span, frozen=True, kw_only=True):
         confidence: mean over the segment's frames of the posterior of ``best``.
         final: False while the segment goes on. A later event with the same ``start_sample`` and
             label and a later end replaces it; the last one is final.
+        speaker: as of :class:`Point`; a segment ends where another speaker begins.
     """
 
     label: str | None
     best: str = ""
     confidence: float
     final: bool
+    speaker: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -386,6 +393,30 @@ MEASURE_NAMES = _OWN_FIGURES + _CHANGES
 """Figures of a channel that a rule may ask for."""
 
 
+class SpeakerMeasures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one speaker of a channel has said, where a live stream's speakers are told apart.
+
+    Attributes:
+        name: ``speaker 1`` for the first who spoke; it is never given to another.
+        talk_s: time with speech of this speaker.
+        talk_share: of the speech in the channel, 0 to 1; the rest is of nobody who is known.
+        left_out: the speaker is not analysed: an agent.
+        labels: share of the speech by label, 0 to 1, of points; those that never occur are left
+            out.
+        unclear: share of it without a label.
+        same_as: the speaker whom this one turned out to be; left out where it is somebody else.
+            What was published before keeps its name.
+    """
+
+    name: str
+    talk_s: float
+    talk_share: float
+    left_out: bool
+    labels: dict[str, float]
+    unclear: float
+    same_as: str | UnsetType = UNSET
+
+
 class ChannelMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """What one channel has done in a conversation, from its start on.
 
@@ -401,6 +432,8 @@ class ChannelMeasures(msgspec.Struct, frozen=True, kw_only=True):
             speaks is measured.
         start: its first 30 s of speech; None: less so far.
         recent: its last 30 s of speech after those; None: none yet.
+        speakers: of a channel whose speakers are told apart, in the order they first spoke; left
+            out of others.
     """
 
     channel: int
@@ -415,6 +448,7 @@ class ChannelMeasures(msgspec.Struct, frozen=True, kw_only=True):
     voice: Voice | None = None
     start: Voice | None = None
     recent: Voice | None = None
+    speakers: tuple[SpeakerMeasures, ...] | UnsetType = UNSET
 
     def figures(self) -> dict[str, float]:
         """Return what is known by the names of :data:`MEASURE_NAMES`; rules of alerts use them."""

@@ -49,7 +49,7 @@ from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, named_port
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result, StreamClosed
 
 if TYPE_CHECKING:
@@ -430,7 +430,7 @@ class Server:
         if self.store is not None:
             await self.store.set_halt(halt)
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """Take note of consent or notice; return False if the stream does not run."""
         if self.ingest.tell(stream_id, told):
             return True

@@ -114,6 +114,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "aiomqtt": _package("aiomqtt", "mqtt"),
     "apprise": _package("apprise", "notify"),
     "av": _package("av", "media"),
+    "pylibsrtp": _package("pylibsrtp", "srtp"),
+    "grpc": _package("grpc", "vss"),
     "scipy": _package("scipy", "train"),
     "kaldi-native-fbank": _package("kaldi_native_fbank", "dev"),
     "mosquitto": Requirement(

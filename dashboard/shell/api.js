@@ -100,6 +100,8 @@ export const api = {
   labels: (id) => request("GET", `/streams/${part(id)}/labels`),
   /** @param {string} id @param {number} channel @param {{start_s: number, end_s: number, label: string}[]} labels all of this person's */
   putLabels: (id, channel, labels) => request("PUT", `/streams/${part(id)}/labels/${channel}`, { body: { labels } }),
+  /** @param {string} id @param {number} channel @param {string} speaker @param {boolean} left_out */
+  nameSpeaker: (id, channel, speaker, left_out) => request("POST", `/streams/${part(id)}/speakers`, { body: { channel, speaker, left_out } }),
   /** @param {string} id @param {"en" | "zh"} lang */
   reportUrl: (id, lang) => urlOf(`/streams/${part(id)}/report.html`, { lang }),
   /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */

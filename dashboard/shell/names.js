@@ -34,3 +34,12 @@ const LAST_ROLES = ["agent"];
 export function inOrder(channels) {
   return [...channels].sort((a, b) => LAST_ROLES.indexOf(a.role) - LAST_ROLES.indexOf(b.role));
 }
+
+/**
+ * A speaker of a channel as people call them: the word is translated, the number is the name.
+ * @param {import("./types.js").App} app @param {string} name of results
+ */
+export function speakerName(app, name) {
+  const number = /^speaker (\d+)$/.exec(name)?.[1];
+  return number ? app.t("common.speaker_n", { n: number }) : name;
+}

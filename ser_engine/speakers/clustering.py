@@ -9,6 +9,8 @@ memory than a few minutes: beyond :data:`_MOST_GROUPS` the most alike are merged
 
 from __future__ import annotations
 
+from collections import Counter, deque
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,8 @@ from ser_engine.types import FloatArray
 
 _MOST_GROUPS = 800
 """Of vectors 0.75 s apart, 10 minutes of speech."""
+_MOST_LIVE_GROUPS = 64
+"""While people speak, all are grouped for every vector: that takes 2 ms of these."""
 
 
 class Clustering:
@@ -121,3 +125,98 @@ def _root(into: list[int], group: int) -> int:
     while into[group] != group:
         group = into[group]
     return group
+
+
+class LiveVoices:
+    """Numbers voices while vectors come; a number that was given is never taken back.
+
+    At each question all that was heard so far is grouped as a recording's vectors are. A group has
+    the number that most of its vectors were given, so a voice keeps its own as groups change. Of
+    vectors that were heard long ago only sums are left, :data:`_MOST_LIVE_GROUPS` at most.
+
+    Args:
+        threshold: smallest mean cosine of the vectors of two groups that are one voice.
+        max_voices: of more, the most alike are one.
+        smallest: vectors that make a new voice; the first voice needs one.
+
+    Attributes:
+        same_as: by number of a voice that turned out to be another one: the number of that.
+    """
+
+    def __init__(self, threshold: float, max_voices: int, smallest: int) -> None:
+        self.same_as: dict[int, int] = {}
+        self._threshold = threshold
+        self._max_voices = max_voices
+        self._smallest = smallest
+        self._sums: list[npt.NDArray[np.float64]] = []
+        self._counts: list[int] = []
+        self._given: list[Counter[int]] = []  # of each group, the numbers that were given
+        self._waiting: deque[int] = deque()  # groups of the vectors that have no number yet
+        self._num_voices = 0
+
+    def add(self, vector: FloatArray) -> None:
+        """Take the next vector, of length 1."""
+        self._waiting.append(len(self._sums))
+        self._sums.append(vector.astype(np.float64))
+        self._counts.append(1)
+        self._given.append(Counter())
+        if len(self._sums) > _MOST_LIVE_GROUPS:
+            self._shrink()
+
+    def next_voice(self) -> int | None:
+        """Return the number of the oldest vector without one, from 0; None: it is not known."""
+        into = _merged(self._sums, self._counts, self._threshold, self._max_voices)
+        sizes: Counter[int] = Counter()
+        given: dict[int, Counter[int]] = {}
+        for group, count, numbers in zip(into, self._counts, self._given, strict=True):
+            sizes[group] += count
+            given.setdefault(group, Counter()).update(numbers)
+        voices = self._voices_of(given)
+        self._notice_same(given, voices)
+        micro = self._waiting.popleft()
+        group = into[micro]
+        if group not in voices:
+            is_room = self._num_voices < self._max_voices
+            if not self._num_voices or (is_room and sizes[group] >= self._smallest):
+                voices[group] = self._num_voices
+                self._num_voices += 1
+            else:
+                return None
+        self._given[micro][voices[group]] += 1
+        return voices[group]
+
+    def _voices_of(self, given: dict[int, Counter[int]]) -> dict[int, int]:
+        """Return the number of each group that has one; each number is one group's."""
+        claims = [
+            (count, -number, -group)
+            for group, numbers in given.items()
+            for number, count in numbers.items()
+        ]
+        voices: dict[int, int] = {}
+        taken: set[int] = set()
+        for _, number, group in sorted(claims, reverse=True):
+            if -group not in voices and -number not in taken:
+                voices[-group] = -number
+                taken.add(-number)
+        return voices
+
+    def _notice_same(self, given: dict[int, Counter[int]], voices: dict[int, int]) -> None:
+        self.same_as = {
+            number: voice
+            for group, numbers in given.items()
+            for number in numbers
+            if (voice := voices.get(group, number)) != number and number not in voices.values()
+        }
+
+    def _shrink(self) -> None:
+        into = _merged(self._sums, self._counts, 1.0, _MOST_LIVE_GROUPS // 2)
+        kept = sorted(set(into))
+        place = {group: index for index, group in enumerate(kept)}
+        sums = [np.zeros_like(self._sums[0]) for _ in kept]
+        counts, given = [0] * len(kept), [Counter[int]() for _ in kept]
+        for index, group in enumerate(into):
+            sums[place[group]] += self._sums[index]
+            counts[place[group]] += self._counts[index]
+            given[place[group]].update(self._given[index])
+        self._sums, self._counts, self._given = sums, counts, given
+        self._waiting = deque(place[into[group]] for group in self._waiting)

@@ -29,6 +29,10 @@ class Tls:
 
     Args:
         certificate, key: PEM files; the certificate's own first, then those it was signed with.
+        settings: where the two are named: a prefix of ``tls_certificate`` and ``tls_key``.
+        clients: PEM file of those who sign the certificates that clients must have; "": they need
+            none.
+        protocol: that is negotiated (ALPN).
 
     Raises:
         ConfigError: they cannot be used.
@@ -38,7 +42,17 @@ class Tls:
         context: for ``asyncio``'s servers; the same for as long as the server runs.
     """
 
-    def __init__(self, certificate: str, key: str) -> None:
+    def __init__(
+        self,
+        certificate: str,
+        key: str,
+        *,
+        settings: str = "listen",
+        clients: str = "",
+        protocol: str = "http/1.1",
+    ) -> None:
+        self._settings, self._protocol = settings, protocol
+        self._clients = str(Path(clients).expanduser()) if clients else ""
         self.certificate = Path(certificate).expanduser()
         self._key = Path(key).expanduser()
         self._seen = self._state()
@@ -89,11 +103,18 @@ class Tls:
         # TLS 1.2 and later with forward secrecy: what Python takes for a server (PEP 644 and its
         # documentation of create_default_context).
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.set_alpn_protocols(["http/1.1"])
-        files = f"listen.tls_certificate '{self.certificate}' and listen.tls_key '{self._key}'"
+        context.set_alpn_protocols([self._protocol])
+        files = (
+            f"{self._settings}.tls_certificate '{self.certificate}' and"
+            f" {self._settings}.tls_key '{self._key}'"
+        )
         try:
             # Without a password OpenSSL would ask for one at the terminal.
             context.load_cert_chain(self.certificate, self._key, password=_no_password)
+            if self._clients:
+                files = f"{self._settings}.tls_clients '{self._clients}'"
+                context.load_verify_locations(self._clients)
+                context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             raise ConfigError(
                 f"got {files}: {error.reason or error}; expected a certificate and its key, as PEM"

@@ -25,7 +25,7 @@ from stream_server.platforms import make_routes
 from stream_server.streams.ingest import IngestContext
 from stream_server.streams.live_streams import last_results
 from stream_server.streams.registry import Held
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -134,7 +134,7 @@ class WorkersIngest:
         beats = (one.heartbeats.get(stream_id) for one in self._workers.values())
         return next((beat for beat in beats if beat is not None), None)
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """See :class:`Ingest`."""
         worker = self._worker_of(stream_id)
         if worker is None:

@@ -25,7 +25,7 @@ import msgspec
 import structlog
 
 from stream_server.streams.live_streams import LiveStream, LiveStreams, last_results
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Alert, Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class Tell(_Message, frozen=True, tag=True):
     """Consent or notice of a stream."""
 
     stream_id: str
-    told: ConsentTold
+    told: Told
 
 
 class Object(_Message, frozen=True, tag=True):

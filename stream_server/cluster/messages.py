@@ -24,7 +24,7 @@ from stream_server.access.credentials import Credential
 from stream_server.metrics import Family
 from stream_server.rights import Halt
 from stream_server.streams.registry import Held
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat, SpeakerTold
 from stream_server.wire.results import Result
 
 
@@ -133,7 +133,7 @@ class Told(_Message, frozen=True, tag=True):
     """Consent or notice of a stream."""
 
     stream_id: str
-    told: ConsentTold
+    told: ConsentTold | SpeakerTold
 
 
 class Objected(_Message, frozen=True, tag=True):

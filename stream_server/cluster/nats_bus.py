@@ -43,7 +43,7 @@ from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.tracing import add_span, take_traces
 from stream_server.wire.backoff import Backoff
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Alert, Result
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Here:
 
     publish: Callable[[Result], None]
     heartbeat: Callable[[str], Heartbeat | None]
-    tell: Callable[[str, ConsentTold], bool]
+    tell: Callable[[str, Told], bool]
     object: Callable[[str], Awaitable[bool]]
     acknowledged: Callable[[str], None]
 
@@ -190,7 +190,7 @@ class NatsBus:
         """Return the state of a stream elsewhere, at most a second old; None: there is none."""
         return self.others.heartbeat(stream_id)
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """Have consent or notice noted where a stream runs; False: it runs nowhere."""
         if self.others.server_of(stream_id) is None:
             return False

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stream_server.rtp.codecs import RtpCodec
+from stream_server.rtp.reports import Reception, is_control
 from stream_server.tracks.drift import OffsetFilter
 
 HEADER_BYTES = 12
@@ -68,7 +69,7 @@ def parse_packet(data: bytes) -> RtpPacket | None:
     """Return a packet (RFC 3550, section 5.1); None: it is none."""
     if len(data) < HEADER_BYTES or data[0] >> 6 != 2:
         return None
-    if data[1] in _RTCP:
+    if is_control(data):
         return None
     start = HEADER_BYTES + 4 * (data[0] & 15)
     if data[0] & 0x10:
@@ -87,28 +88,6 @@ def parse_packet(data: bytes) -> RtpPacket | None:
         int.from_bytes(data[8:12], "big"),
         data[start:end],
     )
-
-
-_RTCP = range(192, 224)
-"""Second byte of RTCP (RFC 5761, section 4); RTP has its marker and payload type there."""
-_BYE = 203
-
-
-def ended_sources(data: bytes) -> tuple[int, ...] | None:
-    """Return the sources that a datagram of RTCP says are over (BYE); None: it is no RTCP."""
-    if len(data) < 4 or data[0] >> 6 != 2 or data[1] not in _RTCP:
-        return None
-    ended: list[int] = []
-    # Several packets in one datagram (RFC 3550, section 6.1); lengths in words, less one.
-    while len(data) >= 4 and data[0] >> 6 == 2 and data[1] in _RTCP:
-        end = 4 + 4 * int.from_bytes(data[2:4], "big")
-        if end > len(data):
-            break
-        if data[1] == _BYE:
-            count = min(data[0] & 31, end // 4 - 1)
-            ended += [int.from_bytes(data[4 + 4 * at : 8 + 4 * at], "big") for at in range(count)]
-        data = data[end:]
-    return tuple(ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +144,10 @@ class RtpTrack:
         self._drift_ppm = 0.0
         self._drifted = 0.0  # samples, of ``_shift`` since the count began
         self._num_observed = 0
+        self._base = 0  # number of the first of this count
+        self._received = 0  # since then
+        self._transit = 0  # of the last packet, by both clocks, in samples
+        self._jitter = 0.0
         self._is_quiet = False  # the last packet said that silence follows
         self._event_time: int | None = None
         self._event_length = 0
@@ -175,6 +158,24 @@ class RtpTrack:
     def source(self) -> int | None:
         """SSRC of the packets that are heard; None: none came."""
         return self._source
+
+    @property
+    def reception(self) -> Reception | None:
+        """What came of the source; None: nothing did."""
+        if self._source is None:
+            return None
+        return Reception(
+            self._source,
+            self._number,
+            self._number - self._base + 1,
+            self._received,
+            round(self._jitter / self._scale),
+        )
+
+    def end_source(self, source: int) -> None:
+        """Take the next source at once: this one has said that it is over."""
+        if self._source == source:
+            self._source, self._is_new = None, True
 
     def restart(self) -> None:
         """Take the next packet as the first of a count, after a pause."""
@@ -230,6 +231,7 @@ class RtpTrack:
     def _take(self, packet: RtpPacket, now_tick: int) -> Timed:
         if self._is_new:
             self._begin(packet, now_tick)
+        self._received += 1
         step = _signed(packet.number - self._number, _WRAP_NUMBER)
         number = self._number + step
         timestamp = self._timestamp + _signed(packet.timestamp - self._timestamp, _WRAP_TIME)
@@ -253,6 +255,8 @@ class RtpTrack:
         self._drifted = 0.0
         self._number_shift += self._number + 1 - packet.number
         self._number = packet.number - 1
+        self._base, self._received, self._jitter = packet.number, 0, 0.0
+        self._transit = now_tick - packet.timestamp * self._scale
         self._timestamp = packet.timestamp
         self._end_tick = max(self._end_tick, now_tick)
         self._shift = self._end_tick - packet.timestamp * self._scale
@@ -297,6 +301,9 @@ class RtpTrack:
     def _observe(self, time: int, now_tick: int) -> None:
         """Compare the line's clock with this machine's, and follow it."""
         self._arrivals.add(time, now_tick - time)
+        # RFC 3550, appendix A.8.
+        self._jitter += (abs(now_tick - time - self._transit) - self._jitter) / 16
+        self._transit = now_tick - time
         self._num_observed += 1
         if self._num_observed % _PACKETS_BETWEEN_LOOKS == 0:
             drift_ppm = self._arrivals.drift_ppm

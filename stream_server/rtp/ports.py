@@ -20,7 +20,7 @@ class RtpPorts:
 
     Args:
         host: that is bound to.
-        first, last: of the ports; even ones are taken.
+        first, last: of the ports; RTP takes even ones.
         descriptors: of the process.
         setting: that has them, for errors.
     """
@@ -29,13 +29,19 @@ class RtpPorts:
         self, host: str, first: int, last: int, descriptors: Descriptors, *, setting: str
     ) -> None:
         self._host = host
-        self._ports = range(first + first % 2, last + 1, 2)
+        self._ports = range(first + first % 2, last, 2)
         self._next = 0
         self._descriptors = descriptors
         self._setting = setting
 
-    async def open(self, receive: Receive) -> tuple[asyncio.DatagramTransport, int]:
-        """Open the next free port.
+    async def open(
+        self, receive: Receive, control: Receive
+    ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramTransport, int]:
+        """Open the next free port, and the one after it for RTCP (RFC 3550, section 11).
+
+        Args:
+            receive: takes RTP.
+            control: takes RTCP.
 
         Raises:
             ProtocolError: ``SERVER_FULL``: none is free.
@@ -48,13 +54,19 @@ class RtpPorts:
                 transport = await open_port(self._host, port, receive)
             except OSError:
                 continue
-            socket = transport.get_extra_info("socket")
+            try:
+                reports = await open_port(self._host, port + 1, control)
+            except OSError:
+                transport.close()
+                continue
+            socket = reports.get_extra_info("socket")
             if self._descriptors.over_for_calls(socket.fileno()) > 0:
                 transport.close()
+                reports.close()
                 raise ProtocolError(
                     ErrorCode.SERVER_FULL, "the server has no more descriptors for calls"
                 )
-            return transport, port
+            return transport, reports, port
         raise ProtocolError(ErrorCode.SERVER_FULL, f"all ports of {self._setting} are in use")
 
 

@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from sqlalchemy.engine import RowMapping
 
 from ser_engine.frames import samples_to_s
@@ -176,7 +177,7 @@ _POINT_COLUMNS, _SEGMENT_COLUMNS, _GAP_COLUMNS, _WARNING_COLUMNS = (
         column.name
         for column in table.c
         if column.name in kind.__struct_fields__
-        and column.name not in ("posteriors", "model", "best")
+        and column.name not in ("posteriors", "model", "best", "speaker")
     )
     for table, kind in (
         (schema.points, Point),
@@ -197,6 +198,7 @@ def point_row(point: Point, stream_key: int, info: StreamInfo) -> dict[str, Any]
         "flags": flags | NARROW_BAND * point.narrow_band,
         "model": None if point.model == info.model else text(point.model),
         "best": None if point.best == point.label else point.best,
+        "speaker": point.speaker or None,
     }
 
 
@@ -206,6 +208,7 @@ def point_of(row: Any, info: StreamInfo) -> Point:
     return Point(
         **_fields(row, info, _POINT_COLUMNS),
         best=row.best or row.label,
+        speaker=row.speaker or UNSET,
         posteriors=rounded_all(struct.unpack(f"<{len(blob) // 4}f", blob)),
         provisional=bool(flags & PROVISIONAL),
         widened=bool(flags & WIDENED),
@@ -220,12 +223,14 @@ def span_row(span: Segment | Gap, stream_key: int) -> dict[str, Any]:
     row = {"stream_key": stream_key, **{name: getattr(span, name) for name in columns}}
     if isinstance(span, Segment):
         row["best"] = None if span.best == span.label else span.best
+        row["speaker"] = span.speaker or None
     return row
 
 
 def segment_of(row: Any, info: StreamInfo) -> Segment:
     """Return a segment."""
-    return Segment(**_fields(row, info, _SEGMENT_COLUMNS), best=row.best or row.label)
+    fields = _fields(row, info, _SEGMENT_COLUMNS)
+    return Segment(**fields, best=row.best or row.label, speaker=row.speaker or UNSET)
 
 
 def gap_of(row: Any, info: StreamInfo) -> Gap:

@@ -101,6 +101,7 @@ points = Table(
     Column("flags", SmallInteger, nullable=False),  # sum of 1 provisional, 2 widened, 4 narrow band
     Column("model", Text),  # NULL: that of the stream
     Column("best", Text),  # NULL: the label
+    Column("speaker", Text),  # NULL: not told apart, or nobody who is known
     # Rows are kept in the tree of the primary key itself, in the order in which they are read; with
     # a rowid the largest table would have a second tree.
     sqlite_with_rowid=False,
@@ -128,6 +129,7 @@ segments = Table(
     Column("confidence", Double, nullable=False),
     Column("final", Boolean, nullable=False),
     Column("best", Text),  # NULL: the label
+    Column("speaker", Text),  # as of points
     sqlite_with_rowid=False,
 )
 """Consecutive time with one label, or unclear; its latest version."""

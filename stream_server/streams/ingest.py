@@ -29,7 +29,7 @@ from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class Ingest(Protocol):
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
         """Return the state of a running stream; None: it does not run."""
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """Take note of consent or notice; return False if the stream does not run."""
         ...
 
@@ -181,7 +181,7 @@ class LocalIngest:
         stream = self.registry.find(stream_id)
         return None if stream is None else stream.runner.state()
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         """See :class:`Ingest`."""
         stream = self.registry.find(stream_id)
         if stream is None or stream.runner.has_ended():

@@ -17,8 +17,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from ser_engine.errors import EngineDeadError, SerEngineError
-from ser_engine.schema import CloseReason, LabelName, ModelNotice
+from ser_engine.config import EngineConfig
+from ser_engine.errors import CheckpointError, EngineDeadError, SerEngineError
+from ser_engine.schema import MIXED_ROLE, CloseReason, LabelName, ModelNotice
 from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
 from stream_server.config import LimitsConfig, ServerConfig
@@ -31,10 +32,11 @@ from stream_server.rights import Rights
 from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.runner import StreamRunner, objected
 from stream_server.streams.session import Session
+from stream_server.streams.voices import Voices
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
 from stream_server.wire.results import Result
-from stream_server.wire.start import StreamSpec
+from stream_server.wire.start import SpeakersAsked, StreamSpec
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class StreamFactory:
         self._recordings = recordings
         self._now = now
         self._hearing = SharedHearing()
+        self._voices: Voices | None = None
 
     def __call__(
         self, stream_id: str, spec: StreamSpec, continues: str | None = None
@@ -99,6 +102,7 @@ class StreamFactory:
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine
+            apart = self._told_apart(spec, engine.config)
             session = Session(
                 stream_id=stream_id,
                 spec=spec,
@@ -107,6 +111,7 @@ class StreamFactory:
                 analyse_roles=self._config.streams.analyse_roles,
                 measures=self._config.streams.measures,
                 tap=recording.tap if recording else None,
+                speakers=apart,
             )
             evaluator = AlertEvaluator(
                 self._config.alerts.rules, stream_id, engine.info.labels.names
@@ -124,6 +129,7 @@ class StreamFactory:
                 rights=self._rights,
                 decoder=decoder,
                 hearing=self._hearing,
+                voices=self._voices if apart else None,
             )
         except BaseException as error:
             # No runner owns them yet, which would give them back.
@@ -133,6 +139,48 @@ class StreamFactory:
             if isinstance(error, SerEngineError):
                 raise ProtocolError(ErrorCode.INTERNAL, str(error)) from error
             raise
+
+    def _told_apart(self, spec: StreamSpec, config: EngineConfig) -> dict[int, SpeakersAsked]:
+        """Return the channels whose speakers are told apart.
+
+        Raises:
+            ProtocolError: the client asks for it, and this server does not do it.
+        """
+        allowed = config.speakers.live
+        analysed = self._config.streams.analyse_roles
+        apart: dict[int, SpeakersAsked]
+        if spec.speakers:
+            if allowed == "off":
+                raise ProtocolError(
+                    ErrorCode.BAD_START,
+                    f"got speakers {spec.speakers}, but this server tells none apart"
+                    " (ser_engine.speakers.live is off)",
+                )
+            apart = {
+                index: spec.speakers
+                for index, channel in enumerate(spec.channels)
+                if channel.role in analysed
+            }
+        elif allowed in ("mixed", "agent_first"):
+            by_setting: SpeakersAsked = "agent_first" if allowed == "agent_first" else "apart"
+            apart = {
+                index: by_setting
+                for index, channel in enumerate(spec.channels)
+                if channel.role == MIXED_ROLE and MIXED_ROLE in analysed
+            }
+        else:
+            return {}
+        if apart and self._voices is None:
+            voices = Voices(config)
+            try:
+                voices.check()
+            except CheckpointError as error:
+                if spec.speakers:
+                    raise ProtocolError(ErrorCode.BAD_START, str(error)) from None
+                _log.warning("speakers_not_told_apart", reason=str(error))
+                return {}
+            self._voices = voices
+        return apart
 
 
 # A platform's id of a call: not a text for people, and not a telephone number.

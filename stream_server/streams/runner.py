@@ -33,6 +33,7 @@ from stream_server.streams.hearing import SharedHearing
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
 from stream_server.streams.session import ChannelWindow, Session, stream_key
+from stream_server.streams.voices import VoiceLane, Voices
 from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, CodedAudio, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -46,6 +47,8 @@ from stream_server.wire.messages import (
     Objection,
     Pause,
     Resume,
+    SpeakerTold,
+    Told,
 )
 from stream_server.wire.results import (
     NOTHING_TOLD,
@@ -149,6 +152,7 @@ class StreamRunner:
         rights: whether it may be analysed; None: by the default settings.
         decoder: of what the client sends, where that is not samples; ended with the stream.
         hearing: of all streams of the process; None: the stream hears for itself.
+        voices: hears who speaks; None: nobody is told apart.
 
     Attributes:
         session: the stream's state.
@@ -175,6 +179,7 @@ class StreamRunner:
         rights: Rights | None = None,
         decoder: AudioDecoder | TrackDecoders | None = None,
         hearing: SharedHearing | None = None,
+        voices: Voices | None = None,
     ) -> None:
         self.session = session
         self._decoder = decoder
@@ -217,6 +222,7 @@ class StreamRunner:
             )
             for channel in session.analysed
         }
+        self._voices = None if voices is None else VoiceLane(session, voices, self._publish)
         self._opened_at = now()
         self._started_s = started_s
         session.opened(self._opened_at, continues)
@@ -282,7 +288,7 @@ class StreamRunner:
                     finally:
                         self._is_processing = False
             return
-        if not isinstance(request, KeepAlive | ConsentTold | Objection):
+        if not isinstance(request, KeepAlive | ConsentTold | SpeakerTold | Objection):
             self.received_controls += 1
         match request:
             case Flush():
@@ -304,6 +310,8 @@ class StreamRunner:
             case ConsentTold():
                 self._tell(request)
                 await self._put(self.session.settle(self._hold))
+            case SpeakerTold():
+                self.session.leave_out(request.channel, request.speaker, request.left_out)
             case Objection():
                 raise objected()
             case Mark(key=key) if key and key == self._rights.config.objection_key:
@@ -316,11 +324,15 @@ class StreamRunner:
                 raise TypeError(f"got {type(request).__name__}, expected a request within a stream")
         self._publish()
 
-    def tell(self, told: ConsentTold) -> None:
-        """Take note of consent or notice from elsewhere than the client; it holds at once."""
-        if not self.has_ended():
-            self._tell(told)
-            self._hold_at_once()
+    def tell(self, told: Told) -> None:
+        """Take note of what is told from elsewhere than by the client; it holds at once."""
+        if self.has_ended():
+            return
+        if isinstance(told, SpeakerTold):
+            self.session.leave_out(told.channel, told.speaker, told.left_out)
+            return
+        self._tell(told)
+        self._hold_at_once()
 
     def reconsider(self) -> None:
         """Take note that the policy may decide otherwise now."""
@@ -399,11 +411,15 @@ class StreamRunner:
                     if reason != "objected":
                         await self._put(windows)
                         await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+                        if self._voices is not None:
+                            await self._voices.drain()
         finally:
             try:
                 # No answer may come after the session is closed.
                 for lane in self._lanes.values():
                     await lane.aclose()
+                if self._voices is not None:
+                    await self._voices.aclose()
                 if self._decoder is not None:
                     await self._decoder.aclose()
             finally:
@@ -503,6 +519,9 @@ class StreamRunner:
         self._counted_samples = clock
 
     async def _put(self, windows: Sequence[ChannelWindow]) -> None:
+        if self._voices is not None:
+            for channel, piece in self.session.take_pieces():
+                await self._voices.put(channel, piece, patient=self._is_patient())
         if not windows:
             return
         # Decided once for all windows, or channels of one boundary could be treated differently.

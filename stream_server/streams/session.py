@@ -32,12 +32,13 @@ and gaps that go on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from ser_engine import schema
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
 from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
@@ -52,6 +53,9 @@ from ser_engine.schema import (
     ModelNotice,
     Point,
 )
+from ser_engine.speakers.attribution import Attribution, speaker_name
+from ser_engine.speakers.live import LiveSpeakers
+from ser_engine.speakers.pieces import VoicePiece
 from ser_engine.timeline import ChannelStream, SpeechDetector, make_detector
 from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
@@ -70,7 +74,7 @@ from stream_server.wire.results import (
     Summary,
     Warning,
 )
-from stream_server.wire.start import StreamSpec
+from stream_server.wire.start import SpeakersAsked, StreamSpec
 
 Tap = Callable[[int, FloatArray], None]
 """Is given the audio of every channel: index, float32 ``(samples,)`` at 16 kHz. Gaps come as zeros,
@@ -99,6 +103,9 @@ _ZEROS_SAMPLES = SAMPLE_RATE_HZ
 MEASURES_EVERY_S = 5
 """Time between two :class:`Measures` of a stream, on its clock."""
 
+NOBODY_APART: Mapping[int, SpeakersAsked] = {}
+"""No channel whose speakers are told apart."""
+
 MeasuredChannels = Literal["all", "analysed", "off"]
 """Whose speech is measured; ``all``: of channels that are not analysed only when they speak."""
 
@@ -112,10 +119,16 @@ class _Channel:
     """One analysed channel: the engine's timeline of it, the quality of its audio, its results."""
 
     def __init__(
-        self, stream: ChannelStream, quality: QualityMonitor, index: int, results: ChannelResults
+        self,
+        stream: ChannelStream,
+        quality: QualityMonitor,
+        index: int,
+        results: ChannelResults,
+        attribution: Attribution | None,
     ) -> None:
         self.stream = stream
         self.index = index
+        self.attribution = attribution
         self._quality = quality
         self._results = results
         self._held: list[Finding] = []
@@ -126,6 +139,18 @@ class _Channel:
         return [(self.index, window) for window in windows]
 
     def publish(self, events: Iterable[Event]) -> None:
+        """Publish events; where speakers are told apart, by the next :meth:`release`."""
+        if self.attribution is not None:
+            self.attribution.take(events)
+        else:
+            self._publish(events)
+
+    def release(self) -> None:
+        """Publish what waited until it was decided who speaks."""
+        if self.attribution is not None:
+            self._publish(self.attribution.release())
+
+    def _publish(self, events: Iterable[Event]) -> None:
         for event in events:
             is_narrow = isinstance(event, Point) and self._quality.narrow_band_at(event.end_sample)
             self._results.publish(event, narrow_band=is_narrow)
@@ -154,10 +179,19 @@ class _Channel:
     def is_accounted(self, sample: int) -> bool:
         """Whether all frames before ``sample`` are published that were complete there."""
         # A frame reads 400 samples: the last slots before a mark are complete only after it.
-        return self.stream.accounted_samples + RECEPTIVE_FIELD_SAMPLES > sample
+        return self.published_samples + RECEPTIVE_FIELD_SAMPLES > sample
+
+    @property
+    def published_samples(self) -> int:
+        accounted = self.stream.accounted_samples
+        if self.attribution is None:
+            return accounted
+        return min(accounted, self.attribution.released_to)
 
     def close(self, reason: GapReason) -> ChannelSummary:
         self.publish(self.stream.close(reason))
+        if self.attribution is not None:
+            self._publish(self.attribution.finish())
         return self._results.summary()
 
 
@@ -174,6 +208,8 @@ class Session:
         analyse_roles: roles whose channels are analysed.
         measures: which channels the measures of the conversation are about.
         tap: is given all audio.
+        speakers: whether those of each analysed channel are told apart: pieces of speech then come
+            out by :meth:`take_pieces`, and results wait for their answers.
 
     Attributes:
         channels: all channels, as ``ready`` describes them.
@@ -197,7 +233,11 @@ class Session:
         analyse_roles: Collection[str],
         measures: MeasuredChannels = "all",
         tap: Tap | None = None,
+        speakers: Mapping[int, SpeakersAsked] = NOBODY_APART,
     ) -> None:
+        self._speakers = speakers
+        self._is_release_due = False
+        self._flushed_at: int | None = None  # the clock, until audio comes
         self.stream_id = stream_id
         self.spec = spec
         self.model = model
@@ -233,6 +273,14 @@ class Session:
 
     def _channel(self, index: int, config: EngineConfig) -> _Channel:
         detector = self._listened(index, config, voice=True)
+        attribution = None
+        if asked := self._speakers.get(index):
+            detector = heard = LiveSpeakers(
+                detector,
+                threshold=config.speakers.threshold,
+                max_speakers=config.speakers.max_speakers,
+            )
+            attribution = Attribution(heard, leaves_first_out=asked == "agent_first")
         quality = QualityMonitor(detector, self.spec.format.sample_rate_hz)
         stream = ChannelStream(
             config,
@@ -242,7 +290,7 @@ class Session:
             details="frames" in self.spec.wants,
         )
         results = ChannelResults(self._log, index, self.channels[index].role, self.model.name)
-        return _Channel(stream, quality, index, results)
+        return _Channel(stream, quality, index, results, attribution)
 
     def _other_listeners(self, config: EngineConfig) -> dict[int, SpeechDetector]:
         others = [each.index for each in self.channels if not each.analysed]
@@ -272,7 +320,7 @@ class Session:
     @property
     def published_s(self) -> float:
         """Every analysed channel is scored or in a gap up to here."""
-        return samples_to_s(min(each.stream.accounted_samples for each in self._channels.values()))
+        return samples_to_s(min(each.published_samples for each in self._channels.values()))
 
     @property
     def clock_samples(self) -> int:
@@ -465,6 +513,7 @@ class Session:
         if not self._is_closed:
             holder = self._channels[channel]
             holder.publish(holder.stream.accept(window, outcome))
+            self._release_flushed()
             self._with_markers([])
 
     def skip(self, channel: int, window: Window) -> None:
@@ -472,7 +521,38 @@ class Session:
         if not self._is_closed:
             holder = self._channels[channel]
             holder.publish(holder.stream.skip(window))
+            self._release_flushed()
             self._with_markers([])
+
+    def take_pieces(self) -> list[tuple[int, VoicePiece]]:
+        """Return the pieces of speech whose voice is to be heard, and their channels, once."""
+        return [
+            (channel.index, piece)
+            for channel in self._channels.values()
+            if channel.attribution is not None
+            for piece in channel.attribution.speakers.take_pieces()
+        ]
+
+    def answer_voice(self, channel: int, piece: VoicePiece, vector: FloatArray | None) -> None:
+        """Take the vector of a piece, in any order; None: there will be none."""
+        attribution = self._channels[channel].attribution
+        if attribution is not None and not self._is_closed:
+            attribution.speakers.accept(piece, vector)
+            self._release_flushed()
+            self._with_markers([])
+
+    def leave_out(self, channel: int, speaker: str, is_left_out: bool) -> bool:
+        """Leave a speaker out from here on, or no longer; return False if there is none such."""
+        holder = self._channels.get(channel)
+        if holder is None or holder.attribution is None:
+            return False
+        numbers = {
+            speaker_name(number): number for number in range(holder.attribution.num_speakers)
+        }
+        if speaker not in numbers:
+            return False
+        holder.attribution.leave_out(numbers[speaker], is_left_out)
+        return True
 
     def mark(self, name: str) -> None:
         """Have ``name`` come back at the position of the audio received so far.
@@ -510,7 +590,8 @@ class Session:
             model_sha256=model.sha256,
         )
         for index in self.analysed:
-            if self.channels[index].role == MIXED_ROLE:
+            is_agent_left_out = self._speakers.get(index) == "agent_first"
+            if self.channels[index].role == MIXED_ROLE and not is_agent_left_out:
                 self._log.publish(
                     Warning, code="mixed_speakers", channel=index, message=MIXED_MESSAGE, at_s=0.0
                 )
@@ -556,7 +637,7 @@ class Session:
         measures = None
         if self._conversation is not None and reason != "objected":
             self._conversation.finish()
-            measures = self._conversation.measures()
+            measures = self._measures(self._conversation)
         self._log.publish(
             Summary,
             reason=reason,
@@ -607,6 +688,12 @@ class Session:
 
         Add the windows that became due to ``windows``; return whether it came as far as that.
         """
+        if self._is_release_due:
+            # As of that boundary, with everything answered that was asked for until then: in which
+            # order results come does not depend on how the audio was split.
+            self._is_release_due = False
+            self._release()
+        self._flushed_at = None
         item = self._items.popleft()
         if self.withheld is not None and not isinstance(item, NoAudio):
             item = NoAudio(self.withheld, item.shape[1])
@@ -630,6 +717,7 @@ class Session:
                 self._tap(index, row)
         is_due = len(item[0]) == until_due
         if is_due:
+            self._is_release_due = bool(self._speakers)
             self._publish_measures()
         return is_due
 
@@ -640,12 +728,35 @@ class Session:
             return
         every = MEASURES_EVERY_S * SAMPLE_RATE_HZ
         self._measures_at = (self.clock_samples // every + 1) * every
-        self._log.publish(Measures, self._conversation.measures())
+        self._log.publish(Measures, self._measures(self._conversation))
+
+    def _measures(self, conversation: Conversation) -> schema.Measures:
+        measures = conversation.measures()
+        if not self._speakers:
+            return measures
+        channels = [
+            msgspec.structs.replace(each, speakers=attribution.measures())
+            if (holder := self._channels.get(each.channel)) is not None
+            and (attribution := holder.attribution) is not None
+            else each
+            for each in measures.channels
+        ]
+        return msgspec.structs.replace(measures, channels=tuple(channels))
+
+    def _release(self) -> None:
+        for channel in self._channels.values():
+            channel.release()
+
+    def _release_flushed(self) -> None:
+        """Publish what a flush waits for: no audio may come that would."""
+        if self._flushed_at is not None:
+            self._release()
 
     def _pass_time(self, gap: NoAudio) -> list[ChannelWindow]:
         windows: list[ChannelWindow] = []
         for channel in self._channels.values():
             windows += channel.due(channel.stream.gap(gap.reason, gap.num_samples))
+        self._is_release_due = bool(self._speakers)
         for listener in self._others.values():
             listener.skip(gap.num_samples)
         self._publish_measures()
@@ -671,6 +782,11 @@ class Session:
         windows = self._drain(self._intake.flush())
         for channel in self._channels.values():
             windows += channel.due(end(channel.stream))
+            if channel.attribution is not None:
+                channel.attribution.speakers.flush()
+        if self._speakers:
+            self._flushed_at = self.clock_samples
+            self._release_flushed()
         return self._with_markers(windows)
 
     def _gap(self, reason: GapReason, num_source_samples: int) -> list[ChannelWindow]:

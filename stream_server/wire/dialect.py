@@ -24,6 +24,7 @@ from stream_server.wire.messages import (
     Pause,
     Resume,
     ServerMessage,
+    SpeakerTold,
     Stop,
 )
 from stream_server.wire.start import StreamSpec
@@ -206,6 +207,7 @@ Inbound = (
     | Discarded
     | Mark
     | ConsentTold
+    | SpeakerTold
     | Objection
     | Stop
     | Say

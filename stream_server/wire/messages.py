@@ -75,6 +75,8 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         consent: ``given``, ``refused`` or ``unknown``; "": what the metadata of that name say.
         consent_source: who or what says so.
         notice_version, notice_language, notice_how: which notice was given, and how.
+        speakers: ``apart``: tell the speakers of one channel apart; ``agent_first``: and leave out
+            whoever speaks first; "": what the metadata of that name say.
         version: of the protocol.
     """
 
@@ -93,6 +95,7 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
     notice_version: str = ""
     notice_language: str = ""
     notice_how: str = ""
+    speakers: str = ""
     version: int = PROTOCOL_VERSION
 
 
@@ -158,6 +161,24 @@ class ConsentTold(Message, tag="tell_consent", frozen=True, kw_only=True):
     notice_how: str | None = None
 
 
+class SpeakerTold(Message, tag="tell_speaker", frozen=True, kw_only=True):
+    """Who a speaker is, in a channel whose speakers are told apart; it holds from here on.
+
+    Attributes:
+        speaker: the name in results, such as ``speaker 1``.
+        left_out: it is an agent, or somebody else who is not analysed.
+        channel: the index of the channel.
+    """
+
+    speaker: str
+    left_out: bool = True
+    channel: int = 0
+
+
+Told = ConsentTold | SpeakerTold
+"""What is told of a stream that runs, by its client or from elsewhere."""
+
+
 class Objection(Message, tag="objection", frozen=True, kw_only=True):
     """A person in the stream objects: it ends, and what was kept of it is erased."""
 
@@ -167,7 +188,17 @@ class Stop(Message, tag="stop", frozen=True, kw_only=True):
 
 
 ClientMessage = (
-    Start | KeepAlive | Flush | Pause | Resume | Discarded | Mark | ConsentTold | Objection | Stop
+    Start
+    | KeepAlive
+    | Flush
+    | Pause
+    | Resume
+    | Discarded
+    | Mark
+    | ConsentTold
+    | SpeakerTold
+    | Objection
+    | Stop
 )
 
 

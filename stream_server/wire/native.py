@@ -26,6 +26,7 @@ from stream_server.wire.messages import (
     Ready,
     Resume,
     ServerMessage,
+    SpeakerTold,
     Start,
     Stop,
 )
@@ -67,6 +68,7 @@ _decoders: dict[str, msgspec.json.Decoder[ClientMessage]] = {
         Discarded,
         Mark,
         ConsentTold,
+        SpeakerTold,
         Objection,
         Stop,
     )
@@ -177,7 +179,7 @@ class NativeDialect:
             raise _unexpected(f"got '{name}', but the stream is not paused")
         if isinstance(message, Mark):
             check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
-        elif isinstance(message, ConsentTold):
+        elif isinstance(message, ConsentTold | SpeakerTold):
             check_told(message)
         elif isinstance(message, Discarded):
             check_span("samples of 'discarded'", message.samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from stream_server.wire.audio_format import MAX_CHANNELS, AudioFormat
 from stream_server.wire.codecs import CODED
@@ -13,12 +13,17 @@ from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.messages import (
     PROTOCOL_VERSION,
     ChannelSpec,
-    ConsentTold,
     ResumeRequest,
+    SpeakerTold,
     Start,
+    Told,
     Want,
 )
 from stream_server.wire.results import NOTHING_TOLD, STATUSES, ConsentStatus, Standing
+
+SpeakersAsked = Literal["", "apart", "agent_first"]
+"""Whether the speakers of a channel are told apart; ``agent_first``: and whoever speaks first is
+left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class StreamSpec:
         token: access token; "" if a header carried it or none is needed.
         team: whose stream it is, once that is decided; "": nobody's in particular.
         standing: what is known of consent and notice.
+        speakers: whether those of one channel are told apart.
     """
 
     format: AudioFormat
@@ -48,6 +54,7 @@ class StreamSpec:
     token: str = field(default="", repr=False)
     team: str = ""
     standing: Standing = NOTHING_TOLD
+    speakers: SpeakersAsked = ""
 
 
 MAX_TEXT_LENGTH = 256
@@ -68,6 +75,7 @@ CONSENT_FIELDS = (
 parameters on can say the same."""
 
 _ROLE = re.compile(r"[a-z0-9_-]{1,32}")
+_SPEAKER = re.compile(r"speaker [1-9][0-9]{0,3}")
 _WANTS: tuple[str, ...] = get_args(Want)
 _QUERY_KEYS = (
     "encoding",
@@ -79,6 +87,7 @@ _QUERY_KEYS = (
     "wants",
     "live",
     "version",
+    "speakers",
     *CONSENT_FIELDS,
 )
 _METADATA_PREFIX = "meta."
@@ -120,6 +129,7 @@ def check_start(start: Start) -> StreamSpec:
         resume=start.resume,
         token=start.token,
         standing=_standing(start),
+        speakers=_speakers(start),
     )
 
 
@@ -163,6 +173,7 @@ def start_from_query(query: Mapping[str, str]) -> Start:
         notice_version=query.get("notice_version", ""),
         notice_language=query.get("notice_language", ""),
         notice_how=query.get("notice_how", ""),
+        speakers=query.get("speakers", ""),
         version=_whole_number(query, "version", PROTOCOL_VERSION),
     )
 
@@ -224,8 +235,23 @@ def _standing(start: Start) -> Standing:
     )
 
 
-def check_told(told: ConsentTold) -> None:
-    """Raise ``ProtocolError(BAD_MESSAGE)`` unless what was told of consent can be kept."""
+def _speakers(start: Start) -> SpeakersAsked:
+    # Platforms pass parameters on as metadata, as with consent.
+    asked = start.speakers or start.metadata.get("speakers", "")
+    if asked not in get_args(SpeakersAsked):
+        raise _bad(f"speakers {shown(asked)}", "apart or agent_first")
+    return cast(SpeakersAsked, asked)
+
+
+def check_told(told: Told) -> None:
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless what was told can be kept."""
+    if isinstance(told, SpeakerTold):
+        if not _SPEAKER.fullmatch(told.speaker):
+            raise ProtocolError(
+                ErrorCode.BAD_MESSAGE,
+                f"got speaker {shown(told.speaker)}, expected a name of results, such as speaker 1",
+            )
+        return
     if told.consent is not None and told.consent not in STATUSES:
         raise ProtocolError(
             ErrorCode.BAD_MESSAGE,

@@ -127,6 +127,10 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         await check.ask("GET", "/streams/s9", 404, one)
         await check.ask("GET", "/streams/s1/recording/0", 404, one + "/recording/{channel}")
         await check.ask("DELETE", "/streams/s1", 409, one)
+        named = {"speaker": "speaker 1"}
+        for stream_id, status in (("s1", 204), ("s2", 409), ("s9", 404)):
+            path = f"/streams/{stream_id}/speakers"
+            await check.ask("POST", path, status, f"{one}/speakers", json=named)
         given = {"consent": "given"}
         for stream_id, status in (("s1", 204), ("s2", 409)):
             path = f"/streams/{stream_id}/consent"

@@ -52,7 +52,7 @@ from stream_server.recording import Recordings
 from stream_server.rights import Halt, Rights, RightsConfig
 from stream_server.store import Store
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import ConsentTold
+from stream_server.wire.messages import Told
 from stream_server.wire.results import Result
 from tests.support.results import LABELS
 
@@ -111,13 +111,13 @@ class LabRights:
         self._store = store
         self.config = RightsConfig()
         self.halt = Halt()
-        self.told: list[tuple[str, ConsentTold]] = []
+        self.told: list[tuple[str, Told]] = []
         self.hashed = Rights().hashed
 
     async def set_halt(self, halt: Halt) -> None:
         self.halt = halt
 
-    def tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def tell(self, stream_id: str, told: Told) -> bool:
         self.told.append((stream_id, told))
         return stream_id == "s1"
 

@@ -167,7 +167,7 @@ function warning(app, each) {
 function speakerList(app, channel) {
   if (channel.speakers.length === 0) return false;
   const row = (each) =>
-    h("li", {}, h("strong", {}, each.name), emotion(app, each.label, each.label && app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
+    h("li", {}, h("strong", {}, speakerName(app, each.name)), emotion(app, each.label, each.label && app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
   return h("div", { class: "analyse-speakers" }, h("h3", {}, app.t("analyse.speakers")), h("ul", { "data-testid": "speakers" }, channel.speakers.map(row)));
 }
 

@@ -17,6 +17,7 @@ import { exportMenu } from "./exports.js";
 import { Heading } from "./heading.js";
 import { Labels } from "./labels.js";
 import { OpenAlerts } from "./open_alerts.js";
+import { SpeakersView } from "./speakers.js";
 
 /**
  * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
@@ -73,6 +74,7 @@ function show(root, params, app, stream) {
   const measured = h("div", { class: "stream-rest" });
   /** @type {any} */
   let shownMeasures = null;
+  let wasClosed = timeline.closed;
   const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
 
   const remove = h("button", { class: "button quiet icon-only", type: "button", "aria-label": app.t("stream.delete"), title: app.t("stream.delete"), onclick: () => void removeStream(app, stream) }, icon("trash"));
@@ -88,10 +90,11 @@ function show(root, params, app, stream) {
 
   function drawMeasures() {
     const { measures } = timeline;
-    if (measures === null || measures === shownMeasures) return;
+    if (measures === null || (measures === shownMeasures && wasClosed === timeline.closed)) return;
     shownMeasures = measures;
+    wasClosed = timeline.closed;
     const nameOf = (/** @type {number} */ index) => channelName(app, stream.channels.find((/** @type {any} */ channel) => channel.index === index));
-    render(describe(MeasuresView, { app, measures, nameOf }), measured);
+    render([describe(SpeakersView, { app, measures, streamId: stream.stream_id, isLive: !timeline.closed, nameOf }), describe(MeasuresView, { app, measures, nameOf })], measured);
   }
 
   function draw() {

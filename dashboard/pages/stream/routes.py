@@ -39,7 +39,10 @@ from ser_engine.files.annotations import (
 )
 from stream_server.access.policy import Scope
 from stream_server.store import Annotation, ResultKind, Store, StreamRecord
+from stream_server.wire.errors import ProtocolError
+from stream_server.wire.messages import SpeakerTold
 from stream_server.wire.results import Gap, Point, Result, Segment
+from stream_server.wire.start import check_told
 
 _KINDS: tuple[ResultKind, ...] = (
     "stream_opened",
@@ -99,6 +102,14 @@ class GivenLabels(msgspec.Struct, frozen=True, kw_only=True):
     """All that the person who sends it hears in a channel; what was there before goes."""
 
     labels: Annotated[list[LabelSpan], msgspec.Meta(max_length=2000)]
+
+
+class NamedSpeaker(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a speaker of a live channel is left out, as an agent is; it holds from here on."""
+
+    speaker: str
+    left_out: bool = True
+    channel: int = 0
 
 
 class AgreementView(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,10 +202,14 @@ async def points_csv(call: Call) -> web.StreamResponse:
         }
     )
     await response.prepare(call.request)
-    await response.write(_csv([(*_POINT_FIELDS, *record.labels)]))
+    await response.write(_csv([(*_POINT_FIELDS, "speaker", *record.labels)]))
     async for page in _pages(call.services.store, record.stream_id, ("point",)):
         rows = [
-            (*(getattr(point, name) for name in _POINT_FIELDS), *point.posteriors)
+            (
+                *(getattr(point, name) for name in _POINT_FIELDS),
+                point.speaker or "",
+                *point.posteriors,
+            )
             for point in page
             if isinstance(point, Point)
         ]
@@ -216,6 +231,21 @@ async def annotation(call: Call) -> web.Response:
     name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
     text = annotation_text(kind, tiers, end_s)
     return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
+
+
+async def name_speaker(call: Call) -> web.Response:
+    """Answer ``POST /streams/{stream_id}/speakers``."""
+    stream_id, rights = call.part("stream_id"), call.services.backend.rights
+    item = await call.services.listing.one(stream_id, call.who)
+    if item is None or rights is None:
+        raise _not_found()
+    try:
+        check_told(told := SpeakerTold(**msgspec.structs.asdict(call.body)))
+    except ProtocolError as error:
+        raise ApiError("bad_request", str(error)) from None
+    if not rights.tell(stream_id, told):
+        raise ApiError("stream_has_ended", "the stream has ended")
+    return web.Response(status=204)
 
 
 async def labels(call: Call) -> web.Response:
@@ -481,6 +511,17 @@ ROUTES = (
         errors=("not_found", "no_store", "store_away"),
         needs=Scope.OPERATE,
         audit="stream_labelled",
+    ),
+    Route(
+        "POST",
+        _ONE + "/speakers",
+        "Say that a speaker of a live channel is an agent, who is left out, or is none.",
+        name_speaker,
+        body=NamedSpeaker,
+        status=204,
+        errors=("not_found", "stream_has_ended", "store_away"),
+        needs=Scope.OPERATE,
+        audit="speaker_named",
     ),
     Route(
         "GET",

@@ -1,6 +1,6 @@
 /** The segments and gaps as a table, the equivalent of the chart: as many rows as one asks for. */
 import { fill, h, setText } from "../dom.js";
-import { channelName } from "../names.js";
+import { channelName, speakerName } from "../names.js";
 import { emotion } from "../palette.js";
 
 const ROWS = 200;
@@ -60,7 +60,7 @@ export class SegmentTable {
       h("td", {}, channelName(app, channel.spec)),
       h("td", { class: "number" }, h("button", { class: "link", type: "button", onclick: () => this.jump(span.start_s) }, app.format.moment(span.start_s))),
       h("td", { class: "number" }, app.format.moment(span.end_s)),
-      h("td", {}, what, span.speaker && h("span", { class: "muted" }, ` ${span.speaker}`)),
+      h("td", {}, what, span.speaker && h("span", { class: "muted" }, ` ${speakerName(this.app, span.speaker)}`)),
       h("td", { class: "number" }, span.type === "gap" || !span.label ? "–" : app.format.percent(span.confidence ?? 0)),
     );
   }

@@ -21,8 +21,9 @@ from stream_server.platforms.media_stream import call_spec
 from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.rtp import RtpSettings
 from stream_server.rtp.codecs import EVENT, STATIC_TYPES, Payloads, RtpCodec, payloads_of
-from stream_server.rtp.packets import RtpPacket, RtpTrack, ended_sources, parse_packet
+from stream_server.rtp.packets import RtpPacket, RtpTrack, parse_packet
 from stream_server.rtp.ports import is_within, open_port
+from stream_server.rtp.reports import ended_sources, is_control
 from stream_server.rtp.stream import RtpLine, RtpStream, format_of
 from stream_server.streams.registry import RunningStream
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -144,8 +145,8 @@ class RtpServer:
             text = "the address may not send RTP; add it to the setting telephony.rtp.allow"
             self._refuse(host, ProtocolError(ErrorCode.UNAUTHORIZED, text))
             return
-        if (ended := ended_sources(data)) is not None:
-            self._bye(host, ended)
+        if is_control(data):
+            self._bye(host, ended_sources(data))
             return
         if (call := self._calls.get(key)) is not None:
             call.put(side, data)

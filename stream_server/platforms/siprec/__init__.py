@@ -24,10 +24,19 @@ from stream_server.platforms.platform import (
 
 @dataclass(frozen=True, slots=True)
 class SiprecConfig:
-    """SIPREC: plain SIP and RTP without authentication."""
+    """SIPREC: SIP, and RTP or SRTP."""
 
     port: Annotated[int, Range(-1, 65_535)] = -1
     """Port for SIP over UDP and TCP; 5060 is usual. -1: none; 0: any free one."""
+    tls_port: Annotated[int, Range(-1, 65_535)] = -1
+    """Port for SIP over TLS; 5061 is usual. -1: none; 0: any free one. It takes a certificate."""
+    tls_certificate: str = ""
+    """PEM file of the certificate for SIP, with those it was signed with after it; read again when
+    it changes."""
+    tls_key: str = ""
+    """PEM file of its key, without a password."""
+    tls_clients: str = ""
+    """PEM file of those who sign the certificates that callers must have; "": callers need none."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may begin calls; their RTP may also come from the address that
     they name for it."""
@@ -35,7 +44,8 @@ class SiprecConfig:
     """IP address that calls are told to send their RTP to, where the machine is reached by another
     than its own. "": the one that this machine speaks to the caller from."""
     rtp_ports: tuple[int, int] = (30_000, 30_999)
-    """First and last UDP port for RTP; each side of a call takes an even one."""
+    """First and last UDP port for RTP; each side of a call takes an even one, and the next for
+    RTCP."""
     agents: tuple[str, ...] = ()
     """Addresses or names, with ``*`` for any text, of those who work here, e.g.
     ``*@pbx.example.org``: their side has the second of ``telephony.roles``, the other side the
@@ -47,6 +57,11 @@ class SiprecConfig:
         check_fields(self, "telephony.siprec")
         check_team("telephony.siprec.team", self.team)
         check_networks("telephony.siprec.allow", self.allow)
+        if self.tls_port >= 0 and not (self.tls_certificate and self.tls_key):
+            raise ConfigError(
+                f"got telephony.siprec.tls_port {self.tls_port} without a certificate, expected"
+                " telephony.siprec.tls_certificate and telephony.siprec.tls_key"
+            )
         first, last = self.rtp_ports
         if not 1024 <= first < last <= 65_535:
             raise ConfigError(
@@ -73,7 +88,8 @@ def _listen(settings: SiprecSettings, context: ListenerContext) -> Listener | No
     # Needs asyncio and the streams: not for a client, which reads the settings, too.
     from stream_server.platforms.siprec.server import SiprecServer
 
-    return None if settings.siprec.port < 0 else SiprecServer(context)
+    siprec = settings.siprec
+    return None if siprec.port < 0 and siprec.tls_port < 0 else SiprecServer(context)
 
 
 PLATFORM = Platform({}, SiprecSettings, _listen)

@@ -56,11 +56,13 @@ class Peer:
         host: address.
         port: of the sender.
         connection: number of a TCP connection; 0: UDP.
+        is_secure: whether that is TLS.
     """
 
     host: str
     port: int
     connection: int = 0
+    is_secure: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -429,7 +431,7 @@ class UserAgent:
         branch = BRANCH_COOKIE + secrets.token_hex(12)
         dialog.local_cseq += 1
         contact = _uri(self._contact(dialog.peer))
-        transport = "TCP" if dialog.peer.connection else "UDP"
+        transport = "TLS" if dialog.peer.is_secure else "TCP" if dialog.peer.connection else "UDP"
         sent_by = contact.removeprefix("sip:").partition(";")[0]
         headers = [
             ("Via", f"SIP/2.0/{transport} {sent_by};rport;branch={branch}"),

@@ -32,6 +32,8 @@ from stream_server.platforms.siprec.sdp import (
 from stream_server.rtp.codecs import Payloads, understood_names
 from stream_server.rtp.packets import RtpTrack
 from stream_server.rtp.ports import Network, RtpPorts, is_within, plain_address
+from stream_server.rtp.reports import Reporter, ended_sources
+from stream_server.rtp.secure import SUITES, Crypto, Srtp, can_secure, own_crypto
 from stream_server.rtp.stream import RtpLine, RtpStream, format_of
 from stream_server.streams.registry import RunningStream, StreamRegistry
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -47,15 +49,43 @@ class _Media:
 
     Attributes:
         line: its packets.
-        transport: its port.
-        port: its number.
+        transport, reports: its ports for RTP and RTCP.
+        port: the number of the first.
         offered: what was offered last.
+        reporter: answers RTCP.
+        srtp: the keys; None: it is not encrypted.
     """
 
     line: RtpLine
     transport: asyncio.DatagramTransport
+    reports: asyncio.DatagramTransport
     port: int
     offered: Media
+    reporter: Reporter
+    srtp: Srtp | None = None
+
+    @property
+    def own_crypto(self) -> Crypto | None:
+        """What the answer says; None: the line is not encrypted."""
+        return None if self.srtp is None else self.srtp.own
+
+    def take(self, offered: Media) -> None:
+        """Take over what an offer says of the line.
+
+        Raises:
+            ProtocolError: its key cannot be used.
+        """
+        crypto = offered.crypto if offered.profile.startswith("RTP/S") else None
+        if crypto is None:
+            self.srtp = None
+        elif self.srtp is None or self.srtp.theirs != crypto:
+            self.srtp = Srtp(crypto, own_crypto(crypto))
+        self.offered = offered
+
+    def close(self) -> None:
+        """Close its ports."""
+        self.transport.close()
+        self.reports.close()
 
 
 class RecordingCall:
@@ -190,21 +220,26 @@ class RecordingCall:
         try:
             for index in sorted(chosen.keys() - kept.keys()):
                 payloads, media = chosen[index], offered[index]
-                transport, port = await self._ports.open(partial(self._datagram, index))
+                transport, reports, port = await self._ports.open(
+                    partial(self._datagram, index), partial(self._control, index)
+                )
                 event_type = media.event_type(payloads.codec.clock_hz)
                 track = RtpTrack(payloads.codec, payloads.rate_hz, payloads.samples_of, event_type)
                 line = RtpLine(free.pop(0), track, payloads)
-                new[index] = _Media(line, transport, port, media)
+                reporter = Reporter(secrets.randbits(32))
+                new[index] = _Media(line, transport, reports, port, media, reporter)
+                new[index].take(media)
         except BaseException:
             for each in new.values():
-                each.transport.close()
+                each.close()
             raise
         for index in self._media.keys() - kept.keys():
             given_up = self._media.pop(index)
-            given_up.transport.close()
+            given_up.close()
             audio.forget(given_up.line)
         for index, each in kept.items():
-            line, each.offered = each.line, offered[index]
+            line = each.line
+            each.take(offered[index])
             line.payloads = chosen[index]
             event_type = each.offered.event_type(line.payloads.codec.clock_hz)
             line.track.change(line.payloads.codec, line.payloads.samples_of, event_type)
@@ -214,7 +249,7 @@ class RecordingCall:
     def _answered(self, offered: Sequence[Media]) -> bytes:
         self._version += 1
         accepted = [
-            Accepted(media.line.payloads.codec, media.port)
+            Accepted(media.line.payloads.codec, media.port, media.own_crypto)
             if (media := self._media.get(index))
             else None
             for index in range(len(offered))
@@ -241,10 +276,31 @@ class RecordingCall:
         media, audio = self._media.get(index), self._audio
         if media is None or audio is None or audio.is_paused:
             return
-        if self._may_send(host, media.offered):
-            audio.put(media.line, data)
-        else:
+        if not self._may_send(host, media.offered):
             self._strangers += 1
+            return
+        opened = data if media.srtp is None else media.srtp.unprotect(data)
+        if opened is None:
+            audio.unread += 1
+        else:
+            audio.put(media.line, opened)
+
+    def _control(self, index: int, data: bytes, host: str, port: int) -> None:
+        """Take a datagram of RTCP; answer where it came from, at most every few seconds."""
+        media = self._media.get(index)
+        if media is None or not self._may_send(host, media.offered):
+            return
+        opened = data if media.srtp is None else media.srtp.unprotect_control(data)
+        if opened is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        report = media.reporter.answer(opened, media.line.track.reception, now_s)
+        if report:
+            sent = report if media.srtp is None else media.srtp.protect_control(report)
+            media.reports.sendto(sent, (host, port))
+        # The call is ended by SIP; a line whose source is over takes another one at once.
+        for source in ended_sources(opened):
+            media.line.track.end_source(source)
 
     def _may_send(self, host: str, media: Media) -> bool:
         named = (plain_address(self._peer), plain_address(media.address))
@@ -280,13 +336,17 @@ class RecordingCall:
 
     def _close_ports(self) -> None:
         for media in self._media.values():
-            media.transport.close()
+            media.close()
         self._media.clear()
 
 
 def _nothing_received(offered: Sequence[Media]) -> str:
     if any(each.profile.startswith("RTP/S") or "/TLS/" in each.profile for each in offered):
-        return "got media lines with SRTP, expected RTP/AVP: encrypted audio cannot be received"
+        return (
+            "got media lines with SRTP that cannot be received, expected a=crypto with"
+            f" {' or '.join(SUITES)} and one key without a name"
+            + ("" if can_secure() else ", and the extra srtp installed here")
+        )
     names = sorted({codec.name for each in offered for codec in each.codecs})
     listed = ", ".join(names)[:200] or "none"
     expected = understood_names()

@@ -18,6 +18,7 @@ from stream_server.rtp.codecs import (
     parse_codec,
     payloads_of,
 )
+from stream_server.rtp.secure import Crypto, can_secure, parse_crypto
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 MAX_LINES = 1000
@@ -32,6 +33,7 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 # RTP profiles without encryption (RFC 3551, RFC 4585); SRTP has an S in front of AVP.
 _PROFILES = ("RTP/AVP", "RTP/AVPF")
+_SECURE_PROFILES = ("RTP/SAVP", "RTP/SAVPF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Media:
         label: name in the recording's metadata (RFC 4574); "": it has none.
         address: where it is sent from, perhaps; "": not told.
         ptime_ms: audio of a packet; "": not told.
+        crypto: what it is encrypted with, the first line that can be used; None: nothing.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Media:
     label: str = ""
     address: str = ""
     ptime_ms: str = ""
+    crypto: Crypto | None = None
 
     @property
     def is_active(self) -> bool:
@@ -79,10 +83,12 @@ class Accepted:
     Attributes:
         codec: of its audio.
         port: for RTP.
+        crypto: with the key of this side; None: it is not encrypted.
     """
 
     codec: RtpCodec
     port: int
+    crypto: Crypto | None = None
 
 
 def parse_offer(body: bytes) -> tuple[Media, ...]:
@@ -140,6 +146,8 @@ def _described(media: Media, lines: Sequence[str]) -> Media:
             media = replace(media, label=value.strip()[:256])
         elif name == "ptime" and value.strip().isdecimal():
             media = replace(media, ptime_ms=value.strip()[:4])
+        elif name == "crypto" and media.crypto is None:
+            media = replace(media, crypto=parse_crypto(value))
         elif name == "rtpmap" and (codec := parse_codec(value)) is not None:
             maps.setdefault(codec.payload_type, codec)
     types = [int(each) for each in media.formats if each.isascii() and each.isdigit()]
@@ -224,6 +232,8 @@ def make_answer(
         if event_type is not None:
             lines.append(f"a=rtpmap:{event_type} telephone-event/{codec.clock_hz}")
             lines.append(f"a=fmtp:{event_type} 0-15")
+        if how.crypto is not None:
+            lines.append(f"a=crypto:{how.crypto.text}")
         if media.ptime_ms:
             lines.append(f"a=ptime:{media.ptime_ms}")
         if media.label:
@@ -233,8 +243,9 @@ def make_answer(
 
 
 def is_receivable(media: Media) -> bool:
-    """Whether a line is audio in plain RTP that is in use."""
-    return media.kind == "audio" and media.port > 0 and media.profile in _PROFILES
+    """Whether a line is audio in use, in plain RTP or in SRTP with a key that can be used."""
+    is_secure = media.profile in _SECURE_PROFILES and media.crypto is not None and can_secure()
+    return media.kind == "audio" and media.port > 0 and (media.profile in _PROFILES or is_secure)
 
 
 def _bad(problem: str) -> ProtocolError:

@@ -12,11 +12,13 @@ import ipaddress
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 from typing import Any
 
 import structlog
 
+from stream_server.access.tls import HANDSHAKE_S, Tls
 from stream_server.platforms.platform import ListenerContext
 from stream_server.platforms.siprec import SiprecSettings
 from stream_server.platforms.siprec.agent import (
@@ -54,7 +56,6 @@ class SiprecServer:
     """A :class:`~stream_server.platforms.platform.Listener` that takes recording sessions."""
 
     name = ROUTE
-    setting = "telephony.siprec.port"
     is_optional = False
 
     def __init__(self, context: ListenerContext) -> None:
@@ -62,7 +63,7 @@ class SiprecServer:
         self._config = config = context.config
         self._siprec = config.telephony.of(SiprecSettings).siprec
         self._networks = [ipaddress.ip_network(each, strict=False) for each in self._siprec.allow]
-        # It has neither TLS nor tokens: nobody beyond this machine even reaches it before the
+        # It has no tokens: nobody beyond this machine even reaches it before the
         # settings name an address there.
         is_local = all(network.is_loopback for network in self._networks)
         self._host = "127.0.0.1" if is_local else config.listen.host
@@ -78,7 +79,10 @@ class SiprecServer:
         self._rates: OrderedDict[str, MessageRate] = OrderedDict()
         self._connections: dict[int, asyncio.StreamWriter] = {}
         self._numbers = count(1)
+        self.setting = "telephony.siprec.port"
         self._tcp: asyncio.Server | None = None
+        self._secure: asyncio.Server | None = None
+        self._tls: Tls | None = None
         self._udp: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -86,17 +90,52 @@ class SiprecServer:
     @property
     def port(self) -> int:
         """See :class:`Listener`."""
+        if self.setting.endswith("tls_port"):
+            return self.tls_port
         if self._tcp is None:
             return self._siprec.port
-        port: int = self._tcp.sockets[0].getsockname()[1]
-        return port
+        return _port_of(self._tcp)
+
+    @property
+    def tls_port(self) -> int:
+        """The port for SIP over TLS, as :attr:`port`."""
+        return self._siprec.tls_port if self._secure is None else _port_of(self._secure)
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
             OSError: the address cannot be had.
+            ConfigError: the certificate cannot be used.
         """
+        siprec = self._siprec
+        if siprec.tls_port >= 0:
+            self.setting = "telephony.siprec.tls_port"
+            self._tls = Tls(
+                siprec.tls_certificate,
+                siprec.tls_key,
+                settings="telephony.siprec",
+                clients=siprec.tls_clients,
+                protocol="sip",
+            )
+            self._secure = await asyncio.start_server(
+                partial(self._serve_connection, is_secure=True),
+                self._host,
+                siprec.tls_port,
+                limit=_READ_BYTES,
+                ssl=self._tls.context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+            self._following = asyncio.create_task(self._tls.follow(), name="siprec certificate")
+        if siprec.port >= 0:
+            self.setting = "telephony.siprec.port"
+            try:
+                await self._listen_plainly()
+            except BaseException:
+                await self._stop_tls()
+                raise
+
+    async def _listen_plainly(self) -> None:
         loop = asyncio.get_running_loop()
         server = await asyncio.start_server(
             self._serve_connection, self._host, self._siprec.port, limit=_READ_BYTES
@@ -114,7 +153,7 @@ class SiprecServer:
     async def aclose(self) -> None:
         """Take no more, end every call in order, and close."""
         self._draining = True
-        if self._tcp is None or self._udp is None:
+        if self._tcp is None and self._secure is None:
             return
         goodbye = ProtocolError(ErrorCode.SHUTTING_DOWN, "the server is being stopped")
         with contextlib.suppress(TimeoutError):
@@ -124,8 +163,10 @@ class SiprecServer:
             async with asyncio.timeout(_GOODBYE_S):
                 while self._agent.num_asked:  # noqa: ASYNC110 - datagrams answer it
                     await asyncio.sleep(0.02)
-        self._tcp.close()
-        self._udp.close()
+        if self._tcp is not None:
+            self._tcp.close()
+        if self._udp is not None:
+            self._udp.close()
         if self._timer is not None:
             self._timer.cancel()
         for writer in list(self._connections.values()):
@@ -134,7 +175,18 @@ class SiprecServer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._tcp.wait_closed()
+        if self._tcp is not None:
+            await self._tcp.wait_closed()
+        await self._stop_tls()
+
+    async def _stop_tls(self) -> None:
+        secure, self._secure = self._secure, None
+        if secure is None:
+            return
+        secure.close()
+        self._following.cancel()
+        await asyncio.wait([self._following])
+        await secure.wait_closed()
 
     # -- what comes -------------------------------------------------------------------------------
 
@@ -173,7 +225,11 @@ class SiprecServer:
         self._go_on()
 
     async def _serve_connection(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        is_secure: bool = False,
     ) -> None:
         name = writer.get_extra_info("peername") or ("", 0)
         host, port = str(name[0]), int(name[1])
@@ -193,7 +249,7 @@ class SiprecServer:
                     writer.write(b"\r\n")
                 for each in messages:
                     if self._admit(host):
-                        self._message(each, Peer(host, port, number))
+                        self._message(each, Peer(host, port, number, is_secure))
                 await writer.drain()
         except ProtocolError as error:
             self._refused(error)
@@ -319,6 +375,8 @@ class SiprecServer:
     def _contact(self, peer: Peer) -> str:
         host = self._address(peer)
         host = f"[{host}]" if ":" in host else host
+        if peer.is_secure:
+            return f"<sip:{host}:{self.tls_port};transport=tls>"
         transport = ";transport=tcp" if peer.connection else ""
         return f"<sip:{host}:{self.port}{transport}>"
 
@@ -332,6 +390,11 @@ class SiprecServer:
             probe.connect((peer.host, peer.port or 5060))
             return str(probe.getsockname()[0])
         return self._host
+
+
+def _port_of(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -186,6 +186,14 @@ WAYS: dict[tuple[str, str], Way] = {
         {"reason": "a laugh"},
         audit="alert_overridden",
     ),
+    ("POST", "/api/v1/streams/{stream_id}/speakers"): Way(
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/streams/{LIVE}/speakers",
+        {"speaker": "speaker 1"},
+        frozenset((409,)),
+        audit="speaker_named",
+    ),
     ("POST", "/api/v1/streams/{stream_id}/consent"): Way(
         # The live stream of this test is on the bus only.
         Scope.OPERATE,

@@ -8,39 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
-from ser_engine.speakers import Diariser, Turn, VoicePiece
-from ser_engine.timeline.speech import NO_POWERS, SlotCutter
+from ser_engine.speakers import Diariser, Turn
 from ser_engine.types import FloatArray
-
-
-class LoudIsSpeech:
-    """A detector without hangover: a cell that is not zero is speech."""
-
-    powers = NO_POWERS  # the diariser asks for none
-
-    def __init__(self) -> None:
-        self._cutter = SlotCutter()
-
-    def push(self, samples: FloatArray) -> list[bool]:
-        return [bool(slot.any()) for slot in self._cutter.push(samples)]
-
-    def skip(self, num_samples: int) -> None:
-        raise NotImplementedError
-
-
-def talk(*parts: tuple[int, float]) -> FloatArray:
-    """Voices as constant levels: 0 is silence, 1, 2, … are people; seconds."""
-    return np.concatenate(
-        [np.full(round(s * SAMPLE_RATE_HZ), voice / 10, dtype=np.float32) for voice, s in parts]
-    )
-
-
-def embedding(piece: VoicePiece) -> FloatArray:
-    """A direction for each level; a mixed piece points in between."""
-    level = np.rint(piece.samples * 10).astype(int)
-    vector = np.bincount(level, minlength=10).astype(np.float32)
-    normal: FloatArray = vector / np.linalg.norm(vector)
-    return normal
+from tests.ser_engine.speakers.voices import LoudIsSpeech, embedding, talk
 
 
 def turns(audio: FloatArray, splits: Sequence[int] = (), threshold: float = 0.6) -> list[Turn]:
@@ -113,5 +83,5 @@ def test_a_long_recording_takes_little_memory() -> None:
     for _ in range(600):
         for piece in diariser.push(talk((1, 1.0))):
             diariser.accept(piece, embedding(piece))
-        longest = max(longest, len(diariser._held))
+        longest = max(longest, len(diariser._cutter._held))
     assert longest < 6 * SAMPLE_RATE_HZ

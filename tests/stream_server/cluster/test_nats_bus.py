@@ -23,7 +23,7 @@ from stream_server.cluster.outbox import Outbox
 from stream_server.config import BusConfig
 from stream_server.store.audit import AuditEntry
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import ConsentTold, Heartbeat
+from stream_server.wire.messages import ConsentTold, Heartbeat, Told
 from stream_server.wire.results import Alert, Result, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.results import make_alert, make_closed, make_opened, make_point
@@ -75,7 +75,8 @@ class Member:
             effective_step_ms=500.0,
         )
 
-    def _tell(self, stream_id: str, told: ConsentTold) -> bool:
+    def _tell(self, stream_id: str, told: Told) -> bool:
+        assert isinstance(told, ConsentTold)
         self.told.append(f"{stream_id} {told.consent}")
         return True
 

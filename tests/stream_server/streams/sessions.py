@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
 from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
-from stream_server.streams.session import ChannelWindow, MeasuredChannels, Session, Tap
+from stream_server.streams.session import (
+    NOBODY_APART,
+    ChannelWindow,
+    MeasuredChannels,
+    Session,
+    Tap,
+)
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from stream_server.wire.messages import ChannelSpec, Want
 from stream_server.wire.results import Gap, Point, Result, Segment, Summary
-from stream_server.wire.start import StreamSpec
+from stream_server.wire.start import SpeakersAsked, StreamSpec
 from tests.support.fake_engine import FakeEngine
 
 ROLES = ("speaker", "customer", "driver")
@@ -34,6 +40,7 @@ def make_session(
     tap: Tap | None = None,
     engine: FakeEngine | None = None,
     measures: MeasuredChannels = "all",
+    speakers: Mapping[int, SpeakersAsked] = NOBODY_APART,
 ) -> Session:
     spec = StreamSpec(
         AudioFormat(encoding, rate_hz, len(roles)),
@@ -50,6 +57,7 @@ def make_session(
         analyse_roles=ROLES,
         measures=measures,
         tap=tap,
+        speakers=speakers,
     )
 
 

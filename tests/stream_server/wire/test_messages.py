@@ -18,6 +18,7 @@ from stream_server.wire.messages import (
     Resume,
     ResumeRequest,
     ServerMessage,
+    SpeakerTold,
     Start,
     Stop,
 )
@@ -42,6 +43,7 @@ CLIENT_MESSAGES: list[ClientMessage] = [
     Discarded(samples=4),
     Mark(name="here"),
     ConsentTold(consent="given", notice_version="3"),
+    SpeakerTold(speaker="speaker 2", left_out=False, channel=1),
     Objection(),
     Stop(),
 ]

@@ -136,7 +136,8 @@ def test_an_unknown_type_is_ignored():
     assert error.code is ErrorCode.UNKNOWN_MESSAGE
     assert str(error).startswith("got type 'volumevolume")
     assert str(error).endswith(
-        "expected start, keepalive, flush, pause, resume, discarded, mark, tell_consent, objection,"
+        "expected start, keepalive, flush, pause, resume, discarded, mark, tell_consent,"
+        " tell_speaker, objection,"
         " stop"
     )
     assert len(str(error)) < 200

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig
 from stream_server.platforms.siprec.messages import Request, StreamParser, parse_message
 from stream_server.wire.results import Gap, Marked, StreamOpened, Summary, Warning
@@ -369,6 +380,127 @@ async def test_a_call_over_tcp():
         assert await reader.read() == b""
         assert siprec.lab.refused == ["bad_message"]
         writer.close()
+
+
+def certificate(folder: Path) -> dict[str, str]:
+    """Write a certificate of this machine; return the settings that name it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    return {
+        "tls_certificate": str(folder / "cert.pem"),
+        "tls_key": str(folder / "key.pem"),
+        "tls_clients": str(folder / "cert.pem"),
+    }
+
+
+@pytest.mark.needs("av", "pylibsrtp")
+async def test_a_call_over_tls_in_srtp_of_ffmpeg(tmp_path: Path):
+    """Keys go through TLS, and FFmpeg encrypts; in real time, as its sockets are its own."""
+    files = certificate(tmp_path)
+    client = ssl.create_default_context(cafile=files["tls_certificate"])
+    client.check_hostname = False
+    keys = [base64.b64encode(bytes([at] * 30)).decode() for at in (1, 2)]
+    lines = SECURE.split("a=label:")
+    suites = ("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32")
+    offered = lines[0] + "".join(
+        f"a=crypto:1 {suite} inline:{key}\r\na=label:{rest}"
+        for suite, key, rest in zip(suites, keys, lines[1:], strict=True)
+    )
+    async with siprec_lab(siprec={"port": -1, "tls_port": 0, **files}) as siprec:
+        expected = await expected_changes(siprec.lab, CUSTOMER, AGENT)
+        with pytest.raises(OSError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", siprec.server.port, ssl=client
+            )
+            # In TLS 1.3 a client without a certificate learns of it when it reads.
+            writer.write(invite())
+            assert await reader.read() == b""
+            raise OSError
+        client.load_cert_chain(files["tls_certificate"], files["tls_key"])
+        reader, writer = await asyncio.open_connection("127.0.0.1", siprec.server.port, ssl=client)
+        parser, answers = StreamParser(), list[Any]()
+
+        async def final() -> Any:
+            while True:
+                while not answers:
+                    messages, _ = parser.receive(await reader.read(65_536))
+                    answers.extend(parse_message(each) for each in messages)
+                if (message := answers.pop(0)).status >= 200:
+                    return message
+
+        writer.write(invite(offered))
+        answer = await final()
+        assert answer.status == 200 and "transport=tls" in answer.get("contact")
+        told = re.findall(rb"m=audio (\d+) RTP/SAVP 0 .*?a=crypto:1 (\S+) ", answer.body, re.DOTALL)
+        assert [suite.decode() for _, suite in told] == list(suites)
+        writer.write(request("ACK", branch="ack", to_tag=answer.tag("to")))
+        sent = [
+            (int(port), samples, suite.decode(), key)
+            for (port, suite), samples, key in zip(told, (CUSTOMER, AGENT), keys, strict=True)
+        ]
+        await asyncio.to_thread(send_srtp, sent)
+        # UDP is not read in step with TCP: all that was sent has to be there before the end.
+        (running,) = siprec.lab.registry.running()
+        async with asyncio.timeout(30):
+            while running.runner.state().received_s < 3.7:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        writer.write(request("BYE", cseq=2, branch="bye", to_tag=answer.tag("to")))
+        assert (await final()).status == 200
+        await siprec.until_ended()
+        writer.close()
+        told_of = siprec.lab.published
+    assert [
+        each for channel in (0, 1) for each in gaps(told_of, channel) if each[2] == "lost"
+    ] == []
+    for channel, there in enumerate(expected):
+        assert changes(told_of, channel) == pytest.approx(there, abs=STEP)
+
+
+def send_srtp(lines: Sequence[tuple[int, FloatArray, str, str]]) -> None:
+    """Send µ-law in SRTP to ports, the lines in step and faster than they are spoken."""
+    import av
+
+    with ExitStack() as stack:
+        sending: list[Any] = []
+        for port, _, suite, key in lines:
+            # PyAV has no options for a protocol, and FFmpeg's tee has.
+            options = f"f=rtp:srtp_out_suite={suite}:srtp_out_params={key}"
+            url = f"[{options}]srtp://127.0.0.1:{port}?pkt_size=182"
+            container = stack.enter_context(av.open(url, "w", format="tee"))
+            sending.append(container.add_stream("pcm_mulaw", rate=RATE, layout="mono"))
+        for at in range(0, len(lines[0][1]) // 2, 160):
+            for stream_, (_, samples, _, _) in zip(sending, lines, strict=True):
+                piece = np.round(samples[None, 2 * at : 2 * at + 320 : 2] * 32767).astype("<i2")
+                frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+                frame.sample_rate, frame.pts = RATE, at
+                stream_.container.mux(stream_.encode(frame))
+            time.sleep(0.003)
+
+
+@virtual_time
+async def test_reports_are_answered_where_they_come_from():
+    async with siprec_lab() as siprec, siprec.client() as client:
+        await client.invite()
+        await speak(client, [packets(each[:3200], at) for at, each in enumerate(SIDES)])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reports:
+            reports.setblocking(False)
+            sent = b"\x80\xc8\0\6" + bytes(3) + b"\1" + bytes(20)
+            reports.sendto(sent, ("127.0.0.1", client.rtp_ports[1] + 1))
+            data = await asyncio.get_running_loop().sock_recv(reports, 2048)
+        assert data[:4] == b"\x81\xc9\0\7"
+        # Of the second line's source, of which nothing is missing.
+        assert data[8:12] == (1).to_bytes(4) and data[12:16] == bytes(4)
 
 
 @pytest.mark.needs("sipp")

@@ -19,6 +19,7 @@ from stream_server.platforms.siprec import SiprecConfig
         ({"address": "monitor.example.org"}, "expected an IP address"),
         ({"rtp_ports": (30_001, 30_001)}, "the first below the last"),
         ({"rtp_ports": (80, 100)}, "from 1024"),
+        ({"tls_port": 5061, "tls_key": "key.pem"}, "without a certificate"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(settings: dict[str, Any], problem: str):
