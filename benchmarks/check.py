@@ -61,7 +61,7 @@ FLOORS: Mapping[str, Mapping[str, Floor]] = {
         "natural_alerts_per_hour": Floor(most=2),
         "tones_emotion": Floor(most=0.02),
         "anger_alerts_hit": Floor(least=0.8),
-        "ece": Floor(most=0.13),
+        "ece": Floor(most=0.11),
     },
     "compact": {
         "uar_emodb": Floor(least=0.65),
