@@ -75,7 +75,7 @@ FLOORS: Mapping[str, Mapping[str, Floor]] = {
         "natural_changes_per_min": Floor(most=8),
         "natural_alerts_per_hour": Floor(most=3),
         "tones_emotion": Floor(most=0.03),
-        "anger_alerts_hit": Floor(least=0.6),
+        "anger_alerts_hit": Floor(least=0.8),
         "ece": Floor(most=0.15),
     },
 }
