@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     names = ("other", "this")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = [
-            stack.enter_context(_server(checkout.resolve(), options.model, f"{folder}/{name}"))
+            stack.enter_context(
+                running_server(checkout.resolve(), options.model, f"{folder}/{name}")
+            )
             for name, checkout in zip(names, (options.other, Path.cwd()), strict=True)
         ]
         before_s = [cpu_s(pid) for pid, _ in servers]
@@ -66,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _server(checkout: Path, model: str, store: str) -> Iterator[tuple[int, str]]:
+def running_server(checkout: Path, model: str, store: str) -> Iterator[tuple[int, str]]:
     """Start the server of a checkout; yield its process id and address when it is ready."""
     server = subprocess.Popen(
         [

@@ -20,8 +20,8 @@ class WallConfig:
     weights: dict[str, Weight] = field(
         default_factory=lambda: {"angry": 1.0, "fearful": 0.8, "sad": 0.6, "disgusted": 0.6}
     )
-    """How bad an emotion is, 0 for those not named. A stream is as bad as its worst channel, whose
-    posteriors are weighted by these and averaged; what is unclear counts nothing."""
+    """How urgent an emotion is; 0 if it is not named. The urgency of a stream is that of its most
+    urgent channel: the average of its posteriors, weighted by these; unclear speech counts as 0."""
     alert_weights: dict[str, Weight] = field(
         default_factory=lambda: {"critical": 2.0, "warning": 1.0, "info": 0.0}
     )
@@ -58,7 +58,8 @@ class AnalyseConfig:
     max_kept_mb: Annotated[int, Range(16, 1 << 20)] = 4096
     """Disk for results; the oldest are deleted first."""
     max_pass_s: Annotated[float, Range(1, 120)] = 10.0
-    """Longest audio scored in one forward pass: live streams may have to wait for it that long."""
+    """Longest audio scored in one forward pass; live streams may have to wait until such a pass is
+    done."""
     keep_audio: bool = False
     """Keep the audio with the result, at 16 kHz."""
 
@@ -71,7 +72,7 @@ class DashboardConfig:
     """The dashboard: pages and their interface, on the server's HTTP port."""
 
     enabled: bool = True
-    """Serve the pages; without them the port has feeds, health and metrics only."""
+    """Serve the pages and their API; otherwise the port has only feeds, health and metrics."""
     ingest_url: str = ""
     """Where a browser's microphone connects to, e.g. wss://monitor.example.org/ingest, for servers
     behind a proxy. "": ``stream_server.listen.port`` on the page's host."""

@@ -140,8 +140,8 @@ class ModelConfig:
     name: str = "auto"
     """A folder, ``emotion2vec_plus_large``, ``emotion2vec_plus_base``, ``emotion2vec_plus_seed``,
     ``standard`` or ``compact`` (built in, weights not for commercial use), or ``auto``: the best
-    one on disk, else ``standard``. A server may use an engine elsewhere, ``zmq://HOST:PORT`` or
-    ``zmq:///PATH``, or several with commas between, or ``ray:///NAME``: see ``emotion-monitor
+    model on disk, otherwise ``standard``. A server may use an engine elsewhere, ``zmq://HOST:PORT``
+    or ``zmq:///PATH``, or several with commas between, or ``ray:///NAME``: see ``emotion-monitor
     engine``."""
     models_dir: str = "~/.cache/emotion-monitor/models"
     """Folder that fetched and prepared models are kept in."""
@@ -161,8 +161,8 @@ class ModelConfig:
     """Arithmetic on CUDA; a CPU always computes in fp32 (or int8 with an int8 runtime)."""
     features: FeatureMode = "auto"
     """``cached``: local features of audio that successive windows share are computed once, and
-    again only where that could show; ``exact``: every window from its samples; ``auto``: cached on
-    a CPU, exact on CUDA, where whole windows fill a batch better."""
+    again only where the difference would matter; ``exact``: every window is computed from its
+    samples; ``auto``: cached on a CPU, exact on CUDA, where whole windows fill a batch better."""
     feature_tolerance: Annotated[float, Range(0, 1)] = 0.1
     """Largest relative change of a first-layer activation that a cached feature may carry."""
     feature_cache_mb: Annotated[int, Range(1, 1_000_000)] = 1024
@@ -253,14 +253,14 @@ class SmoothingConfig:
     min_dwell_ms: Annotated[int, Range(0, 10_000)] = 400
     """Time a change must last before the label follows."""
     abstain_below: Annotated[float, Range(0, 1)] | None = None
-    """Posterior below which no emotion is said: the result is ``unclear``. null: as it was measured
-    for the model; 0: always say the likeliest label. Neutral needs 0.2 at most."""
+    """Posterior below which the result is unclear and has no label. null: the value measured for
+    the model; 0: the likeliest label always. Neutral needs 0.2 at most."""
     abstain_margin: Annotated[float, Range(0, 1)] = 0.2
     """How far above ``abstain_below`` the posterior must be before an unclear stream gets a label
     again."""
     speaker_baseline: bool = True
-    """Judge each channel against its own neutral speech, once there is some: voices differ at rest.
-    Only for models that come with the neutral of the average speaker: the built-in ones."""
+    """Compare each channel with its own neutral speech, once there is some, because voices differ
+    at rest. Only for models that include the neutral of an average speaker: the built-in ones."""
 
     def __post_init__(self) -> None:
         check_fields(self, "smoothing")
@@ -285,24 +285,24 @@ class VadConfig:
     """What counts as speech."""
 
     detector: Literal["webrtc", "silero", "off"] = "silero"
-    """``silero`` is a small network that tells voices from other sounds, with an ear for telephone
-    tones; ``webrtc`` takes tones, music and noise for speech, in a fifth of the time; ``off``:
+    """``silero``: a small network that tells voices from other sounds and detects telephone tones;
+    ``webrtc``: a fifth of the time, but takes tones, music and noise for speech; ``off``:
     everything is speech."""
     aggressiveness: Annotated[int, Range(0, 3)] = 2
-    """How readily WebRTC's detector calls audio noise, 0: rarely."""
+    """How readily WebRTC's detector calls audio noise. 0: rarely."""
     speech_threshold: Annotated[float, Range(0.16, 1)] = 0.5
     """Probability at which Silero's detector reports speech; it stops at 0.15 less."""
     min_level_dbfs: Annotated[float, Range(-120, 0)] = -60.0
     """Frames quieter than this are silence whatever the detector says, unless the stream's voice
     is quiet."""
     lowest_level_dbfs: Annotated[float, Range(-120, 0)] = -90.0
-    """How far ``min_level_dbfs`` gives way to a quiet voice, where it is 6 dB above the noise and
-    at most 40 dB below the loudest speech; only with ``silero``."""
+    """The lowest that min_level_dbfs may become for a quiet voice that is 6 dB above the noise and
+    at most 40 dB below the loudest speech; only with silero."""
     hangover_ms: Annotated[int, Range(0, 2_000)] = 200
     """Time after the last speech frame that still counts as speech."""
     min_silence_ms: Annotated[int, Range(0, 2_000)] = 100
     """Shorter silences between speech, after the hangover, count as speech. The look-ahead limits
-    how long a silence is waited for."""
+    how long the engine waits to see whether a silence is short."""
 
     def __post_init__(self) -> None:
         check_fields(self, "vad")
@@ -371,19 +371,20 @@ class OfflineConfig:
     max_batch_s: Annotated[float, Range(1, 3600)] = 64.0
     """Audio of all windows of one batch together; a single window may be longer."""
     pooling: Literal["auto", "all", "speech"] = "auto"
-    """Frames that a whole and its pieces are the mean of: all, or those with speech, where there is
-    some. auto: speech for the built-in models, all for emotion2vec+, as FunASR has it."""
+    """Frames whose mean gives the result of a whole and of its pieces: all, or those with speech,
+    if there are any. auto: speech for the built-in models, all for emotion2vec+, as in FunASR."""
     presets: dict[str, PresetConfig] = field(default_factory=_presets)
     """Options for a purpose, by name. call_quality: was this call all right; counselling: from
-    moment to moment, with embeddings; trend_wall: what a live display would have shown;
-    mass_screening: very many recordings; recommendation: one vector for each recording; research:
-    the finest resolution. ``granularity`` is utterance, frame or stream, ``embeddings`` true or
-    false, ``frame_hop_ms`` 10 or 20."""
+    moment to moment, with embeddings; trend_wall: what a live display would show; mass_screening:
+    very many recordings; recommendation: one vector for each recording; research: the finest
+    resolution. ``granularity`` is utterance, frame or stream, ``embeddings`` true or false,
+    ``frame_hop_ms`` 10 or 20."""
     cache_mb: Annotated[int, Range(0, 1_000_000)] = 256
     """Disk for results that are reused when the same recording is analysed again with the same
     model and settings. 0: none."""
     cache_dir: str = "~/.cache/emotion-monitor/results"
-    """Folder of these results, readable by its owner only: they tell how a person felt."""
+    """Folder of these results. Only its owner can read it, because they say how a person
+    sounded."""
     cache_days: Annotated[float, Range(0, 36_500)] = 30.0
     """Age at which results are deleted. 0: never."""
 
@@ -403,14 +404,15 @@ class SpeakersConfig:
     model: str = "cam++"
     """A file of CAM++ weights, a folder that holds one, or ``cam++``, the published ones."""
     threshold: Annotated[float, Range(0, 1)] = 0.3
-    """How alike the pieces of speech of one speaker are: their smallest mean cosine. With weights
-    other than the published ones about 0.5."""
+    """How similar pieces of speech of one speaker must be: their smallest mean cosine. About 0.5
+    for weights other than the published ones."""
     max_speakers: Annotated[int, Range(1, 64)] = 8
-    """Of more voices than these the most alike count as one."""
+    """Most speakers to tell apart; beyond that the most similar voices count as one."""
     live: Literal["off", "asked", "mixed", "agent_first"] = "asked"
-    """Which live streams have their speakers told apart: none; those whose client asks for it; also
-    every channel of the role ``mixed``; the same, and whoever speaks first there is taken for the
-    agent and left out. It needs the model on this machine."""
+    """Which live streams have their speakers told apart. ``off``: none; ``asked``: those whose
+    client requests it; ``mixed``: also every channel of the role ``mixed``; ``agent_first``: the
+    same, and the first speaker there is taken for the agent and left out. It needs the model on
+    this machine."""
 
     def __post_init__(self) -> None:
         check_fields(self, "speakers")

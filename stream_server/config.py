@@ -33,7 +33,8 @@ class LimitsConfig:
     max_messages_per_s: Annotated[int, Range(1, 100_000)] = 500
     """Messages a second of one connection; a burst of ten seconds' worth is accepted."""
     max_http_connections: Annotated[int, Range(16, 100_000)] = 512
-    """Connections of the HTTP port; where there are more, the one idle longest is closed."""
+    """Connections of the HTTP port; beyond that, the connection that has been idle longest is
+    closed."""
     start_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0
     """Longest wait for the first message."""
     idle_timeout_s: Annotated[float, Range(1, 86_400)] = 60.0
@@ -41,12 +42,12 @@ class LimitsConfig:
     max_stream_s: Annotated[float, Range(1, 604_800)] = 14_400.0
     """Longest audio of one stream."""
     resume_window_s: Annotated[float, Range(0, 3600)] = 30.0
-    """How long a client that lost its connection may come back and continue; on a full server less:
-    such streams give their places to new ones."""
+    """How long a client that lost its connection may come back and continue. On a full server it
+    may be less, because such streams give their places to new ones."""
     max_waiting_streams_per_client: Annotated[int, Range(1, 100_000)] | None = None
-    """Streams of one access token, and of one address, that wait for a lost client at a time; the
-    oldest of more end at once. null: as many as it may have, so that a gateway whose line is cut
-    finds all its calls again."""
+    """Streams of one access token, and of one address, that may wait for a lost client at a time;
+    beyond that the oldest end at once. null: as many streams as the token or address may have, so
+    that a gateway that lost its connection can continue all its calls."""
     max_kept_results: Annotated[int, Range(64, 1_000_000)] = 512
     """Results of a stream kept for a client that reads slowly or comes back."""
     drain_timeout_s: Annotated[float, Range(0.1, 300)] = 10.0
@@ -61,8 +62,8 @@ class ProcessesConfig:
     """How many processes the server runs in."""
 
     workers: Annotated[int, Range(0, 64)] = 0
-    """Processes that take streams in, beside one for the engine and one for all the rest. 0: all in
-    one process. See docs/how-to/deploy.md."""
+    """Processes that take in streams, beside one for the engine and one for everything else. 0: all
+    in one process. See docs/how-to/deploy.md."""
 
     def __post_init__(self) -> None:
         check_fields(self, "processes")
@@ -75,11 +76,11 @@ class StreamsConfig:
     analyse_roles: tuple[str, ...] = ("speaker", "customer", "caller", "driver", "passenger")
     """Roles that are analysed, live and in files. ``agent`` is not among them: see
     docs/explanation/law.md. Nor is ``mixed``, a channel that several people share, such as a mono
-    recording of a call: it would be analysed whole, the agent too."""
+    recording of a call, because its analysis would include the agent."""
     measures: Literal["all", "analysed", "off"] = "all"
-    """Whose speech is measured (talk time, interruptions, pace, level, pitch): ``all`` channels,
-    but of those that are not analysed only when somebody speaks; the ``analysed`` ones; or
-    ``off``."""
+    """Which channels are measured (talk time, interruptions, pace, level, pitch). all: every
+    channel, but for channels that are not analysed only when somebody speaks; analysed: the
+    analysed channels; off: none."""
     heartbeat_ms: Annotated[int, Range(100, 60_000)] = 1000
     """Time between heartbeats."""
 
@@ -95,11 +96,12 @@ class StoreConfig:
 
     url: str = "sqlite:///~/.local/share/emotion-monitor/timelines.db"
     """SQLAlchemy URL: a SQLite file, or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE. "": no
-    store, nothing outlives the process."""
+    store; results are lost when the server ends."""
     write_interval_ms: Annotated[int, Range(10, 10_000)] = 500
     """Longest time a result waits to be written."""
     max_pending_results: Annotated[int, Range(1000, 100_000_000)] = 200_000
-    """Results that wait while the database does not answer; more are dropped and counted."""
+    """Results that may wait while the database does not answer; beyond that, results are dropped
+    and counted."""
     retention_days: Annotated[float, Range(0, 36_500)] = 90.0
     """Age at which streams are deleted. 0: never."""
     team_retention_days: dict[str, float] = field(default_factory=dict)
@@ -136,12 +138,13 @@ class EncryptionConfig:
     """Whether recordings, and files that wait for their analysis, are encrypted on the disk."""
 
     key_file: str = ""
-    """File with a key a line, 32 bytes in base64 each (`openssl rand -base64 32`). The first one
+    """File with one key in each line, 32 bytes in base64 (`openssl rand -base64 32`). The first key
     encrypts, the others still decrypt: to change keys put a new one first, and remove the old one
-    when what it encrypted has expired. "": see ``keys``."""
+    when everything it encrypted has expired. "": see keys."""
     keys: tuple[str, ...] = ()
     """The same keys, for those who have them in the environment
-    (`EMOTION_MONITOR_STREAM_SERVER__ENCRYPTION__KEYS`). Without either nothing is encrypted."""
+    (`EMOTION_MONITOR_STREAM_SERVER__ENCRYPTION__KEYS`). Without key_file and keys nothing is
+    encrypted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "encryption")
@@ -162,11 +165,11 @@ class FeedsConfig:
     """Broker to publish to, e.g. mqtt://user:password@broker:1883; needs the extra ``mqtt``. "":
     none."""
     mqtt_topic: str = "emotion-monitor"
-    """First part of the topics. A level ``{team}`` in it is the stream's team, e.g.
-    emotion-monitor/{team}, "-" without one, so that the broker can part the teams."""
+    """First part of the topics. A level {team} becomes the stream's team ("-" without one), e.g.
+    emotion-monitor/{team}, so that the broker's rules can separate teams."""
     mqtt_discovery_streams: Annotated[int, Range(0, 1000)] = 0
-    """Live streams at most that appear in Home Assistant by themselves, by its MQTT discovery; 0:
-    none. Those that begin while there are as many do not appear."""
+    """Most live streams that appear in Home Assistant through its MQTT discovery; 0: none. A stream
+    that begins while the limit is reached does not appear."""
     mqtt_discovery_prefix: str = "homeassistant"
     """First part of the topics where Home Assistant looks, its ``discovery_prefix``. It has a level
     ``{team}`` if ``mqtt_topic`` has one."""

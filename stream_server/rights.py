@@ -33,26 +33,27 @@ class RightsConfig:
     """Consent, notice, objection and oversight. See docs/how-to/privacy.md."""
 
     require_consent: bool = False
-    """Analyse and record a stream only while it says that consent was given. Where it was refused
+    """Analyse and record a stream only while it says that consent was given. After a refusal
     nothing is analysed in any case."""
     require_notice: Literal["no", "pause", "refuse"] = "no"
-    """What happens to a stream that does not say that notice was given, in the version
-    ``notice_version`` if that is set: nothing, it waits unanalysed, or it is not begun."""
+    """What happens to a stream that does not say that notice was given (in the version
+    notice_version, if that is set). no: nothing; pause: it is not analysed until then; refuse: it
+    is refused."""
     notice_version: str = ""
     """Version of the notice, e.g. 2026-11."""
     notice_texts: dict[str, str] = field(default_factory=dict)
     """The notice by language, e.g. {en: This call is analysed …}. Pages of this server show it
     before they open the browser's microphone."""
     objection_key: str = ""
-    """Key of the telephone by which a caller objects, e.g. 9, on platforms that report keys; the
-    stream ends and what was kept of it is erased. "": none."""
+    """Telephone key with which a caller objects, e.g. 9, on platforms that report keys; the stream
+    ends and everything kept of it is erased. "": none."""
     overseers: tuple[str, ...] = ()
     """Names of the people who oversee the system. They, and admins, may halt all analysis and
     override alerts."""
     pseudonymised_metadata: tuple[str, ...] = ()
     """Names of metadata whose values are replaced by a hash with a key of this installation before
-    anything is shown, published or stored, e.g. [caller, from]; people are found by them all the
-    same."""
+    anything is shown, published or stored, e.g. [caller, from]; you can still find people by these
+    values."""
     decision_retention_days: Annotated[float, Range(1, 36_500)] = 183.0
     """Age at which the log of decisions and the ledger of notices are deleted."""
 

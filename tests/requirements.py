@@ -87,6 +87,16 @@ def _has_postgresql() -> bool:
     return bin_dir() is not None and importlib.util.find_spec("psycopg") is not None
 
 
+def _has_recordings() -> bool:
+    return (shared_data_dir() / "emotional-speech" / "manifest.csv").is_file()
+
+
+def _has_real_recordings() -> bool:
+    from scripts.make_stand_ins import STAND_INS
+
+    return _has_recordings() and not (shared_data_dir() / STAND_INS).exists()
+
+
 def _is_checkout() -> bool:
     if shutil.which("git") is None:
         return False
@@ -177,9 +187,14 @@ REQUIREMENTS: dict[str, Requirement] = {
         "git clone the repository",
     ),
     "shared-data": Requirement(
-        lambda: (shared_data_dir() / "emotional-speech" / "manifest.csv").is_file(),
+        _has_recordings,
         f"there are no recordings in {shared_data_dir()}",
-        "put them there, or set EMOTION_MONITOR_SHARED_DATA to their folder",
+        "python -m scripts.make_stand_ins FOLDER makes synthetic ones (CONTRIBUTING.md)",
+    ),
+    "real-recordings": Requirement(
+        _has_real_recordings,
+        f"there are no recordings of people in {shared_data_dir()}",
+        "put them there, or set EMOTION_MONITOR_SHARED_DATA to their folder (CONTRIBUTING.md)",
     ),
     "gpu": Requirement(
         _has_cuda, "there is no CUDA GPU", "run on a machine that has one", is_hardware=True

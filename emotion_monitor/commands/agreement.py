@@ -68,7 +68,7 @@ def agreement(
     no_cache: NoCacheOption = False,
     model: ModelOption = None,
 ) -> None:
-    """Hold the model against people's labels of recordings."""
+    """Compare the model with people's labels of recordings."""
     from emotion_monitor.agreement import write_clips
     from ser_engine.files.annotations import agreement_of_all
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _MAX_STREAMS = 1_000_000
 
 app = typer.Typer(
-    help="Try alert rules on recorded timelines, and fit them to verdicts.", no_args_is_help=True
+    help="Try alert rules on recorded timelines, and fit them to people's verdicts.",
+    no_args_is_help=True,
 )
 
 
@@ -88,7 +89,7 @@ def test(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="RULE", help="Name of a rule of the settings.")],
 ) -> None:
-    """Send everyone whom a rule tells an alert that says it is a test."""
+    """Send a test alert to every receiver of a rule."""
     import asyncio
 
     from stream_server.alerts.actions import try_receivers
@@ -124,7 +125,7 @@ def fit(
         bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
     ] = False,
 ) -> None:
-    """Fit thresholds and times to hold to the alerts of the store that people judged."""
+    """Fit threshold and hold_s of each rule to people's verdicts on alerts of the store."""
     import asyncio
 
     from stream_server.alerts.judgement import fit as fit_rule

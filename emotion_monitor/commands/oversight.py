@@ -12,10 +12,10 @@ import typer
 from emotion_monitor.commands.options import note, settings_of
 
 oversight = typer.Typer(
-    help="Halt all analysis, or let it go on; kept in the store.", no_args_is_help=True
+    help="Halt or resume all analysis; the store remembers it.", no_args_is_help=True
 )
 
-_Reason = Annotated[str, typer.Option("--reason", help="Why, for those who look back.")]
+_Reason = Annotated[str, typer.Option("--reason", help="The reason, for the audit.")]
 
 
 def dossier(
@@ -45,13 +45,13 @@ def dossier(
 
 @oversight.command("halt")
 def halt(context: typer.Context, reason: _Reason) -> None:
-    """Halt all analysis; servers on this store do so within seconds."""
+    """Halt all analysis; every server with this store stops within seconds."""
     _set(context, halted=True, reason=reason)
 
 
 @oversight.command("resume")
 def resume(context: typer.Context, reason: _Reason) -> None:
-    """Let analysis go on."""
+    """Resume analysis."""
     _set(context, halted=False, reason=reason)
 
 

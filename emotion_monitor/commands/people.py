@@ -42,7 +42,7 @@ def create_token(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the token.")],
     scopes: Annotated[
-        list[Scope], typer.Option("--scope", help="What it may do; may be repeated.")
+        list[Scope], typer.Option("--scope", help="A right of the token; may be repeated.")
     ],
     teams: _Teams = None,
     expires_days: Annotated[
@@ -50,7 +50,7 @@ def create_token(
         typer.Option(
             "--expires-days",
             min=0.001,
-            help="Days it is valid for; without it, until it is revoked.",
+            help="Days until it expires. [default: valid until it is revoked]",
         ),
     ] = None,
 ) -> None:

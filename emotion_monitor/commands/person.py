@@ -27,9 +27,7 @@ from ser_engine.errors import ConfigError
 if TYPE_CHECKING:
     import ssl
 
-person = typer.Typer(
-    help="Find, export and erase what is kept of one person.", no_args_is_help=True
-)
+person = typer.Typer(help="Find, export and erase the data of one person.", no_args_is_help=True)
 
 # Thousands of calls take a while to export.
 _TIMEOUT_S = 600.0
@@ -88,7 +86,7 @@ def find(
     server_certificate: _Certificate = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List streams and files that have VALUE in their metadata."""
+    """List streams and files with VALUE in their metadata."""
     server = _server(context, url, token, ca_file, server_certificate)
     with server.post("find", _text(value), name) as answer:
         found = json.load(answer)
@@ -111,7 +109,7 @@ def export(
     ca_file: _CaFile = None,
     server_certificate: _Certificate = None,
 ) -> None:
-    """Write what is kept, results, audio and the ledger, into a ZIP file."""
+    """Write all data of the person (results, audio, the ledger) into a ZIP file."""
     from ser_engine.files.folders import whole_file
 
     server = _server(context, url, token, ca_file, server_certificate)
@@ -139,7 +137,7 @@ def erase(
     server_certificate: _Certificate = None,
     yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
 ) -> None:
-    """Erase what is kept; live streams end. It lists what it is about, and asks."""
+    """Erase all data of the person and end their live streams, after a list and a question."""
     server, text = _server(context, url, token, ca_file, server_certificate), _text(value)
     with server.post("find", text, name) as answer:
         found = json.load(answer)
@@ -157,10 +155,10 @@ def erase(
 
 @person.command("purge")
 def purge(context: typer.Context) -> None:
-    """Remove what was erased from the files of the configured database, too.
+    """Remove erased data from the files of the configured database, too.
 
-    PostgreSQL writes its tables anew (VACUUM FULL), and servers cannot write to the one that it is
-    at; they keep their results meanwhile. Backups, replicas and archives of its log are yours.
+    PostgreSQL rewrites its tables (VACUUM FULL). Servers cannot write to a table meanwhile and keep
+    their results in memory. You have to erase backups, replicas and archives of its log yourself.
     """
     from sqlalchemy.exc import SQLAlchemyError
 

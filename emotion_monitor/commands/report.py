@@ -35,7 +35,7 @@ def report(
         str, typer.Option("--lang", metavar="en|zh", help="Language of the page.")
     ] = "en",
 ) -> None:
-    """Write a call as one self-contained page, to be read anywhere or printed to PDF."""
+    """Write a report of a call: one self-contained page, to read anywhere or to print."""
     from dashboard.report.page import LANGUAGES, report_page
     from ser_engine.files.folders import whole_file
 

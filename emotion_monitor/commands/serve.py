@@ -36,7 +36,7 @@ def serve(
         typer.Option(
             "--workers",
             metavar="N",
-            help="Processes that take streams in; 0: all in one process; auto: one for every four"
+            help="Processes that take in streams; 0: all in one process; auto: one for every four"
             " cores.  [default: stream_server.processes.workers]",
         ),
     ] = None,
@@ -164,7 +164,7 @@ def capacity(
     context: typer.Context,
     seconds: Annotated[
         float,
-        typer.Option("--seconds", help="Seconds to measure for; loading comes on top.", min=1),
+        typer.Option("--seconds", help="Seconds to measure for, without loading.", min=1),
     ] = 60.0,
     models: Annotated[
         list[str] | None,

@@ -110,7 +110,7 @@ class QualityMonitor:
         self._source_rate_hz = source_rate_hz
         self._is_telephone = source_rate_hz <= 2 * _BAND_EDGE_HZ
         self._clock = 0
-        self._audio = np.empty(SAMPLE_RATE_HZ, dtype=np.float32)
+        self._audio: list[FloatArray] = []  # of this second
         self._filled = 0
         self._flags: list[bool] = []
         self._powers: list[float] = []
@@ -132,22 +132,25 @@ class QualityMonitor:
         while len(samples):
             part = samples[: SAMPLE_RATE_HZ - self._filled]
             samples = samples[len(part) :]
-            self._audio[self._filled : self._filled + len(part)] = part
+            self._audio.append(part)
             self._filled += len(part)
             self._clock += len(part)
             if self._filled == SAMPLE_RATE_HZ:
-                self._filled = 0
+                second = self._take_audio()
                 # Seconds begin where slots begin, so the detector has judged all slots of this one.
                 flags_of_second, self._flags = self._flags[:_SLOTS], self._flags[_SLOTS:]
                 powers, self._powers = self._powers[:_SLOTS], self._powers[_SLOTS:]
-                self._judge(_measure(self._audio, flags_of_second, powers))
+                self._judge(_measure(second, flags_of_second, powers))
+        # What goes on is not the caller's to keep: it may be a piece of something long.
+        if self._audio and self._audio[-1].base is not None:
+            self._audio[-1] = self._audio[-1].copy()
         return states
 
     def finish(self) -> None:
         """Judge the rest: a short recording would get no judgement otherwise."""
         slots = self._filled // HOP_SAMPLES
         if slots:
-            rest, self._filled = self._audio[: slots * HOP_SAMPLES], 0
+            rest = self._take_audio()[: slots * HOP_SAMPLES]
             enough = MIN_SPEECH_SLOTS if self._has_judged_speech else MIN_SPEECH_SLOTS_OF_A_FILE
             self._judge(_measure(rest, self._flags[:slots], self._powers[:slots]), enough)
         elif self._seconds and not self._has_judged_speech:
@@ -156,10 +159,14 @@ class QualityMonitor:
     def skip(self, num_samples: int) -> None:
         """Let the clock run on over a gap; an unfinished second is not judged."""
         self._detector.skip(num_samples)
-        self._filled = 0
+        self._take_audio()
         self._flags.clear()
         self._powers.clear()
         self._clock += num_samples
+
+    def _take_audio(self) -> FloatArray:
+        parts, self._audio, self._filled = self._audio, [], 0
+        return np.concatenate(parts) if parts else _NO_AUDIO
 
     def take_findings(self) -> list[Finding]:
         """Return what went wrong since the last call."""
@@ -177,26 +184,34 @@ class QualityMonitor:
 
     def _judge(self, newest: _Second, min_speech_slots: int = MIN_SPEECH_SLOTS) -> None:
         self._seconds.append(newest)
-        seconds = self._seconds
-        clipped = sum(each.clipped for each in seconds) / sum(each.samples for each in seconds)
-        if self._goes_wrong("clipping", clipped, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
-            self._report("clipping", f"{clipped:.1%} of the samples reach full scale")
-        speech_slots = sum(each.speech_slots for each in seconds)
+        # In one go: each second, this is asked of every channel of every stream.
+        clipped = samples = speech_slots = 0
+        speech_power = high_energy = energy = 0.0
+        for each in self._seconds:
+            clipped += each.clipped
+            samples += each.samples
+            speech_slots += each.speech_slots
+            speech_power += each.speech_power
+            high_energy += each.high_energy
+            energy += each.energy
+        clipped_share = clipped / samples
+        if self._goes_wrong("clipping", clipped_share, CLIPPED_SHARE, NOT_CLIPPED_SHARE):
+            self._report("clipping", f"{clipped_share:.1%} of the samples reach full scale")
         # Level, noise and band are those of speech; clipping is not, a click is clipped too.
         if speech_slots < min_speech_slots:
             return
         self._has_judged_speech = True
-        level = _dbfs(sum(each.speech_power for each in seconds) / speech_slots)
+        level = _dbfs(speech_power / speech_slots)
         if self._goes_wrong("too_quiet", -level, -QUIET_DBFS, -NOT_QUIET_DBFS):
             self._report("too_quiet", f"speech has a level of {level:.0f} dBFS")
-        powers = np.concatenate([each.powers for each in seconds])
+        powers = np.concatenate([each.powers for each in self._seconds])
         rank = len(powers) * NOISE_PERCENTILE // 100
         snr = level - _dbfs(float(np.partition(powers, rank)[rank]))
         if self._goes_wrong("noisy", -snr, -NOISY_SNR_DB, -NOT_NOISY_SNR_DB):
             self._report("noisy", f"speech is {snr:.0f} dB above the noise")
         # A telephone's band is narrow by its rate: the spectrum cannot tell anything new.
         if not self._is_telephone:
-            self._judge_band(sum(e.high_energy for e in seconds), sum(e.energy for e in seconds))
+            self._judge_band(high_energy, energy)
 
     def _judge_band(self, high_energy: float, energy: float) -> None:
         if energy <= 0:
@@ -224,6 +239,7 @@ class QualityMonitor:
         self._findings.append(Finding(code, f"{figure}{_REMEDIES[code]}", self._clock))
 
 
+_NO_AUDIO: FloatArray = np.empty(0, dtype=np.float32)
 _REMEDIES: dict[QualityCode, str] = {
     "clipping": ", expected 0.1 % at most; turn the input's gain down",
     "too_quiet": f", expected {QUIET_DBFS:.0f} dBFS or more; turn the input's gain up",

@@ -381,13 +381,18 @@ class Smoother:
             posteriors[part] = softmax(self._baseline.centred(pooled[part]))
             values += posteriors[part].tolist()
             # Pool and tracker notice from a frame's start how long there was none before it.
-            decisions += [
-                self._tracker.push(start, start + hop_samples, posterior)
-                for start, posterior in zip(starts[part].tolist(), values[row:], strict=True)
-            ]
+            steady = self._tracker.push_steady(starts[part], hop_samples, posteriors[part])
+            decisions += (
+                [
+                    self._tracker.push(start, start + hop_samples, posterior)
+                    for start, posterior in zip(starts[part].tolist(), values[row:], strict=True)
+                ]
+                if steady is None
+                else [steady] * (len(values) - row)
+            )
             spoken = (len(values) - row) * hop_samples
             self._baseline.hear(spoken, pooled[len(values) - 1], decisions[-1].said(), values[-1])
-        row = 0
+        row, labels = 0, list[int]()
         for reason, run in groupby(reasons):
             end_sample = start_sample + hop_samples * len(list(run))
             if reason is not None:
@@ -397,13 +402,13 @@ class Smoother:
                 decision, first = decisions[row], row
                 while start_sample < end_sample and decisions[row] is decision:
                     start_sample, row = start_sample + hop_samples, row + 1
+                labels += [decision.said()] * (row - first)
                 self._events += self._segments.frames(
                     start_sample - (row - first) * hop_samples,
                     hop_samples,
                     posteriors[first:row],
                     decision,
                 )
-        labels = [decision.said() for decision in decisions]
         return Smoothed(self._names, hop_samples, tuple(starts.tolist()), values, labels)
 
     def gap(

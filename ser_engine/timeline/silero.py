@@ -523,7 +523,7 @@ _BLOCK = 8
 _MAX_BLOCKS = 4
 """Blocks that are computed at once: what lies between layers stays in a core's cache."""
 
-_MAX_STREAMS = 16
+_MAX_STREAMS = 32
 """Streams that are computed at once: of more a step costs the same for each."""
 
 

@@ -88,6 +88,8 @@ class ToneFinder:
             loud: of each whether it is a sound at all.
             voices: of each whether it seems to hold a voice.
         """
+        if not self._is_tone and False not in voices and self._pass_voice(slots, loud):
+            return [self._pause <= self._hold] * len(voices)
         found: list[bool] = []
         windows = iter(self._windows_of(slots, loud, voices))
         for is_voice in voices:
@@ -115,12 +117,30 @@ class ToneFinder:
                 each.keep()
         return found
 
+    def _pass_voice(self, slots: FloatArray, loud: list[bool]) -> bool:
+        """Go on by slots that all hold a voice, where no tone begins, if they are enough for that.
+
+        Of their windows only the newest are needed, and none is looked at.
+        """
+        first = _SLOTS_PER_WINDOW - 1 - self._parity
+        ends = range(first, len(loud), _SLOTS_PER_WINDOW)[1 - _STEADY_WINDOWS :]
+        if len(ends) < _STEADY_WINDOWS - 1 or (ends[0] + 1) * HOP_SAMPLES < _WINDOW:
+            return False
+        audio = slots.reshape(-1)
+        self._audio = audio[-_WINDOW:].copy()
+        for end in ends:
+            stop = (end + 1) * HOP_SAMPLES
+            self._before.append(_Window(audio[stop - _WINDOW : stop].copy()) if loud[end] else None)
+        self._parity = (self._parity + len(loud)) % _SLOTS_PER_WINDOW
+        self._pause = _LONG_HOLD_SLOTS + 1
+        return True
+
     def _windows_of(
         self, slots: FloatArray, loud: list[bool], voices: list[bool]
     ) -> list[_Window | None]:
         """Return each window that ends with these slots; None: it is no sound at all."""
         audio = np.concatenate([self._audio, slots.reshape(-1)])
-        self._audio = audio[-_WINDOW:]
+        self._audio = audio[-_WINDOW:].copy()
         first = _SLOTS_PER_WINDOW - 1 - self._parity
         ends = range(first, len(loud), _SLOTS_PER_WINDOW)
         windows = [

@@ -21,18 +21,18 @@ class ListenConfig:
     """Where the server listens."""
 
     host: str = "localhost"
-    """Address of both ports; other than loopback needs a token or a person who may log in, and TLS
-    (or access.behind_proxy)."""
+    """Address of both ports. An address other than loopback needs a token or a user, and TLS (or
+    access.behind_proxy)."""
     port: Annotated[int, Range(0, 65_535)] = 8765
     """Port for audio, over WebSocket. 0: any free one."""
     http_port: Annotated[int, Range(0, 65_535)] = 7860
     """Port for the dashboard, feeds, health and metrics. 0: any free one."""
     base_path: str = ""
     """Path below which that port serves everything, e.g. /emotion, for a proxy that passes paths on
-    as they are; one that removes its own part needs no setting."""
+    unchanged. A proxy that removes its prefix needs no setting."""
     tls_certificate: str = ""
-    """File of the certificate for TLS on both ports, PEM, and after it those that it was signed
-    with; "": none. Read again when it changes."""
+    """PEM file of the certificate for TLS on both ports, followed by the certificates that signed
+    it; "": no TLS. It is read again when it changes."""
     tls_key: str = ""
     """File of the certificate's key, PEM, without a password."""
 
@@ -69,20 +69,20 @@ class OidcConfig:
     """Login by OpenID Connect: a provider that knows the people and their groups."""
 
     issuer: str = ""
-    """The provider, e.g. https://login.example.org/realms/main; "": none. What its
-    /.well-known/openid-configuration calls the issuer, to the letter."""
+    """The provider, e.g. https://login.example.org/realms/main; "": none. It must be exactly the
+    issuer in the provider's /.well-known/openid-configuration."""
     client_id: str = ""
-    """What this server is called there."""
+    """The client id of this server at the provider."""
     client_secret: str = ""
-    """Its secret there; "": a public client, PKCE alone."""
+    """Its client secret; "": a public client, with PKCE only."""
     redirect_uri: str = ""
     """Where the provider sends people back to, e.g.
-    https://monitor.example.org/emotion/login/oidc/callback; "": /login/oidc/callback of the host
-    that they came to."""
+    https://monitor.example.org/emotion/login/oidc/callback; "": /login/oidc/callback on the host of
+    the request."""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
-    """What is asked for; some providers want ``groups`` among it."""
+    """The scopes to request; some providers need groups among them."""
     name_claim: str = "preferred_username"
-    """Claim with what a person is called here; where it is missing ``email``, then ``sub``."""
+    """Claim with the name of a person; if it is missing, ``email``, then ``sub``."""
     groups_claim: str = "groups"
     """Claim with the groups of a person, a list of texts."""
     label: str = "Single sign-on"
@@ -128,39 +128,41 @@ class AccessConfig:
 
     tokens: dict[str, str] = field(default_factory=dict)
     """Names and secrets of clients that may do everything, e.g. {crm: 3f9c…}, at least 16
-    characters each. `emotion-monitor token` makes tokens that may do less, end, and are not kept in
-    clear."""
+    characters each. `emotion-monitor token` makes tokens with fewer rights, which expire and are
+    stored as hashes."""
     trust_loopback: bool = False
-    """Clients on this machine may do everything without a token though there are tokens or people
-    who may log in; while there are none they may anyway. Not behind a proxy on this machine, where
-    every client seems to be on it: refused together with trusted_proxies and telephony.public_url,
-    and never granted to a request with a header that proxies add."""
+    """Clients on this machine may do everything without a token even if tokens or users exist
+    (without any they may in any case). Do not use this behind a proxy on this machine, where every
+    client seems to be local: it cannot be combined with trusted_proxies or telephony.public_url,
+    and never applies to a request with a header that proxies add."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks of the proxies in front of the server, e.g. 127.0.0.1. They alone are
-    believed who the client is and whether it came by TLS."""
+    """Addresses or networks of the proxies in front of the server, e.g. 127.0.0.1. Only they are
+    believed about the client's address and about TLS."""
     behind_proxy: bool = False
-    """Something in front of the server has TLS, a proxy or a container's host, and nothing else
-    reaches it: it may listen beyond this machine without TLS of its own. Name it in
-    trusted_proxies, too."""
+    """Something in front of the server, a proxy or a container's host, has TLS, and nothing else
+    reaches the server: it may then listen beyond this machine without its own TLS. List the proxy
+    in trusted_proxies, too."""
     proxy_headers: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     """Which headers the trusted proxies set: ``X-Forwarded-For`` and ``X-Forwarded-Proto``, or
-    ``Forwarded`` of RFC 7239. The other ones are the client's own words, and ignored."""
+    ``Forwarded`` of RFC 7239. The other headers may come from the client and are ignored."""
     user_header: str = ""
     """Header in which the trusted proxies say who has logged in there, e.g. X-Forwarded-User; "":
-    none. From anybody else a request that has it is refused."""
+    none. A request with it from anybody else is refused."""
     groups_header: str = ""
     """Header in which they say that person's groups, separated by commas, e.g.
     X-Forwarded-Groups."""
     oidc: OidcConfig = field(default_factory=OidcConfig)
     group_roles: dict[str, Literal["viewer", "supervisor", "admin"]] = field(default_factory=dict)
     """Roles by group, of OpenID Connect or of groups_header, e.g. {monitor-leads: supervisor}; with
-    several groups the highest counts. Nobody else is let in."""
+    several groups the highest role counts. Nobody else may log in."""
     group_teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Teams by group, e.g. {sales-floor: [sales]}; with several groups all of theirs. Empty:
-    everybody sees all teams; else who has none of these groups sees no stream."""
+    """Teams by group, e.g. {sales-floor: [sales]}; with several groups, the teams of all of them.
+    Empty: everybody sees all teams. Otherwise a person without any of these groups sees no
+    stream."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may connect from a browser, e.g. https://monitor.example.org; pages of
-    this server always may, and of loopback addresses where clients on this machine are trusted."""
+    this server always may, and pages of loopback addresses may if clients on this machine are
+    trusted."""
     session_idle_s: Annotated[float, Range(60, 2_592_000)] = 28_800.0
     """Longest time between two requests of a browser that has logged in; then it is logged out."""
     session_longest_s: Annotated[float, Range(60, 31_536_000)] = 86_400.0

@@ -104,16 +104,17 @@ class AlertsConfig:
     """The rules by which alerts are raised."""
 
     rules: tuple[AlertRule, ...] = field(default_factory=lambda: DEFAULT_RULES)
-    """The rules. Of each: name; labels, whose posteriors are added; roles (none: every analysed
-    one); threshold from which on it holds, 0 to 1; clear_threshold below which it holds no more
-    (null: 0.1 less); hold_s, seconds of speech it has to hold, 0 to 3600; cooldown_s, seconds after
-    it was cleared, 0 to 86400; measures, least values of what the channel has done, such as
-    {interrupted_lately: 2} (docs/reference/results.md has the names); severity info, warning or
-    critical; webhook, a URL that alerts are posted to; webhook_secret, which signs what is
-    posted; notify, URLs of Apprise (mailto://…, slack://…), which needs the extra ``notify``."""
+    """The rules. Each has: name; labels, whose posteriors are added; roles (none: every analysed
+    one); threshold at which the condition begins to hold, 0 to 1; clear_threshold below which it
+    ends (null: 0.1 less); hold_s, seconds of speech for which it has to hold, 0 to 3600;
+    cooldown_s, seconds after an alert was cleared, 0 to 86400; measures, least values of measures
+    of the channel, such as {interrupted_lately: 2} (docs/reference/results.md has the names);
+    severity info, warning or critical; webhook, a URL to post alerts to; webhook_secret, which
+    signs these requests; notify, URLs of Apprise (mailto://…, slack://…), which need the extra
+    notify."""
     dashboard_url: str = ""
-    """Address of the dashboard for links in what ``notify`` sends, e.g.
-    https://monitor.example.org; "": no links."""
+    """Address of the dashboard for links in messages of notify, e.g. https://monitor.example.org;
+    "": no links."""
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]

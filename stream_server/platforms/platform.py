@@ -32,10 +32,11 @@ class TelephonySettings:
     """
 
     public_url: str = ""
-    """What platforms connect to, e.g. wss://monitor.example.org, where a proxy stands in front of
-    the server; signatures are made over it; "": they connect to the server itself."""
+    """URL that platforms connect to if a proxy is in front of the server, e.g.
+    wss://monitor.example.org; their signatures include it. "": they connect to the server
+    itself."""
     roles: tuple[str, str] = ("customer", "agent")
-    """Roles of a call's two sides: who called or is called, and who works here."""
+    """Roles of the two sides of a call: the person outside, and the person who works here."""
     max_jitter_ms: Annotated[int, Range(20, 2000)] = 200
     """Longest wait for a late packet, in audio that arrived meanwhile."""
 

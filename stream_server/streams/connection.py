@@ -34,6 +34,9 @@ from stream_server.wire.start import StreamSpec
 _log = structlog.get_logger(__name__)
 
 # The close reason of a stream that an error ends; others are ``protocol_error``.
+_SENT_TOGETHER = 16
+"""Results of a stream that are sent in one go, at most."""
+
 _REASONS: dict[ErrorCode, CloseReason] = {
     ErrorCode.IDLE: "idle",
     ErrorCode.TOO_LONG: "too_long",
@@ -290,17 +293,19 @@ class Connection:
         try:
             return await self._read_on(stream)
         finally:
-            self._socket.at_once = None
+            self._socket.take_no_more()
 
     async def _read_on(self, stream: RunningStream) -> ProtocolError | None:
+        at_once, inlet = stream.runner.take_at_once, stream.runner.session.inlet
         while self._socket.end is None:
             try:
                 requests, self._unread = self._unread, []
-                self._socket.at_once = None if requests else stream.runner.take_at_once
-                requests = requests or await self._socket.receive()
+                if not requests:
+                    self._socket.take(at_once, inlet)
+                    requests = await self._socket.receive()
                 for left, request in enumerate(requests, start=1 - len(requests)):
                     # Not before what came with the same message.
-                    self._socket.at_once = None if left else stream.runner.take_at_once
+                    self._socket.take(None if left else at_once, inlet)
                     if isinstance(request, Stop):
                         return None
                     if isinstance(request, Say):
@@ -347,8 +352,9 @@ class Connection:
                 # The log is bounded: a slow client loses the oldest, and a warning says so.
                 if unread.num_dropped:
                     stream.runner.warn_dropped(unread.num_dropped)
-                for result in unread.results:
-                    await self._socket.send(result)
+                # Together, but not so many that a client that is slow would not be noticed.
+                for first in range(0, len(unread.results), _SENT_TOGETHER):
+                    await self._socket.send(*unread.results[first : first + _SENT_TOGETHER])
                 from_seq = unread.results[-1].seq + 1
         except ConnectionClosed:
             pass  # The reader gets it, too.

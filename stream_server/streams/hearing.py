@@ -13,7 +13,10 @@ from ser_engine.timeline.silero import hear_together
 from stream_server.streams.session import Session
 
 TURN_S = 0.05
-"""Time between two turns: the lag that hearing together adds at most."""
+"""Time between two turns: the lag that hearing together adds at most while there is time."""
+LONGEST_TURN_S = 0.2
+"""The same where there is not: with more others each stream costs less, half as much at best."""
+_LONGER_FOR_LATE = 4.0
 MIN_BLOCKS_A_S = 16
 """Blocks a second from which waiting pays: those of eight streams."""
 
@@ -24,6 +27,7 @@ class SharedHearing:
     def __init__(self) -> None:
         self._sessions: list[Session] = []
         self._turn: asyncio.Event | None = None
+        self._turn_s = TURN_S
         self._second = 0
         self._blocks = self._blocks_before = 0  # of this second, of the one before
 
@@ -39,11 +43,13 @@ class SharedHearing:
             return
         if self._turn is None:
             self._turn = asyncio.Event()
-            loop.call_later(TURN_S, self._hear, self._turn)
+            loop.call_later(self._turn_s, self._hear, self._turn, loop.time() + self._turn_s)
         self._sessions.append(session)
         await self._turn.wait()
 
-    def _hear(self, turn: asyncio.Event) -> None:
+    def _hear(self, turn: asyncio.Event, due_s: float) -> None:
+        late_s = max(asyncio.get_running_loop().time() - due_s, 0.0)
+        self._turn_s = min(TURN_S + _LONGER_FOR_LATE * late_s, LONGEST_TURN_S)
         sessions, self._sessions, self._turn = self._sessions, [], None
         try:
             hear_together(part for session in sessions for part in session.listen())

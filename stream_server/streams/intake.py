@@ -70,6 +70,53 @@ class NoAudio:
     num_samples: int  # on the 16 kHz clock
 
 
+LET_IN_TOGETHER = 16
+"""Messages that an inlet lets in before it is asked again, at most."""
+
+
+class Inlet:
+    """Where audio goes in that nothing follows from, without asking for each message.
+
+    Who takes a message may leave room for the next ones; whatever may change what is to be done
+    with them closes it.
+
+    Args:
+        waiting: bytes that came and were not read yet.
+        sample_bytes: messages that would cut a sample are not let in.
+
+    Attributes:
+        waiting, sample_bytes: the same.
+        room_bytes: a message with fewer bytes may be added to them; 0: it is closed.
+        messages_left: so many messages may be.
+    """
+
+    __slots__ = ("messages_left", "room_bytes", "sample_bytes", "waiting")
+
+    def __init__(self, waiting: bytearray, sample_bytes: int) -> None:
+        self.waiting = waiting
+        self.sample_bytes = sample_bytes
+        self.room_bytes = 0
+        self.messages_left = LET_IN_TOGETHER
+
+    def open(self, room_bytes: int) -> None:
+        """Leave room for messages that have fewer bytes together."""
+        self.room_bytes = room_bytes
+
+    def limit(self, message_bytes: int) -> None:
+        """Let nothing in that is longer."""
+        self.room_bytes = min(self.room_bytes, message_bytes + 1)
+
+    def shut(self) -> None:
+        """Let nothing in until :meth:`open`."""
+        self.room_bytes = 0
+
+    def take_count(self) -> int:
+        """Shut it; return how many messages were let in since the last call."""
+        self.room_bytes = 0
+        count, self.messages_left = LET_IN_TOGETHER - self.messages_left, LET_IN_TOGETHER
+        return count
+
+
 # Column of the channel, start and end.
 _Spans = deque[tuple[int, int, int]]
 
@@ -85,6 +132,7 @@ class Intake:
 
     Attributes:
         format_check: looks at what was read for another format than the one told.
+        inlet: lets audio in without a call, while there is room as :meth:`add` found.
     """
 
     def __init__(self, audio_format: AudioFormat, channels: Sequence[int]) -> None:
@@ -95,6 +143,7 @@ class Intake:
         self._takes_all = self._columns == list(range(audio_format.num_channels))
         self._resampler = Resampler(audio_format.sample_rate_hz, len(self._columns))
         self._bytes = bytearray()  # not read yet; may end within a tick
+        self.inlet = Inlet(self._bytes, self._sample_bytes)
         self._lost: _Spans = deque()  # in ticks
         self._lost_output: _Spans = deque()  # in samples of the clock, where resampled
         self._read = 0  # ticks taken from the buffer or given up
@@ -123,6 +172,11 @@ class Intake:
     def end_sample(self) -> int:
         """The same on the 16 kHz clock."""
         return self.to_clock(self.end_ticks)
+
+    @property
+    def is_of_16_bits(self) -> bool:
+        """Whether every sample is a number of 16 bits: all but floats and what is resampled."""
+        return self._format.encoding != "pcm_f32le" and not self.is_resampling
 
     @property
     def is_resampling(self) -> bool:
@@ -167,9 +221,12 @@ class Intake:
         False, too, where :meth:`receive` has to look at how samples are cut.
         """
         is_cut = len(self._bytes) % self._sample_bytes
-        if is_cut or len(self._bytes) + len(data) >= fewer_than_ticks * self._tick_bytes:
+        room_bytes = fewer_than_ticks * self._tick_bytes - len(self._bytes) - len(data)
+        if is_cut or room_bytes <= 0:
             return False
         self._bytes += data
+        if not len(data) % self._sample_bytes:
+            self.inlet.open(room_bytes)
         return True
 
     def _is_shifted(self, data: bytes) -> bool:

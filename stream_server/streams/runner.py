@@ -259,10 +259,14 @@ class StreamRunner:
         """
         self._is_handling = True
         self._arrived_ns = time.time_ns()
+        inlet = self.session.inlet
+        inlet.shut()
         try:
             await self._handle(request)
         finally:
             self._is_handling = False
+            # What was let in meanwhile came on top of what was processed.
+            inlet.shut()
 
     async def _handle(self, request: Inbound) -> None:
         self._check_engine()
@@ -337,12 +341,14 @@ class StreamRunner:
     def reconsider(self) -> None:
         """Take note that the policy may decide otherwise now."""
         hold = self._rights.withheld(self.standing)
+        self.session.inlet.shut()
         if hold != self._hold and not self.has_ended():
             self._hold = hold
             self._publish_consent()
             self._hold_at_once()
 
     def _tell(self, told: ConsentTold) -> None:
+        self.session.inlet.shut()
         self.standing = self.standing.changed(**msgspec.structs.asdict(told))
         self._hold = self._rights.withheld(self.standing)
         self._publish_consent()
@@ -377,6 +383,7 @@ class StreamRunner:
             ProtocolError: the client says it is further than the stream may become.
         """
         self._check_engine()
+        self.session.inlet.shut()
         if self._decoder is None:
             self._checked_length(next_sample - self.session.received_samples)
             await self._put(self.session.rejoin(next_sample))
@@ -397,6 +404,7 @@ class StreamRunner:
         if self.close_reason is not None:
             return
         self.close_reason = reason
+        self.session.inlet.shut()
         # The client's 'stop' is a control message too; it ends the stream instead of being handled.
         self.received_controls += reason == "stopped"
         try:
@@ -593,6 +601,7 @@ class StreamRunner:
     def _engine_died(self, error: EngineDeadError) -> None:
         # Called in a lane's task: the client's next request raises it, where it can be answered.
         self._dead = error
+        self.session.inlet.shut()
 
     def _check_engine(self) -> None:
         if self._dead is not None:

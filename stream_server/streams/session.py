@@ -61,7 +61,7 @@ from ser_engine.timeline.conversation import Conversation
 from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
 from ser_engine.timeline.silero import SileroDetector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
-from stream_server.streams.intake import Intake, NoAudio
+from stream_server.streams.intake import Inlet, Intake, NoAudio
 from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
 from stream_server.wire.containers import FirstBytes
 from stream_server.wire.dialect import LostSpan
@@ -93,6 +93,11 @@ _MAX_BLOCKS = 10
 
 _OF_NOISE: frozenset[QualityCode] = frozenset(("clipping", "too_quiet", "noisy"))
 """What is found of audio in a format that was told wrongly; turning the gain down helps nothing."""
+
+_MAX_WAITING_MS = 2_000
+_MAX_WAITING_BYTES = 1 << 18
+"""Audio that may come on top of what is being processed, before the reader has to deal with it: a
+server that has fallen behind by less does no more for a message than one that has not."""
 
 # Most that soxr's LQ holds back, 61 ms, from 8 kHz: that much after a boundary it is sure that the
 # boundary's audio comes out.
@@ -265,7 +270,15 @@ class Session:
         is_raw = not spec.format.codec
         self._first_bytes = FirstBytes(spec.format) if is_raw else None
         self._intake = Intake(spec.format, self.decoded)
+        self._is_of_16_bits = self._intake.is_of_16_bits
         self._block_ticks = spec.format.sample_rate_hz * BLOCK_MS // 1000
+        self._most_ticks = max(
+            self._block_ticks,
+            min(
+                spec.format.sample_rate_hz * _MAX_WAITING_MS // 1000,
+                _MAX_WAITING_BYTES // spec.format.bytes_per_tick,
+            ),
+        )
         self._items: deque[FloatArray | NoAudio] = deque()  # read and not yet processed
         self._uncounted_ticks = 0  # pauses that the client does not count
         self._is_finished = self._is_closed = self._has_told_format = False
@@ -367,7 +380,7 @@ class Session:
         Args:
             data: the next ones.
             is_processing: the backlog is being processed, and is looked at once more afterwards: so
-                as much as a block may come on top of it.
+                as much as :data:`_MAX_WAITING_MS` may come on top of it.
 
         Returns:
             Whether they were taken; False: :meth:`receive` has to look at them.
@@ -375,8 +388,16 @@ class Session:
         if self.is_paused or self._is_finished or self._first_bytes is not None:
             return False
         if is_processing:
-            return self._intake.add(data, self._wake_ticks + self._block_ticks)
+            return self._intake.add(data, self._wake_ticks + self._most_ticks)
         return not self._items and self._intake.add(data, self._wake_ticks)
+
+    @property
+    def inlet(self) -> Inlet:
+        """What lets audio in without :meth:`take_at_once`, while that would take it.
+
+        It is closed by whoever calls another method.
+        """
+        return self._intake.inlet
 
     @property
     def has_backlog(self) -> bool:
@@ -709,7 +730,7 @@ class Session:
         for index, row in zip(self.decoded, item, strict=True):
             channel = self._channels.get(index)
             if channel is not None:
-                windows += channel.due(channel.stream.push(row))
+                windows += channel.due(channel.stream.push(row, of_16_bits=self._is_of_16_bits))
                 channel.publish_findings(self._log, self._intake.format_check)
             elif index in self._others:
                 self._others[index].push(row)

@@ -4,19 +4,24 @@ A reader waits for one of two things, the next message or the end of the connect
 through one queue that a task of the socket's own fills, so the reader's wait is never cancelled.
 
 Most messages are 20 ms of audio from which nothing follows yet. Those are taken at once, in the
-call that brings the bytes: no task is woken, nothing is queued. That is so only while nothing else
-has come that the reader has not dealt with, so messages keep their order, and a reader that is busy
-holds the client back::
+call that brings the bytes: no task is woken, nothing is queued, and where one before left room
+(:class:`~stream_server.streams.intake.Inlet`) nobody is asked. That is so only while nothing else
+has come that the reader has not dealt with, so messages keep their order::
 
-    bytes ──▶ MessageConnection ──▶ ClientSocket.at_once ──▶ the stream's buffer     (24 of 25)
-                     └──▶ frames of websockets ──▶ receiver ──▶ inbox ──▶ reader     (the others)
+    bytes ──▶ MessageConnection ──▶ the stream's buffer                              (23 of 25)
+                     ├──▶ ClientSocket.at_once ──▶ the same, or inbox ──▶ reader     (2)
+                     └──▶ frames of websockets ──▶ receiver ──▶ inbox ──▶ reader     (others)
+
+A reader that is busy holds the client back: bytes of messages that have to wait for it stay as they
+came, and no more are read. So a server that has fallen behind does not do more for a message than
+one that has not, but less: it takes all that came meanwhile in one go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -27,7 +32,8 @@ from websockets.protocol import Event, State
 from websockets.streams import StreamReader
 
 from stream_server.config import LimitsConfig
-from stream_server.wire.dialect import Dialect, Inbound, Say
+from stream_server.streams.intake import LET_IN_TOGETHER, Inlet
+from stream_server.wire.dialect import Dialect, Inbound, Say, TakesPlainAudio
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import ServerMessage, error_message
 
@@ -43,8 +49,6 @@ GOODBYE_S = 5.0
 
 # Messages of this time may come at once: telephone platforms send what they kept back.
 _BURST_S = 10.0
-# Messages between two checks of their rate: every client sends some fifty a second.
-_COUNTED_TOGETHER = 16
 
 
 class MessageRate:
@@ -83,34 +87,91 @@ class MessageRate:
 _WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
 _MASKED = 0x80
 _LENGTH_IN_TWO_BYTES = 126
+_LEAST_BYTES = 6  # of a frame: two, and a mask
 
 
 class MessageConnection(ServerConnection):
     """A connection whose messages can be had as they come, without a task that waits for them.
 
     Attributes:
-        on_message: takes a whole message, or returns False where :meth:`recv` is to return it, as
-            it does all messages while this is None.
+        on_message: takes a whole message and returns True; or False where :meth:`recv` is to return
+            it, as it does all messages while this is None; or None where it is to be offered again
+            by :meth:`go_on`, before which nothing more is read.
+        inlet: takes plain audio without that call.
         num_unread: messages for :meth:`recv` that came. Whoever reads them counts them down.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.on_message: Callable[[str | bytes], bool] | None = None
+        self.on_message: Callable[[str | bytes], bool | None] | None = None
+        self.inlet: Inlet | None = None
         self.num_unread = 0
         self._is_between = False
+        self._rest = b""  # that came and neither was taken nor parsed
+        self._is_held = False  # it waits for go_on(), and not for the end of a message
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the network."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         if self.on_message is not None and self._is_between and self.protocol.state is State.OPEN:
             data = self._without_taken(data)
-            if not data:
+            if self._is_held:
+                self._rest = data
+                self.transport.pause_reading()
                 return
+            if not data or _is_begun(data):
+                # The parser would have to be given all that follows, too, until a frame ends where
+                # a read does: with a backlog hardly any does.
+                self._rest = data
+                return
+        self._parse(data)
+
+    def eof_received(self) -> None:
+        """Note that the client sends no more."""
+        self._give_rest()
+        super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone; what came before is still to be had."""
+        self.recv_messages.high = None  # There is no reading to be paused.
+        self._give_rest()
+        super().connection_lost(exc)
+
+    def go_on(self) -> None:
+        """Offer again what was held back, and read on once all of it was taken."""
+        if self._is_held:
+            self.data_received(b"")
+            self._read_on()
+
+    def offer_no_more(self) -> None:
+        """Let :meth:`recv` return all messages from here on."""
+        is_held = self._is_held
+        self.on_message = self.inlet = None
+        self._give_rest()
+        if is_held:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        # Where many messages wait for recv(), websockets reads on by itself, later.
+        waits = self._is_held or self.recv_messages.paused
+        if not waits and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _give_rest(self) -> None:
+        data, self._rest = self._rest, b""
+        if data:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._is_held = False
+        if self.inlet is not None:
+            self.inlet.shut()
         super().data_received(data)
         self._is_between = self._is_between_messages()
 
-    def send_at_once(self, message: str | bytes) -> bool:
-        """Send a message if the client reads fast enough; return whether it was sent.
+    def send_at_once(self, messages: Sequence[str | bytes]) -> bool:
+        """Send messages if the client reads fast enough; return whether they were sent.
 
         As ``websockets.asyncio.connection.broadcast`` does it: :meth:`send` makes a context and
         waits for a buffer that is hardly ever full. False: :meth:`send` may have to wait, or fails.
@@ -118,12 +179,13 @@ class MessageConnection(ServerConnection):
         is_busy = self.paused or self.send_in_progress is not None
         if is_busy or self.protocol.state is not State.OPEN:
             return False
-        if isinstance(message, str):
-            self.protocol.send_text(message.encode())
-        else:
-            self.protocol.send_binary(message)
+        for message in messages:
+            if isinstance(message, str):
+                self.protocol.send_text(message.encode())
+            else:
+                self.protocol.send_binary(message)
         try:
-            self.send_data()
+            self.transport.write(b"".join(self.protocol.data_to_send()))
         except Exception as error:  # Of the system, and rare: the reader finds the client gone.
             self.set_connection_exc(error)
             self.transport.abort()
@@ -150,8 +212,9 @@ class MessageConnection(ServerConnection):
         Only frames as nearly all are: the parser of ``websockets`` judges all others.
         """
         assert self.on_message is not None
-        at = 0
-        while len(data) - at > 6:
+        inlet, at, length = self.inlet, 0, len(data)
+        self._is_held = False
+        while length - at > _LEAST_BYTES:
             kind, size = data[at], data[at + 1] - _MASKED
             start = at + 6
             if size == _LENGTH_IN_TWO_BYTES:
@@ -159,17 +222,48 @@ class MessageConnection(ServerConnection):
             elif not 0 <= size < _LENGTH_IN_TWO_BYTES:
                 break
             end = start + size
-            if end > len(data) or kind not in (_WHOLE_BINARY, _WHOLE_TEXT):
+            if end > length or kind not in (_WHOLE_BINARY, _WHOLE_TEXT):
                 break
             payload = apply_mask(data[start:end], data[start - 4 : start])
+            if (
+                inlet is not None
+                and size < inlet.room_bytes
+                and kind == _WHOLE_BINARY
+                and inlet.messages_left
+                and not size % inlet.sample_bytes
+                # It may be a control message.
+                and payload[:1] != b"{"
+            ):
+                inlet.waiting += payload
+                inlet.room_bytes -= size
+                inlet.messages_left -= 1
+                at = end
+                continue
             try:
                 message = payload.decode() if kind == _WHOLE_TEXT else payload
             except UnicodeDecodeError:
                 break
-            if not self.on_message(message):
+            if not (is_taken := self.on_message(message)):
+                self._is_held = is_taken is None
                 break
             at = end
         return data[at:] if at else data
+
+
+def _is_begun(data: bytes) -> bool:
+    """Return whether ``data`` is the beginning of a frame as nearly all are, and not all of it."""
+    if data[0] not in (_WHOLE_BINARY, _WHOLE_TEXT):
+        return False
+    if len(data) == 1:
+        return True
+    size, start = data[1] - _MASKED, _LEAST_BYTES
+    if not 0 <= size <= _LENGTH_IN_TWO_BYTES:
+        return False
+    if size == _LENGTH_IN_TWO_BYTES:
+        if len(data) < 4:
+            return True
+        size, start = data[2] << 8 | data[3], start + 2
+    return len(data) < start + size
 
 
 class ClientSocket:
@@ -184,8 +278,6 @@ class ClientSocket:
     Attributes:
         dialect: the same.
         end: why the connection is to end; None if the client decides.
-        at_once: takes the requests of a message as it comes, all of them or, where the reader has
-            to deal with them, none, and says which; None: the reader has others first.
     """
 
     def __init__(
@@ -198,7 +290,10 @@ class ClientSocket:
         now_s = asyncio.get_running_loop().time()
         self.dialect = dialect
         self.end: ProtocolError | None = None
-        self.at_once: Callable[[list[Inbound]], bool] | None = None
+        self._at_once: Callable[[list[Inbound]], bool] | None = None
+        self._inlet: Inlet | None = None
+        self._takes_plain = dialect if isinstance(dialect, TakesPlainAudio) else None
+        self._uncounted = 0  # messages, in their rate
         self._websocket = websocket
         self._limits = limits
         self._route = route
@@ -220,7 +315,7 @@ class ClientSocket:
 
     async def __aexit__(self, *exception: object) -> None:
         assert self._receiver is not None
-        self._websocket.on_message = None
+        self._websocket.offer_no_more()
         self._receiver.cancel()
         await asyncio.wait([self._receiver])
 
@@ -228,6 +323,25 @@ class ClientSocket:
     def close_code(self) -> int | None:
         """The close code of the WebSocket; None while it is open."""
         return self._websocket.close_code
+
+    def take(
+        self, at_once: Callable[[list[Inbound]], bool] | None, inlet: Inlet | None = None
+    ) -> None:
+        """Have requests taken as their message comes.
+
+        Args:
+            at_once: takes the requests of a message, all of them or, where the reader has to deal
+                with them, none, and says which; None: the reader has others first.
+            inlet: of those that ``at_once`` takes.
+        """
+        self._count_let_in()
+        self._at_once = at_once
+        self._inlet = self._websocket.inlet = None if self._takes_plain is None else inlet
+
+    def take_no_more(self) -> None:
+        """Have the reader deal with all messages."""
+        self.take(None)
+        self._websocket.go_on()
 
     async def receive(self) -> list[Inbound]:
         """Return the requests of the client's next message.
@@ -238,9 +352,9 @@ class ClientSocket:
         """
         return self._requests_of(await self._next_message())
 
-    async def send(self, message: ServerMessage) -> None:
-        """Send a message in the client's dialect. Raises as :meth:`send_texts`."""
-        await self.send_texts(self.dialect.send(message))
+    async def send(self, *messages: ServerMessage) -> None:
+        """Send messages in the client's dialect. Raises as :meth:`send_texts`."""
+        await self.send_texts([text for each in messages for text in self.dialect.send(each)])
 
     async def send_error(self, error: ProtocolError) -> None:
         """Send an error, or log it where the dialect has no message for it.
@@ -252,16 +366,16 @@ class ClientSocket:
             self._log_unsent(error)
         await self.send_texts(texts)
 
-    async def send_texts(self, texts: Iterable[str | bytes]) -> None:
-        """Send WebSocket messages.
+    async def send_texts(self, texts: Sequence[str | bytes]) -> None:
+        """Send WebSocket messages, together where the client reads fast enough.
 
         Raises:
             ProtocolError: the client does not read: SLOW_CONSUMER.
             ConnectionClosed: the client is gone.
         """
+        if not texts or self._websocket.send_at_once(texts):
+            return
         for text in texts:
-            if self._websocket.send_at_once(text):
-                continue
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_s):
                     await self._websocket.send(text)
@@ -273,6 +387,7 @@ class ClientSocket:
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close the WebSocket, or let the client do it where its protocol says so."""
+        self._websocket.offer_no_more()
         if self.dialect.client_closes:
             with contextlib.suppress(TimeoutError, ProtocolError):
                 async with asyncio.timeout(GOODBYE_S):
@@ -290,12 +405,14 @@ class ClientSocket:
         if self.end is not None:
             return
         self.end = error
+        self._count_let_in()
         # With a message in the inbox no reader waits, and the next one looks at ``end``.
         if self._inbox.empty():
             self._inbox.put_nowait(None)
 
     def check_idle(self) -> None:
         """Request the end if nothing came for ``idle_timeout_s``. To be called now and then."""
+        self._count_let_in()
         now_s = asyncio.get_running_loop().time()
         num_messages, since_s = self._last_active
         # While the reader is busy, the client may be held back; that is not its silence.
@@ -322,27 +439,38 @@ class ClientSocket:
         event = "connection_ended" if error.ends_stream else "message_ignored"
         _log.warning(event, route=self._route, code=error.code.value, reason=str(error))
 
-    def _take_at_once(self, message: str | bytes) -> bool:
+    def _take_at_once(self, message: str | bytes) -> bool | None:
         """Take a message that nothing came before, if the stream takes it; else the reader does."""
+        self._count_let_in()
         if (
-            self.at_once is None
-            or self._websocket.num_unread
+            self._at_once is None
             or self.end is not None
-            or not self._inbox.empty()
             or len(message) > self._limits.max_message_bytes
         ):
             return False
+        if self._websocket.num_unread or not self._inbox.empty():
+            return None
         incoming: _Incoming
         try:
             self._count_message()
             incoming = self.dialect.receive(message)
-            if self.at_once(incoming):
+            if self._at_once(incoming):
+                if self._inlet is not None:
+                    self._inlet.limit(self._limits.max_message_bytes)
                 return True
         except Exception as error:  # Whatever it is, the reader answers for it.
             incoming = error
         # The dialect has changed with the message: it must not be given it again.
         self._inbox.put_nowait(incoming)
         return True
+
+    def _count_let_in(self) -> None:
+        """Count the messages that came in without a call, and let none in for now."""
+        if self._inlet is not None and (count := self._inlet.take_count()):
+            assert self._takes_plain is not None
+            self._takes_plain.plain_audio(count)
+            self._num_messages += count
+            self._uncounted += count
 
     def _requests_of(self, incoming: _Incoming) -> list[Inbound]:
         if isinstance(incoming, list):
@@ -361,6 +489,8 @@ class ClientSocket:
 
     async def _take(self) -> _Incoming | None:
         self._is_waiting = True
+        if self._inbox.empty():
+            self._websocket.go_on()
         try:
             message = await self._inbox.get()
         finally:
@@ -389,8 +519,11 @@ class ClientSocket:
 
     def _count_message(self) -> None:
         self._num_messages += 1
-        if self._num_messages % _COUNTED_TOGETHER == 0:
-            self._rate.take(_COUNTED_TOGETHER, asyncio.get_running_loop().time())
+        self._uncounted += 1
+        # Not each: every client sends some fifty a second.
+        if self._uncounted >= LET_IN_TOGETHER:
+            count, self._uncounted = self._uncounted, 0
+            self._rate.take(count, asyncio.get_running_loop().time())
 
 
 _Incoming = str | bytes | list[Inbound] | Exception

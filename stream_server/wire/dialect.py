@@ -258,6 +258,15 @@ class HoldsAudio(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesPlainAudio(Protocol):
+    """A dialect whose binary messages are audio, once one was, until one of another kind comes."""
+
+    def plain_audio(self, num_messages: int) -> None:
+        """Note that messages of audio came that it was not given."""
+        ...
+
+
 class BadMessages:
     """Counts the bad messages of one connection, so that a broken client is closed."""
 
@@ -281,11 +290,11 @@ class BadMessages:
         self.count_good()
         return inbound
 
-    def count_good(self) -> None:
-        """Count a message that was understood."""
+    def count_good(self, num_messages: int = 1) -> None:
+        """Count messages that were understood."""
         # Not below 0: an hour of good messages is no licence for a thousand bad ones.
         if self._badness:
-            self._badness -= 1
+            self._badness = max(self._badness - num_messages, 0)
 
     def count_bad(self, error: ProtocolError) -> None:
         """Count a message that was not understood; raise ``TOO_MANY_ERRORS`` at the limit."""

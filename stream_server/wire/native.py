@@ -122,6 +122,10 @@ class NativeDialect:
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)
 
+    def plain_audio(self, num_messages: int) -> None:
+        """Note that messages of audio came that it was not given."""
+        self._bad.count_good(num_messages)
+
     def send(self, message: ServerMessage) -> list[str | bytes]:
         """Return the text of ``message``; nothing if the client does not want it."""
         if isinstance(message, Ready):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from types import FrameType
 
-from stream_server.wire.results import Point, Summary
+from stream_server.wire.results import Flushed, Point, Summary
 from tests.requirements import REPOSITORY
 from tests.support.live_lab import (
     chunks,
@@ -77,7 +78,10 @@ async def test_a_chunk_passes_the_files_of_the_walk_and_no_others():
         await receive(socket)
         for chunk in chunks(pcm(level(2, 0.1))):
             await socket.send(chunk)
-        await receive_until(socket, Point)
+        # So that the point below is one of what is sent there, which does not come ahead of time.
+        await send(socket, type="flush")
+        await receive_until(socket, Flushed)
+        await asyncio.sleep(2)
         sys.setprofile(note)
         try:
             for chunk in chunks(pcm(level(1, 0.1))):

@@ -26,7 +26,7 @@ class AudioSocketConfig:
 
     port: Annotated[int, Range(-1, 65_535)] = 9092
     """Port to listen on. -1: none; 0: any free one. If another program has the default port, the
-    server continues without and logs it."""
+    server continues without AudioSocket and logs it."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses and networks that may connect."""
     team: str = ""

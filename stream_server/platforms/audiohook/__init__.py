@@ -18,12 +18,12 @@ class AudioHookConfig:
     """Genesys AudioHook."""
 
     keys: dict[str, str] = field(default_factory=dict, repr=False)
-    """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: no
-    signature is asked for, but an access token, save on loopback."""
+    """API keys and their client secrets, the latter in Base64 as Genesys shows them; none: Genesys
+    needs an access token instead (on loopback none)."""
     max_age_s: Annotated[float, Range(1, 300)] = 10.0
     """Age at which a signature is refused."""
     events: bool = True
-    """Results are sent back as events of the session, for what listens to them there."""
+    """Send results back as events of the session, for programs that listen to them at Genesys."""
     event_interval_ms: Annotated[int, Range(200, 60_000)] = 1000
     """Audio between two such messages, alerts apart."""
 

@@ -30,8 +30,8 @@ class DeepgramSettings(TelephonySettings):
     """Settings of clients of Deepgram."""
 
     deepgram_transcript: Literal["none", "label"] = "none"
-    """``label``: what is a transcript for a client of Deepgram holds the emotion's label, for
-    clients that show nothing else."""
+    """``label``: put the emotion's label into the transcript, for clients of Deepgram that show
+    nothing else."""
 
 
 class DeepgramRoute:

@@ -41,7 +41,8 @@ class PlivoSettings(TelephonySettings):
     """Settings of Plivo."""
 
     plivo_auth_token: str = field(default="", repr=False)
-    """Plivo's auth token: its requests must be signed with it; "": an access token is asked for."""
+    """Plivo's auth token, with which its requests must be signed; "": Plivo needs an access token
+    instead."""
 
 
 def extra_headers(text: object) -> dict[str, object]:

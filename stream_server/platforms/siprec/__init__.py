@@ -38,18 +38,18 @@ class SiprecConfig:
     tls_clients: str = ""
     """PEM file of those who sign the certificates that callers must have; "": callers need none."""
     allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Addresses and networks that may begin calls; their RTP may also come from the address that
-    they name for it."""
+    """Addresses and networks that may begin calls. Their RTP may also come from the address that
+    they announce for it."""
     address: str = ""
-    """IP address that calls are told to send their RTP to, where the machine is reached by another
-    than its own. "": the one that this machine speaks to the caller from."""
+    """IP address to which callers should send RTP, if it is not an address of this machine. "": the
+    local address of the connection to the caller."""
     rtp_ports: tuple[int, int] = (30_000, 30_999)
     """First and last UDP port for RTP; each side of a call takes an even one, and the next for
     RTCP."""
     agents: tuple[str, ...] = ()
-    """Addresses or names, with ``*`` for any text, of those who work here, e.g.
+    """Addresses or names of the people who work here, with ``*`` for any text, e.g.
     ``*@pbx.example.org``: their side has the second of ``telephony.roles``, the other side the
-    first. Where they tell nothing, the first media line is the first role."""
+    first. If no side matches, the first media line has the first role."""
     team: str = ""
     """Team that its calls belong to; "": none, and only who sees all teams sees them."""
 

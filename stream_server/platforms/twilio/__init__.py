@@ -44,8 +44,8 @@ class TwilioSettings(TelephonySettings):
     """Settings of Twilio."""
 
     twilio_auth_token: str = field(default="", repr=False)
-    """Twilio's auth token: its requests must be signed with it; "": an access token is asked for
-    instead, on loopback none."""
+    """Twilio's auth token, with which its requests must be signed; "": Twilio needs an access token
+    instead (on loopback none)."""
 
 
 class TwilioSignature:

@@ -58,8 +58,8 @@ class VonageSettings(TelephonySettings):
     """Settings of Vonage."""
 
     vonage_signature_secret: str = field(default="", repr=False)
-    """Vonage's signature secret: its tokens must be signed with it; "": an access token is asked
-    for."""
+    """Vonage's signature secret, with which its tokens must be signed; "": Vonage needs an access
+    token instead."""
 
 
 class VonageToken:

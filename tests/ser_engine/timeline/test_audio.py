@@ -21,7 +21,8 @@ def test_holds_the_newest_samples(
     for number, size in enumerate(sizes):
         unit = units[2 * number // len(sizes)]
         chunk = (unit * np.arange(len(heard), len(heard) + size)).astype(np.float32)
-        ring.append(chunk)
+        # Told or found out.
+        ring.append(chunk, of_16_bits=number % 2 == 1 and unit == 1 / 32_768)
         heard = np.concatenate([heard, chunk])
         assert len(ring) == min(capacity, len(heard))
         for count in {0, 1, len(ring) // 2, len(ring)} & set(range(len(ring) + 1)):

@@ -258,3 +258,34 @@ def test_neutral_outlasts_a_pause_and_an_emotion_does_not() -> None:
 
 def test_an_emotion_that_is_believed_ends_neutral_at_once() -> None:
     assert resting(*[CALM] * 3, *[SURE] * 3) == [1] * 5 + [0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_steady_is_the_same_looked_at_together(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    config = SmoothingConfig(span_ms=200, min_dwell_ms=60)
+    names = ("angry", "neutral", "sad")
+    alone, together = (LabelTracker(config, 0.4, names) for _ in range(2))
+    start, taken = 0, 0
+    for _ in range(300):
+        # Stretches with a strongest class, some of them in doubt, and pauses short and long.
+        start += 320 * int(draw.choice((0, 0, 0, 3, 12)))
+        count, leaning = int(draw.integers(1, 8)), draw.dirichlet((0.4, 0.4, 0.4))
+        posteriors = draw.dirichlet(40 * leaning + 0.5, count)
+        starts = start + 320 * np.arange(count)
+        expected = [
+            alone.push(at, at + 320, row)
+            for at, row in zip(starts.tolist(), posteriors.tolist(), strict=True)
+        ]
+        steady = together.push_steady(starts, 320, posteriors)
+        taken += steady is not None
+        assert (
+            [steady] * count
+            if steady is not None
+            else [
+                together.push(at, at + 320, row)
+                for at, row in zip(starts.tolist(), posteriors.tolist(), strict=True)
+            ]
+        ) == expected
+        start = int(starts[-1]) + 320
+    assert 30 < taken < 270

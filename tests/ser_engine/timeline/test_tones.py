@@ -107,3 +107,24 @@ def test_a_tone_is_no_talk_of_a_conversation() -> None:
     listener = conversation.listen(0, SileroDetector(EngineConfig().vad))
     listener.push(tone(TONES["beep"], 1.0))
     assert set(np.concatenate(list(listener.slots)).tolist()) <= {0, 1}
+
+
+def test_a_voice_is_passed_over_as_if_each_slot_were_looked_at() -> None:
+    draw = np.random.default_rng(3)
+    finders = [ToneFinder() for _ in range(2)]
+    busy = tone(TONES["busy_de"], 26.0)
+    at = num_tones = 0
+    while at < 1200:
+        count = int(draw.choice((1, 5, 12, 25)))
+        slots = busy[at * 320 : (at + count) * 320].reshape(-1, 320)
+        voices = [bool(draw.random() < 0.6)] * count
+        loud = (draw.random(count) < 0.9).tolist()
+        whole = finders[0].push(slots, loud, voices)
+        # One after the other there are never enough for it.
+        single = [
+            finders[1].push(slots[slot : slot + 1], loud[slot : slot + 1], voices[:1])[0]
+            for slot in range(count)
+        ]
+        assert whole == single
+        at, num_tones = at + count, num_tones + sum(whole)
+    assert 200 < num_tones < 1100

@@ -15,7 +15,7 @@ from stream_server.wire.audio_format import Encoding
 from stream_server.wire.results import Result
 from tests.stream_server.streams.sessions import answer, babble, drive, make_session
 from tests.support.fake_engine import FakeEngine
-from tests.support.virtual_time import virtual_time
+from tests.support.virtual_time import current_loop, virtual_time
 
 NUM_STREAMS = 10
 
@@ -98,3 +98,23 @@ async def test_a_session_that_ends_while_it_waits_is_left_out(together: list[int
     session.close("stopped", at=2.0)
     await asyncio.gather(*waits)
     assert together == [0]
+
+
+@virtual_time
+async def test_turns_are_longer_while_the_loop_is_late(together: list[int]):
+    loop, shared, session = current_loop(), hearing.SharedHearing(), new_session(1)
+
+    async def turn_s(busy_s: float = 0.0) -> float:
+        began = loop.time()
+        # As many as it takes for one to wait.
+        waits = [asyncio.create_task(shared.turn(session)) for _ in range(hearing.MIN_BLOCKS_A_S)]
+        await asyncio.sleep(0)
+        loop.advance(busy_s)
+        await asyncio.gather(*waits)
+        return loop.time() - began
+
+    assert await turn_s() == pytest.approx(hearing.TURN_S)
+    assert await turn_s(busy_s=hearing.TURN_S + 0.01) == pytest.approx(hearing.TURN_S + 0.01)
+    assert await turn_s(busy_s=5) == pytest.approx(5)
+    assert await turn_s() == pytest.approx(hearing.LONGEST_TURN_S)
+    assert await turn_s() == pytest.approx(hearing.TURN_S)

@@ -220,3 +220,16 @@ def test_samples_that_are_cut_by_messages_are_put_together(
         intake.receive(data[start : start + size])
     whole = decode(data, AudioFormat(encoding, 16_000, num_channels))
     np.testing.assert_array_equal(audio_of(intake.flush()), whole.T)
+
+
+def test_numbers_of_16_bits_are_told_from_others():
+    formats: list[tuple[Encoding, int]] = [
+        ("pcm_s16le", 16_000),
+        ("mulaw", 16_000),
+        ("pcm_f32le", 16_000),
+        ("alaw", 8_000),
+    ]
+    told = [Intake(AudioFormat(name, rate, 1), [0]).is_of_16_bits for name, rate in formats]
+    assert told == [True, True, False, False]
+    samples = decode(bytes(range(256)), AudioFormat("alaw", 16_000, 1)) * 32_768
+    assert np.array_equal(samples, samples.astype(np.int16))

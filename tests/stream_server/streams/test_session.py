@@ -108,6 +108,21 @@ class TestChunking:
             catch_up(session, FakeEngine())
         assert [index + 1 for index, waits in enumerate(backlog) if waits] == [25, 50]
 
+    def test_what_is_let_in_without_asking_makes_nothing_due(self):
+        config = EngineConfig(timeline=TimelineConfig(step_ms=500), vad=CONFIG.vad)
+        session = make_session(config=config)
+        session.receive(bytes(8 * 640))  # which is looked at for a format
+        assert session.take_at_once(bytes(639)) and session.inlet.room_bytes == 0  # a cut sample
+        session.receive(bytes(1))
+        assert session.take_at_once(bytes(640)) and session.inlet.room_bytes == 15 * 640
+        # Room is for less: with the last byte of it a block is whole.
+        assert not session.take_at_once(bytes(15 * 640))
+        session.inlet.waiting += bytes(15 * 640 - 2)
+        assert not session.has_backlog and session.received_samples == 8000 - 1
+        # While a block is processed two seconds may come on top of it.
+        assert session.take_at_once(bytes(640), is_processing=True)
+        assert 2 * 31_000 < session.inlet.room_bytes < 2 * 32_000
+
 
 class TestMeasures:
     def test_of_a_channel_that_is_not_analysed_only_when_it_speaks(self):

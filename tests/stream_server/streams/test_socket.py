@@ -14,6 +14,9 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from stream_server.config import LimitsConfig
+from stream_server.platforms.media_stream import MediaStreamDialect
+from stream_server.platforms.twilio import TWILIO
+from stream_server.streams.intake import LET_IN_TOGETHER, Inlet
 from stream_server.streams.socket import ClientSocket, MessageConnection
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -29,6 +32,12 @@ class FakeWebSocket:
 
     close_code = None
     on_message: Any = None
+    inlet: Any = None
+
+    def go_on(self) -> None: ...
+
+    def offer_no_more(self) -> None:
+        self.on_message = None
 
     def __init__(self) -> None:
         self.num_unread = 0
@@ -137,7 +146,7 @@ async def test_what_the_stream_takes_wakes_no_reader():
         return True
 
     async with socket_of(websocket) as socket:
-        socket.at_once = take
+        socket.take(take)
         reading = await waiting(socket)
         assert websocket.on_message(b"1") and websocket.on_message(b"2")
         await asyncio.sleep(1)
@@ -150,12 +159,12 @@ async def test_what_the_stream_takes_wakes_no_reader():
 async def test_the_reader_gets_what_the_stream_does_not_take_and_the_dialect_sees_it_once():
     websocket = FakeWebSocket()
     async with socket_of(websocket) as socket:
-        socket.at_once = lambda requests: False
+        socket.take(lambda requests: False)
         reading = await waiting(socket)
         # Twice would be an error: the stream is paused then.
         assert websocket.on_message('{"type": "pause"}')
         # The reader has it to deal with: this one has to wait its turn.
-        assert not websocket.on_message(b"later")
+        assert websocket.on_message(b"later") is None
         (request,) = await reading
         assert type(request).__name__ == "Pause"
         reading = await waiting(socket)
@@ -170,10 +179,10 @@ async def test_nothing_is_taken_before_what_came_first_or_after_the_end():
     websocket = FakeWebSocket()
     async with socket_of(websocket) as socket:
         assert not websocket.on_message(b"no stream yet")
-        socket.at_once = lambda requests: True
+        socket.take(lambda requests: True)
         reading = await waiting(socket)
         websocket.num_unread = 1
-        assert not websocket.on_message(b"another is on its way")
+        assert websocket.on_message(b"another is on its way") is None
         websocket.coming.put_nowait(b"1")
         assert await reading == [AudioData(b"1")] and websocket.num_unread == 0
         reading = await waiting(socket)
@@ -184,6 +193,40 @@ async def test_nothing_is_taken_before_what_came_first_or_after_the_end():
         with pytest.raises(ProtocolError):
             await reading
     assert websocket.on_message is None
+
+
+@virtual_time
+async def test_what_is_let_in_without_asking_counts_as_messages():
+    websocket = FakeWebSocket()
+    limits = LimitsConfig(max_messages_per_s=10, max_message_bytes=1024)
+    connection = cast(MessageConnection, cast(Any, websocket))
+    inlet = Inlet(bytearray(), sample_bytes=1)
+
+    def take(requests: list[Inbound]) -> bool:
+        inlet.open(room_bytes=100_000)
+        return True
+
+    async with ClientSocket(connection, NativeDialect(QUERY), limits) as socket:
+        socket.take(take, inlet)
+        reading = await waiting(socket)
+        for _ in range(100 // LET_IN_TOGETHER):
+            assert websocket.on_message(b"1") and websocket.inlet is inlet
+            assert inlet.room_bytes == 1024 + 1 and inlet.messages_left == LET_IN_TOGETHER
+            inlet.messages_left = 0
+        assert websocket.on_message(b"one too many") and inlet.room_bytes == 0
+        with pytest.raises(ProtocolError) as caught:
+            await reading
+        assert caught.value.code is ErrorCode.TOO_MANY_MESSAGES
+
+
+@virtual_time
+async def test_nothing_is_let_in_for_a_dialect_that_looks_at_each_message():
+    websocket = FakeWebSocket()
+    connection = cast(MessageConnection, cast(Any, websocket))
+    dialect = MediaStreamDialect(TWILIO, roles=("customer", "agent"))
+    async with ClientSocket(connection, dialect, LimitsConfig()) as socket:
+        socket.take(lambda requests: True, Inlet(bytearray(), sample_bytes=1))
+        assert websocket.inlet is None
 
 
 def opened() -> MessageConnection:
@@ -230,9 +273,9 @@ async def test_however_bytes_come_no_message_is_lost_or_changed_or_out_of_order(
                 stream += frame(Opcode.BINARY, data)
                 sent.append(data)
 
-    def on_message(message: str | bytes) -> bool:
+    def on_message(message: str | bytes) -> bool | None:
         if connection.num_unread or draw.random() < 0.1:
-            return False
+            return draw.choice((None, False))
         got.append(message)
         return True
 
@@ -244,7 +287,69 @@ async def test_however_bytes_come_no_message_is_lost_or_changed_or_out_of_order(
         while connection.num_unread:
             got.append(await connection.recv())
             connection.num_unread -= 1
+        if draw.random() < 0.3:
+            connection.go_on()
+    if seed % 2:
+        connection.connection_lost(None)
+    connection.offer_no_more()
+    while connection.num_unread:
+        got.append(await connection.recv())
+        connection.num_unread -= 1
     assert got == sent
+
+
+async def test_a_backlog_is_taken_at_once_however_it_is_cut():
+    connection = opened()
+    connection.on_message = Mock(return_value=True)
+    audio = b"".join(frame(Opcode.BINARY, bytes([number]) * 640) for number in range(250))
+    # As much as the system hands over at once: hardly ever does a message end there.
+    for at in range(0, len(audio), 65_536):
+        connection.data_received(audio[at : at + 65_536])
+    # With one that went to recv() all that follow would.
+    assert connection.on_message.call_count == 250 and connection.num_unread == 0
+
+
+async def test_bytes_that_wait_for_the_reader_keep_the_client_back_and_lose_nothing():
+    connection = opened()
+    transport = cast(Mock, connection.transport)
+    transport.is_closing.return_value = False
+    got: list[str | bytes] = []
+    is_busy = True
+
+    def on_message(message: str | bytes) -> bool | None:
+        if is_busy:
+            return None
+        got.append(message)
+        return True
+
+    connection.on_message = on_message
+    connection.data_received(frame(Opcode.BINARY, b"1") + frame(Opcode.BINARY, b"2"))
+    transport.pause_reading.assert_called_once()
+    connection.go_on()
+    assert got == [] and not transport.resume_reading.called
+    is_busy = False
+    connection.go_on()
+    assert got == [b"1", b"2"] and connection.num_unread == 0
+    transport.resume_reading.assert_called_once()
+
+
+async def test_plain_audio_is_let_in_as_far_as_there_is_room():
+    connection = opened()
+    connection.on_message = Mock(return_value=True)
+    connection.inlet = inlet = Inlet(bytearray(), sample_bytes=2)
+    inlet.open(room_bytes=9)
+    plain = [frame(Opcode.BINARY, data) for data in (b"12", b"34", b"{}", b"567", b"78")]
+    connection.data_received(b"".join(plain) + frame(Opcode.BINARY, b"90ab"))
+    # Of those that were asked about one may be a control message, one cuts a sample, and with the
+    # last one there is something to be done.
+    asked = [call.args[0] for call in connection.on_message.call_args_list]
+    assert asked == [b"{}", b"567", b"90ab"]
+    assert inlet.waiting == b"123478" and inlet.take_count() == 3
+    assert inlet.room_bytes == 0
+    inlet.open(room_bytes=9)
+    # What websockets parses itself may be anything.
+    connection.data_received(frame(Opcode.PING, b"") + frame(Opcode.BINARY, b"56"))
+    assert inlet.waiting == b"123478" and inlet.room_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from torch import Tensor, nn
 
-from ser_engine.config import RuntimeName
+from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
 from ser_engine.core.factory import engine_from_checkpoint
+from ser_engine.core.runtimes import onnx_runtime
+from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
-from ser_engine.models.standard.network import Standard, StandardSizes
+from ser_engine.models.model import FrameOutputs, Network
 from ser_engine.types import Window, WindowResult
-from tests.support.networks import engine, load, noise, posteriors
+from tests.support.networks import engine, load, network, noise, posteriors
 
 # What PyTorch's compiler imports warns of its own ageing.
 INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -35,59 +41,92 @@ def check_against_eager(folder: Path, made: object, tolerance: float) -> None:
             assert ours.embeddings.shape == theirs.embeddings.shape
 
 
-@pytest.mark.parametrize(
-    ("runtime", "tolerance"),
-    [
-        pytest.param("openvino", 1e-4, marks=pytest.mark.needs("openvino")),
-        pytest.param("onnx", 1e-4, marks=pytest.mark.needs("onnx", "onnxruntime")),
-        pytest.param("funasr", 1e-4, marks=pytest.mark.needs("funasr")),
-    ],
-)
-def test_fp32_runtimes_agree_with_eager_pytorch(
-    request: pytest.FixtureRequest,
-    tiny_checkpoint_dir: Path,
-    tmp_path: Path,
-    runtime: RuntimeName,
-    tolerance: float,
-) -> None:
-    if runtime == "funasr":
-        request.getfixturevalue("funasr")
-        from ser_engine.config import EngineConfig, ModelConfig
-
-        config = EngineConfig(model=ModelConfig(runtime="funasr", device="cpu", threads=1))
-        made: object = engine_from_checkpoint(load(tiny_checkpoint_dir), config)
-    else:
-        made = engine(tiny_checkpoint_dir, tmp_path, runtime=runtime)
-
-    check_against_eager(tiny_checkpoint_dir, made, tolerance)
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two stages as ONNX files: to trace them takes longer than all that is done with them."""
+    folder = tmp_path_factory.mktemp("exported")
+    onnx_runtime.export_stages(network(tiny_checkpoint_dir), folder)
+    return folder
 
 
-@pytest.mark.needs("c++")
-@INDUCTOR_WARNS
-def test_compiled_pytorch_agrees_with_eager(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
-    made = engine(tiny_checkpoint_dir, tmp_path, runtime="torch-compile")
-    window = Window(noise(8_000))
+@pytest.fixture
+def traced_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(network: Network, folder: Path) -> None:
+        for path in exported.iterdir():
+            shutil.copy(path, folder)
 
-    (compiled,), (eager,) = made.step([window]), engine(tiny_checkpoint_dir).step([window])
-
-    assert isinstance(compiled, WindowResult)
-    assert isinstance(eager, WindowResult)
-    np.testing.assert_allclose(compiled.logits, eager.logits, atol=1e-4)
+    monkeypatch.setattr(onnx_runtime, "export_stages", copy)
 
 
 @pytest.mark.needs("openvino")
-def test_a_converted_model_is_kept_for_the_next_start(
+def test_openvino_agrees_with_eager_pytorch_and_is_converted_once(
     tiny_checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
+    check_against_eager(
+        tiny_checkpoint_dir, engine(tiny_checkpoint_dir, tmp_path, runtime="openvino"), 1e-4
+    )
     monkeypatch.setattr(
         "ser_engine.core.runtimes.openvino_runtime.convert",
-        lambda network: pytest.fail("made again"),
+        lambda network: pytest.fail("converted again"),
     )
 
     made = engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
 
     check_against_eager(tiny_checkpoint_dir, made, 1e-4)
+
+
+@pytest.mark.needs("onnx", "onnxruntime")
+@pytest.mark.usefixtures("traced_once")
+def test_onnx_agrees_with_eager_pytorch(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    made = engine(tiny_checkpoint_dir, tmp_path, runtime="onnx")
+
+    check_against_eager(tiny_checkpoint_dir, made, 1e-4)
+
+
+@pytest.mark.needs("funasr")
+def test_funasr_agrees_with_eager_pytorch(tiny_checkpoint_dir: Path, funasr: ModuleType) -> None:
+    config = EngineConfig(model=ModelConfig(runtime="funasr", device="cpu", threads=1))
+
+    made = engine_from_checkpoint(load(tiny_checkpoint_dir), config)
+
+    check_against_eager(tiny_checkpoint_dir, made, 1e-4)
+
+
+class _Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(8, 3)
+
+    def forward(self, features: Tensor, num_frames: Tensor | None = None) -> FrameOutputs:
+        mixed = features + features.mean(dim=1, keepdim=True)
+        return FrameOutputs(mixed, self.scores(mixed))
+
+
+class TwoLayers(Network):
+    """As small as a network can be: to compile a real one takes a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_dim = 8
+        self.local = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 8, 400, 320), nn.GELU())
+        self.context = _Mixed()
+
+
+@pytest.mark.needs("c++")
+@INDUCTOR_WARNS
+def test_compiled_pytorch_agrees_with_eager() -> None:
+    torch.manual_seed(0)
+    two_layers = TwoLayers().eval().requires_grad_(False)
+    made = [TorchRuntime(two_layers, compiled=compiled) for compiled in (True, False)]
+
+    assert [each.name for each in made] == ["torch-compile fp32 cpu", "torch fp32 cpu"]
+    for length in (8_000, 64_000):
+        samples = torch.from_numpy(noise(length)[None])
+        compiled, eager = (each.local(samples)[0].T for each in made)
+        torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=0)
+        (theirs,), (ours,) = (each.context([eager]) for each in made)
+        torch.testing.assert_close(theirs.logits, ours.logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(theirs.embeddings, ours.embeddings, atol=1e-5, rtol=0)
 
 
 @pytest.mark.needs("openvino", "nncf")
@@ -107,6 +146,7 @@ def test_calibrated_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Pa
 
 
 @pytest.mark.needs("onnx", "onnxruntime")
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
 def test_dynamic_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
     made = engine(tiny_checkpoint_dir, tmp_path, runtime="onnx-int8")
@@ -117,21 +157,6 @@ def test_dynamic_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Path)
     (int8,), (fp32,) = made.step([window]), engine(tiny_checkpoint_dir).step([window])
     difference = np.abs(posteriors(int8) - posteriors(fp32)).max()
     assert 0 < difference < 0.1
-
-
-@pytest.mark.needs("openvino", "onnx", "onnxruntime")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxruntime")
-def test_the_mel_filters_of_standard_are_left_in_float32(tmp_path: Path) -> None:
-    """In int8 none of 24 labels survived: small powers, and the logarithm after them."""
-    from ser_engine.core.runtimes import onnx_runtime, openvino_runtime
-
-    sizes = StandardSizes(dim=32, num_heads=2, depth=1, hidden=32, embed=8)
-    network = Standard(sizes).eval().requires_grad_(False)
-    _, graph = openvino_runtime.convert(network)
-    (name,) = openvino_runtime.products_with_precise(network, graph)
-    assert "log_mel" in name
-    onnx_runtime.export_stages(network, tmp_path)
-    assert len(onnx_runtime.products_with_precise(network, tmp_path / "context.onnx")) == 1
 
 
 @pytest.mark.needs("openvino", "nncf")
@@ -176,8 +201,6 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(
 def test_cuda_agrees_with_the_cpu(tiny_checkpoint_dir: Path, precision: str) -> None:
     from ser_engine.core.engine import EngineCore
     from ser_engine.core.features import FeatureExtractor
-    from ser_engine.core.runtimes.torch_runtime import TorchRuntime
-    from tests.support.networks import network
 
     model = network(tiny_checkpoint_dir)
     runtime = TorchRuntime(model, "cuda", precision)
