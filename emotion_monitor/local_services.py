@@ -45,11 +45,15 @@ class PostgreSQL:
 
     It refuses to run as root, so root lends it to another user.
 
+    Args:
+        options: of its command line, beside those that keep it small.
+
     Attributes:
         folder: everything it keeps, and its socket.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: str = "") -> None:
+        self._options = f"{_OPTIONS} {options}"
         found = bin_dir()
         assert found is not None
         self._bin = found
@@ -60,15 +64,14 @@ class PostgreSQL:
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._data = self.folder / "data"
-        options = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
-        self._run("initdb", "--no-sync", *options, f"--pgdata={self._data}")
+        login = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
+        self._run("initdb", "--no-sync", *login, f"--pgdata={self._data}")
         self.start()
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        self._pg_ctl(
-            "start", "-o", f"{_OPTIONS} -k {self.folder} -p {_PORT}", "-l", f"{self.folder}/log"
-        )
+        options = f"{self._options} -k {self.folder} -p {_PORT}"
+        self._pg_ctl("start", "-o", options, "-l", f"{self.folder}/log")
 
     def stop(self) -> None:
         """Stop the server as a crash would: connections break."""

@@ -87,6 +87,7 @@ class Jobs:
         )
         self._active: dict[str, ActiveJob] = {}
         self._changed = asyncio.Event()
+        self._labelling = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._spool: Spool
         self._rows: JobRows
@@ -254,6 +255,32 @@ class Jobs:
                 f"the job did not stop within {_CANCEL_TIMEOUT_S:.0f} s"
             ) from None
         return job.record
+
+    async def label(
+        self, job_id: str, who: str, channel: int, labels: Sequence[tuple[float, float, str]]
+    ) -> bool:
+        """Keep what a person hears in a channel, in place of what the same person said before.
+
+        Args:
+            job_id: of a job that is done.
+            who: the person.
+            channel: of the file.
+            labels: start and end, s, and what is heard; none: nothing is said any more.
+
+        Returns:
+            False if the job does not exist.
+        """
+        # One at a time: what two people say of a file at once is kept of both.
+        async with self._labelling:
+            record = await self._rows.get(job_id)
+            if record is None:
+                return False
+            said = {name: dict(channels) for name, channels in (record.labels or {}).items()}
+            said.setdefault(who, {})[str(channel)] = list(labels)
+            if not labels:
+                del said[who][str(channel)]
+            kept = {name: channels for name, channels in said.items() if channels}
+            return await self._rows.change(job_id, labels=kept or None)
 
     async def delete(self, job_id: str) -> bool:
         """Stop a job and delete all of it; return False if it does not exist."""

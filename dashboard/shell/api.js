@@ -129,6 +129,10 @@ export const api = {
   deleteJob: (id) => request("DELETE", `/analyse/${part(id)}`),
   /** @param {string} id @param {Record<string, any>} query `channel`, `from_s`, `to_s` */
   jobFrames: (id, query) => request("GET", `/analyse/${part(id)}/frames`, { query }),
+  /** @param {string} id */
+  jobLabels: (id) => request("GET", `/analyse/${part(id)}/labels`),
+  /** @param {string} id @param {number} channel @param {{start_s: number, end_s: number, label: string}[]} labels all of this person's */
+  putJobLabels: (id, channel, labels) => request("PUT", `/analyse/${part(id)}/labels/${channel}`, { body: { labels } }),
   /** @param {string} id @param {string} file of the result @param {Record<string, any>} [query] */
   jobFileUrl: (id, file, query) => urlOf(`/analyse/${part(id)}/${file}`, query),
 };

@@ -291,8 +291,13 @@ def _encode(value: object, arrays: dict[str, npt.NDArray[Any]]) -> object:
         case Mapping():
             return {_MAPPING: {str(key): _encode(each, arrays) for key, each in value.items()}}
     if isinstance(value, msgspec.Struct):
-        names = value.__struct_fields__
-        plain = {name: _encode(getattr(value, name), arrays) for name in names}
+        # A field that is not set, as in messages, has that for its default.
+        set_fields = {
+            name: each
+            for name in value.__struct_fields__
+            if (each := getattr(value, name)) is not msgspec.UNSET
+        }
+        plain = {name: _encode(each, arrays) for name, each in set_fields.items()}
         return {_CLASS: type(value).__name__, **plain}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {

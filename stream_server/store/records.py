@@ -176,6 +176,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         cache_key: of the same bytes, model and settings.
         team: whose file it is; "": of no team.
         metadata: what its sender said of it.
+        labels: what people hear in it: by who, by channel, a list of start, end (s) and label.
     """
 
     job_id: str
@@ -197,6 +198,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     cache_key: str | None = None
     team: str = ""
     metadata: dict[str, str] | None = None
+    labels: dict[str, dict[str, list[tuple[float, float, str]]]] | None = None
 
     @property
     def is_final(self) -> bool:

@@ -322,6 +322,7 @@ jobs = Table(
     Column("cache_key", Text),
     Column("team", Text, nullable=False, server_default=""),
     Column("metadata", _JSON),  # NULL: of before there was any
+    Column("labels", _JSON),  # what people hear, by who and channel; NULL: nobody has said
     Index(None, "owner", "state"),
     Index(None, "finished_at"),
     Index(None, "cache_key"),

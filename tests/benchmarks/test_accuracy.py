@@ -27,7 +27,7 @@ SUMMARY = {
 }
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_any_model_is_measured_alike(
     shared_data: Path, tmp_path: Path, tiny_checkpoint_dir: Path, monkeypatch
 ) -> None:
@@ -76,7 +76,7 @@ def test_sounds_are_streamed(shared_data: Path, tmp_path: Path, monkeypatch) -> 
     assert 0 <= summary["tones_emotion"] <= 1
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_the_built_in_model_hears_real_clips_right(shared_data: Path, tmp_path: Path) -> None:
     # Far below what it reaches, far above chance: this catches a front end that is broken.
     engine = build_engine(EngineConfig(model=ModelConfig(name="compact", models_dir=str(tmp_path))))
@@ -87,7 +87,7 @@ def test_the_built_in_model_hears_real_clips_right(shared_data: Path, tmp_path: 
     assert sum(right) > 0.4 * len(right)
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_no_speaker_is_both_trained_on_and_measured(shared_data: Path) -> None:
     trained = {clip.speaker for clip in read_clips(shared_data, "train")}
     held = {clip.speaker for clip in read_clips(shared_data, "val")}

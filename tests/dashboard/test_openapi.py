@@ -177,10 +177,12 @@ async def self_check_jobs(check: Checker) -> None:
         pass
     names = (
         *("result.json", "result.csv", "annotations", "embedding.npy", "log.txt", "result.zip"),
-        *("report.html", "frames"),
+        *("report.html", "frames", "labels"),
     )
     for name in names:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
+    said = f"{one}/labels/{{channel}}"
+    await check.ask("PUT", f"/analyse/{job_id}/labels/0", 204, said, json={"labels": []})
     await check.ask("GET", f"/analyse/{job_id}/audio.flac", 404, f"{one}/audio.flac")
     parquet = 200 if find_spec("pyarrow") else 501
     await check.ask("GET", f"/analyse/{job_id}/result.parquet", parquet, f"{one}/result.parquet")

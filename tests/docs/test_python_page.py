@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import shutil
-import threading
-import urllib.request
 from collections.abc import AsyncIterator
-from http.server import HTTPServer
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,10 +16,7 @@ import soundfile
 
 import mic_client
 from emotion_monitor import in_process
-from emotion_monitor.app import main
-from emotion_monitor.commands import options
-from emotion_monitor.commands.alerts import read_rules
-from mic_client import ArraySource, load_sample_call
+from mic_client import ArraySource
 from ser_engine.config import EngineConfig
 from ser_engine.core import factory
 from ser_engine.files import run as one_call
@@ -34,12 +27,10 @@ from tests.support.protocol_lab import ready
 from tests.support.results import make_alert, make_point
 
 PAGE = (REPOSITORY / "docs/reference/python.md").read_text("utf-8")
-ALERT = (REPOSITORY / "docs/tutorials/call-with-an-alert.md").read_text("utf-8")
 MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("utf-8")
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ACCURACY = (REPOSITORY / "docs/how-to/accuracy.md").read_text("utf-8")
 HUME = (REPOSITORY / "docs/how-to/from-hume.md").read_text("utf-8")
-RECORDINGS = (REPOSITORY / "docs/tutorials/recordings-as-a-table.md").read_text("utf-8")
 
 
 def program(page: str, wanted: str) -> str:
@@ -196,23 +187,6 @@ def test_the_table_has_every_message_and_fields_that_they_have():
     assert lacking == set()
 
 
-def test_the_tutorial_on_a_folder_ends_in_tables(
-    call: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(options, "build_engine", lambda config: FakeEngine())
-    Path("recordings").mkdir()
-    call.rename("recordings/call.wav")
-    lines = [line for line in RECORDINGS.splitlines() if line.startswith("emotion-monitor ")]
-    assert len(lines) == 2
-    for line in lines:
-        with pytest.raises(SystemExit, match="0"):
-            main([*line.split()[1:], "--no-cache"])
-    capsys.readouterr()
-    exec(program(RECORDINGS, "read_parquet"), {})
-    assert "call.wav" in capsys.readouterr().out
-    assert Path("timelines/call.wav.points.csv").is_file()
-
-
 def blocks(page: str) -> list[tuple[str, str]]:
     """Return language and text of the fenced blocks, without comments and what is printed."""
     found = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
@@ -229,47 +203,3 @@ def test_the_chinese_tutorial_shows_the_same_programs(name: str):
         blocks((docs / folder / f"{name}.md").read_text("utf-8")) for folder in ("tutorials", "zh")
     )
     assert english == chinese
-
-
-def test_the_receiver_of_the_tutorial_prints_what_is_posted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    made: list[HTTPServer] = []
-
-    def at_a_free_port(address: tuple[str, int], handler: Any) -> HTTPServer:
-        server = HTTPServer((address[0], 0), handler)
-        monkeypatch.setattr(server, "serve_forever", lambda: None)
-        made.append(server)
-        return server
-
-    monkeypatch.setattr("http.server.HTTPServer", at_a_free_port)
-    exec(program(ALERT, "Receiver"), {})
-    (server,) = made
-    with server:
-        answering = threading.Thread(target=server.handle_request)
-        answering.start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        assert opener.open(url, data=b'{"type": "alert"}').status == 204
-        answering.join()
-    assert capsys.readouterr().out == '{"type": "alert"}\n'
-
-
-def test_the_sample_call_raises_the_rule_of_the_tutorial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(tmp_path)
-    (text,) = re.findall(r"```yaml\n(.*?)```", ALERT, re.DOTALL)
-    Path("mine.yaml").write_text(text, encoding="utf-8")
-    (rule,) = read_rules(Path("mine.yaml"))
-    assert (rule.name, rule.roles) == ("customer is angry", ("customer",))
-    soundfile.write("call.wav", *load_sample_call())
-    analyzed = ["analyze", "call.wav", "-g", "stream", "--json", "--model", "compact"]
-    with pytest.raises(SystemExit, match="0"):
-        main([*analyzed, "--no-cache"])
-    Path("calls.json").write_text(capsys.readouterr().out, encoding="utf-8")
-    with pytest.raises(SystemExit, match="0"):
-        main(["alerts", "replay", "mine.yaml", "calls.json", "--role", "customer", "--json"])
-    # It holds for ten seconds of speech and has to for four: no processor rounds that away.
-    (replayed,) = json.loads(capsys.readouterr().out)["rules"]
-    assert 1 in [alert["channel"] for alert in replayed["alerts"]]

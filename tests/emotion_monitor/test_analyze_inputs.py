@@ -166,7 +166,7 @@ def test_a_folder_is_printed_like_its_files(fake: FakeEngine, tmp_path: Path, ca
     assert len(json.loads(capsys.readouterr().out)) == 3
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_real_recordings_of_odd_formats(shared_data: Path, tmp_path: Path, capsys: Captured):
     out = tmp_path / "out"
     status = run(
@@ -183,7 +183,7 @@ def test_real_recordings_of_odd_formats(shared_data: Path, tmp_path: Path, capsy
     assert "short" in [warning["code"] for warning in _warnings(out / "bus.opus.json")]
 
 
-@pytest.mark.needs("shared-data", "av")
+@pytest.mark.needs("real-recordings", "av")
 def test_a_real_m4a(shared_data: Path, capsys: Captured):
     assert run(shared_data / "formats" / "testing.m4a", "--json", "--model", "compact") == 0
     result = json.loads(capsys.readouterr().out)

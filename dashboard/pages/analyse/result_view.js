@@ -1,4 +1,5 @@
 /** The result of one recording: timeline, scores, segments, warnings, downloads. */
+import { Labels } from "../../shell/chart/labels.js";
 import { SegmentTable } from "../../shell/chart/segment_table.js";
 import { TimelineView } from "../../shell/chart/view.js";
 import { icon } from "../../shell/icons.js";
@@ -7,6 +8,7 @@ import { noticeOf } from "../../shell/model.js";
 import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
+import { speakerName } from "../../shell/names.js";
 import { describeWarning, toast } from "../../shell/states.js";
 import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
@@ -31,13 +33,17 @@ export class ResultView extends Component {
     const { timeline } = result;
     if (timeline === null) return;
     const audio = this.audioUrl ? [{ name: job.name, url: this.audioUrl, file: job.file, channels: [...timeline.channels.keys()] }] : [];
-    const view = (this.view = new TimelineView(app, timeline, { audio, duration_s: result.durationS }));
-    this.place.current.replaceChildren(view.element);
-    const table = new SegmentTable(app, timeline, (at_s) => {
+    const jump = (/** @type {number} */ at_s) => {
       view.jump(at_s);
       view.player?.play(at_s);
-    });
-    this.foot.current.replaceChildren(table.element);
+    };
+    const { api } = app;
+    const id = /** @type {string} */ (job.id);
+    const labels = new Labels(app, { read: () => api.jobLabels(id), write: (channel, spans) => api.putJobLabels(id, channel, spans) }, timeline, jump);
+    const view = (this.view = new TimelineView(app, timeline, { audio, duration_s: result.durationS, tools: [labels.tools], onSelect: (selection) => (labels.selection = selection) }));
+    this.place.current.replaceChildren(view.element);
+    const table = new SegmentTable(app, timeline, jump);
+    this.foot.current.replaceChildren(labels.element, table.element);
   }
 
   // The list of jobs is polled; the result of one does not change.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
+from dashboard.api.labels import GivenLabels, Labels, checked_spans, labels_view
 from dashboard.api.routes import (
     ANNOTATION_FORMAT,
     REPORT_LANGUAGE,
@@ -28,11 +30,14 @@ from dashboard.results import demo_chunks, read_view, write_parquet, zip_chunks
 from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,
+    Interval,
+    Tier,
     annotation_text,
     tiers_of_result,
 )
 from ser_engine.files.tables import frames_between
 from ser_engine.schema import FileResult, Frames
+from stream_server.access.policy import Scope
 from stream_server.at_rest import open_file
 from stream_server.store import JobRecord
 
@@ -131,9 +136,33 @@ async def send_annotations(call: Call) -> web.Response:
     """Answer ``/analyse/{job}/annotations``."""
     record, folder = await _done(call)
     kind: AnnotationFormat = call.query["format"]
-    text = await asyncio.to_thread(_annotations, folder, kind)
+    people = _tiers_of_people(record)
+    text = await asyncio.to_thread(_annotations, folder, kind, people)
     named = {hdrs.CONTENT_DISPOSITION: _attachment(record, SUFFIXES[kind])}
     return web.Response(text=text, headers=named)
+
+
+async def labels(call: Call) -> web.Response:
+    """Answer ``GET /analyse/{job}/labels``."""
+    record, folder = await _done(call)
+    result = await asyncio.to_thread(_read, folder)
+    return reply(labels_view(_tiers_of_people(record), _tiers_of_model(result)))
+
+
+async def put_labels(call: Call) -> web.Response:
+    """Answer ``PUT /analyse/{job}/labels/{channel}``."""
+    record, folder = await _done(call)
+    result = await asyncio.to_thread(_read, folder)
+    channels = {str(one.channel): one.channel for one in result.channels}
+    channel = channels.get(call.part("channel"))
+    if channel is None:
+        raise ApiError("not_found", "the result has no such channel")
+    spans = checked_spans(call.body.labels, [label.name for label in result.labels])
+    said = [(each.start_s, each.end_s, each.label) for each in spans]
+    who = call.who.name or call.who.kind
+    if not await call.services.jobs.label(record.job_id, who, channel, said):
+        raise unknown_job()
+    return web.Response(status=204)
 
 
 async def send_report(call: Call) -> web.Response:
@@ -230,18 +259,41 @@ async def _done(call: Call) -> tuple[JobRecord, Path]:
     return record, folder
 
 
-def _annotations(folder: Path, kind: AnnotationFormat) -> str:
-    view = read_view(folder)
-    assert view is not None, "_done has read it"
-    # Of the frames it has a part only; segments, pieces and speakers are whole.
-    result = msgspec.json.decode(view, type=FileResult)
-    return annotation_text(kind, tiers_of_result(result), result.duration_s)
+def _annotations(
+    folder: Path, kind: AnnotationFormat, people: Mapping[tuple[str, int], Tier]
+) -> str:
+    result = _read(folder)
+    tiers = [
+        *tiers_of_result(result),
+        *(replace(tier, name=f"{who} {channel}") for (who, channel), tier in people.items()),
+    ]
+    return annotation_text(kind, tiers, result.duration_s)
 
 
 def _report(folder: Path, language: str) -> str:
+    return report_page(report_of_file(_read(folder)), language)
+
+
+def _read(folder: Path) -> FileResult:
+    """Return a result, of whose frames it has a part only; segments and pieces are whole."""
     view = read_view(folder)
     assert view is not None, "_done has read it"
-    return report_page(report_of_file(msgspec.json.decode(view, type=FileResult)), language)
+    return msgspec.json.decode(view, type=FileResult)
+
+
+def _tiers_of_people(record: JobRecord) -> dict[tuple[str, int], Tier]:
+    """Return what people hear, by who and channel."""
+    return {
+        (who, int(channel)): Tier(who, tuple(Interval(*span) for span in spans))
+        for who, channels in (record.labels or {}).items()
+        for channel, spans in channels.items()
+    }
+
+
+def _tiers_of_model(result: FileResult) -> dict[int, Tier]:
+    """Return what the model says, by channel."""
+    named = {tier.name: tier for tier in tiers_of_result(result)}
+    return {one.channel: named[f"emotion {one.channel}"] for one in result.channels}
 
 
 def _analysed(record: JobRecord) -> list[int]:
@@ -363,6 +415,26 @@ ROUTES = (
         content="text/plain",
         errors=_ERRORS,
         audit="file_exported",
+    ),
+    Route(
+        "GET",
+        _ONE + "/labels",
+        "What people hear in a file, and how far they agree with the model.",
+        labels,
+        response=Labels,
+        errors=_ERRORS,
+        audit="file",
+    ),
+    Route(
+        "PUT",
+        _ONE + "/labels/{channel}",
+        "Say what one hears in a channel; replaces what the same person said before.",
+        put_labels,
+        body=GivenLabels,
+        status=204,
+        errors=_ERRORS,
+        needs=Scope.OPERATE,
+        audit="file_labelled",
     ),
     Route(
         "GET",

@@ -8,6 +8,7 @@ import { h as describe, render } from "../../shell/preact.js";
 import { channelName, inOrder, streamName } from "../../shell/names.js";
 import { addressOf } from "../../shell/router.js";
 import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
+import { Labels } from "../../shell/chart/labels.js";
 import { SegmentTable } from "../../shell/chart/segment_table.js";
 import { Timeline } from "../../shell/chart/timeline.js";
 import { TimelineView } from "../../shell/chart/view.js";
@@ -15,7 +16,6 @@ import { Current } from "./current.js";
 import { Events } from "./events.js";
 import { exportMenu } from "./exports.js";
 import { Heading } from "./heading.js";
-import { Labels } from "./labels.js";
 import { OpenAlerts } from "./open_alerts.js";
 import { SpeakersView } from "./speakers.js";
 
@@ -52,7 +52,8 @@ function show(root, params, app, stream) {
 
   const heading = new Heading(app, stream, timeline);
   const current = new Current(app, timeline);
-  const labels = new Labels(app, stream, timeline, (at_s) => jump(at_s));
+  const kept = app.info.store ? { read: () => app.api.labels(stream.stream_id), write: (/** @type {number} */ channel, /** @type {any[]} */ spans) => app.api.putLabels(stream.stream_id, channel, spans) } : null;
+  const labels = new Labels(app, kept, timeline, (at_s) => jump(at_s));
   const audio = inOrder(stream.channels)
     .filter((/** @type {any} */ channel) => (stream.recorded ?? []).includes(channel.index))
     .map((channel) => ({ name: channelName(app, channel), url: app.api.recordingUrl(stream.stream_id, channel.index), channels: [channel.index] }));

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, replace
-from typing import Annotated
+from dataclasses import replace
 
 import msgspec
 from aiohttp import hdrs, web
 
+from dashboard.api.labels import (
+    MAX_S,
+    GivenLabels,
+    Labels,
+    checked_spans,
+    labels_view,
+)
 from dashboard.api.routes import (
     ANNOTATION_FORMAT,
     REPORT_LANGUAGE,
@@ -29,11 +34,9 @@ from dashboard.report import report_of_stream
 from dashboard.report.page import report_page
 from ser_engine.files.annotations import (
     SUFFIXES,
-    UNCLEAR,
     AnnotationFormat,
     Interval,
     Tier,
-    agreement,
     annotation_text,
     tier_of_events,
 )
@@ -59,7 +62,6 @@ _KINDS: tuple[ResultKind, ...] = (
 _RATE_HZ = 16_000
 _PAGE = 2000
 _MOST_ALERTS = 1000
-_MAX_S = 1e9
 _LATEST_S = 1e11
 _POINT_FIELDS = (
     *("channel", "role", "start_s", "end_s", "label", "best", "confidence", "speech_share"),
@@ -90,57 +92,12 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     next_seq: int
 
 
-class LabelSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person hears in a part of a channel: a class of the model, or ``unclear``."""
-
-    start_s: float
-    end_s: float
-    label: str
-
-
-class GivenLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the person who sends it hears in a channel; what was there before goes."""
-
-    labels: Annotated[list[LabelSpan], msgspec.Meta(max_length=2000)]
-
-
 class NamedSpeaker(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a speaker of a live channel is left out, as an agent is; it holds from here on."""
 
     speaker: str
     left_out: bool = True
     channel: int = 0
-
-
-class AgreementView(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a person and the model agree, over the time in which both say something.
-
-    Attributes:
-        seconds: that time.
-        share: part of it in which they say the same, 0 to 1.
-        kappa: Cohen's, weighted by time; null: too little is said to tell it from chance.
-        confusion: seconds by the person's label and the model's.
-    """
-
-    seconds: float
-    share: float
-    kappa: float | None
-    confusion: dict[str, dict[str, float]]
-
-
-class LabelTier(msgspec.Struct, frozen=True, kw_only=True):
-    """The labels of one person for one channel; ``agreement`` null: it is not analysed."""
-
-    who: str
-    channel: int
-    labels: list[LabelSpan]
-    agreement: AgreementView | None
-
-
-class Labels(msgspec.Struct, frozen=True, kw_only=True):
-    """What people hear in a stream."""
-
-    tiers: list[LabelTier]
 
 
 async def list_streams(call: Call) -> web.Response:
@@ -251,26 +208,9 @@ async def name_speaker(call: Call) -> web.Response:
 async def labels(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}/labels``."""
     record = await _record(call)
-    tiers = await _tiers_of_people(call.services.store, record.stream_id)
+    people = await _tiers_of_people(call.services.store, record.stream_id)
     ours, _ = await _our_tiers(call.services.store, record)
-    return reply(
-        Labels(
-            tiers=[
-                LabelTier(
-                    who=who,
-                    channel=channel,
-                    labels=[
-                        LabelSpan(start_s=each.start_s, end_s=each.end_s, label=each.text)
-                        for each in tier.intervals
-                    ],
-                    agreement=AgreementView(**asdict(agreement(tier, ours[channel])))
-                    if channel in ours
-                    else None,
-                )
-                for (who, channel), tier in tiers.items()
-            ]
-        )
-    )
+    return reply(labels_view(people, ours))
 
 
 async def put_labels(call: Call) -> web.Response:
@@ -279,18 +219,7 @@ async def put_labels(call: Call) -> web.Response:
     channel = next((one for one in record.channels if str(one.index) == call.part("channel")), None)
     if channel is None:
         raise ApiError("not_found", "the stream has no such channel")
-    spans = sorted(call.body.labels, key=lambda span: span.start_s)
-    allowed = {*record.labels, UNCLEAR}
-    for before, span in itertools.pairwise([None, *spans]):
-        assert span is not None, "only the first one is None"
-        if span.label not in allowed:
-            raise ApiError(
-                "bad_request", f"got the label '{span.label[:60]}', expected a class of the model"
-            )
-        if not 0 <= span.start_s < span.end_s <= _MAX_S:
-            raise ApiError("bad_request", "got a label that ends before it begins")
-        if before is not None and span.start_s < before.end_s:
-            raise ApiError("bad_request", "got labels that overlap, expected one at a time")
+    spans = checked_spans(call.body.labels, record.labels)
     who, now = call.who.name or call.who.kind, time.time()
     await call.services.store.annotate(
         record.stream_id,
@@ -463,8 +392,8 @@ ROUTES = (
         "The results of a stream, as they are stored.",
         results,
         params=(
-            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, _MAX_S),
-            Param("to_s", "number", "leave out what begins after, s", None, 0, _MAX_S),
+            Param("from_s", "number", "leave out what ends before, s", 0.0, 0, MAX_S),
+            Param("to_s", "number", "leave out what begins after, s", None, 0, MAX_S),
             Param("types", "list", "of results; default: all", choices=_KINDS),
             Param("after_seq", "integer", "only later results", -1, -1, 10**15),
             Param("limit", "integer", "how many at most", 10_000, 1, 50_000),

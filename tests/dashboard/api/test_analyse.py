@@ -100,6 +100,21 @@ async def test_downloads_of_frames():
         annotations = await lab.client.get(f"{path}/annotations?format=textgrid")
         assert annotations.headers["Content-Disposition"].endswith("''a.TextGrid")
         assert 'name = "emotion 1"' in await annotations.text()
+        heard = [{"start_s": 0.02, "end_s": 0.06, "label": "neutral"}]
+        assert (await lab.get(f"/analyse/{job_id}/labels"))["tiers"] == []
+        await lab.ask("PUT", f"/analyse/{job_id}/labels/1", 204, json={"labels": heard})
+        await lab.ask("PUT", f"/analyse/{job_id}/labels/2", 404, json={"labels": heard})
+        wrong = [{**heard[0], "label": "bored"}]
+        await lab.ask("PUT", f"/analyse/{job_id}/labels/1", 400, json={"labels": wrong})
+        (tier,) = (await lab.get(f"/analyse/{job_id}/labels"))["tiers"]
+        assert (tier["who"], tier["channel"], tier["labels"]) == ("machine", 1, heard)
+        # The stand-in for an analysis finds no segments, so there is nothing to agree with.
+        assert tier["agreement"]["seconds"] == 0
+        for kind in ("textgrid", "eaf", "audacity"):
+            text = await (await lab.client.get(f"{path}/annotations?format={kind}")).text()
+            assert "machine 1" in text
+        await lab.ask("PUT", f"/analyse/{job_id}/labels/1", 204, json={"labels": []})
+        assert (await lab.get(f"/analyse/{job_id}/labels"))["tiers"] == []
         for query, shape in (("", (2, 4, 3)), ("?channel=1", (4, 3))):
             data = await (await lab.client.get(f"{path}/embedding.npy{query}")).read()
             assert np.load(io.BytesIO(data)).shape == shape

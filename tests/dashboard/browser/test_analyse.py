@@ -144,6 +144,16 @@ async def test_a_timeline_with_segments_and_frames(
     (channel,) = document["channels"]
     assert len(channel["points"]) == len(stream.points)
 
+    # What a person hears in a part of it is kept, and held against what the model says.
+    await page.locator(".chart").focus()
+    await page.keyboard.press("s")
+    await page.get_by_test_id("selection-from").fill("0")
+    await page.get_by_test_id("selection-from").press("Enter")
+    await page.get_by_label("Emotion you hear").select_option("sad")
+    await page.get_by_role("button", name="Label it").click()
+    await expect(page.get_by_test_id("kappa")).to_contain_text("Agrees with the model in")
+    await expect(page.get_by_test_id("confusion").get_by_role("rowheader")).to_have_text(["Sad"])
+
     # The same recording again, every 20 ms.
     await page.get_by_test_id("granularity-frame").click()
     await page.get_by_test_id("embeddings").check()

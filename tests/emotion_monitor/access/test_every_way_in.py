@@ -147,6 +147,10 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/analyse/{job_id}/annotations"): read(
         "one", f"{JOB}/annotations", audit="file_exported"
     ),
+    ("GET", "/api/v1/analyse/{job_id}/labels"): read("one", f"{JOB}/labels", audit="file"),
+    ("PUT", "/api/v1/analyse/{job_id}/labels/{channel}"): Way(
+        Scope.OPERATE, "one", f"{JOB}/labels/0", {"labels": []}, audit="file_labelled"
+    ),
     ("GET", "/api/v1/analyse/{job_id}/report.html"): read(
         "one", f"{JOB}/report.html", audit="file_exported"
     ),

@@ -203,7 +203,7 @@ def test_an_mp3_file_whose_length_is_a_guess_is_read_to_its_end(
         assert sum(block.shape[1] for block in file.blocks()) == pytest.approx(80_000, abs=4_000)
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

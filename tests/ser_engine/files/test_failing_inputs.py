@@ -13,7 +13,7 @@ from ser_engine.files.audio import AudioFile
 from ser_engine.schema import ChannelResult
 from tests.ser_engine.files.jobs import make_job, work
 
-pytestmark = pytest.mark.needs("shared-data")
+pytestmark = pytest.mark.needs("real-recordings")
 
 RIGHT = {
     # Seconds, and the codes of the warnings that must be there, and may be.

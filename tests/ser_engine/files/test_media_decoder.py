@@ -166,7 +166,7 @@ def test_a_length_the_header_does_not_tell_is_bounded_all_the_same(tmp_path: Pat
         assert heard <= 30 * 16_000
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_m4a_of_others(shared_data: Path) -> None:
     audio = read_audio(shared_data / "formats" / "testing.m4a")
     assert audio.shape == (1, pytest.approx(51_268, abs=1_000))

@@ -132,7 +132,7 @@ def test_details_of_a_stream(recording: Path):
     assert all(point.frames is not None for point in channel.result.points)
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_the_built_in_model_and_a_long_call(shared_data: Path):
     """Real speech: cuts fall where nobody speaks; every way tells the same story."""
     path = shared_data / "calls" / "phone_call_mono_8k.wav"

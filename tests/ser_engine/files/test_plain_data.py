@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_engine.files.cache import DamagedDataError, pack, unpack
+from ser_engine.schema import Point
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,21 @@ def test_a_round_trip_is_exact():
 
 def test_numbers_of_numpy_are_numbers():
     assert unpack(pack(Leaf(np.zeros(1), np.float64(0.1))), CLASSES).level == 0.1
+
+
+def test_a_field_of_a_message_that_is_not_set_stays_so():
+    point = Point(
+        start_sample=0,
+        end_sample=320,
+        posteriors=(1.0,),
+        label="angry",
+        confidence=1.0,
+        speech_share=1.0,
+        provisional=False,
+        widened=False,
+    )
+    assert point.speaker is msgspec.UNSET
+    assert unpack(pack(point), {"Point": Point}) == point
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, np.array([object()])])

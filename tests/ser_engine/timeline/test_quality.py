@@ -121,7 +121,7 @@ def test_time_without_audio_moves_the_clock():
     assert [finding.at_s for finding in monitor.take_findings()] == [12.5]
 
 
-@pytest.mark.needs("shared-data")
+@pytest.mark.needs("real-recordings")
 def test_real_recordings_are_judged_rightly(speech_clips: tuple[SpeechClip, ...]):
     for corpus in ("emodb", "nemo_pl"):
         audio = np.concatenate([clip.samples for clip in speech_clips if clip.corpus == corpus] * 2)

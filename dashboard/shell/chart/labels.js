@@ -2,10 +2,10 @@
  * What people hear, over what the model says: a label for the part that is chosen, the tiers of all
  * people, and how far each agrees with the model.
  */
-import { fill, h } from "../../shell/dom.js";
-import { channelName } from "../../shell/names.js";
-import { emotion, UNCLEAR } from "../../shell/palette.js";
-import { describeError, toast } from "../../shell/states.js";
+import { fill, h } from "../dom.js";
+import { channelName } from "../names.js";
+import { emotion, UNCLEAR } from "../palette.js";
+import { describeError, toast } from "../states.js";
 
 /** @typedef {{start_s: number, end_s: number, label: string}} Span */
 
@@ -27,13 +27,14 @@ export function relabelled(labels, start_s, end_s, label) {
 
 export class Labels {
   /**
-   * @param {import("../../shell/types.js").App} app @param {any} stream
-   * @param {import("../../shell/chart/timeline.js").Timeline} timeline
+   * @param {import("../types.js").App} app
+   * @param {{read: () => Promise<any>, write: (channel: number, labels: Span[]) => Promise<any>} | null} kept null: they are kept nowhere
+   * @param {import("./timeline.js").Timeline} timeline
    * @param {(at_s: number) => void} jump
    */
-  constructor(app, stream, timeline, jump) {
+  constructor(app, kept, timeline, jump) {
     this.app = app;
-    this.stream = stream;
+    this.kept = kept;
     this.timeline = timeline;
     this.jump = jump;
     /** @type {any[]} */
@@ -43,26 +44,27 @@ export class Labels {
     const { t } = app;
     const analysed = [...timeline.channels.values()].filter(({ spec }) => spec.analysed);
     this.channel = h("select", { class: "field", "aria-label": t("chart.segments.channel"), hidden: analysed.length < 2 }, analysed.map(({ spec }) => h("option", { value: spec.index }, channelName(app, spec))));
-    this.label = h("select", { class: "field", "aria-label": t("stream.label.which") }, [...timeline.labels, UNCLEAR].map((name) => h("option", { value: name }, app.label(name))));
+    this.label = h("select", { class: "field", "aria-label": t("chart.label.which") }, [...timeline.labels, UNCLEAR].map((name) => h("option", { value: name }, app.label(name))));
     const may = app.info.me.scopes.some((scope) => scope === "operate" || scope === "admin");
     // Beside the selection, which is what a label is given to.
     this.tools = h(
       "div",
-      { class: "selection-head label-tools", hidden: !may || !app.info.store },
-      h("span", {}, t("stream.label.heard")),
+      { class: "selection-head label-tools", hidden: !may || kept === null },
+      h("span", {}, t("chart.label.heard")),
       this.channel,
       this.label,
-      h("button", { class: "button", type: "button", onclick: () => void this.#say(this.label.value) }, t("stream.label.give")),
-      h("button", { class: "button quiet", type: "button", onclick: () => void this.#say(null) }, t("stream.label.take")),
+      h("button", { class: "button", type: "button", onclick: () => void this.#say(this.label.value) }, t("chart.label.give")),
+      h("button", { class: "button quiet", type: "button", onclick: () => void this.#say(null) }, t("chart.label.take")),
     );
     this.list = h("div", {});
-    this.element = h("section", { class: "card labels-box stream-rest", hidden: true, "aria-label": t("stream.label.title"), "data-testid": "labels" }, h("h2", {}, t("stream.label.title")), this.list);
-    if (app.info.store) void this.#load();
+    this.element = h("section", { class: "card labels-box stream-rest", hidden: true, "aria-label": t("chart.label.title"), "data-testid": "labels" }, h("h2", {}, t("chart.label.title")), this.list);
+    void this.#load();
   }
 
   async #load() {
+    if (this.kept === null) return;
     try {
-      this.tiers = (await this.app.api.labels(this.stream.stream_id)).tiers;
+      this.tiers = (await this.kept.read()).tiers;
       this.#draw();
     } catch {
       // They are beside the point of the page: without them it is whole.
@@ -71,15 +73,15 @@ export class Labels {
 
   /** @param {string | null} label */
   async #say(label) {
-    const { app, selection, tiers } = this;
-    if (selection === null) return;
+    const { app, kept, selection, tiers } = this;
+    if (selection === null || kept === null) return;
     const channel = Number(this.channel.value);
     const { me } = app.info;
     const mine = tiers.find((tier) => tier.who === (me.name || me.kind) && tier.channel === channel)?.labels ?? [];
     try {
-      await app.api.putLabels(this.stream.stream_id, channel, relabelled(mine, selection.from_s, selection.to_s, label));
+      await kept.write(channel, relabelled(mine, selection.from_s, selection.to_s, label));
       await this.#load();
-      toast(app.t("stream.label.kept"));
+      toast(app.t("chart.label.kept"));
     } catch (error) {
       toast(describeError(app, error), "error");
     }
@@ -111,18 +113,18 @@ export class Labels {
     const { t, format } = app;
     const theirs = Object.keys(confusion);
     const ours = [...new Set(theirs.flatMap((name) => Object.keys(confusion[name])))];
-    const about = t("stream.label.agreement", { share: format.percent(share), time: format.clock(seconds) });
+    const about = t("chart.label.agreement", { share: format.percent(share), time: format.clock(seconds) });
     return h(
       "div",
       {},
-      h("p", { class: "number", "data-testid": "kappa", title: t("stream.label.kappa_about") }, about, kappa === null ? "" : ` · κ ${kappa.toFixed(2)}`),
+      h("p", { class: "number", "data-testid": "kappa", title: t("chart.label.kappa_about") }, about, kappa === null ? "" : ` · κ ${kappa.toFixed(2)}`),
       h(
         "div",
-        { class: "table-box", tabindex: 0, role: "group", "aria-label": t("stream.label.confusion") },
+        { class: "table-box", tabindex: 0, role: "group", "aria-label": t("chart.label.confusion") },
         h(
           "table",
           { "data-testid": "confusion" },
-          h("caption", { class: "muted" }, t("stream.label.confusion")),
+          h("caption", { class: "muted" }, t("chart.label.confusion")),
           h("thead", {}, h("tr", {}, h("td"), ours.map((name) => h("th", { scope: "col" }, app.label(name))))),
           h("tbody", {}, theirs.map((name) => h("tr", {}, h("th", { scope: "row" }, app.label(name)), ours.map((other) => h("td", { class: "number" }, format.clock(confusion[name][other] ?? 0)))))),
         ),

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# What a newcomer does, on a new Debian: bash scripts/newcomer.sh FOLDER
+# As root, with debootstrap. A plain Debian 12 is made in FOLDER, the commit that is checked out is put
+# into it, and a user of it installs what the tutorials name, and follows them as they are printed.
+# It takes 4 GB and some minutes; what it made stays in FOLDER, and is used again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=${1:?got no folder, expected one for a new Debian, with 4 GB of space}
+checkout=$root/home/ann/emotion-monitor
+
+if [ ! -d "$root/etc/apt" ]; then
+  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$root"
+  chroot "$root" useradd --create-home --shell /bin/bash ann
+fi
+
+# The package index of this machine, and the certificates that it is known by.
+cp /etc/resolv.conf "$root/etc/"
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/"; fi
+
+mount -t proc proc "$root/proc"
+mount --bind /dev "$root/dev"
+trap 'umount "$root/dev" "$root/proc"' EXIT
+
+mkdir -p "$checkout"
+git archive HEAD | tar -x -C "$checkout"
+chroot "$root" chown -R ann:ann /home/ann
+
+# Nothing of this machine's environment.
+as_newcomer() { env -i chroot "$root" su - ann -c "cd emotion-monitor && $*"; }
+as_newcomer bash run.sh --extras tables --setup-only
+as_newcomer .venv/bin/python -m scripts.walk_tutorials /home/ann/tutorials
