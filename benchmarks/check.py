@@ -61,7 +61,7 @@ FLOORS: Mapping[str, Mapping[str, Floor]] = {
         "natural_alerts_per_hour": Floor(most=2),
         "tones_emotion": Floor(most=0.02),
         "anger_alerts_hit": Floor(least=0.8),
-        "ece": Floor(most=0.13),
+        "ece": Floor(most=0.11),
     },
     "compact": {
         "uar_emodb": Floor(least=0.65),
@@ -75,7 +75,7 @@ FLOORS: Mapping[str, Mapping[str, Floor]] = {
         "natural_changes_per_min": Floor(most=8),
         "natural_alerts_per_hour": Floor(most=3),
         "tones_emotion": Floor(most=0.03),
-        "anger_alerts_hit": Floor(least=0.6),
+        "anger_alerts_hit": Floor(least=0.8),
         "ece": Floor(most=0.15),
     },
 }

@@ -183,6 +183,7 @@ def _recipients(settings: Settings) -> Iterator[str]:
         [
             ("people who log in, and tokens", "see `emotion-monitor user list`, `token list`"),
             ("MQTT broker", "yes" if server.feeds.mqtt_url else "no"),
+            ("databroker of a car", "yes" if server.feeds.vss_url else "no"),
             ("webhooks of alerts", "yes" if any(rule.webhook for rule in rules) else "no"),
             ("mail, chats and others", "yes" if any(rule.notify for rule in rules) else "no"),
             ("database server", "yes" if server.store.url.startswith("postgres") else "no"),

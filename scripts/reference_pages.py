@@ -140,6 +140,8 @@ EVENTS = {
     "server_gone": "another server has left the bus; its streams are taken off the wall",
     "server_stopped": "the server has ended",
     "server_stopping": "it was asked to end; live streams get their results",
+    "vss_connected": "the car's databroker takes signals",
+    "vss_lost": "the databroker refused a signal or is away; tried again",
     "rtp_ended": "a stream of plain RTP was ended with an error",
     "rtp_listening": "a port for plain RTP is open",
     "rtp_not_listening": "it could not be opened; the server does not start",

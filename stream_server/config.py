@@ -174,8 +174,28 @@ class FeedsConfig:
     """First part of the topics where Home Assistant looks, its ``discovery_prefix``. It has a level
     ``{team}`` if ``mqtt_topic`` has one."""
 
+    vss_url: str = ""
+    """Eclipse Kuksa databroker of a car to publish signals to, grpc://HOST:PORT or grpcs://HOST:PORT;
+    needs the extra ``vss``. "": none."""
+    vss_token: str = ""
+    """JSON Web Token with which the databroker lets this server provide the signals; "": it asks
+    for none."""
+    vss_prefix: str = "Vehicle.Driver.Emotion"
+    """Branch of the signals; deploy/vss/emotion.json has it as it is here."""
+    vss_role: str = "driver"
+    """Role of the channels that are told of; it must be one of ``streams.analyse_roles``."""
+
     def __post_init__(self) -> None:
         check_fields(self, "feeds")
+        if self.vss_url and not self.vss_url.startswith(("grpc://", "grpcs://")):
+            raise ConfigError(
+                f"got feeds.vss_url '{self.vss_url}', expected grpc://HOST:PORT or grpcs://HOST:PORT"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*", self.vss_prefix):
+            raise ConfigError(
+                f"got feeds.vss_prefix '{self.vss_prefix}', expected names of letters and digits"
+                " with a '.' between, e.g. Vehicle.Driver.Emotion"
+            )
         if self.mqtt_url and not self.mqtt_url.startswith(("mqtt://", "mqtts://")):
             # Not the URL itself: it may hold a password.
             raise ConfigError(

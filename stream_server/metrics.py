@@ -156,6 +156,7 @@ class Metrics:
             "notifications", "Alerts sent to services by Apprise, by outcome.", "outcome"
         )
         self._mqtt = self._gauge("mqtt_connected", "1 while connected to the MQTT broker.")
+        self._vss = self._gauge("vss_connected", "1 while the car's databroker takes signals.")
         self._store_errors = self._counter("store_errors", "Writes to the store that failed.")
         self._store_write = self._histogram(
             "store_write_seconds", "Time of one write to the store.", _WAITS_S
@@ -271,6 +272,10 @@ class Metrics:
                 self.stream_closed(result.reason)
             case _:
                 pass
+
+    def vss_connected(self, connected: bool) -> None:
+        """Whether the car's databroker takes signals."""
+        self._vss.set(connected)
 
     def point(self) -> None:
         """A point was published."""

@@ -39,6 +39,7 @@ from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
 from stream_server.feeds.mqtt import MqttPublisher
 from stream_server.feeds.source import FeedSource, StoreHistory
+from stream_server.feeds.vss import VssPublisher
 from stream_server.http import below, end_outdated, make_app
 from stream_server.http.connections import BoundedSite, HttpConnections
 from stream_server.metrics import Metrics
@@ -230,6 +231,8 @@ class Server:
         self._run(self._follow_access(), "access", cancel=True)
         if config.feeds.mqtt_url:
             self._mqtt = await stack.enter_async_context(self._mqtt_publisher())
+        if config.feeds.vss_url:
+            await stack.enter_async_context(self._vss_publisher())
         await stack.enter_async_context(
             AlertActions(
                 rules=config.alerts.rules,
@@ -328,6 +331,18 @@ class Server:
                 f"got listen.host '{listen.host}' without {' and without '.join(lacks)}, expected a"
                 f" loopback address, or {' and '.join(remedies)}"
             )
+
+    def _vss_publisher(self) -> VssPublisher:
+        feeds = self._config.feeds
+        return VssPublisher(
+            url=feeds.vss_url,
+            token=feeds.vss_token,
+            prefix=feeds.vss_prefix,
+            role=feeds.vss_role,
+            bus=self.own_bus,
+            metrics=self.metrics,
+            mailbox_size=feeds.mailbox_size,
+        )
 
     def _mqtt_publisher(self) -> MqttPublisher:
         feeds = self._config.feeds

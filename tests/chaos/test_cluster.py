@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -18,6 +17,7 @@ from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec, Ready
 from stream_server.wire.results import Alert, Gap, Point, Result, StreamClosed, StreamOpened
 from tests.stream_server.streams.timelines import tiles
+from tests.support.waiting import until
 
 _PATIENCE_S = 120.0
 _CALL_S = 12.0
@@ -107,12 +107,6 @@ async def test_a_replica_nats_and_a_gateway_are_killed_during_two_calls():
         }
         assert len(raised) == 3
         assert raised == await kept_alerts(cluster, len(raised))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  Of processes, which do not tell.
-            await asyncio.sleep(0.02)
 
 
 async def more_points(*callers: Caller) -> None:

@@ -23,6 +23,7 @@ from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_cal
 from stream_server.wire.messages import Ready
 from stream_server.wire.results import Gap, Point, Segment, Summary
 from tests.emotion_monitor.test_serve import addresses, running
+from tests.support.waiting import until
 
 NUM_CLIENTS = 6
 LONGEST_S = 300
@@ -57,12 +58,6 @@ class Call:
     @property
     def num_points(self) -> int:
         return sum(isinstance(one, Point) for _, messages in self.streams for one in messages)
-
-
-async def until(is_so: Callable[[], Any]) -> None:
-    async with asyncio.timeout(90):
-        while not is_so():  # noqa: ASYNC110 - processes tell of it
-            await asyncio.sleep(0.02)
 
 
 def children(process: subprocess.Popen[str]) -> dict[str, int]:

@@ -251,6 +251,7 @@ READERS = {
     "dashboard": "test_a_feed_of_one_stream_is_for_its_team",
     "kind": "test_a_feed_of_one_stream_is_for_its_team",  # websocket or sse
     "mqtt": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
+    "vss": "the databroker of one car, for one role (docs/how-to/feeds.md)",
     "alerts": "test_what_leaves_the_server_by_itself_is_for_those_who_may_read_it",
     "front": "another process of this server",
     "nats": "servers of one operator; who may read it sees all teams (docs/how-to/cluster.md)",

@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,9 @@ from stream_server.wire.results import Alert, Result, StreamClosed
 from tests.requirements import REPOSITORY
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.spans import recorded_spans
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("nats", "nats-server")
-
-_PATIENCE_S = 60.0
 
 
 class Member:
@@ -94,12 +93,6 @@ async def members(*names: str, url: str, folder: Path) -> AsyncIterator[list[Mem
             # Before that is left, as a server does.
             stack.callback(one.own.close)
         yield made
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  Of several servers, none of which tells.
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from stream_server.engines.pool import RETRY_INTERVAL_S, EnginePool
 from stream_server.engines.status import UpgradeState
 from tests.support.fake_core import TimedWorker, a_window
 from tests.support.virtual_time import current_loop, virtual_time
+from tests.support.waiting import until
 
 LARGE, BASE, SEED = "emotion2vec_plus_large", "emotion2vec_plus_base", "emotion2vec_plus_seed"
 
@@ -127,14 +128,6 @@ async def started(lab: Lab) -> AsyncIterator[EnginePool]:
         yield lab.pool
     finally:
         await lab.pool.aclose()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError("it did not come about within 60 s")
 
 
 @pytest.fixture

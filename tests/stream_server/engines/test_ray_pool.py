@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -36,6 +36,7 @@ from stream_server.engines.remote import RemoteEngine
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine
+from tests.support.waiting import until
 
 
 class HeldEngine(LabEngine):
@@ -111,12 +112,6 @@ async def connected(cluster: Cluster) -> AsyncIterator[RemoteEngine]:
         yield engine
     finally:
         await engine.aclose()
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +43,7 @@ from tests.support.live_lab import (
     send,
     start,
 )
+from tests.support.waiting import until
 
 
 class HeldEngine(LabEngine):
@@ -96,12 +97,6 @@ async def connected(url: str) -> AsyncIterator[RemoteEngine]:
         yield engine
     finally:
         await engine.aclose()
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.005)
 
 
 def a_window(seconds: float = 1.0, key: str | None = "one", at: int = 0) -> Window:
