@@ -112,7 +112,7 @@ def walk(
                     (folder / step.name).write_text(step.text, encoding="utf-8")
                     continue
                 if step.kind == "run" and terminals:
-                    _wait_until_ready(ready_url, output)
+                    _wait_until_ready(ready_url, output, terminals)
                 # A shell that is left between would keep the signal that ends a terminal's program.
                 command = f"exec {step.text}" if step.kind == "start" else step.text
                 process = subprocess.Popen(
@@ -134,7 +134,7 @@ def walk(
             process.wait()
 
 
-def _wait_until_ready(url: str, output: Path) -> None:
+def _wait_until_ready(url: str, output: Path, terminals: list[subprocess.Popen[bytes]]) -> None:
     deadline_s = time.monotonic() + LONGEST_STEP_S
     # Without the proxies of the environment: this is the machine itself.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -143,7 +143,8 @@ def _wait_until_ready(url: str, output: Path) -> None:
             with opener.open(url, timeout=10):
                 return
         except OSError as error:
-            if time.monotonic() > deadline_s:
+            has_ended = any(process.poll() is not None for process in terminals)
+            if has_ended or time.monotonic() > deadline_s:
                 raise RuntimeError(f"{url}: {error}:\n{output.read_text()}") from error
             time.sleep(0.1)
 
