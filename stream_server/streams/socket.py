@@ -13,7 +13,7 @@ has come that the reader has not dealt with, so messages keep their order::
                      └──▶ frames of websockets ──▶ receiver ──▶ inbox ──▶ reader     (others)
 
 A reader that is busy holds the client back: bytes of messages that have to wait for it stay as they
-came, and no more are read. So a server that has fallen behind does not do more for a message than
+came, and few more are read. So a server that has fallen behind does not do more for a message than
 one that has not, but less: it takes all that came meanwhile in one go.
 """
 
@@ -88,6 +88,10 @@ _WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82
 _MASKED = 0x80
 _LENGTH_IN_TWO_BYTES = 126
 _LEAST_BYTES = 6  # of a frame: two, and a mask
+_IS_CONTROL = 0x08  # of the bits of a frame's kind: close, ping, pong
+# Read while a reader is busy, so that a client that closes meanwhile, or asks whether the server is
+# there, has its answer.
+_MOST_HELD_BYTES = 64 * 1024
 
 
 class MessageConnection(ServerConnection):
@@ -96,7 +100,7 @@ class MessageConnection(ServerConnection):
     Attributes:
         on_message: takes a whole message and returns True; or False where :meth:`recv` is to return
             it, as it does all messages while this is None; or None where it is to be offered again
-            by :meth:`go_on`, before which nothing more is read.
+            by :meth:`go_on`, before which little more is read.
         inlet: takes plain audio without that call.
         num_unread: messages for :meth:`recv` that came. Whoever reads them counts them down.
     """
@@ -116,9 +120,10 @@ class MessageConnection(ServerConnection):
             data, self._rest = self._rest + data, b""
         if self.on_message is not None and self._is_between and self.protocol.state is State.OPEN:
             data = self._without_taken(data)
-            if self._is_held:
+            if self._is_held and not _has_control(data):
                 self._rest = data
-                self.transport.pause_reading()
+                if len(data) > _MOST_HELD_BYTES:
+                    self.transport.pause_reading()
                 return
             if not data or _is_begun(data):
                 # The parser would have to be given all that follows, too, until a frame ends where
@@ -264,6 +269,21 @@ def _is_begun(data: bytes) -> bool:
             return True
         size, start = data[2] << 8 | data[3], start + 2
     return len(data) < start + size
+
+
+def _has_control(data: bytes) -> bool:
+    """Return whether a control frame is among the frames of ``data`` that are whole."""
+    at, length = 0, len(data)
+    while length - at >= _LEAST_BYTES:
+        kind, size, start = data[at], data[at + 1] & ~_MASKED, at + _LEAST_BYTES
+        if kind & _IS_CONTROL:
+            return start + size <= length
+        if size > _LENGTH_IN_TWO_BYTES:
+            return False  # More than is held.
+        if size == _LENGTH_IN_TWO_BYTES:
+            size, start = data[at + 2] << 8 | data[at + 3], start + 2
+        at = start + size
+    return False
 
 
 class ClientSocket:

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from stream_server.config import LimitsConfig
@@ -323,14 +324,33 @@ async def test_bytes_that_wait_for_the_reader_keep_the_client_back_and_lose_noth
         return True
 
     connection.on_message = on_message
-    connection.data_received(frame(Opcode.BINARY, b"1") + frame(Opcode.BINARY, b"2"))
+    sent = [bytes([number]) * 32_000 for number in range(3)]
+    for audio in sent[:2]:
+        connection.data_received(frame(Opcode.BINARY, audio))
+    assert not transport.pause_reading.called
+    connection.data_received(frame(Opcode.BINARY, sent[2]))
     transport.pause_reading.assert_called_once()
     connection.go_on()
     assert got == [] and not transport.resume_reading.called
     is_busy = False
     connection.go_on()
-    assert got == [b"1", b"2"] and connection.num_unread == 0
+    assert got == sent and connection.num_unread == 0
     transport.resume_reading.assert_called_once()
+
+
+@pytest.mark.parametrize("kind", [Opcode.CLOSE, Opcode.PING, Opcode.PONG])
+async def test_a_client_that_closes_or_asks_is_heard_though_the_reader_is_busy(kind: Opcode):
+    connection = opened()
+    connection.on_message = Mock(return_value=None)
+    connection.data_received(frame(Opcode.BINARY, b"1" * 640) + frame(Opcode.BINARY, b"2"))
+    assert connection.num_unread == 0
+    whole = frame(kind, b"\x03\xe8" if kind is Opcode.CLOSE else b"")
+    connection.data_received(whole[:3])
+    assert connection.num_unread == 0
+    connection.data_received(whole[3:])
+    assert connection.num_unread == 2
+    assert (connection.protocol.state is State.CLOSING) == (kind is Opcode.CLOSE)
+    assert await connection.recv() == b"1" * 640 and await connection.recv() == b"2"
 
 
 async def test_plain_audio_is_let_in_as_far_as_there_is_room():
