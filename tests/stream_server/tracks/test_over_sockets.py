@@ -43,6 +43,7 @@ class PacketDialect(NativeDialect):
     """The native protocol with audio in packets: how a dialect uses a TrackAligner."""
 
     can_resume = False
+    plain_audio = None  # type: ignore[assignment]  # A packet begins with its number.
 
     def __init__(self) -> None:
         super().__init__()
