@@ -38,7 +38,7 @@ NO_MICROPHONE = {
     "import MicrophoneSource": "import ArraySource, load_sample_call",
     "MicrophoneSource()": "ArraySource(*load_sample_call())",
 }
-"""What the page on the microphone says to write where there is none."""
+"""Replacements that the tutorial gives for a machine without a microphone."""
 
 LONGEST_STEP_S = 600
 

@@ -259,31 +259,35 @@ def _is_begun(data: bytes) -> bool:
     """Return whether ``data`` is the beginning of a frame as nearly all are, and not all of it."""
     if data[0] not in (_WHOLE_BINARY, _WHOLE_TEXT):
         return False
-    if len(data) == 1:
-        return True
-    size, start = data[1] - _MASKED, _LEAST_BYTES
-    if not 0 <= size <= _LENGTH_IN_TWO_BYTES:
+    if len(data) > 1 and not 0 <= data[1] - _MASKED <= _LENGTH_IN_TWO_BYTES:
         return False
-    if size == _LENGTH_IN_TWO_BYTES:
-        if len(data) < 4:
-            return True
-        size, start = data[2] << 8 | data[3], start + 2
-    return len(data) < start + size
+    return _end_of_frame(data, 0) > len(data)
 
 
 def _has_control(data: bytes) -> bool:
     """Return whether a control frame is among the frames of ``data`` that are whole."""
-    at, length = 0, len(data)
-    while length - at >= _LEAST_BYTES:
-        kind, size, start = data[at], data[at + 1] & ~_MASKED, at + _LEAST_BYTES
-        if kind & _IS_CONTROL:
-            return start + size <= length
-        if size > _LENGTH_IN_TWO_BYTES:
-            return False  # More than is held.
-        if size == _LENGTH_IN_TWO_BYTES:
-            size, start = data[at + 2] << 8 | data[at + 3], start + 2
-        at = start + size
+    at = 0
+    while (end := _end_of_frame(data, at)) <= len(data):
+        if data[at] & _IS_CONTROL:
+            return True
+        at = end
     return False
+
+
+def _end_of_frame(data: bytes, at: int) -> int:
+    """Return where the frame ends that begins at ``at``.
+
+    Beyond all of ``data`` where its length has not come, or is written in more than two bytes.
+    """
+    unknown = len(data) + 1
+    if len(data) < at + 2:
+        return unknown
+    size = data[at + 1] & ~_MASKED
+    if size < _LENGTH_IN_TWO_BYTES:
+        return at + _LEAST_BYTES + size
+    if size > _LENGTH_IN_TWO_BYTES or len(data) < at + 4:
+        return unknown
+    return at + _LEAST_BYTES + 2 + (data[at + 2] << 8 | data[at + 3])
 
 
 class ClientSocket:
