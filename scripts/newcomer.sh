@@ -17,6 +17,12 @@ fi
 cp /etc/resolv.conf "$root/etc/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/"; fi
+# Without this folder of wheels, run.sh asks PyTorch's own index for the CPU build of torch.
+if [ -d "${PIP_FIND_LINKS:-}" ]; then
+  mkdir -p "$root/wheels"
+  cp -u "$PIP_FIND_LINKS"/*.whl "$root/wheels/"
+  printf '\n[install]\nfind-links = /wheels\n' >>"$root/etc/pip.conf"
+fi
 
 # What an installer writes and debootstrap does not.
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
