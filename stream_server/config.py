@@ -199,7 +199,7 @@ class FeedsConfig:
         if self.mqtt_url and not self.mqtt_url.startswith(("mqtt://", "mqtts://")):
             # Not the URL itself: it may hold a password.
             raise ConfigError(
-                "got a feeds.mqtt_url of another kind, expected mqtt://HOST or mqtts://HOST"
+                "got a feeds.mqtt_url with another scheme, expected mqtt://HOST or mqtts://HOST"
             )
 
 
@@ -226,7 +226,9 @@ class BusConfig:
         schemes = ("nats://", "tls://")
         if self.url and not all(each.startswith(schemes) for each in self.url.split(",")):
             # Not the URL itself: it may hold a password.
-            raise ConfigError("got a bus.url of another kind, expected nats://HOST or tls://HOST")
+            raise ConfigError(
+                "got a bus.url with another scheme, expected nats://HOST or tls://HOST"
+            )
         if self.name and not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ConfigError(
                 f"got bus.name {self.name!r}, expected letters, digits, '-' and '_' only"
