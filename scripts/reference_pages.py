@@ -114,6 +114,7 @@ EVENTS = {
     "engine_ready": "a model is loaded and takes streams",
     "feed_reads_behind_the_store": "the store is slow: a reader may miss the newest results",
     "front_lost": "a worker has lost the front process, and reconnects or ends",
+    "limits_counted_alone": "NATS cannot be reached; each server counts a token's streams alone",
     "message_ignored": "the first message of a connection that could not be understood",
     "model_fetch_progress": "progress of a download",
     "model_fetch_started": "a better model is being downloaded",
