@@ -39,3 +39,10 @@ chroot "$root" chown -R ann:ann /home/ann
 as_newcomer() { chroot "$root" /usr/bin/env -i su - ann -c "cd emotion-monitor && $*"; }
 as_newcomer bash run.sh --extras tables --setup-only
 as_newcomer .venv/bin/python -m scripts.walk_tutorials /home/ann/tutorials
+
+# The first tutorial, as far as a script sees what its reader does.
+as_newcomer bash run.sh --demo &
+demo=$!
+as_newcomer .venv/bin/python -m scripts.walk_tutorials --demo
+kill "$demo"
+wait "$demo" || true
