@@ -20,6 +20,7 @@ import json
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -162,15 +163,17 @@ async def _run_all(run: Run, clients: int) -> None:
     address = parse_uri(run.url)
     ended: list[asyncio.Future[None]] = []
     for index in range(clients):
-        client = _Client(run, run.frames[index % len(run.frames)], address)
-        ended.append(client.ended)
+        make = partial(_Client, run, run.frames[index % len(run.frames)], address)
         try:
-            await loop.create_connection(lambda made=client: made, address.host, address.port)
+            _, client = await loop.create_connection(make, address.host, address.port)
         except OSError as error:
-            client.fail(type(error).__name__)
+            run.findings.failed[type(error).__name__] += 1
+        else:
+            ended.append(client.ended)
         # Spread over a step, as calls begin when they like.
         await asyncio.sleep(0.5 / clients + 0.002)
-    await asyncio.wait(ended)
+    if ended:
+        await asyncio.wait(ended)
 
 
 class _Pacer:
@@ -217,12 +220,6 @@ class _Client(asyncio.Protocol):
         self._latest_s = 0.0
         self._is_full = self._has_point = False
 
-    def fail(self, why: str) -> None:
-        """Note that the client did not get through."""
-        self._run.findings.failed[why[:120]] += 1
-        if not self.ended.done():
-            self.ended.set_result(None)
-
     def connection_made(self, transport: Any) -> None:
         """Ask for the WebSocket."""
         self._transport = transport
@@ -243,14 +240,14 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note how it ended."""
+        findings = self._run.findings
         if exc is not None:
-            self.fail(type(exc).__name__)
+            findings.failed[type(exc).__name__] += 1
         elif self._sent < self._count:
-            self.fail(f"closed after {self._sent} of {self._count} messages")
+            findings.failed["closed early"] += 1
         else:
-            self._run.findings.late_sends_s.append(self._latest_s)
-        if not self.ended.done():
-            self.ended.set_result(None)
+            findings.late_sends_s.append(self._latest_s)
+        self.ended.set_result(None)
 
     def pause_writing(self) -> None:
         """Wait: the server does not read."""
