@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from stream_server.platforms.asterisk import ChanWebSocketDialect
 from stream_server.platforms.asterisk.audiosocket import (
     AudioSocketLeg,
     Frame,
     encode_audio,
     encode_frame,
 )
-from stream_server.platforms.asterisk.chan_websocket import ChanWebSocketDialect
 from stream_server.platforms.audiohook.dialect import AudioHookDialect
 from stream_server.platforms.deepgram.dialect import DeepgramDialect
 from stream_server.platforms.deepgram.query import ListenQuery

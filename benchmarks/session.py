@@ -30,7 +30,8 @@ from ser_engine.raw_audio import MULAW
 from ser_engine.types import FloatArray, ModelInfo, WindowResult
 from stream_server.platforms.media_stream import MediaStreamDialect
 from stream_server.platforms.twilio import TWILIO
-from stream_server.streams.session import ChannelWindow, Session
+from stream_server.streams.session import Session
+from stream_server.streams.session_results import ChannelWindow
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.messages import ChannelSpec

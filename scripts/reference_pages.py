@@ -112,6 +112,7 @@ EVENTS = {
     "engine_ready": "a model is loaded and takes streams",
     "feed_reads_behind_the_store": "the store is slow: a reader may miss the newest results",
     "front_lost": "a worker has lost the front process, and connects again or ends",
+    "limits_counted_alone": "NATS is not there: each server counts a token's streams alone",
     "message_ignored": "the first message of a connection that makes no sense",
     "model_fetch_progress": "how far a download is",
     "model_fetch_started": "a better model is being downloaded",

@@ -27,7 +27,7 @@ class LimitsConfig:
     max_streams_per_address: Annotated[int, Range(1, 100_000)] = 192
     """Streams of tokens from one address at a time, so that one machine cannot take all places."""
     max_streams_per_token: Annotated[int, Range(1, 100_000)] = 128
-    """Streams of one access token at a time."""
+    """Streams of one access token at a time, on all servers of one bus together."""
     max_message_bytes: Annotated[int, Range(1024, 1 << 24)] = 1_048_576
     """Largest message."""
     max_messages_per_s: Annotated[int, Range(1, 100_000)] = 500

@@ -370,6 +370,8 @@ class Server:
             heartbeat=self.ingest.heartbeat,
             tell=self.ingest.tell,
             object=self._object_here,
+            of_token=self.ingest.of_token,
+            held_elsewhere=self.ingest.held_elsewhere,
             acknowledged=lambda alert_id: self.on_acknowledged_elsewhere(alert_id),
         )
         others = NatsBus(

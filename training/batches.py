@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ser_engine.models.compact import CompactSizes
 from ser_engine.models.compact.front_end import NUM_MELS
-from ser_engine.models.compact.network import CompactSizes
 from training.clips import CLASSES
 from training.voices import paced, revoiced
 

@@ -23,10 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
-from ser_engine.models.compact import COMPACT_WEIGHTS
-from ser_engine.models.compact.network import Compact
-from ser_engine.models.standard import STANDARD_WEIGHTS
-from ser_engine.models.standard.network import Standard
+from ser_engine.models.compact import COMPACT_WEIGHTS, Compact
+from ser_engine.models.standard import STANDARD_WEIGHTS, Standard
 from ser_engine.timeline.baseline import LEAST_POSTERIOR
 from training.clips import CLASSES
 from training.devset import Item, read_devset

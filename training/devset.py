@@ -19,7 +19,7 @@ from torch import Tensor
 from ser_engine.frames import span_samples
 from ser_engine.models.compact.front_end import FrontEnd as CompactFrontEnd
 from ser_engine.models.model import FrameOutputs
-from ser_engine.models.standard.network import Standard, levelled
+from ser_engine.models.standard import Standard, levelled
 from training.augment import Augmenter, telephone
 from training.clips import CLASSES, FloatArray, data_dir, read_clip
 from training.corpora import DEV_SPEAKERS, HELD_OUT_NATURAL, NATURAL, read_corpus

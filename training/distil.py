@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.compact import COMPACT, COMPACT_WEIGHTS
-from ser_engine.models.compact.network import Compact
+from ser_engine.models.compact import COMPACT, COMPACT_WEIGHTS, Compact
 from training.batches import _masked, _tilted
 from training.clips import CLASSES
 from training.muon import Muon, is_matrix

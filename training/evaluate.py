@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_engine.models.compact import COMPACT_WEIGHTS
-from ser_engine.models.compact.network import Compact
+from ser_engine.models.compact import COMPACT_WEIGHTS, Compact
 from training.calibrate import fit_temperature
 from training.clips import CLASSES, CORPORA, FloatArray, data_dir, read_clip, read_clips
 from training.export import Calibration, export, load_run

@@ -12,10 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ser_engine.labels import EMOTION2VEC_TOKENS, LabelSet
-from ser_engine.models.compact import COMPACT_FORMAT
-from ser_engine.models.compact.network import Compact, CompactSizes
-from ser_engine.models.standard import STANDARD_FORMAT
-from ser_engine.models.standard.network import Standard
+from ser_engine.models.compact import COMPACT_FORMAT, Compact, CompactSizes
+from ser_engine.models.standard import STANDARD_FORMAT, Standard
 from training.clips import CLASSES
 
 __all__ = ["Calibration", "export", "load_run"]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.standard.network import Head, Standard, StandardSizes
+from ser_engine.models.standard import Head, Standard, StandardSizes
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import rate_at

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ser_engine.models.compact.network import Compact
+from ser_engine.models.compact import Compact
 from training.clips import CLASSES, CORPORA, Clip, read_clip, read_clips
 from training.progress import Progress
 

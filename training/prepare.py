@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ser_engine.models.compact import CompactSizes
 from ser_engine.models.compact.front_end import NUM_MELS, FrontEnd
-from ser_engine.models.compact.network import CompactSizes
 from training.augment import Augmenter
 from training.clips import Clip, FloatArray, data_dir, read_clip, read_clips
 from training.progress import Progress

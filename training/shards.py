@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from ser_engine.models.compact.front_end import FrontEnd as CompactFrontEnd
-from ser_engine.models.standard.network import Standard, StandardSizes, levelled
+from ser_engine.models.standard import Standard, StandardSizes, levelled
 from training.augment import Augmenter
 from training.clips import Clip, data_dir, read_clip
 from training.corpora import ACTED, HELD_OUT_NATURAL, NATURAL, PROMPTS, read_corpus, read_prompts

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.standard.network import Standard, StandardSizes, statistics
+from ser_engine.models.standard import Standard, StandardSizes, statistics
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
 from training.schedule import follow, load_state, rate_at, save_state

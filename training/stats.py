@@ -1,7 +1,7 @@
 """``python -m training.stats``: what the head sees of each scene, at some of its frames.
 
 The head of the standard model sees frames through statistics of the frames about them
-(:func:`ser_engine.models.standard.network.statistics`). A scene is therefore kept as those of a
+(:func:`ser_engine.models.standard.statistics`). A scene is therefore kept as those of a
 dozen of its frames, which is a twentieth of it, and a head trains on it in seconds.
 
 With ``--whisper``, whole clips too, as they were recorded, pauses at their ends left in: the
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ser_engine.models.standard.network import StandardSizes, levelled, statistics
+from ser_engine.models.standard import StandardSizes, levelled, statistics
 from training.clips import data_dir, read_clip
 from training.corpora import read_corpus
 from training.progress import Progress

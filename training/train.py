@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_engine.models.compact.network import Compact, CompactSizes
+from ser_engine.models.compact import Compact, CompactSizes
 from training.batches import Batch, WindowSource, load_prepared
 from training.clips import CLASSES, CORPORA
 from training.muon import Muon, is_matrix

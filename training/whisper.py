@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_engine.models.standard.network import Encoder, StandardSizes
+from ser_engine.models.standard import Encoder, StandardSizes
 
 __all__ = ["load_encoder", "read_ctranslate2"]
 

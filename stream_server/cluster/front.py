@@ -103,6 +103,7 @@ class WorkersIngest:
         self._processes = workers
         self._num_workers = num_workers
         self._workers: dict[bytes, _Worker] = {}  # by peer
+        self._of_servers = Held()  # what tokens hold on other servers
         self._running: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._all_listen = asyncio.Event()
@@ -151,6 +152,15 @@ class WorkersIngest:
         await self._tell(worker, messages.Objected(stream_id))
         await ended.wait()
         return True
+
+    def of_token(self) -> dict[str, int]:
+        """See :class:`Ingest`."""
+        return sum((one.held for one in self._workers.values()), start=Held()).of_token
+
+    def held_elsewhere(self, of_token: dict[str, int]) -> None:
+        """See :class:`Ingest`."""
+        self._of_servers = Held(of_token=of_token)
+        self._soon(self._tell_held())
 
     async def start(self) -> None:
         """See :class:`Ingest`: return when every worker listens."""
@@ -277,7 +287,7 @@ class WorkersIngest:
 
     def _held_beside(self, worker: _Worker) -> Held:
         others = [one.held for one in self._workers.values() if one is not worker]
-        return sum(others, start=Held())
+        return sum(others, start=self._of_servers)
 
     async def _tell_held(self, changed: _Worker | None = None) -> None:
         for worker in list(self._workers.values()):

@@ -12,12 +12,13 @@ number. What is missing is known by the number of the batch: the server is asked
 they are now, and what comes of it meanwhile waits; so a server that has just started shows all that
 runs elsewhere, too. An alert that the bus kept may be ahead of its stream's results, and waits for
 them: subscribers take a lower number for something they had. A server that was not heard for
-:data:`LOST_AFTER_S` is gone, and its streams end here.
+:data:`LOST_AFTER_S` is gone, and its streams end here. What it held of the limits of tokens is
+free after :data:`HELD_FOR_S` already, for its clients come to another one.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,8 @@ LOST_AFTER_S = 6.0
 """Without a word for so long a server is taken for gone."""
 ALERT_WAITS_S = 5.0
 """So long a kept alert waits for the results before it: a server's state tells what is missing."""
+HELD_FOR_S = 3.0
+"""So long after its last word a server's streams count for the limits of their tokens."""
 _REMEMBERED = 20_000
 _MOST_HELD = 1000
 
@@ -52,6 +55,7 @@ class Batch(_Message, frozen=True, tag=True):
         number: of the batch, from 1, without holes.
         traces: which results, by index, come of windows that are traced, and their
             ``traceparent``.
+        of_token: as of :class:`State`; None: no stream begins or ends in it.
     """
 
     server: str
@@ -59,6 +63,7 @@ class Batch(_Message, frozen=True, tag=True):
     number: int
     results: tuple[Result, ...]
     traces: tuple[tuple[int, str], ...] = ()
+    of_token: dict[str, int] | None = None
 
 
 class State(_Message, frozen=True, tag=True):
@@ -68,6 +73,8 @@ class State(_Message, frozen=True, tag=True):
         number: of the last batch that the bus has of it; 0: none yet.
         heartbeats: of its streams.
         has_left: it has stopped; its last word.
+        of_token: its streams with a connection, by the name of their token; None: it is of a
+            release that does not tell.
     """
 
     server: str
@@ -75,6 +82,7 @@ class State(_Message, frozen=True, tag=True):
     number: int
     heartbeats: tuple[Heartbeat, ...] = ()
     has_left: bool = False
+    of_token: dict[str, int] | None = None
 
 
 class Ask(_Message, frozen=True, tag=True):
@@ -141,6 +149,9 @@ class _Server:
     held: deque[Batch] | None = None
     # Whether one of its streams is not as it is there, whatever the numbers of batches say.
     has_missed: bool = False
+    # Its streams by token, as it last told, and when that was.
+    of_token: dict[str, int] = field(default_factory=dict)
+    told_s: float = 0.0
 
 
 class Others:
@@ -180,6 +191,14 @@ class Others:
         beats = (one.heartbeats.get(stream_id) for one in self._servers.values())
         return next((beat for beat in beats if beat is not None), None)
 
+    def of_token(self, now_s: float) -> dict[str, int]:
+        """Return how many streams the other servers hold, by the name of their token."""
+        held: Counter[str] = Counter()
+        for server in self._servers.values():
+            if now_s - server.told_s < HELD_FOR_S:
+                held.update(server.of_token)
+        return dict(held)
+
     def connected(self, now_s: float) -> None:
         """Take note that the bus is there again: nobody could be heard meanwhile.
 
@@ -193,6 +212,10 @@ class Others:
     def batch(self, batch: Batch, now_s: float) -> None:
         """Publish what is new in a batch."""
         server = self._heard(batch.server, batch.run, now_s)
+        _take_share(server, batch.of_token, now_s)
+        self._take_in_order(server, batch)
+
+    def _take_in_order(self, server: _Server, batch: Batch) -> None:
         if batch.number > server.number + 1:
             self._hold(server)
         if server.held is not None:
@@ -206,6 +229,7 @@ class Others:
             self._end(state.server, "it has stopped")
             return
         server = self._heard(state.server, state.run, now_s)
+        _take_share(server, state.of_token, now_s)
         if state.number > server.number:
             self._hold(server)
         server.heartbeats = {one.stream_id: one for one in state.heartbeats}
@@ -225,7 +249,7 @@ class Others:
             server.number = max(server.number, told.number)
         held, server.held, server.has_missed = server.held or (), None, False
         for batch in held:
-            self.batch(batch, now_s)
+            self._take_in_order(server, batch)
 
     def kept(self, alert: Alert, now_s: float) -> None:
         """Publish an alert that the bus kept, unless it comes with the other results."""
@@ -357,6 +381,11 @@ class Others:
             # Not remembered as closed: a server that was cut off only shows it again.
             for result in last_results(stream, beat, reason="internal"):
                 self._publish(result)
+
+
+def _take_share(server: _Server, of_token: dict[str, int] | None, now_s: float) -> None:
+    if of_token is not None:
+        server.of_token, server.told_s = of_token, now_s
 
 
 def _key(alert: Alert) -> Hashable:

@@ -44,7 +44,7 @@ from stream_server.streams.live_streams import LiveStreams
 from stream_server.tracing import add_span, take_traces
 from stream_server.wire.backoff import Backoff
 from stream_server.wire.messages import Heartbeat, Told
-from stream_server.wire.results import Alert, Result
+from stream_server.wire.results import Alert, Result, StreamClosed, StreamOpened
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -83,6 +83,8 @@ class Here:
         heartbeat: of a stream that runs here.
         tell: takes note of consent or notice of a stream that runs here.
         object: ends and erases a stream that runs here.
+        of_token: how many streams each token holds here, by its name.
+        held_elsewhere: is given how many it holds on other servers, when that has changed.
         acknowledged: is given the id of an alert that somebody acknowledged elsewhere.
     """
 
@@ -90,6 +92,8 @@ class Here:
     heartbeat: Callable[[str], Heartbeat | None]
     tell: Callable[[str, Told], bool]
     object: Callable[[str], Awaitable[bool]]
+    of_token: Callable[[], dict[str, int]]
+    held_elsewhere: Callable[[dict[str, int]], None]
     acknowledged: Callable[[str], None]
 
 
@@ -135,6 +139,8 @@ class NatsBus:
         self._run_id = secrets.token_hex(8)
         self._number = 0
         self._sending: list[bytes] = []  # batches that NATS has not confirmed
+        # Shares of tokens on other servers, as told here; None: they are not known.
+        self._elsewhere: dict[str, int] | None = {}
         self._last_alerts: deque[Alert] = deque(maxlen=_LAST_ALERTS)
         self._own_live = LiveStreams(own)
         self._subscription = own.subscribe(name="nats", capacity=_CAPACITY)
@@ -254,6 +260,7 @@ class NatsBus:
             except Exception:
                 # Whatever it was: streams go on, and another connection is made.
                 _log.exception("bus_failed")
+            self._count_alone()
             await asyncio.sleep(self._backoff.next_s())
 
     async def _use_connection(self) -> bool:
@@ -301,15 +308,17 @@ class NatsBus:
         self._backoff.reset()
         # Those that were away as well may be back later, by the longest pause between attempts.
         self.others.connected(asyncio.get_running_loop().time() + _LONGEST_DELAY_S)
+        self._elsewhere = {}
         self._look_whom_to_ask()
         _log.info("bus_connected")
 
     async def _tell(self, connection: Client, lost: asyncio.Event) -> bool:
         telling = asyncio.create_task(self._send_results(connection), name="nats results")
+        states = asyncio.create_task(self._send_states(connection), name="nats states")
         tasks: list[asyncio.Task[Any]] = [
             telling,
             asyncio.create_task(lost.wait(), name="nats lost"),
-            asyncio.create_task(self._send_states(connection), name="nats states"),
+            states,
             asyncio.create_task(self._ask(connection), name="nats questions"),
             asyncio.create_task(self._exchange_kept(connection), name="nats kept"),
         ]
@@ -322,6 +331,9 @@ class NatsBus:
                 _log.warning("bus_lost")
                 return False
             await self._drain_kept(connection, lost)
+            # A state after the last word would have it found again.
+            states.cancel()
+            await asyncio.wait([states])
             left = gateways.State(self.name, self._run_id, self._confirmed, has_left=True)
             await connection.publish(self._live_subject(), gateways.encode(left))
             await connection.flush(timeout=int(_FLUSH_TIMEOUT_S))
@@ -358,7 +370,12 @@ class NatsBus:
     def _encoded(self, results: tuple[Result, ...]) -> list[bytes]:
         number = self._number + 1
         traces = take_traces(results)
-        payload = gateways.encode(gateways.Batch(self.name, self._run_id, number, results, traces))
+        # At once, for the limits of other servers depend on it; the rest is told by the second.
+        is_change = any(isinstance(one, StreamOpened | StreamClosed) for one in results)
+        of_token = self._here.of_token() if is_change else None
+        payload = gateways.encode(
+            gateways.Batch(self.name, self._run_id, number, results, traces, of_token)
+        )
         if len(payload) > _LARGEST_BYTES and len(results) > 1:
             half = len(results) // 2
             return self._encoded(results[:half]) + self._encoded(results[half:])
@@ -376,9 +393,11 @@ class NatsBus:
                 self._run_id,
                 self._confirmed,
                 tuple(beat for beat in beats if beat is not None),
+                of_token=self._here.of_token(),
             )
             await connection.publish(self._live_subject(), gateways.encode(state))
             self.others.expire(loop.time())
+            self._tell_elsewhere(loop.time())
             await asyncio.sleep(gateways.STATE_INTERVAL_S)
 
     # -- in ---------------------------------------------------------------------------------------
@@ -406,6 +425,7 @@ class NatsBus:
                 add_span(parent, "shown", now_ns, {"server": self.name})
         else:
             self.others.state(told, now_s)
+        self._tell_elsewhere(now_s)
         self._look_whom_to_ask()
 
     async def _on_asked(self, message: Msg) -> None:
@@ -434,6 +454,19 @@ class NatsBus:
     async def _object(self, message: Msg, stream_id: str) -> None:
         done = gateways.Done(await self._here.object(stream_id))
         await message.respond(gateways.encode(done))
+
+    def _tell_elsewhere(self, now_s: float) -> None:
+        of_token = self.others.of_token(now_s)
+        if self._elsewhere is not None and of_token != self._elsewhere:
+            self._elsewhere = of_token
+            self._here.held_elsewhere(of_token)
+
+    def _count_alone(self) -> None:
+        # What others held when they were last heard would bar tokens for as long as NATS is away.
+        if self._elsewhere is not None:
+            self._elsewhere = None
+            self._here.held_elsewhere({})
+            _log.warning("limits_counted_alone")
 
     def _look_whom_to_ask(self) -> None:
         if self.others.to_ask:

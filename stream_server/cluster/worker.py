@@ -238,10 +238,11 @@ class Worker:
     async def _forward(self, subscription: Subscription, ingest: LocalIngest) -> None:
         with contextlib.suppress(PeerLostError):
             while results := await subscription.batch(_AT_A_TIME):
-                await self._link.send(messages.Published(tuple(results)))
-                # At once: the other workers' limits depend on it.
+                # At once: the other workers' limits depend on it. And before the results, with
+                # which the front tells other servers what it knows by then.
                 if any(isinstance(one, StreamOpened | StreamClosed) for one in results):
                     await self._link.send(self._status(ingest, with_figures=False))
+                await self._link.send(messages.Published(tuple(results)))
 
     def _status(self, ingest: LocalIngest, *, with_figures: bool) -> messages.Status:
         registry = ingest.registry

@@ -28,7 +28,7 @@ from stream_server.rights import Rights
 from stream_server.streams.gateway import Gateway
 from stream_server.streams.handshakes import Descriptors
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.streams.registry import ResumeTokens, StreamFactory, StreamRegistry
+from stream_server.streams.registry import Held, ResumeTokens, StreamFactory, StreamRegistry
 from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result
 
@@ -59,6 +59,13 @@ class Ingest(Protocol):
     async def object(self, stream_id: str) -> bool:
         """End a stream because somebody in it objects; return False if it does not run."""
         ...
+
+    def of_token(self) -> dict[str, int]:
+        """Return how many streams with a connection each token holds here, by its name."""
+        ...
+
+    def held_elsewhere(self, of_token: dict[str, int]) -> None:
+        """Count streams that tokens hold on other servers, too, from now on."""
 
     async def start(self) -> None:
         """Open the ports.
@@ -192,6 +199,15 @@ class LocalIngest:
     async def object(self, stream_id: str) -> bool:
         """See :class:`Ingest`."""
         return await self.registry.object(stream_id)
+
+    def of_token(self) -> dict[str, int]:
+        """See :class:`Ingest`."""
+        return self.registry.held().of_token
+
+    def held_elsewhere(self, of_token: dict[str, int]) -> None:
+        """See :class:`Ingest`."""
+        # Places and addresses are each server's own: another machine's leave room on this one.
+        self.registry.elsewhere = Held(of_token=of_token)
 
     async def start(self) -> None:
         """See :class:`Ingest`."""

@@ -29,10 +29,9 @@ from stream_server.engines import EngineSource
 from stream_server.metrics import Metrics
 from stream_server.recording import Recordings
 from stream_server.rights import Rights
-from stream_server.streams.hearing import SharedHearing
+from stream_server.streams.hearing import SharedHearing, Voices
 from stream_server.streams.runner import StreamRunner, objected
 from stream_server.streams.session import Session
-from stream_server.streams.voices import Voices
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.messages import PROTOCOL_VERSION, Limits, Ready
 from stream_server.wire.results import Result

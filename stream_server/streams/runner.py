@@ -30,11 +30,11 @@ from stream_server.engines import EngineLease
 from stream_server.metrics import Metrics
 from stream_server.recording import Recording
 from stream_server.rights import Rights
-from stream_server.streams.hearing import SharedHearing
+from stream_server.streams.hearing import SharedHearing, VoiceLane, Voices
 from stream_server.streams.lane import Lane
 from stream_server.streams.pace import Pace
-from stream_server.streams.session import ChannelWindow, Session, stream_key
-from stream_server.streams.voices import VoiceLane, Voices
+from stream_server.streams.session import Session, stream_key
+from stream_server.streams.session_results import ChannelWindow
 from stream_server.tracks.track import ChannelTrack, TrackStats
 from stream_server.wire.dialect import AudioData, CodedAudio, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError

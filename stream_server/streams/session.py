@@ -41,28 +41,31 @@ import numpy as np
 from ser_engine import schema
 from ser_engine.config import EngineConfig
 from ser_engine.errors import WindowError
-from ser_engine.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, samples_to_s
-from ser_engine.raw_audio import FormatCheck
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import (
     MIXED_MESSAGE,
     MIXED_ROLE,
     ChannelSummary,
     CloseReason,
-    Event,
     GapReason,
     ModelNotice,
-    Point,
 )
-from ser_engine.speakers.attribution import Attribution, speaker_name
+from ser_engine.speakers.attribution import Attribution
 from ser_engine.speakers.live import LiveSpeakers
 from ser_engine.speakers.pieces import VoicePiece
 from ser_engine.timeline import ChannelStream, SpeechDetector, make_detector
 from ser_engine.timeline.conversation import Conversation
-from ser_engine.timeline.quality import Finding, QualityCode, QualityMonitor
+from ser_engine.timeline.quality import QualityMonitor
 from ser_engine.timeline.silero import SileroDetector
 from ser_engine.types import FloatArray, ModelInfo, Window, WindowResult
 from stream_server.streams.intake import Inlet, Intake, NoAudio
-from stream_server.streams.session_results import ChannelResults, R, ResultLog, stream_channels
+from stream_server.streams.session_results import (
+    AnalysedChannel,
+    ChannelWindow,
+    R,
+    ResultLog,
+    stream_channels,
+)
 from stream_server.wire.containers import FirstBytes
 from stream_server.wire.dialect import LostSpan
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -80,9 +83,6 @@ Tap = Callable[[int, FloatArray], None]
 """Is given the audio of every channel: index, float32 ``(samples,)`` at 16 kHz. Gaps come as zeros,
 so that a position in it is one on the clock."""
 
-ChannelWindow = tuple[int, Window]
-"""A window to be scored, and the index of its channel."""
-
 BLOCK_MS = 500
 """Audio that is decoded at once, where nothing falls due before: many short messages then cost
 little more than few long ones."""
@@ -90,9 +90,6 @@ little more than few long ones."""
 # Blocks of one :meth:`Session.advance`: where steps are long, other streams have their turn in
 # between.
 _MAX_BLOCKS = 10
-
-_OF_NOISE: frozenset[QualityCode] = frozenset(("clipping", "too_quiet", "noisy"))
-"""What is found of audio in a format that was told wrongly; turning the gain down helps nothing."""
 
 _MAX_WAITING_MS = 2_000
 _MAX_WAITING_BYTES = 1 << 18
@@ -118,86 +115,6 @@ MeasuredChannels = Literal["all", "analysed", "off"]
 def stream_key(stream_id: str, channel: int) -> str:
     """Return the engine's key of a channel, under which it keeps features between windows."""
     return f"{stream_id}/{channel}"
-
-
-class _Channel:
-    """One analysed channel: the engine's timeline of it, the quality of its audio, its results."""
-
-    def __init__(
-        self,
-        stream: ChannelStream,
-        quality: QualityMonitor,
-        index: int,
-        results: ChannelResults,
-        attribution: Attribution | None,
-    ) -> None:
-        self.stream = stream
-        self.index = index
-        self.attribution = attribution
-        self._quality = quality
-        self._results = results
-        self._held: list[Finding] = []
-
-    def due(self, windows: list[Window]) -> list[ChannelWindow]:
-        """Publish what fell due along with ``windows``."""
-        self.publish(self.stream.take_events())
-        return [(self.index, window) for window in windows]
-
-    def publish(self, events: Iterable[Event]) -> None:
-        """Publish events; where speakers are told apart, by the next :meth:`release`."""
-        if self.attribution is not None:
-            self.attribution.take(events)
-        else:
-            self._publish(events)
-
-    def release(self) -> None:
-        """Publish what waited until it was decided who speaks."""
-        if self.attribution is not None:
-            self._publish(self.attribution.release())
-
-    def _publish(self, events: Iterable[Event]) -> None:
-        for event in events:
-            is_narrow = isinstance(event, Point) and self._quality.narrow_band_at(event.end_sample)
-            self._results.publish(event, narrow_band=is_narrow)
-
-    def publish_findings(
-        self, log: ResultLog, check: FormatCheck, *, is_over: bool = False
-    ) -> None:
-        """Publish what is wrong with the audio; nothing of noise that a wrong format makes."""
-        self._held += self._quality.take_findings()
-        held, self._held = self._held, []
-        for finding in held:
-            if finding.code in _OF_NOISE:
-                if not (is_over or check.is_settled):
-                    self._held.append(finding)
-                    continue
-                if check.finding is not None:
-                    continue
-            log.publish(
-                Warning,
-                code=finding.code,
-                channel=self.index,
-                message=finding.message,
-                at_s=finding.at_s,
-            )
-
-    def is_accounted(self, sample: int) -> bool:
-        """Whether all frames before ``sample`` are published that were complete there."""
-        # A frame reads 400 samples: the last slots before a mark are complete only after it.
-        return self.published_samples + RECEPTIVE_FIELD_SAMPLES > sample
-
-    @property
-    def published_samples(self) -> int:
-        accounted = self.stream.accounted_samples
-        if self.attribution is None:
-            return accounted
-        return min(accounted, self.attribution.released_to)
-
-    def close(self, reason: GapReason) -> ChannelSummary:
-        self.publish(self.stream.close(reason))
-        if self.attribution is not None:
-            self._publish(self.attribution.finish())
-        return self._results.summary()
 
 
 class Session:
@@ -284,7 +201,7 @@ class Session:
         self._is_finished = self._is_closed = self._has_told_format = False
         self._set_wake()
 
-    def _channel(self, index: int, config: EngineConfig) -> _Channel:
+    def _channel(self, index: int, config: EngineConfig) -> AnalysedChannel:
         detector = self._listened(index, config, voice=True)
         attribution = None
         if asked := self._speakers.get(index):
@@ -302,8 +219,15 @@ class Session:
             detector=quality,
             details="frames" in self.spec.wants,
         )
-        results = ChannelResults(self._log, index, self.channels[index].role, self.model.name)
-        return _Channel(stream, quality, index, results, attribution)
+        return AnalysedChannel(
+            log=self._log,
+            index=index,
+            role=self.channels[index].role,
+            model=self.model.name,
+            stream=stream,
+            quality=quality,
+            attribution=attribution,
+        )
 
     def _other_listeners(self, config: EngineConfig) -> dict[int, SpeechDetector]:
         others = [each.index for each in self.channels if not each.analysed]
@@ -550,30 +474,20 @@ class Session:
         return [
             (channel.index, piece)
             for channel in self._channels.values()
-            if channel.attribution is not None
-            for piece in channel.attribution.speakers.take_pieces()
+            for piece in channel.take_pieces()
         ]
 
     def answer_voice(self, channel: int, piece: VoicePiece, vector: FloatArray | None) -> None:
         """Take the vector of a piece, in any order; None: there will be none."""
-        attribution = self._channels[channel].attribution
-        if attribution is not None and not self._is_closed:
-            attribution.speakers.accept(piece, vector)
+        if not self._is_closed:
+            self._channels[channel].accept_voice(piece, vector)
             self._release_flushed()
             self._with_markers([])
 
     def leave_out(self, channel: int, speaker: str, is_left_out: bool) -> bool:
         """Leave a speaker out from here on, or no longer; return False if there is none such."""
         holder = self._channels.get(channel)
-        if holder is None or holder.attribution is None:
-            return False
-        numbers = {
-            speaker_name(number): number for number in range(holder.attribution.num_speakers)
-        }
-        if speaker not in numbers:
-            return False
-        holder.attribution.leave_out(numbers[speaker], is_left_out)
-        return True
+        return holder is not None and holder.leave_out(speaker, is_left_out)
 
     def mark(self, name: str) -> None:
         """Have ``name`` come back at the position of the audio received so far.
@@ -649,7 +563,7 @@ class Session:
         gap: GapReason = "error" if reason == "engine_failed" else "overload"
         if reason != "objected":
             for channel in self._channels.values():
-                channel.publish_findings(self._log, self._intake.format_check, is_over=True)
+                channel.publish_findings(self._intake.format_check, is_over=True)
         # Of somebody who objected nothing more is said.
         summaries: tuple[ChannelSummary, ...] = ()
         if reason != "objected":
@@ -731,7 +645,7 @@ class Session:
             channel = self._channels.get(index)
             if channel is not None:
                 windows += channel.due(channel.stream.push(row, of_16_bits=self._is_of_16_bits))
-                channel.publish_findings(self._log, self._intake.format_check)
+                channel.publish_findings(self._intake.format_check)
             elif index in self._others:
                 self._others[index].push(row)
             if self._tap is not None:
@@ -756,9 +670,8 @@ class Session:
         if not self._speakers:
             return measures
         channels = [
-            msgspec.structs.replace(each, speakers=attribution.measures())
-            if (holder := self._channels.get(each.channel)) is not None
-            and (attribution := holder.attribution) is not None
+            self._channels[each.channel].with_speakers(each)
+            if each.channel in self._channels
             else each
             for each in measures.channels
         ]
@@ -803,8 +716,7 @@ class Session:
         windows = self._drain(self._intake.flush())
         for channel in self._channels.values():
             windows += channel.due(end(channel.stream))
-            if channel.attribution is not None:
-                channel.attribution.speakers.flush()
+            channel.flush_speakers()
         if self._speakers:
             self._flushed_at = self.clock_samples
             self._release_flushed()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from stream_server.platforms.asterisk.audiosocket import AUDIO_RATES_HZ, FrameParser, FrameType
-from stream_server.platforms.asterisk.chan_websocket import (
+from stream_server.platforms.asterisk import (
     FORMATS,
     QUERY_KEYS,
     ChanWebSocketDialect,
 )
+from stream_server.platforms.asterisk.audiosocket import AUDIO_RATES_HZ, FrameParser, FrameType
 from stream_server.platforms.freeswitch import FreeSwitchDialect
 from stream_server.wire.start import StreamSpec
 from tests.requirements import REPOSITORY

@@ -9,8 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from ser_engine.models.compact import COMPACT
-from ser_engine.models.compact.network import CompactSizes
+from ser_engine.models.compact import COMPACT, CompactSizes
 from training.batches import WindowSource, load_prepared
 from training.calibrate import fit_temperature
 from training.clips import CLASSES, CORPORA

@@ -192,6 +192,13 @@ async def test_each_worker_knows_what_the_others_hold_and_who_may_come_in():
         lab.wire.say(b"one", messages.Status(held, None, None))
         await settled()
         assert lab.wire.told[b"two"][-1] == messages.Elsewhere(held)
+        # What other servers hold is added for every worker, and is not told as this server's own.
+        lab.front.held_elsewhere({"shop": 5})
+        await settled()
+        assert lab.wire.told[b"two"][-1].held.of_token == {"shop": 7}
+        assert lab.wire.told[b"one"][-1].held == Held(of_token={"shop": 5})
+        assert lab.front.of_token() == {"shop": 2}
+        lab.front.held_elsewhere({})
         token = lab.access.book.issue(Who("machine", "", frozenset((Scope.INGEST,))))
         lab.access.end_given("anna", "", at=5.0)
         await lab.front.end_outdated()

@@ -8,6 +8,7 @@ from stream_server.bus import LocalBus
 from stream_server.cluster import gateways
 from stream_server.cluster.gateways import (
     ALERT_WAITS_S,
+    HELD_FOR_S,
     LOST_AFTER_S,
     Batch,
     Others,
@@ -79,6 +80,24 @@ def test_a_batch_that_comes_twice_is_shown_once():
     assert lab.seen() == []
     assert lab.others.to_ask == set()
     assert lab.others.server_of("s1") == "one"
+
+
+def test_what_servers_hold_of_a_tokens_limit_is_added_up_while_they_are_heard():
+    others = Lab().others
+    others.state(State("one", "run 1", 0, of_token={"shop": 2}), 10.0)
+    # Of a release that does not tell, and of one whose streams change.
+    others.state(State("two", "run 2", 0), 10.0)
+    batch = Batch("three", "run 3", 1, (make_opened("s3"),), of_token={"shop": 1, "bank": 1})
+    others.batch(batch, 11.0)
+    assert others.of_token(11.0) == {"shop": 3, "bank": 1}
+    others.state(State("one", "run 1", 0, of_token={}), 12.0)
+    # Its batch waits for the streams before it; what it held then is not taken for news.
+    others.state(State("three", "run 3", 1, of_token={"shop": 4}), 12.0)
+    others.streams(Streams("three", "run 3", 1, ()), 12.5)
+    assert others.of_token(12.5) == {"shop": 4}
+    assert others.of_token(12.0 + HELD_FOR_S) == {}
+    others.state(State("three", "run 3", 1, has_left=True), 12.6)
+    assert others.of_token(12.6) == {}
 
 
 def test_what_was_missed_is_asked_for_and_made_up_for():

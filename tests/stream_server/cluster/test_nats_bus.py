@@ -10,26 +10,40 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from emotion_monitor.local_services import NatsServer
 from stream_server import tracing
+from stream_server.access import AccessConfig, ListenConfig
+from stream_server.alerts import AlertsConfig
 from stream_server.bus import LocalBus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
-from stream_server.config import BusConfig
+from stream_server.config import BusConfig, LimitsConfig, ServerConfig, StoreConfig
+from stream_server.platforms import TelephonyConfig
+from stream_server.platforms.asterisk import AudioSocketConfig
+from stream_server.server import Server
 from stream_server.store.audit import AuditEntry
+from stream_server.streams.ingest import LocalIngest
 from stream_server.streams.live_streams import LiveStreams
-from stream_server.wire.messages import ConsentTold, Heartbeat, Told
+from stream_server.streams.registry import StreamRegistry
+from stream_server.wire.errors import ProtocolError
+from stream_server.wire.messages import ConsentTold, Heartbeat, Ready, Told
 from stream_server.wire.results import Alert, Result, StreamClosed
 from tests.requirements import REPOSITORY
+from tests.support.live_lab import LabEngine, receive_all, receive_until, send, start
 from tests.support.results import make_alert, make_closed, make_opened, make_point
 from tests.support.spans import recorded_spans
 from tests.support.waiting import until
 
+TOKEN = "for the calls of two servers"
 pytestmark = pytest.mark.needs("nats", "nats-server")
 
 
@@ -43,11 +57,15 @@ class Member:
         self.results: list[Result] = []
         self.acknowledged: list[str] = []
         self.told: list[str] = []
+        self.of_token: dict[str, int] = {}
+        self.elsewhere: list[dict[str, int]] = []
         here = Here(
             publish=self.all.publish,
             heartbeat=self._heartbeat,
             tell=self._tell,
             object=self._object,
+            of_token=lambda: dict(self.of_token),
+            held_elsewhere=self.elsewhere.append,
             acknowledged=self.acknowledged.append,
         )
         config = BusConfig(url=url, name=name, outbox_dir=str(folder))
@@ -179,6 +197,76 @@ async def test_the_trace_of_a_point_goes_on_at_the_other_server(server: NatsServ
         (shown,) = (each for each in exporter.get_finished_spans() if each.name == "shown")
         assert f"{shown.context.trace_id:032x}" == trace.trace_id
         assert shown.attributes == {"server": "two"}
+
+
+class Gateway:
+    """A whole server, and a token that may have two streams."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        config = ServerConfig(
+            listen=ListenConfig("127.0.0.1", 0, 0),
+            access=AccessConfig(tokens={"calls": TOKEN}, refusal_delay_ms=0),
+            limits=LimitsConfig(max_streams_per_token=2),
+            alerts=AlertsConfig(rules=()),
+            store=StoreConfig(url=""),
+            telephony=TelephonyConfig(audiosocket=AudioSocketConfig(port=-1)),
+            bus=BusConfig(url=url, name=name, outbox_dir=str(folder)),
+        )
+        engine: Any = LabEngine()
+        engine.status = lambda: SimpleNamespace(engines=[engine])
+        self.server = Server(engine.config, config, engines=engine)
+
+    def connect(self, path: str = "") -> connect:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return connect(self.server.ingest_url + path, additional_headers=headers)
+
+    @property
+    def registry(self) -> StreamRegistry:
+        ingest = self.server.ingest
+        assert isinstance(ingest, LocalIngest)
+        return ingest.registry
+
+    def is_full(self) -> bool:
+        try:
+            self.registry.check_capacity("calls")
+        except ProtocolError:
+            return True
+        return False
+
+
+async def test_a_tokens_limit_holds_for_both_servers_together(server: NatsServer, tmp_path: Path):
+    one, two = (Gateway(name, server.url, tmp_path) for name in ("one", "two"))
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def begin(at: Gateway) -> ClientConnection:
+            socket = await stack.enter_async_context(at.connect())
+            await socket.send(start())
+            await receive_until(socket, Ready)
+            return socket
+
+        for each in (one, two):
+            await stack.enter_async_context(each.server)
+        await begin(one)
+        second = await begin(two)
+        await until(lambda: one.is_full() and two.is_full())
+        with pytest.raises(InvalidStatus) as refused:
+            await one.connect("/?sample_rate=16000")
+        assert refused.value.response.status_code == 429
+        with capture_logs() as logs:
+            server.kill()
+            # Each counts its own streams, of which both have one.
+            await until(lambda: not one.is_full() and not two.is_full())
+        assert [each["event"] for each in logs].count("limits_counted_alone") == 2
+        third = await begin(one)
+        await asyncio.to_thread(server.start)
+        # Not what was known before the outage.
+        await until(lambda: two.registry.elsewhere.of_token == {"calls": 2})
+        # Three by now: there is room when two have ended, one at each.
+        for socket in (second, third):
+            assert two.is_full()
+            await send(socket, type="stop")
+            await receive_all(socket)
+        await until(lambda: not two.is_full())
 
 
 async def _kept(url: str, kind: str, of: type[Any], number: int) -> list[Any]:

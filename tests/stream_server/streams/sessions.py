@@ -10,11 +10,11 @@ from ser_engine.config import EngineConfig, SmoothingConfig, TimelineConfig, Vad
 from ser_engine.types import FloatArray
 from stream_server.streams.session import (
     NOBODY_APART,
-    ChannelWindow,
     MeasuredChannels,
     Session,
     Tap,
 )
+from stream_server.streams.session_results import ChannelWindow
 from stream_server.wire.audio_format import AudioFormat, Encoding
 from stream_server.wire.messages import ChannelSpec, Want
 from stream_server.wire.results import Gap, Point, Result, Segment, Summary

@@ -11,7 +11,8 @@ import pytest
 
 from ser_engine.config import EngineConfig
 from stream_server.streams.runner import StreamRunner
-from stream_server.streams.session import ChannelWindow, Session
+from stream_server.streams.session import Session
+from stream_server.streams.session_results import ChannelWindow
 from stream_server.wire.messages import Ready
 from stream_server.wire.results import Marked, StreamClosed, Summary
 from tests.support.live_lab import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ser_engine.config import EngineConfig, TimelineConfig, VadConfig
 from ser_engine.types import FloatArray
-from stream_server.streams.session import ChannelWindow
+from stream_server.streams.session_results import ChannelWindow
 from stream_server.wire.audio_format import Encoding
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (

@@ -11,8 +11,8 @@ from ser_engine.config import EngineConfig, SpeakersConfig
 from ser_engine.errors import CheckpointError
 from ser_engine.speakers.pieces import VoicePiece
 from ser_engine.types import FloatArray
+from stream_server.streams.hearing import MAX_WAITING, VoiceLane, Voices
 from stream_server.streams.session import Session
-from stream_server.streams.voices import MAX_WAITING, VoiceLane, Voices
 from stream_server.wire.results import Flushed, Gap, Marked, Point, Result, Segment
 from tests.stream_server.streams.sessions import (
     CONFIG,

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ser_engine.frames import num_frames, span_samples
+from ser_engine.models.standard import Standard, StandardSizes, halved, positions
 from ser_engine.models.standard.front_end import mel_filters
-from ser_engine.models.standard.network import Standard, StandardSizes, halved, positions
 
 SMALL = StandardSizes(dim=16, num_heads=2, hidden=32, depth=2, embed=12, num_gates=3, num_classes=5)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.platforms.asterisk.chan_websocket import FORMATS, ChanWebSocketDialect
+from stream_server.platforms.asterisk import FORMATS, ChanWebSocketDialect
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import AudioData
 from stream_server.wire.errors import ErrorCode, ProtocolError
