@@ -99,10 +99,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--chunk-ms", type=float, default=20.0, help="audio of one message")
     parser.add_argument("--warm-up", type=float, default=6.0, help="seconds that do not count")
+    parser.add_argument("--step-ms", type=float, default=500.0, help="over which clients begin")
     options = parser.parse_args(arguments)
     speech = _speech(options.seconds)
     run = Run(options.url, options.seconds, options.warm_up, speech, options.chunk_ms / 1000)
-    asyncio.run(_run_all(run, options.clients))
+    asyncio.run(_run_all(run, options.clients, options.step_ms / 1000))
     print(json.dumps(run.findings.to_json()))
 
 
@@ -121,11 +122,11 @@ def _speech(seconds: float) -> list[bytes]:
     return streams
 
 
-async def _run_all(run: Run, clients: int) -> None:
+async def _run_all(run: Run, clients: int, step_s: float) -> None:
     # Spread over a step, as calls begin when they like.
     async with asyncio.TaskGroup() as group:
         for index in range(clients):
-            group.create_task(_client(run, index, 0.5 * index / clients + 0.002 * index))
+            group.create_task(_client(run, index, step_s * index / clients + 0.002 * index))
 
 
 async def _client(run: Run, index: int, delay_s: float) -> None:
