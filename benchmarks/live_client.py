@@ -6,6 +6,10 @@ Every client sends 20 ms of speech every 20 ms (``--chunk-ms``) and reads its re
 **lag** is the time from sending the last sample its window needed, one look-ahead after the point's
 end, to having the point: what the server adds to what the window itself takes. Prints one JSON
 object.
+
+The clients are to cost as little as can be, for they share the cores of the server that is
+measured: the frames of a recording are made once, all clients that play it write the same bytes,
+and one timer paces all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ import argparse
 import asyncio
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import msgspec
 import numpy as np
-from websockets.asyncio.client import connect
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import WebSocketURI, parse_uri
 
 from benchmarks.report import percentile
 from benchmarks.speech import corpus_stream, shared_speech_dir, stand_in_speech
@@ -30,6 +39,7 @@ __all__ = ["main"]
 
 _RATE_HZ = 16_000
 _FRAME_S = 0.02
+_TICK_S = 0.001
 _SPEECH_STREAMS = 8
 """Different recordings; clients share them, each beginning somewhere else."""
 _LOST_REASONS = ("overload", "error", "lost")
@@ -81,14 +91,22 @@ class Findings:
 
 @dataclass(slots=True)
 class Run:
-    """What all clients of a run share."""
+    """What all clients of a run share.
+
+    Attributes:
+        frames: of each recording the WebSocket frames, one a chunk.
+    """
 
     url: str
     seconds: float
     warm_up_s: float
-    speech: list[bytes]
+    frames: list[list[bytes]]
     chunk_s: float = 0.02
     findings: Findings = field(default_factory=Findings)
+    pacer: _Pacer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pacer = _Pacer(self.chunk_s)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,9 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warm-up", type=float, default=6.0, help="seconds that do not count")
     parser.add_argument("--step-ms", type=float, default=500.0, help="over which clients begin")
     options = parser.parse_args(arguments)
-    speech = _speech(options.seconds)
-    run = Run(options.url, options.seconds, options.warm_up, speech, options.chunk_ms / 1000)
-    asyncio.run(_run_all(run, options.clients, options.step_ms / 1000))
+    chunk_s = options.chunk_ms / 1000
+    frames = [_frames(each, chunk_s) for each in _speech(options.seconds)]
+    run = Run(options.url, options.seconds, options.warm_up, frames, chunk_s)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_run_all(run, options.clients, options.step_ms / 1000))
     print(json.dumps(run.findings.to_json()))
 
 
@@ -122,66 +142,160 @@ def _speech(seconds: float) -> list[bytes]:
     return streams
 
 
-async def _run_all(run: Run, clients: int, step_s: float) -> None:
-    # Spread over a step, as calls begin when they like.
-    async with asyncio.TaskGroup() as group:
-        for index in range(clients):
-            group.create_task(_client(run, index, step_s * index / clients + 0.002 * index))
+def _frames(speech: bytes, chunk_s: float) -> list[bytes]:
+    """Return the chunks of a recording, each as a client's frame is on the wire."""
+    chunk_bytes = round(chunk_s * _RATE_HZ) * 2
+    starts = range(0, len(speech) - chunk_bytes + 1, chunk_bytes)
+    return [
+        Frame(Opcode.BINARY, speech[at : at + chunk_bytes]).serialize(mask=True) for at in starts
+    ]
 
 
-async def _client(run: Run, index: int, delay_s: float) -> None:
-    await asyncio.sleep(delay_s)
+def _new_loop() -> asyncio.AbstractEventLoop:
     try:
-        await _stream(run, index)
-    except (OSError, TimeoutError) as error:
-        run.findings.failed[type(error).__name__] += 1
-    except Exception as error:
-        run.findings.failed[f"{type(error).__name__}: {error}"[:120]] += 1
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return new_event_loop()
 
 
-async def _stream(run: Run, index: int) -> None:
-    async with connect(run.url, compression=None, max_queue=64, close_timeout=30) as socket:
-        start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": _RATE_HZ}
-        await socket.send(json.dumps(start))
-        ready = msgspec.json.decode(await socket.recv())
-        if ready["type"] != "ready":
-            run.findings.failed[str(ready.get("code"))] += 1
-            return
-        began_s = time.perf_counter()
-        reader = asyncio.create_task(_read(run, socket, began_s, ready["look_ahead_ms"] / 1000))
-        await _send(run, socket, run.speech[index % len(run.speech)], began_s)
-        await socket.send('{"type": "stop"}')
-        await reader
-
-
-async def _send(run: Run, socket: Any, speech: bytes, began_s: float) -> None:
-    chunk_bytes = round(run.chunk_s * _RATE_HZ) * 2
-    latest_s = 0.0
-    for number in range(round(run.seconds / run.chunk_s)):
-        due_s = began_s + (number + 1) * run.chunk_s
-        wait_s = due_s - time.perf_counter()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
+async def _run_all(run: Run, clients: int, step_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    address = parse_uri(run.url)
+    ended: list[asyncio.Future[None]] = []
+    for index in range(clients):
+        make = partial(_Client, run, run.frames[index % len(run.frames)], address)
+        try:
+            _, client = await loop.create_connection(make, address.host, address.port)
+        except OSError as error:
+            run.findings.failed[type(error).__name__] += 1
         else:
-            latest_s = max(latest_s, -wait_s)
-        at = number * chunk_bytes % max(len(speech) - chunk_bytes, 1)
-        at -= at % 2
-        await socket.send(speech[at : at + chunk_bytes])
-    run.findings.late_sends_s.append(latest_s)
+            ended.append(client.ended)
+        # Spread over a step, as calls begin when they like.
+        await asyncio.sleep(step_s / clients + 0.002)
+    if ended:
+        await asyncio.wait(ended)
 
 
-async def _read(run: Run, socket: Any, began_s: float, look_ahead_s: float) -> None:
-    findings, first = run.findings, True
-    async for text in socket:
-        now_s = time.perf_counter() - began_s
-        message = msgspec.json.decode(text)
+class _Pacer:
+    """Lets each client send every ``chunk_s``, with one timer for all of them."""
+
+    def __init__(self, chunk_s: float) -> None:
+        self._chunk_s = chunk_s
+        self._due: deque[tuple[float, _Client]] = deque()  # the one that is due next first
+        self._is_running = False
+
+    def add(self, client: _Client, due_s: float) -> None:
+        """Begin with a client, whose first frame is due one chunk from now."""
+        # As all others were added: a chunk after the last time they were due.
+        self._due.append((due_s, client))
+        if not self._is_running:
+            self._is_running = True
+            self._tick()
+
+    def _tick(self) -> None:
+        now_s = time.perf_counter()
+        while self._due and self._due[0][0] <= now_s:
+            due_s, client = self._due.popleft()
+            if client.send(due_s):
+                self._due.append((due_s + self._chunk_s, client))
+        if self._due:
+            wait_s = max(self._due[0][0] - now_s, _TICK_S)
+            asyncio.get_running_loop().call_later(wait_s, self._tick)
+        else:
+            self._is_running = False
+
+
+class _Client(asyncio.Protocol):
+    """One client: a WebSocket whose audio is written by itself, and all else by ``websockets``."""
+
+    def __init__(self, run: Run, frames: list[bytes], address: WebSocketURI) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._run = run
+        self._frames = frames
+        self._protocol = ClientProtocol(address, max_size=None)
+        self._transport: asyncio.Transport | None = None
+        self._began_s = self._look_ahead_s = 0.0
+        self._sent = 0  # frames
+        self._count = round(run.seconds / run.chunk_s)
+        self._latest_s = 0.0
+        self._is_full = self._has_point = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask for the WebSocket."""
+        self._transport = transport
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the server sends."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                if self._protocol.state is State.OPEN:
+                    start = {"type": "start", "encoding": "pcm_s16le", "sample_rate": _RATE_HZ}
+                    self._protocol.send_text(json.dumps(start).encode())
+            elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                self._take(msgspec.json.decode(event.data))
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note how it ended."""
+        findings = self._run.findings
+        if exc is not None:
+            findings.failed[type(exc).__name__] += 1
+        elif self._sent < self._count:
+            findings.failed["closed early"] += 1
+        else:
+            findings.late_sends_s.append(self._latest_s)
+        self.ended.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Wait: the server does not read."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._is_full = False
+
+    def _flush(self) -> None:
+        assert self._transport is not None
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.write_eof()
+
+    def send(self, due_s: float) -> bool:
+        """Write what is due until then; return whether more will be."""
+        assert self._transport is not None
+        if self._transport.is_closing():
+            return False
+        # More than one where the server did not read for a while.
+        due = min(round((due_s - self._began_s) / self._run.chunk_s), self._count)
+        self._latest_s = max(self._latest_s, time.perf_counter() - due_s)
+        while self._sent < due and not self._is_full:
+            self._transport.write(self._frames[self._sent % len(self._frames)])
+            self._sent += 1
+        if self._sent == self._count:
+            self._protocol.send_text(b'{"type": "stop"}')
+            self._flush()
+        return self._sent < self._count
+
+    def _take(self, message: dict[str, Any]) -> None:
+        findings, run = self._run.findings, self._run
+        now_s = time.perf_counter() - self._began_s
         match message["type"]:
+            case "ready":
+                self._look_ahead_s = message["look_ahead_ms"] / 1000
+                self._began_s = time.perf_counter()
+                run.pacer.add(self, self._began_s + run.chunk_s)
             case "point":
                 findings.widened += message["widened"]
-                if first:
+                if not self._has_point:
                     findings.first_points_s.append(now_s)
-                    first = False
-                sent_s = message["end_s"] + look_ahead_s
+                    self._has_point = True
+                sent_s = message["end_s"] + self._look_ahead_s
                 if run.warm_up_s < sent_s < run.seconds:
                     findings.lags_s.append(now_s - sent_s)
             case "gap" if message["final"]:

@@ -24,9 +24,8 @@ T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 0.0001
 """Longest time a busy thread keeps the interpreter from another one that waits for it. An engine's
-thread asks for it back after each of a network's hundred operations; with Python's default of 5 ms
-a busy event loop made a forward pass take ten times as long (80 live streams on two cores: median
-lag 1.1 s with the default, 0.4 s with this)."""
+thread asks for it back after each of its operations; with Python's default of 5 ms a busy event
+loop makes them take several times as long."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

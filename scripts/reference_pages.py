@@ -102,6 +102,7 @@ EVENTS = {
     "certificate_not_reloaded": "the new files do not fit; the certificate before them stays",
     "certificate_reloaded": "new connections get the new certificate",
     "connection_ended": "a client was told an error that ends its stream or connection",
+    "cooldowns_not_known": "the database did not say which alerts were cleared lately",
     "engine_call_failed": "a call to engines of Ray failed; with a traceback",
     "engine_closed": "an engine's last stream has ended, and another one has taken its place",
     "engine_failed": "the connection to an engine failed in an unforeseen way; with a traceback",

@@ -12,7 +12,8 @@ normalisation when it does not. The frames that need it lie in pauses.
     computed        [run]          [run]          [  run  ]
 
 With tolerance 0 every frame whose normalisation moved at all is computed again, and each window
-is exact.
+is exact. A network that takes samples as they are has no normalisation: of each window only the
+new frames are computed, at its end.
 
 The runs to compute are laid end to end in rows, so that one pass of the local stage computes them.
 Each run reads 80 samples beyond its last slot of 320; one slot is left free behind it for those::
@@ -109,22 +110,43 @@ class KeptWindow:
     """A window and its local features.
 
     Attributes:
-        samples: raw, (samples,).
+        samples: raw, float32 (samples,).
         start_sample: index of the first one on the stream's clock.
-        features: (frames, dim).
-        used: what each frame was normalised with, (frames,).
+        features: (frames, dim), on the runtime's device.
+        used: what each frame was normalised with, (frames,); None: it was not.
     """
 
-    samples: Tensor
+    samples: FloatArray
     start_sample: int
     features: Tensor
-    used: Normalisation
+    used: Normalisation | None
 
     @property
     def num_bytes(self) -> int:
         """Memory this holds."""
-        tensors = (self.samples, self.features, self.used.mean, self.used.scale)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        used = () if self.used is None else (self.used.mean, self.used.scale)
+        num_bytes: int = self.samples.nbytes
+        for tensor in (self.features, *used):
+            num_bytes += tensor.numel() * tensor.element_size()
+        return num_bytes
+
+    def frames_shared(self, samples: FloatArray, start_sample: int) -> tuple[int, int]:
+        """Return how many frames a window has in common with this one, and the first of them.
+
+        The frames are the window's first; the number of the first is that in this window.
+        """
+        offset = start_sample - self.start_sample
+        # Frames lie on a grid of hops from the window's start: any other offset shares none.
+        if offset < 0 or offset % HOP_SAMPLES:
+            return 0, 0
+        length = min(len(self.samples) - offset, len(samples))
+        shared = num_frames(length)
+        # Samples are compared, the clock is not trusted: a key may come back with other audio, and
+        # a window that was skipped, or audio that was lost, changes what lies at a place.
+        kept = self.samples[offset : offset + length]
+        if not shared or not np.array_equal(kept, samples[:length]):
+            return 0, 0
+        return shared, offset // HOP_SAMPLES
 
 
 class FeatureStore:
@@ -201,7 +223,8 @@ class _Work:
     Attributes:
         request: the window.
         key: what its features are kept under.
-        samples: its samples on the runtime's device.
+        kept_samples: a copy of its samples.
+        samples: the same on the runtime's device.
         wanted: its normalisation.
         features: (frames, dim), filled in as they are had.
         used: what each frame is normalised with, (frames,).
@@ -210,6 +233,7 @@ class _Work:
 
     request: FeatureRequest
     key: StoreKey
+    kept_samples: FloatArray
     samples: Tensor
     wanted: Normalisation
     features: Tensor
@@ -288,25 +312,72 @@ class FeatureExtractor:
 
     def _incremental(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
         """Compute the frames that are new or have moved, and keep the windows for the next."""
+        if self._layer is None:
+            return self._new_only(requests)
         works = [
-            self._plan(request, request.stream_key) for request in requests if request.stream_key
+            self._plan(request, request.stream_key, self._layer)
+            for request in requests
+            if request.stream_key
         ]
         self._compute(works)
         for work in works:
             request = work.request
-            kept = KeptWindow(work.samples, request.start_sample, work.features, work.used)
+            kept = KeptWindow(work.kept_samples, request.start_sample, work.features, work.used)
             self._store.put(work.key, kept)
         return [work.features for work in works]
 
-    def _plan(self, request: FeatureRequest, key: StoreKey) -> _Work:
+    def _new_only(self, requests: Sequence[FeatureRequest]) -> list[Tensor]:
+        """The same for a network that takes samples as they are, so that nothing moves.
+
+        In few operations: each gives Python's lock away, and a busy server is slow to give it back.
+        """
+        device = self._runtime.device
+        features: list[Tensor] = []
+        windows: list[KeptWindow] = []
+        batches: dict[int, list[tuple[Tensor, Placement, FloatArray]]] = {}
+        for request in requests:
+            key = request.stream_key
+            assert key is not None, "windows without a stream are computed whole"
+            # A copy: the caller may go on writing into its array.
+            samples, kept = request.samples.copy(), self._store.get(key)
+            frames, shared, first = num_frames(len(samples)), 0, 0
+            if kept is not None:
+                shared, first = kept.frames_shared(samples, request.start_sample)
+            found = torch.empty(frames, self._feature_dim, device=device)
+            if kept is not None and shared:
+                found[:shared] = kept.features[first : first + shared]
+            self.stats.reused += shared
+            self.stats.computed += frames - shared
+            for row in pack([(shared, frames)] if shared < frames else [], self._buckets[-1]):
+                (placed,) = row
+                part = samples[placed.first * HOP_SAMPLES :]
+                padded = np.zeros(span_samples(bucket_of(row_frames(row), self._buckets)), "f4")
+                length = span_samples(placed.stop - placed.first)
+                padded[:length] = part[:length]
+                batches.setdefault(len(padded), []).append((found, placed, padded))
+            features.append(found)
+            windows.append(KeptWindow(samples, request.start_sample, found, None))
+        for batch in batches.values():
+            stacked = torch.from_numpy(np.stack([padded for _, _, padded in batch])).to(device)
+            rows = self._runtime.local(stacked)
+            for (found, placed, _), computed in zip(batch, rows, strict=True):
+                _put_back(found, computed, [placed])
+        for request, window in zip(requests, windows, strict=True):
+            assert request.stream_key is not None
+            self._store.put(request.stream_key, window)
+        return features
+
+    def _plan(self, request: FeatureRequest, key: StoreKey, layer: FirstLayer) -> _Work:
         device = self._runtime.device
         # A copy: the caller may go on writing into its array.
-        samples = torch.tensor(request.samples, device=device)
+        kept_samples = request.samples.copy()
+        samples = torch.from_numpy(kept_samples).to(device)
         frames = num_frames(len(samples))
         wanted = self._wanted(samples)
         work = _Work(
             request,
             key,
+            kept_samples,
             samples,
             wanted,
             torch.zeros(frames, self._feature_dim, device=device),
@@ -314,33 +385,19 @@ class FeatureExtractor:
             torch.ones(frames, dtype=torch.bool, device=device),
         )
         kept = self._store.get(key)
-        if kept is None or not self._take_over(work, kept):
+        if kept is None or not self._take_over(work, kept, layer):
             self.stats.computed += frames
         return work
 
-    def _take_over(self, work: _Work, kept: KeptWindow) -> bool:
+    def _take_over(self, work: _Work, kept: KeptWindow, layer: FirstLayer) -> bool:
         """Fill in kept frames that still serve; False where the windows share no frames."""
-        samples = work.samples
-        offset = work.request.start_sample - kept.start_sample
-        # Frames lie on a grid of hops from the window's start: any other offset shares none.
-        if offset < 0 or offset % HOP_SAMPLES:
+        shared, first = kept.frames_shared(work.kept_samples, work.request.start_sample)
+        if not shared or kept.used is None:
             return False
-        shared_samples = min(len(kept.samples) - offset, len(samples))
-        shared = num_frames(shared_samples)
-        # Samples are compared, the clock is not trusted: a key may come back with other audio, and
-        # a window that was skipped, or audio that was lost, changes what lies at a place.
-        if not shared or not torch.equal(
-            kept.samples[offset : offset + shared_samples], samples[:shared_samples]
-        ):
-            return False
-        first = offset // HOP_SAMPLES
         old = slice(first, first + shared)
         used = Normalisation(kept.used.mean[old], kept.used.scale[old])
-        # Without a first layer that normalises nothing moves, so whatever is kept serves.
-        serves = torch.ones_like(used.mean, dtype=torch.bool)
-        if self._layer is not None:
-            moved = deviation(self._layer, samples[:shared_samples], used, work.wanted)
-            serves = moved <= (self._tolerance or 0.0)
+        moved = deviation(layer, work.samples[: span_samples(shared)], used, work.wanted)
+        serves = moved <= (self._tolerance or 0.0)
         work.features[:shared] = kept.features[old]
         work.used.mean[:shared] = torch.where(serves, used.mean, work.wanted.mean)
         work.used.scale[:shared] = torch.where(serves, used.scale, work.wanted.scale)

@@ -22,7 +22,7 @@ from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason, StreamWarningCode
 from stream_server import tracing
-from stream_server.alerts.evaluator import AlertEvaluator
+from stream_server.alerts.evaluator import AlertEvaluator, Cooldown
 from stream_server.config import LimitsConfig
 from stream_server.decoding.process import AudioDecoder
 from stream_server.decoding.tracks import TrackDecoders
@@ -339,6 +339,10 @@ class StreamRunner:
             return
         self._tell(told)
         self._hold_at_once()
+
+    def cool(self, cooldowns: Iterable[Cooldown]) -> None:
+        """Let alerts cool down that were cleared in the stream that this one continues."""
+        self._evaluator.cool(cooldowns)
 
     def reconsider(self) -> None:
         """Take note that the policy may decide otherwise now."""

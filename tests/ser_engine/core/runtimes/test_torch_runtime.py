@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
+from ser_engine.models.built_in import BuiltInModel
+from ser_engine.models.compact import COMPACT
+from ser_engine.models.standard import STANDARD
 from tests.support.networks import network
 
 
@@ -25,6 +28,26 @@ def test_rows_of_one_call_are_answered_in_order(
     for row, output in zip([*rows, rows[0]], outputs, strict=True):
         (alone,) = runtime.context([row])
         torch.testing.assert_close(output.logits, alone.logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", [COMPACT, STANDARD, None], ids=["compact", "standard", "other"])
+@torch.inference_mode()
+def test_tracing_changes_no_bit_at_any_length(
+    model: BuiltInModel | None, tiny_checkpoint_dir: Path
+) -> None:
+    made = network(tiny_checkpoint_dir) if model is None else model.read().build()
+    runtime = TorchRuntime(made)
+    generator = torch.Generator().manual_seed(0)
+
+    for rows, samples in ((1, 400), (1, 720), (3, 16_240), (1, 33_000)):
+        audio = 0.1 * torch.randn(rows, samples, generator=generator)
+        features = made.local(audio)
+        expected = made.context(features, None)
+
+        assert torch.equal(runtime.local(audio), features)
+        for place, found in enumerate(runtime.context(list(features))):
+            assert torch.equal(found.embeddings, expected.embeddings[place])
+            assert torch.equal(found.logits, expected.logits[place])
 
 
 def test_padding_to_few_shapes_as_on_cuda_changes_nothing(
