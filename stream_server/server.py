@@ -26,12 +26,12 @@ from aiohttp import web
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import ConfigError
-from ser_engine.frames import samples_to_s
+from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.timeline import make_detector
 from stream_server.access import Access
 from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
-from stream_server.alerts.evaluator import check_rules
+from stream_server.alerts.evaluator import Cooldown, check_rules
 from stream_server.at_rest import load_keys
 from stream_server.bus import LocalBus
 from stream_server.config import ServerConfig
@@ -51,7 +51,7 @@ from stream_server.streams.ingest import Ingest, IngestContext, LocalIngest, nam
 from stream_server.streams.live_streams import LiveStreams
 from stream_server.streams.registry import ResumeTokens
 from stream_server.wire.messages import Heartbeat, Told
-from stream_server.wire.results import Result, StreamClosed
+from stream_server.wire.results import Result, StreamClosed, StreamOpened
 
 if TYPE_CHECKING:
     from stream_server.cluster.nats_bus import NatsBus
@@ -109,6 +109,7 @@ class Server:
         self.access.on_guessed = _log_guesses
         self.rights = Rights(config.rights)
         self._erasing: dict[str, asyncio.Task[None]] = {}
+        self._cooling: set[asyncio.Task[None]] = set()
         self._mqtt: MqttPublisher | None = None
         self.tls = tls_of(config.listen)
         descriptors = Descriptors(raise_limit())
@@ -277,6 +278,10 @@ class Server:
         self._stack.push_async_callback(store.close)
         self._resume_tokens.key = store.resume_key
         self.rights.person_key = store.person_key
+        if self._config.bus.url:
+            # One session for all servers: behind a balancer each request may come to another one.
+            self.access.sessions.key = store.session_key
+            self.access.sessions.on_ended = store.end_session
         store.decision_retention_s = self._config.rights.decision_retention_days * 86_400
         subscription = self.own_bus.subscribe(
             name="store", capacity=self._config.store.max_pending_results
@@ -297,6 +302,8 @@ class Server:
         if self.store is not None:
             self.access.book.replace(await self.store.credentials())
             self.rights.set_halt(await self.store.halt())
+            if self._config.bus.url:
+                self.access.sessions.take_ended(await self.store.ended_sessions())
         end_outdated(self.app)
         await self.ingest.end_outdated()
 
@@ -431,11 +438,33 @@ class Server:
         self.own_bus.publish(result)
         if self.own_bus is not self.bus:
             self.bus.publish(result)
+        if isinstance(result, StreamOpened) and result.continues is not None:
+            cooling = asyncio.create_task(self._cool(result, result.continues), name="cooling")
+            self._cooling.add(cooling)
+            cooling.add_done_callback(self._cooling.discard)
         if isinstance(result, StreamClosed) and result.reason == "objected":
             stream_id = result.stream_id
             erasing = asyncio.create_task(self._erase_objected(stream_id), name="erasing")
             self._erasing[stream_id] = erasing
             erasing.add_done_callback(lambda _: self._erasing.pop(stream_id, None))
+
+    async def _cool(self, opened: StreamOpened, former: str) -> None:
+        """Let alerts cool down that were cleared in the stream that a new one continues."""
+        if self.store is None:
+            return
+        try:
+            cleared = await self.store.cleared_alerts(former)
+        except StoreError as error:
+            _log.warning("cooldowns_not_known", stream_id=opened.stream_id, error=str(error))
+            return
+        cooldown_s = {rule.name: rule.cooldown_s for rule in self._config.alerts.rules}
+        cooldowns = tuple(
+            Cooldown(rule, channel, round((at + lasts_s - opened.opened_at) * SAMPLE_RATE_HZ))
+            for (rule, channel), at in cleared.items()
+            if (lasts_s := cooldown_s.get(rule)) is not None and at + lasts_s > opened.opened_at
+        )
+        if cooldowns:
+            self.ingest.cool(opened.stream_id, cooldowns)
 
     async def halt(self, halt: Halt) -> None:
         """Halt all analysis, or let it go on; kept across restarts where there is a store.
@@ -497,7 +526,7 @@ class Server:
         return found
 
     async def _finish_erasing(self) -> None:
-        await asyncio.gather(*self._erasing.values(), return_exceptions=True)
+        await asyncio.gather(*self._erasing.values(), *self._cooling, return_exceptions=True)
 
     async def purge(self) -> bool:
         """Leave nothing of what was erased in the files of the database, if that can be."""

@@ -14,7 +14,7 @@ import json
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
@@ -274,6 +274,23 @@ class Session:
     elsewhere: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """What other servers have to know of a session that was ended.
+
+    Attributes:
+        id: of the session, or the ``ref`` or ``elsewhere`` of sessions that a provider ended.
+        is_elsewhere: the latter.
+        at: when that was, seconds since 1970.
+        until_at: when the cookie, or every one of them, is not valid any more in any case.
+    """
+
+    id: str
+    is_elsewhere: bool
+    at: float
+    until_at: float
+
+
 def _given(name: str, role: Role, teams: list[str] | None) -> Given:
     return Given(name, role, None if teams is None else tuple(teams))
 
@@ -281,7 +298,8 @@ def _given(name: str, role: Role, teams: list[str] | None) -> Given:
 class Sessions:
     """The sessions of browsers, kept by the browsers: a cookie that is signed, and ends.
 
-    The key is of this process, so a restart logs everybody out, and no key is kept anywhere.
+    The key is of this process, so a restart logs everybody out, and no key is kept anywhere; of
+    several servers that share sessions it is in their database.
 
     Args:
         idle_s: longest time between two requests.
@@ -292,6 +310,7 @@ class Sessions:
         ended: sessions that were ended, by id, and until when their cookies would be valid.
         ended_elsewhere: ``ref`` or ``elsewhere`` of sessions that a provider ended, and when: those
             that began later are others.
+        on_ended: told of each that is ended here.
     """
 
     def __init__(self, idle_s: float, longest_s: float) -> None:
@@ -299,6 +318,7 @@ class Sessions:
         self.key = secrets.token_bytes(32)
         self.ended: dict[str, float] = {}
         self.ended_elsewhere: dict[str, float] = {}
+        self.on_ended: Callable[[EndedSession], None] = lambda ended: None
 
     def begin(
         self, ref: str, now: float, given: Given | None = None, elsewhere: str = ""
@@ -364,7 +384,8 @@ class Sessions:
     def end(self, session: Session, now: float) -> None:
         """Log out."""
         self.ended = {key: until for key, until in self.ended.items() if until > now}
-        self.ended[session.id] = session.begun_at + self._longest_s
+        until = self.ended[session.id] = session.begun_at + self._longest_s
+        self.on_ended(EndedSession(session.id, False, now, until))
 
     def end_elsewhere(self, key: str, at: float) -> None:
         """End the sessions of a ``ref`` or of an ``elsewhere`` that had begun by then."""
@@ -372,3 +393,13 @@ class Sessions:
         ended = {key: then for key, then in self.ended_elsewhere.items() if then > kept_after}
         ended[key] = max(at, ended.get(key, at))
         self.ended_elsewhere = ended
+        self.on_ended(EndedSession(key, True, at, at + self._longest_s))
+
+    def take_ended(self, ended: Iterable[EndedSession]) -> None:
+        """Take over what was ended on other servers."""
+        for each in ended:
+            if each.is_elsewhere:
+                known = self.ended_elsewhere.get(each.id, each.at)
+                self.ended_elsewhere[each.id] = max(each.at, known)
+            else:
+                self.ended[each.id] = each.until_at

@@ -12,6 +12,10 @@ a dozen. Only speech counts for ``hold_s``. Silence up to :data:`LONGEST_PAUSE_S
 been held as it is; after a longer one, or a gap of that length, the condition begins anew. An alert
 that was raised lasts through any silence, until speech ends it or the stream does.
 
+A client that comes back to another server, or after a restart, is in a new stream that continues
+the former one. What had been cleared in that one cools down here (:class:`Cooldown`); what was
+raised when it broke off may be raised at once, for nobody sees any more that it holds.
+
 A rule with ``measures`` raises only while the last :class:`Measures` of the stream have at least
 its values for the channel; what has been held meanwhile counts.
 """
@@ -21,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from ser_engine.errors import ConfigError
@@ -33,6 +38,20 @@ from stream_server.wire.results import Point
 LONGEST_PAUSE_S = 15
 """Time without a point after which a condition that was not yet held for long enough begins anew:
 longer than anyone pauses within a turn or listens to a question, shorter than being put on hold."""
+
+
+class Cooldown(msgspec.Struct, frozen=True):
+    """A rule that may not be raised yet, because of an alert in the stream that is continued.
+
+    Attributes:
+        rule: its name.
+        channel: which one.
+        until_sample: on the clock of the stream that continues.
+    """
+
+    rule: str
+    channel: int
+    until_sample: int
 
 
 def check_rules(rules: Iterable[AlertRule], labels: Collection[str]) -> None:
@@ -71,6 +90,7 @@ class AlertEvaluator:
         ]
         self._stream_id = stream_id
         self._conditions: dict[tuple[str, int], _Condition] = {}
+        self._cooldowns: dict[tuple[str, int], int] = {}
         self._measures: dict[int, dict[str, float]] = {}
         self._states: dict[int, StateTracker] = {}
         self._num_raised = 0
@@ -93,7 +113,8 @@ class AlertEvaluator:
                 continue
             condition = self._conditions.get((rule.name, point.channel))
             if condition is None:
-                condition = _Condition(rule, point.channel, point.role)
+                cools_until = self._cooldowns.get((rule.name, point.channel))
+                condition = _Condition(rule, point.channel, point.role, cools_until)
                 self._conditions[rule.name, point.channel] = condition
             # Rounded posteriors may add up to a little more than 1.
             posterior = min(math.fsum(point.posteriors[index] for index in indices), 1.0)
@@ -105,6 +126,14 @@ class AlertEvaluator:
             change = condition.feed(point, posterior, is_met=is_met)
             changes += self._named(condition, change, lasting)
         return changes
+
+    def cool(self, cooldowns: Iterable[Cooldown]) -> None:
+        """Take what cools down since before this stream; it may come after the first points."""
+        for each in cooldowns:
+            key = each.rule, each.channel
+            self._cooldowns[key] = each.until_sample
+            if (condition := self._conditions.get(key)) is not None:
+                condition.cool(each.until_sample)
 
     def measure(self, measures: Measures) -> None:
         """Take how the conversation is, for the points that come after."""
@@ -134,7 +163,9 @@ class AlertEvaluator:
 class _Condition:
     """One rule on one channel."""
 
-    def __init__(self, rule: AlertRule, channel: int, role: str) -> None:
+    def __init__(
+        self, rule: AlertRule, channel: int, role: str, cools_until_sample: int | None
+    ) -> None:
         self.alert_id = ""
         self._rule = rule
         self.channel = channel
@@ -144,7 +175,7 @@ class _Condition:
         self._since_sample: int | None = None  # None: the condition does not hold
         self._held_samples = 0
         self._raised = False
-        self._cools_until_sample: int | None = None
+        self._cools_until_sample = cools_until_sample
         self._last_end_sample = 0
         self._last_posterior = 0.0
 
@@ -169,6 +200,9 @@ class _Condition:
             return None
         self._raised = True
         return self._change("raised")
+
+    def cool(self, until_sample: int) -> None:
+        self._cools_until_sample = max(until_sample, self._cools_until_sample or 0)
 
     def finish(self) -> Alert | None:
         return self._end()

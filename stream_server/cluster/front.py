@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from ser_engine.schema import CloseReason
+from stream_server.alerts.evaluator import Cooldown
 from stream_server.cluster import Host, messages
 from stream_server.cluster.worker import access_state
 from stream_server.platforms import make_routes
@@ -142,6 +143,11 @@ class WorkersIngest:
             return False
         self._soon(self._tell(worker, messages.Told(stream_id, told)))
         return True
+
+    def cool(self, stream_id: str, cooldowns: tuple[Cooldown, ...]) -> None:
+        """See :class:`Ingest`."""
+        if (worker := self._worker_of(stream_id)) is not None:
+            self._soon(self._tell(worker, messages.Cooling(stream_id, cooldowns)))
 
     async def object(self, stream_id: str) -> bool:
         """See :class:`Ingest`."""

@@ -9,6 +9,7 @@
            ◀─ Access, Elsewhere ────            who may connect now; what others hold of the limits
            ◀─ Continued ────────────            a stream's client is in another one by now
            ◀─ Told, Objected ───────            what is said of a stream's consent
+           ◀─ Cooling ──────────────            alerts in the stream that it continues
            ◀─ Drain ────────────────            stop
            ── Left ────────────────▶            its last result is out
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from stream_server.access import Who
 from stream_server.access.credentials import Credential
+from stream_server.alerts.evaluator import Cooldown
 from stream_server.metrics import Family
 from stream_server.rights import Halt
 from stream_server.streams.registry import Held
@@ -136,6 +138,13 @@ class Told(_Message, frozen=True, tag=True):
     told: ConsentTold | SpeakerTold
 
 
+class Cooling(_Message, frozen=True, tag=True):
+    """Alerts that cool down since the stream that this one continues."""
+
+    stream_id: str
+    cooldowns: tuple[Cooldown, ...]
+
+
 class Objected(_Message, frozen=True, tag=True):
     """Somebody in a stream objects: it ends."""
 
@@ -147,7 +156,7 @@ class Drain(_Message, frozen=True, tag=True):
 
 
 FromProcess = Joined | Listening | Published | Status | Left
-FromFront = Welcome | Access | Elsewhere | Continued | Told | Objected | Drain
+FromFront = Welcome | Access | Elsewhere | Continued | Told | Cooling | Objected | Drain
 
 encode = msgspec.msgpack.Encoder().encode
 from_process: Callable[[bytes], FromProcess] = msgspec.msgpack.Decoder(FromProcess).decode

@@ -207,6 +207,8 @@ class Worker:
                     await ingest.registry.give_up_continued(stream_id)
                 case messages.Told(stream_id=stream_id, told=told):
                     ingest.tell(stream_id, told)
+                case messages.Cooling(stream_id=stream_id, cooldowns=cooldowns):
+                    ingest.cool(stream_id, cooldowns)
                 case messages.Objected(stream_id=stream_id):
                     await ingest.object(stream_id)
                 case messages.Drain():

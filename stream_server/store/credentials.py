@@ -1,14 +1,19 @@
-"""Tokens and people as rows. The command line changes them, whether or not a server runs."""
+"""Tokens and people as rows. The command line changes them, whether or not a server runs.
+
+And sessions of browsers that were ended, where several servers share them.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select, update
+from dataclasses import asdict
+
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from ser_engine.errors import ConfigError
-from stream_server.access.credentials import Credential
+from stream_server.access.credentials import Credential, EndedSession
 from stream_server.access.policy import Scope
-from stream_server.store.schema import credentials
+from stream_server.store.schema import credentials, ended_sessions
 
 
 def list_credentials(connection: Connection) -> list[Credential]:
@@ -64,6 +69,24 @@ def change_secret(connection: Connection, kind: str, name: str, secret: str) -> 
     connection.execute(
         update(credentials).where(credentials.c.id == found.id).values(secret=secret)
     )
+
+
+def add_ended_session(connection: Connection, ended: EndedSession, now: float) -> None:
+    """Keep that a session was ended, until it would have ended by itself."""
+    table = ended_sessions
+    same = (table.c.id == ended.id, table.c.is_elsewhere == ended.is_elsewhere)
+    connection.execute(delete(table).where(table.c.until_at < now))
+    known = connection.execute(select(table.c.at).where(*same)).scalar_one_or_none()
+    # What a provider said last holds; a session ends once.
+    if known is None or known < ended.at:
+        connection.execute(delete(table).where(*same))
+        connection.execute(insert(table).values(asdict(ended)))
+
+
+def list_ended_sessions(connection: Connection) -> list[EndedSession]:
+    """Return those that were ended."""
+    rows = connection.execute(select(ended_sessions))
+    return [EndedSession(row.id, row.is_elsewhere, row.at, row.until_at) for row in rows]
 
 
 def _known(connection: Connection, kind: str, name: str) -> Credential:

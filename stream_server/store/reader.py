@@ -11,16 +11,16 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Table, select
+from sqlalchemy import ColumnElement, Select, Table, func, select
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from ser_engine.frames import SAMPLE_RATE_HZ
-from stream_server.access.credentials import Credential
+from stream_server.access.credentials import Credential, EndedSession
 from stream_server.rights import Halt
 from stream_server.store import schema
 from stream_server.store.audit import AuditEntry, list_entries
-from stream_server.store.credentials import list_credentials
+from stream_server.store.credentials import list_credentials, list_ended_sessions
 from stream_server.store.database import (
     NUM_READERS,
     StoreError,
@@ -283,6 +283,28 @@ class StoreReader:
             lambda connection: [alert_record_of(row) for row in connection.execute(query)]
         )
 
+    async def cleared_alerts(self, stream_id: str) -> dict[tuple[str, int], float]:
+        """Return when alerts of a stream were last cleared, by rule and channel.
+
+        Not those that were raised until it ended. Seconds since 1970, UTC.
+        """
+        cleared_at = func.max(_alerts.c.cleared_at)
+        # What the end clears is written within write_interval_ms of it.
+        ended_at = _streams.c.closed_at - 1
+        query = (
+            select(_alerts.c.rule, _alerts.c.channel, cleared_at)
+            .join(_streams, _streams.c.key == _alerts.c.stream_key)
+            .where(_streams.c.id == stream_id)
+            .where(_streams.c.closed_at.is_(None) | (_alerts.c.cleared_at < ended_at))
+            .group_by(_alerts.c.rule, _alerts.c.channel)
+            .having(cleared_at.is_not(None))
+        )
+        return await self.read(
+            lambda connection: {
+                (rule, channel): at for rule, channel, at in connection.execute(query)
+            }
+        )
+
     async def alert_place(self, alert_id: str) -> tuple[str, str] | None:
         """Return stream and team of an alert; None: there is none with that id."""
         query = (
@@ -300,6 +322,10 @@ class StoreReader:
     async def credentials(self) -> list[Credential]:
         """Return all tokens and people, revoked ones included."""
         return await self.read(list_credentials)
+
+    async def ended_sessions(self) -> list[EndedSession]:
+        """Return the sessions of browsers that were ended and may not come back."""
+        return await self.read(list_ended_sessions)
 
     async def audit(self, **filters: Any) -> list[AuditEntry]:
         """Return entries of the audit, see :func:`~stream_server.store.audit.list_entries`."""

@@ -346,6 +346,16 @@ credentials = Table(
 )
 """A token, or a person who may log in."""
 
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the session, or of the person or provider's session
+    Column("is_elsewhere", Boolean, primary_key=True),  # a provider ended what began until then
+    Column("at", Double, nullable=False),
+    Column("until_at", Double, nullable=False),  # it would have ended by itself by then
+)
+"""A session of a browser that was ended, of several servers that share them."""
+
 audit = Table(
     "audit",
     metadata,

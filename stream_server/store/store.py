@@ -18,11 +18,13 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from stream_server.access.credentials import EndedSession
 from stream_server.bus import Subscription
 from stream_server.config import StoreConfig
 from stream_server.rights import Halt
 from stream_server.store import partitions, upkeep
 from stream_server.store.audit import AuditEntry, add_entry, expire_entries
+from stream_server.store.credentials import add_ended_session
 from stream_server.store.database import (
     Claim,
     DatabaseFile,
@@ -69,7 +71,7 @@ class Store(StoreReader):
         engine: connections of the writer.
         readers: connections of the readers.
         claim: released when the store is closed.
-        resume_key, person_key: see the attributes.
+        resume_key, person_key, session_key: see the attributes.
         owner, on_deleted, now: see :meth:`open`.
 
     Attributes:
@@ -81,6 +83,7 @@ class Store(StoreReader):
         decision_retention_s: age at which the log of decisions and the ledger are deleted.
         resume_key: by which the servers of this database know the resume tokens they made.
         person_key: by which metadata are hashed, the same for all servers of this database.
+        session_key: signs cookies, where the servers of this database share sessions.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Store(StoreReader):
         owner: str,
         resume_key: bytes,
         person_key: bytes,
+        session_key: bytes,
         on_deleted: Callable[[str], object] | None,
         now: Callable[[], float],
     ) -> None:
@@ -102,6 +106,7 @@ class Store(StoreReader):
             team: days * _DAY_S for team, days in config.team_retention_days.items()
         }
         self.person_key = person_key
+        self.session_key = session_key
         self._audit_retention_s = config.audit_retention_days * _DAY_S
         self.decision_retention_s = 183.0 * _DAY_S
         self.fingerprint = _fingerprint(engine.url)
@@ -167,6 +172,7 @@ class Store(StoreReader):
                 abandoned = upkeep.close_abandoned(connection, owner)
                 resume_key = upkeep.key_of(connection, "resume")
                 person_key = upkeep.key_of(connection, "persons")
+                session_key = upkeep.key_of(connection, "sessions")
         except SQLAlchemyError as error:
             engine.dispose()
             claim.release()
@@ -190,6 +196,7 @@ class Store(StoreReader):
             owner=owner,
             resume_key=resume_key,
             person_key=person_key,
+            session_key=session_key,
             on_deleted=on_deleted,
             now=now,
         )
@@ -330,6 +337,12 @@ class Store(StoreReader):
             return found
 
         return await self.writer.submit(change)
+
+    def end_session(self, ended: EndedSession) -> None:
+        """Keep that a session was ended, for the other servers; does not wait."""
+        now = self._now()
+        adding = self.writer.submit(lambda connection: add_ended_session(connection, ended, now))
+        adding.add_done_callback(_log_lost_entry)
 
     async def set_halt(self, halt: Halt) -> None:
         """Keep the word of an overseer."""

@@ -17,6 +17,7 @@ import structlog
 
 from stream_server.access import Access
 from stream_server.access.tls import Tls
+from stream_server.alerts.evaluator import Cooldown
 from stream_server.config import ServerConfig
 from stream_server.engines import EngineSource
 from stream_server.logs import RefusalLog
@@ -55,6 +56,9 @@ class Ingest(Protocol):
     def tell(self, stream_id: str, told: Told) -> bool:
         """Take note of consent or notice; return False if the stream does not run."""
         ...
+
+    def cool(self, stream_id: str, cooldowns: tuple[Cooldown, ...]) -> None:
+        """Let alerts cool down in a stream, if it runs, since the one that it continues."""
 
     async def object(self, stream_id: str) -> bool:
         """End a stream because somebody in it objects; return False if it does not run."""
@@ -195,6 +199,11 @@ class LocalIngest:
             return False
         stream.runner.tell(told)
         return True
+
+    def cool(self, stream_id: str, cooldowns: tuple[Cooldown, ...]) -> None:
+        """See :class:`Ingest`."""
+        if (stream := self.registry.find(stream_id)) is not None:
+            stream.runner.cool(cooldowns)
 
     async def object(self, stream_id: str) -> bool:
         """See :class:`Ingest`."""

@@ -15,6 +15,7 @@ from stream_server.alerts import DEFAULT_RULES, AlertRule
 from stream_server.alerts.evaluator import (
     LONGEST_PAUSE_S,
     AlertEvaluator,
+    Cooldown,
     check_rules,
 )
 from stream_server.wire.results import Point
@@ -141,6 +142,18 @@ def test_an_alert_lasts_through_any_silence():
 def test_it_is_not_raised_again_before_the_cooldown_is_over():
     values = [0.8] * 4 + [0.1] + [0.8] * 20
     assert brief(run(make_points(values))) == [("raised", 2.0), ("cleared", 2.5), ("raised", 7.5)]
+
+
+def test_what_was_cleared_in_the_stream_that_is_continued_cools_down_here():
+    points = list(make_points([0.8] * 12))
+    cooldown = Cooldown("angry", 0, 4 * SAMPLE_RATE_HZ)
+    # It is told by a database, after the first point or before it.
+    for told_after in (0, 1):
+        evaluator = AlertEvaluator((make_rule(),), "s2", LABELS)
+        changes = [change for point in points[:told_after] for change in evaluator.feed(point)]
+        evaluator.cool([cooldown, Cooldown("another", 0, 10**9), Cooldown("angry", 1, 10**9)])
+        changes += [change for point in points[told_after:] for change in evaluator.feed(point)]
+        assert brief(changes) == [("raised", 4.0)]
 
 
 def test_the_end_of_the_stream_clears():

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from stream_server.access import Access, AccessConfig, ListenConfig, Scope, Who
+from stream_server.alerts.evaluator import Cooldown
 from stream_server.bus import LocalBus
 from stream_server.cluster import Frame, messages
 from stream_server.cluster.front import WorkersIngest
@@ -214,6 +215,19 @@ async def test_each_worker_knows_what_the_others_hold_and_who_may_come_in():
         lab.processes.on_ended("one")
         await settled()
         assert lab.wire.told[b"two"][-1] == messages.Elsewhere(Held())
+
+
+@virtual_time
+async def test_the_worker_of_a_stream_is_told_what_cools_down_in_it():
+    async with a_front() as lab:
+        lab.wire.say(b"two", messages.Published((make_opened("s2"),)))
+        await settled()
+        cooldowns = (Cooldown("angry", 0, 16_000),)
+        lab.front.cool("s2", cooldowns)
+        lab.front.cool("unknown", cooldowns)
+        await settled()
+        assert lab.wire.told[b"two"][-1] == messages.Cooling("s2", cooldowns)
+        assert not any(isinstance(one, messages.Cooling) for one in lab.wire.told[b"one"])
 
 
 @virtual_time

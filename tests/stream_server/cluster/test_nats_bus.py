@@ -22,7 +22,9 @@ from websockets.exceptions import InvalidStatus
 from emotion_monitor.local_services import NatsServer
 from stream_server import tracing
 from stream_server.access import AccessConfig, ListenConfig
-from stream_server.alerts import AlertsConfig
+from stream_server.access.policy import Given
+from stream_server.alerts import AlertRule, AlertsConfig
+from stream_server.alerts.evaluator import Cooldown
 from stream_server.bus import LocalBus
 from stream_server.cluster.nats_bus import Here, NatsBus
 from stream_server.cluster.outbox import Outbox
@@ -202,13 +204,15 @@ async def test_the_trace_of_a_point_goes_on_at_the_other_server(server: NatsServ
 class Gateway:
     """A whole server, and a token that may have two streams."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
+    def __init__(
+        self, name: str, url: str, folder: Path, rules: tuple[AlertRule, ...] = ()
+    ) -> None:
         config = ServerConfig(
             listen=ListenConfig("127.0.0.1", 0, 0),
             access=AccessConfig(tokens={"calls": TOKEN}, refusal_delay_ms=0),
             limits=LimitsConfig(max_streams_per_token=2),
-            alerts=AlertsConfig(rules=()),
-            store=StoreConfig(url=""),
+            alerts=AlertsConfig(rules=rules),
+            store=StoreConfig(url=f"sqlite:///{folder}/timelines.db"),
             telephony=TelephonyConfig(audiosocket=AudioSocketConfig(port=-1)),
             bus=BusConfig(url=url, name=name, outbox_dir=str(folder)),
         )
@@ -267,6 +271,60 @@ async def test_a_tokens_limit_holds_for_both_servers_together(server: NatsServer
             await send(socket, type="stop")
             await receive_all(socket)
         await until(lambda: not two.is_full())
+
+
+async def test_a_session_is_one_for_all_servers_of_a_database(server: NatsServer, tmp_path: Path):
+    one, two = (Gateway(name, server.url, tmp_path).server for name in ("one", "two"))
+    async with one, two:
+        session = one.access.log_in("", TOKEN, "here")
+        cookie = one.access.sessions.cookie(session)
+        kept = two.access.session(cookie)
+        assert kept is not None
+        two.access.log_out(kept)
+        assert two.store is not None
+        await two.store.flush()
+        await one.refresh_access()
+        assert one.access.session(cookie) is None
+        # So is what an OpenID Connect provider ends, and what began after that goes on.
+        given = Given("anna", "viewer", None)
+        former = one.access.begin_given(given, "subject 1", "sid 1")
+        two.access.end_given("subject 1", "sid 1", at=former.begun_at)
+        two.access.end_given("subject 1", "sid 1", at=former.begun_at - 60)
+        await two.store.flush()
+        await one.refresh_access()
+        assert not one.access.is_open(former)
+    # Not even a restart brings one back.
+    async with Gateway("one", server.url, tmp_path).server as again:
+        assert again.access.session(cookie) is None
+        assert not again.access.is_open(former)
+        assert again.access.sessions.ended_elsewhere.popitem()[1] == former.begun_at
+
+
+async def test_a_cooldown_goes_on_where_the_stream_goes_on(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rule = AlertRule(name="shouts", labels=("angry",), threshold=0.5, cooldown_s=120)
+    one, two = (Gateway(name, server.url, tmp_path, (rule,)).server for name in ("one", "two"))
+    async with one, two:
+        assert one.store is not None and isinstance(two.ingest, LocalIngest)
+        cleared = make_alert("cleared", stream_id="former", rule="shouts", seq=2)
+        one.store.write(msgspec.structs.replace(make_opened("former"), opened_at=time.time()))
+        one.store.write(make_alert(stream_id="former", rule="shouts"))
+        one.store.write(cleared)
+        await one.store.flush()
+        cooled: list[tuple[str, tuple[Cooldown, ...]]] = []
+        monkeypatch.setattr(two.ingest, "cool", lambda *told: cooled.append(told))
+        token = two._resume_tokens.make("former")
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with connect(two.ingest_url, additional_headers=headers) as socket:
+            await socket.send(start(resume={"token": token, "next_sample": 0}))
+            await receive_until(socket, Ready)
+            await until(lambda: cooled)
+    ((_, (cooldown,)),) = cooled
+    assert (cooldown.rule, cooldown.channel) == ("shouts", 0)
+    # By the clock of the former stream; this one began a little later.
+    most = cleared.at_sample + 120 * 16_000
+    assert most - 60 * 16_000 < cooldown.until_sample <= most
 
 
 async def _kept(url: str, kind: str, of: type[Any], number: int) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ async def test_what_was_published_is_what_comes_back(store: Store):
     assert (found.last_seq, found.is_complete) == (10, True)
     assert (store.writer.pending, store.writer.dropped) == (0, 0)
     assert store.writer.written == len(WHOLE_STREAM)
+
+
+async def test_alerts_that_were_cleared_before_the_end_are_known_for_their_cooldown(store: Store):
+    before = time.time()
+    # The end of the second stream cleared its alert, which held when its client was lost.
+    for stream_id, closed_at in (("s1", before + 60), ("s2", before)):
+        await put(
+            store,
+            make_opened(stream_id),
+            make_alert(stream_id=stream_id, alert_id=stream_id),
+            make_alert("cleared", stream_id=stream_id, alert_id=stream_id, seq=2),
+        )
+        ((key, at),) = (await store.cleared_alerts(stream_id)).items()
+        assert key == ("customer stays angry", 0) and before <= at <= time.time()
+        await put(store, replace(make_closed(stream_id, seq=3), closed_at=closed_at))
+    assert await store.cleared_alerts("s1") != {}
+    assert await store.cleared_alerts("s2") == {}
 
 
 async def test_writing_again_changes_nothing(store: Store):
