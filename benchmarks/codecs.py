@@ -93,11 +93,12 @@ async def _measure(call: FloatArray) -> dict[str, dict[str, float]]:
 
 
 def _two_channels(path: Path) -> FloatArray:
-    audio = read_audio(path).T
+    audio: FloatArray = np.asarray(read_audio(path).T, np.float32)
     if audio.shape[1] >= 2:
         return audio[:, :2]
     half = len(audio) // 2
-    return np.concatenate([audio[:half], audio[half : 2 * half]], axis=1)
+    halves: FloatArray = np.stack([audio[:half, 0], audio[half : 2 * half, 0]], axis=1)
+    return halves
 
 
 def _samples(audio: FloatArray, delay: int, is_narrow: bool) -> bytes:
@@ -106,7 +107,8 @@ def _samples(audio: FloatArray, delay: int, is_narrow: bool) -> bytes:
     late = np.concatenate([silence, audio[max(-delay, 0) :]])
     if is_narrow:
         late = soxr.resample(late, SAMPLE_RATE_HZ, 8000)
-    return np.round(np.clip(late, -1, 1) * 32_767).astype("<i2").tobytes()
+    data: bytes = np.round(np.clip(late, -1, 1) * 32_767).astype("<i2").tobytes()
+    return data
 
 
 def decoded(encoding: str, messages: list[bytes], channels: int) -> FloatArray:

@@ -95,7 +95,7 @@ class LocalCluster:
         engines: how many.
         on_ray: they are replicas of Ray Serve, else processes of their own.
         model: what they score with.
-        assignments: further settings of all processes, as of ``--set``.
+        assignments: further settings of all servers, as of ``--set``.
         dashboard_port: of the HTTP port of the dashboard; 0: any.
     """
 
@@ -265,7 +265,6 @@ class LocalCluster:
             f"ser_engine.model.name={self._model}",
             "ser_engine.model.offline=true",
             "stream_server.logging.level=warning",
-            *self._assignments,
         ]
 
     def _server_settings(self, name: str) -> list[str]:
@@ -304,11 +303,9 @@ def _run_server(environment: dict[str, str], assignments: list[str]) -> None:
     from emotion_monitor.settings import load_settings
     from stream_server.engines.pool import end_process
     from stream_server.logs import configure_logging
-    from stream_server.tracing import configure_tracing
 
     settings = load_settings(None, assignments)
     configure_logging(settings.stream_server.logging)
-    configure_tracing(settings.stream_server.tracing, settings.stream_server.bus.name)
     end_process(run(run_server(settings)))
 
 
@@ -334,7 +331,6 @@ def _run_engine(
         pool.max_replicas,
         upscale_delay_s=0.0,
         downscale_delay_s=0.0,
-        tracing=settings.stream_server.tracing,
     )
     end_process(run(run_ray_engine(replica, url)))
 

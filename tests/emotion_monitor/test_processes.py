@@ -194,11 +194,10 @@ def check_traces(collector: SpanCollector) -> None:
     last = next(one for one in whole if "window" in one)
     assert len(last) == 8
     spans = {one.span_id: one for one in collector.spans}
-    for one in collector.spans:
-        if one.name in ("score", "forwarded") and one.parent_id in spans:
-            parent = spans[one.parent_id]
-            assert parent.name == {"score": "engine", "forwarded": "published"}[one.name]
-            assert parent.trace_id == one.trace_id
+    for span in collector.spans:
+        if span.name in ("score", "forwarded") and (parent := spans.get(span.parent_id)):
+            assert parent.name == {"score": "engine", "forwarded": "published"}[span.name]
+            assert parent.trace_id == span.trace_id
 
 
 def check_store(path: Path, calls: list[Call]) -> None:
