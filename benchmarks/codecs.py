@@ -124,7 +124,8 @@ def decoded(encoding: str, messages: list[bytes], channels: int) -> FloatArray:
         "packet_bytes": codec.packet_bytes,
     }
     child.main(job, pipe)
-    values = np.frombuffer(pipe.samples, "<i2").astype(np.float32) / 32_768
+    values: FloatArray = np.frombuffer(pipe.samples, "<i2").astype(np.float32)
+    values /= 32_768
     return values.reshape(-1, channels)
 
 
