@@ -117,12 +117,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--chunk-ms", type=float, default=20.0, help="audio of one message")
     parser.add_argument("--warm-up", type=float, default=6.0, help="seconds that do not count")
+    parser.add_argument("--step-ms", type=float, default=500.0, help="over which clients begin")
     options = parser.parse_args(arguments)
     chunk_s = options.chunk_ms / 1000
     frames = [_frames(each, chunk_s) for each in _speech(options.seconds)]
     run = Run(options.url, options.seconds, options.warm_up, frames, chunk_s)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_run_all(run, options.clients))
+        runner.run(_run_all(run, options.clients, options.step_ms / 1000))
     print(json.dumps(run.findings.to_json()))
 
 
@@ -158,7 +159,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return new_event_loop()
 
 
-async def _run_all(run: Run, clients: int) -> None:
+async def _run_all(run: Run, clients: int, step_s: float) -> None:
     loop = asyncio.get_running_loop()
     address = parse_uri(run.url)
     ended: list[asyncio.Future[None]] = []
@@ -171,7 +172,7 @@ async def _run_all(run: Run, clients: int) -> None:
         else:
             ended.append(client.ended)
         # Spread over a step, as calls begin when they like.
-        await asyncio.sleep(0.5 / clients + 0.002)
+        await asyncio.sleep(step_s / clients + 0.002)
     if ended:
         await asyncio.wait(ended)
 

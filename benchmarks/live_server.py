@@ -25,7 +25,7 @@ from emotion_monitor.dashboard import serve_dashboard
 from emotion_monitor.processes import front_server
 from emotion_monitor.serve import run
 from emotion_monitor.settings import Settings
-from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from stream_server.access import ListenConfig
 from stream_server.cluster.zeromq import ZmqHost
 from stream_server.config import LimitsConfig, ProcessesConfig, ServerConfig, StoreConfig
@@ -57,6 +57,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--resume-window-s", type=float, default=30.0, help="how long lost clients are waited for"
     )
     parser.add_argument("--workers", type=int, default=0, help="processes that take streams in")
+    parser.add_argument(
+        "--profile",
+        default="live",
+        choices=["live", "economy", "auto"],
+        help="as ser_engine.timeline.profile",
+    )
     parser.add_argument("--lend", default="", help="be only the engine of --model, at an address")
     options = parser.parse_args(arguments)
     made_up = _MADE_UP.get(options.model)
@@ -70,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
             threads=options.threads,
             offline=True,
         )
-        _run(EngineConfig(model=model), made_up, options)
+        timeline = TimelineConfig(profile=options.profile)
+        _run(EngineConfig(model=model, timeline=timeline), made_up, options)
 
 
 def _run(engine_config: EngineConfig, made_up: Load | None, options: argparse.Namespace) -> None:

@@ -2,7 +2,8 @@
 
 ::
 
-    a process for each model and runtime ──▶ seconds a forward pass of 1, 2, 4, … windows, memory
+    a process for each model and runtime ──▶ seconds a forward pass of 1, 2, 4, … windows, with the
+                       │                    windows of each profile; memory
     one session on speech, no engine     ──▶ seconds of a core a stream and second
                        │
                        ▼
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotion_monitor.config_file import plain
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, Profile
 from ser_engine.errors import SerEngineError
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray, Window
@@ -44,20 +45,23 @@ MOST_STREAMS = 10_000
 _MOST_PASSES, _LEAST_PASSES = 15, 3
 _SIMULATED_S = 40.0
 _WARM_UP_S = 5.0
-# Of a core, for a second of a stream: sockets, event loop, publishing. Measured with 150 streams
-# and no model (docs/explanation/performance.md): 6.5 ms, of which the session 3.
-_BESIDE_THE_SESSION_S = 0.0035
+# Of a core, for a second of a stream: sockets, event loop, publishing. Measured with 90 to 130
+# streams and no model (docs/explanation/performance.md): 7 ms, of which the session 4.
+_BESIDE_THE_SESSION_S = 0.003
+# Memory of a stream in the server, measured there too.
+_SERVER_KB = 730
 # Share of a core that the server's event loop may take before its own delays are felt.
 _LOOP_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model on one runtime.
+    """One model on one runtime with the windows of one profile.
 
     Attributes:
         model, runtime: their names; the runtime as the engine calls it.
         setting: the runtime's name in the settings.
+        profile: ``live`` or ``economy``.
         pass_s: seconds of a forward pass by its number of windows, each of another stream.
         memory_mb: of the process with the model loaded.
         stream_kb: what the engine keeps of a stream more.
@@ -66,6 +70,7 @@ class Measured:
     model: str
     runtime: str
     setting: str
+    profile: Profile
     pass_s: Mapping[int, float]
     memory_mb: float
     stream_kb: float
@@ -198,12 +203,20 @@ def speech(seconds: float) -> FloatArray:
     return np.resize(customer, round(seconds * SAMPLE_RATE_HZ))
 
 
-def measure_engine(config: EngineConfig, budget_s: float) -> Measured:
-    """Measure one engine, in this process.
+def profiles_of(config: EngineConfig) -> list[EngineConfig]:
+    """Return the settings with each profile: what is set, and economy unless that is the same."""
+    timeline = config.timeline
+    live = replace(timeline, profile="live") if timeline.profile == "auto" else timeline
+    economy = replace(timeline, profile="economy")
+    return [replace(config, timeline=each) for each in dict.fromkeys((live, economy))]
+
+
+def measure_engine(config: EngineConfig, budget_s: float) -> list[Measured]:
+    """Measure one engine, in this process, with each profile.
 
     Args:
         config: names model and runtime.
-        budget_s: time for it, loading apart.
+        budget_s: time for all of them, loading apart.
 
     Raises:
         SerEngineError: model or runtime cannot be had.
@@ -213,26 +226,37 @@ def measure_engine(config: EngineConfig, budget_s: float) -> Measured:
     core = build_engine(config)
     core.warm_up()
     memory_mb = _memory_kb() / 1024
-    timeline = config.timeline
     audio = speech(120)
-    pass_s: dict[int, float] = {}
-    deadline_s = time.monotonic() + budget_s
-    size, num_seen = 1, 0
-    while size <= config.batching.max_batch_size and (not pass_s or time.monotonic() < deadline_s):
-        num_seen += size
-        pass_s[size] = _median_pass_s(
-            core, audio, size, timeline.window_samples, timeline.step_samples, deadline_s
+    profiles = profiles_of(config)
+    found: list[Measured] = []
+    for number, of_profile in enumerate(profiles):
+        timeline = of_profile.timeline
+        before_kb = _memory_kb()
+        pass_s: dict[int, float] = {}
+        deadline_s = time.monotonic() + budget_s / len(profiles)
+        size, num_seen = 1, 0
+        while size <= config.batching.max_batch_size and (
+            not pass_s or time.monotonic() < deadline_s
+        ):
+            num_seen += size
+            pass_s[size] = _median_pass_s(
+                core, audio, size, timeline.window_samples, timeline.step_samples, deadline_s
+            )
+            size *= 2
+        # The streams of the first profile have left memory behind that the next ones take.
+        stream_kb = max(_memory_kb() - before_kb, 0.0) / num_seen
+        found.append(
+            Measured(
+                model=core.info.name,
+                runtime=core.runtime_name,
+                setting=config.model.runtime,
+                profile=timeline.profile,
+                pass_s=pass_s,
+                memory_mb=round(memory_mb, 1),
+                stream_kb=round(max(stream_kb, found[0].stream_kb if number else 0.0), 1),
+            )
         )
-        size *= 2
-    stream_kb = max(_memory_kb() - memory_mb * 1024, 0.0) / num_seen
-    return Measured(
-        model=core.info.name,
-        runtime=core.runtime_name,
-        setting=config.model.runtime,
-        pass_s=pass_s,
-        memory_mb=round(memory_mb, 1),
-        stream_kb=round(stream_kb, 1),
-    )
+    return found
 
 
 def _median_pass_s(
@@ -323,21 +347,23 @@ def measure_all(
     """
     server_s = measure_server(settings.ser_engine, seconds=30.0) + _BESIDE_THE_SESSION_S
     cores = usable_cores()
+    profiles = profiles_of(settings.ser_engine)
     seen: set[tuple[str, str]] = set()
     for model in models:
         for runtime in runtimes:
             share_s = budget_s / (len(models) * len(runtimes))
             try:
-                measured = _measure_in_child(settings, model, runtime, share_s)
+                found = _measure_in_child(settings, model, runtime, share_s)
             except SerEngineError as error:
                 # Not every model runs on every runtime; one that was asked for is told.
                 if runtime == runtimes[0]:
                     yield f"{model}: {error}"
                 continue
             # "auto" is one of the others.
-            if (measured.model, measured.runtime) not in seen:
-                seen.add((measured.model, measured.runtime))
-                yield capacity_of(measured, settings.ser_engine, server_s, cores)
+            if (found[0].model, found[0].runtime) not in seen:
+                seen.add((found[0].model, found[0].runtime))
+                for measured, config in zip(found, profiles, strict=True):
+                    yield capacity_of(measured, config, server_s, cores)
 
 
 def capacity_of(measured: Measured, config: EngineConfig, server_s: float, cores: int) -> Capacity:
@@ -346,6 +372,7 @@ def capacity_of(measured: Measured, config: EngineConfig, server_s: float, cores
     settings: dict[str, Any] = {
         "ser_engine.model.name": measured.model,
         "ser_engine.model.runtime": measured.setting,
+        "ser_engine.timeline.profile": measured.profile,
         "stream_server.limits.max_streams": max(streams, 1),
         "stream_server.processes.workers": cores // 4 if limited_by == "server" else 0,
     }
@@ -354,7 +381,7 @@ def capacity_of(measured: Measured, config: EngineConfig, server_s: float, cores
         streams=streams,
         lag_p95_ms=round(lag_s * 1000, 1),
         limited_by=limited_by,
-        memory_mb=round(measured.memory_mb + streams * (measured.stream_kb + 800) / 1024, 1),
+        memory_mb=round(measured.memory_mb + streams * (measured.stream_kb + _SERVER_KB) / 1024, 1),
         settings=settings,
     )
 
@@ -364,17 +391,21 @@ def line_of(found: Capacity) -> str:
     measured = found.measured
     one_ms = 1000 * measured.pass_s[min(measured.pass_s)]
     return (
-        f"{measured.model}, {measured.runtime}: {found.streams} streams"
+        f"{measured.model}, {measured.runtime}, {measured.profile}: {found.streams} streams"
         f" (p95 lag {found.lag_p95_ms:.0f} ms; the {found.limited_by} is full then),"
         f" {one_ms:.1f} ms a window, {found.memory_mb:.0f} MB"
     )
 
 
 def advice_of(found: Sequence[Capacity]) -> str:
-    """Return the settings for the one that carries most, of those found."""
-    best = max(found, key=lambda each: each.streams)
-    lines = [f"  {name}: {value}" for name, value in best.settings.items()]
-    text = ["", f"settings for {best.measured.model}, {best.streams} streams:", *lines]
+    """Return the settings for the one that carries most of each profile, of those found."""
+    best: dict[str, Capacity] = {}
+    for each in sorted(found, key=lambda each: -each.streams):
+        best.setdefault(each.measured.profile, each)
+    text = []
+    for each in best.values():
+        lines = [f"  {name}: {value}" for name, value in each.settings.items()]
+        text += ["", f"settings for {each.measured.model}, {each.streams} streams:", *lines]
     return "\n".join(text)
 
 
@@ -385,13 +416,22 @@ def document_of(found: Sequence[Capacity], config: EngineConfig) -> str:
             "cores": usable_cores(),
             "step_ms": config.timeline.step_ms,
             "window_ms": config.timeline.window_ms,
+            "profiles": {
+                each.timeline.profile: {
+                    "step_ms": each.timeline.step_ms,
+                    "window_ms": each.timeline.window_ms,
+                }
+                for each in profiles_of(config)
+            },
             "results": [asdict(each) for each in found],
         },
         indent=1,
     )
 
 
-def _measure_in_child(settings: Settings, model: str, runtime: str, budget_s: float) -> Measured:
+def _measure_in_child(
+    settings: Settings, model: str, runtime: str, budget_s: float
+) -> list[Measured]:
     """Measure one engine in a process of its own, for its memory and its threads.
 
     Raises:
@@ -414,10 +454,13 @@ def _measure_in_child(settings: Settings, model: str, runtime: str, budget_s: fl
     )
     last = result.stdout.splitlines()[-1:] or ["{}"]
     told = json.loads(last[0])
-    if "model" not in told:
+    if "measured" not in told:
         raise SerEngineError(told.get("failed", f"status {result.returncode}"))
-    told["pass_s"] = {int(size): seconds for size, seconds in told["pass_s"].items()}
-    return Measured(**told)
+    found = []
+    for each in told["measured"]:
+        each["pass_s"] = {int(size): seconds for size, seconds in each["pass_s"].items()}
+        found.append(Measured(**each))
+    return found
 
 
 def _main() -> None:
@@ -428,8 +471,10 @@ def _main() -> None:
     wanted = json.loads(sys.stdin.read())
     config = TypeAdapter(EngineConfig).validate_python(wanted["ser_engine"])
     model = replace(config.model, name=wanted["model"], runtime=wanted["runtime"], offline=True)
+    told: dict[str, Any]
     try:
-        told = asdict(measure_engine(replace(config, model=model), wanted["budget_s"]))
+        found = measure_engine(replace(config, model=model), wanted["budget_s"])
+        told = {"measured": [asdict(each) for each in found]}
     except (SerEngineError, ImportError) as error:
         told = {"failed": str(error)}
     print(json.dumps(told))

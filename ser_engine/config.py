@@ -126,11 +126,17 @@ RuntimeName = Literal[
 ]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FeatureMode = Literal["auto", "cached", "exact"]
+Profile = Literal["live", "economy", "auto"]
 
 FrameHop = Annotated[int, Range(10, 20, step=10)]
 """Time between frames, ms: the network's own 20, or 10 by a second pass."""
 
 _FRAME_MS = 20
+
+# Of the profile economy: at most this window, at least this step. A label needs the last 1.2 s of
+# speech, which both leave alone.
+_ECONOMY_WINDOW_MS, _ECONOMY_STEP_MS = 3000, 1000
+_ECONOMY_NEW_SPEECH_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +204,21 @@ class TimelineConfig:
     time."""
     provisional_below_ms: Annotated[int, Range(0, 30_000)] = 2000
     """Results from less audio than this are marked provisional."""
+    min_new_speech_ms: Annotated[int, Range(0, 10_000, step=_FRAME_MS)] = 0
+    """Speech shorter than this that has just begun waits for the next window, once, if that still
+    leaves room for one that is skipped. Profile ``economy``: at least 500."""
+    profile: Profile = "live"
+    """``live``: the window and step named here; ``economy``: a window of at most 3000 and a step of
+    at least 1000, half the computing of ``live``; ``auto``: whichever of them the engine can do for
+    ``wanted_streams``, measured when it starts, with a step of 2000 if need be. Files analysed
+    without a server take ``auto`` for ``live``."""
+    wanted_streams: Annotated[int, Range(1, 100_000)] = 4
+    """Live streams that profile ``auto`` makes room for."""
 
     def __post_init__(self) -> None:
         check_fields(self, "timeline")
+        if self.profile == "economy":
+            self._economise()
         if self.step_ms > self.window_ms:
             raise ConfigError(
                 f"got timeline.step_ms {self.step_ms} with timeline.window_ms {self.window_ms},"
@@ -217,6 +235,29 @@ class TimelineConfig:
                 f" {self.step_ms} with timeline.window_ms {self.window_ms}, expected their sum to"
                 " fit into the window"
             )
+
+    def _economise(self) -> None:
+        # Here, and not where the numbers are used, so that streams, files, ``ready`` and the store
+        # cannot disagree about them. Done twice it changes nothing.
+        window_ms = min(self.window_ms, _ECONOMY_WINDOW_MS)
+        longest_ms = (window_ms - self.look_ahead_ms) // _FRAME_MS * _FRAME_MS
+        step_ms = max(self.step_ms, min(_ECONOMY_STEP_MS, longest_ms))
+        new_speech_ms = max(self.min_new_speech_ms, _ECONOMY_NEW_SPEECH_MS)
+        for name, value in (
+            ("window_ms", window_ms),
+            ("step_ms", step_ms),
+            ("min_new_speech_ms", new_speech_ms),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def longest_wait_samples(self) -> int:
+        """Samples before a boundary's due end that speech may have begun and wait for the next.
+
+        With one window skipped after that, a third one still reaches back to all of it.
+        """
+        longest_ms = self.window_ms - self.look_ahead_ms - 2 * self.step_ms
+        return ms_to_samples(max(0, min(longest_ms, self.step_ms)))
 
     @property
     def window_samples(self) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from emotion_monitor.commands.options import settings_of
+from ser_engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from emotion_monitor.settings import Settings
+    from ser_engine.config import Profile
 
 
 def serve(
@@ -40,6 +42,15 @@ def serve(
             " cores.  [default: stream_server.processes.workers]",
         ),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="How often streams are scored: live, economy, or auto, by what the engine can do."
+            "  [default: ser_engine.timeline.profile]",
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Also stream the sample call to the server.")
     ] = False,
@@ -50,7 +61,7 @@ def serve(
     from stream_server.logs import configure_logging
     from stream_server.tracing import configure_tracing
 
-    settings = _changed(settings_of(context), host, port, http_port, workers)
+    settings = _changed(settings_of(context), host, port, http_port, workers, profile)
     configure_logging(settings.stream_server.logging)
     configure_tracing(settings.stream_server.tracing, "server")
     status = run(run_server(settings, demo=demo))
@@ -211,6 +222,7 @@ def _changed(
     port: int | None,
     http_port: int | None,
     workers: str | None,
+    profile: str | None,
 ) -> Settings:
     from stream_server.config import ProcessesConfig
 
@@ -224,9 +236,17 @@ def _changed(
     processes = settings.stream_server.processes
     if workers is not None:
         processes = ProcessesConfig(_number_of(workers))
+    ser_engine = settings.ser_engine
+    if profile is not None:
+        try:
+            timeline = replace(ser_engine.timeline, profile=cast("Profile", profile))
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
+        ser_engine = replace(ser_engine, timeline=timeline)
     return settings.model_copy(
         update={
-            "stream_server": replace(settings.stream_server, listen=listen, processes=processes)
+            "ser_engine": ser_engine,
+            "stream_server": replace(settings.stream_server, listen=listen, processes=processes),
         }
     )
 

@@ -26,10 +26,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, TimelineConfig
+from ser_engine.core import profile
 from ser_engine.core.host import Answers, CoreHost, ThreadWorker, Worker, WorkerLostError
 from ser_engine.core.queue import Pending, Priority, WindowQueue
 from ser_engine.errors import (
@@ -110,7 +111,8 @@ class Batcher:
         on_step: told of every forward pass.
 
     Attributes:
-        config: with which settings it scores.
+        config: with which settings it scores; once it has started with ``timeline.profile: auto``,
+            with the timeline that was chosen.
         stats: what was done so far; goes on counting.
     """
 
@@ -173,6 +175,8 @@ class Batcher:
         self._started = True
         try:
             await self._host.start()
+            if self.config.timeline.profile == "auto":
+                self.config = replace(self.config, timeline=await self._chosen_timeline())
         except WorkerLostError as error:
             raise EngineDeadError(f"the engine could not be started: {error}") from error
         assert self._host.core is not None
@@ -234,6 +238,30 @@ class Batcher:
             await asyncio.wait([self._task])
         self._host.close()
         await self._host.wait_ended(_END_TIMEOUT_S)
+
+    async def _chosen_timeline(self) -> TimelineConfig:
+        """Let the core score windows of no stream, and return the timeline it is fast enough for.
+
+        Raises:
+            WorkerLostError: the core is lost.
+        """
+        loop = asyncio.get_running_loop()
+        trial = profile.choose(self.config)
+        windows = next(trial)
+        try:
+            while True:
+                began_s = loop.time()
+                answers = await self._host.step(windows)
+                if isinstance(answers, Exception):
+                    _log.warning("no profile could be measured: %s", answers)
+                    return replace(self.config.timeline, profile="live")
+                windows = trial.send(loop.time() - began_s)
+        except StopIteration as chosen:
+            timeline: TimelineConfig = chosen.value
+            return timeline
+        finally:
+            for key in profile.stream_keys(self.config):
+                self._host.forget(key)
 
     def _known_model(self) -> tuple[ModelInfo, str]:
         assert self._model is not None, "the model is known once the engine has started"

@@ -9,7 +9,8 @@
 **Due.** Boundaries lie every ``step_samples`` of the stream's clock, counted from its start or
 from the end of the last gap of all channels: chunking does not matter, and channels share them.
 At boundary *t* the slots become due that end at ``t - look_ahead`` or before. Speech among them
-needs a window, the last ``window_samples``; without any they are a gap at once::
+needs a window, the last ``window_samples``; without any they are a gap at once. Where
+``min_new_speech_ms`` is set, speech that has just begun is due with the next boundary::
 
     t - window            t - step            t
         [-------------- window ---------------]
@@ -72,6 +73,8 @@ class ChannelStream:
         timeline = config.timeline
         self._hop = hop = timeline.hop_samples
         self._look_ahead_samples = timeline.look_ahead_samples
+        self._shortest_onset = -(-ms_to_samples(timeline.min_new_speech_ms) // hop)
+        self._longest_wait = timeline.longest_wait_samples // hop
         self._provisional_below = ms_to_samples(timeline.provisional_below_ms)
         self._num_classes = len(model.labels)
         self._stream_key = stream_key
@@ -208,7 +211,10 @@ class ChannelStream:
         if heard.is_boundary:
             # Complete frames alone would do, but a frame near the window's edge hears half a word:
             # the look-ahead is the right context that it waits for.
-            return self._issue(run.ripe_slots(self._look_ahead_samples))
+            ripe = run.ripe_slots(self._look_ahead_samples)
+            if self._shortest_onset:
+                ripe = run.without_onset(ripe, self._shortest_onset, self._longest_wait)
+            return self._issue(ripe)
         return []
 
     def _issue(self, limit: int) -> list[Window]:

@@ -167,6 +167,30 @@ class Run:
         offsets = (max(0, slot - self.accounted) for slot in (first, limit))
         return self.slots.find(SPEECH, *offsets) >= 0
 
+    @property
+    def _unclaimed(self) -> int:
+        """The first slot that no pending window will account for."""
+        return self.pending[-1].limit if self.pending else self.accounted
+
+    def without_onset(self, limit: int, shortest: int, longest_wait: int) -> int:
+        """Return ``limit``, or the slot before it where speech began too lately for a window.
+
+        Args:
+            limit: slots before this one could be due.
+            shortest: slots of speech that are worth a window.
+            longest_wait: slots before ``limit`` at most that the speech may have begun.
+        """
+        if self.has_speech(self._unclaimed, self.horizon):
+            # Of a window that was given up: it has waited already.
+            return limit
+        offset = max(0, self.horizon - self.accounted)
+        first = self.slots.find(SPEECH, offset, limit - self.accounted)
+        num_speech = self.slots.count(SPEECH, offset, limit - self.accounted)
+        # What has waited lies a step further back, and so waits no more.
+        if 0 < num_speech < shortest and self.accounted + first >= limit - longest_wait:
+            return self.accounted + first
+        return limit
+
     def account(self, limit: int) -> bytes:
         """Account for the slots before ``limit``; return their states."""
         # The bytearray holds only what is open, so a stream of hours takes no more memory.
@@ -184,8 +208,7 @@ class Run:
             return None
         self.horizon = limit
         # Speech of a window that was given up needs another one.
-        unclaimed = self.pending[-1].limit if self.pending else self.accounted
-        if not self.has_speech(unclaimed, limit):
+        if not self.has_speech(self._unclaimed, limit):
             return None
         due = DueWindow(self.window_start, self.heard, previous, limit)
         self.pending.append(due)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -44,7 +45,7 @@ class EngineGroup:
         engines: not started, at least one.
 
     Attributes:
-        config: the same.
+        config: the same, with the first engine's choice of a timeline.
         superseded: set once new streams are to use a group made anew.
     """
 
@@ -118,6 +119,7 @@ class EngineGroup:
         if not there:
             raise next(iter(starting.values())).exception() or EngineDeadError("no engine")
         self._first = there[0]
+        self.config = replace(self.config, timeline=self._first.config.timeline)
         self._tasks = [
             asyncio.create_task(self._follow(one, starting[one]), name="engine-group")
             for one in self._engines

@@ -149,7 +149,8 @@ class EngineHost:
         self._dismiss(peer)
         self._guests[peer] = guest
         engine = lease.engine
-        await self._send(peer, Welcome(_key(guest), engine.info, engine.runtime_name))
+        timeline = engine.config.timeline
+        await self._send(peer, Welcome(_key(guest), engine.info, engine.runtime_name, timeline))
 
     def _current(self) -> str | None:
         """Return the key of the engine that new streams use; None: none is alive."""

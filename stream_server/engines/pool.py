@@ -212,11 +212,15 @@ class EnginePool:
             raise
         slot = _Slot(engine)
         self._slots.append(slot)
+        timeline = engine.config.timeline
         _log.info(
             "engine_ready",
             model=engine.info.name,
             runtime=engine.runtime_name,
             licence=engine.info.licence,
+            profile=timeline.profile,
+            window_ms=timeline.window_ms,
+            step_ms=timeline.step_ms,
             took_s=round(loop.time() - started_s, 1),
         )
         return slot

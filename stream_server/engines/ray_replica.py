@@ -115,7 +115,9 @@ class EngineReplica:
                 reason = f"got version {version} of the engine's messages, expected {VERSION}"
                 return [_encode(Refused(reason, is_final=True))]
             case Hello():
-                return [_encode(Welcome(self._key, self._engine.info, self._engine.runtime_name))]
+                mine = self._engine
+                timeline = mine.config.timeline
+                return [_encode(Welcome(self._key, mine.info, mine.runtime_name, timeline))]
             case Score() as score:
                 return await self._score(score, frames[1:])
             case Forget(stream_keys=keys):

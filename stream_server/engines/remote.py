@@ -30,7 +30,7 @@ import numpy as np
 import structlog
 
 from ser_engine import errors
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, TimelineConfig
 from ser_engine.core.batcher import BatchingStats, OnStep
 from ser_engine.core.queue import Priority
 from ser_engine.errors import (
@@ -49,7 +49,7 @@ from stream_server.tracing import traceparent
 
 _log = structlog.get_logger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Of the messages below. Both sides are of one release: they refuse each other otherwise."""
 PING_INTERVAL_S = 1.0
 SILENCE_S = 10.0
@@ -121,11 +121,13 @@ class Welcome(_Message, frozen=True, array_like=True, tag=True):
 
     Attributes:
         engine: names this model and how it is executed, the same after a restart.
+        timeline: windows of streams that leave their choice to the engine.
     """
 
     engine: str
     info: ModelInfo
     runtime: str
+    timeline: TimelineConfig
 
 
 class Refused(_Message, frozen=True, array_like=True, tag=True):
@@ -209,7 +211,8 @@ class RemoteEngine:
         is_far: whether bytes on the way cost more than to pack samples, see :mod:`.window_audio`.
 
     Attributes:
-        config: the same.
+        config: the same; once it has started with ``timeline.profile: auto``, with the timeline
+            that the engine chose.
         audio_bytes: of samples that were sent.
         stats: windows by what became of them here; batches are counted where they are run.
         superseded: set once new streams are to use another engine of the same address.
@@ -510,6 +513,8 @@ class RemoteEngine:
                     )
                     return
                 self._welcome = welcome
+                if self.config.timeline.profile == "auto":
+                    self.config = replace(self.config, timeline=welcome.timeline)
                 self._is_connected = True
                 self._welcomed.set()
             case Refused(reason=reason, is_final=True):

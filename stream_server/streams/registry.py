@@ -17,8 +17,8 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from ser_engine.config import EngineConfig
-from ser_engine.errors import CheckpointError, EngineDeadError, SerEngineError
+from ser_engine.config import EngineConfig, TimelineConfig
+from ser_engine.errors import CheckpointError, ConfigError, EngineDeadError, SerEngineError
 from ser_engine.schema import MIXED_ROLE, CloseReason, LabelName, ModelNotice
 from stream_server.access import Who
 from stream_server.alerts.evaluator import AlertEvaluator
@@ -101,12 +101,15 @@ class StreamFactory:
             if self._recordings is not None:
                 recording = self._recordings.record(stream_id)
             engine = lease.engine
-            apart = self._told_apart(spec, engine.config)
+            config = replace(
+                engine.config, timeline=timeline_asked_for(spec, engine.config.timeline)
+            )
+            apart = self._told_apart(spec, config)
             session = Session(
                 stream_id=stream_id,
                 spec=spec,
                 model=engine.info,
-                engine_config=engine.config,
+                engine_config=config,
                 analyse_roles=self._config.streams.analyse_roles,
                 measures=self._config.streams.measures,
                 tap=recording.tap if recording else None,
@@ -117,6 +120,7 @@ class StreamFactory:
             )
             return StreamRunner(
                 session=session,
+                timeline=config.timeline,
                 lease=lease,
                 evaluator=evaluator,
                 metrics=self._metrics,
@@ -180,6 +184,48 @@ class StreamFactory:
                 return {}
             self._voices = voices
         return apart
+
+
+def _profile(spec: StreamSpec, timeline: TimelineConfig) -> str:
+    if spec.window_ms is not None or spec.step_ms is not None:
+        return "asked"
+    # An engine that could not measure leaves the windows as they were set.
+    return "live" if timeline.profile == "auto" else timeline.profile
+
+
+_SHORTEST_STEP_MS, _LONGEST_WINDOW_MS = 500, 4000
+"""What a client may ask for, beside what the server does anyway: a shorter step or a longer window
+would let one stream take the place of several."""
+
+
+def timeline_asked_for(spec: StreamSpec, timeline: TimelineConfig) -> TimelineConfig:
+    """Return the windows of a stream: the server's, or those its client asks for.
+
+    Raises:
+        ProtocolError: the client asks for more than it may have, or for what does not go together.
+    """
+    if spec.window_ms is None and spec.step_ms is None:
+        return timeline
+    window_ms = timeline.window_ms if spec.window_ms is None else spec.window_ms
+    step_ms = timeline.step_ms if spec.step_ms is None else spec.step_ms
+    shortest_ms = min(_SHORTEST_STEP_MS, timeline.step_ms)
+    longest_ms = max(_LONGEST_WINDOW_MS, timeline.window_ms)
+    if step_ms < shortest_ms or window_ms > longest_ms:
+        raise ProtocolError(
+            ErrorCode.BAD_START,
+            f"got step_ms {step_ms} and window_ms {window_ms}, expected a step of at least"
+            f" {shortest_ms} and a window of at most {longest_ms}",
+        )
+    try:
+        return replace(
+            timeline,
+            profile="live",
+            window_ms=window_ms,
+            step_ms=step_ms,
+            min_new_speech_ms=0,
+        )
+    except ConfigError as error:
+        raise ProtocolError(ErrorCode.BAD_START, str(error)) from None
 
 
 # A platform's id of a call: not a text for people, and not a telephone number.
@@ -296,6 +342,7 @@ class RunningStream:
             step_ms=timeline.step_ms,
             look_ahead_ms=timeline.look_ahead_ms,
             frame_hop_ms=timeline.frame_hop_ms,
+            profile=_profile(session.spec, timeline),
             limits=Limits(
                 max_message_bytes=limits.max_message_bytes,
                 max_messages_per_s=limits.max_messages_per_s,
@@ -495,6 +542,8 @@ class StreamRegistry:
             encoding=spec.format.told_encoding,
             sample_rate_hz=spec.format.sample_rate_hz,
             channels=spec.format.num_channels,
+            window_ms=runner.timeline.window_ms,
+            step_ms=runner.timeline.step_ms,
             **({} if continues is None else {"continues": continues}),
             **_call_id(route, spec),
         )

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from ser_engine import schema
+from ser_engine.config import TimelineConfig
 from ser_engine.errors import EngineDeadError
 from ser_engine.frames import SAMPLE_RATE_HZ, samples_to_s
 from ser_engine.schema import CloseReason, StreamWarningCode
@@ -141,6 +142,7 @@ class StreamRunner:
 
     Args:
         session: the stream's state, not opened yet.
+        timeline: windows and steps of the session.
         lease: the engine the stream keeps until its end.
         evaluator: raises alerts from the stream's points.
         metrics: counts audio, windows and lag.
@@ -157,8 +159,7 @@ class StreamRunner:
     Attributes:
         session: the stream's state.
         standing: what is known of consent and notice by now.
-        timeline: windows and steps of its engine.
-        metrics, continues: the same as given.
+        metrics, continues, timeline: the same as given.
         results: the latest results, for the client.
         received_controls: requests other than audio and keep-alive messages that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
@@ -168,6 +169,7 @@ class StreamRunner:
         self,
         *,
         session: Session,
+        timeline: TimelineConfig,
         lease: EngineLease,
         evaluator: AlertEvaluator,
         metrics: Metrics,
@@ -208,7 +210,7 @@ class StreamRunner:
         self._counted_samples = 0  # of the stream's clock, in the metrics
         self._arrived_ns = 0  # when the last request came that was handled, as of time.time_ns
         self._dead: EngineDeadError | None = None  # why the engine answers no more
-        self.timeline = lease.engine.config.timeline
+        self.timeline = timeline
         self._step_s = self.timeline.step_ms / 1000
         self._lanes = {
             channel: Lane(

@@ -77,6 +77,8 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         notice_version, notice_language, notice_how: which notice was given, and how.
         speakers: ``apart``: tell the speakers of one channel apart; ``agent_first``: and leave out
             whoever speaks first; "": what the metadata of that name say.
+        window_ms, step_ms: audio of a forward pass, and time between two; None: as the server has
+            it.
         version: of the protocol.
     """
 
@@ -96,6 +98,8 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
     notice_language: str = ""
     notice_how: str = ""
     speakers: str = ""
+    window_ms: int | None = None
+    step_ms: int | None = None
     version: int = PROTOCOL_VERSION
 
 
@@ -240,6 +244,8 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
             continues; left out of others.
         labels: the classes, in the order of ``posteriors``.
         window_ms, step_ms, look_ahead_ms, frame_hop_ms: how the stream is scored.
+        profile: who chose window and step: ``live`` or ``economy``, by the server's settings or by
+            what it measured; ``asked``: the client did, for one of them at least.
     """
 
     version: int
@@ -259,6 +265,7 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     received_controls: int = 0
     paused: bool = False
     continues: str | None = None
+    profile: str = "live"
     received_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -42,6 +42,8 @@ class StreamSpec:
         team: whose stream it is, once that is decided; "": nobody's in particular.
         standing: what is known of consent and notice.
         speakers: whether those of one channel are told apart.
+        window_ms, step_ms: what the client asks for; None: nothing. Whether the server gives it is
+            not known yet.
     """
 
     format: AudioFormat
@@ -55,6 +57,8 @@ class StreamSpec:
     team: str = ""
     standing: Standing = NOTHING_TOLD
     speakers: SpeakersAsked = ""
+    window_ms: int | None = None
+    step_ms: int | None = None
 
 
 MAX_TEXT_LENGTH = 256
@@ -88,6 +92,8 @@ _QUERY_KEYS = (
     "live",
     "version",
     "speakers",
+    "window_ms",
+    "step_ms",
     *CONSENT_FIELDS,
 )
 _METADATA_PREFIX = "meta."
@@ -130,6 +136,8 @@ def check_start(start: Start) -> StreamSpec:
         token=start.token,
         standing=_standing(start),
         speakers=_speakers(start),
+        window_ms=start.window_ms,
+        step_ms=start.step_ms,
     )
 
 
@@ -174,6 +182,8 @@ def start_from_query(query: Mapping[str, str]) -> Start:
         notice_language=query.get("notice_language", ""),
         notice_how=query.get("notice_how", ""),
         speakers=query.get("speakers", ""),
+        window_ms=_asked_number(query, "window_ms"),
+        step_ms=_asked_number(query, "step_ms"),
         version=_whole_number(query, "version", PROTOCOL_VERSION),
     )
 
@@ -313,6 +323,10 @@ def _whole_number(query: Mapping[str, str], key: str, default: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise _bad(f"{key} {shown(text)} in the query", "a whole number")
     return int(text)
+
+
+def _asked_number(query: Mapping[str, str], key: str) -> int | None:
+    return _whole_number(query, key, 0) if key in query else None
 
 
 def _query_channels(query: Mapping[str, str]) -> tuple[ChannelSpec, ...]:

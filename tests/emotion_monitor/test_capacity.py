@@ -14,7 +14,7 @@ STEP_S = TimelineConfig().step_ms / 1000
 
 def measured(**pass_s: float) -> Measured:
     sizes = {int(size.removeprefix("of_")): seconds for size, seconds in pass_s.items()}
-    return Measured("a model", "a runtime", "torch", sizes, 300.0, 1000.0)
+    return Measured("a model", "a runtime", "torch", "live", sizes, 300.0, 1000.0)
 
 
 def test_a_pass_takes_what_was_measured_and_in_proportion_beyond():
@@ -62,7 +62,10 @@ def test_the_command_measures_a_model(capsys: pytest.CaptureFixture[str]):
         main(["capacity", "--seconds", "1", "--model", "compact", "--runtime", "auto", "--json"])
     assert ended.value.code == 0
     document = json.loads(capsys.readouterr().out)
-    (found,) = document["results"]
+    found, economy = document["results"]
     assert found["measured"]["model"] == "compact"
+    assert document["profiles"]["economy"] == {"step_ms": 1000, "window_ms": 3000}
+    assert economy["settings"]["ser_engine.timeline.profile"] == "economy"
+    assert economy["measured"]["pass_s"]["1"] > 0
     assert found["measured"]["memory_mb"] > 50
     assert set(found["settings"]) >= {"ser_engine.model.name", "stream_server.limits.max_streams"}

@@ -68,6 +68,13 @@ def addresses(process: subprocess.Popen[str]) -> tuple[str, str]:
     return found[1], feeds[1]
 
 
+def test_a_profile_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--profile", "thrifty"])
+    assert ended.value.code == 2
+    assert "expected one of live, economy, auto" in " ".join(capsys.readouterr().err.split())
+
+
 def test_serves_until_it_is_told_to_stop(tmp_path: Path):
     recorded = ("stream_server.recording.enabled=true", f"stream_server.recording.dir={tmp_path}")
     with running(tmp_path, *recorded) as process:

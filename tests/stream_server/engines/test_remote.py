@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.config import EngineConfig, ModelConfig, TimelineConfig
 from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     ConfigError,
@@ -123,6 +123,19 @@ async def test_windows_of_many_lengths_get_the_result_of_their_own_samples(url: 
     assert np.array_equal(offline.embeddings, expected.embeddings)
     assert near.priorities[-1] is Priority.OFFLINE
     assert near.released == 1
+
+
+async def test_streams_get_the_windows_that_the_engine_chose_where_that_is_left_to_it(url: str):
+    near = LabEngine(config=replace(ENGINE_CONFIG, timeline=TimelineConfig(profile="economy")))
+    auto = replace(config_of(url), timeline=TimelineConfig(profile="auto"))
+    async with hosting(url, near), connected(url) as set_here:
+        assert set_here.config == config_of(url)
+        for address in (url, f"{url},{url.removeprefix('zmq://')}"):
+            config = replace(auto, model=ModelConfig(name=address))
+            far = open_engine(config, beside_another=False, on_step=None)
+            await far.start()
+            assert far.config.timeline == near.config.timeline
+            await far.aclose()
 
 
 async def test_an_error_is_that_of_its_window(url: str):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from ser_engine.config import EngineConfig
+from ser_engine.config import EngineConfig, TimelineConfig
 from ser_engine.raw_audio import MULAW
 from stream_server.wire.messages import Error, Heartbeat, Ready
 from stream_server.wire.results import Flushed, Gap, Marked, Point, Segment, Summary, Warning
 from tests.stream_server.streams.timelines import gaps, points, tiles, timeline
 from tests.support.live_lab import (
+    ENGINE_CONFIG,
     Lab,
     LabEngine,
     chunks,
@@ -89,6 +91,50 @@ async def test_points_come_within_a_step_of_their_audio():
             assert late_s <= (ready.look_ahead_ms + 20) / 1000 + 1e-6
             assert point.end_sample - point.start_sample <= ready.step_ms * 16
         await sender
+
+
+@virtual_time
+async def test_ready_says_which_windows_the_server_or_the_client_chose():
+    economy = replace(ENGINE_CONFIG, timeline=TimelineConfig(profile="economy"))
+    async with live_lab(LabEngine(config=economy)) as lab:
+        for asked, expected in (
+            ({}, ("economy", 3000, 1000)),
+            ({"step_ms": 500}, ("asked", 3000, 500)),
+            ({"window_ms": 4000, "step_ms": 2000}, ("asked", 4000, 2000)),
+        ):
+            async with lab.connect() as socket:
+                await socket.send(start(**asked))
+                ready = await receive(socket)
+                assert (ready.profile, ready.window_ms, ready.step_ms) == expected
+                await socket.send(pcm(level(6, 0.1)))
+                await send(socket, type="stop")
+                seen = await receive_until(socket, Summary)
+                spans = [end - begin for _, begin, end, *_ in points(seen)]
+                assert spans[1] == ready.step_ms * 16
+        lengths = {len(window.samples) for window in lab.engine.core.windows}
+        assert {48_000, 64_000} <= lengths
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ({"step_ms": 480}, "step of at least 500 and a window of at most 4000"),
+        ({"window_ms": 4020}, "step of at least 500 and a window of at most 4000"),
+        ({"step_ms": 510}, "a multiple of 20"),
+        ({"window_ms": 500}, "expected their sum to fit into the window"),
+    ],
+)
+@virtual_time
+async def test_a_client_may_not_ask_for_more_than_a_stream_usually_takes(
+    asked: dict[str, int], got: str
+):
+    async with live_lab() as lab, lab.connect() as socket:
+        await socket.send(start(**asked))
+        error = await receive(socket)
+        assert isinstance(error, Error)
+        assert error.code == "bad_start"
+        assert got in error.message
+    assert lab.engine.released == 1
 
 
 @virtual_time
