@@ -345,9 +345,11 @@ def measure_all(
         runtimes: to try with each.
         budget_s: time for all of them, loading apart.
     """
-    server_s = measure_server(settings.ser_engine, seconds=30.0) + _BESIDE_THE_SESSION_S
     cores = usable_cores()
-    profiles = profiles_of(settings.ser_engine)
+    profiles = [
+        (each, measure_server(each, seconds=30.0) + _BESIDE_THE_SESSION_S)
+        for each in profiles_of(settings.ser_engine)
+    ]
     seen: set[tuple[str, str]] = set()
     for model in models:
         for runtime in runtimes:
@@ -362,7 +364,7 @@ def measure_all(
             # "auto" is one of the others.
             if (found[0].model, found[0].runtime) not in seen:
                 seen.add((found[0].model, found[0].runtime))
-                for measured, config in zip(found, profiles, strict=True):
+                for measured, (config, server_s) in zip(found, profiles, strict=True):
                     yield capacity_of(measured, config, server_s, cores)
 
 

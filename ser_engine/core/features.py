@@ -105,18 +105,44 @@ StoreKey = tuple[str, int]
 """A stream's key and the shift of the pass in samples: 0, or 160 for the second one."""
 
 
+Prints = npt.NDArray[np.uint64]
+"""One number for each :data:`PRINT_SAMPLES` of a window."""
+
+PRINT_SAMPLES = 80
+"""Hops and what frames read are multiples of it."""
+
+
+def prints_of(samples: FloatArray) -> Prints:
+    """Return numbers of ``(samples,)`` by which the same audio is known again.
+
+    They take 6 KB a window instead of 256 KB. That others have the same number has a chance of 1 in
+    2**64.
+    """
+    count = len(samples) // PRINT_SAMPLES
+    words = np.ascontiguousarray(samples[: count * PRINT_SAMPLES]).view(np.uint64)
+    # So that no bit of a sample is only in the highest one, where two would cancel each other.
+    mixed = words * _MIXER
+    mixed ^= mixed >> np.uint64(32)
+    prints: Prints = mixed.reshape(count, -1) @ _WEIGHTS
+    return prints
+
+
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+_WEIGHTS = np.random.default_rng(0).integers(1 << 63, size=PRINT_SAMPLES // 2, dtype=np.uint64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptWindow:
-    """A window and its local features.
+    """The local features of a window.
 
     Attributes:
-        samples: raw, float32 (samples,).
+        prints: of its samples.
         start_sample: index of the first one on the stream's clock.
         features: (frames, dim), on the runtime's device.
         used: what each frame was normalised with, (frames,); None: it was not.
     """
 
-    samples: FloatArray
+    prints: Prints
     start_sample: int
     features: Tensor
     used: Normalisation | None
@@ -125,12 +151,12 @@ class KeptWindow:
     def num_bytes(self) -> int:
         """Memory this holds."""
         used = () if self.used is None else (self.used.mean, self.used.scale)
-        num_bytes: int = self.samples.nbytes
+        num_bytes: int = self.prints.nbytes
         for tensor in (self.features, *used):
             num_bytes += tensor.numel() * tensor.element_size()
         return num_bytes
 
-    def frames_shared(self, samples: FloatArray, start_sample: int) -> tuple[int, int]:
+    def frames_shared(self, prints: Prints, start_sample: int) -> tuple[int, int]:
         """Return how many frames a window has in common with this one, and the first of them.
 
         The frames are the window's first; the number of the first is that in this window.
@@ -139,14 +165,13 @@ class KeptWindow:
         # Frames lie on a grid of hops from the window's start: any other offset shares none.
         if offset < 0 or offset % HOP_SAMPLES:
             return 0, 0
-        length = min(len(self.samples) - offset, len(samples))
-        shared = num_frames(length)
+        first = offset // PRINT_SAMPLES
+        kept = self.prints[first : first + len(prints)]
         # Samples are compared, the clock is not trusted: a key may come back with other audio, and
         # a window that was skipped, or audio that was lost, changes what lies at a place.
-        kept = self.samples[offset : offset + length]
-        if not shared or not np.array_equal(kept, samples[:length]):
+        if not np.array_equal(kept, prints[: len(kept)]):
             return 0, 0
-        return shared, offset // HOP_SAMPLES
+        return num_frames(len(kept) * PRINT_SAMPLES), offset // HOP_SAMPLES
 
 
 class FeatureStore:
@@ -223,8 +248,8 @@ class _Work:
     Attributes:
         request: the window.
         key: what its features are kept under.
-        kept_samples: a copy of its samples.
-        samples: the same on the runtime's device.
+        prints: of its samples.
+        samples: its samples on the runtime's device.
         wanted: its normalisation.
         features: (frames, dim), filled in as they are had.
         used: what each frame is normalised with, (frames,).
@@ -233,7 +258,7 @@ class _Work:
 
     request: FeatureRequest
     key: StoreKey
-    kept_samples: FloatArray
+    prints: Prints
     samples: Tensor
     wanted: Normalisation
     features: Tensor
@@ -322,7 +347,7 @@ class FeatureExtractor:
         self._compute(works)
         for work in works:
             request = work.request
-            kept = KeptWindow(work.kept_samples, request.start_sample, work.features, work.used)
+            kept = KeptWindow(work.prints, request.start_sample, work.features, work.used)
             self._store.put(work.key, kept)
         return [work.features for work in works]
 
@@ -338,11 +363,11 @@ class FeatureExtractor:
         for request in requests:
             key = request.stream_key
             assert key is not None, "windows without a stream are computed whole"
-            # A copy: the caller may go on writing into its array.
-            samples, kept = request.samples.copy(), self._store.get(key)
+            samples, kept = request.samples, self._store.get(key)
+            prints = prints_of(samples)
             frames, shared, first = num_frames(len(samples)), 0, 0
             if kept is not None:
-                shared, first = kept.frames_shared(samples, request.start_sample)
+                shared, first = kept.frames_shared(prints, request.start_sample)
             found = torch.empty(frames, self._feature_dim, device=device)
             if kept is not None and shared:
                 found[:shared] = kept.features[first : first + shared]
@@ -356,7 +381,7 @@ class FeatureExtractor:
                 padded[:length] = part[:length]
                 batches.setdefault(len(padded), []).append((found, placed, padded))
             features.append(found)
-            windows.append(KeptWindow(samples, request.start_sample, found, None))
+            windows.append(KeptWindow(prints, request.start_sample, found, None))
         for batch in batches.values():
             stacked = torch.from_numpy(np.stack([padded for _, _, padded in batch])).to(device)
             rows = self._runtime.local(stacked)
@@ -369,15 +394,14 @@ class FeatureExtractor:
 
     def _plan(self, request: FeatureRequest, key: StoreKey, layer: FirstLayer) -> _Work:
         device = self._runtime.device
-        # A copy: the caller may go on writing into its array.
-        kept_samples = request.samples.copy()
-        samples = torch.from_numpy(kept_samples).to(device)
+        # A copy: PyTorch warns of arrays that may not be written.
+        samples = torch.tensor(request.samples, device=device)
         frames = num_frames(len(samples))
         wanted = self._wanted(samples)
         work = _Work(
             request,
             key,
-            kept_samples,
+            prints_of(request.samples),
             samples,
             wanted,
             torch.zeros(frames, self._feature_dim, device=device),
@@ -391,7 +415,7 @@ class FeatureExtractor:
 
     def _take_over(self, work: _Work, kept: KeptWindow, layer: FirstLayer) -> bool:
         """Fill in kept frames that still serve; False where the windows share no frames."""
-        shared, first = kept.frames_shared(work.kept_samples, work.request.start_sample)
+        shared, first = kept.frames_shared(work.prints, work.request.start_sample)
         if not shared or kept.used is None:
             return False
         old = slice(first, first + shared)

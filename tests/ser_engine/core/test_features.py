@@ -141,7 +141,7 @@ def test_a_stream_that_is_forgotten_starts_anew(model: Emotion2vec) -> None:
 
 
 def test_memory_is_bounded_and_the_stream_used_longest_ago_goes_first(model: Emotion2vec) -> None:
-    room_for_two = 2 * (WINDOW * 4 + 199 * (64 * 4 + 16))
+    room_for_two = 2 * (800 * 8 + 199 * (64 * 4 + 16))
     made = extractor(model, max_bytes=room_for_two)
     streams = {key: noise(WINDOW + STEP, seed=ord(key)) for key in "abc"}
     for key, stream in streams.items():
