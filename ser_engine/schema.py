@@ -292,6 +292,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         since_s, at_s: the same in seconds; set from the samples, whatever is given.
         lasting: how the channel had been for the last half minute of speech then. Left out where it
             is not known: it is not stored.
+        measures: the figures that the rule asks for besides, as they were then; those that were
+            not known are left out, and so are all of a rule that asks for none.
     """
 
     alert_id: str
@@ -307,6 +309,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float = 0.0
     at_s: float = 0.0
     lasting: LastingState | UnsetType = UNSET
+    measures: dict[str, float] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         force_setattr(self, "since_s", samples_to_s(self.since_sample))
@@ -324,6 +327,8 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
             is any speech.
         silence: share of all time without speech (gaps ``silence``, ``tone`` and
             ``too_short``).
+        left_out: share of all time in which somebody spoke who is not analysed (gaps
+            ``left_out``); left out where there is none.
         missing: share of all time in the other gaps.
     """
 
@@ -333,6 +338,7 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
     unclear: float
     silence: float
     missing: float
+    left_out: float | UnsetType = UNSET
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,12 @@
-"""What people hear, beside what the model says: the form of it, the same for streams and files."""
+"""What people say of streams and files, and the form of it, the same for both.
+
+What they hear, beside what the model says, and whose voices they are.
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -59,6 +63,42 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What people hear in a stream or file."""
 
     tiers: list[LabelTier]
+
+
+MAX_NAME_LENGTH = 80
+_SPEAKER = re.compile(r"speaker [1-9]\d{0,3}")
+
+
+class NamedSpeaker(msgspec.Struct, frozen=True, kw_only=True):
+    """What people call a speaker.
+
+    Attributes:
+        speaker: the name in results, such as ``speaker 1``.
+        name: what it is called from now on; "": as in results.
+    """
+
+    speaker: str
+    name: str
+
+
+def checked_name(named: NamedSpeaker) -> NamedSpeaker:
+    """Return a speaker with its name as it is kept.
+
+    Raises:
+        ApiError: that is no speaker, or no name.
+    """
+    if not _SPEAKER.fullmatch(named.speaker):
+        raise ApiError(
+            "bad_request",
+            f"got speaker '{named.speaker[:60]}', expected a name of results, such as speaker 1",
+        )
+    name = named.name.strip()
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise ApiError(
+            "bad_request",
+            f"got a name of {len(name)} characters, expected one line of {MAX_NAME_LENGTH} at most",
+        )
+    return NamedSpeaker(speaker=named.speaker, name=name)
 
 
 def checked_spans(labels: Sequence[LabelSpan], classes: Collection[str]) -> list[LabelSpan]:

@@ -30,7 +30,13 @@ from dashboard.jobs.rows import JobRows
 from dashboard.jobs.spool import Spool, take_up
 from dashboard.jobs.work import ActiveJob, JobWorker
 from stream_server.at_rest import Keys
-from stream_server.store import JobRecord, JobState, StoreError, StoreUnavailableError
+from stream_server.store import (
+    JobRecord,
+    JobState,
+    StoreError,
+    StoreUnavailableError,
+    with_name,
+)
 
 __all__ = ["Jobs", "Place"]
 
@@ -281,6 +287,15 @@ class Jobs:
                 del said[who][str(channel)]
             kept = {name: channels for name, channels in said.items() if channels}
             return await self._rows.change(job_id, labels=kept or None)
+
+    async def name_speaker(self, job_id: str, channel: int, speaker: str, name: str) -> bool:
+        """Call a speaker by a name, "" by none; return False if the job does not exist."""
+        async with self._labelling:
+            record = await self._rows.get(job_id)
+            if record is None:
+                return False
+            named = with_name(record.speakers, channel, speaker, name)
+            return await self._rows.change(job_id, speakers=named)
 
     async def delete(self, job_id: str) -> bool:
         """Stop a job and delete all of it; return False if it does not exist."""

@@ -9,15 +9,38 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from ser_engine.files.annotations import UNCLEAR, SpeakerNames
 from ser_engine.files.options import DEFAULT_ROLE
 from ser_engine.schema import FileResult, Gap, Measures, ModelNotice, Segment, Warning, Whole
 from ser_engine.timeline.course import whole_of
 from stream_server.store import AlertRecord, StreamRecord
 from stream_server.wire import results as wire
 from stream_server.wire.results import Marked, Result
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpeaker:
+    """Somebody in a channel whose speakers were told apart.
+
+    Attributes:
+        name: what people call the speaker, else that of results.
+        talk_s: how long the speaker speaks.
+        is_left_out: there is nothing about how the speaker sounds.
+        labels: shares of what the speaker says, by label, ``unclear`` among them; of a recording
+            the label of all of it with its confidence, None where that is ``unclear``.
+        turns: when the speaker speaks, s.
+    """
+
+    name: str
+    talk_s: float
+    is_left_out: bool
+    labels: Mapping[str, float | None]
+    turns: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +54,7 @@ class ReportChannel:
         is_analysed: False: there is nothing about how it sounds.
         spans: segments and gaps that tile it; () where there is one result for all of it.
         whole: shares and course.
+        speakers: where they were told apart, in the order they first spoke.
     """
 
     index: int
@@ -39,6 +63,7 @@ class ReportChannel:
     is_analysed: bool
     spans: tuple[Segment | Gap, ...]
     whole: Whole | None
+    speakers: tuple[ReportSpeaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +111,9 @@ class CallReport:
 
 
 def report_of_stream(
-    record: StreamRecord, results: Iterable[Result], alerts: Sequence[AlertRecord]
+    record: StreamRecord,
+    results: Iterable[Result],
+    alerts: Sequence[AlertRecord],
 ) -> CallReport:
     """Return the report of a stream.
 
@@ -95,13 +122,20 @@ def report_of_stream(
         results: its segments, gaps, marks and warnings, in order.
         alerts: its alerts, the newest first.
     """
+    names = record.speaker_names()
     spans: dict[int, dict[int, Segment | Gap]] = {each.index: {} for each in record.channels}
     marks: list[tuple[str, float]] = []
     warnings: list[tuple[int | None, Warning]] = []
     duration_s = record.duration_s or 0.0
+
+    def called(channel: int, speaker: str) -> str:
+        return names.get(str(channel), {}).get(speaker, speaker)
+
     for result in results:
         match result:
             case wire.Segment() | wire.Gap():
+                if isinstance(result, Segment) and result.speaker:
+                    result = replace(result, speaker=called(result.channel, result.speaker))
                 # A later version replaces an interim one.
                 spans[result.channel][result.start_sample] = result
                 duration_s = max(duration_s, result.end_s)
@@ -130,6 +164,10 @@ def report_of_stream(
                 tuple(spans[each.index].values()),
                 # A stream that goes on, or broke off, has no summary.
                 wholes.get(each.index) or whole_of(spans[each.index].values()),
+                _speakers_of_spans(
+                    spans[each.index].values(),
+                    {called(each.index, name): s for name, s in _left_out(record, each.index)},
+                ),
             )
             for each in record.channels
         ),
@@ -140,8 +178,62 @@ def report_of_stream(
     )
 
 
-def report_of_file(result: FileResult) -> CallReport:
-    """Return the report of a recording."""
+def _speakers_of_spans(
+    spans: Iterable[Segment | Gap], silent: Mapping[str, float]
+) -> tuple[ReportSpeaker, ...]:
+    """Return who speaks in a channel of a stream, voices of one name as one.
+
+    Args:
+        spans: of the channel.
+        silent: how long those speak who are left out, s.
+    """
+    found: dict[str, list[Segment]] = {}
+    for span in sorted(spans, key=lambda one: one.start_sample):
+        if isinstance(span, Segment) and span.speaker:
+            found.setdefault(span.speaker, []).append(span)
+    speakers = [
+        ReportSpeaker(
+            name,
+            sum(one.end_s - one.start_s for one in segments),
+            name in silent,
+            _shares(segments),
+            tuple((one.start_s, one.end_s) for one in segments),
+        )
+        for name, segments in found.items()
+    ]
+    # Who was left out from the start has no segment.
+    speakers += [
+        ReportSpeaker(name, talk_s, True, {}, ())
+        for name, talk_s in silent.items()
+        if name not in found
+    ]
+    return tuple(speakers)
+
+
+def _shares(segments: Sequence[Segment]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for one in segments:
+        label = one.label or UNCLEAR
+        seconds[label] = seconds.get(label, 0.0) + one.end_s - one.start_s
+    total_s = sum(seconds.values())
+    return {label: each / total_s for label, each in seconds.items()} if total_s else {}
+
+
+def _left_out(record: StreamRecord, channel: int) -> list[tuple[str, float]]:
+    """Return who of a channel was left out when its stream ended, and how long they spoke, s."""
+    measures = record.summary.measures if record.summary else None
+    return [
+        (speaker.name, speaker.talk_s)
+        for each in (measures.channels if measures else ())
+        if each.channel == channel
+        for speaker in each.speakers or ()
+        if speaker.left_out
+    ]
+
+
+def report_of_file(result: FileResult, names: SpeakerNames | None = None) -> CallReport:
+    """Return the report of a recording; names: what people call its speakers."""
+    names = names or {}
     return CallReport(
         name=result.name,
         source_id="",
@@ -159,6 +251,16 @@ def report_of_file(result: FileResult) -> CallReport:
                 True,
                 tuple(sorted((*each.segments, *each.gaps), key=lambda one: one.start_sample)),
                 each.whole,
+                tuple(
+                    ReportSpeaker(
+                        names.get(str(each.channel), {}).get(one.name, one.name),
+                        one.speech_s,
+                        False,
+                        {one.label: one.confidence} if one.label else {UNCLEAR: None},
+                        tuple((turn.start_s, turn.end_s) for turn in one.turns),
+                    )
+                    for one in each.speakers
+                ),
             )
             for each in result.channels
         ),

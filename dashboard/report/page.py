@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from dashboard.report import CallReport, ReportAlert, ReportChannel
+from dashboard.report import CallReport, ReportAlert, ReportChannel, ReportSpeaker
 from ser_engine.schema import ChannelMeasures, Gap, Measures, Segment, Shares, Voice
 
 LANGUAGES = ("en", "zh")
@@ -24,7 +24,8 @@ _ENTRY = re.compile(r'^  "([^"]+)":\s*("(?:[^"\\]|\\.)*"),$', re.MULTILINE)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _ORDER = ("angry", "fearful", "sad", "disgusted", "surprised", "happy", "neutral", "other")
 _UNCLEAR = "unclear"
-_CHART_PX, _RIBBON_PX, _NARROWEST_PX = 1000.0, 26, 0.75
+_CHART_PX, _RIBBON_PX, _TURN_PX, _NARROWEST_PX = 1000.0, 26, 10, 0.75
+_LEAST_SHARED_S = 0.05
 _TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -63,6 +64,7 @@ class _Page:
                 self._head(name),
                 self._timeline(),
                 self._wholes(),
+                self._speakers(),
                 "" if report.measures is None else self._measures(report.measures),
                 self._alerts(),
                 self._notes(),
@@ -105,7 +107,7 @@ class _Page:
 
     def _timeline(self) -> str:
         rows = "".join(
-            f"<h3>{_text(self._name(channel))}</h3>{self._ribbon(channel)}"
+            f"<h3>{_text(self._name(channel))}</h3>{self._turns(channel)}{self._ribbon(channel)}"
             for channel in self._report.channels
             if channel.is_analysed and channel.spans
         )
@@ -152,6 +154,57 @@ class _Page:
             f"{''.join(parts)}</svg>"
         )
 
+    def _turns(self, channel: ReportChannel) -> str:
+        """Return who speaks when, a line each."""
+        scale = _CHART_PX / max(self._report.duration_s, 0.001)
+        lines: list[str] = []
+        for speaker in channel.speakers:
+            bars = "".join(
+                f'<rect class="turn" x="{start_s * scale:.2f}" y="1" height="{_TURN_PX - 2}"'
+                f' width="{max((end_s - start_s) * scale, _NARROWEST_PX):.2f}"/>'
+                for start_s, end_s in speaker.turns
+            )
+            lines.append(
+                f'<div class="turns"><span>{_text(self._speaker(speaker.name))}</span>'
+                f'<svg viewBox="0 0 {_CHART_PX:.0f} {_TURN_PX}" aria-hidden="true"'
+                f' preserveAspectRatio="none">{bars}</svg></div>'
+            )
+        return "".join(lines)
+
+    def _speakers(self) -> str:
+        rows = "".join(
+            f"<tr><td>{_text(self._name(channel))}</td>"
+            f'<th scope="row">{_text(self._speaker(speaker.name))}</th>'
+            f"<td>{_clock(speaker.talk_s)}</td><td>{_text(self._heard(speaker))}</td></tr>"
+            for channel in self._report.channels
+            for speaker in channel.speakers
+        )
+        if not rows:
+            return ""
+        heads = "".join(
+            f'<th scope="col">{self._t(key)}</th>'
+            for key in (
+                *("report.segment.channel", "chart.segments.speaker"),
+                *("measures.talk", "report.segment.emotion"),
+            )
+        )
+        return self._section(
+            "report.speakers",
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+        )
+
+    def _heard(self, speaker: ReportSpeaker) -> str:
+        if speaker.is_left_out:
+            return self._t("chart.left_out")
+        return ", ".join(
+            self._label(label) if share is None else f"{self._label(label)} {_percent(share)}"
+            for label, share in sorted(speaker.labels.items(), key=lambda each: -(each[1] or 0))
+        )
+
+    def _speaker(self, name: str) -> str:
+        number = name.removeprefix("speaker ")
+        return self._t("common.speaker_n", n=number) if number.isdecimal() else name
+
     def _axis(self) -> str:
         duration_s = max(self._report.duration_s, 0.001)
         step_s = next((step for step in _TICK_STEPS_S if duration_s / step <= 10), 14_400)
@@ -180,7 +233,11 @@ class _Page:
         )
         others = [
             self._t("whole.of_time", word=self._t(key), share=_percent(share))
-            for key, share in (("gap.silence", shares.silence), ("whole.missing", shares.missing))
+            for key, share in (
+                ("gap.silence", shares.silence),
+                ("whole.left_out", shares.left_out or 0.0),
+                ("whole.missing", shares.missing),
+            )
             if share
         ]
         quarters = "".join(
@@ -320,22 +377,46 @@ class _Page:
         return self._section("report.notes", f"<table><tbody>{body}</tbody></table>")
 
     def _segments(self) -> str:
+        told_apart = any(channel.speakers for channel in self._report.channels)
         rows = "".join(
             f"<tr><td>{_text(self._name(channel))}</td><td>{_clock(span.start_s)}</td>"
-            f"<td>{_clock(span.end_s)}</td><td>{_text(self._span(span))}</td></tr>"
+            f"<td>{_clock(span.end_s)}</td>"
+            + (f"<td>{_text(self._speaks(channel, span))}</td>" if told_apart else "")
+            + f"<td>{_text(self._span(span))}</td></tr>"
             for channel in self._report.channels
             for span in channel.spans
         )
         if not rows:
             return ""
         heads = "".join(
-            f'<th scope="col">{self._t(f"report.segment.{key}")}</th>'
-            for key in ("channel", "from", "to", "emotion")
+            f'<th scope="col">{self._t(key)}</th>'
+            for key in (
+                *("report.segment.channel", "report.segment.from", "report.segment.to"),
+                *(("chart.segments.speaker",) if told_apart else ()),
+                "report.segment.emotion",
+            )
         )
         return (
             f"<section><details><summary>{self._t('report.segments')}</summary><table>"
             f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></details></section>"
         )
+
+    def _speaks(self, channel: ReportChannel, span: Segment | Gap) -> str:
+        if isinstance(span, Gap):
+            return ""
+        names = (
+            [span.speaker]
+            if span.speaker
+            else [
+                speaker.name
+                for speaker in channel.speakers
+                if any(
+                    min(end_s, span.end_s) - max(start_s, span.start_s) > _LEAST_SHARED_S
+                    for start_s, end_s in speaker.turns
+                )
+            ]
+        )
+        return ", ".join(dict.fromkeys(self._speaker(name) for name in names))
 
     def _span(self, span: Segment | Gap) -> str:
         if isinstance(span, Gap):

@@ -101,7 +101,9 @@ export const api = {
   /** @param {string} id @param {number} channel @param {{start_s: number, end_s: number, label: string}[]} labels all of this person's */
   putLabels: (id, channel, labels) => request("PUT", `/streams/${part(id)}/labels/${channel}`, { body: { labels } }),
   /** @param {string} id @param {number} channel @param {string} speaker @param {boolean} left_out */
-  nameSpeaker: (id, channel, speaker, left_out) => request("POST", `/streams/${part(id)}/speakers`, { body: { channel, speaker, left_out } }),
+  leaveSpeakerOut: (id, channel, speaker, left_out) => request("POST", `/streams/${part(id)}/speakers`, { body: { channel, speaker, left_out } }),
+  /** @param {string} id @param {number} channel @param {string} speaker @param {string} name "": as in results */
+  nameSpeaker: (id, channel, speaker, name) => request("PUT", `/streams/${part(id)}/speakers/${channel}`, { body: { speaker, name } }),
   /** @param {string} id @param {"en" | "zh"} lang */
   reportUrl: (id, lang) => urlOf(`/streams/${part(id)}/report.html`, { lang }),
   /** @param {string} id @param {"textgrid" | "eaf" | "audacity"} format */
@@ -133,6 +135,8 @@ export const api = {
   jobLabels: (id) => request("GET", `/analyse/${part(id)}/labels`),
   /** @param {string} id @param {number} channel @param {{start_s: number, end_s: number, label: string}[]} labels all of this person's */
   putJobLabels: (id, channel, labels) => request("PUT", `/analyse/${part(id)}/labels/${channel}`, { body: { labels } }),
+  /** @param {string} id @param {number} channel @param {string} speaker @param {string} name "": as in results */
+  nameJobSpeaker: (id, channel, speaker, name) => request("PUT", `/analyse/${part(id)}/speakers/${channel}`, { body: { speaker, name } }),
   /** @param {string} id @param {string} file of the result @param {Record<string, any>} [query] */
   jobFileUrl: (id, file, query) => urlOf(`/analyse/${part(id)}/${file}`, query),
 };

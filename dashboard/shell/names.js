@@ -36,10 +36,14 @@ export function inOrder(channels) {
 }
 
 /**
- * A speaker of a channel as people call them: the word is translated, the number is the name.
+ * A speaker of a channel as people call them: by the name that somebody gave; who turned out to be
+ * another one is called as that one; else by a word, which is translated, and the number.
  * @param {import("./types.js").App} app @param {string} name of results
+ * @param {{names: Record<string, string>, same_as: Record<string, string>}} [channel]
  */
-export function speakerName(app, name) {
+export function speakerName(app, name, channel) {
+  if (channel && Object.hasOwn(channel.names, name)) return channel.names[name];
+  if (channel && Object.hasOwn(channel.same_as, name)) return speakerName(app, channel.same_as[name], channel);
   const number = /^speaker (\d+)$/.exec(name)?.[1];
   return number ? app.t("common.speaker_n", { n: number }) : name;
 }

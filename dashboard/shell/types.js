@@ -91,6 +91,7 @@
  * @property {string} [label]
  * @property {number} [confidence]
  * @property {string} [reason]
+ * @property {string} [speaker]
  * @property {boolean} final
  *
  * @typedef {object} AlertRecord

@@ -2,7 +2,7 @@
  * A channel as a whole, the same for streams and files: shares of the speech, how it went by
  * quarters, and the trend. It is called "mostly" something only where that had more than half.
  *
- * @typedef {{duration_s: number, speech_s: number, labels: Record<string, number>, unclear: number, silence: number, missing: number}} Shares
+ * @typedef {{duration_s: number, speech_s: number, labels: Record<string, number>, unclear: number, silence: number, left_out?: number, missing: number}} Shares
  * @typedef {{shares: Shares, quarters: Shares[], trend: Record<string, number>}} Whole
  */
 import { colourOf, emotion, hatchOf, STACK_ORDER, UNCLEAR } from "./palette.js";
@@ -21,6 +21,7 @@ export function WholeView({ app, whole }) {
   const [first] = [...parts].sort((a, b) => b.share - a.share);
   const others = [
     { word: t("gap.silence"), share: shares.silence },
+    { word: t("whole.left_out"), share: shares.left_out ?? 0 },
     { word: t("whole.missing"), share: shares.missing },
   ].filter(({ share }) => share > 0);
   return h(

@@ -125,7 +125,7 @@ def fit(
         bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")
     ] = False,
 ) -> None:
-    """Fit threshold and hold_s of each rule to people's verdicts on alerts of the store."""
+    """Fit threshold, hold_s and measures of each rule to people's verdicts in the store."""
     import asyncio
 
     from stream_server.alerts.judgement import fit as fit_rule
@@ -143,7 +143,9 @@ def fit(
         note("no alert of these rules was judged; right and wrong are said on the page Alerts")
         return
     table = Table(box=None)
-    heads = ("rule", "threshold", "hold_s", "right kept", "right lost", "wrong kept")
+    named = any(each.rule.measures for each in fits)
+    heads = ("rule", "threshold", "hold_s", *(("measures",) if named else ()))
+    heads += ("right kept", "right lost", "wrong kept")
     for head in heads:
         table.add_column(head, justify="left" if head == "rule" else "right", overflow="fold")
     for each in fits:
@@ -154,9 +156,14 @@ def fit(
                 rule.name if is_first else "  fitted",
                 f"{rule.threshold:g}",
                 f"{rule.hold_s:g}",
+                *((_measures_text(rule),) if named else ()),
                 *map(str, figures),
             )
     Console().print(table)
+
+
+def _measures_text(rule: AlertRule) -> str:
+    return ", ".join(f"{name} {least:g}" for name, least in rule.measures.items())
 
 
 def _fit_document(fitted: Fit) -> dict[str, Any]:
@@ -166,6 +173,7 @@ def _fit_document(fitted: Fit) -> dict[str, Any]:
             name: {
                 "threshold": rule.threshold,
                 "hold_s": rule.hold_s,
+                "measures": rule.measures,
                 "right_kept": kept.right,
                 "right_lost": kept.right_lost,
                 "wrong_kept": kept.wrong,
@@ -202,6 +210,7 @@ async def _judged(config: StoreConfig) -> dict[str, list[tuple[Timeline, list[Ju
                 alert.since_sample / SAMPLE_RATE_HZ,
                 end_sample / SAMPLE_RATE_HZ,
                 alert.verdict == "right",
+                alert.measures,
             )
             by_stream.setdefault(alert.stream_id, {}).setdefault(alert.rule, []).append(judged)
         found: dict[str, list[tuple[Timeline, list[Judged]]]] = {}

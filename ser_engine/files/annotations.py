@@ -1,8 +1,8 @@
 """Timelines as annotations that other programs open: Praat, ELAN, Audacity.
 
 A channel becomes one tier of labelled intervals (``unclear`` where there is no label), with a
-second one of speakers where they were told apart. Gaps stay without an interval, or with an empty
-one where the format wants time to be covered.
+second one of speakers where they were told apart, under the names that people gave them. Gaps stay
+without an interval, or with an empty one where the format wants time to be covered.
 
 Formats: TextGrid as Praat's manual describes it ("TextGrid file formats", the long text form); EAF
 3.0 (Max Planck Institute, "ELAN Annotation Format"); Audacity's label track, a line an interval of
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,9 @@ SUFFIXES: dict[AnnotationFormat, str] = {
 }
 
 UNCLEAR = "unclear"
+
+SpeakerNames = Mapping[str, Mapping[str, str]]
+"""What people call speakers: by the number of the channel and by the speaker's name in results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +127,8 @@ def _agreement_of(confusion: dict[str, dict[str, float]]) -> Agreement:
     return Agreement(total, share, kappa, confusion)
 
 
-def tiers_of_result(result: FileResult) -> list[Tier]:
-    """Return the tiers of a file: segments, or of an utterance its pieces."""
+def tiers_of_result(result: FileResult, names: SpeakerNames | None = None) -> list[Tier]:
+    """Return the tiers of a file: segments, or of an utterance its pieces; and turns."""
     tiers = []
     for channel in result.channels:
         name = f"emotion {channel.channel}"
@@ -138,8 +141,9 @@ def tiers_of_result(result: FileResult) -> list[Tier]:
         else:
             intervals = _intervals(channel.segments)
         tiers.append(Tier(name, intervals))
+        called = (names or {}).get(str(channel.channel), {})
         turns = sorted(
-            (turn.start_s, turn.end_s, speaker.name)
+            (turn.start_s, turn.end_s, called.get(speaker.name, speaker.name))
             for speaker in channel.speakers
             for turn in speaker.turns
         )
@@ -158,11 +162,40 @@ def tier_of_events(name: str, events: Iterable[Segment | Gap]) -> Tier:
         events: in the order they were published. A later one with the same start replaces an
             earlier one, as in the protocol.
     """
+    return Tier(name, _intervals([one for one in _latest(events) if isinstance(one, Segment)]))
+
+
+def speaker_tier_of_events(
+    name: str, events: Iterable[Segment | Gap], called: Mapping[str, str]
+) -> Tier:
+    """Return who speaks when in one channel of a stream.
+
+    Args:
+        name: of the tier.
+        events: as of :func:`tier_of_events`. Segments that follow each other at once and are of
+            one speaker make one interval; gaps ``left_out`` are intervals of that name.
+        called: what people call its speakers.
+    """
+    turns: list[Interval] = []
+    for event in _latest(events):
+        if isinstance(event, Gap):
+            speaker = "left_out" if event.reason == "left_out" else None
+        else:
+            speaker = called.get(event.speaker, event.speaker) if event.speaker else None
+        if speaker is None:
+            continue
+        if turns and turns[-1].text == speaker and turns[-1].end_s == event.start_s:
+            turns[-1] = Interval(turns[-1].start_s, event.end_s, speaker)
+        else:
+            turns.append(Interval(event.start_s, event.end_s, speaker))
+    return Tier(name, tuple(turns))
+
+
+def _latest(events: Iterable[Segment | Gap]) -> list[Segment | Gap]:
     latest: dict[int, Segment | Gap] = {}
     for event in events:
         latest[event.start_sample] = event
-    segments = [event for event in latest.values() if isinstance(event, Segment)]
-    return Tier(name, _intervals(sorted(segments, key=lambda segment: segment.start_sample)))
+    return sorted(latest.values(), key=lambda event: event.start_sample)
 
 
 def _intervals(segments: Sequence[Segment]) -> tuple[Interval, ...]:

@@ -5,7 +5,7 @@ went.
 
 A whole is not one label: "angry" may be the most frequent with a third of the speech. So it says
 what share of the speech each label had, how much of it was unclear, how much of the time was
-silence, the same for each quarter of the time, and where it went::
+silence or of somebody who is left out, the same for each quarter of the time, and where it went::
 
     trend of a label = (its share in the last quarter - its share in the first) / 2
 
@@ -23,6 +23,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ser_engine.frames import samples_to_s
@@ -38,8 +39,8 @@ from ser_engine.schema import (
 )
 
 QUARTERS = 4
-_SILENCE, _MISSING, _UNCLEAR = range(3)
-_FIRST_LABEL = 3
+_SILENCE, _MISSING, _LEFT_OUT, _UNCLEAR = range(4)
+_FIRST_LABEL = 4
 _SILENT_REASONS = ("silence", "tone", "too_short")
 
 STATE_SPEECH_S = 30.0
@@ -105,6 +106,8 @@ class Course:
 
     def _kind(self, label: str | None, reason: GapReason | None) -> int:
         if reason is not None:
+            if reason == "left_out":
+                return _LEFT_OUT
             return _SILENCE if reason in _SILENT_REASONS else _MISSING
         if label is None:
             return _UNCLEAR
@@ -125,6 +128,7 @@ class Course:
             unclear=rounded(samples[_UNCLEAR] / speech) if speech else 0.0,
             silence=rounded(samples[_SILENCE] / total) if total else 0.0,
             missing=rounded(samples[_MISSING] / total) if total else 0.0,
+            left_out=rounded(samples[_LEFT_OUT] / total) if samples[_LEFT_OUT] else UNSET,
         )
 
 

@@ -157,7 +157,16 @@ class AlertEvaluator:
         if change.state == "raised":
             self._num_raised += 1
             condition.alert_id = f"{self._stream_id}-{self._num_raised}"
-        return [replace(change, alert_id=condition.alert_id, lasting=lasting)]
+        figures = self._measures.get(condition.channel, {})
+        asked = {name: figures[name] for name in condition.measures if name in figures}
+        return [
+            replace(
+                change,
+                alert_id=condition.alert_id,
+                lasting=lasting,
+                measures=asked or msgspec.UNSET,
+            )
+        ]
 
 
 class _Condition:
@@ -170,6 +179,7 @@ class _Condition:
         self._rule = rule
         self.channel = channel
         self._role = role
+        self.measures = rule.measures
         self._hold_samples = _samples(rule.hold_s)
         self._cooldown_samples = _samples(rule.cooldown_s)
         self._since_sample: int | None = None  # None: the condition does not hold

@@ -11,13 +11,19 @@ one that overlaps none counts as neither. The best numbers have the largest
     F = 2 · right kept / (2 · right kept + wrong kept + right lost)
 
 and among equals those nearest to what the rule has.
+
+The store keeps no course of measures, but with each alert the figures its rule asked for: with a
+larger least value it would have been raised if its figure was as large. So values of measures are
+fitted among those of the alerts that were right. An alert without a figure, of before figures were
+kept, counts as if it was large enough.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -33,6 +39,8 @@ FELL_TO = 0.5
 """Share of what it was before."""
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
+MOST_VALUES = 12
+"""Least values of a measure that are tried."""
 HOLDS_S = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 
 
@@ -128,12 +136,17 @@ def precision_by_week(alerts: Iterable[tuple[str, float, Verdict | None]]) -> li
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An alert that was judged: the channel, and from when to when the condition held, s."""
+    """An alert that was judged: the channel, and from when to when the condition held, s.
+
+    Attributes:
+        measures: the figures it had, of those its rule asks for.
+    """
 
     channel: int
     since_s: float
     end_s: float
     is_right: bool
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,39 +181,79 @@ def fit(rule: AlertRule, judged: Sequence[tuple[Timeline, Sequence[Judged]]]) ->
         rule: as it is.
         judged: streams, and their alerts of this rule that were judged.
     """
-    # What is not known of a stored stream must not keep the rule from raising anything.
+    # Measures are held against the figures of alerts: of a stored stream nothing else is known.
     plain = replace(rule, measures={})
-    before = _kept(plain, judged)
+    alerts = [alert for _, each in judged for alert in each]
+    combinations = [
+        (measures, [_is_met(alert, measures) for alert in alerts])
+        for measures in _measures_tried(rule, alerts)
+    ]
+    kept_before = _raised(plain, judged)
+    before = _kept(alerts, kept_before, [_is_met(alert, rule.measures) for alert in alerts])
     best, best_kept = rule, before
     for threshold in THRESHOLDS:
         for hold_s in HOLDS_S:
             tried = replace(plain, threshold=threshold, hold_s=hold_s, clear_threshold=None)
-            kept = _kept(tried, judged)
-            candidate = replace(tried, measures=rule.measures)
-            if (kept.score, -_distance(rule, candidate)) > (
-                best_kept.score,
-                -_distance(rule, best),
-            ):
-                best, best_kept = candidate, kept
+            raised = _raised(tried, judged)
+            # The rule's own threshold has its own end, too.
+            is_own = (threshold, hold_s) == (rule.threshold, rule.hold_s)
+            for measures, met in combinations:
+                candidate = replace(rule if is_own else tried, measures=measures)
+                kept = _kept(alerts, kept_before if is_own else raised, met)
+                if (kept.score, -_distance(rule, candidate)) > (
+                    best_kept.score,
+                    -_distance(rule, best),
+                ):
+                    best, best_kept = candidate, kept
     return Fit(rule, best, before, best_kept)
 
 
+def _measures_tried(rule: AlertRule, alerts: Sequence[Judged]) -> Iterator[dict[str, float]]:
+    """Yield the rule's measures with other least values: figures of alerts that were right."""
+    choices: list[list[float]] = []
+    for name, least in rule.measures.items():
+        figures = sorted(
+            {alert.measures[name] for alert in alerts if alert.is_right and name in alert.measures}
+        )
+        step = max(1, -(-len(figures) // MOST_VALUES))
+        choices.append([least, *(figure for figure in figures[::step] if figure != least)])
+    for values in itertools.product(*choices):
+        yield dict(zip(rule.measures, values, strict=True))
+
+
+def _is_met(alert: Judged, measures: Mapping[str, float]) -> bool:
+    return all(alert.measures.get(name, least) >= least for name, least in measures.items())
+
+
 def _distance(rule: AlertRule, other: AlertRule) -> float:
-    return abs(rule.threshold - other.threshold) + abs(rule.hold_s - other.hold_s) / 30
+    moved = abs(rule.threshold - other.threshold) + abs(rule.hold_s - other.hold_s) / 30
+    for name, least in rule.measures.items():
+        moved += abs(other.measures[name] - least) / max(abs(least), 1.0)
+    return moved
 
 
-def _kept(rule: AlertRule, judged: Sequence[tuple[Timeline, Sequence[Judged]]]) -> Kept:
-    right = wrong = lost = 0
+def _raised(rule: AlertRule, judged: Sequence[tuple[Timeline, Sequence[Judged]]]) -> list[bool]:
+    """Return of each judged alert whether a rule without measures would have raised it."""
+    found: list[bool] = []
     for timeline, alerts in judged:
         (count,) = replay([rule], [timeline]).rules
-        for alert in alerts:
-            is_kept = any(
+        found += [
+            any(
                 raised.channel == alert.channel
                 and raised.since_s < alert.end_s
                 and alert.since_s < raised.cleared_s
                 for raised in count.alerts
             )
-            right += is_kept and alert.is_right
-            wrong += is_kept and not alert.is_right
-            lost += not is_kept and alert.is_right
+            for alert in alerts
+        ]
+    return found
+
+
+def _kept(alerts: Sequence[Judged], raised: Sequence[bool], met: Sequence[bool]) -> Kept:
+    right = wrong = lost = 0
+    for alert, is_raised, is_met in zip(alerts, raised, met, strict=True):
+        is_kept = is_raised and is_met
+        right += is_kept and alert.is_right
+        wrong += is_kept and not alert.is_right
+        lost += not is_kept and alert.is_right
     return Kept(right, wrong, lost)

@@ -23,6 +23,7 @@ from stream_server.store.records import (
     StoreStats,
     StreamRecord,
     Verdict,
+    with_name,
 )
 from stream_server.store.store import Store
 from stream_server.store.writer import StoreWriter
@@ -48,4 +49,5 @@ __all__ = [
     "StreamRecord",
     "Verdict",
     "parse_store_url",
+    "with_name",
 ]

@@ -1,4 +1,4 @@
-"""Finding what is kept of one person, by metadata; and leaving nothing of it behind."""
+"""Finding what is kept of one person, by metadata and names; and leaving nothing of it behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Column, ColumnElement, Text, cast, or_, select
+from sqlalchemy import JSON, Column, ColumnElement, Table, Text, cast, or_, select
 from sqlalchemy.engine import Connection, Engine
 
 from stream_server.store.schema import (
@@ -38,29 +38,36 @@ _ERASED = (
 
 
 def find_streams(connection: Connection, values: Collection[str], name: str = "") -> list[str]:
-    """Return the ids of streams that have one of the values in their metadata, oldest first.
+    """Return the ids of streams that have one of the values, oldest first.
+
+    In their metadata, or as the name of a speaker.
 
     Args:
         connection: in a transaction.
         values: what is looked for: as it was told, and hashed.
         name: only in the metadata of this name; "": of any.
     """
-    query = (
-        select(streams.c.id, streams.c.metadata)
-        .where(_holds(streams.c.metadata, values))
-        .order_by(streams.c.key)
-    )
-    return [row.id for row in connection.execute(query) if _has(row.metadata, values, name)]
+    return _find(connection, streams, values, name)
 
 
 def find_jobs(connection: Connection, values: Collection[str], name: str = "") -> list[str]:
-    """Return the ids of files that have one of the values in their metadata, oldest first."""
+    """Return the ids of files that have one of the values, as above."""
+    return _find(connection, jobs, values, name)
+
+
+def _find(connection: Connection, table: Table, values: Collection[str], name: str) -> list[str]:
+    columns = table.c
     query = (
-        select(jobs.c.id, jobs.c.metadata)
-        .where(_holds(jobs.c.metadata, values))
-        .order_by(jobs.c.key)
+        select(columns.id, columns.metadata, columns.speakers)
+        .where(or_(_holds(columns.metadata, values), _holds(columns.speakers, values)))
+        .order_by(columns.key)
     )
-    return [row.id for row in connection.execute(query) if _has(row.metadata, values, name)]
+    return [
+        row.id
+        for row in connection.execute(query)
+        if _has(row.metadata, values, name)
+        or (not name and any(_has(called, values, "") for called in (row.speakers or {}).values()))
+    ]
 
 
 def _holds(column: Column[Any], values: Iterable[str]) -> ColumnElement[bool]:

@@ -45,6 +45,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
         duration_s: length of its clock, once it has ended.
         summary: where it ended in order.
         consent, notice_version: what was told last.
+        speakers: what people call its speakers: by channel, by the speaker's name in results.
     """
 
     stream_id: str
@@ -66,11 +67,27 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True):
     model_sha256: str = ""
     consent: ConsentStatus = "unknown"
     notice_version: str = ""
+    speakers: dict[str, dict[str, str]] = {}
 
     @property
     def is_live(self) -> bool:
         """Whether it has not ended."""
         return self.closed_at is None
+
+    def speaker_names(self) -> dict[str, dict[str, str]]:
+        """Return what its speakers are called, by channel and name in results.
+
+        A voice that turned out to be another's is called as that one, unless it has a name of its
+        own.
+        """
+        measures = self.summary.measures if self.summary else None
+        names = {index: dict(called) for index, called in self.speakers.items()}
+        for channel in measures.channels if measures else ():
+            called = names.setdefault(str(channel.channel), {})
+            for speaker in channel.speakers or ():
+                if speaker.same_as:
+                    called.setdefault(speaker.name, called.get(speaker.same_as, speaker.same_as))
+        return names
 
 
 class StoredResults(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +137,8 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
         raised_at, cleared_at, acknowledged_at: when, seconds since 1970, UTC; None: not yet.
         acknowledged_note: what was noted then.
         verdict: whether it was right, as somebody judged; None: nobody has.
+        measures: those that its rule asks for: what they were when it was raised or cleared,
+            whichever is more.
     """
 
     alert_id: str
@@ -139,6 +158,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_at: float | None
     acknowledged_note: str | None
     verdict: Verdict | None = None
+    measures: dict[str, float] = {}
 
     @property
     def since_s(self) -> float:
@@ -177,6 +197,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         team: whose file it is; "": of no team.
         metadata: what its sender said of it.
         labels: what people hear in it: by who, by channel, a list of start, end (s) and label.
+        speakers: as of :class:`StreamRecord`; None: nobody has named one.
     """
 
     job_id: str
@@ -199,6 +220,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     team: str = ""
     metadata: dict[str, str] | None = None
     labels: dict[str, dict[str, list[tuple[float, float, str]]]] | None = None
+    speakers: dict[str, dict[str, str]] | None = None
 
     @property
     def is_final(self) -> bool:
@@ -228,3 +250,22 @@ class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
     pending_results: int
     dropped_results: int
     is_ready: bool
+
+
+def with_name(
+    speakers: dict[str, dict[str, str]] | None, channel: int, speaker: str, name: str
+) -> dict[str, dict[str, str]] | None:
+    """Return names of speakers with one of them said anew.
+
+    Args:
+        speakers: the names of before, as of :class:`StreamRecord`.
+        channel: of the speaker.
+        speaker: its name in results.
+        name: what people call it; "": nothing, from now on.
+    """
+    named = {index: dict(names) for index, names in (speakers or {}).items()}
+    of_channel = named.setdefault(str(channel), {})
+    of_channel.pop(speaker, None)
+    if name:
+        of_channel[speaker] = name
+    return {index: names for index, names in named.items() if names} or None

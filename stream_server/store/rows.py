@@ -123,6 +123,7 @@ def stream_record_of(row: RowMapping) -> StreamRecord:
         summary=summary_of(row),
         consent=row["consent"],
         notice_version=row["notice_version"],
+        speakers=row["speakers"] or {},
     )
 
 
@@ -344,6 +345,7 @@ def alert_row(alert: Alert, stream_key: int, at: float) -> dict[str, Any]:
         f"{state}_at": at,
         f"{state}_sample": alert.at_sample,
         f"{state}_posterior": alert.posterior,
+        f"{state}_measures": alert.measures or None,
     }
 
 
@@ -369,6 +371,7 @@ def alert_of(row: Any, info: StreamInfo) -> list[Alert]:
                 posterior=row.raised_posterior if posterior is None else posterior,
                 since_sample=row.since_sample,
                 at_sample=at_sample,
+                measures=getattr(row, f"{state}_measures") or UNSET,
             )
         )
     return found
@@ -394,4 +397,13 @@ def alert_record_of(row: Any) -> AlertRecord:
         acknowledged_at=row.acknowledged_at,
         acknowledged_note=row.acknowledged_note,
         verdict=row.verdict,
+        measures=_largest(row.raised_measures, row.cleared_measures),
     )
+
+
+def _largest(*each: dict[str, float] | None) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for one in each:
+        for name, value in (one or {}).items():
+            figures[name] = max(value, figures.get(name, value))
+    return figures

@@ -78,6 +78,7 @@ streams = Table(
     Column("model_sha256", Text, nullable=False, server_default=""),
     Column("notice_version", Text, nullable=False, server_default=""),  # the last one told of
     Column("consent", Text, nullable=False, server_default="unknown"),
+    Column("speakers", _JSON),  # what people call them, by channel and speaker; NULL: nobody did
     Index(None, "opened_at"),
     Index(None, "closed_at"),
     Index(None, "continues"),
@@ -172,6 +173,9 @@ alerts = Table(
     Column("acknowledged_at", Double),
     Column("acknowledged_note", Text),
     Column("verdict", Text),  # right, wrong; NULL: nobody has said
+    # Those that the rule asks for, by name; NULL: it asks for none.
+    Column("raised_measures", _JSON),
+    Column("cleared_measures", _JSON),
 )
 """An alert, from when it was raised on."""
 
@@ -323,6 +327,7 @@ jobs = Table(
     Column("team", Text, nullable=False, server_default=""),
     Column("metadata", _JSON),  # NULL: of before there was any
     Column("labels", _JSON),  # what people hear, by who and channel; NULL: nobody has said
+    Column("speakers", _JSON),  # as of streams
     Index(None, "owner", "state"),
     Index(None, "finished_at"),
     Index(None, "cache_key"),

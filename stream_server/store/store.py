@@ -362,6 +362,14 @@ class Store(StoreReader):
             lambda connection: upkeep.annotate(connection, stream_id, who, channel, tier)
         )
 
+    async def name_speaker(self, stream_id: str, channel: int, speaker: str, name: str) -> bool:
+        """Call a speaker by a name, "" by none; return False if there is no such stream."""
+        return await self.writer.submit(
+            lambda connection: upkeep.name_speaker(
+                connection, stream_id, channel, speaker, text(name)
+            )
+        )
+
     async def delete_stream(self, stream_id: str) -> bool:
         """Delete a stream with all its results; return False if there is none with that id.
 

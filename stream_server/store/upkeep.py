@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Collection, Sequence
 
 from msgspec import structs
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, null, select, update
 from sqlalchemy.engine import Connection
 
 from ser_engine.frames import samples_to_s
-from stream_server.store.records import Annotation
+from stream_server.store.records import Annotation, with_name
 from stream_server.store.schema import (
     alerts,
     annotated,
@@ -161,6 +161,21 @@ def annotate(
     if tier:
         rows = [{**structs.asdict(one), "stream_key": key} for one in tier]
         connection.execute(insert(table), rows)
+    return True
+
+
+def name_speaker(
+    connection: Connection, stream_id: str, channel: int, speaker: str, name: str
+) -> bool:
+    """Call a speaker of a stream by a name; return False if there is no such stream."""
+    # Locked: names that two servers are told at once are both kept. SQLite has one writer anyway.
+    query = select(streams.c.key, streams.c.speakers).where(streams.c.id == stream_id)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        return False
+    named = with_name(row.speakers, channel, speaker, name)
+    statement = update(streams).where(streams.c.key == row.key)
+    connection.execute(statement.values(speakers=null() if named is None else named))
     return True
 
 

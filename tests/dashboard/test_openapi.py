@@ -131,6 +131,9 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         for stream_id, status in (("s1", 204), ("s2", 409), ("s9", 404)):
             path = f"/streams/{stream_id}/speakers"
             await check.ask("POST", path, status, f"{one}/speakers", json=named)
+        called = {"speaker": "speaker 1", "name": "Ms Li"}
+        path = f"{one}/speakers/{{channel}}"
+        await check.ask("PUT", "/streams/s1/speakers/0", 204, path, json=called)
         given = {"consent": "given"}
         for stream_id, status in (("s1", 204), ("s2", 409)):
             path = f"/streams/{stream_id}/consent"
@@ -183,6 +186,8 @@ async def self_check_jobs(check: Checker) -> None:
         await check.ask("GET", f"/analyse/{job_id}/{name}", 200, f"{one}/{name}")
     said = f"{one}/labels/{{channel}}"
     await check.ask("PUT", f"/analyse/{job_id}/labels/0", 204, said, json={"labels": []})
+    named, path = {"speaker": "speaker 1", "name": "Ms Li"}, f"{one}/speakers/{{channel}}"
+    await check.ask("PUT", f"/analyse/{job_id}/speakers/0", 204, path, json=named)
     await check.ask("GET", f"/analyse/{job_id}/audio.flac", 404, f"{one}/audio.flac")
     parquet = 200 if find_spec("pyarrow") else 501
     await check.ask("GET", f"/analyse/{job_id}/result.parquet", parquet, f"{one}/result.parquet")

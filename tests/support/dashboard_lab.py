@@ -39,8 +39,10 @@ from ser_engine.files import (
     StreamResult,
     UtteranceResult,
 )
+from ser_engine.files.results import SpeakerResult
 from ser_engine.labels import LabelSet
 from ser_engine.schema import LabelName, Warning
+from ser_engine.speakers import Turn
 from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
 from stream_server.bus import LocalBus
@@ -92,7 +94,18 @@ def make_analysis(
             embeddings=embeddings,
         )
     warning = Warning(code="clipping", message="loud", at_s=1.0)
-    channel = ChannelAnalysis(result=result, overall=whole, warnings=(warning,))
+    speaker = SpeakerResult(
+        name="speaker 1",
+        turns=(Turn(start_sample=0, end_sample=num_frames * 320, speaker=0),),
+        speech_s=num_frames * 0.02,
+        label=whole.label,
+        best=whole.best,
+        confidence=whole.confidence,
+        posteriors=whole.posteriors,
+    )
+    channel = ChannelAnalysis(
+        result=result, overall=whole, warnings=(warning,), speakers=(speaker,)
+    )
     labels = LabelSet.from_tokens(LABELS)
     return FileAnalysis(
         name=name,

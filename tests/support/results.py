@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from ser_engine import schema
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.schema import (
@@ -54,12 +56,14 @@ def make_point(
     role: str = "",
     speech_share: float = 1.0,
     narrow_band: bool = False,
+    speaker: str = "",
 ) -> Point:
     """Return a point; what the named emotions leave is neutral, if no posteriors are given."""
     posteriors = posteriors or (angry, happy, 1.0 - angry - happy - sad, sad)
     strongest = max(range(len(LABELS)), key=posteriors.__getitem__)
     end_s = start_s + STEP_S if end_s is None else end_s
     return Point(
+        speaker=speaker or UNSET,
         stream_id=stream_id,
         seq=seq,
         channel=channel,
@@ -125,8 +129,10 @@ def make_segment(
     seq: int = 1,
     channel: int = 0,
     role: str = "",
+    speaker: str = "",
 ) -> Segment:
     return Segment(
+        speaker=speaker or UNSET,
         stream_id=stream_id,
         seq=seq,
         channel=channel,

@@ -136,9 +136,9 @@ class DoneJob extends Component {
     this.setState({ error: null });
     try {
       const { app, job } = this.props;
-      const { result, audio } = await jobs.result(job);
+      const { result, audio, speakers } = await jobs.result(job);
       const frames = (channel, from_s, to_s) => app.api.jobFrames(/** @type {string} */ (job.id), { channel, from_s, to_s });
-      this.setState({ result: { ...readResult(app, result, frames), hasAudio: audio } });
+      this.setState({ result: { ...readResult(app, result, frames, speakers), hasAudio: audio } });
     } catch (error) {
       this.setState({ error });
     }

@@ -10,6 +10,8 @@ const RATE_HZ = 16_000;
  * @property {{label: string | null, confidence: number, scores: Record<string, number>} | null} overall
  * @property {import("../../shell/whole.js").Whole | null} whole  null: there is one result for all of it
  * @property {any[]} speakers
+ * @property {Record<string, string>} names  what people call them
+ * @property {{}} same_as  nobody turned out to be another one: they are told apart at the end
  * @property {{code: string, message: string}[]} warnings
  *
  * @typedef {object} ResultView
@@ -28,11 +30,13 @@ const RATE_HZ = 16_000;
 /**
  * @param {import("../../shell/types.js").App} app @param {any} result
  * @param {(channel: number, from_s: number, to_s: number) => Promise<any>} readFrames
+ * @param {Record<string, Record<string, string>>} [called] what people call its speakers, by channel
  * @returns {ResultView}
  */
-export function readResult(app, result, readFrames) {
+export function readResult(app, result, readFrames, called = {}) {
   const labels = result.labels.map((label) => label.name);
-  const timeline = timelineOf(app, result, labels);
+  const names = new Map(result.channels.map(({ channel }) => [channel, { ...called[channel] }]));
+  const timeline = timelineOf(app, result, labels, names);
   // More than the page was given: it reads them again where one looks closely.
   if (timeline && result.channels.some(({ frames }) => frames && frames.hop_samples > (result.frame_hop_ms * RATE_HZ) / 1000)) {
     timeline.source = {
@@ -50,14 +54,14 @@ export function readResult(app, result, readFrames) {
     hasEmbedding: result.has_embedding,
     measures: result.measures ?? null,
     timeline,
-    channels: result.channels.map((channel) => readChannel(channel, labels, timeline !== null)),
+    channels: result.channels.map((channel) => readChannel(channel, labels, timeline !== null, names.get(channel.channel) ?? {})),
   };
 }
 
 /** As many the server gives at once, see `pages/analyse/results.py`. */
 const MOST_FRAMES = 3000;
 
-function readChannel(channel, labels, hasCourse) {
+function readChannel(channel, labels, hasCourse, names) {
   return {
     index: channel.channel,
     labels,
@@ -69,12 +73,14 @@ function readChannel(channel, labels, hasCourse) {
     // One result for all of it has no shares to speak of.
     whole: hasCourse ? (channel.whole ?? null) : null,
     speakers: channel.speakers,
+    names,
+    same_as: {},
     warnings: channel.warnings,
   };
 }
 
 /** @returns {Timeline | null} */
-function timelineOf(app, result, labels) {
+function timelineOf(app, result, labels, names) {
   const several = result.channels.length > 1;
   const spec = ({ channel, role }) => ({ index: channel, role, name: several ? channelTitle(app, channel) : "", analysed: true });
   const timeline = new Timeline(result.channels.map(spec), labels);
@@ -86,6 +92,9 @@ function timelineOf(app, result, labels) {
     const rows = channel.frames ? frameRows(channel.frames, labels, result.duration_s) : channel.points;
     const hasPieces = rows.length === 0 && channel.pieces.length > 1;
     known.is_stepped = hasPieces;
+    known.names = names.get(channel.channel) ?? {};
+    const turns = channel.speakers.flatMap(({ name, turns }) => turns.map(({ start_s, end_s }) => ({ start_s, end_s, speaker: name })));
+    known.setTurns(turns.sort((one, other) => one.start_s - other.start_s));
     for (const row of hasPieces ? channel.pieces.filter((piece) => piece.posteriors) : rows) known.addPoint({ speech_share: 1, ...row });
     const spans = hasPieces ? channel.pieces.map(spanOfPiece) : [...channel.segments.map((one) => ({ type: "segment", ...one })), ...channel.gaps.map((one) => ({ type: "gap", ...one }))];
     spans.sort((one, other) => one.start_s - other.start_s);

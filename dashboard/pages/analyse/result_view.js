@@ -8,7 +8,7 @@ import { noticeOf } from "../../shell/model.js";
 import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
 import { Component, createRef, h } from "../../shell/preact.js";
-import { speakerName } from "../../shell/names.js";
+import { SpeakerName } from "../../shell/speaker_name.js";
 import { describeWarning, toast } from "../../shell/states.js";
 import { WholeView } from "../../shell/whole.js";
 import { warningTitle } from "./jobs_view.js";
@@ -27,22 +27,26 @@ export class ResultView extends Component {
   audioUrl = this.blobUrl || (this.props.result.hasAudio ? this.props.app.api.jobFileUrl(/** @type {string} */ (this.props.job.id), "audio.flac") : "");
   /** @type {TimelineView | null} */
   view = null;
+  /** @type {SegmentTable | null} */
+  table = null;
+  /** @type {((at_s: number) => void) | null} */
+  jump = null;
 
   componentDidMount() {
     const { app, job, result } = this.props;
     const { timeline } = result;
     if (timeline === null) return;
     const audio = this.audioUrl ? [{ name: job.name, url: this.audioUrl, file: job.file, channels: [...timeline.channels.keys()] }] : [];
-    const jump = (/** @type {number} */ at_s) => {
+    const jump = (this.jump = (/** @type {number} */ at_s) => {
       view.jump(at_s);
       view.player?.play(at_s);
-    };
+    });
     const { api } = app;
     const id = /** @type {string} */ (job.id);
     const labels = new Labels(app, { read: () => api.jobLabels(id), write: (channel, spans) => api.putJobLabels(id, channel, spans) }, timeline, jump);
     const view = (this.view = new TimelineView(app, timeline, { audio, duration_s: result.durationS, tools: [labels.tools], onSelect: (selection) => (labels.selection = selection) }));
     this.place.current.replaceChildren(view.element);
-    const table = new SegmentTable(app, timeline, jump);
+    const table = (this.table = new SegmentTable(app, timeline, jump));
     this.foot.current.replaceChildren(labels.element, table.element);
   }
 
@@ -108,8 +112,30 @@ export class ResultView extends Component {
       result.channels.length > 1 && h("h3", {}, channelTitle(app, channel.index)),
       channel.overall && h("div", { class: "analyse-overall" }, channel.whole ? h(WholeView, { app, whole: channel.whole }) : word(app, channel), bars(app, channel)),
       channel.warnings.map((each) => warning(app, each)),
-      speakerList(app, channel),
+      channel.speakers.length > 0 && this.speakers(channel),
     );
+  }
+
+  speakers(channel) {
+    const { app, job } = this.props;
+    const { format } = app;
+    const onNamed = () => {
+      this.view?.chart.request();
+      this.table?.draw();
+      this.forceUpdate();
+    };
+    const turn = ({ start_s, end_s }) => {
+      const text = `${format.moment(start_s)} – ${format.moment(end_s)}`;
+      return h("li", {}, this.props.result.timeline ? h("button", { class: "link number", type: "button", onClick: () => this.jump?.(start_s) }, text) : h("span", { class: "number" }, text));
+    };
+    const row = (each) =>
+      h(
+        "li",
+        { key: each.name },
+        h("div", { class: "analyse-speaker" }, h(SpeakerName, { app, speaker: each.name, channel, keep: (name) => app.api.nameJobSpeaker(/** @type {string} */ (job.id), channel.index, each.name, name), onNamed }), emotion(app, each.label, each.label && format.percent(each.confidence))),
+        h("details", {}, h("summary", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: format.clock(each.speech_s) })), h("ol", { class: "label-spans" }, each.turns.map(turn))),
+      );
+    return h("div", { class: "analyse-speakers" }, h("h3", {}, app.t("analyse.speakers")), h("ul", { "data-testid": "speakers" }, channel.speakers.map(row)));
   }
 }
 
@@ -168,13 +194,6 @@ function bars(app, channel) {
 
 function warning(app, each) {
   return h("div", { class: "notice", "data-testid": "quality" }, icon("warning"), h("div", {}, h("strong", {}, warningTitle(app, each.code)), h("p", {}, describeWarning(app, each))));
-}
-
-function speakerList(app, channel) {
-  if (channel.speakers.length === 0) return false;
-  const row = (each) =>
-    h("li", {}, h("strong", {}, speakerName(app, each.name)), emotion(app, each.label, each.label && app.format.percent(each.confidence)), h("span", { class: "muted number" }, app.plural("analyse.turns", each.turns.length, { time: app.format.clock(each.speech_s) })));
-  return h("div", { class: "analyse-speakers" }, h("h3", {}, app.t("analyse.speakers")), h("ul", { "data-testid": "speakers" }, channel.speakers.map(row)));
 }
 
 /** `call.wav` and `result.json` make `call.json`; a log stays one by its name. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,14 @@ import msgspec
 import numpy as np
 from aiohttp import hdrs, web
 
-from dashboard.api.labels import GivenLabels, Labels, checked_spans, labels_view
+from dashboard.api.labels import (
+    GivenLabels,
+    Labels,
+    NamedSpeaker,
+    checked_name,
+    checked_spans,
+    labels_view,
+)
 from dashboard.api.routes import (
     ANNOTATION_FORMAT,
     REPORT_LANGUAGE,
@@ -31,12 +39,13 @@ from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,
     Interval,
+    SpeakerNames,
     Tier,
     annotation_text,
     tiers_of_result,
 )
-from ser_engine.files.tables import frames_between
-from ser_engine.schema import FileResult, Frames
+from ser_engine.files.tables import as_cell, frames_between
+from ser_engine.schema import ChannelResult, FileResult, Frames
 from stream_server.access.policy import Scope
 from stream_server.at_rest import open_file
 from stream_server.store import JobRecord
@@ -110,16 +119,16 @@ async def send_json(call: Call) -> web.StreamResponse:
 async def send_csv(call: Call) -> web.StreamResponse:
     """Answer ``/analyse/{job}/result.csv``."""
     record, folder = await _done(call)
-    chunks, named = _file_chunks(folder / "result.csv"), _attachment(record, ".csv")
+    chunks, named = _table_chunks(folder, record.speakers), _attachment(record, ".csv")
     return await _download(call.request, chunks, "text/csv; charset=utf-8", named)
 
 
 async def send_parquet(call: Call) -> web.StreamResponse:
     """Answer ``/analyse/{job}/result.parquet``."""
     record, folder = await _done(call)
-    out = folder / f".{id(call)}.parquet"
+    out, table = folder / f".{id(call)}.parquet", folder / f".{id(call)}.csv"
     try:
-        await asyncio.to_thread(write_parquet, folder / "result.csv", out)
+        await asyncio.to_thread(_write_parquet, folder, record.speakers, table, out)
         return await _download(
             call.request,
             _file_chunks(out),
@@ -130,14 +139,15 @@ async def send_parquet(call: Call) -> web.StreamResponse:
         raise unknown_job() from None
     finally:
         out.unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
 
 
 async def send_annotations(call: Call) -> web.Response:
     """Answer ``/analyse/{job}/annotations``."""
     record, folder = await _done(call)
     kind: AnnotationFormat = call.query["format"]
-    people = _tiers_of_people(record)
-    text = await asyncio.to_thread(_annotations, folder, kind, people)
+    people, called = _tiers_of_people(record), record.speakers or {}
+    text = await asyncio.to_thread(_annotations, folder, kind, people, called)
     named = {hdrs.CONTENT_DISPOSITION: _attachment(record, SUFFIXES[kind])}
     return web.Response(text=text, headers=named)
 
@@ -153,10 +163,7 @@ async def put_labels(call: Call) -> web.Response:
     """Answer ``PUT /analyse/{job}/labels/{channel}``."""
     record, folder = await _done(call)
     result = await asyncio.to_thread(_read, folder)
-    channels = {str(one.channel): one.channel for one in result.channels}
-    channel = channels.get(call.part("channel"))
-    if channel is None:
-        raise ApiError("not_found", "the result has no such channel")
+    channel = _channel(result, call).channel
     spans = checked_spans(call.body.labels, [label.name for label in result.labels])
     said = [(each.start_s, each.end_s, each.label) for each in spans]
     who = call.who.name or call.who.kind
@@ -165,10 +172,30 @@ async def put_labels(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+async def name_speaker(call: Call) -> web.Response:
+    """Answer ``PUT /analyse/{job}/speakers/{channel}``."""
+    record, folder = await _done(call)
+    channel = _channel(await asyncio.to_thread(_read, folder), call)
+    named = checked_name(call.body)
+    if named.speaker not in {speaker.name for speaker in channel.speakers}:
+        raise ApiError("not_found", "the channel has no such speaker")
+    jobs = call.services.jobs
+    if not await jobs.name_speaker(record.job_id, channel.channel, named.speaker, named.name):
+        raise unknown_job()
+    return web.Response(status=204)
+
+
+def _channel(result: FileResult, call: Call) -> ChannelResult:
+    for channel in result.channels:
+        if str(channel.channel) == call.part("channel"):
+            return channel
+    raise ApiError("not_found", "the result has no such channel")
+
+
 async def send_report(call: Call) -> web.Response:
     """Answer ``/analyse/{job}/report.html``."""
     record, folder = await _done(call)
-    text = await asyncio.to_thread(_report, folder, call.query["lang"])
+    text = await asyncio.to_thread(_report, folder, call.query["lang"], record.speakers or {})
     named = {hdrs.CONTENT_DISPOSITION: _attachment(record, ".html")}
     return web.Response(text=text, content_type="text/html", headers=named)
 
@@ -260,18 +287,21 @@ async def _done(call: Call) -> tuple[JobRecord, Path]:
 
 
 def _annotations(
-    folder: Path, kind: AnnotationFormat, people: Mapping[tuple[str, int], Tier]
+    folder: Path,
+    kind: AnnotationFormat,
+    people: Mapping[tuple[str, int], Tier],
+    called: SpeakerNames,
 ) -> str:
     result = _read(folder)
     tiers = [
-        *tiers_of_result(result),
+        *tiers_of_result(result, called),
         *(replace(tier, name=f"{who} {channel}") for (who, channel), tier in people.items()),
     ]
     return annotation_text(kind, tiers, result.duration_s)
 
 
-def _report(folder: Path, language: str) -> str:
-    return report_page(report_of_file(_read(folder)), language)
+def _report(folder: Path, language: str, called: SpeakerNames) -> str:
+    return report_page(report_of_file(_read(folder), called), language)
 
 
 def _read(folder: Path) -> FileResult:
@@ -315,6 +345,37 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while data := file.read(_COPY_BYTES):
             yield data
+
+
+def _table_chunks(folder: Path, called: SpeakerNames | None) -> Iterator[bytes]:
+    """Yield the table of a result, with the names that people gave its speakers."""
+    path = folder / "result.csv"
+    if not called:
+        yield from _file_chunks(path)
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        names, out = rows.fieldnames or (), io.StringIO(newline="")
+        writer = csv.DictWriter(out, names)
+        writer.writeheader()
+        for row in rows:
+            if speaker := row.get("speaker"):
+                row["speaker"] = as_cell(called.get(row["channel"], {}).get(speaker, speaker))
+            writer.writerow(row)
+            if out.tell() > _COPY_BYTES:
+                yield out.getvalue().encode()
+                out.seek(0)
+                out.truncate()
+        yield out.getvalue().encode()
+
+
+def _write_parquet(folder: Path, called: SpeakerNames | None, table: Path, out: Path) -> None:
+    if not called:
+        write_parquet(folder / "result.csv", out)
+        return
+    with table.open("wb") as file:
+        file.writelines(_table_chunks(folder, called))
+    write_parquet(table, out)
 
 
 def _npy_chunks(path: Path, channel: int) -> Iterator[bytes]:
@@ -435,6 +496,17 @@ ROUTES = (
         errors=_ERRORS,
         needs=Scope.OPERATE,
         audit="file_labelled",
+    ),
+    Route(
+        "PUT",
+        _ONE + "/speakers/{channel}",
+        "Say what a speaker of a channel is called, on pages, in tables and annotations.",
+        name_speaker,
+        body=NamedSpeaker,
+        status=204,
+        errors=_ERRORS,
+        needs=Scope.OPERATE,
+        audit="speaker_called",
     ),
     Route(
         "GET",

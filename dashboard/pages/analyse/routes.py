@@ -121,10 +121,12 @@ class JobView(JobItem, frozen=True, kw_only=True):
 
     Attributes:
         audio: whether its audio is kept.
+        speakers: what people call its speakers: by channel, by the speaker's name in the result.
     """
 
     result: FileResult | None
     audio: bool = False
+    speakers: dict[str, dict[str, str]] = {}
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +205,8 @@ async def show(call: Call) -> web.Response:
             raise old_result()
         result = msgspec.Raw(view)
         has_audio = await asyncio.to_thread((folder / results.AUDIO).is_file)
-    return reply({**_fields(call, record), "result": result, "audio": has_audio})
+    named = {"audio": has_audio, "speakers": record.speakers or {}}
+    return reply({**_fields(call, record), "result": result, **named})
 
 
 async def cancel(call: Call) -> web.Response:

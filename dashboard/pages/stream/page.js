@@ -44,6 +44,7 @@ function show(root, params, app, stream) {
   const timeline = new Timeline(stream.channels, stream.labels);
   const wasLive = stream.closed_at === null;
   timeline.closed = !wasLive;
+  for (const [index, channel] of timeline.channels) channel.names = { ...stream.speakers[index] };
   // A moment can be shown before its results have come.
   timeline.end_s = stream.duration_s ?? 0;
   const at_s = Number.parseFloat(params.query.get("t") ?? "");
@@ -95,7 +96,11 @@ function show(root, params, app, stream) {
     shownMeasures = measures;
     wasClosed = timeline.closed;
     const nameOf = (/** @type {number} */ index) => channelName(app, stream.channels.find((/** @type {any} */ channel) => channel.index === index));
-    render([describe(SpeakersView, { app, measures, streamId: stream.stream_id, isLive: !timeline.closed, nameOf }), describe(MeasuresView, { app, measures, nameOf })], measured);
+    const onNamed = () => {
+      shownMeasures = null;
+      frame.request();
+    };
+    render([describe(SpeakersView, { app, measures, timeline, streamId: stream.stream_id, isLive: !timeline.closed, nameOf, onNamed }), describe(MeasuresView, { app, measures, nameOf })], measured);
   }
 
   function draw() {

@@ -16,6 +16,8 @@ from dashboard.api.labels import (
     MAX_S,
     GivenLabels,
     Labels,
+    NamedSpeaker,
+    checked_name,
     checked_spans,
     labels_view,
 )
@@ -36,15 +38,18 @@ from ser_engine.files.annotations import (
     SUFFIXES,
     AnnotationFormat,
     Interval,
+    SpeakerNames,
     Tier,
     annotation_text,
+    speaker_tier_of_events,
     tier_of_events,
 )
+from ser_engine.files.tables import as_cell
 from stream_server.access.policy import Scope
 from stream_server.store import Annotation, ResultKind, Store, StreamRecord
 from stream_server.wire.errors import ProtocolError
 from stream_server.wire.messages import SpeakerTold
-from stream_server.wire.results import Gap, Point, Result, Segment
+from stream_server.wire.results import Gap, Point, Result, Segment, StreamChannel
 from stream_server.wire.start import check_told
 
 _KINDS: tuple[ResultKind, ...] = (
@@ -92,7 +97,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     next_seq: int
 
 
-class NamedSpeaker(msgspec.Struct, frozen=True, kw_only=True):
+class LeftOutSpeaker(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a speaker of a live channel is left out, as an agent is; it holds from here on."""
 
     speaker: str
@@ -152,6 +157,7 @@ async def results(call: Call) -> web.Response:
 async def points_csv(call: Call) -> web.StreamResponse:
     """Answer ``GET /streams/{stream_id}/points.csv``, reading a page at a time."""
     record = await _record(call)
+    called = record.speaker_names()
     response = web.StreamResponse(
         headers={
             hdrs.CONTENT_TYPE: "text/csv; charset=utf-8",
@@ -164,7 +170,7 @@ async def points_csv(call: Call) -> web.StreamResponse:
         rows = [
             (
                 *(getattr(point, name) for name in _POINT_FIELDS),
-                point.speaker or "",
+                _called(called, point),
                 *point.posteriors,
             )
             for point in page
@@ -175,14 +181,25 @@ async def points_csv(call: Call) -> web.StreamResponse:
     return response
 
 
+def _called(names: SpeakerNames, point: Point) -> str:
+    speaker = point.speaker or ""
+    return str(as_cell(names.get(str(point.channel), {}).get(speaker, speaker)))
+
+
 async def annotation(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}/annotations``."""
     record = await _record(call)
     kind: AnnotationFormat = call.query["format"]
-    ours, end_s = await _our_tiers(call.services.store, record)
+    events, end_s = await _events(call.services.store, record)
+    ours, called = _our_tiers(record, events), record.speaker_names()
+    speakers = [
+        speaker_tier_of_events(f"{ours[index].name} speakers", each, called.get(str(index), {}))
+        for index, each in events.items()
+    ]
     people = await _tiers_of_people(call.services.store, record.stream_id)
     tiers = [
         *ours.values(),
+        *(tier for tier in speakers if tier.intervals),
         *(replace(tier, name=f"{who} {channel}") for (who, channel), tier in people.items()),
     ]
     name = f'attachment; filename="{record.stream_id}{SUFFIXES[kind]}"'
@@ -190,7 +207,7 @@ async def annotation(call: Call) -> web.Response:
     return web.Response(text=text, headers={hdrs.CONTENT_DISPOSITION: name})
 
 
-async def name_speaker(call: Call) -> web.Response:
+async def leave_speaker_out(call: Call) -> web.Response:
     """Answer ``POST /streams/{stream_id}/speakers``."""
     stream_id, rights = call.part("stream_id"), call.services.backend.rights
     item = await call.services.listing.one(stream_id, call.who)
@@ -205,20 +222,35 @@ async def name_speaker(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
+async def name_speaker(call: Call) -> web.Response:
+    """Answer ``PUT /streams/{stream_id}/speakers/{channel}``."""
+    record, named = await _record(call), checked_name(call.body)
+    channel = _channel(record, call)
+    await call.services.store.name_speaker(
+        record.stream_id, channel.index, named.speaker, named.name
+    )
+    return web.Response(status=204)
+
+
+def _channel(record: StreamRecord, call: Call) -> StreamChannel:
+    for channel in record.channels:
+        if str(channel.index) == call.part("channel"):
+            return channel
+    raise ApiError("not_found", "the stream has no such channel")
+
+
 async def labels(call: Call) -> web.Response:
     """Answer ``GET /streams/{stream_id}/labels``."""
     record = await _record(call)
     people = await _tiers_of_people(call.services.store, record.stream_id)
-    ours, _ = await _our_tiers(call.services.store, record)
-    return reply(labels_view(people, ours))
+    events, _ = await _events(call.services.store, record)
+    return reply(labels_view(people, _our_tiers(record, events)))
 
 
 async def put_labels(call: Call) -> web.Response:
     """Answer ``PUT /streams/{stream_id}/labels/{channel}``."""
     record = await _record(call)
-    channel = next((one for one in record.channels if str(one.index) == call.part("channel")), None)
-    if channel is None:
-        raise ApiError("not_found", "the stream has no such channel")
+    channel = _channel(record, call)
     spans = checked_spans(call.body.labels, record.labels)
     who, now = call.who.name or call.who.kind, time.time()
     await call.services.store.annotate(
@@ -249,22 +281,27 @@ async def _tiers_of_people(store: Store, stream_id: str) -> dict[tuple[str, int]
     return {key: Tier(key[0], tuple(found)) for key, found in intervals.items()}
 
 
-async def _our_tiers(store: Store, record: StreamRecord) -> tuple[dict[int, Tier], float]:
-    """Return the model's tier of each analysed channel, and where the last one ends, s."""
-    events: dict[int, list[Segment | Gap]] = {
-        channel.index: [] for channel in record.channels if channel.analysed
-    }
+Events = dict[int, list[Segment | Gap]]
+
+
+async def _events(store: Store, record: StreamRecord) -> tuple[Events, float]:
+    """Return segments and gaps of each analysed channel, and where the last one ends, s."""
+    events: Events = {channel.index: [] for channel in record.channels if channel.analysed}
     end_s = 0.0
     async for page in _pages(store, record.stream_id, ("segment", "gap")):
         for one in page:
             if isinstance(one, Segment | Gap) and one.channel in events:
                 events[one.channel].append(one)
                 end_s = max(end_s, one.end_s)
+    return events, end_s
+
+
+def _our_tiers(record: StreamRecord, events: Events) -> dict[int, Tier]:
+    """Return the model's tier of each analysed channel."""
     roles = {channel.index: channel.role for channel in record.channels}
-    tiers = {
+    return {
         index: tier_of_events(f"{roles[index]} {index}", each) for index, each in events.items()
     }
-    return tiers, end_s
 
 
 async def report(call: Call) -> web.Response:
@@ -414,7 +451,8 @@ ROUTES = (
     Route(
         "GET",
         _ONE + "/annotations",
-        "The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity, a tier a channel.",
+        "The segments of a stream for Praat (TextGrid), ELAN (EAF) or Audacity, a tier a channel,"
+        " and one of its speakers.",
         annotation,
         params=(ANNOTATION_FORMAT,),
         content="text/plain",
@@ -445,12 +483,23 @@ ROUTES = (
         "POST",
         _ONE + "/speakers",
         "Say that a speaker of a live channel is an agent, who is left out, or is none.",
-        name_speaker,
-        body=NamedSpeaker,
+        leave_speaker_out,
+        body=LeftOutSpeaker,
         status=204,
         errors=("not_found", "stream_has_ended", "store_away"),
         needs=Scope.OPERATE,
         audit="speaker_named",
+    ),
+    Route(
+        "PUT",
+        _ONE + "/speakers/{channel}",
+        "Say what a speaker of a channel is called, on pages and in exports.",
+        name_speaker,
+        body=NamedSpeaker,
+        status=204,
+        errors=("not_found", "no_store", "store_away"),
+        needs=Scope.OPERATE,
+        audit="speaker_called",
     ),
     Route(
         "GET",

@@ -6,13 +6,14 @@
  */
 import { h } from "../../shell/preact.js";
 import { speakerName } from "../../shell/names.js";
+import { SpeakerName } from "../../shell/speaker_name.js";
 import { colourOf, hatchOf } from "../../shell/palette.js";
 import { describeError, toast } from "../../shell/states.js";
 
 /**
- * @param {{app: import("../../shell/types.js").App, measures: any, streamId: string, isLive: boolean, nameOf: (channel: number) => string}} props
+ * @param {{app: import("../../shell/types.js").App, measures: any, timeline: import("../../shell/chart/timeline.js").Timeline, streamId: string, isLive: boolean, nameOf: (channel: number) => string, onNamed: () => void}} props
  */
-export function SpeakersView({ app, measures, streamId, isLive, nameOf }) {
+export function SpeakersView({ app, measures, timeline, streamId, isLive, nameOf, onNamed }) {
   const channels = measures.channels.filter((/** @type {any} */ channel) => channel.speakers?.length > 0);
   if (channels.length === 0) return null;
   const { t } = app;
@@ -31,7 +32,7 @@ export function SpeakersView({ app, measures, streamId, isLive, nameOf }) {
           {},
           measures.channels.length > 1 && h("caption", { class: "muted" }, nameOf(channel.channel)),
           h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, t(`stream.speakers.${name}`))))),
-          h("tbody", {}, channel.speakers.map((/** @type {SpeakerMeasures} */ speaker) => row(app, speaker, may && { streamId, channel: channel.channel }))),
+          h("tbody", {}, channel.speakers.map((/** @type {SpeakerMeasures} */ speaker) => h(Row, { key: speaker.name, app, speaker, channel: timeline.channels.get(channel.channel), streamId, mayLeaveOut: may, onNamed }))),
         ),
       ),
     ),
@@ -39,18 +40,19 @@ export function SpeakersView({ app, measures, streamId, isLive, nameOf }) {
   );
 }
 
-/** @param {import("../../shell/types.js").App} app @param {SpeakerMeasures} speaker @param {false | {streamId: string, channel: number}} stream */
-function row(app, speaker, stream) {
+/** @param {{app: import("../../shell/types.js").App, speaker: SpeakerMeasures, channel: any, streamId: string, mayLeaveOut: boolean, onNamed: () => void}} props */
+function Row({ app, speaker, channel, streamId, mayLeaveOut, onNamed }) {
   const { t, format } = app;
-  const name = speakerName(app, speaker.name);
-  const about = speaker.same_as ? t("stream.speakers.same_as", { name: speakerName(app, speaker.same_as) }) : speaker.left_out ? t("stream.speakers.left_out") : "";
+  const name = speakerName(app, speaker.name, channel);
+  const { index } = channel.spec;
+  const about = speaker.same_as ? t("stream.speakers.same_as", { name: speakerName(app, speaker.same_as, channel) }) : speaker.left_out ? t("stream.speakers.left_out") : "";
   return h(
     "tr",
     { "data-speaker": speaker.name },
-    h("th", { scope: "row" }, name, about && h("span", { class: "badge" }, about)),
+    h("th", { scope: "row" }, h(SpeakerName, { app, speaker: speaker.name, channel, keep: (given) => app.api.nameSpeaker(streamId, index, speaker.name, given), onNamed }), about && h("span", { class: "badge" }, about)),
     h("td", { class: "number" }, `${format.clock(speaker.talk_s)} (${format.percent(speaker.talk_share)})`),
     h("td", {}, speaker.left_out ? "–" : shares(app, speaker)),
-    stream && h("td", {}, h("button", { class: "button", type: "button", "aria-pressed": speaker.left_out, "aria-label": `${t("stream.speakers.is_agent")}: ${name}`, onClick: () => void leaveOut(app, stream, speaker) }, t(speaker.left_out ? "stream.speakers.analyse" : "stream.speakers.is_agent"))),
+    mayLeaveOut && h("td", {}, h("button", { class: "button", type: "button", "aria-pressed": speaker.left_out, "aria-label": `${t("stream.speakers.is_agent")}: ${name}`, onClick: () => void leaveOut(app, streamId, index, speaker, name) }, t(speaker.left_out ? "stream.speakers.analyse" : "stream.speakers.is_agent"))),
   );
 }
 
@@ -67,11 +69,11 @@ function shares(app, { labels, unclear }) {
   );
 }
 
-/** @param {import("../../shell/types.js").App} app @param {{streamId: string, channel: number}} stream @param {SpeakerMeasures} speaker */
-async function leaveOut(app, { streamId, channel }, { name, left_out }) {
+/** @param {import("../../shell/types.js").App} app @param {string} streamId @param {number} channel @param {SpeakerMeasures} speaker @param {string} shown its name */
+async function leaveOut(app, streamId, channel, { name, left_out }, shown) {
   try {
-    await app.api.nameSpeaker(streamId, channel, name, !left_out);
-    toast(app.t(left_out ? "stream.speakers.is_back" : "stream.speakers.is_out", { name: speakerName(app, name) }));
+    await app.api.leaveSpeakerOut(streamId, channel, name, !left_out);
+    toast(app.t(left_out ? "stream.speakers.is_back" : "stream.speakers.is_out", { name: shown }));
   } catch (error) {
     toast(describeError(app, error), "error");
   }

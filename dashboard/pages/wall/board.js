@@ -6,6 +6,7 @@ import { h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
 import { filterOf } from "./filters.js";
 import { followStreams } from "./follow.js";
+import { AlertWords } from "./tile.js";
 import { openAlerts, stateOf, Tiles } from "./tiles.js";
 import { readPins } from "./views.js";
 
@@ -87,6 +88,6 @@ function BoardTile({ app, tile }) {
         h("span", {}, channelName(app, channel), " ", h("span", { class: "number" }, held_s < 1 ? "" : app.format.clock(held_s))),
       );
     }),
-    alert && h("div", { class: "board-alert" }, isCleared ? app.t("common.alert_cleared", { rule: ruleName(app, alert.rule), age }) : app.t("common.alert_active", { rule: ruleName(app, alert.rule), age })),
+    alert && h("div", { class: "board-alert" }, h(AlertWords, { app, message: isCleared ? "common.alert_cleared" : "common.alert_active", rule: ruleName(app, alert.rule), age })),
   );
 }

@@ -85,9 +85,19 @@ function alertText(app, tile, alert) {
   const key = alert.acknowledged ? "wall.acknowledged" : alert.cleared_s === null ? "common.alert_active" : "common.alert_cleared";
   return [
     icon(alert.acknowledged ? "check" : "warning"),
-    h("span", { class: "tile-rule" }, app.t(key, { rule: ruleName(app, alert.rule), age })),
+    h(AlertWords, { app, message: key, rule: ruleName(app, alert.rule), age }),
     all > 1 && h("span", { class: "tile-alerts number", title: app.plural("nav.open_alerts", all) }, `×${all}`),
   ];
+}
+
+/**
+ * An alert in a line: what does not fit is cut from the rule's name, never from how long it has lasted.
+ * @param {{app: import("../../shell/types.js").App, message: string, rule: string, age: string}} props
+ */
+export function AlertWords({ app, message, rule, age }) {
+  // No name of a rule has this character.
+  const [before, after] = app.t(message, { rule: "\0", age }).split("\0");
+  return h("span", { class: "alert-words" }, before && h("span", { class: "number" }, before), h("span", { class: "alert-words-rule", title: rule }, rule), after && h("span", { class: "number" }, after));
 }
 
 class ChannelView extends Component {

@@ -1,6 +1,6 @@
 /** What lies over the chart: a line at a moment, with what was heard there; the playhead; a selection. */
 import { fill, h } from "../dom.js";
-import { channelName } from "../names.js";
+import { channelName, speakerName } from "../names.js";
 import { emotion } from "../palette.js";
 
 const TOP = 3;
@@ -138,6 +138,8 @@ export class Crosshair {
       const point = channel.pointAt(at_s);
       const span = channel.spanAt(at_s);
       const box = h("div", { class: "tip-channel" }, h("span", { class: "muted" }, channelName(app, channel.spec)));
+      const speakers = channel.speakersIn(at_s - 0.1, at_s + 0.1).map((speaker) => speakerName(app, speaker, channel));
+      if (speakers.length > 0) box.append(h("span", {}, [...new Set(speakers)].join(", ")));
       if (point) {
         const best = point.posteriors
           .map((value, index) => ({ value, name: timeline.labels[index] }))

@@ -1,5 +1,5 @@
 /** The whole figure: traces of all channels, axes, alerts and marks. */
-import { channelName, roleName, ruleName } from "../names.js";
+import { channelName, roleName, ruleName, speakerName } from "../names.js";
 import { colourOf } from "../palette.js";
 import { axisName, layRows, MARGIN, ticks } from "./layout.js";
 import { placed, textWidth } from "./spans.js";
@@ -18,7 +18,7 @@ export function makeFigure(app, timeline, view) {
   const { colours, from_s, to_s } = view;
   const narrow = view.width_px < 600;
   const left = view.kind === "heatmap" ? (narrow ? 64 : 84) : narrow ? 44 : 84;
-  const { rows, off, height_px } = layRows([...timeline.channels.values()], view.layers);
+  const { rows, off, height_px } = layRows([...timeline.channels.values()], view.layers, (channel) => tracksOf(app, channel));
   const px_a_s = (view.width_px - left - MARGIN.right) / (to_s - from_s);
   const look = {
     ...view,
@@ -26,6 +26,7 @@ export function makeFigure(app, timeline, view) {
     ...colours,
     label: app.label,
     reason: (reason) => app.t(`gap.${reason}`),
+    track: (channel, speaker) => trackOf(app, channel, speaker),
   };
   const data = rows.flatMap((row) => tracesOf(row, timeline.labels, /** @type {any} */ (look)));
   const { step_s, at_s } = ticks(from_s, to_s, Math.max(2, (view.width_px - left) / PX_A_TICK));
@@ -69,6 +70,17 @@ export function makeFigure(app, timeline, view) {
   return { data, layout, grain_s: grains.length > 0 ? Math.max(...grains) : null };
 }
 
+/** @param {import("./timeline.js").ChannelTimeline} channel @param {string | null} speaker null: who is left out */
+function trackOf(app, channel, speaker) {
+  return speaker === null ? app.t("chart.left_out") : speakerName(app, speaker, channel);
+}
+
+/** The lines of who speaks: one for all voices that are called the same. @param {import("./timeline.js").ChannelTimeline} channel @returns {string[]} */
+function tracksOf(app, channel) {
+  const heard = channel.leaves_out ? [...channel.speakers, null] : channel.speakers;
+  return [...new Set(heard.map((speaker) => trackOf(app, channel, speaker)))];
+}
+
 const HEAD_PX = 64;
 
 /**
@@ -103,13 +115,25 @@ function axes(app, row, labels, view) {
       : { range: [0, labels.length], tickvals: order.map((_, place) => place + 0.5), ticktext: order.map((index) => app.label(labels[index])), tickfont: { size: narrow ? 9 : 11 } };
   const wave = row.wave && { [axisName(row.wave)]: { ...common, domain: row.domains.wave, range: [-1, 1], tickvals: [0], ticktext: [narrow ? "" : app.t("chart.wave")], tickfont: { size: 10 } } };
   const spectrum = row.spectrum && { [axisName(row.spectrum)]: { ...common, domain: row.domains.spectrum, range: [0, 8], tickvals: [0, 2, 4, 6, 8], ticktext: ["0", "2", "4", "6", "8\u202fkHz"], tickfont: { size: 10 } } };
+  const count = row.tracks.length;
+  // From the top, as the lines are listed.
+  const who = row.who && { [axisName(row.who)]: { ...common, domain: row.domains.who, range: [count - 0.5, -0.5], tickvals: row.tracks.map((_, place) => place), ticktext: row.tracks.map((name) => escape(shortened(name, (narrow ? 44 : 84) - 8))), tickfont: { size: 11, color: colours.ink } } };
   return {
+    ...who,
     ...wave,
     ...spectrum,
     [axisName(row.ribbon)]: { ...common, domain: row.domains.ribbon, range: [0, 1], showticklabels: false },
     [axisName(row.scores)]: { ...common, domain: row.domains.scores, ...scores },
     [axisName(row.strip)]: { ...common, domain: row.domains.strip, range: [0, 1.05], tickvals: [0.5], ticktext: [narrow ? "" : app.t("chart.strip")], tickfont: { size: 10 } },
   };
+}
+
+/** As much of a name as there is room for; the table has all of it. @param {string} name @param {number} px */
+function shortened(name, px) {
+  const letters = [...name];
+  let kept = letters.length;
+  while (kept > 1 && textWidth(`${letters.slice(0, kept).join("")}…`) > px) kept -= 1;
+  return kept === letters.length || textWidth(name) <= px ? name : `${letters.slice(0, kept).join("")}…`;
 }
 
 /** Text of people must not become markup of the chart. @param {string} text */

@@ -21,7 +21,7 @@ export class SegmentTable {
     this.count = h("span", { class: "muted number", "data-testid": "segments-shown" });
     this.more = h("button", { class: "button", type: "button", onclick: () => this.#show(this.shown + ROWS) }, t("action.more"));
     this.all = h("button", { class: "button", type: "button", onclick: () => this.#show(Infinity) }, t("chart.show_all"));
-    const heads = ["channel", "from", "to", "emotion", "confidence"].map((name) => h("th", { scope: "col" }, t(`chart.segments.${name}`)));
+    const heads = ["channel", "from", "to", "speaker", "emotion", "confidence"].map((name) => h("th", { scope: "col", class: name === "speaker" ? "segment-speaker" : "" }, t(`chart.segments.${name}`)));
     this.element = h(
       "details",
       { class: "card segments", ontoggle: () => this.draw() },
@@ -41,9 +41,12 @@ export class SegmentTable {
     const { app, timeline } = this;
     const rows = [...timeline.channels.values()].flatMap((channel) => channel.spans.map((span) => ({ channel, span })));
     // Interim ones grow: their count alone does not tell of a change.
-    const key = `${rows.length} ${this.shown} ${timeline.closed || timeline.end_s}`;
+    const channels = [...timeline.channels.values()];
+    const key = `${rows.length} ${this.shown} ${timeline.closed || timeline.end_s} ${JSON.stringify(channels.map(({ names }) => names))}`;
     if (key === this.drawn) return;
     this.drawn = key;
+    // Without speakers to name the column would be empty.
+    this.element.classList.toggle("has-speakers", channels.some(({ speakers }) => speakers.length > 0));
     // What is over is read from its beginning, what is live from its newest end.
     rows.sort((a, b) => (timeline.closed ? a.span.start_s - b.span.start_s : b.span.start_s - a.span.start_s));
     fill(this.rows, rows.slice(0, this.shown).map(({ channel, span }) => this.#row(channel, span)));
@@ -53,6 +56,7 @@ export class SegmentTable {
 
   #row(channel, span) {
     const { app } = this;
+    const speakers = span.type === "gap" ? [] : channel.speakersIn(span.start_s, span.end_s).map((speaker) => speakerName(app, speaker, channel));
     const what = span.type === "gap" ? h("span", { class: "muted" }, app.t(`gap.${span.reason}`)) : emotion(app, span.label ?? null);
     return h(
       "tr",
@@ -60,7 +64,8 @@ export class SegmentTable {
       h("td", {}, channelName(app, channel.spec)),
       h("td", { class: "number" }, h("button", { class: "link", type: "button", onclick: () => this.jump(span.start_s) }, app.format.moment(span.start_s))),
       h("td", { class: "number" }, app.format.moment(span.end_s)),
-      h("td", {}, what, span.speaker && h("span", { class: "muted" }, ` ${speakerName(this.app, span.speaker)}`)),
+      h("td", { class: "segment-speaker" }, [...new Set(speakers)].join(", ") || "–"),
+      h("td", {}, what),
       h("td", { class: "number" }, span.type === "gap" || !span.label ? "–" : app.format.percent(span.confidence ?? 0)),
     );
   }

@@ -5,7 +5,8 @@
  * {@link ChannelTimeline.columns}.
  *
  * @typedef {import("../types.js").Span} Span
- * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number, frames?: any}} Column
+ * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number, speaker?: string, frames?: any}} Column
+ * @typedef {{start_s: number, end_s: number, speaker: string | null}} Turn  null: somebody who is left out
  * @typedef {{alert_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
  */
 
@@ -32,17 +33,40 @@ export class ChannelTimeline {
     this.finer = null;
     /** @type {import("../whole.js").Whole | null} of a stream that has ended with a summary */
     this.whole = null;
+    /** @type {Record<string, string>} what people call its speakers, by their names in results */
+    this.names = {};
+    /** @type {Record<string, string>} speakers that turned out to be another one, and who that is */
+    this.same_as = {};
+    /** @type {Turn[]} of a recording, by start; a stream's are in its spans */
+    this.turns = [];
+    /** @type {string[]} in the order they first spoke */
+    this.speakers = [];
+    this.leaves_out = false;
+  }
+
+  /** @param {Turn[]} turns of a recording, by start */
+  setTurns(turns) {
+    this.turns = turns;
+    for (const { speaker } of turns) this.#heard(speaker);
+  }
+
+  /** @param {string | null | undefined} speaker */
+  #heard(speaker) {
+    if (speaker && !this.speakers.includes(speaker)) this.speakers.push(speaker);
   }
 
   /** @param {import("../types.js").Point} point */
   addPoint(point) {
-    const { start_s, end_s, posteriors, label, confidence, speech_share, frames } = point;
-    this.points.push({ start_s, end_s, posteriors, label, confidence, speech_share, frames: frames ?? undefined });
+    const { start_s, end_s, posteriors, label, confidence, speech_share, speaker, frames } = point;
+    this.points.push({ start_s, end_s, posteriors, label, confidence, speech_share, speaker, frames: frames ?? undefined });
+    this.#heard(speaker);
     this.has_frames ||= Boolean(frames);
   }
 
   /** A later one with the same start replaces an interim one. @param {Span} span */
   addSpan(span) {
+    this.#heard(span.speaker);
+    this.leaves_out ||= span.reason === "left_out";
     const key = `${span.type} ${span.start_s}`;
     const place = this.places.get(key);
     if (place !== undefined) this.spans[place] = span;
@@ -84,13 +108,44 @@ export class ChannelTimeline {
     const last = this.spans[this.spans.length - 1];
     const end_s = last?.end_s ?? 0;
     for (let at = firstAfter(this.points, end_s - JOINT_S); at < this.points.length; at += 1) {
-      const { start_s, end_s: to, label, confidence } = this.points[at];
+      const { start_s, end_s: to, label, confidence, speaker } = this.points[at];
       if (to <= end_s || start_s >= to_s) continue;
       const before = spans[spans.length - 1];
-      if (before?.type === "segment" && before.label === label && start_s - before.end_s < JOINT_S) spans[spans.length - 1] = { ...before, end_s: to };
-      else spans.push({ type: "segment", seq: -1, channel: this.spec.index, start_s: Math.max(start_s, end_s), end_s: to, label, confidence, final: false });
+      if (before?.type === "segment" && before.label === label && before.speaker === speaker && start_s - before.end_s < JOINT_S) spans[spans.length - 1] = { ...before, end_s: to };
+      else spans.push({ type: "segment", seq: -1, channel: this.spec.index, start_s: Math.max(start_s, end_s), end_s: to, label, confidence, speaker, final: false });
     }
     return spans;
+  }
+
+  /**
+   * Who speaks when, by start; what belongs to one speaker and lies closer together than `joint_s` is one.
+   * @param {number} from_s @param {number} to_s @param {number} joint_s @returns {Turn[]}
+   */
+  turnsIn(from_s, to_s, joint_s) {
+    const said = (/** @type {Span} */ span) => (span.reason === "left_out" ? null : span.speaker);
+    const all = this.turns.length > 0
+      ? this.turns.filter((turn) => turn.end_s > from_s && turn.start_s < to_s)
+      : this.shownIn(from_s, to_s).flatMap((span) => (said(span) === undefined ? [] : [{ start_s: span.start_s, end_s: span.end_s, speaker: /** @type {string | null} */ (said(span)) }]));
+    /** @type {Map<string | null, Turn>} */
+    const last = new Map();
+    /** @type {Turn[]} */
+    const joined = [];
+    for (const turn of all) {
+      const before = last.get(turn.speaker);
+      if (before && turn.start_s - before.end_s <= joint_s) before.end_s = Math.max(before.end_s, turn.end_s);
+      else {
+        const own = { ...turn };
+        last.set(turn.speaker, own);
+        joined.push(own);
+      }
+    }
+    return joined;
+  }
+
+  /** Who speaks in a part, in the order they begin. @param {number} from_s @param {number} to_s @returns {string[]} */
+  speakersIn(from_s, to_s) {
+    const heard = this.turnsIn(from_s, to_s, 0).filter(({ start_s, end_s }) => Math.min(end_s, to_s) - Math.max(start_s, from_s) > JOINT_S);
+    return [...new Set(heard.flatMap(({ speaker }) => speaker ?? []))];
   }
 
   /** @param {number} from_s @param {number} to_s @returns {Column[]} the finest there are */
@@ -217,16 +272,25 @@ export class Timeline {
     else if (result.type === "alert") this.#takeAlert(result);
     else if (result.type === "marked") this.marks.push(result);
     else if (result.type === "warning") this.warnings.push(result);
-    else if (result.type === "measures") this.measures = result;
+    else if (result.type === "measures") this.#takeMeasures(result);
     else if (result.type === "consent") this.consent = result;
     else if (result.type === "summary") this.#takeSummary(result);
     else if (result.type === "stream_closed") this.closed = true;
   }
 
+  /** @param {any} measures */
+  #takeMeasures(measures) {
+    this.measures = measures;
+    for (const { channel, speakers } of measures.channels) {
+      const known = this.channels.get(channel);
+      if (known && speakers) known.same_as = Object.fromEntries(speakers.filter(({ same_as }) => same_as).map(({ name, same_as }) => [name, same_as]));
+    }
+  }
+
   /** @param {any} summary */
   #takeSummary(summary) {
     this.end_s = Math.max(this.end_s, summary.duration_s);
-    this.measures = summary.measures ?? this.measures;
+    if (summary.measures) this.#takeMeasures(summary.measures);
     for (const { channel, whole } of summary.channels) {
       const known = this.channels.get(channel);
       if (known) known.whole = whole ?? null;

@@ -19,10 +19,12 @@ const CEILING_DB = -20;
  * @property {import("./sound.js").Sound | null} sound
  * @property {string} surface  colours, resolved
  * @property {string} ink
+ * @property {string} muted
  * @property {string} faint
  * @property {string} accent
  * @property {(name: string | null) => string} label
  * @property {(reason: string) => string} reason
+ * @property {(channel: import("./timeline.js").ChannelTimeline, speaker: string | null) => string} track
  */
 
 /**
@@ -44,7 +46,7 @@ export function tracesOf(row, labels, look) {
   const scores = isHeatmap ? [heatmap(row, labels, runs, look)] : look.kind === "lines" ? lines(row, labels, runs, look) : areas(row, labels, runs, look);
   // Aggregated columns have their scores, gaps among them or not.
   const holes = gaps.filter((gap) => gap.low === 0 && gap.high === 1);
-  return [...scores, gapBlocks(row, holes, isHeatmap ? labels.length : 1, look), ribbon(row, said, look), ribbonUnclear(row, unclear, look), ribbonGaps(row, gaps, look), ...strip(row, runs, look), ...audio(row, look)];
+  return [...scores, gapBlocks(row, holes, isHeatmap ? labels.length : 1, look), ribbon(row, said, look), ribbonUnclear(row, unclear, look), ribbonGaps(row, gaps, look), ...who(row, from_s, to_s, look), ...strip(row, runs, look), ...audio(row, look)];
 }
 
 /** @param {string[]} labels @returns {number[]} indices from the bottom of the stack */
@@ -143,6 +145,27 @@ function gapBlocks(row, gaps, tall, look) {
     hoverinfo: "skip",
     marker: { color: look.surface, line: { width: 0 }, pattern: lossPattern(gaps, look) },
   };
+}
+
+/** Who speaks when, a line each: their place tells them apart. Who is left out is an outline. @param {Look} look */
+function who(row, from_s, to_s, look) {
+  if (!row.who) return [];
+  // What lies within a pixel cannot be told apart.
+  const px_s = 1 / look.px_a_s;
+  const turns = row.channel.turnsIn(from_s, to_s, Math.max(px_s, 0.05));
+  return [
+    {
+      type: "bar",
+      orientation: "h",
+      base: turns.map((turn) => turn.start_s),
+      x: turns.map((turn) => Math.max(turn.end_s - turn.start_s, px_s)),
+      y: turns.map((turn) => row.tracks.indexOf(look.track(row.channel, turn.speaker))),
+      width: turns.map(() => 0.6),
+      yaxis: row.who,
+      hoverinfo: "skip",
+      marker: { color: turns.map((turn) => (turn.speaker === null ? look.surface : look.muted)), line: { width: turns.map((turn) => (turn.speaker === null ? 1 : 0)), color: look.muted } },
+    },
+  ];
 }
 
 /** Segments that say something; see {@link ribbonUnclear} for the others. */

@@ -121,6 +121,27 @@ async def test_downloads_of_frames():
         assert (await lab.get(f"/analyse/{job_id}/embedding.npy?channel=2", 404))["code"]
 
 
+async def test_a_speaker_of_a_file_is_called_by_the_name_that_somebody_gave(tmp_path: Path):
+    async with serve_dashboard(database=tmp_path / "x.db") as lab:
+        lab.analyse.gate.set()
+        (job_id,) = await send(lab, ("a.wav", b"x"))
+        assert (await until_done(lab, job_id))["speakers"] == {}
+        path, named = f"/analyse/{job_id}/speakers/1", {"speaker": "speaker 1", "name": "Ms Li"}
+        await lab.ask("PUT", path, 204, json=named)
+        await lab.ask("PUT", path, 404, json={**named, "speaker": "speaker 2"})
+        await lab.ask("PUT", f"/analyse/{job_id}/speakers/2", 404, json=named)
+        job = await lab.get(f"/analyse/{job_id}")
+        assert job["speakers"] == {"1": {"speaker 1": "Ms Li"}}
+        # Names are of this file, its result stays what it was.
+        assert job["result"]["channels"][1]["speakers"][0]["name"] == "speaker 1"
+        for file in ("annotations?format=eaf", "report.html"):
+            answer = await lab.client.get(f"/api/v1/analyse/{job_id}/{file}")
+            text = await answer.text()
+            assert "Ms Li" in text and "peaker 1" in text, file
+        assert lab.store is not None
+        assert await lab.store.find_person(["Ms Li"]) == ([], [job_id])
+
+
 async def test_one_file_at_a_time_in_their_order():
     async with serve_dashboard() as lab:
         jobs = await send(lab, ("a.wav", b"a"), ("b.wav", b"b"), ("c.wav", b"c"))

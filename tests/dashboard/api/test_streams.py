@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ser_engine import schema
 from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
 from tests.support.results import (
@@ -18,6 +19,7 @@ from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,
+    make_measures,
     make_opened,
     make_point,
     make_points,
@@ -189,6 +191,51 @@ async def test_what_a_person_hears_is_kept_exported_and_held_against_the_model(l
     # What is said of nothing takes it back.
     await lab.ask("PUT", path, 204, json={"labels": []})
     assert (await lab.get("/streams/s1/labels"))["tiers"] == []
+
+
+async def test_a_speaker_is_called_by_the_name_that_somebody_gave(lab: DashboardLab):
+    assert lab.store is not None
+    spoken = [make_point(seq=at, speaker=f"speaker {at}") for at in (1, 2, 3)]
+    lab.publish(make_opened(), *spoken)
+    for at in (1, 2, 3):
+        lab.publish(make_segment(at, at + 1, seq=at + 3, speaker=f"speaker {at}"))
+    path = "/streams/s1/speakers/0"
+    await lab.ask("PUT", path, 204, json={"speaker": "speaker 2", "name": "=Mr Oe"})
+    await lab.ask("PUT", path, 204, json={"speaker": "speaker 1", "name": " Ms Li "})
+    called = {"0": {"speaker 1": "Ms Li", "speaker 2": "=Mr Oe"}}
+    assert (await lab.get("/streams/s1"))["speakers"] == called
+    # The third one turns out to be the first.
+    measures = msgspec.json.decode(msgspec.json.encode(make_measures()))
+    told = {"talk_s": 1.0, "talk_share": 0.3, "left_out": False, "labels": {}, "unclear": 0.0}
+    measures["channels"][0]["speakers"] = [
+        {"name": "speaker 3", "same_as": "speaker 1", **told},
+        {"name": "speaker 4", **told, "left_out": True},
+    ]
+    summary = msgspec.structs.replace(
+        make_summary(seq=20), measures=msgspec.convert(measures, schema.Measures)
+    )
+    lab.publish(summary, make_closed(seq=21))
+    await settled(lab)
+    assert (await lab.get("/streams/s1"))["speakers"] == called
+    table = await (await lab.client.get("/api/v1/streams/s1/points.csv")).text()
+    # A cell that begins as a formula does is none.
+    assert [row["speaker"] for row in csv.DictReader(io.StringIO(table))] == [
+        *("Ms Li", "'=Mr Oe", "Ms Li")
+    ]
+    labels = await lab.client.get("/api/v1/streams/s1/annotations?format=audacity")
+    assert "1.000000\t2.000000\tcustomer 0 speakers: Ms Li\n" in await labels.text()
+    report = await (await lab.client.get("/api/v1/streams/s1/report.html")).text()
+    assert "speaker 1" not in report.lower()
+    assert report.count("Ms Li") >= 3 and "Speaker 4" in report
+    assert await lab.store.find_person(["Ms Li"]) == (["s1"], [])
+    for wrong in ({"speaker": "nobody"}, {"name": "x" * 81}, {"name": "a\nb"}):
+        body = {"speaker": "speaker 1", "name": "x", **wrong}
+        assert (await lab.ask("PUT", path, 400, json=body))["code"] == "bad_request"
+    body = {"speaker": "speaker 1", "name": "x"}
+    await lab.ask("PUT", "/streams/s1/speakers/7", 404, json=body)
+    for speaker in ("speaker 1", "speaker 2"):
+        await lab.ask("PUT", path, 204, json={"speaker": speaker, "name": ""})
+    assert (await lab.get("/streams/s1"))["speakers"] == {}
 
 
 async def test_a_long_stream_is_had_as_a_table_whole(lab: DashboardLab):

@@ -21,6 +21,7 @@ from tests.support.browser import (
     watch,
     write_microphone_wav,
 )
+from tests.support.campplus import make_campplus_folder
 from tests.support.dashboard_server import DashboardServer
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ SETTINGS: dict[str, Any] = {
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DashboardServer]:
-    """The real server, with the built-in model."""
-    server = DashboardServer(tmp_path_factory.mktemp("dashboard"), SETTINGS)
+    """The real server, with the built-in model; whoever speaks is speaker 1 of a stream or file."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    weights = make_campplus_folder(folder / "voices")
+    speakers = {"ser_engine": {"speakers": {"model": str(weights)}}}
+    server = DashboardServer(folder, SETTINGS | speakers)
     await server.start()
     yield server
     await server.stop()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import pytest_asyncio
+import soundfile
+from aiohttp import FormData
 from websockets.asyncio.client import connect
 
 from tests.conftest import SpeechClip
@@ -33,15 +35,32 @@ async def call(server: DashboardServer, speech_clips: tuple[SpeechClip, ...]) ->
     return str(ready["stream_id"])
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def recording(
+    server: DashboardServer, speech_clips: tuple[SpeechClip, ...], tmp_path_factory: Any
+) -> str:
+    """A file that is analysed, its speakers told apart."""
+    path = tmp_path_factory.mktemp("recording") / "talk.wav"
+    soundfile.write(path, np.concatenate([clip.samples for clip in speech_clips[:2]]), 16_000)
+    form = FormData({"granularity": "stream", "speakers": "true"})
+    form.add_field("file", path.read_bytes(), filename=path.name)
+    job_id = (await server.ask("POST", "/api/v1/analyse", data=form))["job_id"]
+    return str(job_id)
+
+
 @asynccontextmanager
-async def live_call(server: DashboardServer, clip: SpeechClip) -> AsyncIterator[str]:
-    """A call that goes on, with an alert that holds."""
-    audio = (np.clip(clip.samples, -1, 1) * 32767).astype("<i2").tobytes()
-    url = f"{server.ingest_url}/?sample_rate=16000&roles=caller&name=Call+32"
+async def live_call(
+    server: DashboardServer, clips: tuple[SpeechClip, ...]
+) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    """A call that goes on, with an alert that holds, whose speakers are told apart."""
+    heard = np.concatenate([clip.samples for clip in clips])
+    audio = (np.clip(heard, -1, 1) * 32767).astype("<i2").tobytes()
+    url = f"{server.ingest_url}/?sample_rate=16000&roles=caller&name=Call+32&speakers=apart"
     async with connect(url, compression=None) as socket:
         ready = json.loads(await socket.recv())
         await socket.send(audio)
-        yield str(ready["stream_id"])
+        # Who spoke is decided seconds later, and told every five.
+        yield str(ready["stream_id"]), lambda: socket.send(bytes(2 * 8 * 16_000))
 
 
 async def _findings(page: Page) -> list[str]:
@@ -64,6 +83,7 @@ async def test_axe_finds_nothing(
     server: DashboardServer,
     speech_clips: tuple[SpeechClip, ...],
     call: str,
+    recording: str,
     theme: str,
     locale: str,
 ):
@@ -90,10 +110,16 @@ async def test_axe_finds_nothing(
         await page.evaluate(axe)
         found[path] = await _findings(page)
 
-    async with live_call(server, speech_clips[0]) as live:
+    async with live_call(server, speech_clips[:3]) as (live, be_silent):
         await look("/", f'a.tile[href="/streams/{live}"]')
         await look("/?view=board", f'[data-stream-id="{live}"]')
+        name = {"speaker": "speaker 1", "name": "Ms Li"}
+        await server.ask("PUT", f"/api/v1/streams/{live}/speakers/0", json=name)
         await look(f"/streams/{live}", ".open-alerts .notice")
+        await be_silent()
+        await page.locator(".speaker-name", has_text="Ms Li").get_by_role("button").click()
+        await page.locator(".segments summary").click()
+        found["the same while a speaker is named"] = await _findings(page)
     await look(f"/streams/{call}", "[data-testid=measures]")
     await page.locator(".segments summary").click()
     await page.locator(".export").click()
@@ -104,6 +130,17 @@ async def test_axe_finds_nothing(
     await page.locator(".alert-precision summary").click()
     await expect(page.get_by_test_id("precision")).to_be_visible()
     found["the same with what led to an alert"] = await _findings(page)
+    await look(f"/analyse?job={recording}", "[data-drawn=true]")
+    await page.locator("[data-testid=speakers] summary").click()
+    await page.locator(".segments summary").click()
+    await page.locator(".speaker-name").get_by_role("button").click()
+    found["a recording while a speaker is named"] = await _findings(page)
+    # Named by keyboard, in the words of this theme's language; chart and table have it at once.
+    await page.keyboard.type(f"Mr Oe {theme}")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".speaker-name").get_by_role("button")).to_be_focused()
+    await expect(page.locator(".segment-speaker", has_text=f"Mr Oe {theme}").first).to_be_visible()
+    await expect(page.locator(".ytick", has_text="Mr Oe")).to_have_count(1)
     for path in ("/analyse", "/microphone", "/audit"):
         await look(path, "main h1")
     await look("/nowhere", ".state h1")

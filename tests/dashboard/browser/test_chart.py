@@ -53,6 +53,24 @@ async () => {
   ]);
   const channel = timeline.channels.get(0);
 
+  // Two voices; the second turns out to be the first, whom somebody gave a name.
+  const { speakerName } = await import("/static/shell/names.js");
+  const called = new Timeline([spec], ["angry", "sad"]);
+  const said = (start_s, end_s, label, speaker, seq) =>
+    ({ ...segment(start_s, end_s, label), seq, channel: 0, speaker });
+  called.take([
+    said(0, 1, "angry", "speaker 1", 0),
+    said(1, 2, "sad", "speaker 1", 1),
+    { ...said(2, 3, "sad", undefined, 2), type: "gap", reason: "left_out" },
+    said(3, 4, "sad", "speaker 2", 3),
+    { ...point(4, "sad", 4), speaker: "speaker 2" },
+    { type: "measures", seq: 5, at_s: 4, channels: [
+      { channel: 0, speakers: [{ name: "speaker 2", same_as: "speaker 1" }] }] },
+  ]);
+  const two = called.channels.get(0);
+  two.names = { "speaker 1": "Ms Li" };
+  const app = { t: (key, { n }) => `Speaker ${n}` };
+
   const tone = (_, at) => 0.5 * Math.sin((2 * Math.PI * 1000 * at) / 16000);
   const samples = new Samples(Float32Array.from({ length: 32000 }, tone));
   const { levels } = samples.spectrogram(0, 2, 10);
@@ -68,6 +86,9 @@ async () => {
     measured: measure(channel, 0.5, 1),
     captions: placed([[0, "one"], [10, "two"], [300, "three"]].map(([x, text]) => ({ x, text })))
       .map(({ text, more }) => [text, more]),
+    turns: two.turnsIn(0, 9, 0).map(({ start_s, end_s, speaker }) => [start_s, end_s, speaker]),
+    heard: two.speakersIn(1.5, 9),
+    names: ["speaker 1", "speaker 2", "speaker 3"].map((name) => speakerName(app, name, two)),
     band: column.indexOf(Math.max(...column)),
     peak: Math.max(...column),
     level: samples.level(0, 2),
@@ -97,6 +118,9 @@ async def test_what_is_short_stays_seen_and_what_is_measured_is_right(open_page:
     assert measured["shares"] == [{"label": "angry", "seconds": 0.5}]
     assert measured["means"] == [0.8, 0.2]
     assert found["captions"] == [["one", 1], ["three", 0]]
+    speakers = [[0, 2, "speaker 1"], [2, 3, None], [3, 4.5, "speaker 2"]]
+    assert (found["turns"], found["heard"]) == (speakers, ["speaker 1", "speaker 2"])
+    assert found["names"] == ["Ms Li", "Ms Li", "Speaker 3"]
     # 1 kHz at half of full scale: 64 bands of 125 Hz, -6 dB as a sine, -9 dB RMS.
     assert found["band"] == 8
     assert math.isclose(found["peak"], -6.02, abs_tol=0.3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dashboard.live.tiles import Tile, TileChannel, WallSnapshot
+from dashboard.live.tiles import Tile, TileAlert, TileChannel, WallSnapshot
 from ser_engine.schema import LastingState
 from tests.support.browser import BROWSER_TEST
 
@@ -46,8 +46,18 @@ def tile(name: str, team: str, role: str, worst: float) -> Tile:
     )
 
 
+LONG_ALERT = TileAlert(
+    alert_id="a",
+    rule="customer is angry and was interrupted more than twice within the last minute",
+    severity="critical",
+    channel=0,
+    role="customer",
+    since_s=2.0,
+    at_s=8.0,
+    acknowledged=False,
+)
 TILES = [
-    tile("Delta", "sales", "customer", 0.9),
+    msgspec.structs.replace(tile("Delta", "sales", "customer", 0.9), alerts=[LONG_ALERT]),
     tile("Bravo", "support", "caller", 0.6),
     tile("Alpha", "sales", "customer", 0.3),
     tile("Charlie", "", "customer", 0.0),
@@ -66,6 +76,13 @@ async def test_the_wall_is_arranged_and_stays_so(open_page: OpenPage):
     page = await open_page("/", before=before)
     names = page.locator(".tile-name")
     await expect(names).to_have_text(["Delta", "Bravo", "Alpha", "Charlie"])
+    # What has no room in an alert is cut from the rule's name, not from how long it has lasted.
+    parts = page.locator(".alert-words > *")
+    await expect(parts).to_have_text([LONG_ALERT.rule, " · for 0:52"])
+    right = "(element) => element.getBoundingClientRect().right"
+    assert await parts.nth(1).evaluate(right) <= await page.locator(".tile-alert").first.evaluate(
+        right
+    )
     await page.get_by_role("button", name="Keep Charlie in front").click()
     await expect(names).to_have_text(["Charlie", "Delta", "Bravo", "Alpha"])
     await page.get_by_label("Order").select_option("By name")

@@ -123,6 +123,13 @@ WAYS: dict[tuple[str, str], Way] = {
     ("PUT", "/api/v1/streams/{stream_id}/labels/{channel}"): Way(
         Scope.OPERATE, "one", f"{STREAM}/labels/0", {"labels": []}, audit="stream_labelled"
     ),
+    ("PUT", "/api/v1/streams/{stream_id}/speakers/{channel}"): Way(
+        Scope.OPERATE,
+        "one",
+        f"{STREAM}/speakers/0",
+        {"speaker": "speaker 1", "name": "Ms Li"},
+        audit="speaker_called",
+    ),
     ("GET", "/api/v1/streams/{stream_id}/report.html"): read(
         "one", f"{STREAM}/report.html", audit="stream_exported"
     ),
@@ -150,6 +157,15 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/analyse/{job_id}/labels"): read("one", f"{JOB}/labels", audit="file"),
     ("PUT", "/api/v1/analyse/{job_id}/labels/{channel}"): Way(
         Scope.OPERATE, "one", f"{JOB}/labels/0", {"labels": []}, audit="file_labelled"
+    ),
+    # Nobody was told apart in this file.
+    ("PUT", "/api/v1/analyse/{job_id}/speakers/{channel}"): Way(
+        Scope.OPERATE,
+        "one",
+        f"{JOB}/speakers/0",
+        {"speaker": "speaker 1", "name": "Ms Li"},
+        frozenset({404}),
+        audit="speaker_called",
     ),
     ("GET", "/api/v1/analyse/{job_id}/report.html"): read(
         "one", f"{JOB}/report.html", audit="file_exported"

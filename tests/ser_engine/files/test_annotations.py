@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from ser_engine.errors import AnnotationError
 from ser_engine.files.annotations import (
@@ -18,6 +19,7 @@ from ser_engine.files.annotations import (
     agreement_of_all,
     annotation_text,
     read_tiers,
+    speaker_tier_of_events,
     tier_of_events,
     tiers_of_result,
 )
@@ -141,6 +143,34 @@ def test_of_a_stream_the_last_version_of_a_segment_counts():
         segment(40_000, "angry", final=True),
     ]
     assert tier_of_events("x", events).intervals == (Interval(1.0, 2.5, "angry"),)
+
+
+def test_of_a_stream_who_speaks_is_told_by_the_names_people_gave():
+    def segment(start_s: int, end_s: int, label: str, speaker: str | UnsetType) -> Segment:
+        return Segment(
+            start_sample=start_s * 16_000,
+            end_sample=end_s * 16_000,
+            label=label,
+            confidence=0.5,
+            final=True,
+            speaker=speaker,
+        )
+
+    events: list[Segment | Gap] = [
+        segment(0, 1, "angry", "speaker 1"),
+        segment(1, 2, "sad", "speaker 1"),
+        segment(2, 3, "sad", "speaker 2"),
+        segment(3, 4, "sad", UNSET),
+        Gap(start_sample=64_000, end_sample=80_000, reason="left_out", final=True),
+        Gap(start_sample=80_000, end_sample=96_000, reason="silence", final=True),
+        segment(6, 7, "sad", "speaker 1"),
+    ]
+    assert speaker_tier_of_events("x", events, {"speaker 1": "Ms Li"}).intervals == (
+        Interval(0.0, 2.0, "Ms Li"),
+        Interval(2.0, 3.0, "speaker 2"),
+        Interval(4.0, 5.0, "left_out"),
+        Interval(6.0, 7.0, "Ms Li"),
+    )
 
 
 def tier(*intervals: tuple[float, float, str]) -> Tier:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from ser_engine.schema import Gap, GapReason, Segment
 from ser_engine.timeline.course import Course, whole_of
@@ -11,9 +12,11 @@ RATE = 16_000
 
 
 def tiles_of(course: str) -> list[Segment | Gap]:
-    """Return a tile a second: ``a``/``n`` labels, ``?`` unclear, ``.`` silent, ``x`` lost."""
+    """Return a tile a second: ``a``/``n`` labels, ``?`` unclear, ``.`` silent, ``x`` lost, ``l`` of
+    somebody who is left out.
+    """
     labels = {"a": "angry", "n": "neutral", "?": None}
-    reasons: dict[str, GapReason] = {".": "silence", "x": "lost"}
+    reasons: dict[str, GapReason] = {".": "silence", "x": "lost", "l": "left_out"}
     tiles: list[Segment | Gap] = []
     for second, what in enumerate(course):
         start, end = second * RATE, (second + 1) * RATE
@@ -36,10 +39,20 @@ def test_shares_are_those_of_the_speech_and_silence_one_of_all_time() -> None:
     whole = whole_of(tiles_of("aaan??..xx"))
     assert whole is not None
     shares = whole.shares
+    assert shares.left_out is UNSET
     assert (shares.duration_s, shares.speech_s) == (10, 6)
     assert shares.labels == {"angry": 0.5, "neutral": pytest.approx(1 / 6, abs=1e-6)}
     assert shares.unclear == pytest.approx(1 / 3, abs=1e-6)
     assert (shares.silence, shares.missing) == (0.2, 0.2)
+
+
+def test_time_of_somebody_who_is_left_out_is_no_loss() -> None:
+    whole = whole_of(tiles_of("aall.x"))
+    assert whole is not None
+    shares = whole.shares
+    assert shares.left_out == pytest.approx(1 / 3, abs=1e-6)
+    assert (shares.speech_s, shares.labels) == (2.0, {"angry": 1.0})
+    assert shares.missing == pytest.approx(1 / 6, abs=1e-6)
 
 
 def test_the_course_is_told_by_quarters_and_as_a_trend() -> None:
@@ -60,7 +73,7 @@ def test_nothing_has_no_whole() -> None:
     assert Course().whole() is None
 
 
-@given(st.text("an?.x", min_size=1, max_size=60))
+@given(st.text("an?.xl", min_size=1, max_size=60))
 def test_nothing_is_left_out_or_counted_twice(course: str) -> None:
     whole = whole_of(reversed(tiles_of(course)))
     assert whole is not None
@@ -69,5 +82,6 @@ def test_nothing_is_left_out_or_counted_twice(course: str) -> None:
             1.0 if shares.speech_s else 0.0, abs=1e-5
         )
         speech_share = shares.speech_s / shares.duration_s
-        assert speech_share + shares.silence + shares.missing == pytest.approx(1, abs=1e-5)
+        without = shares.silence + shares.missing + (shares.left_out or 0.0)
+        assert speech_share + without == pytest.approx(1, abs=1e-5)
     assert sum(quarter.duration_s for quarter in whole.quarters) == pytest.approx(len(course))

@@ -64,6 +64,13 @@ def test_a_rule_with_measures_waits_until_they_are_met():
     (change,) = evaluator.feed(points[7])
     # It has held all the while.
     assert (change.state, change.since_sample) == ("raised", 0)
+    # It says what they were, then and when it ends.
+    evaluator.measure(make_measures(interrupted_lately=3))
+    (end,) = evaluator.finish()
+    assert [each.measures for each in (change, end)] == [
+        {"interrupted_lately": 2.0},
+        {"interrupted_lately": 3.0},
+    ]
 
 
 def test_a_rule_with_a_measure_that_is_not_known_is_refused():

@@ -49,6 +49,33 @@ def test_a_threshold_is_fitted_that_keeps_the_right_and_drops_the_wrong():
     assert (fitted.fitted.threshold, fitted.fitted.hold_s) == (0.7, 4.0)
 
 
+def test_the_least_values_of_measures_are_fitted_too():
+    """Nothing but how often somebody was interrupted tells the right from the wrong."""
+    rule = AlertRule(
+        name="a",
+        labels=("angry",),
+        threshold=0.6,
+        hold_s=4.0,
+        measures={"interrupted_lately": 1, "rate_change": 0.1},
+    )
+
+    def alert(interrupted: float, *, is_right: bool) -> tuple[Timeline, list[Judged]]:
+        figures = {"interrupted_lately": interrupted, "rate_change": 0.2}
+        return timeline(*[0.8] * 20), [Judged(0, 0.0, 10.0, is_right, figures)]
+
+    judged = [alert(5, is_right=True), alert(3, is_right=True), alert(2, is_right=False)]
+    fitted = fit(rule, judged)
+    assert (fitted.before.right, fitted.before.wrong) == (2, 1)
+    assert (fitted.after.right, fitted.after.wrong, fitted.after.right_lost) == (2, 0, 0)
+    assert fitted.fitted.measures == {"interrupted_lately": 3, "rate_change": 0.1}
+    assert (fitted.fitted.threshold, fitted.fitted.hold_s) == (0.6, 4.0)
+    # Of an alert of before figures were kept the emotion alone is known: it counts as met.
+    judged.append((timeline(*[0.8] * 20), [Judged(0, 0.0, 10.0, is_right=False)]))
+    again = fit(rule, judged)
+    assert again.fitted.measures["interrupted_lately"] == 3
+    assert (again.after.right, again.after.wrong) == (2, 1)
+
+
 def test_a_rule_that_was_right_stays_as_it_is():
     rule = AlertRule(name="a", labels=("angry",), threshold=0.6, hold_s=4.0)
     judged = [(timeline(*[0.9] * 20), [Judged(0, 0.0, 10.0, is_right=True)])]

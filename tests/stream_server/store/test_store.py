@@ -248,6 +248,17 @@ async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
     assert await ids(since=1001.0) == ["b"]
 
 
+async def test_an_alert_keeps_the_most_of_the_measures_its_rule_asks_for(store: Store):
+    raised = replace(make_alert(seq=1), measures={"turns": 4.0, "rate_change": 0.3})
+    cleared = replace(
+        make_alert(seq=2, state="cleared", at_s=8.0), measures={"turns": 7.0, "rate_change": 0.1}
+    )
+    await put(store, make_opened(), raised, cleared)
+    (record,) = await store.alerts()
+    assert record.measures == {"turns": 7.0, "rate_change": 0.3}
+    assert await stored(store, kinds=["alert"]) == [raised, cleared]
+
+
 async def test_an_alert_whose_raising_was_lost_is_still_known(store: Store):
     await put(store, make_opened(), make_alert(seq=2, state="cleared", at_s=2.0))
     (record,) = await store.alerts()
