@@ -41,7 +41,8 @@ as_newcomer bash run.sh --extras tables --setup-only
 as_newcomer .venv/bin/python -m scripts.walk_tutorials /home/ann/tutorials
 
 # The first tutorial, as far as a script sees what its reader does.
-as_newcomer bash run.sh --demo &
+# su passes the signal on that ends it; a function in the background would not.
+(exec chroot "$root" /usr/bin/env -i su - ann -c "cd emotion-monitor && exec bash run.sh --demo") &
 demo=$!
 as_newcomer .venv/bin/python -m scripts.walk_tutorials --demo
 kill "$demo"
