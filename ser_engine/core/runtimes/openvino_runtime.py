@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
-from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError
+from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError, how_to_install
 from ser_engine.files.audio import read_audio
 from ser_engine.models.model import FrameOutputs, Network
 from ser_engine.models.normalisation import normalisation_of
@@ -140,8 +140,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "the openvino runtime needs the package openvino; install it by"
-            " pip install 'emotion-monitor[openvino]'"
+            f"the openvino runtime needs the package openvino; {how_to_install('openvino')}"
         ) from error
     return openvino
 
@@ -183,8 +182,7 @@ def save_calibrated(network: Network, speech_dir: Path, window_samples: int, fol
         import nncf
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "calibrating openvino-int8 needs the package nncf; install it by"
-            " pip install 'emotion-monitor[openvino]'"
+            f"calibrating openvino-int8 needs the package nncf; {how_to_install('openvino')}"
         ) from error
     features = [
         _features(network, window)

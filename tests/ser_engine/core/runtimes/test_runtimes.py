@@ -60,17 +60,17 @@ def traced_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.needs("openvino")
 def test_openvino_agrees_with_eager_pytorch_and_is_converted_once(
-    tiny_checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint_dir: Path, converted_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_against_eager(
-        tiny_checkpoint_dir, engine(tiny_checkpoint_dir, tmp_path, runtime="openvino"), 1e-4
+        tiny_checkpoint_dir, engine(tiny_checkpoint_dir, converted_dir, runtime="openvino"), 1e-4
     )
     monkeypatch.setattr(
         "ser_engine.core.runtimes.openvino_runtime.convert",
         lambda network: pytest.fail("converted again"),
     )
 
-    made = engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
+    made = engine(tiny_checkpoint_dir, converted_dir, runtime="openvino")
 
     check_against_eager(tiny_checkpoint_dir, made, 1e-4)
 
