@@ -1,11 +1,17 @@
-"""A recorded call through every codec and container, held against its samples.
+"""Recorded speech through every codec and container, held against its samples.
 
-    python -m benchmarks.codecs CALL.wav --json benchmarks/results/codecs.json
+    python -m benchmarks.codecs CALL.wav … --json benchmarks/results/codecs.json
 
-The two channels of a call go through a server's real socket: as samples first, then in each
-encoding, split at random. Encodings of one channel carry the first. Held against the samples'
-timeline are the share of 20 ms slots with the same label or gap, and of boundaries that have
-one within a step. FFmpeg has no encoder for AMR-WB and G.729, so these are missing.
+Two channels go through a server's real socket: as samples first, then in each encoding, split at
+random. Encodings of one channel carry the first. A recording of one channel is cut in two halves,
+which become two channels; recordings follow one another.
+
+An encoder delays what it is given, and not every container says by how much. The samples that an
+encoding is held against are delayed as much as it, so that what is measured is what a codec does to
+the voice, and not a shift in time. Held against their timeline are the share of 20 ms slots with
+the same label or gap, and of boundaries that have one within a step. ``band`` is the agreement with
+samples at the codec's rate, of those that carry less than 8 kHz: without what the narrow band does,
+which a telephone call has anyway. FFmpeg has no encoder for AMR-WB and G.729, so these are missing.
 """
 
 from __future__ import annotations
@@ -20,18 +26,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 from websockets.asyncio.client import connect
 
 from ser_engine.files.audio import read_audio
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.types import FloatArray
+from stream_server.decoding import child
+from stream_server.wire.codecs import CODECS
 from tests.support.live_lab import receive_all, send, start
 from tests.support.media_files import live_messages
 from tests.support.whole_server import whole_server
 
 STEREO = ("webm", "ogg", "mp4", "flac", "mp3", "aac", "wav", "opus")
 MONO = ("amr-nb", "amr", "g722")
+NARROW = ("amr-nb", "amr")
 STEP_SAMPLES = SAMPLE_RATE_HZ // 2
+_MAX_DELAY_SAMPLES = SAMPLE_RATE_HZ // 4
 
 Tile = tuple[int, int, str | None]
 
@@ -39,12 +50,13 @@ Tile = tuple[int, int, str | None]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("call", type=Path)
+    parser.add_argument("calls", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    call = read_audio(options.call).T[: round(options.seconds * SAMPLE_RATE_HZ)]
-    found = asyncio.run(_measure(np.ascontiguousarray(call)))
+    call = np.concatenate([_two_channels(path) for path in options.calls])
+    call = np.ascontiguousarray(call[: round(options.seconds * SAMPLE_RATE_HZ)])
+    found = asyncio.run(_measure(call))
     table = {"seconds": len(call) / SAMPLE_RATE_HZ, "model": "compact", "encodings": found}
     if options.json is not None:
         options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -58,14 +70,92 @@ async def _measure(call: FloatArray) -> dict[str, dict[str, float]]:
             url = f"ws://127.0.0.1:{server.ingest_port}/"
             for channels, encodings in ((2, STEREO), (1, MONO)):
                 audio = call[:, :channels]
-                samples = np.round(audio * 32_767).astype("<i2").tobytes()
-                expected = await _stream(url, [samples[:-1], samples[-1:]], "pcm_s16le", channels)
+                as_samples: dict[tuple[int, bool], list[list[Tile]]] = {}
                 for encoding in encodings:
-                    messages = _split(encoding, live_messages(encoding, audio))
-                    seen = await _stream(url, messages, encoding, channels)
-                    found[encoding] = _compare(expected, seen)
-                    print(encoding, found[encoding], flush=True)
+                    messages = live_messages(encoding, audio)
+                    delay = _delay_samples(audio, decoded(encoding, messages, channels))
+                    seen = await _stream(url, _split(encoding, messages), encoding, channels)
+                    figures = {"delay_ms": round(delay / SAMPLE_RATE_HZ * 1000, 1)}
+                    for is_narrow in (False, True) if encoding in NARROW else (False,):
+                        if (delay, is_narrow) not in as_samples:
+                            as_samples[delay, is_narrow] = await _stream(
+                                url,
+                                [_samples(audio, delay, is_narrow)],
+                                "pcm_s16le",
+                                channels,
+                                8000 if is_narrow else SAMPLE_RATE_HZ,
+                            )
+                        compared = _compare(as_samples[delay, is_narrow], seen)
+                        figures |= {"band": compared["label_agreement"]} if is_narrow else compared
+                    found[encoding] = figures
+                    print(encoding, figures, flush=True)
     return found
+
+
+def _two_channels(path: Path) -> FloatArray:
+    audio: FloatArray = np.asarray(read_audio(path).T, np.float32)
+    if audio.shape[1] >= 2:
+        return audio[:, :2]
+    half = len(audio) // 2
+    halves: FloatArray = np.stack([audio[:half, 0], audio[half : 2 * half, 0]], axis=1)
+    return halves
+
+
+def _samples(audio: FloatArray, delay: int, is_narrow: bool) -> bytes:
+    """Return 16-bit samples that come as late as those of an encoding."""
+    silence = np.zeros((max(delay, 0), audio.shape[1]), np.float32)
+    late = np.concatenate([silence, audio[max(-delay, 0) :]])
+    if is_narrow:
+        late = soxr.resample(late, SAMPLE_RATE_HZ, 8000)
+    data: bytes = np.round(np.clip(late, -1, 1) * 32_767).astype("<i2").tobytes()
+    return data
+
+
+def decoded(encoding: str, messages: list[bytes], channels: int) -> FloatArray:
+    """Return what the server decodes, ``(samples, channels)`` at 16 kHz."""
+    pipe = _Messages(messages)
+    codec = CODECS[encoding]
+    job = {
+        "rate_hz": SAMPLE_RATE_HZ,
+        "channels": channels,
+        "container": codec.container,
+        "decoder": codec.decoder,
+        "decoder_hz": codec.decoder_hz,
+        "packet_bytes": codec.packet_bytes,
+    }
+    child.main(job, pipe)
+    values: FloatArray = np.frombuffer(pipe.samples, "<i2").astype(np.float32)
+    values /= 32_768
+    return values.reshape(-1, channels)
+
+
+class _Messages:
+    """A stream of messages, and what is decoded of it."""
+
+    def __init__(self, messages: list[bytes]) -> None:
+        self._messages = iter(messages)
+        self.samples = bytearray()
+
+    def receive(self) -> tuple[bytes, bytes]:
+        data = next(self._messages, None)
+        return (b"E", b"") if data is None else (b"D", data)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        if kind == b"S":
+            self.samples += payload
+        elif kind == b"L":
+            raise SystemExit("a hole in what is whole")
+        elif kind == b"X":
+            raise SystemExit(payload.decode())
+
+
+def _delay_samples(audio: FloatArray, late: FloatArray) -> int:
+    """Return by how much one channel comes later than the other: where they agree best."""
+    size = 1 << (max(len(audio), len(late)) + _MAX_DELAY_SAMPLES - 1).bit_length()
+    spectra = [np.fft.rfft(each[:, 0], size) for each in (audio, late)]
+    agreement = np.fft.irfft(np.conj(spectra[0]) * spectra[1], size)
+    near = np.concatenate([agreement[-_MAX_DELAY_SAMPLES:], agreement[: _MAX_DELAY_SAMPLES + 1]])
+    return int(near.argmax()) - _MAX_DELAY_SAMPLES
 
 
 def _split(encoding: str, messages: list[bytes]) -> list[bytes]:
@@ -81,11 +171,11 @@ def _split(encoding: str, messages: list[bytes]) -> list[bytes]:
 
 
 async def _stream(
-    url: str, messages: list[bytes], encoding: str, channels: int
+    url: str, messages: list[bytes], encoding: str, channels: int, rate_hz: int = SAMPLE_RATE_HZ
 ) -> list[list[Tile]]:
     async with connect(url, compression=None, proxy=None) as socket:
         both = [{"role": "speaker"}, {"role": "customer"}]
-        told = {"encoding": encoding, "live": False}
+        told = {"encoding": encoding, "live": False, "sample_rate": rate_hz}
         await socket.send(start(channels=both[:channels], **told))
         reader = asyncio.create_task(receive_all(socket))
         for message in messages:

@@ -6,7 +6,8 @@
             ├─ waiting     for the window of its channel before it
             ├─ engine ──── score    in the process of the engine, wherever that is
             ├─ point       frames are joined and smoothed, labels and segments come of them
-            └─ published   with a number, on the bus ── shown    on the bus of each other server
+            └─ published   with a number, on the bus ─┬─ forwarded   by the front, from its worker
+                                                      └─ shown       on the bus of each other server
 
 One window in so many is traced, as spans of OpenTelemetry, which leave by OTLP. A span has the
 stream's id and times, and nothing of what was said or felt. Between processes the trace goes on by
@@ -23,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from stream_server.config import TracingConfig
 from stream_server.wire.results import Point, Result
 
@@ -76,8 +77,7 @@ def configure_tracing(
         processor = processor or _otlp(config.url)
     except ModuleNotFoundError:
         raise ConfigError(
-            "tracing.url needs packages that are not installed; run"
-            " pip install 'emotion-monitor[tracing]'"
+            f"tracing.url needs packages that are not installed; {how_to_install('tracing')}"
         ) from None
     provider = TracerProvider(
         resource=Resource.create({"service.name": process}), shutdown_on_exit=False
@@ -147,10 +147,7 @@ class WindowTrace:
 
     def carry(self, result: Result) -> None:
         """Take note of a point that comes of it, for the servers that it is sent to."""
-        points = self._tracing.points
-        points[result.stream_id, result.seq] = self.traceparent
-        if len(points) > _MOST_POINTS:
-            points.popitem(last=False)
+        carry(result, self.traceparent)
 
     def _child(self, name: str, start_ns: int) -> Span:
         from opentelemetry.trace import set_span_in_context
@@ -183,6 +180,16 @@ def publishing(result: Result) -> None:
     """Take note that the task publishes a result."""
     if isinstance(result, Point) and (trace := _current.get()) is not None:
         trace.carry(result)
+
+
+def carry(result: Result, traceparent: str) -> None:
+    """Take note of the trace of a result, for the processes that it is sent to."""
+    if _of_process is None:
+        return
+    points = _of_process.points
+    points[result.stream_id, result.seq] = traceparent
+    if len(points) > _MOST_POINTS:
+        points.popitem(last=False)
 
 
 def take_traces(results: Sequence[Result]) -> tuple[tuple[int, str], ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from stream_server.platforms import make_routes
 from stream_server.streams.ingest import IngestContext
 from stream_server.streams.live_streams import last_results
 from stream_server.streams.registry import Held
+from stream_server.tracing import add_span, carry
 from stream_server.wire.messages import Heartbeat, Told
 from stream_server.wire.results import Result, StreamClosed, StreamOpened
 
@@ -225,9 +227,15 @@ class WorkersIngest:
         if worker is None:
             return  # Its streams have been ended: what comes after is not added.
         match message:
-            case messages.Published(results=results):
-                for result in results:
+            case messages.Published(results=results, traces=traces):
+                began_ns, parents = time.time_ns(), dict(traces)
+                for index, result in enumerate(results):
+                    if (parent := parents.get(index)) is not None:
+                        # Before the bus has it, from which it may go on to other servers.
+                        carry(result, parent)
                     await self._publish(worker, result)
+                for parent in parents.values():
+                    add_span(parent, "forwarded", began_ns, {"worker": worker.name})
             case messages.Status(held=held, heartbeats=heartbeats, families=families):
                 if heartbeats is not None:
                     worker.heartbeats = {one.stream_id: one for one in heartbeats}

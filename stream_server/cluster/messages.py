@@ -79,9 +79,15 @@ class Listening(_Message, frozen=True, tag=True):
 
 
 class Published(_Message, frozen=True, tag=True):
-    """Results, in the order they were published."""
+    """Results, in the order they were published.
+
+    Attributes:
+        traces: which of them, by index, come of windows that are traced, and their
+            ``traceparent``.
+    """
 
     results: tuple[Result, ...]
+    traces: tuple[tuple[int, str], ...] = ()
 
 
 class Status(_Message, frozen=True, tag=True):

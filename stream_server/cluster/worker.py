@@ -31,6 +31,7 @@ from stream_server.rights import Rights
 from stream_server.streams.handshakes import Descriptors, raise_limit
 from stream_server.streams.ingest import IngestContext, LocalIngest
 from stream_server.streams.registry import ResumeTokens
+from stream_server.tracing import take_traces
 from stream_server.wire.results import Result, StreamClosed, StreamOpened
 
 _log = structlog.get_logger(__name__)
@@ -244,7 +245,8 @@ class Worker:
                 # which the front tells other servers what it knows by then.
                 if any(isinstance(one, StreamOpened | StreamClosed) for one in results):
                     await self._link.send(self._status(ingest, with_figures=False))
-                await self._link.send(messages.Published(tuple(results)))
+                traces = take_traces(results)
+                await self._link.send(messages.Published(tuple(results), traces))
 
     def _status(self, ingest: LocalIngest, *, with_figures: bool) -> messages.Status:
         registry = ingest.registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from mic_client import ArraySource, StreamClient, StreamOptions, load_sample_cal
 from stream_server.wire.messages import Ready
 from stream_server.wire.results import Gap, Point, Segment, Summary
 from tests.emotion_monitor.test_serve import addresses, running
+from tests.support.spans import SpanCollector
 from tests.support.waiting import until
 
 NUM_CLIENTS = 6
@@ -112,9 +114,16 @@ def check_timeline(messages: list[Any]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.needs("tracing")
 async def test_streams_over_two_workers_outlive_a_worker_and_the_engine(tmp_path: Path):
     quick = ("stream_server.limits.drain_timeout_s=5", "stream_server.store.write_interval_ms=50")
-    with running(tmp_path, "--workers", "2", *quick) as process:
+    with contextlib.ExitStack() as stack:
+        collector = stack.enter_context(SpanCollector())
+        traced = (
+            f"stream_server.tracing.url={collector.url}",
+            "stream_server.tracing.share=0.2",
+        )
+        process = stack.enter_context(running(tmp_path, "--workers", "2", *quick, *traced))
         audio, http = await asyncio.to_thread(addresses, process)
         named = children(process)
         assert sorted(named) == ["engine", "worker-0", "worker-1"]
@@ -170,6 +179,25 @@ async def test_streams_over_two_workers_outlive_a_worker_and_the_engine(tmp_path
     assert metric(metrics, "streams") == 0
     assert metric(metrics, "process_restarts_total") == 2
     check_store(tmp_path / "timelines.db", calls)
+    check_traces(collector)
+
+
+def check_traces(collector: SpanCollector) -> None:
+    """Hold that a window's trace leads from its worker to the engine, and on to the front."""
+    whole = [one for one in collector.processes() if {"score", "forwarded"} <= one.keys()]
+    assert whole
+    for one in whole:
+        assert (one["score"], one["forwarded"]) == ("engine", "server")
+        in_worker = {one.get(name) for name in ("window", "engine", "published")} - {None}
+        # Of the worker that was killed, what it had not sent is lost.
+        assert in_worker <= {"worker-0", "worker-1"} and len(in_worker) <= 1
+    last = next(one for one in whole if "window" in one)
+    assert len(last) == 8
+    spans = {one.span_id: one for one in collector.spans}
+    for span in collector.spans:
+        if span.name in ("score", "forwarded") and (parent := spans.get(span.parent_id)):
+            assert parent.name == {"score": "engine", "forwarded": "published"}[span.name]
+            assert parent.trace_id == span.trace_id
 
 
 def check_store(path: Path, calls: list[Call]) -> None:

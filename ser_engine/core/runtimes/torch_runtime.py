@@ -57,7 +57,7 @@ class TorchRuntime:
         if compiled:
             self._local = torch.compile(self._network.local, dynamic=True)
             self._context = torch.compile(self._network.context, dynamic=True)
-        elif not self._on_cuda and (graphs := network.graphs()) is not None:
+        elif (device, precision) == ("cpu", "fp32") and (graphs := network.graphs()) is not None:
             self._local, context = _traced(network.local, graphs.context, network.feature_dim)
             # Rows are never padded on a CPU.
             self._context = lambda features, _: FrameOutputs(*context(features))

@@ -28,11 +28,12 @@ from stream_server.platforms.siprec.sdp import (
     is_receivable,
     make_answer,
     parse_offer,
+    takes_mux,
 )
 from stream_server.rtp.codecs import Payloads, understood_names
 from stream_server.rtp.packets import RtpTrack
 from stream_server.rtp.ports import Network, RtpPorts, is_within, plain_address
-from stream_server.rtp.reports import Reporter, ended_sources
+from stream_server.rtp.reports import Reporter, ended_sources, is_control
 from stream_server.rtp.secure import SUITES, Crypto, Srtp, can_secure, own_crypto
 from stream_server.rtp.stream import RtpLine, RtpStream, format_of
 from stream_server.streams.registry import RunningStream, StreamRegistry
@@ -63,6 +64,11 @@ class _Media:
     offered: Media
     reporter: Reporter
     srtp: Srtp | None = None
+
+    @property
+    def has_mux(self) -> bool:
+        """Whether RTCP comes on the port of RTP."""
+        return takes_mux(self.offered, self.line.payloads.codec)
 
     @property
     def own_crypto(self) -> Crypto | None:
@@ -249,7 +255,7 @@ class RecordingCall:
     def _answered(self, offered: Sequence[Media]) -> bytes:
         self._version += 1
         accepted = [
-            Accepted(media.line.payloads.codec, media.port, media.own_crypto)
+            Accepted(media.line.payloads.codec, media.port, media.own_crypto, media.has_mux)
             if (media := self._media.get(index))
             else None
             for index in range(len(offered))
@@ -274,6 +280,9 @@ class RecordingCall:
     def _datagram(self, index: int, data: bytes, host: str, port: int) -> None:
         """Take a datagram of a media line."""
         media, audio = self._media.get(index), self._audio
+        if media is not None and media.has_mux and is_control(data):
+            self._take_control(media, media.transport, data, (host, port))
+            return
         if media is None or audio is None or audio.is_paused:
             return
         if not self._may_send(host, media.offered):
@@ -286,9 +295,15 @@ class RecordingCall:
             audio.put(media.line, opened)
 
     def _control(self, index: int, data: bytes, host: str, port: int) -> None:
-        """Take a datagram of RTCP; answer where it came from, at most every few seconds."""
-        media = self._media.get(index)
-        if media is None or not self._may_send(host, media.offered):
+        """Take a datagram of the odd port of a media line."""
+        if (media := self._media.get(index)) is not None:
+            self._take_control(media, media.reports, data, (host, port))
+
+    def _take_control(
+        self, media: _Media, port: asyncio.DatagramTransport, data: bytes, sender: tuple[str, int]
+    ) -> None:
+        """Take RTCP; answer it on the port that it came to, every few seconds at most."""
+        if not self._may_send(sender[0], media.offered):
             return
         opened = data if media.srtp is None else media.srtp.unprotect_control(data)
         if opened is None:
@@ -297,7 +312,7 @@ class RecordingCall:
         report = media.reporter.answer(opened, media.line.track.reception, now_s)
         if report:
             sent = report if media.srtp is None else media.srtp.protect_control(report)
-            media.reports.sendto(sent, (host, port))
+            port.sendto(sent, sender)
         # The call is ended by SIP; a line whose source is over takes another one at once.
         for source in ended_sources(opened):
             media.line.track.end_source(source)

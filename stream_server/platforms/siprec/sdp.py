@@ -33,6 +33,7 @@ _DIRECTIONS: dict[str, Direction] = {
 }
 # RTP profiles without encryption (RFC 3551, RFC 4585); SRTP has an S in front of AVP.
 _PROFILES = ("RTP/AVP", "RTP/AVPF")
+_LIKE_RTCP = range(64, 96)
 _SECURE_PROFILES = ("RTP/SAVP", "RTP/SAVPF")
 
 
@@ -51,6 +52,7 @@ class Media:
         address: where it is sent from, perhaps; "": not told.
         ptime_ms: audio of a packet; "": not told.
         crypto: what it is encrypted with, the first line that can be used; None: nothing.
+        has_mux: whether RTCP may come on the port of RTP (RFC 5761).
     """
 
     kind: str
@@ -63,6 +65,7 @@ class Media:
     address: str = ""
     ptime_ms: str = ""
     crypto: Crypto | None = None
+    has_mux: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -84,11 +87,13 @@ class Accepted:
         codec: of its audio.
         port: for RTP.
         crypto: with the key of this side; None: it is not encrypted.
+        has_mux: whether RTCP is taken on that port, too.
     """
 
     codec: RtpCodec
     port: int
     crypto: Crypto | None = None
+    has_mux: bool = False
 
 
 def parse_offer(body: bytes) -> tuple[Media, ...]:
@@ -142,6 +147,8 @@ def _described(media: Media, lines: Sequence[str]) -> Media:
             continue
         elif name in _DIRECTIONS:
             media = replace(media, direction=_DIRECTIONS[name])
+        elif name == "rtcp-mux":
+            media = replace(media, has_mux=True)
         elif name == "label":
             media = replace(media, label=value.strip()[:256])
         elif name == "ptime" and value.strip().isdecimal():
@@ -234,12 +241,23 @@ def make_answer(
             lines.append(f"a=fmtp:{event_type} 0-15")
         if how.crypto is not None:
             lines.append(f"a=crypto:{how.crypto.text}")
+        if how.has_mux:
+            lines.append("a=rtcp-mux")
         if media.ptime_ms:
             lines.append(f"a=ptime:{media.ptime_ms}")
         if media.label:
             lines.append(f"a=label:{media.label}")
         lines.append("a=recvonly" if media.is_active else "a=inactive")
     return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def takes_mux(media: Media, codec: RtpCodec) -> bool:
+    """Whether RTCP is told from RTP on one port, as the offer asks.
+
+    By the second byte: payload types 64 to 95 with a marker look like RTCP (RFC 5761, section 4).
+    """
+    types = (codec.payload_type, media.event_type(codec.clock_hz))
+    return media.has_mux and not any(each in _LIKE_RTCP for each in types)
 
 
 def is_receivable(media: Media) -> bool:

@@ -23,6 +23,7 @@ from ser_engine.config import EngineConfig, ModelConfig
 from ser_engine.core.queue import Priority
 from ser_engine.errors import ConfigError, EngineDeadError, EngineOverloadedError, WindowError
 from ser_engine.types import Window, WindowResult
+from stream_server import tracing
 from stream_server.cluster import Frame, PeerLostError
 from stream_server.engines import ray_pool, remote
 from stream_server.engines.ray_pool import RayPeer, ReplicaLostError, ray_address
@@ -36,6 +37,7 @@ from stream_server.engines.remote import RemoteEngine
 from tests.requirements import REPOSITORY
 from tests.support.fake_engine import FakeEngine
 from tests.support.live_lab import ENGINE_CONFIG, LabEngine
+from tests.support.spans import recorded_spans
 from tests.support.waiting import until
 
 
@@ -198,6 +200,29 @@ async def test_windows_of_a_killed_replica_are_scored_by_another_one_once_each()
         results = await asyncio.gather(*scoring)
         assert len(results) == 8 == len(free.core.windows)
         assert (far.stats.windows, far.stats.windows_scored) == (8, 8)
+
+
+@pytest.mark.needs("tracing")
+async def test_the_trace_of_a_window_leads_to_the_replica_that_scored_it():
+    pool = Replicas("pool", [HeldEngine(), HeldEngine()])
+    with recorded_spans() as exporter:
+        async with connected(Cluster(pool)) as far:
+            trace = tracing.begin_window("stream", 0, 0)
+            assert trace is not None
+            trace.phase("engine")
+            tracing.work_on(trace)
+            await far.score(a_window("stream"))
+            tracing.work_on(None)
+            await far.score(a_window("another stream"))
+            trace.end("scored")
+        message, score, engine, window = sorted(
+            exporter.get_finished_spans(),
+            key=lambda each: ["message", "score", "engine", "window"].index(each.name),
+        )
+    assert {each.context.trace_id for each in (message, score, engine, window)} == {
+        window.context.trace_id
+    }
+    assert score.parent.span_id == engine.context.span_id
 
 
 async def test_an_application_that_is_away_refuses_windows_until_it_is_back(hurry: None):

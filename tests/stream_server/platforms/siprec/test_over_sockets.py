@@ -25,6 +25,8 @@ from cryptography.x509.oid import NameOID
 from ser_engine.types import FloatArray
 from stream_server.config import ServerConfig
 from stream_server.platforms.siprec.messages import Request, StreamParser, parse_message
+from stream_server.platforms.siprec.sdp import parse_offer, takes_mux
+from stream_server.rtp.codecs import RtpCodec
 from stream_server.wire.results import Gap, Marked, StreamOpened, Summary, Warning
 from tests.stream_server.decoding.test_tracks import (
     AGENT,
@@ -501,6 +503,42 @@ async def test_reports_are_answered_where_they_come_from():
         assert data[:4] == b"\x81\xc9\0\7"
         # Of the second line's source, of which nothing is missing.
         assert data[8:12] == (1).to_bytes(4) and data[12:16] == bytes(4)
+
+
+@virtual_time
+async def test_reports_may_come_on_the_port_of_rtp_where_that_was_offered():
+    report = b"\x80\xc8\0\6" + (0).to_bytes(4) + bytes(20)
+    muxed = offer().replace("a=label:", "a=rtcp-mux\r\na=label:")
+    async with siprec_lab() as siprec, siprec.client() as client:
+        answer = await client.invite(muxed)
+        assert answer.body.count(b"a=rtcp-mux\r\n") == 2
+        await speak(client, [packets(each[:3200], at) for at, each in enumerate(SIDES)])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reports:
+            reports.setblocking(False)
+            reports.bind(("127.0.0.1", 0))
+            for sent in (report, report + b"\x81\xcb\0\1" + (0).to_bytes(4)):
+                reports.sendto(sent, ("127.0.0.1", client.rtp_ports[0]))
+            loop = asyncio.get_running_loop()
+            data, sender = await loop.sock_recvfrom(reports, 2048)
+        assert (data[:4], sender[1]) == (b"\x81\xc9\0\7", client.rtp_ports[0])
+        # Of the line's source, of which nothing is missing; and RTCP was no packet of it.
+        assert data[8:16] == bytes(8)
+        # After its BYE another source is heard at once.
+        await speak(client, [packets(SIDES[0][3200:6400], 7)])
+        await client.bye()
+        await siprec.until_ended()
+        (summary,) = [each for each in siprec.lab.published if isinstance(each, Summary)]
+        assert summary.duration_s == pytest.approx(0.8, abs=0.1)
+    async with siprec_lab() as siprec, siprec.client() as client:
+        assert b"rtcp-mux" not in (await client.invite()).body
+
+
+def test_types_that_would_look_like_rtcp_are_not_multiplexed():
+    described = offer(rtpmap="72 L16/16000").replace("a=label:", "a=rtcp-mux\r\na=label:")
+    media = parse_offer(described.replace("AVP 96", "AVP 72").encode())[0]
+    assert media.has_mux
+    taken = [takes_mux(media, RtpCodec(each, "PCMU", 8000, 1)) for each in (0, 63, 64, 95, 96)]
+    assert taken == [True, True, False, False, True]
 
 
 @pytest.mark.needs("sipp")
