@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from dashboard.errors import ApiError
+from ser_engine.errors import how_to_install
 from ser_engine.files import ChannelAnalysis, FileAnalysis, UtteranceResult
 from ser_engine.files.documents import (
     MAX_ROWS,
@@ -116,8 +117,7 @@ def write_parquet(table: Path, out: Path) -> None:
     except ImportError:
         raise ApiError(
             "not_installed",
-            "got no package pyarrow, expected it for Parquet; pip install"
-            " 'emotion-monitor[tables]'",
+            f"Parquet needs the package pyarrow on the server; {how_to_install('tables')}",
         ) from None
     with arrow_csv.open_csv(table) as rows, ParquetWriter(out, rows.schema) as writer:
         for batch in rows:

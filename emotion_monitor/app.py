@@ -28,7 +28,7 @@ from emotion_monitor.commands import (
     stream,
 )
 from emotion_monitor.commands.options import GlobalOptions
-from ser_engine.errors import ConfigError, SerEngineError
+from ser_engine.errors import ConfigError, SerEngineError, how_to_install
 from stream_server.wire.masking import masked_text
 
 # Packages of the extra ``server``; an installation of the client lacks them.
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(
             f"emotion-monitor: this command needs the engine or the server, and {error.name} is not"
-            " installed; pip install 'emotion-monitor[server]'",
+            f" installed; {how_to_install('server')}",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -229,7 +229,9 @@ class LocalCluster:
         until_s = time.monotonic() + _START_TIMEOUT_S
         while not asyncio.run(applications.running()):
             if time.monotonic() > until_s:
-                raise TimeoutError(f"the replicas of {pool} are not there")
+                raise TimeoutError(
+                    f"the replicas of {pool} did not start in {_START_TIMEOUT_S:g} s"
+                )
             time.sleep(0.1)
         return url
 
@@ -253,7 +255,7 @@ class LocalCluster:
                 with urllib.request.urlopen(f"{self.http_url(name)}/readyz", timeout=5):
                     return
             time.sleep(0.05)
-        raise TimeoutError(f"{name} is not ready")
+        raise TimeoutError(f"{name} is not ready after {_START_TIMEOUT_S:g} s")
 
     def _engine_url(self, name: str) -> str:
         if self.ray is not None:

@@ -220,6 +220,6 @@ def _feed_url(url: str) -> str:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise RefusedError(f"invalid URL '{url}'; it is such as ws://localhost:7860/feed")
+        raise RefusedError(f"invalid URL '{url}'; expected e.g. ws://localhost:7860/feed")
     path = parts.path if parts.path.strip("/") else "/feed"
     return urlunsplit((scheme, parts.netloc, path, "", ""))

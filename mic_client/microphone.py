@@ -274,7 +274,7 @@ class MicrophoneSource:
         while not self._is_closed:
             if loop.time() >= deadline_s:
                 raise DeviceError(
-                    f"{lost_name}: it went away and did not come back within"
+                    f"{lost_name}: disconnected and not back within"
                     f" {self._reopen_timeout_s:g} s; connect it and start again"
                 )
             await asyncio.sleep(_REOPEN_EVERY_S)

@@ -16,7 +16,13 @@ fi
 # The package index of this machine, and the certificates that it is known by.
 cp /etc/resolv.conf "$root/etc/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/"; fi
+if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/"; else rm -f "$root/etc/pip.conf"; fi
+# Without this folder of wheels, run.sh asks PyTorch's own index for the CPU build of torch.
+if [ -d "${PIP_FIND_LINKS:-}" ]; then
+  mkdir -p "$root/wheels"
+  cp -u "$PIP_FIND_LINKS"/*.whl "$root/wheels/"
+  printf '\n[install]\nfind-links = /wheels\n' >>"$root/etc/pip.conf"
+fi
 
 # What an installer writes and debootstrap does not.
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
@@ -30,6 +36,13 @@ git archive HEAD | tar -x -C "$checkout"
 chroot "$root" chown -R ann:ann /home/ann
 
 # Nothing of this machine's environment.
-as_newcomer() { env -i chroot "$root" su - ann -c "cd emotion-monitor && $*"; }
+as_newcomer() { chroot "$root" /usr/bin/env -i su - ann -c "cd emotion-monitor && $*"; }
 as_newcomer bash run.sh --extras tables --setup-only
 as_newcomer .venv/bin/python -m scripts.walk_tutorials /home/ann/tutorials
+
+# The first tutorial, as far as a script sees what its reader does.
+as_newcomer bash run.sh --demo &
+demo=$!
+as_newcomer .venv/bin/python -m scripts.walk_tutorials --demo
+kill "$demo"
+wait "$demo" || true

@@ -1,6 +1,7 @@
 """Follow the tutorials of ``docs/tutorials`` as they are printed, in an empty folder.
 
     .venv/bin/python -m scripts.walk_tutorials FOLDER [TUTORIAL …]
+    .venv/bin/python -m scripts.walk_tutorials --demo
 
 Programs that a tutorial says to save are saved, and lines of its shell blocks are run in order with
 nothing in the environment but a path, a home and a language. Each must end as its page says.
@@ -11,6 +12,8 @@ packages that are installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -29,7 +32,10 @@ LAST_LINES = {
     "recordings-as-a-table": r"analysed",
     "call-with-an-alert": r'"rule":"customer is angry","state":"raised"',
 }
-"""What each tutorial ends in. ``first-emotion`` is for eyes: it is followed by hand."""
+"""What each tutorial ends in. ``first-emotion`` is for eyes; what it waits for is an alert, and
+``--demo`` waits for that of a server that ``bash run.sh --demo`` started."""
+
+DEMO_RULE = "customer stays angry"
 
 SET_UP = ("bash run.sh ", ". .venv/bin/activate", "sudo ")
 """Lines that install: they are followed before, once for all tutorials."""
@@ -134,13 +140,30 @@ def walk(
             process.wait()
 
 
+# Without the proxies of the environment: what is opened is on this machine.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def wait_for_demo(url: str = "http://localhost:7860/api/v1/alerts") -> None:
+    """Wait for the alert that the sample call of ``bash run.sh --demo`` raises.
+
+    Raises:
+        TimeoutError: it does not come.
+    """
+    deadline_s = time.monotonic() + LONGEST_STEP_S
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError), _opener.open(url, timeout=10) as answer:
+            if any(alert["rule"] == DEMO_RULE for alert in json.load(answer)["alerts"]):
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"first-emotion: no alert {DEMO_RULE!r} in {LONGEST_STEP_S} s")
+
+
 def _wait_until_ready(url: str, output: Path, terminals: list[subprocess.Popen[bytes]]) -> None:
     deadline_s = time.monotonic() + LONGEST_STEP_S
-    # Without the proxies of the environment: this is the machine itself.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            with opener.open(url, timeout=10):
+            with _opener.open(url, timeout=10):
                 return
         except OSError as error:
             has_ended = any(process.poll() is not None for process in terminals)
@@ -162,10 +185,17 @@ def _wait_for(last_line: str, output: Path, name: str) -> None:
 def main() -> int:
     """Follow the tutorials; return the exit status."""
     parser = argparse.ArgumentParser(description="Follow the tutorials as they are printed.")
-    parser.add_argument("folder", type=Path, help="an empty folder")
+    parser.add_argument("folder", type=Path, nargs="?", help="an empty folder")
+    parser.add_argument("--demo", action="store_true", help="wait for the alert of a running demo")
     parser.add_argument("tutorials", nargs="*", default=sorted(LAST_LINES), metavar="TUTORIAL")
     given = parser.parse_args()
-    folder: Path = given.folder
+    if given.demo:
+        wait_for_demo()
+        print("first-emotion: the alert is raised")
+        return 0
+    folder: Path | None = given.folder
+    if folder is None:
+        parser.error("got no folder, expected an empty one")
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",

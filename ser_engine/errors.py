@@ -21,6 +21,14 @@ A message says what was got, what was expected and what to do.
 from __future__ import annotations
 
 
+def how_to_install(extra: str) -> str:
+    """Return the end of an error about a package that is missing: the commands that install it."""
+    return (
+        f"in a checkout run bash run.sh --extras {extra} --setup-only, elsewhere pip install"
+        f" 'emotion-monitor[{extra}]'"
+    )
+
+
 class SerEngineError(Exception):
     """Base class of the engine's errors."""
 

@@ -60,7 +60,9 @@ class Keys:
         """
         master = self._keys.get(key_id)
         if master is None:
-            raise OSError("the file was encrypted with a key that encryption.key_file lacks")
+            raise OSError(
+                "the file was encrypted with a key that is not in encryption.key_file; add it there"
+            )
         derived = HKDF(SHA256(), _KEY_BYTES, salt, b"emotion-monitor file").derive(master)
         return AESGCM(derived)
 
@@ -143,7 +145,7 @@ class EncryptedFile(PlainFile):
             if os.pwrite(fd, header, 0) != len(header):
                 raise OSError("no room for the header of an encrypted file")
         if len(header) != _HEADER_BYTES or not header.startswith(_MAGIC):
-            raise OSError("got a file that is not encrypted as this version does")
+            raise OSError("got a file in an encryption format that this version does not know")
         key_id = header[len(_MAGIC) : len(_MAGIC) + _ID_BYTES]
         self._key = keys.file_key(key_id, header[-_SALT_BYTES:])
         super().__init__(fd)
@@ -220,7 +222,9 @@ def open_file(path: Path, keys: Keys | None) -> PlainFile:
         if os.pread(fd, len(_MAGIC), 0) != _MAGIC:
             return PlainFile(fd)
         if keys is None:
-            raise OSError("the file is encrypted, and there is no key in the settings")
+            raise OSError(
+                "the file is encrypted; name the file with its key in encryption.key_file"
+            )
         return EncryptedFile(fd, keys)
     except BaseException:
         os.close(fd)

@@ -183,7 +183,7 @@ class FeedsConfig:
     vss_prefix: str = "Vehicle.Driver.Emotion"
     """Branch of the signals; deploy/vss/emotion.json has it as it is here."""
     vss_role: str = "driver"
-    """Role of the channels that are told of; it must be one of ``streams.analyse_roles``."""
+    """Role of the channels whose emotion is published; it must be in ``streams.analyse_roles``."""
 
     def __post_init__(self) -> None:
         check_fields(self, "feeds")
@@ -199,7 +199,7 @@ class FeedsConfig:
         if self.mqtt_url and not self.mqtt_url.startswith(("mqtt://", "mqtts://")):
             # Not the URL itself: it may hold a password.
             raise ConfigError(
-                "got a feeds.mqtt_url of another kind, expected mqtt://HOST or mqtts://HOST"
+                "got a feeds.mqtt_url with another scheme, expected mqtt://HOST or mqtts://HOST"
             )
 
 
@@ -226,7 +226,9 @@ class BusConfig:
         schemes = ("nats://", "tls://")
         if self.url and not all(each.startswith(schemes) for each in self.url.split(",")):
             # Not the URL itself: it may hold a password.
-            raise ConfigError("got a bus.url of another kind, expected nats://HOST or tls://HOST")
+            raise ConfigError(
+                "got a bus.url with another scheme, expected nats://HOST or tls://HOST"
+            )
         if self.name and not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise ConfigError(
                 f"got bus.name {self.name!r}, expected letters, digits, '-' and '_' only"
@@ -243,7 +245,7 @@ class LoggingConfig:
     """What is logged, one line an event, to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of what is logged."""
+    """Lowest level that is logged."""
     format: Literal["auto", "console", "json"] = "auto"
     """``auto``: console on a terminal, else json."""
 
@@ -256,10 +258,10 @@ class TracingConfig:
     """Traces of single windows, from the socket to the published point."""
 
     url: str = ""
-    """Where spans go, by OTLP over HTTP, e.g. ``http://localhost:4318/v1/traces``. Empty: nowhere.
-    Needs ``pip install 'emotion-monitor[tracing]'``."""
+    """Where spans go, by OTLP over HTTP, e.g. ``http://localhost:4318/v1/traces``. "":
+    nowhere. Needs the extra tracing."""
     share: Annotated[float, Range(0, 1)] = 0.001
-    """Of windows that are traced."""
+    """Share of windows that are traced."""
 
     def __post_init__(self) -> None:
         check_fields(self, "tracing")

@@ -86,59 +86,63 @@ class Metrics:
         self._ended: list[Family] = []  # what processes counted that have ended
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._streams = self._gauge("streams", "Streams that are open, lost clients included.")
+        self._streams = self._gauge(
+            "streams", "Open streams, including those that wait for their client."
+        )
         self._opened = self._counter("streams_opened", "Streams opened.")
         self._closed = self._counter("streams_closed", "Streams ended, by reason.", "reason")
-        self._resumed = self._counter("streams_resumed", "Streams taken up by a client come back.")
+        self._resumed = self._counter(
+            "streams_resumed", "Streams resumed by a client that reconnected."
+        )
         self._given_up = self._counter(
             "streams_given_up",
-            "Streams that waited for a lost client and gave their place up, by why.",
+            "Streams that were waiting for their client and were given up, by reason.",
             "reason",
         )
         self._refused = self._counter(
             "refused",
-            "Connections refused, by reason and by where they came in.",
+            "Connections refused, by reason and route.",
             "reason",
             "route",
         )
         self._audio = self._counter(
-            "audio_seconds", "Audio of analysed channels that came in, gaps included, in seconds."
+            "audio_seconds", "Audio received on analysed channels, including gaps, in seconds."
         )
         self._packets = self._counter(
             "packets",
-            "Packets of telephone calls, by what became of them: taken, late, duplicate or lost.",
+            "Packets of telephone calls, by outcome: taken, late, duplicate or lost.",
             "outcome",
         )
         self._reordered = self._counter(
-            "packets_reordered", "Packets that came after a later one, in time."
+            "packets_reordered", "Packets that arrived out of order, but in time."
         )
         self._jumps = self._counter(
-            "packet_clock_jumps", "Times a call's packets had times or numbers that made no sense."
+            "packet_clock_jumps", "Jumps in the timestamps or numbers of a call's packets."
         )
         self._slips = self._counter(
-            "packet_slips", "Samples put in or left out to make up for a call's clock drift."
+            "packet_slips", "Samples inserted or removed to correct the clock drift of a call."
         )
         self._drift = self._histogram(
             "clock_drift_ratio",
-            "Drift of a call's channel against its times, whatever the direction, at its end.",
+            "Absolute clock drift of a call's channel, at its end.",
             _DRIFTS,
         )
-        self._windows = self._counter("windows", "Windows due, by what became of them.", "outcome")
+        self._windows = self._counter("windows", "Windows due, by outcome.", "outcome")
         self._skipped = self._counter(
-            "windows_skipped", "Windows given up under load, so that a step was widened."
+            "windows_skipped", "Windows skipped under load, which widened a step."
         )
         self._batch_size = self._histogram(
             "batch_size", "Windows of one forward pass.", _BATCH_SIZES
         )
         self._queue_wait = self._histogram(
-            "queue_wait_seconds", "Time a window waited for the engine.", _WAITS_S
+            "queue_wait_seconds", "Time that a window waited for the engine.", _WAITS_S
         )
         self._inference = self._histogram(
             "inference_seconds", "Time of one forward pass.", _WAITS_S
         )
         self._published = self._histogram(
             "window_published_seconds",
-            "Time from a window's last audio to what was published of it; exemplars are traces.",
+            "Time from a window's last audio to its results; exemplars are traces.",
             _WAITS_S,
         )
         self._lag = self._histogram(
@@ -162,10 +166,10 @@ class Metrics:
             "store_write_seconds", "Time of one write to the store.", _WAITS_S
         )
         self._restarts = self._counter(
-            "process_restarts", "Processes of the server that ended and were started again.", "kind"
+            "process_restarts", "Processes of the server that ended and were restarted.", "kind"
         )
         self._model = self._gauge(
-            "model_info", "1 for the model that new streams are given.", "model", "runtime"
+            "model_info", "1 for the model that new streams get.", "model", "runtime"
         )
 
     # Streams
@@ -189,7 +193,7 @@ class Metrics:
         def collect() -> Iterator[Metric]:
             yield _gauge(
                 "streams_waiting",
-                "Open streams that wait for a lost client.",
+                "Open streams that wait for their client to reconnect.",
                 value=num_waiting(),
             )
 

@@ -162,9 +162,10 @@ class Rights:
         """
         config = self.config
         if config.require_notice == "refuse" and not has_notice(standing, config):
-            version = f" in the version '{config.notice_version}'" if config.notice_version else ""
+            version = f" of '{config.notice_version}'" if config.notice_version else ""
             raise ProtocolError(
-                ErrorCode.NO_NOTICE, f"got no word that notice was given, expected it{version}"
+                ErrorCode.NO_NOTICE,
+                f"got no word that notice was given, expected a notice_version{version}",
             )
 
     def pseudonymised(self, metadata: Mapping[str, str]) -> dict[str, str]:

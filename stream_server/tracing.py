@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from stream_server.config import TracingConfig
 from stream_server.wire.results import Point, Result
 
@@ -77,8 +77,7 @@ def configure_tracing(
         processor = processor or _otlp(config.url)
     except ModuleNotFoundError:
         raise ConfigError(
-            "tracing.url needs packages that are not installed; run"
-            " pip install 'emotion-monitor[tracing]'"
+            f"tracing.url needs packages that are not installed; {how_to_install('tracing')}"
         ) from None
     provider = TracerProvider(
         resource=Resource.create({"service.name": process}), shutdown_on_exit=False

@@ -22,6 +22,54 @@ hypothesis_settings.register_profile("deterministic", derandomize=True, deadline
 hypothesis_settings.load_profile("deterministic")
 
 
+_TOGETHER: dict[str, tuple[str, ...]] = {
+    # One server and one Chromium.
+    "browser": ("dashboard/browser/",),
+    # The compilers of networks, which take seconds to import, what they made, a folder of 375 MB.
+    "networks": (
+        "ser_engine/core/runtimes/",
+        "ser_engine/models/standard/test_model.py",
+        "ser_engine/models/compact/test_model.py",
+        "ser_engine/test_promises.py",
+        "test_fixtures.py",
+    ),
+}
+"""Folders and files whose tests share what is made once a process: one process runs them."""
+
+_LONG = (
+    *(path for paths in _TOGETHER.values() for path in paths),
+    "chaos/",
+    "emotion_monitor/test_processes.py",
+    "emotion_monitor/compare/test_command.py",
+    "test_wheel.py",
+    "stream_server/engines/",
+    "emotion_monitor/test_serve.py",
+    "emotion_monitor/test_stream.py",
+    "dashboard/test_server_process.py",
+    "ser_engine/files/test_memory.py",
+    "benchmarks/",
+)
+"""What takes long is begun first, so that no process has it left while the others have ended."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say in which order, and by which process, tests are run: a file each is one process's."""
+    folder = Path(__file__).parent
+    ranks: dict[pytest.Item, int] = {}
+    for item in items:
+        path = item.path.relative_to(folder).as_posix() if item.path.is_relative_to(folder) else ""
+        for name, together in _TOGETHER.items():
+            if path.startswith(together):
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
+        else:
+            item.add_marker(pytest.mark.xdist_group(path))
+        long = [rank for rank, each in enumerate(_LONG) if path.startswith(each)]
+        ranks[item] = long[0] if long else len(_LONG)
+    items.sort(key=ranks.__getitem__)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         lacking = missing(mark.args)
@@ -101,6 +149,12 @@ def base_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     folder = tmp_path_factory.mktemp("base") / "emotion2vec_plus_base"
     yield write_random_checkpoint(folder, "base")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def converted_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where runtimes keep the graphs they converted, for all tests of a process."""
+    return tmp_path_factory.mktemp("converted")
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,8 @@ class JobQueue:
         waiting = len(self._waiting) + len(self._reservations)
         if waiting >= self._max_waiting:
             raise QueueFullError(
-                f"{waiting} files wait already, expected fewer than {self._max_waiting}"
+                f"{waiting} files are waiting, expected fewer than {self._max_waiting};"
+                " try again later"
             )
         reservation = Reservation()
         self._reservations.add(reservation)
@@ -92,7 +93,7 @@ class JobQueue:
         """
         if self._num_bytes + num_bytes > self._max_bytes:
             raise QueueFullError(
-                f"the files that wait take {self._num_bytes >> 20} MiB, expected all of them"
+                f"the waiting files take {self._num_bytes >> 20} MiB, expected all of them"
                 f" together to take at most {self._max_bytes >> 20} MiB"
             )
         reservation.num_bytes += num_bytes

@@ -102,7 +102,7 @@ def test(
         raise typer.BadParameter(f"got '{name}', expected one of {names}", param_hint="RULE")
     if not (rule.webhook or rule.notify):
         raise typer.BadParameter(
-            f"'{name}' tells nobody; set its 'webhook' or 'notify'", param_hint="RULE"
+            f"'{name}' has neither 'webhook' nor 'notify'; set one of them", param_hint="RULE"
         )
     answers = asyncio.run(try_receivers(rule, alerts.dashboard_url))
     for setting, url, answer in answers:

@@ -210,16 +210,19 @@ def _refuse_contradictions(
 ) -> None:
     if embeddings is not None and granularity is GranularityName.STREAM:
         raise typer.BadParameter(
-            "a stream has none; use -g utterance or frame", param_hint="--embeddings"
+            "a stream has no embeddings; use -g utterance or frame",
+            param_hint="--embeddings",
         )
     if embeddings is not None and (dated or out is not None):
         raise typer.BadParameter(
-            "is for results on standard output; a folder has them with --format npy, a dated one"
-            " always",
+            "is for results on standard output; for --out DIR use --format npy (--dated always has"
+            " them)",
             param_hint="--embeddings",
         )
     if formats is not None and (dated or out is None):
-        raise typer.BadParameter("says what --out DIR writes", param_hint="--format")
+        raise typer.BadParameter(
+            "needs --out DIR, the folder that it writes to", param_hint="--format"
+        )
 
 
 def _options(

@@ -138,12 +138,13 @@ def raw_format(encoding: str | None, rate_hz: int | None, num_channels: int) -> 
     if encoding is None:
         if rate_hz is not None or num_channels != 1:
             raise typer.BadParameter(
-                "got a rate or channels alone; of a file without a header say its --encoding, too"
+                "got a rate or channels without --encoding; a file without a header needs"
+                " all of them"
             )
         return None
     if encoding in CODED:
         raise typer.BadParameter(
-            f"got --encoding {encoding} for a file, which says itself how it is encoded; leave"
+            f"got --encoding {encoding} for a file, whose header names its encoding; leave"
             " --encoding out"
         )
     if rate_hz is None:

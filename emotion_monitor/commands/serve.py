@@ -81,12 +81,12 @@ def engine(
         ),
     ],
     replicas: Annotated[
-        int, typer.Option("--replicas", min=1, help="With ray://, how many there are at least.")
+        int, typer.Option("--replicas", min=1, help="With ray://, fewest replicas.")
     ] = 1,
     max_replicas: Annotated[
         int,
         typer.Option(
-            "--max-replicas", min=0, help="And at most, when windows wait; 0: no more than that."
+            "--max-replicas", min=0, help="Most replicas while windows wait; 0: as --replicas."
         ),
     ] = 0,
     cpus: Annotated[

@@ -48,13 +48,11 @@ def report_page(*, title: str, body: str, data: Any, script: str) -> str:
         RuntimeUnavailableError: the chart library is not installed.
     """
     from dashboard.shell import SHELL_DIR, plotly_bundle
-    from ser_engine.errors import RuntimeUnavailableError
+    from ser_engine.errors import RuntimeUnavailableError, how_to_install
 
     bundle = plotly_bundle()
     if bundle is None:
-        raise RuntimeUnavailableError(
-            "got no plotly, which draws charts; pip install 'emotion-monitor[server]'"
-        )
+        raise RuntimeUnavailableError(f"charts need the package plotly; {how_to_install('server')}")
     style = [SHELL_DIR / name for name in ("tokens.css", "base.css", "components.css")]
     styles = "\n".join(path.read_text("utf-8") for path in (*style, _HERE / "report.css"))
     # "<" would end the element, wherever it stands.

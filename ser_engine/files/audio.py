@@ -16,7 +16,7 @@ from types import TracebackType
 import numpy as np
 import soxr
 
-from ser_engine.errors import AudioError
+from ser_engine.errors import AudioError, how_to_install
 from ser_engine.files.decoders import (
     DecodeError,
     Decoder,
@@ -54,7 +54,6 @@ RAW_SUFFIXES = frozenset((".raw", ".pcm", ".ulaw", ".alaw", ".ul", ".al", ".sln"
 """Endings of names that samples without a header go by."""
 
 _READABLE = "WAV, FLAC, Ogg (Vorbis, Opus) or MP3"
-_INSTALL = "pip install 'emotion-monitor[media]'"
 
 _CONTAINERS = (
     (4, b"ftyp", "mov", "M4A or MP4"),
@@ -309,8 +308,8 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
                 return MediaDecoder(path, container), layout_of(path)
             except ImportError:
                 raise DecodeError(
-                    f"got {kind}, expected {_READABLE}; install what reads it with {_INSTALL}, or"
-                    " convert it, e.g. with ffmpeg -i FILE out.wav"
+                    f"got {kind}, expected {_READABLE}; convert it, e.g. ffmpeg -i FILE out.wav, or"
+                    f" install what reads it: {how_to_install('media')}"
                 ) from None
     try:
         layout = layout_of(path)

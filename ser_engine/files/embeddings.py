@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.errors import EmbeddingError, RuntimeUnavailableError
+from ser_engine.errors import EmbeddingError, RuntimeUnavailableError, how_to_install
 from ser_engine.types import FloatArray
 
 Float64Array = npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ def cluster(rows: Float64Array, count: int) -> list[int]:
         from sklearn.cluster import KMeans
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "got no scikit-learn, which finds groups; pip install 'emotion-monitor[embeddings]'"
+            f"groups need the package scikit-learn; {how_to_install('embeddings')}"
         ) from error
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     if len(np.unique(unit, axis=0)) < count:

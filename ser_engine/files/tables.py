@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_engine.errors import RuntimeUnavailableError
+from ser_engine.errors import RuntimeUnavailableError, how_to_install
 from ser_engine.files.folders import whole_file
 from ser_engine.files.results import FrameResult, Result, StreamResult
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -167,8 +167,7 @@ def data_frame(columns: Columns) -> pandas.DataFrame:
         import pandas
     except ImportError:
         raise RuntimeUnavailableError(
-            "got no package pandas, expected it for a data frame; pip install"
-            " 'emotion-monitor[tables]'"
+            f"data frames need the package pandas; {how_to_install('tables')}"
         ) from None
     return pandas.DataFrame(columns)
 
@@ -249,7 +248,7 @@ def check_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "got no pyarrow, which writes Parquet; pip install 'emotion-monitor[tables]'"
+            f"Parquet needs the package pyarrow; {how_to_install('tables')}"
         ) from error
 
 

@@ -118,7 +118,7 @@ class BuiltInModel(Model):
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"got {path} that cannot be read as the {self.name} model ({error}); install the"
-                " package anew"
+                " package again"
             ) from error
         info = ModelInfo(
             name=self.name,

@@ -125,7 +125,9 @@ def fetch_model(
     if config.offline:
         raise CheckpointError(f"got model.offline on, expected it off to fetch {model.name}")
     if model.published is None:
-        raise CheckpointError(f"{model.name} is not here and no hub has it; install it anew")
+        raise CheckpointError(
+            f"{model.name} is missing from the installed package; install it again"
+        )
     folder = fetch(
         model.published,
         Path(config.models_dir).expanduser(),

@@ -146,8 +146,10 @@ def _bytes(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-_NOBODY = hash_of("", _PASSWORD_COST)
-"""Compared where there is no such person, so that the time taken does not tell."""
+_NOBODY = (
+    f"scrypt${_PASSWORD_COST}${_text(secrets.token_bytes(16))}${_text(secrets.token_bytes(32))}"
+)
+"""Compared where there is no such person, so that the time taken does not tell; of no password."""
 
 
 # Begins the references of tokens that the server made for itself.

@@ -189,7 +189,7 @@ class Access:
                 if name and name in headers:
                     raise ProtocolError(
                         ErrorCode.FORBIDDEN,
-                        f"got the header {name} from an address that is none of"
+                        f"got the header {name} from an address that is not in"
                         " access.trusted_proxies, expected it of those alone",
                     )
             is_direct = is_loopback(peer) and not any(name in headers for name in FORWARDED_HEADERS)
@@ -263,7 +263,8 @@ class Access:
         got = "an unknown access token" if token else "no access token"
         raise ProtocolError(
             ErrorCode.UNAUTHORIZED,
-            f"got {got}, expected one of the setting access.tokens or of `emotion-monitor token`",
+            f"got {got}, expected one from the setting access.tokens or from"
+            " `emotion-monitor token create`",
         )
 
     def _by_token(self, arrival: Arrival, token: str, now: float) -> Who | None:
@@ -369,7 +370,8 @@ class Access:
         self.note_attempt(address, attempt, is_right=who is not None)
         if who is None:
             raise ProtocolError(
-                ErrorCode.UNAUTHORIZED, "got an unknown name, password or token, expected others"
+                ErrorCode.UNAUTHORIZED,
+                "got a wrong name, password or token; check them and try again",
             )
         return self.sessions.begin(who.ref, now)
 

@@ -68,7 +68,7 @@ def provider_of(document: bytes, config: OidcConfig) -> Provider:
     try:
         provider = msgspec.json.decode(document, type=Provider)
     except msgspec.MsgspecError as error:
-        raise OidcError(f"got a discovery document that is none: {error}") from None
+        raise OidcError(f"got a discovery document that cannot be read: {error}") from None
     if provider.issuer != config.issuer:
         # OpenID Connect Discovery 1.0, section 4.3: to the letter.
         raise OidcError(
@@ -78,7 +78,7 @@ def provider_of(document: bytes, config: OidcConfig) -> Provider:
     own = urlsplit(config.issuer).scheme
     for url in (provider.authorization_endpoint, provider.token_endpoint, provider.jwks_uri):
         if urlsplit(url).scheme not in ("https", own):
-            raise OidcError(f"got the endpoint '{url}', expected one of https")
+            raise OidcError(f"got the endpoint '{url}', expected an https address")
     return provider
 
 
@@ -138,16 +138,16 @@ def code_of(query: Mapping[str, str], attempt: Attempt, config: OidcConfig, now:
         OidcError: the provider refused, or it is no answer to this attempt.
     """
     if not secrets.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
-        raise OidcError("got an answer to another login, expected one to this browser's latest")
+        raise OidcError("got the answer to another login than this browser's latest; log in again")
     if now - attempt.begun_at > ATTEMPT_S:
-        raise OidcError(f"got an answer after more than {ATTEMPT_S / 60:g} minutes; begin again")
+        raise OidcError(f"the login took more than {ATTEMPT_S / 60:g} minutes; log in again")
     # RFC 9207: an answer of another provider of the same client.
     if query.get("iss", config.issuer) != config.issuer:
-        raise OidcError("got an answer of another provider")
+        raise OidcError("got an answer from another provider; log in again")
     if "error" in query:
         raise OidcError(f"the provider answered {shown(query['error'])}")
     if not query.get("code"):
-        raise OidcError("got an answer of the provider without a code")
+        raise OidcError("got an answer without a code from the provider; log in again")
     return query["code"]
 
 

@@ -163,16 +163,16 @@ def team_of_stream(who: Who, asked: Iterable[str]) -> str:
     """
     wanted = next((team for team in asked if team), NO_TEAM)
     if wanted and not TEAM_NAME.fullmatch(wanted):
-        raise ValueError("got a team of other characters, expected a-z, 0-9, '_', '.' and '-'")
+        raise ValueError("got a team's name with other characters than a-z, 0-9, '_', '.' and '-'")
     if who.has_all_teams:
         return wanted
     teams = sorted(who.teams or ())
     if wanted:
         if wanted not in teams:
-            raise ValueError(f"got the team '{wanted}', expected one of the sender's own")
+            raise ValueError(f"got the team '{wanted}', expected one that the sender belongs to")
         return wanted
     if len(teams) != 1:
         raise ValueError(
-            f"got no team from a sender with {len(teams)}; name one in the metadata, as 'team'"
+            f"got no team, and the sender has {len(teams)}; name one in the metadata as 'team'"
         )
     return teams[0]

@@ -66,7 +66,7 @@ class AlertRule:
         if any("://" not in url for url in self.notify):
             # Not the value, which may be a secret in the wrong place.
             raise ConfigError(
-                f"{where}: got something else in notify than URLs, expected e.g. mailto://… or"
+                f"{where}: got an entry of notify that is not a URL, expected e.g. mailto://… or"
                 " slack://…"
             )
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from stream_server.wire.masking import masked
 from stream_server.wire.results import Alert
 
@@ -57,8 +57,8 @@ class Notifier:
             apprise: Any = importlib.import_module("apprise")
         except ImportError:
             raise ConfigError(
-                "got 'notify' in alerts.rules, which needs Apprise; install"
-                " 'emotion-monitor[notify]'"
+                "'notify' in alerts.rules needs the package apprise, which is not installed;"
+                f" {how_to_install('notify')}"
             ) from None
         # Its lines hold addresses, users and parts of paths, whatever the level.
         logger = logging.getLogger("apprise")
@@ -79,8 +79,8 @@ class Notifier:
             service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
             if service is None:
                 raise ConfigError(
-                    f"got '{masked(url, 'notify')}' in 'notify' of alerts.rules, expected a URL as"
-                    " Apprise has it for the service: https://github.com/caronc/apprise/wiki"
+                    f"got '{masked(url, 'notify')}' in 'notify' of alerts.rules, expected a URL in"
+                    " Apprise's form for the service: https://github.com/caronc/apprise/wiki"
                 )
             self._services[url] = service
         self._dashboard_url = dashboard_url

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import structlog
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from stream_server.bus import Bus
 from stream_server.cluster import gateways
 from stream_server.cluster.gateways import Acknowledged, Others
@@ -124,8 +124,7 @@ class NatsBus:
             import nats  # noqa: F401
         except ModuleNotFoundError:
             raise ConfigError(
-                "bus.url needs a package that is not installed; run"
-                " pip install 'emotion-monitor[cluster]'"
+                f"bus.url needs a package that is not installed; {how_to_install('cluster')}"
             ) from None
         self.name = name
         self.others = Others(live, here.publish)

@@ -293,8 +293,8 @@ class _Output:
         channels = len(frame.layout.channels)
         if channels != self._channels:
             raise MediaError(
-                f"got {_count(channels)} in the audio, expected {self._channels} as told; tell"
-                f" {channels}, or send {self._channels}"
+                f"got {_count(channels)} in the audio, expected {self._channels} as declared;"
+                f" declare {channels}, or send {self._channels}"
             )
         if frame.pts is not None and frame.time_base is not None:
             at_s = float(frame.pts * frame.time_base)
@@ -424,7 +424,9 @@ def _read_packets(source: _Input, output: _Output, job: dict[str, Any]) -> None:
             is_odd = not frames or (packet_s > 0 and length_s != packet_s)
             doubts = doubts + 1 if is_odd else max(0, doubts - 1)
             if doubts > _MAX_DOUBTS:
-                raise MediaError(f"got {doubts} packets that do not go together, or are none")
+                raise MediaError(
+                    f"got {doubts} packets that do not belong together or cannot be decoded"
+                )
         packet_s = length_s or packet_s
 
 

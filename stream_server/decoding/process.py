@@ -41,8 +41,9 @@ class AudioDecoder:
         if find_spec("av") is None:
             raise ProtocolError(
                 ErrorCode.BAD_FORMAT,
-                f"got encoding '{audio_format.codec}', which this server cannot decode: it is"
-                " installed without PyAV; send raw samples, or install 'emotion-monitor[media]'",
+                f"got encoding '{audio_format.codec}', which this server cannot decode"
+                " without PyAV;"
+                " send raw samples, or have the extra 'media' installed on the server",
             )
         self.received_bytes = 0
         self._format = audio_format
@@ -161,7 +162,7 @@ class AudioDecoder:
             except TimeoutError:
                 raise self._failed(f"decoding took more than {ANSWER_TIMEOUT_S:g} s") from None
             except (asyncio.IncompleteReadError, ConnectionError):
-                raise self._failed("the decoder ended over it") from None
+                raise self._failed("the decoder crashed on it") from None
             match kind:
                 case b"K":
                     self._unanswered -= 1

@@ -87,8 +87,8 @@ async def run_child(
             await child.wait()
     if ending is None:
         raise RuntimeUnavailableError(
-            f"got status {status} of the process that was to {job} {name}, expected it to end by"
-            " itself; it may have been out of memory (-9)"
+            f"the process that was to {job} {name} ended with status {status}; -9 usually means"
+            " that memory ran out"
         )
     if ending["failed"]:
         kind = getattr(errors, ending["kind"], SerEngineError)
@@ -180,6 +180,6 @@ def _probe(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> None
             return
         problems.append(f"{hub}: {problem}")
     raise HubUnavailableError(
-        f"got no answer of a hub for {name} ({'; '.join(problems)}); check the network and proxy,"
+        f"got no answer from a hub for {name} ({'; '.join(problems)}); check the network and proxy,"
         f" or copy the model's folder to {Path(config.models_dir).expanduser() / name}"
     )

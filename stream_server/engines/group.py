@@ -142,7 +142,7 @@ class EngineGroup:
                 tried.add(engine)
         if not any(map(self._may_score, self._engines)):
             raise EngineDeadError("no engine has the model that this stream began with")
-        raise EngineLostError("all engines are away; try again later")
+        raise EngineLostError("no engine can be reached; try again later")
 
     def forget(self, stream_key: str) -> None:
         """Free what is kept of a stream that has ended. Not waited for."""

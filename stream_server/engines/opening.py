@@ -131,8 +131,8 @@ def load_beside_another(config: EngineConfig) -> EngineMaker:
     if free_bytes is not None and free_bytes < needed_bytes:
         raise RuntimeUnavailableError(
             f"got {free_bytes >> 20} MiB of free memory for a second engine with"
-            f" {checkpoint.info.name}, expected {needed_bytes >> 20} MiB; start the server anew:"
-            " the model is on disk and will be the first one"
+            f" {checkpoint.info.name}, expected {needed_bytes >> 20} MiB; restart the server:"
+            " the model is on disk now and replaces the first one"
         )
     return lambda: engine_from_checkpoint(checkpoint, config)
 

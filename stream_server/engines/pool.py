@@ -155,8 +155,8 @@ class EnginePool:
         slot = self._current
         if slot is None or not slot.engine.is_alive:
             raise EngineDeadError(
-                "got a new stream while no engine is alive, expected one; see what was logged,"
-                " then start the server anew"
+                "no engine is running; look for the cause in the server's log, then restart the"
+                " server"
             )
         slot.num_streams += 1
         return EngineLease(slot.engine, lambda: self._give_back(slot))

@@ -39,7 +39,13 @@ import structlog
 
 from ser_engine.config import EngineConfig
 from ser_engine.core.batcher import OnStep
-from ser_engine.errors import ConfigError, EngineDeadError, RuntimeUnavailableError, WindowError
+from ser_engine.errors import (
+    ConfigError,
+    EngineDeadError,
+    RuntimeUnavailableError,
+    WindowError,
+    how_to_install,
+)
 from stream_server.cluster import Frame, PeerLostError
 from stream_server.engines import Engine
 from stream_server.engines.fetching import in_daemon_thread
@@ -460,8 +466,8 @@ def join(cluster: str) -> None:
         import ray.serve
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"got an address ray:// without Ray Serve ({error}), expected it to be installed:"
-            " pip install 'emotion-monitor[ray]'"
+            f"an address ray:// needs Ray Serve, which is not installed ({error});"
+            f" {how_to_install('ray')}"
         ) from None
     # What is lost is logged here.
     for each in ("ray", "ray.serve"):

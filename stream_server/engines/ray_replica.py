@@ -208,13 +208,14 @@ class ReplicaSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
             raise ConfigError(
-                f"got {self.min_replicas} to {self.max_replicas} replicas, expected at least 1, and"
-                " no fewer at most than at least"
+                f"got {self.min_replicas} to {self.max_replicas} replicas, expected 1 or"
+                " more, and a"
+                " maximum that is not below the minimum"
             )
         if self.engine.model.name == "auto" or "://" in self.engine.model.name:
             raise ConfigError(
-                f"got ser_engine.model.name {self.engine.model.name!r} for replicas, expected one"
-                " model's name or folder: they must all have the same"
+                f"got ser_engine.model.name {self.engine.model.name!r} for replicas, expected the"
+                " name or folder of one model: all replicas must have the same"
             )
 
     def application_name(self, pool: str) -> str:

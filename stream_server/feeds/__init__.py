@@ -113,7 +113,7 @@ def parse_event_id(event_id: str) -> tuple[str, int]:
     """
     stream_id, colon, seq = event_id.rpartition(":")
     if not colon or not _STREAM_ID.fullmatch(stream_id) or not re.fullmatch(r"-1|\d{1,12}", seq):
-        raise _bad(f"'{event_id[:60]}'", "STREAM:SEQ, as an event's id has it")
+        raise _bad(f"'{event_id[:60]}'", "STREAM:SEQ, the form of an event's id")
     return stream_id, int(seq)
 
 

@@ -30,7 +30,7 @@ import msgspec
 import structlog
 from msgspec import structs
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from ser_engine.schema import LastingState
 from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
@@ -161,7 +161,7 @@ def parse_mqtt_url(url: str) -> Broker:
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
         # Not the URL itself: it may hold a password.
         raise ConfigError(
-            "feeds.mqtt_url names no broker; it is such as mqtt://USER:PASSWORD@HOST:PORT"
+            "feeds.mqtt_url names no broker; expected e.g. mqtt://USER:PASSWORD@HOST:PORT"
         )
     return Broker(
         host=parts.hostname,
@@ -224,8 +224,7 @@ class MqttPublisher:
             self._aiomqtt: Any = importlib.import_module("aiomqtt")
         except ModuleNotFoundError:
             raise ConfigError(
-                "feeds.mqtt_url needs a package that is not installed; run"
-                " pip install 'emotion-monitor[mqtt]'"
+                f"feeds.mqtt_url needs a package that is not installed; {how_to_install('mqtt')}"
             ) from None
         self._subscription = bus.subscribe(name="mqtt", capacity=mailbox_size)
         self._states: dict[str, StreamState] = {}

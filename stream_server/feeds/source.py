@@ -148,7 +148,8 @@ class FeedSource:
         """
         if query.from_sample is not None and self._history is None:
             raise ProtocolError(
-                ErrorCode.BAD_QUERY, "got from_s, and this server keeps no results (store.url)"
+                ErrorCode.BAD_QUERY,
+                "got from_s, but this server keeps no results; leave it out, or set store.url",
             )
         selection = Selection(query)
         subscription = self._bus.subscribe(

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 from ser_engine.timeline.course import StateTracker
 from stream_server.bus import Bus
 from stream_server.metrics import Metrics
@@ -162,8 +162,7 @@ class VssPublisher:
             importlib.import_module("grpc.aio")
         except ModuleNotFoundError:
             raise ConfigError(
-                "feeds.vss_url needs a package that is not installed; run"
-                " pip install 'emotion-monitor[vss]'"
+                f"feeds.vss_url needs a package that is not installed; {how_to_install('vss')}"
             ) from None
         self._metrics = metrics
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, rng)

@@ -139,7 +139,7 @@ class ProviderClient:
                 answer = await self._fetch(provider.jwks_uri)
                 keys = KeySet.import_key_set(msgspec.json.decode(answer))
             except (msgspec.MsgspecError, JoseError, ValueError, TypeError, KeyError) as error:
-                raise OidcError(f"got keys that are none: {error}") from None
+                raise OidcError(f"got signing keys that cannot be read: {error}") from None
             self._keys = keys, now_s
             return keys
 
@@ -173,7 +173,7 @@ class ProviderClient:
         more = msgspec.json.decode(await self._fetch(provider.userinfo_endpoint, headers=bearer))
         # OpenID Connect Core 1.0, section 5.3.2: else it may be about somebody else.
         if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
-            raise OidcError("got the userinfo of somebody else")
+            raise OidcError("got userinfo about another person than the ID token")
         return {**more, **claims}
 
     async def logout(self, logout_token: str, now: float) -> ProviderLogout:

@@ -64,10 +64,13 @@ class RtpPorts:
                 transport.close()
                 reports.close()
                 raise ProtocolError(
-                    ErrorCode.SERVER_FULL, "the server has no more descriptors for calls"
+                    ErrorCode.SERVER_FULL,
+                    "the server may open no more files; raise its limit (ulimit -n)",
                 )
             return transport, reports, port
-        raise ProtocolError(ErrorCode.SERVER_FULL, f"all ports of {self._setting} are in use")
+        raise ProtocolError(
+            ErrorCode.SERVER_FULL, f"all ports of {self._setting} are in use; widen the range"
+        )
 
 
 async def open_port(host: str, port: int, receive: Receive) -> asyncio.DatagramTransport:

@@ -36,7 +36,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from ser_engine.errors import ConfigError
+from ser_engine.errors import ConfigError, how_to_install
 
 _EXAMPLES = "sqlite:///FOLDER/FILE.db or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
@@ -64,12 +64,12 @@ def parse_store_url(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
-        raise ConfigError(f"store.url is not a database URL; it is such as {_EXAMPLES}") from None
+        raise ConfigError(f"store.url is not a database URL; expected e.g. {_EXAMPLES}") from None
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return _sqlite(url)
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return _postgresql(url)
-    raise ConfigError(f"store.url has the driver '{url.drivername}'; it is such as {_EXAMPLES}")
+    raise ConfigError(f"store.url has the driver '{url.drivername}'; expected e.g. {_EXAMPLES}")
 
 
 def _sqlite(url: URL) -> URL:
@@ -80,7 +80,7 @@ def _sqlite(url: URL) -> URL:
         )
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ConfigError(
-            f"store.url '{url}' names no file; it is such as sqlite:///FOLDER/FILE.db, or \"\" to"
+            f"store.url '{url}' names no file; expected e.g. sqlite:///FOLDER/FILE.db, or \"\" to"
             " keep nothing"
         )
     try:
@@ -95,12 +95,12 @@ def _sqlite(url: URL) -> URL:
 def _postgresql(url: URL) -> URL:
     if importlib.util.find_spec("psycopg") is None:
         raise ConfigError(
-            "store.url names a PostgreSQL database and its driver is not installed; run"
-            " pip install 'emotion-monitor[postgresql]'"
+            "store.url names a PostgreSQL database, and its driver is not installed;"
+            f" {how_to_install('postgresql')}"
         )
     if not url.database:
         raise ConfigError(
-            f"store.url '{url.render_as_string()}' names no database; it is such as {_EXAMPLES}"
+            f"store.url '{url.render_as_string()}' names no database; expected e.g. {_EXAMPLES}"
         )
     return url.set(drivername="postgresql+psycopg")
 

@@ -73,10 +73,10 @@ streams = Table(
     Column("duration_s", Double),
     Column("summary_seq", BigInteger),
     Column("summary", _JSON),  # the channels, received_samples and alerts of the summary
-    Column("continues", Text),  # id of the stream its client was in before
-    Column("team", Text, nullable=False, server_default=""),  # "": of none
+    Column("continues", Text),  # id of the stream that the client continues
+    Column("team", Text, nullable=False, server_default=""),  # "": no team
     Column("model_sha256", Text, nullable=False, server_default=""),
-    Column("notice_version", Text, nullable=False, server_default=""),  # the last one told of
+    Column("notice_version", Text, nullable=False, server_default=""),  # the latest one stated
     Column("consent", Text, nullable=False, server_default="unknown"),
     Column("speakers", _JSON),  # what people call them, by channel and speaker; NULL: nobody did
     Index(None, "opened_at"),
@@ -85,7 +85,7 @@ streams = Table(
     # AUTOINCREMENT: a key is never used again, whatever is deleted. The writer remembers keys.
     sqlite_autoincrement=True,
 )
-"""A stream, from its start on."""
+"""A stream, live or ended."""
 
 points = Table(
     "points",
@@ -100,9 +100,9 @@ points = Table(
     Column("confidence", Double, nullable=False),
     Column("speech_share", Double, nullable=False),  # 0 to 1, of the step
     Column("flags", SmallInteger, nullable=False),  # sum of 1 provisional, 2 widened, 4 narrow band
-    Column("model", Text),  # NULL: that of the stream
+    Column("model", Text),  # NULL: as in streams
     Column("best", Text),  # NULL: the label
-    Column("speaker", Text),  # NULL: not told apart, or nobody who is known
+    Column("speaker", Text),  # NULL: not told apart, or not known
     # Rows are kept in the tree of the primary key itself, in the order in which they are read; with
     # a rowid the largest table would have a second tree.
     sqlite_with_rowid=False,
@@ -130,7 +130,7 @@ segments = Table(
     Column("confidence", Double, nullable=False),
     Column("final", Boolean, nullable=False),
     Column("best", Text),  # NULL: the label
-    Column("speaker", Text),  # as of points
+    Column("speaker", Text),  # as in points
     sqlite_with_rowid=False,
 )
 """Consecutive time with one label, or unclear; its latest version."""
@@ -172,12 +172,12 @@ alerts = Table(
     Column("cleared_posterior", Double),
     Column("acknowledged_at", Double),
     Column("acknowledged_note", Text),
-    Column("verdict", Text),  # right, wrong; NULL: nobody has said
+    Column("verdict", Text),  # right, wrong; NULL: not judged
     # Those that the rule asks for, by name; NULL: it asks for none.
     Column("raised_measures", _JSON),
     Column("cleared_measures", _JSON),
 )
-"""An alert, from when it was raised on."""
+"""An alert, active or cleared."""
 
 annotated = Table(
     "annotations",
@@ -190,14 +190,14 @@ annotated = Table(
         nullable=False,
         index=True,
     ),
-    Column("who", Text, nullable=False),  # whose tier it is
+    Column("who", Text, nullable=False),  # who labelled it
     Column("channel", SmallInteger, nullable=False),
     Column("start_sample", BigInteger, nullable=False),
     Column("end_sample", BigInteger, nullable=False),
     Column("label", Text, nullable=False),
-    Column("at", Double, nullable=False),  # when it was said
+    Column("at", Double, nullable=False),  # when it was labelled
 )
-"""What people hear: a row a part."""
+"""Labels by people: one row per labelled span."""
 
 marks = Table(
     "marks",
@@ -207,7 +207,7 @@ marks = Table(
     Column("name", Text, nullable=False),
     Column("at_sample", BigInteger, nullable=False),
 )
-"""What the client marked."""
+"""Marks that the client set."""
 
 warnings = Table(
     "warnings",
@@ -219,7 +219,7 @@ warnings = Table(
     Column("message", Text, nullable=False),
     Column("at_s", Double, nullable=False),
 )
-"""What was wrong with the audio, or with how it came."""
+"""Problems of the audio or its transmission."""
 
 
 def _told() -> list[Column[str]]:
@@ -229,7 +229,7 @@ def _told() -> list[Column[str]]:
         Column("notice_version", Text, nullable=False),
         Column("notice_language", Text, nullable=False),
         Column("notice_how", Text, nullable=False),
-        Column("withheld", Text),  # NULL: nothing is
+        Column("withheld", Text),  # NULL: nothing is withheld
     ]
 
 
@@ -242,7 +242,7 @@ consents = Table(
     Column("at_s", Double, nullable=False),
     Column("told_at", Double, nullable=False),
 )
-"""What was told of consent and notice while the stream ran."""
+"""Consent and notice as stated while the stream ran."""
 
 ledger = Table(
     "ledger",
@@ -256,7 +256,7 @@ ledger = Table(
     UniqueConstraint("stream_id", "seq"),
     sqlite_autoincrement=True,
 )
-"""What was told of consent and notice; it outlives the streams."""
+"""Consent and notice as stated; it outlives the streams."""
 
 decisions = Table(
     "decisions",
@@ -266,7 +266,7 @@ decisions = Table(
     Column("kind", Text, nullable=False),  # raised, cleared, acknowledged, overridden
     Column("stream_id", Text, nullable=False, index=True),
     Column("alert_id", Text, nullable=False),
-    Column("seq", BigInteger),  # NULL: a person's
+    Column("seq", BigInteger),  # NULL: by a person
     Column("team", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("model_sha256", Text, nullable=False),
@@ -280,7 +280,7 @@ decisions = Table(
     UniqueConstraint("alert_id", "kind", "seq"),
     sqlite_autoincrement=True,
 )
-"""What rules and people decided; it outlives the streams, without scores where one is erased."""
+"""Decisions of rules and people; they outlive the streams, without scores once one is erased."""
 
 halts = Table(
     "halts",
@@ -292,7 +292,7 @@ halts = Table(
     Column("reason", Text, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Whether overseers have halted all analysis; the last row holds."""
+"""Whether overseers have halted all analysis; the last row is valid."""
 
 server_keys = Table(
     "server_keys",
@@ -300,12 +300,12 @@ server_keys = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
-"""A secret of the servers, by which they know clients again."""
+"""A secret of the servers, by which they recognise clients."""
 
 jobs = Table(
     "jobs",
     metadata,
-    Column("key", _KEY, primary_key=True, autoincrement=True),  # the order they came in
+    Column("key", _KEY, primary_key=True, autoincrement=True),  # in order of arrival
     Column("id", Text, nullable=False, unique=True),
     Column("owner", Text, nullable=False),  # the folder that has the file
     Column("name", Text, nullable=False),
@@ -325,9 +325,9 @@ jobs = Table(
     Column("summary", _JSON),
     Column("cache_key", Text),
     Column("team", Text, nullable=False, server_default=""),
-    Column("metadata", _JSON),  # NULL: of before there was any
-    Column("labels", _JSON),  # what people hear, by who and channel; NULL: nobody has said
-    Column("speakers", _JSON),  # as of streams
+    Column("metadata", _JSON),  # NULL: from an older version
+    Column("labels", _JSON),  # labels by person and channel; NULL: none
+    Column("speakers", _JSON),  # as in streams
     Index(None, "owner", "state"),
     Index(None, "finished_at"),
     Index(None, "cache_key"),
@@ -347,7 +347,7 @@ credentials = Table(
     Column("teams", JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
-    Column("revoked_at", Double),  # kept: who did what must stay known
+    Column("revoked_at", Double),  # the row stays, for the audit
 )
 """A token, or a person who may log in."""
 

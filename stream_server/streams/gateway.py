@@ -219,14 +219,14 @@ class Gateway:
         if is_stranger and from_there >= _MAX_UNSTARTED_PER_ADDRESS:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
-                f"{from_there} connections from this address have not begun a stream",
+                f"{from_there} connections from this address wait without a stream (the limit)",
                 retry_after_s=self._config.limits.start_timeout_s,
             )
         room = _MAX_UNSTARTED * (2 if admission.is_known else 1)
         if len(self._connections) >= len(self._registry) + room:
             raise ProtocolError(
                 ErrorCode.SERVER_FULL,
-                f"{room} connections have not begun a stream",
+                f"{room} connections wait without a stream (the limit)",
                 retry_after_s=self._config.limits.start_timeout_s,
             )
 

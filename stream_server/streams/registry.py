@@ -156,7 +156,7 @@ class StreamFactory:
             if allowed == "off":
                 raise ProtocolError(
                     ErrorCode.BAD_START,
-                    f"got speakers {spec.speakers}, but this server tells none apart"
+                    f"got speakers {spec.speakers}, but this server does not separate speakers"
                     " (ser_engine.speakers.live is off)",
                 )
             apart = {

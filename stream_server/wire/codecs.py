@@ -118,8 +118,8 @@ def codec_of(name: str, found: str | None, *, is_all: bool) -> Codec | None:
             return by_content
         raise ProtocolError(
             ErrorCode.BAD_FORMAT,
-            f"got {found}, expected {told.words} as encoding '{name}' says; name what is sent, or"
-            f" say encoding '{AUTO}'",
+            f"got {found}, expected {told.words} as encoding '{name}' says; declare what is"
+            f" sent, or encoding '{AUTO}'",
         )
     if by_content is not None:
         return by_content
@@ -128,6 +128,6 @@ def codec_of(name: str, found: str | None, *, is_all: bool) -> Codec | None:
     raise ProtocolError(
         ErrorCode.BAD_FORMAT,
         f"got {found or 'audio whose first bytes do not say what it is'}, expected one of"
-        f" {', '.join(each.begins for each in CODECS.values() if each.begins)}; of anything else"
-        " name the encoding",
+        f" {', '.join(each.begins for each in CODECS.values() if each.begins)}; declare the"
+        " encoding of anything else",
     )

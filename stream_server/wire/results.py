@@ -149,7 +149,7 @@ class Standing:
             ValueError: there is no such consent.
         """
         if consent is not None and consent not in STATUSES:
-            raise ValueError(f"got another consent, expected one of {', '.join(STATUSES)}")
+            raise ValueError(f"got an unknown consent, expected one of {', '.join(STATUSES)}")
         # A source belongs to what it says; it is not that of a later word.
         new_source = source if source is not None else ("" if consent is not None else self.source)
         return Standing(

@@ -259,7 +259,8 @@ def check_told(told: Told) -> None:
         if not _SPEAKER.fullmatch(told.speaker):
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE,
-                f"got speaker {shown(told.speaker)}, expected a name of results, such as speaker 1",
+                f"got speaker {shown(told.speaker)}, expected a name from the results,"
+                " such as speaker 1",
             )
         return
     if told.consent is not None and told.consent not in STATUSES:

@@ -6,8 +6,11 @@ here, with why they are not run by this suite or where they are.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +18,20 @@ import pytest
 import typer.main
 
 from emotion_monitor.app import _settings_first, app
+from tests.docs.test_links import pages
 from tests.requirements import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+BLOCKS = [
+    (page, text)
+    for page in pages()
+    for text in re.findall(
+        r"^```(?:sh|bash|shell|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S
+    )
+]
+"""Shell blocks of every page."""
+
+SCRIPTS = ("stream_server", "training")
+"""Folders whose pages print scripts for other machines; these are not taken apart into lines."""
 
 NOT_RUN = {
     ".": "makes an environment the current one",
@@ -48,13 +62,13 @@ NOT_RUN = {
 
 def commands() -> Iterator[tuple[str, str]]:
     """Yield page and command of every shell block; lines that go on are one."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for block in re.findall(r"^```(?:sh|bash|shell|console)\n(.*?)^```", text, re.M | re.S):
-            for line in block.replace("\\\n", " ").splitlines():
-                line = line.strip().removeprefix("$ ")
-                if line and not line.startswith("#"):
-                    yield page.name, line
+    for page, block in BLOCKS:
+        if page.relative_to(REPOSITORY).parts[0] in SCRIPTS:
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if line and not line.startswith("#"):
+                yield page.name, line
 
 
 def parts(line: str) -> Iterator[list[str]]:
@@ -115,3 +129,35 @@ def parse(arguments: list[str]) -> None:
 def _left(context: Any) -> list[str]:
     """Return what a group has not parsed; click keeps the command's name apart."""
     return [*getattr(context, "_protected_args", ()), *context.args]
+
+
+def test_every_block_is_shell():
+    together = "\n".join(text for _, text in BLOCKS)
+    checked = subprocess.run(["bash", "-n"], input=together, capture_output=True, text=True)
+    assert checked.stderr == ""
+
+
+def test_what_a_line_names_is_there():
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    api = (REPOSITORY / "docs/reference/api.md").read_text(encoding="utf-8")
+    missing = []
+    for page, text in BLOCKS:
+        for names in re.findall(r"(?:emotion-monitor|\.)\[([\w,]+)\]|--extras (\S+)", text):
+            missing += [
+                f"{page}: extra {x}" for x in ",".join(names).split(",") if x and x not in extras
+            ]
+        for module in re.findall(r"python -m ([\w.]+)", text):
+            if module != "venv" and importlib.util.find_spec(module) is None:
+                missing.append(f"{page}: {module}")
+        for script in re.findall(r"python (\w+/[\w/]+\.py)", text):
+            if not (REPOSITORY / script).exists():
+                missing.append(f"{page}: {script}")
+        for target in re.findall(r"^make (\S+)", text, re.M):
+            if f"\n{target}:" not in makefile:
+                missing.append(f"{page}: make {target}")
+        for path in re.findall(r"/api/v1(/[\w./]+)", text):
+            if f" {path}`" not in api:
+                missing.append(f"{page}: {path}")
+    assert missing == []

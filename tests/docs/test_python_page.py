@@ -31,6 +31,7 @@ MICROPHONE = (REPOSITORY / "docs/tutorials/microphone-in-python.md").read_text("
 README = (REPOSITORY / "README.md").read_text("utf-8")
 ACCURACY = (REPOSITORY / "docs/how-to/accuracy.md").read_text("utf-8")
 HUME = (REPOSITORY / "docs/how-to/from-hume.md").read_text("utf-8")
+GUIDE = (REPOSITORY / "docs/how-to/microphone.md").read_text("utf-8")
 
 
 def program(page: str, wanted: str) -> str:
@@ -121,6 +122,8 @@ def test_the_results_of_a_server_are_printed(
 class Client:
     """Stands for ``StreamClient``: two messages come of any source."""
 
+    summary = None
+
     def __init__(self, source: Any, url: str = "", options: Any = None) -> None:
         self.source, self.url, self.options = source, url, options
         made.append(self)
@@ -150,15 +153,22 @@ def test_a_file_is_streamed(
     assert capsys.readouterr().out == f"{ready()}\n{make_point(angry=0.9)}\n"
 
 
-def test_the_readme_prints_what_a_microphone_hears(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("page", "printed"),
+    [(README, "angry 0.9\n"), (GUIDE, "0.5 s: angry 90%\nNone\n")],
+    ids=["readme", "guide"],
+)
+def test_what_a_microphone_hears_is_printed(
+    page: str, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(mic_client, "StreamClient", Client)
     monkeypatch.setattr(
-        mic_client, "MicrophoneSource", lambda: ArraySource(np.zeros(160, np.float32), 16_000)
+        mic_client,
+        "MicrophoneSource",
+        lambda device=None: ArraySource(np.zeros(160, np.float32), 16_000),
     )
-    exec(program(README, "MicrophoneSource"), {})
-    assert capsys.readouterr().out == "angry 0.9\n"
+    exec(program(page, "MicrophoneSource"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_the_readme_analyses_a_recording(

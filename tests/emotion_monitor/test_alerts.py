@@ -282,7 +282,7 @@ def test_those_whom_a_rule_tells_can_be_tried(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nobody", "expected one of"), ("driver is upset", "tells nobody")]
+    ("name", "said"), [("nobody", "expected one of"), ("driver is upset", "has neither")]
 )
 def test_a_rule_that_cannot_be_tried_is_an_error(name: str, said: str, capsys: Captured):
     with pytest.raises(SystemExit) as caught:

@@ -229,7 +229,7 @@ def test_embeddings_that_cannot_be_written(angry: Path, tmp_path: Path, capsys: 
 
 def test_a_stream_has_no_embeddings(angry: Path, tmp_path: Path, capsys: Captured):
     assert run(angry, "-g", "stream", "--embeddings", tmp_path / "out.npy") == 2
-    assert "a stream has none" in capsys.readouterr().err
+    assert "a stream has no embeddings" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_status_2(angry: Path):

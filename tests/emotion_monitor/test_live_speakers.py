@@ -72,7 +72,7 @@ async def test_the_agent_is_named_while_the_call_goes_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("ser_engine.speakers.live=off", "tells none apart"),
+        ("ser_engine.speakers.live=off", "does not separate speakers"),
         ("ser_engine.speakers.model=/no/such/file", "no file or folder"),
     ],
 )

@@ -120,7 +120,7 @@ async def test_a_device_that_falls_silent_without_a_word_is_gone(sounddevice: Fa
     stream = await started(sounddevice)
     stream.speak(BLOCK)
     await first
-    with pytest.raises(DeviceError, match="it went away and did not come back within 0 s"):
+    with pytest.raises(DeviceError, match="disconnected and not back within 0 s"):
         await anext(items)
     assert current_loop().time() == pytest.approx(3)
     assert stream.is_closed

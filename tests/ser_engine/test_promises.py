@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
+from ser_engine.core.engine import EngineCore
 from ser_engine.core.factory import engine_from_checkpoint
 from ser_engine.models.emotion2vec.reference import FunasrEngine
 from ser_engine.types import Window, WindowResult
@@ -19,26 +22,47 @@ from tests.support.networks import engine, load, posteriors
 WINDOW = 64_000
 
 
-def reference(folder: Path) -> Any:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What FunASR says of a window."""
+
+    frames: dict[str, Any]
+    utterance: dict[str, Any]
+
+
+def funasr_says(folder: Path, clips: Iterable[SpeechClip]) -> list[Said]:
     config = EngineConfig(model=ModelConfig(runtime="funasr", device="cpu", threads=2))
     made = engine_from_checkpoint(load(folder), config)
     assert isinstance(made, FunasrEngine)
-    return made.auto_model
-
-
-def check_against_funasr(core: Any, auto_model: Any, clips: tuple[SpeechClip, ...]) -> None:
+    said: list[Said] = []
     for clip in clips:
         samples = clip.samples[:WINDOW]
-        (ours,) = core.step([Window(samples)])
-        (theirs,) = auto_model.generate(samples, granularity="frame", extract_embedding=True)
+        generate = made.auto_model.generate
+        (frames,) = generate(samples, granularity="frame", extract_embedding=True)
+        (utterance,) = generate(samples, granularity="utterance")
+        said.append(Said(frames, utterance))
+    return said
+
+
+def check_against_funasr(core: Any, clips: Sequence[SpeechClip], said: Sequence[Said]) -> None:
+    assert [label.bilingual for label in core.info.labels.labels][:-1] == (
+        said[0].frames["labels"][:-1]
+    )
+    for clip, theirs in zip(clips, said, strict=True):
+        (ours,) = core.step([Window(clip.samples[:WINDOW])])
         assert isinstance(ours, WindowResult)
-        np.testing.assert_allclose(posteriors(ours), theirs["scores"], atol=1e-4)
-        assert [label.bilingual for label in core.info.labels.labels][:-1] == theirs["labels"][:-1]
-        distance = np.linalg.norm(ours.embeddings - theirs["feats"])
-        assert distance / np.linalg.norm(theirs["feats"]) < 1e-3
-        (utterance,) = auto_model.generate(samples, granularity="utterance")
+        np.testing.assert_allclose(posteriors(ours), theirs.frames["scores"], atol=1e-4)
+        distance = np.linalg.norm(ours.embeddings - theirs.frames["feats"])
+        assert distance / np.linalg.norm(theirs.frames["feats"]) < 1e-3
         mean = ours.embeddings.mean(axis=0)
-        assert np.linalg.norm(mean - utterance["feats"]) / np.linalg.norm(mean) < 1e-3
+        assert np.linalg.norm(mean - theirs.utterance["feats"]) / np.linalg.norm(mean) < 1e-3
+
+
+@pytest.fixture(scope="module")
+def said_of_tiny(
+    funasr: ModuleType, tiny_checkpoint_dir: Path, speech_clips: tuple[SpeechClip, ...]
+) -> list[Said]:
+    return funasr_says(tiny_checkpoint_dir, speech_clips)
 
 
 @pytest.mark.needs("funasr", "shared-data")
@@ -46,36 +70,45 @@ def check_against_funasr(core: Any, auto_model: Any, clips: tuple[SpeechClip, ..
     "runtime", ["torch", pytest.param("openvino", marks=pytest.mark.needs("openvino"))]
 )
 def test_a_windows_posterior_equals_funasrs_on_a_tiny_network(
-    funasr: ModuleType,
     tiny_checkpoint_dir: Path,
-    tmp_path: Path,
+    converted_dir: Path,
     speech_clips: tuple[SpeechClip, ...],
+    said_of_tiny: list[Said],
     runtime: RuntimeName,
 ) -> None:
-    core = engine(tiny_checkpoint_dir, tmp_path, runtime=runtime)
+    core = engine(tiny_checkpoint_dir, converted_dir, runtime=runtime)
 
-    check_against_funasr(core, reference(tiny_checkpoint_dir), speech_clips)
+    check_against_funasr(core, speech_clips, said_of_tiny)
+
+
+@pytest.fixture(scope="module")
+def base(base_checkpoint_dir: Path) -> EngineCore:
+    """What computes the features of every window anew; to load it takes seconds."""
+    return engine(base_checkpoint_dir)
 
 
 @pytest.mark.needs("funasr", "shared-data")
 def test_a_windows_posterior_equals_funasrs_on_a_base_network(
-    funasr: ModuleType, base_checkpoint_dir: Path, speech_clips: tuple[SpeechClip, ...]
+    funasr: ModuleType,
+    base: EngineCore,
+    base_checkpoint_dir: Path,
+    speech_clips: tuple[SpeechClip, ...],
 ) -> None:
-    core = engine(base_checkpoint_dir)
+    clips = speech_clips[::3]
 
-    check_against_funasr(core, reference(base_checkpoint_dir), speech_clips[::3])
+    check_against_funasr(base, clips, funasr_says(base_checkpoint_dir, clips))
 
 
 @pytest.mark.needs("shared-data")
 def test_kept_features_move_no_posterior_by_a_thousandth(
-    base_checkpoint_dir: Path, speech_clips: tuple[SpeechClip, ...]
+    base: EngineCore, base_checkpoint_dir: Path, speech_clips: tuple[SpeechClip, ...]
 ) -> None:
-    cached, exact = engine(base_checkpoint_dir, exact=False), engine(base_checkpoint_dir)
+    cached = engine(base_checkpoint_dir, exact=False)
     for corpus in ("emodb", "ravdess", "nemo_pl"):
         clips = [clip.samples for clip in speech_clips if clip.corpus == corpus]
         stream = np.concatenate(clips)[: WINDOW + 3 * 8_000]
         for end in range(WINDOW, len(stream) + 1, 8_000):
             window = Window(stream[end - WINDOW : end], end - WINDOW, corpus)
-            (ours,), (theirs,) = cached.step([window]), exact.step([window])
+            (ours,), (theirs,) = cached.step([window]), base.step([window])
             np.testing.assert_allclose(posteriors(ours), posteriors(theirs), atol=1e-3)
     assert cached.extractor.stats.reused > 0

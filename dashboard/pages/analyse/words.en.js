@@ -51,10 +51,10 @@ export default {
   "analyse.downloads.demo": "JSON, web demo format",
   "analyse.downloads.log": "Log",
   "analyse.roles": "Roles",
-  "analyse.roles.help": "Who speaks in each channel, for instance customer,agent. Channels of roles that this server does not analyse are left out.",
+  "analyse.roles.help": "Who speaks on each channel, for example customer,agent. Channels with roles that this server does not analyse are skipped.",
   "analyse.speakers": "Speakers",
   "analyse.turns.one": "{n} turn, {time}",
   "analyse.turns.other": "{n} turns, {time}",
   "analyse.tell_speakers": "Separate speakers",
-  "analyse.no_recordings": "There are no recordings in it.",
+  "analyse.no_recordings": "The folder contains no recordings.",
 };

@@ -1,7 +1,7 @@
 export default {
   "audit.nav": "Audit",
   "audit.title": "Audit",
-  "audit.text": "Who looked at, heard, exported, changed or deleted what. Entries are never changed; the settings say how long they are kept.",
+  "audit.text": "Who viewed, played, exported, changed or deleted what. Entries are never changed; the settings say how long they are kept.",
   "audit.export": "CSV",
   "audit.name": "Name",
   "audit.target": "Stream, file or alert",
@@ -11,7 +11,7 @@ export default {
   "audit.address": "Address",
   "audit.detail": "Detail",
   "audit.none": "No entries",
-  "audit.none_text": "Nothing that matches has been done.",
+  "audit.none_text": "No entry matches.",
   "audit.kind.user": "person",
   "audit.kind.token": "token",
   "audit.kind.machine": "this machine",

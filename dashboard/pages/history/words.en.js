@@ -26,7 +26,7 @@ export default {
   "history.open_alerts": "{n} open",
   "history.delete_one": "Delete {name}",
   "history.none": "No streams yet",
-  "history.none_text": "Streams are listed here from their start, for as long as the settings keep them.",
+  "history.none_text": "Streams are listed here as soon as they start, for as long as the settings keep them.",
   "history.no_match": "No matching streams",
   "history.no_match_text": "Try another period or another part of the name.",
   "history.no_store": "This server does not store timelines, so only live streams are listed. Set stream_server.store.url to store them.",

@@ -4,7 +4,7 @@ import { describeWarning } from "../../shell/states.js";
 const CAPTURE = ["insecure", "unsupported", "denied", "denied_by_system", "none", "busy", "lost", "other"];
 const SERVER = [
   "server_full", "too_many_streams", "not_ready", "unauthorized", "forbidden", "forbidden_origin", "nothing_to_analyse",
-  "shutting_down", "engine_failed", "replaced",
+  "shutting_down", "engine_failed", "replaced", "no_notice", "objected",
 ];
 
 /**

@@ -86,7 +86,7 @@ export default {
   "microphone.problem.not_ready": "服务器正在加载模型",
   "microphone.remedy.not_ready": "请稍候，会自动继续。",
   "microphone.problem.unauthorized": "服务器需要访问令牌",
-  "microphone.remedy.unauthorized": "只有在服务器所在的机器上，浏览器才能向它发送音频。",
+  "microphone.remedy.unauthorized": "请以有权发送音频的用户登录，然后重新开始。",
   "microphone.problem.forbidden": "您可以查看，但不能发送音频",
   "microphone.remedy.forbidden": "请向管理员申请 supervisor 角色。",
   "microphone.problem.forbidden_origin": "服务器不认识本页面的地址",

@@ -22,7 +22,7 @@ export default {
   "wall.play_sample": "Play the sample call",
   "wall.or_command": "or from a terminal",
   "wall.announce": "Alert: {rule}, {name}",
-  "wall.lost": "Not known whether anything is streaming",
+  "wall.lost": "It is not known whether anything is streaming",
   "wall.lost_text": "The server does not respond. Live streams appear again as soon as it does.",
   "wall.state": "State: {label} for {time}",
   "wall.was": "was {label} {n} min ago",

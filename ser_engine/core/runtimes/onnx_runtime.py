@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ser_engine.core.runtimes import group_by_length
-from ser_engine.errors import RuntimeUnavailableError
+from ser_engine.errors import RuntimeUnavailableError, how_to_install
 from ser_engine.frames import SAMPLE_RATE_HZ
 from ser_engine.models.model import FrameOutputs, Graphs, Network
 from ser_engine.models.normalisation import NORM_EPS
@@ -46,8 +46,7 @@ class OnnxRuntime:
             import onnxruntime
         except ImportError as error:
             raise RuntimeUnavailableError(
-                "the onnx runtime needs the package onnxruntime; install it by"
-                " pip install 'emotion-monitor[onnx]'"
+                f"the onnx runtime needs the package onnxruntime; {how_to_install('onnx')}"
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -188,8 +187,7 @@ def _export(
         import onnxscript  # noqa: F401  (what the exporter builds graphs with)
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "ONNX export needs the packages onnx and onnxscript; install them by"
-            " pip install 'emotion-monitor[onnx]'"
+            f"ONNX export needs the packages onnx and onnxscript; {how_to_install('onnx')}"
         ) from error
     with torch.no_grad(), warnings.catch_warnings():
         # The exporter warns of its own use of what is deprecated.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
-from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError
+from ser_engine.errors import AudioError, ConfigError, RuntimeUnavailableError, how_to_install
 from ser_engine.files.audio import read_audio
 from ser_engine.models.model import FrameOutputs, Network
 from ser_engine.models.normalisation import normalisation_of
@@ -139,14 +140,20 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "the openvino runtime needs the package openvino; install it by"
-            " pip install 'emotion-monitor[openvino]'"
+            f"the openvino runtime needs the package openvino; {how_to_install('openvino')}"
         ) from error
     return openvino
 
 
+MAX_DEVIATION = 0.01
+"""Largest change of a window's posterior by int8 that ``runtime: auto`` accepts."""
+
+_DEVIATION_FILE = "deviation.txt"
+
 # Windows of speech the ranges are taken from; twice as many moved no posterior by 1e-3.
 _WINDOWS = 48
+# More of them, which only tell how far int8 is from fp32.
+_HELD_OUT = 12
 
 # Windows below this level (-80 dBFS) hold no speech worth calibrating on.
 _QUIETEST_RMS = 1e-4
@@ -156,13 +163,16 @@ _SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 _log = logging.getLogger(__name__)
 
 
-def calibrate(network: Network, speech_dir: Path, window_samples: int) -> tuple[Any, Any]:
-    """Return the local stage in fp32 and the context stage in int8.
+def save_calibrated(network: Network, speech_dir: Path, window_samples: int, folder: Path) -> None:
+    """Write the local stage in fp32 and the context stage in int8 into ``folder``.
+
+    What int8 does to posteriors is measured at once, and kept beside them: :func:`deviation_of`.
 
     Args:
         network: in float32.
         speech_dir: folder with recordings of speech, searched to any depth.
         window_samples: length of the windows the network will be used with.
+        folder: where to write.
 
     Raises:
         RuntimeUnavailableError: NNCF is not installed.
@@ -172,18 +182,21 @@ def calibrate(network: Network, speech_dir: Path, window_samples: int) -> tuple[
         import nncf
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "calibrating openvino-int8 needs the package nncf; install it by"
-            " pip install 'emotion-monitor[openvino]'"
+            f"calibrating openvino-int8 needs the package nncf; {how_to_install('openvino')}"
         ) from error
     features = [
         _features(network, window)
-        for window, _ in zip(_windows(speech_dir, window_samples), range(_WINDOWS), strict=False)
+        for window in islice(_windows(speech_dir, window_samples), _WINDOWS + _HELD_OUT)
     ]
     if not features:
         raise ConfigError(
             f"got model.calibration_dir {speech_dir}, in which no recording of at least"
             f" {window_samples / 16000:g} s could be read; expected a folder of speech"
         )
+    # Of little speech a fifth; of a single window that one.
+    num_held_out = len(features) * _HELD_OUT // (_WINDOWS + _HELD_OUT)
+    held_out = features[len(features) - num_held_out :] or features
+    features = features[: len(features) - num_held_out]
     _log.info("calibrating int8 on %d windows of speech", len(features))
     local, context = convert(network)
     # Quantisation follows the shape it sees; length and batch become free again afterwards.
@@ -194,7 +207,29 @@ def calibrate(network: Network, speech_dir: Path, window_samples: int) -> tuple[
         model_type=nncf.ModelType.TRANSFORMER,
         ignored_scope=nncf.IgnoredScope(names=products_with_precise(network, context)),
     )
-    return local, quantised
+    save(local, quantised, folder)
+    deviation = _deviation(context, quantised, held_out)
+    (folder / _DEVIATION_FILE).write_text(f"{deviation:.6f}\n")
+
+
+def deviation_of(folder: Path) -> float:
+    """Return by how much int8 moved a posterior at most, of windows it was not calibrated on."""
+    return float((folder / _DEVIATION_FILE).read_text())
+
+
+def _deviation(exact: Any, quantised: Any, features: Sequence[FloatArray]) -> float:
+    core = import_openvino().Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = [core.compile_model(model, "CPU", settings) for model in (exact, quantised)]
+
+    def posteriors(model: Any, window: FloatArray) -> Tensor:
+        logits = torch.from_numpy(np.array(model([window])[1]))
+        return torch.softmax(logits[0].mean(dim=0), dim=-1)
+
+    return max(
+        float((posteriors(compiled[0], each) - posteriors(compiled[1], each)).abs().max())
+        for each in features
+    )
 
 
 def products_with_precise(network: Network, graph: Any) -> list[str]:

@@ -105,7 +105,7 @@ class GraphCache:
 def choose_runtime(config: EngineConfig, device: str, network: Network) -> RuntimeName:
     """Return the runtime the settings name, or for ``auto`` the one to take.
 
-    On CUDA that is PyTorch; on a CPU OpenVINO where it is installed. int8 is taken where there is
+    On CUDA that is PyTorch; on a CPU OpenVINO where it is installed. int8 is tried where there is
     speech to calibrate it with and the processor has instructions for it.
     """
     name = config.model.runtime
@@ -178,11 +178,19 @@ def _open_openvino(
     speech_dir = Path(config.model.calibration_dir).expanduser()
     window_samples = config.timeline.window_samples
     folder = graphs.folder(
-        f"openvino-int8-{window_samples}",
-        lambda target: openvino.save(
-            *openvino.calibrate(network, speech_dir, window_samples), target
-        ),
+        f"openvino-int8-checked-{window_samples}",
+        lambda target: openvino.save_calibrated(network, speech_dir, window_samples, target),
     )
+    if (deviation := openvino.deviation_of(folder)) > openvino.MAX_DEVIATION:
+        is_ours = config.model.runtime == "auto"
+        _log.warning(
+            "int8 moves posteriors by up to %.3f on your speech, more than %g: %s",
+            deviation,
+            openvino.MAX_DEVIATION,
+            "executed in fp32" if is_ours else "model.runtime openvino is exact",
+        )
+        if is_ours:
+            return _open_openvino("openvino", network, graphs, threads, config)
     return openvino.OpenvinoRuntime(folder, network.feature_dim, threads, "int8")
 
 

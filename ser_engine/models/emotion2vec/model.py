@@ -106,7 +106,7 @@ class Emotion2vecModel(Model):
             if not same:
                 raise CheckpointError(
                     f"got {kept} that differs from {place}, expected what was prepared from it;"
-                    " remove the file, it is made anew"
+                    " remove the file, it is made again"
                 )
         return published
 

@@ -149,7 +149,7 @@ def load_prepared(path: Path) -> Emotion2vecCheckpoint:
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(
                 f"got format {metadata.get('format')!r} in {path}, expected {_FORMAT!r}; remove the"
-                " file, it is made anew from the published folder"
+                " file, it is made again from the published folder"
             )
         sizes = _sizes(json.loads(metadata["sizes"]))
         info = _info(json.loads(metadata["info"]))
@@ -157,7 +157,7 @@ def load_prepared(path: Path) -> Emotion2vecCheckpoint:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"got {path} that cannot be read as a prepared model ({error}); remove the file, it is"
-            " made anew from the published folder"
+            " made again from the published folder"
         ) from error
     check_tensors(tensors, expected_shapes(sizes, len(info.labels)), str(path))
     return Emotion2vecCheckpoint(info, tensors, sizes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ser_engine.errors import CheckpointError, RuntimeUnavailableError, WindowError
+from ser_engine.errors import CheckpointError, RuntimeUnavailableError, WindowError, how_to_install
 from ser_engine.models.emotion2vec.folder import is_published_folder
 from ser_engine.types import ModelInfo, Window, WindowResult, window_fault
 
@@ -38,8 +38,7 @@ class FunasrEngine:
             from funasr import AutoModel
         except ImportError as error:
             raise RuntimeUnavailableError(
-                "the funasr runtime needs the package funasr; install it by"
-                " pip install 'emotion-monitor[funasr]'"
+                f"the funasr runtime needs the package funasr; {how_to_install('funasr')}"
             ) from error
         self.info = info
         self.runtime_name = f"funasr fp32 {device}"

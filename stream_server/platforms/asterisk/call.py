@@ -131,7 +131,7 @@ class AudioSocketCall:
         if self._num_joined == len(self._roles):
             raise ProtocolError(
                 ErrorCode.BAD_START,
-                f"got connection {self._num_joined + 1} of one UUID, expected"
+                f"got connection {self._num_joined + 1} with one UUID, expected at most"
                 f" {len(self._roles)}: the setting telephony.audiosocket.channels",
             )
         # By order of arrival: AudioSocket has no field for a direction.

@@ -43,8 +43,8 @@ class RtpConfig:
     sources: Literal["address", "ssrc"] = "address"
     """What tells senders on ``port`` apart: their address and port, or the SSRC, too."""
     role: str = ""
-    """Of the streams on ``port``; "": the first of ``telephony.roles``. Give ``mixed`` where both
-    sides are in one."""
+    """Role of the streams on ``port``; "": the first of ``telephony.roles``. Give ``mixed`` where
+    both sides are in one."""
     end_after_s: Annotated[float, Range(0.5, 3600)] = 5.0
     """Time without a packet after which a stream ends."""
     max_streams: Annotated[int, Range(1, 100_000)] = 500

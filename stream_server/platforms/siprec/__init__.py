@@ -29,7 +29,7 @@ class SiprecConfig:
     port: Annotated[int, Range(-1, 65_535)] = -1
     """Port for SIP over UDP and TCP; 5060 is usual. -1: none; 0: any free one."""
     tls_port: Annotated[int, Range(-1, 65_535)] = -1
-    """Port for SIP over TLS; 5061 is usual. -1: none; 0: any free one. It takes a certificate."""
+    """Port for SIP over TLS; 5061 is usual. -1: none; 0: any free one. It needs a certificate."""
     tls_certificate: str = ""
     """PEM file of the certificate for SIP, with those it was signed with after it; read again when
     it changes."""

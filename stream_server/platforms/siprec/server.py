@@ -348,7 +348,9 @@ class SiprecServer:
             # Cancelled meanwhile.
             await call.close("client_lost")
         elif call.is_over:
-            raise ProtocolError(ErrorCode.ENGINE_FAILED, "the stream ended as it began")
+            raise ProtocolError(
+                ErrorCode.ENGINE_FAILED, "the stream ended at its start; see the server's log"
+            )
         else:
             self._calls[dialog] = call
         return body

@@ -48,7 +48,7 @@ def test_one_that_waits_can_leave():
 def test_what_is_being_sent_takes_a_place():
     queue = make_queue(max_waiting=2)
     first, second = queue.reserve(), queue.reserve()
-    with pytest.raises(QueueFullError, match="2 files wait already, expected fewer than 2"):
+    with pytest.raises(QueueFullError, match="2 files are waiting, expected fewer than 2"):
         queue.reserve()
     queue.release(first)
     queue.release(first)

@@ -274,7 +274,7 @@ def test_a_preset_says_what_is_written(engine: Engine, calls: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "json"], "says what --out DIR writes"),
+        (["--format", "json"], "needs --out DIR"),
         (["--out", "out", "--format", "json,xls"], "got 'xls', expected some of json, csv"),
         (["--out", "out", "--embeddings", "x.npy"], "--format npy"),
         (["--preset", "nonsense"], "expected one of call_quality"),

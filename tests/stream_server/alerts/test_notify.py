@@ -160,7 +160,7 @@ async def test_without_apprise_the_error_says_what_to_install(monkeypatch: pytes
 
 
 def test_what_is_no_url_is_an_error_that_does_not_show_it():
-    with pytest.raises(ConfigError, match="got something else in notify than URLs") as caught:
+    with pytest.raises(ConfigError, match="got an entry of notify that is not a URL") as caught:
         rule_of(SECRET)
     assert SECRET not in str(caught.value)
     with pytest.raises(ConfigError, match=r"got alerts\.dashboard_url 'monitor'"):

@@ -174,7 +174,7 @@ def test_what_is_not_audio_of_its_kind_is_an_error_and_no_sound(name: str, data:
 def test_other_channels_than_told_are_an_error():
     (data,) = live_messages("webm", TWO)
     assert decode("webm", [data], 1).error == (
-        "got 2 channels in the audio, expected 1 as told; tell 2, or send 1"
+        "got 2 channels in the audio, expected 1 as declared; declare 2, or send 1"
     )
 
 

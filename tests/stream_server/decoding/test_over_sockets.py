@@ -196,7 +196,7 @@ async def test_a_decoder_that_dies_ends_its_own_stream_alone():
         seen, code = await receive_all(one)
         (error,) = [m for m in seen if isinstance(m, Error)]
         assert (error.code, code) == ("bad_format", 4400)
-        assert "the decoder ended over it" in error.message
+        assert "the decoder crashed on it" in error.message
         await other.send(data[half:])
         await send(other, type="stop")
         assert (await receive_until(other, Summary))[-1].duration_s == pytest.approx(5, abs=0.05)

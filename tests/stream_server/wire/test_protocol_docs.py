@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -143,9 +147,30 @@ def test_the_table_of_the_query_names_every_parameter():
         assert name.replace("KEY", "NAME") in str(caught.value)
 
 
-def test_the_python_example_is_python():
+def test_the_python_example_streams_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Server(contextlib.nullcontext[Any]):
+        """Stands for a connection: notes what is sent, and gives one message."""
+
+        def __init__(self, url: str) -> None:
+            super().__init__(self)
+            start_from_query(dict(parse_qsl(urlsplit(url).query)))
+            self.send = sent.append
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(['{"type": "ready"}'])
+
+    sent: list[bytes | str] = []
+    monkeypatch.setattr("websockets.sync.client.connect", Server)
+    monkeypatch.chdir(tmp_path)
+    Path("speech.raw").write_bytes(bytes(8_000))
     (example,) = blocks("python")
-    compile(example, "docs/reference/protocol.md", "exec")
+
+    exec(example, {})
+
+    assert [len(chunk) for chunk in sent[:-1]] == [3200, 3200, 1600]
+    assert (sent[-1], capsys.readouterr().out) == ('{"type": "stop"}', '{"type": "ready"}\n')
 
 
 def test_the_limit_of_a_span_is_that_of_the_code():

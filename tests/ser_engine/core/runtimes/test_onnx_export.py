@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from emotion_monitor import main
 from ser_engine.types import Window, WindowResult
+from tests.requirements import REPOSITORY
 from tests.support.networks import engine, load, noise, posteriors
 
 
@@ -52,6 +54,19 @@ def test_the_whole_network_is_one_graph_of_any_batch_and_length(
             np.testing.assert_allclose(its_embeddings, ours.embeddings, atol=1e-4)
             scores = np.exp(its_logits.mean(0)) / np.exp(its_logits.mean(0)).sum()
             np.testing.assert_allclose(scores, posteriors(ours), atol=1e-5)
+
+
+@pytest.mark.needs("onnx", "onnxruntime")
+def test_the_program_of_the_page_reads_it(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "runtimes.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda path: session)
+    names: dict[str, Any] = {"samples": noise(8_000, 0)}
+
+    exec(program, names)
+
+    assert len(names["scores"]) == len(names["labels"])
+    assert names["scores"].sum() == pytest.approx(1)
 
 
 @pytest.mark.needs("onnx", "onnxruntime")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ser_engine.config import EngineConfig, ModelConfig, RuntimeName
 from ser_engine.core.factory import engine_from_checkpoint
-from ser_engine.core.runtimes import onnx_runtime
+from ser_engine.core.runtimes import onnx_runtime, openvino_runtime, select
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
 from ser_engine.errors import ConfigError, RuntimeUnavailableError
 from ser_engine.models.model import FrameOutputs, Network
@@ -60,17 +60,17 @@ def traced_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.needs("openvino")
 def test_openvino_agrees_with_eager_pytorch_and_is_converted_once(
-    tiny_checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint_dir: Path, converted_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_against_eager(
-        tiny_checkpoint_dir, engine(tiny_checkpoint_dir, tmp_path, runtime="openvino"), 1e-4
+        tiny_checkpoint_dir, engine(tiny_checkpoint_dir, converted_dir, runtime="openvino"), 1e-4
     )
     monkeypatch.setattr(
         "ser_engine.core.runtimes.openvino_runtime.convert",
         lambda network: pytest.fail("converted again"),
     )
 
-    made = engine(tiny_checkpoint_dir, tmp_path, runtime="openvino")
+    made = engine(tiny_checkpoint_dir, converted_dir, runtime="openvino")
 
     check_against_eager(tiny_checkpoint_dir, made, 1e-4)
 
@@ -130,7 +130,12 @@ def test_compiled_pytorch_agrees_with_eager() -> None:
 
 
 @pytest.mark.needs("openvino", "nncf")
-def test_calibrated_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_calibrated_int8_stays_near_fp32_and_auto_takes_it_within_its_bound_only(
+    tiny_checkpoint_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     speech = tmp_path / "speech"
     speech.mkdir()
     for number in range(4):
@@ -143,6 +148,15 @@ def test_calibrated_int8_stays_near_fp32(tiny_checkpoint_dir: Path, tmp_path: Pa
     (int8,), (fp32,) = made.step([window]), engine(tiny_checkpoint_dir).step([window])
     difference = np.abs(posteriors(int8) - posteriors(fp32)).max()
     assert 0 < difference < 0.1
+
+    (measured,) = [float(path.read_text()) for path in tmp_path.rglob("deviation.txt")]
+    assert 0 < measured < 0.1
+    monkeypatch.setattr(select, "has_int8_instructions", lambda: True)
+    for bound, precision in ((measured, "int8"), (measured / 2, "fp32")):
+        monkeypatch.setattr(openvino_runtime, "MAX_DEVIATION", bound)
+        made = engine(tiny_checkpoint_dir, tmp_path, runtime="auto", calibration_dir=speech)
+        assert made.runtime_name == f"openvino {precision} cpu"
+    assert "executed in fp32" in caplog.text
 
 
 @pytest.mark.needs("onnx", "onnxruntime")

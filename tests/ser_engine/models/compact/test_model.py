@@ -186,10 +186,10 @@ def test_every_runtime_executes_it(
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(CheckpointError, match="install the package anew"):
+    with pytest.raises(CheckpointError, match="install the package again"):
         COMPACT.read(path)
     path.write_bytes(COMPACT_WEIGHTS.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="install the package anew"):
+    with pytest.raises(CheckpointError, match="install the package again"):
         COMPACT.read(path)
 
 

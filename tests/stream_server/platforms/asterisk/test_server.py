@@ -215,7 +215,7 @@ async def test_a_third_connection_is_refused_and_disturbs_nobody():
         await asterisk.until_ended()
     assert asterisk.lab.refused == ["bad_start"]
     (log,) = [each for each in logs if each["event"] == "stream_refused"]
-    assert log["reason"].startswith("got connection 3 of one UUID, expected 2")
+    assert log["reason"].startswith("got connection 3 with one UUID, expected at most 2")
     assert tiles(asterisk.lab.published, 0)[-1][1] == 8 * 16_000
 
 
