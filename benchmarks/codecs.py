@@ -52,17 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("calls", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--only", nargs="+", choices=(*STEREO, *MONO))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     call = np.concatenate([_two_channels(path) for path in options.calls])
     call = np.ascontiguousarray(call[: round(options.seconds * SAMPLE_RATE_HZ)])
-    found = asyncio.run(_measure(call))
+    found = asyncio.run(_measure(call, options.only or (*STEREO, *MONO)))
     table = {"seconds": len(call) / SAMPLE_RATE_HZ, "model": "compact", "encodings": found}
     if options.json is not None:
         options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
-async def _measure(call: FloatArray) -> dict[str, dict[str, float]]:
+async def _measure(call: FloatArray, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         roles = "stream_server.streams.analyse_roles=[speaker,customer]"
@@ -71,7 +72,7 @@ async def _measure(call: FloatArray) -> dict[str, dict[str, float]]:
             for channels, encodings in ((2, STEREO), (1, MONO)):
                 audio = call[:, :channels]
                 as_samples: dict[tuple[int, bool], list[list[Tile]]] = {}
-                for encoding in encodings:
+                for encoding in [each for each in encodings if each in wanted]:
                     messages = live_messages(encoding, audio)
                     delay = _delay_samples(audio, decoded(encoding, messages, channels))
                     seen = await _stream(url, _split(encoding, messages), encoding, channels)
@@ -173,7 +174,7 @@ def _split(encoding: str, messages: list[bytes]) -> list[bytes]:
 async def _stream(
     url: str, messages: list[bytes], encoding: str, channels: int, rate_hz: int = SAMPLE_RATE_HZ
 ) -> list[list[Tile]]:
-    async with connect(url, compression=None, proxy=None) as socket:
+    async with connect(url, compression=None, proxy=None, ping_interval=None) as socket:
         both = [{"role": "speaker"}, {"role": "customer"}]
         told = {"encoding": encoding, "live": False, "sample_rate": rate_hz}
         await socket.send(start(channels=both[:channels], **told))

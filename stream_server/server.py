@@ -162,11 +162,6 @@ class Server:
         return f"{scheme}://{_host(self._config.listen.host)}:{self.ingest.port}"
 
     @property
-    def audio_roots(self) -> frozenset[str]:
-        """The first parts of the paths that audio may come in at."""
-        return self.ingest.roots
-
-    @property
     def ingest_port(self) -> int:
         """The port for audio."""
         return self.ingest.port

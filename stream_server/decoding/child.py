@@ -52,8 +52,10 @@ _OPTIONS = {
 }
 _BUFFER_BYTES = 1 << 18
 """What FFmpeg can go back in a stream, as it does in the header of MP4."""
-_MAX_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 24
+"""Header with tags and pictures: FLAC's blocks are no longer, and covers rarely have a tenth."""
 _MP3_HEAD_BYTES = 4096
+_LEAST_HEAD_BYTES = 64
 _OUT_BYTES = 1 << 16
 
 _TOLERANCE_S = 0.03
@@ -132,6 +134,12 @@ class _Input:
         self._on_anchor = on_anchor
         self._data = bytearray()
         self._owes_answer = False
+        self._head_bytes = 0
+
+    @property
+    def ended_in_its_head(self) -> bool:
+        """Whether no more came than what comes before the audio."""
+        return self.is_over and self.received <= max(self._head_bytes, _LEAST_HEAD_BYTES)
 
     def read(self, count: int) -> bytes:
         """Return some bytes, at most ``count``; none at the end."""
@@ -157,6 +165,66 @@ class _Input:
         while len(self._data) < count and not self.is_over:
             self._receive()
 
+    def await_head(self, name: str) -> None:
+        """Wait until what comes before the audio is known, if that is told; it may be long.
+
+        Args:
+            name: FFmpeg's, of the container.
+
+        Raises:
+            MediaError: it is too long, or no header of its kind.
+        """
+        match name:
+            case "mov":
+                self.await_moov()
+            case "mp3" | "aac":
+                # The tag's size has seven bits a byte (id3.org, ID3v2.4, section 3.1).
+                self.await_bytes(10)
+                if self._data[:3] == b"ID3" and len(self._data) >= 10:
+                    sizes = self._data[6:10]
+                    self._expect(10 + sum(each << 7 * (3 - at) for at, each in enumerate(sizes)))
+                if name == "mp3":
+                    # FFmpeg looks for an index in the first frames, and goes back.
+                    self.await_bytes(_MP3_HEAD_BYTES)
+            case "flac" | "wav":
+                self._await_blocks(name)
+            case "amr":
+                self.await_bytes(12)
+                if b"_MC" in self._data[:12]:
+                    raise MediaError("got AMR of several channels, expected one channel")
+
+    def _await_blocks(self, name: str) -> None:
+        """Go through the blocks before the audio: RFC 9639, section 8, or chunks of RIFF."""
+        at, is_last = (4, False) if name == "flac" else (12, False)
+        if (name == "flac" and self._begins(b"fLaC")) or (name == "wav" and self._begins(b"RIFF")):
+            while not is_last:
+                self.await_bytes(at + 8)
+                if len(self._data) < at + 8:
+                    return
+                if name == "flac":
+                    is_last = bool(self._data[at] & 128)
+                    at += 4 + int.from_bytes(self._data[at + 1 : at + 4], "big")
+                else:
+                    is_last = self._data[at : at + 4] == b"data"
+                    size = int.from_bytes(self._data[at + 4 : at + 8], "little")
+                    # Chunks begin at even places; the audio's size may be none.
+                    at += 8 if is_last else 8 + size + size % 2
+                self._expect(at)
+
+    def _begins(self, mark: bytes) -> bool:
+        self.await_bytes(len(mark))
+        return self._data.startswith(mark)
+
+    def _expect(self, count: int) -> None:
+        """Let the first bytes be no audio."""
+        if count > _MAX_HEADER_BYTES:
+            raise MediaError(
+                f"got {count} bytes before the audio, expected at most {_MAX_HEADER_BYTES};"
+                " send it without pictures"
+            )
+        self.barren = -count
+        self._head_bytes = count
+
     def await_moov(self) -> None:
         """Wait until the header of an MP4 stream is whole: FFmpeg goes back and forth in it.
 
@@ -174,9 +242,10 @@ class _Input:
                     "got MP4 with its audio before its header, expected a fragmented one, which"
                     " begins with 'ftyp' and 'moov'"
                 )
-            if length < 8 or at + length > _MAX_HEADER_BYTES:
-                raise MediaError(f"got an MP4 header of {length} bytes, expected less")
+            if length < 8:
+                raise MediaError(f"got an MP4 header of {length} bytes, expected more")
             at += length
+            self._expect(at)
             if kind == b"moov":
                 break
         self.await_bytes(at)
@@ -285,20 +354,34 @@ def main(job: dict[str, Any], pipe: Pipe) -> None:
             output.flush()
             pipe.send(b"K")
             return
-        text = str(error) if isinstance(error, MediaError) else getattr(error, "strerror", "")
-        pipe.send(b"X", (text or "it is damaged").encode())
+        if source.ended_in_its_head and not output.num_samples:
+            text = "it ended before its first audio"
+        else:
+            text = _words_of(error, has_audio=output.num_samples > 0)
+        pipe.send(b"X", text.encode())
     except MemoryError:
         pipe.send(b"X", b"it takes more memory than a stream may have")
     else:
         pipe.send(b"K")
 
 
+def _words_of(error: Exception, *, has_audio: bool) -> str:
+    """Return what is wrong, for the client."""
+    if not has_audio and isinstance(error.__context__, EOFError):
+        return "it ended before its first audio"
+    if isinstance(error, MediaError):
+        return str(error)
+    if has_audio and type(error).__name__ in ("PatchWelcomeError", "ArgumentError"):
+        # A chained Ogg stream, RFC 3533, section 4.
+        return (
+            "it goes on with another codec, rate or number of channels than it began with; begin"
+            " another stream for what follows"
+        )
+    return getattr(error, "strerror", "") or "it is damaged"
+
+
 def _read_container(source: _Input, output: _Output, name: str) -> None:
-    if name == "mov":
-        source.await_moov()
-    elif name == "mp3":
-        # FFmpeg looks for an index in the first frames, and goes back.
-        source.await_bytes(_MP3_HEAD_BYTES)
+    source.await_head(name)
     with open_media(source, name, _OPTIONS, _BUFFER_BYTES) as container:
         stream = audio_stream(container)
         bad = 0

@@ -21,7 +21,6 @@ Samples = npt.NDArray[np.int16]
 _MAX_HELD_S = 10
 """Audio of a track's packets that wait to be named. The aligner names none that are older: it holds
 at most twice ``max_jitter_ms``."""
-_NONE = np.empty(0, np.int16)
 
 
 class TrackDecoders:

@@ -75,11 +75,6 @@ class EngineHost:
         self._guests: dict[bytes, _Guest] = {}
         self._has_answers = asyncio.Event()
 
-    @property
-    def num_guests(self) -> int:
-        """How many peers have an engine."""
-        return len(self._guests)
-
     async def run(self) -> None:
         """Answer peers until cancelled; then windows that run are withdrawn."""
         tasks = [

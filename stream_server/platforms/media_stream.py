@@ -49,6 +49,8 @@ ROLES_PARAMETER = "roles"
 where the stream is of the agent's leg."""
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# The other alphabet of RFC 4648, section 5.
+_URL_SAFE = str.maketrans("-_", "+/")
 _BETWEEN_ROLES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -412,8 +414,12 @@ def payload_of(fields: Mapping[str, Any], name: str, bytes_per_sample: int) -> b
     """
     text = json_field(fields, name, str)
     try:
-        if "\n" in text:
+        if "\n" in text or "\r" in text:
             text = "".join(text.split())  # MIME breaks lines (RFC 2045, section 6.8).
+        if "-" in text or "_" in text:
+            text = text.translate(_URL_SAFE)
+        if len(text) % 4 > 1 and "=" not in text:
+            text += "=" * (4 - len(text) % 4)  # May be left out (RFC 4648, section 3.2).
         payload = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise bad_message(f"invalid '{name}': it is not Base64") from None

@@ -26,6 +26,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 _RIFF_KINDS = {b"WAVE": "WAV", b"AVI ": "AVI", b"AIFF": "AIFF", b"AIFC": "AIFF"}
 _RIFF_BYTES = 12
+_AAC_HEAD_BYTES = 7
 
 # Bits a second by index, in thousands: MPEG-1 and MPEG-2 layer III (ISO/IEC 11172-3, 2.4.2.3).
 _MP3_KBPS = (
@@ -55,7 +56,14 @@ def container_of(head: bytes) -> str | None:
         return _RIFF_KINDS.get(head[8:_RIFF_BYTES])
     # An ID3v2 tag: a version below 16, a size of bytes below 128 (id3.org, ID3v2.4, section 3.1).
     if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 16 and max(head[6:10]) < 128:
-        return "MP3"
+        # Segments of HLS have one before AAC (RFC 8216, section 3.4).
+        frame = head[_tag_bytes(head) :]
+        length = _aac_frame_bytes(frame)
+        if length and _aac_frame_bytes(frame[length:]):
+            return "AAC"
+        may_be_aac = length > 0 or len(frame) < _AAC_HEAD_BYTES
+        is_in_head = len(head) < HEAD_BYTES and _tag_bytes(head) + 2 * _AAC_HEAD_BYTES < HEAD_BYTES
+        return None if may_be_aac and is_in_head else "MP3"
     # Twelve bits mark a frame, which samples may hold by chance: a second frame must follow.
     for length_of, name in ((_mp3_frame_bytes, "MP3"), (_aac_frame_bytes, "AAC")):
         length = length_of(head)
@@ -80,9 +88,7 @@ def channels_of(head: bytes, name: str) -> int | None:
         return _in_flac(head, 0)
     if name in ("MP3", "AAC"):
         # After the tag, whose size is four bytes of seven bits.
-        at = 0
-        if head[:3] == b"ID3" and len(head) >= 10:
-            at = 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(head[6:10]))
+        at = _tag_bytes(head) if head[:3] == b"ID3" and len(head) >= 10 else 0
         frame = head[at : at + 4]
         if len(frame) < 4:
             return None
@@ -158,6 +164,11 @@ def _swapped(data: bytes) -> bytes:
     return bytes(swapped)
 
 
+def _tag_bytes(head: bytes) -> int:
+    """Return the length of the ID3v2 tag at the beginning; its size has seven bits a byte."""
+    return 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(head[6:10]))
+
+
 def _mp3_frame_bytes(data: bytes) -> int:
     """Return the length of the layer III frame that ``data`` begins with; 0: there is none."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
@@ -172,7 +183,12 @@ def _mp3_frame_bytes(data: bytes) -> int:
 
 def _aac_frame_bytes(data: bytes) -> int:
     """Return the length of the ADTS frame that ``data`` begins with; 0: there is none."""
-    if len(data) < 7 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0 or data[2] >> 2 & 15 > 12:
+    if (
+        len(data) < _AAC_HEAD_BYTES
+        or data[0] != 0xFF
+        or data[1] & 0xF6 != 0xF0
+        or data[2] >> 2 & 15 > 12
+    ):
         return 0
     length = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
     return length if length > 7 else 0

@@ -84,6 +84,9 @@ _LIVE: dict[str, tuple[str, str, int, dict[str, str]]] = {
 }
 """Container, encoder, its rate and options of the container, by the name of the encoding."""
 
+_BIT_RATES = {"amr": 12_200, "amr-nb": 12_200, "mp3": 128_000}
+"""Where FFmpeg's own is the least there is: as telephone networks and recorders have it."""
+
 
 def live_messages(encoding: str, samples: FloatArray) -> list[bytes]:
     """Return ``(samples, channels)`` at 16 kHz as a client sends them; one message a packet.
@@ -107,6 +110,8 @@ def live_messages(encoding: str, samples: FloatArray) -> list[bytes]:
     else:
         encoder = av.CodecContext.create(codec, "w")
         encoder.sample_rate, encoder.layout, encoder.format = rate_hz, layout, "s16"
+    if encoding in _BIT_RATES:
+        encoder.bit_rate = _BIT_RATES[encoding]
     convert = av.AudioResampler(format="s16", layout=layout, rate=rate_hz)
     cut = av.audio.fifo.AudioFifo()
     messages: list[bytes] = []

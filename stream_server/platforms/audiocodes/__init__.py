@@ -119,7 +119,8 @@ class AudioCodesDialect(TracksDialect):
         if self.start is not None:
             raise unexpected_message("stream already started: got a second session")
         # 'session.resume', after a lost connection, offers none.
-        offered = message.get("supportedMediaFormats", [*FORMATS][:1])
+        offered = message.get("supportedMediaFormats")
+        offered = [*FORMATS][:1] if offered is None else offered
         if not isinstance(offered, list):
             offered = []
         named = next((name for name in FORMATS if name in offered), None)

@@ -105,7 +105,8 @@ class AzureDialect(TracksDialect):
     def _metadata(self, metadata: dict[str, Any]) -> StreamSpec:
         if self.start is not None:
             raise unexpected_message("stream already started: got a second 'AudioMetadata'")
-        encoding = metadata.get("encoding", "PCM")
+        encoding = metadata.get("encoding")
+        encoding = "PCM" if encoding is None else encoding
         if not isinstance(encoding, str) or encoding.lower() not in ("pcm", "pcm16"):
             got = shown(encoding) if isinstance(encoding, str) else "no text"
             raise ProtocolError(ErrorCode.BAD_FORMAT, f"got encoding {got}, expected PCM")

@@ -30,7 +30,8 @@ def translated(message: dict[str, Any]) -> dict[str, Any]:
     if event != "start":
         return {"event": event if event == "stop" else ""}
     metadata = json_field(message, "metadata", dict)
-    tracks = [track for track in metadata.get("tracks") or () if isinstance(track, dict)]
+    listed = metadata.get("tracks")
+    tracks = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     formats = [track["mediaFormat"] for track in tracks if track.get("mediaFormat") is not None]
     if any(each != formats[0] for each in formats):
         raise bad_message("got tracks of several formats, expected one for all")

@@ -580,7 +580,7 @@ def test_every_reader_of_results_is_known():
 @on_shared_server
 async def test_audio_takes_the_right_to_send_it(shared: tuple[Server, dict[str, str]]):
     server, tokens = shared
-    assert server.audio_roots == AUDIO_WAYS
+    assert server.ingest.roots == AUDIO_WAYS
     for root in sorted(AUDIO_WAYS):
         url = server.ingest_url + root
         url += {

@@ -60,15 +60,22 @@ def test_what_has_waited_waits_no_more_however_short_it_is() -> None:
     assert [reason for _, _, reason in gap_spans(events)] == ["silence", "silence"]
 
 
-@pytest.mark.parametrize("begins", range(due_at(3) - 4 * SLOT, due_at(3), SLOT))
-def test_after_waiting_a_window_can_still_be_skipped_at_no_loss(begins: int) -> None:
-    """Promise 5, with the shortest window that lets speech wait."""
+@pytest.mark.parametrize("slots_before", range(1, 11))
+def test_after_waiting_a_window_can_still_be_skipped_at_no_loss(slots_before: int) -> None:
+    """Promise 5, where the window leaves room for a wait of half a step."""
     timeline = TimelineConfig(window_ms=600, step_ms=200, look_ahead_ms=100, min_new_speech_ms=100)
-    audio = make_audio((begins, 0.0), (60 * SLOT - begins, 0.1))
+    begins, again = due_at(3) - slots_before * SLOT, due_at(4)
+    quiet = again - begins - 2 * SLOT
+    audio = make_audio((begins, 0.0), (2 * SLOT, 0.1), (quiet, 0.0), (60 * SLOT - again, 0.1))
     stream, engine = make_stream(timeline), FakeEngine()
     events: list[Event] = []
-    for number, window in enumerate([*stream.push(audio), *stream.finish()]):
-        # Every second one is skipped.
+    windows = (
+        window
+        for push in (*np.split(audio, range(STEP, len(audio), STEP)), None)
+        for window in (stream.finish() if push is None else stream.push(push))
+    )
+    for number, window in enumerate(windows):
+        # Every second one is skipped, at once, so that its speech falls to the next.
         if number % 2:
             events += stream.accept(window, engine.run(window))
         else:

@@ -186,6 +186,76 @@ def test_mp4_that_does_not_begin_with_its_header():
     assert "expected a fragmented one" in pipe.error
 
 
+def a_tag(size: int) -> bytes:
+    """Return an ID3v2 tag with a picture."""
+    picture = b"\0image/jpeg\0\3\0" + np.random.default_rng(3).bytes(size)
+    frame = b"APIC" + struct.pack(">I", len(picture)) + b"\0\0" + picture
+    return b"ID3\3\0\0" + bytes(len(frame) >> 7 * at & 127 for at in (3, 2, 1, 0)) + frame
+
+
+def a_picture(size: int) -> bytes:
+    """Return FLAC's block of one."""
+    fields = struct.pack(">II10sIIIIII", 3, 10, b"image/jpeg", 0, 9, 9, 24, 0, size)
+    block = fields + np.random.default_rng(3).bytes(size)
+    return b"\6" + len(block).to_bytes(3, "big") + block
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac", "flac", "wav"])
+def test_pictures_before_the_audio_are_passed_over(name: str):
+    (data,) = live_messages(name, TWO)
+    whole, size = decode(name, [data], 2), 400_000
+    match name:
+        case "flac":
+            # Before the blocks that follow STREAMINFO.
+            assert not data[4] & 128
+            data = data[:42] + a_picture(size) + data[42:]
+        case "wav":
+            at = data.index(b"data")
+            data = data[:at] + b"LIST" + struct.pack("<I", size) + bytes(size) + data[at:]
+        case _:
+            data = a_tag(size) + data
+    pipe = decode(name, split(data, range(0, len(data), 5000)), 2)
+    assert (pipe.error, pipe.holes) == ("", [])
+    assert pipe.samples == whole.samples
+
+
+def test_a_picture_without_end_is_not_waited_for():
+    data = a_tag(100)
+    pipe = decode("mp3", [data[:6] + b"\x7f" * 4 + data[10:]])
+    assert pipe.error == (
+        "got 268435465 bytes before the audio, expected at most 16777216; send it without pictures"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("webm", 200), ("ogg", 3000), ("mp4", 900), ("flac", 42), ("wav", 44)]
+)
+def test_a_stream_that_ends_in_its_header_says_so(name: str, length: int):
+    data = b"".join(live_messages(name, TWO))[:length]
+    assert decode(name, split(data, range(0, length, 10)), 2).error == (
+        "it ended before its first audio"
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_chained_stream_of_ogg_goes_on_if_it_is_of_the_same_kind(channels: int):
+    first = b"".join(live_messages("ogg", TWO[:, :channels]))
+    other = b"".join(live_messages("ogg", TWO))
+    alone, both = decode("ogg", [first], channels), decode("ogg", [first + other], channels)
+    if channels == 2:
+        assert (len(both.samples), both.error) == (2 * len(alone.samples), "")
+    else:
+        assert "begin another stream for what follows" in both.error
+
+
+def test_amr_of_several_channels_is_not_taken_for_one():
+    (data,) = live_messages("amr", ONE)
+    several = b"#!AMR_MC1.0\n\0\0\0\2" + data[6:]
+    assert decode("amr", split(several, range(20))).error == (
+        "got AMR of several channels, expected one channel"
+    )
+
+
 def test_nothing_was_sent():
     pipe = decode("webm", [])
     assert not pipe.error

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.platforms.media_stream import BOTH_TRACKS, MediaStreamDialect
+from stream_server.platforms.media_stream import BOTH_TRACKS, MediaStreamDialect, payload_of
 from stream_server.platforms.plivo import extra_headers
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import MAX_BAD_MESSAGES, AudioData, Dialect, HoldsAudio, Inbound
@@ -431,7 +431,7 @@ def test_nonsense_is_refused_and_changes_nothing(name: str, message: str | bytes
         media("1", "0", track=1),
         media("1", "0", payload=3),
         media("1", "0", payload="?"),
-        media("1", "0", payload="AAA"),
+        media("1", "0", payload="AAAAA"),
         media("1", "0", payload="AA A="),
     ],
 )
@@ -441,6 +441,17 @@ def test_a_wrong_message_leaves_the_stream_as_it_was(message: Any):
     inbound = receive_all(dialect, messages[:3])
     assert refused(dialect, message).code is ErrorCode.BAD_MESSAGE
     assert audio_of(inbound + receive_all(dialect, messages[3:])) == CALLER
+
+
+def test_base64_comes_in_all_its_forms():
+    data = bytes(range(62, 256)) + b"\xff\xfe\xfb"
+    standard, url_safe = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    lines = "\r\n".join(standard[at : at + 76] for at in range(0, len(standard), 76))
+    for text in (standard, url_safe, url_safe.rstrip("="), lines, lines.replace("\r\n", "\r")):
+        assert payload_of({"payload": text}, "payload", 1) == data
+    for text in (standard[:-3], "=" + standard, "ä" + standard, "*"):
+        with pytest.raises(ProtocolError, match="not Base64"):
+            payload_of({"payload": text}, "payload", 1)
 
 
 def test_half_a_sample_is_refused():

@@ -75,6 +75,17 @@ def test_an_mp3_without_a_tag_is_known_by_its_frames():
     assert container_of(data[data.index(b"\xff\xfb") :]) == "MP3"
 
 
+@pytest.mark.parametrize(("container", "codec"), [("adts", "aac"), ("mp3", "libmp3lame")])
+def test_a_tag_says_nothing_of_what_follows_it(container: str, codec: str):
+    data = encoded(container, codec)
+    data = b"ID3\4\0\0\0\0\0\x3f" + bytes(63) + data[data.index(b"\xff") :]
+    name = {"adts": "AAC", "mp3": "MP3"}[container]
+    found = {container_of(data[:size]) for size in range(10, HEAD_BYTES)}
+    assert found == {None, name}
+    # A long one is not waited for.
+    assert container_of(b"ID3\4\0\0\0\1\0\x3f") == "MP3"
+
+
 @pytest.mark.parametrize("data", [PCM, SPEECH.tobytes(), bytes(8000), b"\xff" * 8000, b"A" * 8000])
 def test_samples_are_samples(data: bytes):
     first = FirstBytes(FORMAT)
