@@ -16,7 +16,16 @@ from msgspec.structs import replace
 
 from ser_engine.files.annotations import UNCLEAR, SpeakerNames
 from ser_engine.files.options import DEFAULT_ROLE
-from ser_engine.schema import FileResult, Gap, Measures, ModelNotice, Segment, Warning, Whole
+from ser_engine.schema import (
+    FileResult,
+    Gap,
+    Measures,
+    ModelNotice,
+    Segment,
+    SpeakerMeasures,
+    Warning,
+    Whole,
+)
 from ser_engine.timeline.course import whole_of
 from stream_server.store import AlertRecord, StreamRecord
 from stream_server.wire import results as wire
@@ -164,9 +173,12 @@ def report_of_stream(
                 tuple(spans[each.index].values()),
                 # A stream that goes on, or broke off, has no summary.
                 wholes.get(each.index) or whole_of(spans[each.index].values()),
-                _speakers_of_spans(
+                _speakers_of_stream(
                     spans[each.index].values(),
-                    {called(each.index, name): s for name, s in _left_out(record, each.index)},
+                    [
+                        replace(one, name=called(each.index, one.name))
+                        for one in _measured(record, each.index)
+                    ],
                 ),
             )
             for each in record.channels
@@ -178,57 +190,61 @@ def report_of_stream(
     )
 
 
-def _speakers_of_spans(
-    spans: Iterable[Segment | Gap], silent: Mapping[str, float]
+def _speakers_of_stream(
+    spans: Iterable[Segment | Gap], measured: Sequence[SpeakerMeasures]
 ) -> tuple[ReportSpeaker, ...]:
     """Return who speaks in a channel of a stream, voices of one name as one.
 
     Args:
         spans: of the channel.
-        silent: how long those speak who are left out, s.
+        measured: what each speaker has said, as its page shows it; (): the stream has no summary.
     """
-    found: dict[str, list[Segment]] = {}
+    turns: dict[str, list[Segment]] = {}
     for span in sorted(spans, key=lambda one: one.start_sample):
         if isinstance(span, Segment) and span.speaker:
-            found.setdefault(span.speaker, []).append(span)
-    speakers = [
-        ReportSpeaker(
-            name,
-            sum(one.end_s - one.start_s for one in segments),
-            name in silent,
-            _shares(segments),
-            tuple((one.start_s, one.end_s) for one in segments),
+            turns.setdefault(span.speaker, []).append(span)
+    told: dict[str, list[SpeakerMeasures]] = {}
+    for speaker in measured:
+        told.setdefault(speaker.name, []).append(speaker)
+    found: list[ReportSpeaker] = []
+    for name in dict.fromkeys((*told, *turns)):
+        segments, parts = turns.get(name, []), told.get(name, [])
+        if parts:
+            talk_s = sum(part.talk_s for part in parts)
+            weighed = [
+                (label, part.talk_s * share)
+                for part in parts
+                for label, share in (*part.labels.items(), (UNCLEAR, part.unclear))
+            ]
+        else:
+            talk_s = sum(one.end_s - one.start_s for one in segments)
+            weighed = [(one.label or UNCLEAR, one.end_s - one.start_s) for one in segments]
+        found.append(
+            ReportSpeaker(
+                name,
+                talk_s,
+                any(part.left_out for part in parts),
+                _shares(weighed),
+                tuple((one.start_s, one.end_s) for one in segments),
+            )
         )
-        for name, segments in found.items()
-    ]
-    # Who was left out from the start has no segment.
-    speakers += [
-        ReportSpeaker(name, talk_s, True, {}, ())
-        for name, talk_s in silent.items()
-        if name not in found
-    ]
-    return tuple(speakers)
+    return tuple(found)
 
 
-def _shares(segments: Sequence[Segment]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for one in segments:
-        label = one.label or UNCLEAR
-        seconds[label] = seconds.get(label, 0.0) + one.end_s - one.start_s
-    total_s = sum(seconds.values())
-    return {label: each / total_s for label, each in seconds.items()} if total_s else {}
+def _shares(weighed: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for label, weight in weighed:
+        sums[label] = sums.get(label, 0.0) + weight
+    total = sum(sums.values())
+    return {label: each / total for label, each in sums.items() if each} if total else {}
 
 
-def _left_out(record: StreamRecord, channel: int) -> list[tuple[str, float]]:
-    """Return who of a channel was left out when its stream ended, and how long they spoke, s."""
+def _measured(record: StreamRecord, channel: int) -> tuple[SpeakerMeasures, ...]:
     measures = record.summary.measures if record.summary else None
-    return [
-        (speaker.name, speaker.talk_s)
-        for each in (measures.channels if measures else ())
-        if each.channel == channel
-        for speaker in each.speakers or ()
-        if speaker.left_out
-    ]
+    for each in measures.channels if measures else ():
+        if each.channel == channel:
+            return each.speakers or ()
+    return ()
 
 
 def report_of_file(result: FileResult, names: SpeakerNames | None = None) -> CallReport:

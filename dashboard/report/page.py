@@ -274,10 +274,15 @@ class _Page:
         return f'<div class="bar" role="img" aria-label="{about}">{bars}</div>'
 
     def _measures(self, measures: Measures) -> str:
+        # Whose turns they are is told where the speakers are.
+        shared = {each.index for each in self._report.channels if len(each.speakers) > 1}
         rows: list[tuple[str, Callable[[ChannelMeasures], str]]] = [
             ("talk", lambda each: f"{_clock(each.talk_s)} ({_percent(each.talk_share)})"),
-            ("turns", lambda each: str(each.turns)),
-            ("longest_turn", lambda each: _clock(each.longest_turn_s)),
+            ("turns", lambda each: "–" if each.channel in shared else str(each.turns)),
+            (
+                "longest_turn",
+                lambda each: "–" if each.channel in shared else _clock(each.longest_turn_s),
+            ),
         ]
         if len(measures.channels) > 1:
             rows += [
@@ -307,7 +312,9 @@ class _Page:
         return self._section(
             "measures.title",
             f"<p>{_joined(facts)}</p><table><thead><tr><td></td>{heads}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p><small>{self._t('measures.note')}</small></p>",
+            f"<tbody>{body}</tbody></table>"
+            + (f"<p><small>{self._t('measures.shared')}</small></p>" if shared else "")
+            + f"<p><small>{self._t('measures.note')}</small></p>",
         )
 
     def _voice(self, channel: ChannelMeasures, field: str, change: str) -> str:

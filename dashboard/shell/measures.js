@@ -9,11 +9,16 @@
 import { h } from "./preact.js";
 
 const TALK = ["talk", "turns", "longest_turn"];
+const TURNS = new Set(["turns", "longest_turn"]);
 const TURN_TAKING = ["interruptions", "interrupted"];
 const VOICE = ["rate", "level", "pitch", "range"];
 
-/** @param {{app: import("./types.js").App, measures: Measures, nameOf: (channel: number) => string}} props */
-export function MeasuresView({ app, measures, nameOf }) {
+/**
+ * @param {object} props
+ * @param {import("./types.js").App} props.app @param {Measures} props.measures @param {(channel: number) => string} props.nameOf
+ * @param {Set<number>} [props.shared] channels in which several people were told apart: whose turns they are is said elsewhere
+ */
+export function MeasuresView({ app, measures, nameOf, shared = new Set() }) {
   const { t, format } = app;
   const { channels } = measures;
   const several = channels.length > 1;
@@ -40,10 +45,11 @@ export function MeasuresView({ app, measures, nameOf }) {
         h(
           "tbody",
           {},
-          rows.map((row) => h("tr", {}, h("th", { scope: "row", title: t(`measures.about.${row}`) }, t(`measures.${row}`)), channels.map((channel) => h("td", { class: "number", "data-testid": `measure-${row}-${channel.channel}` }, cell(app, row, channel, several))))),
+          rows.map((row) => h("tr", {}, h("th", { scope: "row", title: t(`measures.about.${row}`) }, t(`measures.${row}`)), channels.map((channel) => h("td", { class: "number", "data-testid": `measure-${row}-${channel.channel}` }, shared.has(channel.channel) && TURNS.has(row) ? "–" : cell(app, row, channel, several))))),
         ),
       ),
     ),
+    shared.size > 0 && h("p", { class: "muted" }, t("measures.shared")),
     channels.some((channel) => channel.start !== null && channel.recent !== null) && h("p", { class: "muted" }, t("measures.note")),
   );
 }

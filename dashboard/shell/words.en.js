@@ -140,6 +140,7 @@ export default {
   "measures.per_s": "{n} syllables/s",
   "measures.semitones": "{n} semitones",
   "measures.note": "A figure with a sign compares the speaker’s last 30 s of speech with their first 30 s.",
+  "measures.shared": "Several people share a channel here: its figures are of all of them together, and it has no turns of its own.",
   "common.speaker_n": "Speaker {n}",
   "speaker.name": "Name this speaker",
   "speaker.name_of": "Name of {name}",

@@ -140,6 +140,7 @@ export default {
   "measures.per_s": "{n} 音节/秒",
   "measures.semitones": "{n} 个半音",
   "measures.note": "带符号的数字：最近 30 秒语音与说话人自己最初 30 秒的比较。",
+  "measures.shared": "此处一个声道中有多人说话：其数值为所有人的合计，声道本身没有话轮。",
   "common.speaker_n": "说话人 {n}",
   "speaker.name": "为此说话人命名",
   "speaker.name_of": "{name}的名称",

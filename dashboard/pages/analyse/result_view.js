@@ -98,7 +98,7 @@ export class ResultView extends Component {
       this.audioUrl && !result.timeline && h("audio", { controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
       result.timeline && h("div", { ref: this.place, class: "analyse-timeline" }),
       result.channels.map((channel) => this.channel(channel)),
-      result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => channelTitle(app, index) }),
+      result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => channelTitle(app, index), shared: new Set(result.channels.filter(({ speakers }) => speakers.length > 1).map(({ index }) => index)) }),
       result.timeline && h("div", { ref: this.foot }),
     );
   }

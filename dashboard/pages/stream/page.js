@@ -96,11 +96,12 @@ function show(root, params, app, stream) {
     shownMeasures = measures;
     wasClosed = timeline.closed;
     const nameOf = (/** @type {number} */ index) => channelName(app, stream.channels.find((/** @type {any} */ channel) => channel.index === index));
+    const shared = new Set(measures.channels.filter((/** @type {any} */ channel) => channel.speakers?.length > 1).map((/** @type {any} */ channel) => channel.channel));
     const onNamed = () => {
       shownMeasures = null;
       frame.request();
     };
-    render([describe(SpeakersView, { app, measures, timeline, streamId: stream.stream_id, isLive: !timeline.closed, nameOf, onNamed }), describe(MeasuresView, { app, measures, nameOf })], measured);
+    render([describe(SpeakersView, { app, measures, timeline, streamId: stream.stream_id, isLive: !timeline.closed, nameOf, onNamed }), describe(MeasuresView, { app, measures, nameOf, shared })], measured);
   }
 
   function draw() {

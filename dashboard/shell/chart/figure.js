@@ -117,7 +117,7 @@ function axes(app, row, labels, view) {
   const spectrum = row.spectrum && { [axisName(row.spectrum)]: { ...common, domain: row.domains.spectrum, range: [0, 8], tickvals: [0, 2, 4, 6, 8], ticktext: ["0", "2", "4", "6", "8\u202fkHz"], tickfont: { size: 10 } } };
   const count = row.tracks.length;
   // From the top, as the lines are listed.
-  const who = row.who && { [axisName(row.who)]: { ...common, domain: row.domains.who, range: [count - 0.5, -0.5], tickvals: row.tracks.map((_, place) => place), ticktext: row.tracks.map((name) => escape(shortened(name, (narrow ? 44 : 84) - 8))), tickfont: { size: 11, color: colours.ink } } };
+  const who = row.who && { [axisName(row.who)]: { ...common, domain: row.domains.who, range: [count - 0.5, -0.5], tickvals: row.tracks.map((_, place) => place), ticktext: row.tracks.map((name) => escape(shortened(narrow ? numberOf(app, name) : name, (narrow ? 44 : 84) - 8))), tickfont: { size: 11, color: colours.ink } } };
   return {
     ...who,
     ...wave,
@@ -126,6 +126,12 @@ function axes(app, row, labels, view) {
     [axisName(row.scores)]: { ...common, domain: row.domains.scores, ...scores },
     [axisName(row.strip)]: { ...common, domain: row.domains.strip, range: [0, 1.05], tickvals: [0.5], ticktext: [narrow ? "" : app.t("chart.strip")], tickfont: { size: 10 } },
   };
+}
+
+/** Of a speaker without a name the number alone. @param {string} name */
+function numberOf(app, name) {
+  const word = app.t("common.speaker_n", { n: "" }).trim();
+  return (name.startsWith(word) && name.slice(word.length).trim()) || name;
 }
 
 /** As much of a name as there is room for; the table has all of it. @param {string} name @param {number} px */

@@ -46,6 +46,7 @@ export class SegmentTable {
     if (key === this.drawn) return;
     this.drawn = key;
     // Without speakers to name the column would be empty.
+    this.element.classList.toggle("has-one-channel", channels.length === 1);
     this.element.classList.toggle("has-speakers", channels.some(({ speakers }) => speakers.length > 0));
     // What is over is read from its beginning, what is live from its newest end.
     rows.sort((a, b) => (timeline.closed ? a.span.start_s - b.span.start_s : b.span.start_s - a.span.start_s));

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from dashboard.report.page import words
 from ser_engine import schema
 from ser_engine.schema import ChannelSummary
 from tests.support.dashboard_lab import DashboardLab, serve_dashboard
@@ -227,6 +228,8 @@ async def test_a_speaker_is_called_by_the_name_that_somebody_gave(lab: Dashboard
     report = await (await lab.client.get("/api/v1/streams/s1/report.html")).text()
     assert "speaker 1" not in report.lower()
     assert report.count("Ms Li") >= 3 and "Speaker 4" in report
+    # Who was heard shares a channel, which has no turns of its own.
+    assert words("en")["measures.shared"] in report
     assert await lab.store.find_person(["Ms Li"]) == (["s1"], [])
     for wrong in ({"speaker": "nobody"}, {"name": "x" * 81}, {"name": "a\nb"}):
         body = {"speaker": "speaker 1", "name": "x", **wrong}

@@ -117,7 +117,7 @@ async def test_axe_finds_nothing(
         await server.ask("PUT", f"/api/v1/streams/{live}/speakers/0", json=name)
         await look(f"/streams/{live}", ".open-alerts .notice")
         await be_silent()
-        await page.locator(".speaker-name", has_text="Ms Li").get_by_role("button").click()
+        await page.locator(".speaker-name", has_text="Ms Li").locator(".icon-only").click()
         await page.locator(".segments summary").click()
         found["the same while a speaker is named"] = await _findings(page)
     await look(f"/streams/{call}", "[data-testid=measures]")
@@ -138,7 +138,7 @@ async def test_axe_finds_nothing(
     # Named by keyboard, in the words of this theme's language; chart and table have it at once.
     await page.keyboard.type(f"Mr Oe {theme}")
     await page.keyboard.press("Enter")
-    await expect(page.locator(".speaker-name").get_by_role("button")).to_be_focused()
+    await expect(page.locator(".speaker-name .icon-only")).to_be_focused()
     await expect(page.locator(".segment-speaker", has_text=f"Mr Oe {theme}").first).to_be_visible()
     await expect(page.locator(".ytick", has_text="Mr Oe")).to_have_count(1)
     for path in ("/analyse", "/microphone", "/audit"):

@@ -250,14 +250,14 @@ async def test_one_client_after_the_other_leaves_no_trace():
 
 
 @virtual_time
-async def test_ten_minutes_of_silence_are_one_gap_and_no_inference():
+async def test_minutes_of_silence_are_one_gap_and_no_inference():
     async with live_lab(LabEngine(config=EngineConfig())) as lab:
-        seen = await stream(lab, [bytes(32_000)] * 600)
+        seen = await stream(lab, [bytes(32_000)] * 150)
     assert lab.engine.core.windows == []
-    assert tiles(seen) == [(0, 600 * 16_000, "silence")]
+    assert tiles(seen) == [(0, 150 * 16_000, "silence")]
     assert not [m for m in seen if isinstance(m, Point | Segment)]
     # Interim versions of one gap, not one a step.
-    assert len([m for m in seen if isinstance(m, Gap)]) <= 1300
+    assert len([m for m in seen if isinstance(m, Gap)]) <= 325
 
 
 @virtual_time
