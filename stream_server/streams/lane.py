@@ -38,6 +38,9 @@ from stream_server.tracing import WindowTrace
 
 _log = structlog.get_logger(__name__)
 
+# Share of a step a window waits before it gives way: less than one, for clients are not exact.
+_PATIENCE = 0.8
+
 # Windows that wait and cannot give way, because a gap follows them. A client that interrupts its
 # audio more often within the engine's delay is held back.
 _MAX_WAITING = 8
@@ -61,12 +64,14 @@ class LaneStats:
 
     engine_s: float = 0.0  # time windows spent in the engine, waiting for it included
     audio_s: float = 0.0  # audio that the answered windows moved on by
+    due_s: float = 0.0  # of it what windows were due for: without pauses
     windows: float = 0.0  # windows answered
 
-    def answered(self, engine_s: float, audio_s: float) -> None:
+    def answered(self, engine_s: float, audio_s: float, due_s: float) -> None:
         """Add an answer."""
         self.engine_s = _KEPT * self.engine_s + engine_s
         self.audio_s = _KEPT * self.audio_s + audio_s
+        self.due_s = _KEPT * self.due_s + due_s
         self.windows = _KEPT * self.windows + 1
 
 
@@ -87,7 +92,7 @@ class Lane:
         channel: index of the channel.
         engine: scores the windows.
         metrics: counts them by what became of them.
-        patience_s: a window that has waited this long gives way to the next one.
+        step_s: time between windows; one that has waited for most of it gives way to the next.
         on_answer: called after each answer: there may be results.
         on_dead: called with the reason when the engine is gone for good.
     """
@@ -99,7 +104,7 @@ class Lane:
         channel: int,
         engine: Engine,
         metrics: Metrics,
-        patience_s: float,
+        step_s: float,
         on_answer: Callable[[], None],
         on_dead: Callable[[EngineDeadError], None],
     ) -> None:
@@ -108,13 +113,14 @@ class Lane:
         self._channel = channel
         self._engine = engine
         self._metrics = metrics
-        self._patience_s = patience_s
+        self._step_s = step_s
         self._on_answer = on_answer
         self._on_dead = on_dead
         self._waiting: deque[_Waiting] = deque()  # more than one only where gaps are between
         self._running: asyncio.Task[None] | None = None  # the one window in the engine
         self._moved = asyncio.Event()  # a window has left the engine
         self._last_end_sample: int | None = None  # of the last window that was answered
+        self._skipped = 0  # windows since the last one that runs or ran
 
     @property
     def is_idle(self) -> bool:
@@ -180,7 +186,7 @@ class Lane:
         # A recording can wait: every window of it is scored.
         if patient or not supersedes(window, last.window):
             return None
-        return last.since_s + self._patience_s
+        return last.since_s + self._step_s * _PATIENCE
 
     def _start(self) -> None:
         self._running = asyncio.create_task(self._run(self._waiting.popleft()), name="window")
@@ -189,6 +195,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         window, trace = waiting.window, waiting.trace
+        steps, self._skipped = 1 + self._skipped, 0
         tracing.work_on(trace)
         if trace is not None:
             trace.phase("engine")
@@ -208,8 +215,9 @@ class Lane:
         if outcome is None:
             # Not tried again: the next window, which is due soon, covers it.
             self._skip(waiting, "refused")
+            self._skipped += steps - 1
         else:
-            self._count(window, loop.time() - started_s)
+            self._count(window, loop.time() - started_s, steps)
             self._answer(waiting, outcome)
         if self._waiting and self._running is None:
             self._start()
@@ -237,6 +245,7 @@ class Lane:
             waiting.trace.phase("published")
 
     def _skip(self, waiting: _Waiting, why: Literal["refused", "skipped"]) -> None:
+        self._skipped += 1
         self._session.skip(self._channel, waiting.window)
         self._metrics.window_answered(why)
         if waiting.trace is not None:
@@ -260,9 +269,12 @@ class Lane:
             _log.exception("window_failed", stream_id=self._session.stream_id)
             return WindowError("the engine failed on this window")
 
-    def _count(self, window: Window, engine_s: float) -> None:
+    def _count(self, window: Window, engine_s: float, steps: int) -> None:
         end = window.end_sample
         # A flush can end at the same sample as the window before it: no audio was answered.
         if self._last_end_sample is not None and end > self._last_end_sample:
-            self.stats.answered(engine_s, samples_to_s(end - self._last_end_sample))
+            audio_s = samples_to_s(end - self._last_end_sample)
+            # Where nobody spoke no window was due, and none is late.
+            due_s = min(audio_s, steps * self._step_s)
+            self.stats.answered(engine_s, audio_s, due_s)
         self._last_end_sample = end

@@ -125,9 +125,6 @@ class KeptResults:
 
 _log = structlog.get_logger(__name__)
 
-# Share of a step a window waits before it gives way: less than one, for clients are not exact.
-_PATIENCE = 0.8
-
 LOST_SHARE = 0.03
 """Share of a channel's packets whose loss makes a warning: more harms every sentence."""
 MIN_PACKETS = 250
@@ -218,7 +215,7 @@ class StreamRunner:
                 channel=channel,
                 engine=lease.engine,
                 metrics=metrics,
-                patience_s=self._step_s * _PATIENCE,
+                step_s=self._step_s,
                 on_answer=self._publish,
                 on_dead=self._engine_died,
             )
@@ -452,6 +449,7 @@ class StreamRunner:
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
+        due_s = sum(each.due_s for each in lanes)
         windows = sum(each.windows for each in lanes)
         lag_s = max(session.received_s - session.published_s, 0.0)
         return Heartbeat(
@@ -463,7 +461,7 @@ class StreamRunner:
             lag_ms=round(lag_s * 1000, 1),
             real_time_factor=round(engine_s / audio_s, 4) if audio_s else 0.0,
             # Until windows were answered, the engine's step counts as the effective one.
-            effective_step_ms=round(1000 * (audio_s / windows if windows else self._step_s), 1),
+            effective_step_ms=round(1000 * (due_s / windows if windows else self._step_s), 1),
             unrecorded_s=None if self._recording is None else round(self._recording.silent_s, 3),
             received_bytes=self.received_bytes,
         )

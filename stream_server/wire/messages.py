@@ -300,8 +300,8 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
         lag_ms: received minus published. Look-ahead and up to one step are always part of it.
         real_time_factor: time the engine takes for a second of this stream's audio, waiting
             included; below 1 it keeps up.
-        effective_step_ms: mean audio between scored windows lately; above ``step_ms`` the server
-            is overloaded and the step was widened.
+        effective_step_ms: mean audio between scored windows lately, pauses apart; above
+            ``step_ms`` the server is overloaded and the step was widened.
         received_bytes: of a stream that is decoded, how many bytes the server has received, which a
             client need not keep; left out of others.
         unrecorded_s: audio so far that is silence in the stream's recording, because the disk was

@@ -127,7 +127,7 @@ def test_what_is_missing_of_a_raw_format_is_said(tmp_path: Path):
         opened(path)
     with pytest.raises(typer.BadParameter, match="no --rate"):
         opened(path, "mulaw")
-    with pytest.raises(typer.BadParameter, match="say its --encoding"):
+    with pytest.raises(typer.BadParameter, match="without --encoding"):
         opened(path, None, 8000)
     with pytest.raises(AudioError, match="got a rate of 12 Hz"):
         RawFormat("mulaw", 12)

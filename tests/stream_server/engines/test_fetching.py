@@ -84,7 +84,7 @@ async def test_cancelled_it_leaves_no_process(
 async def test_a_child_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_server.engines.fetching._MODULE", "no_such_module")
     monkeypatch.setattr("stream_server.engines.fetching._probe", lambda *_: None)
-    with pytest.raises(RuntimeUnavailableError, match="got status 1"):
+    with pytest.raises(RuntimeUnavailableError, match="ended with status 1"):
         await fetch_in_child(MODEL, config(tmp_path), progress=ignore)
 
 

@@ -67,6 +67,20 @@ async def test_a_slow_engine_widens_the_step_and_loses_nothing(delay_s: float):
 
 
 @virtual_time
+async def test_a_pause_is_no_longer_step():
+    async with live_lab() as lab, lab.connect() as socket:
+        await socket.send(start())
+        reader = asyncio.create_task(receive_all(socket))
+        await pace(socket, pcm(level(4, 0.1)))
+        await send(socket, type="discarded", samples=60 * 16_000)
+        await pace(socket, pcm(level(4, 0.1)))
+        await send(socket, type="stop")
+        seen, _ = await reader
+    assert tiles(seen)[-1][1] == 68 * 16_000
+    assert {m.effective_step_ms for m in seen if isinstance(m, Heartbeat)} == {500.0}
+
+
+@virtual_time
 async def test_beyond_the_window_it_says_what_is_missing():
     engine = LabEngine()
     engine.delay_s = 6.0
