@@ -151,7 +151,7 @@ async def test_frames_of_a_file_are_read_again_where_one_looks_closely(
         for _ in range(10):
             await page.keyboard.press("+")
     assert (await (await waiting.value).json())["hop_samples"] == 160
-    await expect(grain).to_have_text("10\u202fms a column")
+    await expect(grain).to_have_text("10\u202fms per column")
 
     # A part is chosen, measured and heard.
     await page.keyboard.press("s")
