@@ -72,7 +72,9 @@ def test_a_profile_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--profile", "thrifty"])
     assert ended.value.code == 2
-    assert "expected one of live, economy, auto" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "expected one of live, economy, auto" in " ".join(
+        capsys.readouterr().err.replace("│", " ").split()
+    )
 
 
 def test_serves_until_it_is_told_to_stop(tmp_path: Path):
