@@ -41,7 +41,7 @@ _RATE_HZ = 16_000
 _FRAME_S = 0.02
 _TICK_S = 0.001
 _SPEECH_STREAMS = 8
-"""Different recordings; clients share them, each beginning somewhere else."""
+"""Different recordings, which clients share."""
 _LOST_REASONS = ("overload", "error", "lost")
 
 
@@ -187,7 +187,7 @@ class _Pacer:
 
     def add(self, client: _Client, due_s: float) -> None:
         """Begin with a client, whose first frame is due one chunk from now."""
-        # As all others were added: a chunk after the last time they were due.
+        # So it is due after all others.
         self._due.append((due_s, client))
         if not self._is_running:
             self._is_running = True
