@@ -38,7 +38,6 @@ from ser_engine.frames import HOP_SAMPLES, num_frames, span_samples
 from ser_engine.models.normalisation import (
     FirstLayer,
     Normalisation,
-    as_they_are,
     deviation,
     normalisation_of,
 )
@@ -266,6 +265,10 @@ class _Work:
     needed: Tensor
 
 
+_Row = tuple[Tensor, list[Placement], Tensor]
+"""Features (frames, dim) to be filled in, runs of their frames, and the samples of those runs."""
+
+
 class FeatureExtractor:
     """Computes local features for windows and keeps those of the streams it has seen.
 
@@ -325,12 +328,13 @@ class FeatureExtractor:
         for group in group_by_length([request.samples for request in requests]):
             stacked = np.stack([requests[index].samples for index in group])
             samples = torch.from_numpy(stacked).to(self._runtime.device)
-            normalised = self._normalised(samples, self._wanted(samples))
+            if self._layer is not None:
+                samples = normalisation_of(samples).apply(samples)
             frames = num_frames(samples.shape[1])
             self.stats.computed += frames * len(group)
             rows = torch.zeros(len(group), frames, self._feature_dim, device=samples.device)
             for placements in pack([(0, frames)], self._buckets[-1]):
-                found = self._runtime.local(self._lay_out(normalised, placements))
+                found = self._runtime.local(self._lay_out(samples, placements))
                 _put_back(rows, found, placements)
             features.update(zip(group, rows, strict=True))
         return [features[index] for index in range(len(requests))]
@@ -357,47 +361,37 @@ class FeatureExtractor:
         In few operations: each gives Python's lock away, and a busy server is slow to give it back.
         """
         device = self._runtime.device
-        features: list[Tensor] = []
-        windows: list[KeptWindow] = []
-        batches: dict[int, list[tuple[Tensor, Placement, FloatArray]]] = {}
+        windows: list[tuple[StoreKey, KeptWindow]] = []
+        rows: list[_Row] = []
         for request in requests:
-            key = request.stream_key
+            key, samples = request.stream_key, request.samples
             assert key is not None, "windows without a stream are computed whole"
-            samples, kept = request.samples, self._store.get(key)
-            prints = prints_of(samples)
+            prints, kept = prints_of(samples), self._store.get(key)
             frames, shared, first = num_frames(len(samples)), 0, 0
             if kept is not None:
                 shared, first = kept.frames_shared(prints, request.start_sample)
-            found = torch.empty(frames, self._feature_dim, device=device)
+            features = torch.empty(frames, self._feature_dim, device=device)
             if kept is not None and shared:
-                found[:shared] = kept.features[first : first + shared]
+                features[:shared] = kept.features[first : first + shared]
             self.stats.reused += shared
             self.stats.computed += frames - shared
-            for row in pack([(shared, frames)] if shared < frames else [], self._buckets[-1]):
-                (placed,) = row
-                part = samples[placed.first * HOP_SAMPLES :]
-                padded = np.zeros(span_samples(bucket_of(row_frames(row), self._buckets)), "f4")
-                length = span_samples(placed.stop - placed.first)
-                padded[:length] = part[:length]
-                batches.setdefault(len(padded), []).append((found, placed, padded))
-            features.append(found)
-            windows.append(KeptWindow(prints, request.start_sample, found, None))
-        for batch in batches.values():
-            stacked = torch.from_numpy(np.stack([padded for _, _, padded in batch])).to(device)
-            rows = self._runtime.local(stacked)
-            for (found, placed, _), computed in zip(batch, rows, strict=True):
-                _put_back(found, computed, [placed])
-        for request, window in zip(requests, windows, strict=True):
-            assert request.stream_key is not None
-            self._store.put(request.stream_key, window)
-        return features
+            # A copy: PyTorch warns of arrays that may not be written.
+            new = torch.tensor(samples[shared * HOP_SAMPLES :], device=device)
+            for placements in pack([(0, frames - shared)], self._buckets[-1]):
+                rows.append((features[shared:], placements, self._lay_out(new, placements)))
+            windows.append((key, KeptWindow(prints, request.start_sample, features, None)))
+        self._run(rows)
+        # Not before: what a pass that failed left out must not be taken for features.
+        for key, window in windows:
+            self._store.put(key, window)
+        return [window.features for _, window in windows]
 
     def _plan(self, request: FeatureRequest, key: StoreKey, layer: FirstLayer) -> _Work:
         device = self._runtime.device
         # A copy: PyTorch warns of arrays that may not be written.
         samples = torch.tensor(request.samples, device=device)
         frames = num_frames(len(samples))
-        wanted = self._wanted(samples)
+        wanted = normalisation_of(samples)
         work = _Work(
             request,
             key,
@@ -433,37 +427,37 @@ class FeatureExtractor:
         return True
 
     def _compute(self, works: Sequence[_Work]) -> None:
-        """Run the local stage over the needed frames of all windows, a batch a bucket."""
-        batches: dict[int, list[tuple[_Work, list[Placement], Tensor]]] = {}
+        """Compute the needed frames of all windows."""
+        rows: list[_Row] = []
         for work in works:
-            normalised = self._normalised(work.samples, work.wanted)
+            normalised = work.wanted.apply(work.samples)
             # Waits for a GPU: which frames have moved decides the shapes of the pass.
             for placements in pack(runs_of(work.needed.cpu().numpy()), self._buckets[-1]):
-                row = self._lay_out(normalised, placements)
-                batches.setdefault(len(row), []).append((work, placements, row))
-        for batch in batches.values():
-            found = self._runtime.local(torch.stack([row for _, _, row in batch]))
-            for (work, placements, _), features in zip(batch, found, strict=True):
-                _put_back(work.features, features, placements)
+                rows.append((work.features, placements, self._lay_out(normalised, placements)))
                 for placed in placements:
                     work.used.mean[placed.first : placed.stop] = work.wanted.mean
                     work.used.scale[placed.first : placed.stop] = work.wanted.scale
+        self._run(rows)
 
-    def _wanted(self, samples: Tensor) -> Normalisation:
-        return as_they_are(samples) if self._layer is None else normalisation_of(samples)
+    def _run(self, rows: Sequence[_Row]) -> None:
+        """Run the local stage over rows, a batch a bucket, and put back what it gives."""
+        for group in group_by_length([row for _, _, row in rows]):
+            found = self._runtime.local(torch.stack([rows[index][2] for index in group]))
+            for index, computed in zip(group, found, strict=True):
+                features, placements, _ = rows[index]
+                _put_back(features, computed, placements)
 
-    def _normalised(self, samples: Tensor, wanted: Normalisation) -> Tensor:
-        """Normalise windows (..., samples), for a network that wants them so."""
-        return samples if self._layer is None else wanted.apply(samples)
+    def _lay_out(self, samples: Tensor, placements: Sequence[Placement]) -> Tensor:
+        """Cut the samples of some runs of frames out of (..., samples), laid end to end.
 
-    def _lay_out(self, normalised: Tensor, placements: Sequence[Placement]) -> Tensor:
-        """Cut the samples of some runs of frames out of (..., samples), laid end to end."""
+        They are as the network wants them.
+        """
         bucket = bucket_of(row_frames(placements), self._buckets)
-        row = normalised.new_zeros(*normalised.shape[:-1], span_samples(bucket))
+        row = samples.new_zeros(*samples.shape[:-1], span_samples(bucket))
         for placed in placements:
             length = span_samples(placed.stop - placed.first)
             source, target = placed.first * HOP_SAMPLES, placed.offset * HOP_SAMPLES
-            row[..., target : target + length] = normalised[..., source : source + length]
+            row[..., target : target + length] = samples[..., source : source + length]
         return row
 
 

@@ -95,12 +95,6 @@ def normalisation_of(samples: Tensor) -> Normalisation:
     return Normalisation(mean, torch.rsqrt(variance + NORM_EPS))
 
 
-def as_they_are(samples: Tensor) -> Normalisation:
-    """Return the normalisation that changes nothing, for windows (..., samples)."""
-    scale = torch.ones(samples.shape[:-1], dtype=torch.float64, device=samples.device)
-    return Normalisation(torch.zeros_like(scale), scale)
-
-
 def deviation(
     layer: FirstLayer, samples: Tensor, used: Normalisation, wanted: Normalisation
 ) -> Tensor:

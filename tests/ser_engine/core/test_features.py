@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ser_engine.core.features import FeatureExtractor, FeatureRequest
 from ser_engine.core.runtimes.torch_runtime import TorchRuntime
+from ser_engine.models.compact import COMPACT
 from ser_engine.models.emotion2vec.network import Emotion2vec
+from ser_engine.models.model import Network
 from tests.support.networks import network, noise
 
 WINDOW, STEP = 64_000, 8_000
@@ -21,7 +23,7 @@ def model(tiny_checkpoint_dir: Path) -> Emotion2vec:
 
 
 def extractor(
-    model: Emotion2vec, tolerance: float | None = 0.05, max_bytes: int = 1 << 30
+    model: Network, tolerance: float | None = 0.05, max_bytes: int = 1 << 30
 ) -> FeatureExtractor:
     return FeatureExtractor(
         runtime=TorchRuntime(model),
@@ -63,6 +65,39 @@ def test_kept_features_are_as_good_as_new_ones(model: Emotion2vec) -> None:
 
     for ours, exact in zip(kept, new, strict=True):
         assert (ours - exact).norm() / exact.norm() < 0.02
+
+
+@torch.inference_mode()
+def test_a_network_without_normalisation_takes_samples_as_they_are() -> None:
+    compact = COMPACT.read().build()
+    stream = noise(WINDOW + 3 * STEP) + np.float32(0.3)
+    made = extractor(compact)
+
+    for number, ours in enumerate(slide(made, stream)):
+        window = stream[number * STEP : number * STEP + WINDOW]
+        exact = compact.local(torch.from_numpy(window)[None])[0]
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+    assert (made.stats.computed, made.stats.reused) == (199 + 3 * 25, 3 * 174)
+
+
+def test_what_a_failed_pass_left_out_is_computed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = extractor(COMPACT.read().build())
+    runtime, stream = made._runtime, noise(WINDOW)
+    local = runtime.local
+
+    def fail(samples: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(runtime, "local", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        made.extract([request(stream, 0)])
+    monkeypatch.setattr(runtime, "local", local)
+
+    (again,) = made.extract([request(stream, 0)])
+    (alone,) = made.extract([request(stream, 0, key=None)])
+    torch.testing.assert_close(again, alone)
 
 
 def test_tolerance_nothing_is_exact(model: Emotion2vec) -> None:
