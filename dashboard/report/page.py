@@ -181,12 +181,9 @@ class _Page:
         )
         if not rows:
             return ""
-        heads = "".join(
-            f'<th scope="col">{self._t(key)}</th>'
-            for key in (
-                *("report.segment.channel", "chart.segments.speaker"),
-                *("measures.talk", "report.segment.emotion"),
-            )
+        heads = self._heads(
+            *("report.segment.channel", "chart.segments.speaker"),
+            *("measures.talk", "report.segment.emotion"),
         )
         return self._section(
             "report.speakers",
@@ -343,10 +340,8 @@ class _Page:
                 if self._report.source_id
                 else ""
             )
-        heads = "".join(
-            f'<th scope="col">{self._t(f"report.alert.{key}")}</th>'
-            for key in ("rule", "who", "raised", "ended", "seen", "note")
-        )
+        columns = ("rule", "who", "raised", "ended", "seen", "note")
+        heads = self._heads(*(f"report.alert.{name}" for name in columns))
         rows = "".join(map(self._alert, self._report.alerts))
         return self._section(
             "report.alerts",
@@ -395,13 +390,10 @@ class _Page:
         )
         if not rows:
             return ""
-        heads = "".join(
-            f'<th scope="col">{self._t(key)}</th>'
-            for key in (
-                *("report.segment.channel", "report.segment.from", "report.segment.to"),
-                *(("chart.segments.speaker",) if told_apart else ()),
-                "report.segment.emotion",
-            )
+        heads = self._heads(
+            *("report.segment.channel", "report.segment.from", "report.segment.to"),
+            *(("chart.segments.speaker",) if told_apart else ()),
+            "report.segment.emotion",
         )
         return (
             f"<section><details><summary>{self._t('report.segments')}</summary><table>"
@@ -449,6 +441,10 @@ class _Page:
         return self._section("report.limits", f"<ul>{limits}</ul>{notice}<p>{_text(made)}</p>")
 
     # -- words -------------------------------------------------------------------------------------
+
+    def _heads(self, *keys: str) -> str:
+        """Return the heads of a table's columns."""
+        return "".join(f'<th scope="col">{self._t(key)}</th>' for key in keys)
 
     def _section(self, title: str, body: str) -> str:
         return f"<section><h2>{self._t(title)}</h2>{body}</section>"
