@@ -239,16 +239,15 @@ class TimelineConfig:
     def _economise(self) -> None:
         # Here, and not where the numbers are used, so that streams, files, ``ready`` and the store
         # cannot disagree about them. Done twice it changes nothing.
-        window_ms = min(self.window_ms, _ECONOMY_WINDOW_MS)
-        longest_ms = (window_ms - self.look_ahead_ms) // _FRAME_MS * _FRAME_MS
-        step_ms = max(self.step_ms, min(_ECONOMY_STEP_MS, longest_ms))
         new_speech_ms = max(self.min_new_speech_ms, _ECONOMY_NEW_SPEECH_MS)
-        for name, value in (
-            ("window_ms", window_ms),
-            ("step_ms", step_ms),
-            ("min_new_speech_ms", new_speech_ms),
-        ):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "window_ms", min(self.window_ms, _ECONOMY_WINDOW_MS))
+        object.__setattr__(self, "step_ms", self.longer_step_ms(_ECONOMY_STEP_MS))
+        object.__setattr__(self, "min_new_speech_ms", new_speech_ms)
+
+    def longer_step_ms(self, step_ms: int) -> int:
+        """Return ``step_ms``, or as much of it as the window has room for; never less than now."""
+        longest_ms = (self.window_ms - self.look_ahead_ms) // _FRAME_MS * _FRAME_MS
+        return max(self.step_ms, min(step_ms, longest_ms))
 
     @property
     def longest_wait_samples(self) -> int:

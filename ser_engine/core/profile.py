@@ -7,7 +7,7 @@
     the first of live, economy, economy with a long step that leaves the engine ◀─┘
     a quarter of its time, with wanted_streams of people who talk without a pause
 
-Nothing here knows a clock or an engine: whoever runs the windows says how long they took.
+Nothing here has a clock or an engine: the caller runs the windows and sends how long they took.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ _log = logging.getLogger(__name__)
 def candidates(timeline: TimelineConfig) -> list[TimelineConfig]:
     """Return what ``auto`` chooses from, the dearest first."""
     economy = replace(timeline, profile="economy")
-    longest_ms = (economy.window_ms - economy.look_ahead_ms) // 20 * 20
-    long_step_ms = max(economy.step_ms, min(LONG_STEP_MS, longest_ms))
-    return [replace(timeline, profile="live"), economy, replace(economy, step_ms=long_step_ms)]
+    slow = replace(economy, step_ms=economy.longer_step_ms(LONG_STEP_MS))
+    return [replace(timeline, profile="live"), economy, slow]
 
 
 def choose(config: EngineConfig) -> Trial:
