@@ -113,7 +113,7 @@ class AnalysedChannel:
         model: name of the model that scores it.
         stream: its timeline.
         quality: what ``stream`` hears through.
-        attribution: tells its speakers apart; None: nobody does.
+        attribution: tells its speakers apart; None: they are not told apart.
     """
 
     def __init__(
