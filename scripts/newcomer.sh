@@ -41,9 +41,9 @@ as_newcomer bash run.sh --extras tables --setup-only
 as_newcomer .venv/bin/python -m scripts.walk_tutorials /home/ann/tutorials
 
 # The first tutorial, as far as a script sees what its reader does.
-# su passes the signal on that ends it; a function in the background would not.
 (exec chroot "$root" /usr/bin/env -i su - ann -c "cd emotion-monitor && exec bash run.sh --demo") &
-demo=$!
+su=$!
 as_newcomer .venv/bin/python -m scripts.walk_tutorials --demo
-kill "$demo"
-wait "$demo" || true
+# Not su itself: two seconds after it has passed the signal on, it kills, and a call may still be closing.
+kill "$(ps -o pid= --ppid "$su")"
+wait "$su" || true

@@ -8,14 +8,17 @@
        ▲                      └──────────┬───────────────┘      └────────────────┘
        └───── result or error ───────────┘
 
-While the thread is busy the next batch collects. Every caller is answered:
+While the thread is busy the next batch collects. A full one of live windows is handed to the thread
+at once, so that it need not wait for the event loop, which a busy server's sockets keep busy, too.
+Every caller is answered:
 
 - A window the core finds fault with gets its :class:`~ser_engine.errors.WindowError`.
 - If a step raises as a whole, its windows are run one by one, and only those that raise alone
   get an error.
 - If the worker is lost (:mod:`ser_engine.core.host` says when), the windows that ran get a
   WindowError and are not run again: one of them may be the reason, and a stream's next window
-  covers the same audio. A new worker makes a new core, and windows that waited go on waiting.
+  covers the same audio. A new worker makes a new core, and windows that waited, the batch handed
+  over early among them, go on waiting.
 - After ``max_restarts`` in the batcher's life every caller, present and future, gets an
   EngineDeadError.
 """
@@ -31,7 +34,14 @@ from typing import TYPE_CHECKING
 
 from ser_engine.config import EngineConfig, TimelineConfig
 from ser_engine.core import profile
-from ser_engine.core.host import Answers, CoreHost, ThreadWorker, Worker, WorkerLostError
+from ser_engine.core.host import (
+    Answers,
+    CoreHost,
+    Step,
+    ThreadWorker,
+    Worker,
+    WorkerLostError,
+)
 from ser_engine.core.queue import Pending, Priority, WindowQueue
 from ser_engine.errors import (
     EngineDeadError,
@@ -97,6 +107,15 @@ class _Request(Pending):
     answer: asyncio.Future[WindowResult]
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Requests whose windows were handed to the worker together."""
+
+    requests: list[_Request]
+    step: Step
+    begun_s: float
+
+
 class Batcher:
     """An engine in this process: collects windows into batches for a core and answers each caller.
 
@@ -138,6 +157,9 @@ class Batcher:
         self._queue: WindowQueue[_Request] = WindowQueue(config.batching.max_pending)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_busy = False
+        self._next: _Batch | None = None
+        self._step_ended_s = 0.0
         self._started = False
         self._restarting = False
         self._dead_because: str | None = "the engine was not started"
@@ -203,6 +225,7 @@ class Batcher:
             self.stats.windows_refused += 1
             raise
         self.stats.windows += 1
+        self._begin_next()
         self._changed.set()
         try:
             result = await request.answer
@@ -251,7 +274,7 @@ class Batcher:
         try:
             while True:
                 began_s = loop.time()
-                answers = await self._host.step(windows)
+                answers = await self._host.finish_step(self._host.begin_step(windows))
                 if isinstance(answers, Exception):
                     _log.warning("no profile could be measured: %s", answers)
                     return replace(self.config.timeline, profile="live")
@@ -269,25 +292,49 @@ class Batcher:
 
     async def _serve(self) -> None:
         try:
-            while batch := await self._next_batch():
-                await self._run(batch)
+            while batch := self._next or await self._next_batch():
+                self._is_busy, self._next = True, None
+                self._begin_next()
+                await self._finish(batch)
+                self._is_busy = False
                 del batch  # An idle batcher keeps no audio.
         except WorkerLostError as error:
             _log.error("the engine is dead: %s", error)
             self._die(f"the engine is dead after {self.stats.restarts} restarts: {error}")
         finally:
             # Whatever ended the task, nobody is left waiting.
+            self._is_busy = False
             self._die(self._dead_because or "the engine's task has ended")
             self._host.close()
 
-    async def _next_batch(self) -> list[_Request]:
-        """Return the next batch, not before it is due; nothing once the batcher is closed."""
+    def _begin_next(self) -> None:
+        """Hand the worker a batch beside the one that runs, if what waits cannot grow any more.
+
+        Live windows only: one that comes later must not wait for a file's.
+        """
+        size = self._batching.max_batch_size
+        if self._is_busy and self._next is None and self._queue.has_live_batch(size):
+            self._next = self._begin(self._queue.take(size, asyncio.get_running_loop().time()))
+
+    def _begin(self, requests: list[_Request]) -> _Batch:
+        step = self._host.begin_step([request.window for request in requests])
+        return _Batch(requests, step, asyncio.get_running_loop().time())
+
+    def _take_back_next(self) -> None:
+        """Let the windows of the batch that was handed over early wait again."""
+        batch, self._next = self._next, None
+        if batch is not None:
+            batch.step.withdraw()
+            self._put_back(batch.requests)
+
+    async def _next_batch(self) -> _Batch | None:
+        """Begin the next batch, not before it is due; None once the batcher is closed."""
         size, wait_s = self._batching.max_batch_size, self._batching.max_wait_ms / 1000
         loop = asyncio.get_running_loop()
         while self._dead_because is None:
             due_s = self._queue.due_s(size, wait_s, loop.time())
             if due_s is not None and due_s <= loop.time():
-                return self._queue.take(size, loop.time())
+                return self._begin(self._queue.take(size, loop.time()))
             self._changed.clear()
             try:
                 async with asyncio.timeout_at(due_s):
@@ -295,25 +342,23 @@ class Batcher:
             except TimeoutError:
                 # Due, unless the window was cancelled or a live one came: the queue knows.
                 continue
-        return []
+        return None
 
-    async def _run(self, batch: list[_Request]) -> None:
+    async def _finish(self, batch: _Batch) -> None:
         """Answer every request of a batch, or put it back.
 
         Raises:
             WorkerLostError: the worker is lost and was not brought back.
         """
-        now_s = asyncio.get_running_loop().time()
-        self.stats.queue_wait_s += sum(now_s - request.arrived_s for request in batch)
-        self.stats.batches += 1
-        self.stats.batch_sizes[len(batch)] += 1
-        running: list[_Request] = batch
+        running: list[_Request] = batch.requests
         waiting: list[_Request] = []
+        self.stats.batches += 1
+        self.stats.batch_sizes[len(running)] += 1
         try:
-            answers = await self._step(running)
-            if isinstance(answers, Exception) and len(batch) > 1:
+            answers = await self._finish_step(batch)
+            if isinstance(answers, Exception) and len(running) > 1:
                 _log.warning("a batch made the core raise, it is run one by one: %r", answers)
-                waiting = batch
+                waiting = running
             else:
                 self._answer(running, answers)
             running = []
@@ -325,31 +370,40 @@ class Batcher:
                     self._queue.finish(running)
                 else:
                     self.stats.retries += 1
-                    self._answer(running, await self._step(running))
+                    self._answer(running, await self._finish_step(self._begin(running)))
                 running = []
             # Closed in the meantime: those left are answered with the queue.
             self._queue.put_back(waiting)
             waiting = []
             self._host.check()
         except WorkerLostError as error:
-            self._queue.put_back([request for request in waiting if not request.answer.done()])
-            self._queue.finish([request for request in waiting if request.answer.done()])
+            # First the later ones: what is put back goes ahead of all others.
+            self._take_back_next()
+            self._put_back(waiting)
+            self._is_busy = False
             await self._replace_core(str(error), running)
         except BaseException:
             self._fail([*running, *waiting], EngineDeadError, "the engine's task was ended")
             raise
 
-    async def _step(self, requests: Sequence[_Request]) -> Answers | Exception:
+    async def _finish_step(self, batch: _Batch) -> Answers | Exception:
         loop = asyncio.get_running_loop()
-        started_s = loop.time()
         try:
-            return await self._host.step([request.window for request in requests])
+            return await self._host.finish_step(batch.step)
         finally:
-            step_s = loop.time() - started_s
-            self.stats.step_s += step_s
+            # It began when it was handed over, or when the step before it ended.
+            began_s = max(batch.begun_s, self._step_ended_s)
+            self._step_ended_s = loop.time()
+            waits_s = [began_s - request.arrived_s for request in batch.requests]
+            self.stats.queue_wait_s += sum(waits_s)
+            self.stats.step_s += self._step_ended_s - began_s
             if self._on_step is not None:
-                waits_s = [started_s - request.arrived_s for request in requests]
-                self._on_step(len(requests), step_s, waits_s)
+                self._on_step(len(waits_s), self._step_ended_s - began_s, waits_s)
+
+    def _put_back(self, requests: Sequence[_Request]) -> None:
+        """Let requests wait again, without those that were cancelled in the meantime."""
+        self._queue.put_back([request for request in requests if not request.answer.done()])
+        self._queue.finish([request for request in requests if request.answer.done()])
 
     def _answer(self, requests: Sequence[_Request], answers: Answers | Exception) -> None:
         """Hand out the answers to a step, or what it raised with a single window."""
@@ -403,5 +457,6 @@ class Batcher:
     def _die(self, reason: str) -> None:
         """Answer every caller that waits, and all to come, with EngineDeadError."""
         self._dead_because = reason
+        self._take_back_next()
         self._fail(self._queue.clear(), EngineDeadError, reason)
         self._changed.set()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ser_engine.errors import EngineDeadError, WindowError
@@ -94,6 +95,40 @@ class WorkerLostError(Exception):
     """The worker will not answer any more; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A forward pass that was handed to the worker.
+
+    Attributes:
+        num_windows: how many windows it scores.
+        outcome: the answers, or what the core raised.
+    """
+
+    num_windows: int
+    outcome: Future[Answers | BaseException]
+
+    def withdraw(self) -> None:
+        """Let the worker pass over it if it has not begun; what it answers is ignored."""
+        self.outcome.cancel()
+
+
+class _Stepper:
+    """Lets a core step in the worker, but not once it has died: another step may wait already."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._has_died = False
+
+    def step(self, windows: Sequence[Window]) -> Answers:
+        if self._has_died:
+            raise EngineDeadError("the core died in the step before")
+        try:
+            return self._core.step(windows)
+        except BaseException as error:
+            self._has_died = isinstance(error, EngineDeadError) or not isinstance(error, Exception)
+            raise
+
+
 class CoreHost:
     """One core at a time, in one worker at a time. Belongs to one event loop.
 
@@ -117,6 +152,7 @@ class CoreHost:
         self._step_timeout_s = step_timeout_s
         self._start_timeout_s = start_timeout_s
         self._core: Core | None = None
+        self._stepper: _Stepper | None = None
         self._worker: Worker | None = None
         self._raises = 0
         self._threads: list[ThreadWorker] = []
@@ -138,30 +174,37 @@ class CoreHost:
         if isinstance(worker, ThreadWorker):
             self._threads.append(worker)
         try:
-            core = await _call(worker, self._core_factory, self._start_timeout_s)
+            core = await _outcome(_submit(worker, self._core_factory), self._start_timeout_s)
             if isinstance(core, Exception):
                 raise core
         except BaseException:
             worker.close()
             raise
         self._worker, self._core, self._raises = worker, core, 0
+        self._stepper = _Stepper(core)
 
-    async def step(self, windows: Sequence[Window]) -> Answers | Exception:
-        """Return the core's answers, or what it raised.
+    def begin_step(self, windows: Sequence[Window]) -> Step:
+        """Have the core score windows, after the step that runs; the step is to be finished."""
+        stepper, worker = self._stepper, self._worker
+        assert stepper is not None and worker is not None, "step before start"
+        return Step(len(windows), _submit(worker, lambda: stepper.step(windows)))
+
+    async def finish_step(self, step: Step) -> Answers | Exception:
+        """Return the core's answers, or what it raised. Its time counts from this call.
 
         Raises:
             WorkerLostError: there will be no answer.
         """
-        core, worker = self._core, self._worker
-        assert core is not None and worker is not None, "step before start"
-        answers = await _call(worker, lambda: core.step(windows), self._step_timeout_s)
+        answers = await _outcome(step.outcome, self._step_timeout_s)
         if isinstance(answers, Exception):
             # Of several windows one may be at fault; that shows when it is run alone.
-            self._raises += len(windows) == 1
+            self._raises += step.num_windows == 1
             return answers
         self._raises = 0
-        if len(answers) != len(windows):
-            return RuntimeError(f"the core gave {len(answers)} answers to {len(windows)} windows")
+        if len(answers) != step.num_windows:
+            return RuntimeError(
+                f"the core gave {len(answers)} answers to {step.num_windows} windows"
+            )
         return answers
 
     def forget(self, stream_key: str) -> None:
@@ -179,7 +222,7 @@ class CoreHost:
         """Leave worker and core; a step that runs is not waited for."""
         if self._worker is not None:
             self._worker.close()
-        self._worker = self._core = None
+        self._worker = self._core = self._stepper = None
 
     async def wait_ended(self, timeout_s: float) -> None:
         """Wait for every thread there was to end, after :meth:`close`."""
@@ -190,14 +233,11 @@ class CoreHost:
             )
 
 
-async def _call(worker: Worker, job: Callable[[], T], timeout_s: float) -> T | Exception:
-    """Return what ``job`` returns or raises in the worker.
+def _submit(worker: Worker, job: Callable[[], T]) -> Future[T | BaseException]:
+    """Return the future of what ``job`` returns or raises in the worker.
 
     An exception is carried as a value, so that a TimeoutError or CancelledError of the job is
     not taken for one of the event loop.
-
-    Raises:
-        WorkerLostError: it did not end in time, or ended with an exception that ends a worker.
     """
 
     def carried() -> T | BaseException:
@@ -206,9 +246,18 @@ async def _call(worker: Worker, job: Callable[[], T], timeout_s: float) -> T | E
         except BaseException as error:
             return error
 
+    return worker.submit(carried)
+
+
+async def _outcome(future: Future[T | BaseException], timeout_s: float) -> T | Exception:
+    """Return what a job returned or raised.
+
+    Raises:
+        WorkerLostError: it did not end in time, or ended with an exception that ends a worker.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            result = await asyncio.wrap_future(worker.submit(carried))
+            result = await asyncio.wrap_future(future)
     except TimeoutError:
         raise WorkerLostError(f"no answer within {timeout_s:g} s") from None
     if isinstance(result, EngineDeadError):

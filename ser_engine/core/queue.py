@@ -116,6 +116,10 @@ class WindowQueue(Generic[P]):
             return now_s
         return next(iter(lane)).arrived_s + max_wait_s
 
+    def has_live_batch(self, max_batch_size: int) -> bool:
+        """Whether as many live windows wait as a batch holds."""
+        return len(self._lanes[Priority.LIVE]) >= max_batch_size
+
     def take(self, max_batch_size: int, now_s: float) -> list[P]:
         """Remove and return the next batch. Its streams stay busy until :meth:`finish`."""
         lane = self._next_lane()

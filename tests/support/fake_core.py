@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -83,28 +84,42 @@ class InlineWorker:
 
 
 class TimedWorker:
-    """Runs a job at once and gives its result after a delay on the running loop's clock.
+    """Runs jobs one after the other, each of which takes a time on the running loop's clock.
 
     Args:
-        delay_s: asked after each job has run; None: its result never comes.
+        delay_s: asked after each job has run; None: its result never comes, nor another one.
     """
 
     def __init__(self, delay_s: Callable[[], float | None]) -> None:
         self._delay_s = delay_s
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._is_busy = False
         self.closed = False
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        result = job()
-        delay_s = self._delay_s()
-        if delay_s is not None:
-            asyncio.get_running_loop().call_later(delay_s, _give, future, result)
+        self._jobs.append((future, job))
+        if not self._is_busy:
+            self._run_next()
         return future
 
     def close(self) -> None:
         self.closed = True
 
+    def _run_next(self) -> None:
+        while self._jobs:
+            future, job = self._jobs.popleft()
+            if future.set_running_or_notify_cancel():
+                self._is_busy = True
+                result = job()
+                delay_s = self._delay_s()
+                if delay_s is not None:
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(delay_s, self._end, future, result)
+                return
 
-def _give(future: Future[T], result: T) -> None:
-    if not future.cancelled():
+    def _end(self, future: Future[Any], result: Any) -> None:
+        self._is_busy = False
         future.set_result(result)
+        if not self._is_busy:
+            self._run_next()

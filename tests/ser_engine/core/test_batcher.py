@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 
 import pytest
 
+from ser_engine.config import BatchingConfig, EngineConfig
+from ser_engine.core.batcher import Batcher
 from ser_engine.core.queue import Priority
 from ser_engine.errors import (
     EngineDeadError,
@@ -11,7 +15,9 @@ from ser_engine.errors import (
     StreamBusyError,
     WindowError,
 )
+from ser_engine.types import Window, WindowResult
 from tests.support.batcher_lab import Lab, lab, mark_of, outcomes
+from tests.support.fake_core import FakeCore, a_window
 from tests.support.virtual_time import current_loop, virtual_time
 
 LIVE, OFFLINE = Priority.LIVE, Priority.OFFLINE
@@ -69,6 +75,67 @@ async def test_the_next_batch_collects_while_the_worker_is_busy_and_goes_when_it
         assert await outcomes(others) == [1, 2, 3]
 
 
+def test_a_full_batch_of_live_windows_waits_in_the_thread_itself() -> None:
+    """Nothing but the thread is needed between two full batches."""
+    began, go_on, second = threading.Event(), threading.Event(), threading.Event()
+
+    class SteppedCore(FakeCore):
+        def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
+            if not self.batches:
+                began.set()
+                assert go_on.wait(30)
+            else:
+                second.set()
+            return super().step(windows)
+
+    async def test() -> None:
+        core = SteppedCore()
+        config = EngineConfig(batching=BatchingConfig(max_batch_size=2, max_wait_ms=0))
+        batcher = Batcher(lambda: core, config)
+        await batcher.start()
+        tasks = [asyncio.create_task(batcher.score(a_window(mark))) for mark in range(5)]
+        assert await asyncio.to_thread(began.wait, 30)
+        assert batcher.num_pending == 1
+        # From here on the event loop is not asked: it stands still.
+        go_on.set()
+        assert second.wait(30)
+        assert await outcomes(tasks) == [0, 1, 2, 3, 4]
+        assert core.batches == [[0, 1], [2, 3], [4]]
+        await batcher.aclose()
+
+    asyncio.run(test())
+
+
+@virtual_time
+async def test_no_window_of_a_file_is_handed_over_early() -> None:
+    async with lab(max_batch_size=2) as it:
+        files = [it.submit(mark, priority=OFFLINE) for mark in range(4)]
+        await asyncio.sleep(0.5)
+        live = it.submit(5)
+        assert await outcomes([*files, live]) == [0, 1, 2, 3, 5]
+        assert it.batches[:2] == [[0, 1], [5]]
+
+
+@virtual_time
+async def test_a_cancelled_window_of_a_batch_handed_over_early_is_dropped() -> None:
+    async with lab(max_batch_size=2) as it:
+        tasks = [it.submit(mark, str(mark)) for mark in range(4)]
+        await asyncio.sleep(0.5)
+        tasks[2].cancel()
+        assert await outcomes(tasks) == [0, 1, asyncio.CancelledError, 3]
+        assert mark_of(await it.submit(7, "2")) == 7
+
+
+@virtual_time
+async def test_closing_withdraws_a_batch_that_was_handed_over_early() -> None:
+    async with lab(max_batch_size=2) as it:
+        tasks = [it.submit(mark, str(mark)) for mark in range(4)]
+        await asyncio.sleep(0.5)
+        await it.batcher.aclose()
+        assert await outcomes(tasks) == [0, 1, EngineDeadError, EngineDeadError]
+        assert it.batches == [[0, 1]]
+
+
 @virtual_time
 async def test_no_wait_at_all_is_possible() -> None:
     async with lab(max_wait_ms=0.0) as it:
@@ -108,14 +175,15 @@ async def test_a_second_window_of_a_stream_is_refused_while_one_waits_or_runs() 
 @virtual_time
 async def test_a_full_queue_refuses() -> None:
     async with lab(max_pending=2, max_batch_size=1) as it:
-        running = it.submit(0)
+        # One runs and one is with the thread.
+        taken = [it.submit(0), it.submit(1)]
         await asyncio.sleep(0.5)
-        waiting = [it.submit(1), it.submit(2)]
+        waiting = [it.submit(2), it.submit(3)]
         await asyncio.sleep(0)
         assert it.batcher.num_pending == 2
         with pytest.raises(EngineOverloadedError):
-            await it.submit(3)
-        assert await outcomes([running, *waiting]) == [0, 1, 2]
+            await it.submit(4)
+        assert await outcomes([*taken, *waiting]) == [0, 1, 2, 3]
 
 
 # -- Cancellation, start and end -----------------------------------------------------------------
@@ -124,12 +192,12 @@ async def test_a_full_queue_refuses() -> None:
 @virtual_time
 async def test_a_cancelled_window_that_waits_is_dropped() -> None:
     async with lab(max_batch_size=1) as it:
-        running, waiting = it.submit(0, "a"), it.submit(1, "b")
+        tasks = [it.submit(mark, str(mark)) for mark in range(3)]
         await asyncio.sleep(0.5)
-        waiting.cancel()
-        assert await outcomes([running, waiting]) == [0, asyncio.CancelledError]
-        assert mark_of(await it.submit(2, "b")) == 2
-        assert it.batches == [[0], [2]]
+        tasks[2].cancel()
+        assert await outcomes(tasks) == [0, 1, asyncio.CancelledError]
+        assert mark_of(await it.submit(5, "2")) == 5
+        assert it.batches == [[0], [1], [5]]
         assert it.batcher.stats.windows_cancelled == 1
 
 

@@ -103,6 +103,61 @@ async def test_a_step_that_hangs_is_given_up() -> None:
         assert await outcomes([waited]) == [1]
 
 
+@pytest.mark.parametrize("error", [EngineDeadError("device gone"), SystemExit(1)])
+def test_a_batch_that_was_handed_over_early_survives_the_worker(error: BaseException) -> None:
+    @virtual_time
+    async def test() -> None:
+        async with lab(max_batch_size=2) as it:
+            it.poisoned[0] = error
+            tasks = [it.submit(mark, str(mark)) for mark in range(5)]
+            assert await outcomes(tasks) == [WindowError, WindowError, 2, 3, 4]
+            assert it.batches == [[0, 1], [2, 3], [4]]
+            assert it.batcher.stats.restarts == 1
+            assert [mark_of(await it.submit(mark, str(mark))) for mark in (2, 3)] == [2, 3]
+
+    test()
+
+
+@virtual_time
+async def test_a_batch_that_was_handed_over_early_can_lose_the_worker_itself() -> None:
+    async with lab(max_batch_size=2) as it:
+        it.poisoned[2] = SystemExit(1)
+        tasks = [it.submit(mark, str(mark)) for mark in range(6)]
+        assert await outcomes(tasks) == [0, 1, WindowError, WindowError, 4, 5]
+        assert it.batches == [[0, 1], [2, 3], [4, 5]]
+        assert it.batcher.stats.restarts == it.batcher.stats.workers_lost == 1
+
+
+@virtual_time
+async def test_a_step_that_hangs_takes_no_batch_with_it() -> None:
+    async with lab(max_batch_size=2, step_timeout_s=60.0) as it:
+        it.step_s = None
+        tasks = [it.submit(mark, str(mark)) for mark in range(4)]
+        await asyncio.sleep(1)
+        it.step_s = 1.0
+        assert await outcomes(tasks) == [WindowError, WindowError, 2, 3]
+        assert current_loop().time() == pytest.approx(61, abs=0.1)
+
+
+@virtual_time
+async def test_a_batch_that_was_handed_over_early_has_a_timeout_of_its_own() -> None:
+    async with lab(max_batch_size=2, step_timeout_s=60.0) as it:
+        it.step_s = 50.0
+        tasks = [it.submit(mark, str(mark)) for mark in range(4)]
+        assert await outcomes(tasks) == [0, 1, 2, 3]
+        assert it.batcher.stats.step_s == pytest.approx(100, abs=0.1)
+        assert it.batcher.stats.queue_wait_s == pytest.approx(100, abs=0.1)
+
+
+@virtual_time
+async def test_a_batch_runs_one_by_one_after_the_one_handed_over_early() -> None:
+    async with lab(max_batch_size=2) as it:
+        it.poisoned[1] = ValueError("odd shape")
+        tasks = [it.submit(mark, str(mark)) for mark in range(4)]
+        assert await outcomes(tasks) == [0, WindowError, 2, 3]
+        assert it.batches == [[0, 1], [2, 3], [0], [1]]
+
+
 @virtual_time
 async def test_windows_that_had_not_run_alone_yet_survive_the_worker() -> None:
     async with lab() as it:

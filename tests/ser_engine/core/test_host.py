@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from ser_engine.core.host import CoreHost, WorkerLostError
+from ser_engine.core.host import Answers, CoreHost, WorkerLostError
 from ser_engine.errors import EngineDeadError
+from ser_engine.types import Window
 from tests.support.fake_core import FakeCore, InlineWorker, TimedWorker, a_window
 from tests.support.virtual_time import current_loop, virtual_time
 
@@ -16,11 +17,15 @@ def host_of(core: FakeCore) -> CoreHost:
     return CoreHost(lambda: core, InlineWorker, step_timeout_s=60, start_timeout_s=600)
 
 
+async def step(host: CoreHost, windows: list[Window]) -> Answers | Exception:
+    return await host.finish_step(host.begin_step(windows))
+
+
 @virtual_time
 async def test_answers_are_passed_on() -> None:
     host = host_of(FakeCore())
     await host.start()
-    answers = await host.step(WINDOWS)
+    answers = await step(host, WINDOWS)
     assert isinstance(answers, list)
     assert len(answers) == 2
 
@@ -35,7 +40,7 @@ def test_what_the_core_raises_is_a_value(error: Exception) -> None:
         core.poisoned[0] = error
         host = host_of(core)
         await host.start()
-        assert await host.step(WINDOWS) is error
+        assert await step(host, WINDOWS) is error
 
     test()
 
@@ -52,7 +57,7 @@ def test_what_ends_a_worker_is_told(error: BaseException) -> None:
         host = host_of(core)
         await host.start()
         with pytest.raises(WorkerLostError):
-            await host.step(WINDOWS)
+            await step(host, WINDOWS)
 
     test()
 
@@ -67,10 +72,10 @@ async def test_a_step_is_not_waited_for_longer_than_its_timeout() -> None:
         start_timeout_s=600,
     )
     await host.start()
-    assert isinstance(await host.step(WINDOWS), list)
+    assert isinstance(await step(host, WINDOWS), list)
     started_s = current_loop().time()
     with pytest.raises(WorkerLostError, match="no answer within 60 s"):
-        await host.step(WINDOWS)
+        await step(host, WINDOWS)
     assert current_loop().time() - started_s == pytest.approx(60)
 
 
@@ -106,7 +111,7 @@ async def test_too_few_answers_are_an_error() -> None:
 
     host = host_of(Short())
     await host.start()
-    assert "1 answers to 2 windows" in str(await host.step(WINDOWS))
+    assert "1 answers to 2 windows" in str(await step(host, WINDOWS))
 
 
 @virtual_time
@@ -116,14 +121,14 @@ async def test_a_core_that_only_raises_is_taken_for_broken() -> None:
     host = host_of(core)
     await host.start()
     for _ in range(7):
-        await host.step([a_window(0)])
-        await host.step(WINDOWS)  # Several at once say nothing of a single one.
+        await step(host, [a_window(0)])
+        await step(host, WINDOWS)  # Several at once say nothing of a single one.
         host.check()
-    await host.step([a_window(1)])
+    await step(host, [a_window(1)])
     for _ in range(7):
-        await host.step([a_window(0)])
+        await step(host, [a_window(0)])
         host.check()
-    await host.step([a_window(0)])
+    await step(host, [a_window(0)])
     with pytest.raises(WorkerLostError, match="8 windows in a row"):
         host.check()
     await host.start()
