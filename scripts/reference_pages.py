@@ -105,6 +105,7 @@ EVENTS = {
     "certificate_reloaded": "new connections get the new certificate",
     "connection_ended": "a client was sent an error that ends its stream or connection",
     "cooldowns_not_known": "the database did not say which alerts were cleared lately",
+    "decoder_failed": "what FFmpeg says of live audio that cannot be decoded, in its words",
     "engine_call_failed": "a call to engines of Ray failed; with a traceback",
     "engine_closed": "the last stream of a replaced engine has ended",
     "engine_failed": "the connection to an engine failed unexpectedly; with a traceback",

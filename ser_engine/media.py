@@ -126,7 +126,23 @@ class Packed:
             self._convert, self._input_hz = None, 0
 
 
+_REASONS = {
+    "InvalidDataError": "got data that make no sense in its format",
+    "EOFError": "got its end in the middle of something",
+    "PatchWelcomeError": "got a feature of its format that FFmpeg does not support",
+    "MemoryError": "it takes more memory than it may have",
+    "DecoderNotFoundError": "FFmpeg has no decoder for its codec",
+}
+
+
 def reason_of(error: Exception) -> str:
-    """Return what an error says, without its number."""
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).rstrip(".").lower()
+    """Return what an error of FFmpeg says, in words that help who sent the audio."""
+    return _REASONS.get(type(error).__name__, "FFmpeg cannot go on with it")
+
+
+def ffmpeg_words(error: BaseException | None) -> str:
+    """Return what FFmpeg itself says of an error, or of what it was raised in place of; or ""."""
+    if isinstance(error, MediaError):
+        error = error.__context__
+    text = getattr(error, "strerror", None) or str(error or "")
+    return f"{type(error).__name__}: {text}" if error is not None else ""

@@ -12,6 +12,7 @@ Out, after each of them, what came of it and then ``K``::
     S  samples: 16 bits, little-endian, interleaved, at the rate of the job
     L  so many samples a channel never came (eight bytes)
     K  all that was sent is used up; more is needed
+    F  what FFmpeg says of an error, for the log
     X  why the audio cannot be decoded, in words; the last message
 
 How bytes are split into messages changes nothing: FFmpeg reads from them as from one file. It
@@ -30,7 +31,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ser_engine.media import MediaError, Packed, audio_stream, library_errors, open_media
+from ser_engine.media import (
+    MediaError,
+    Packed,
+    audio_stream,
+    ffmpeg_words,
+    library_errors,
+    open_media,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     import av
@@ -69,6 +78,8 @@ _USUAL_PACKET_S = 0.02
 _MAX_DOUBTS = 25
 """Packets in a row that are damaged, or of another length than the last: random bytes pass for
 packets of Opus half of the time, but not for those of one stream."""
+
+_NO_AUDIO = "it holds no audio that can be decoded"
 
 _HEAD = struct.Struct(">cI")
 
@@ -239,8 +250,8 @@ class _Input:
             length, kind = struct.unpack_from(">I4s", self._data, at)
             if kind in (b"mdat", b"moof"):
                 raise MediaError(
-                    "got MP4 with its audio before its header, expected a fragmented one, which"
-                    " begins with 'ftyp' and 'moov'"
+                    "got MP4 with its audio before its header, expected 'moov' before it; write it"
+                    " in fragments or with 'faststart', or upload it as a file"
                 )
             if length < 8:
                 raise MediaError(f"got an MP4 header of {length} bytes, expected more")
@@ -343,7 +354,7 @@ def main(job: dict[str, Any], pipe: Pipe) -> None:
             _read_packets(source, output, job)
         output.flush()
         if source.barren > _MAX_BARREN_BYTES or (source.received and not output.num_samples):
-            raise MediaError("it holds no audio that can be decoded")
+            raise MediaError(_NO_AUDIO)
         # Whatever follows the end that the container told: it is not audio.
         for _ in source.messages():
             pass
@@ -356,8 +367,12 @@ def main(job: dict[str, Any], pipe: Pipe) -> None:
             return
         if source.ended_in_its_head and not output.num_samples:
             text = "it ended before its first audio"
+        elif source.barren > _MAX_BARREN_BYTES and not output.num_samples:
+            text = _NO_AUDIO
         else:
             text = _words_of(error, has_audio=output.num_samples > 0)
+        if words := ffmpeg_words(error):
+            pipe.send(b"F", words.encode("utf-8", "replace"))
         pipe.send(b"X", text.encode())
     except MemoryError:
         pipe.send(b"X", b"it takes more memory than a stream may have")
@@ -377,7 +392,7 @@ def _words_of(error: Exception, *, has_audio: bool) -> str:
             "it goes on with another codec, rate or number of channels than it began with; begin"
             " another stream for what follows"
         )
-    return getattr(error, "strerror", "") or "it is damaged"
+    return f"it is damaged: {reason_of(error)}"
 
 
 def _read_container(source: _Input, output: _Output, name: str) -> None:
@@ -392,7 +407,7 @@ def _read_container(source: _Input, output: _Output, name: str) -> None:
                 # Its time passes as a hole, by the time of the next one.
                 bad += 1
                 if bad > _MAX_BAD_PACKETS:
-                    raise MediaError(f"it is damaged: {error.args[-1]}") from None
+                    raise MediaError(f"it is damaged: {reason_of(error)}") from None
                 continue
             for frame in frames:
                 bad = source.barren = 0

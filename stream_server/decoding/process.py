@@ -10,11 +10,15 @@ import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 
+import structlog
+
 from stream_server.engines.fetching import child_environment
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.codecs import Codec, codec_of
 from stream_server.wire.containers import HEAD_BYTES, container_of
 from stream_server.wire.errors import ErrorCode, ProtocolError
+
+_log = structlog.get_logger(__name__)
 
 ANSWER_TIMEOUT_S = 20.0
 """Longest wait for the next piece of what a message holds."""
@@ -166,6 +170,9 @@ class AudioDecoder:
             match kind:
                 case b"K":
                     self._unanswered -= 1
+                case b"F":
+                    words = payload.decode("utf-8", "replace")
+                    _log.info("decoder_failed", codec=self._format.codec, ffmpeg=words)
                 case b"X":
                     raise self._failed(payload.decode("utf-8", "replace"))
                 case b"L":

@@ -45,7 +45,7 @@ AUTO = "auto"
 
 CODECS: dict[str, Codec] = {
     "webm": Codec(words="WebM or Matroska", container="matroska", begins="WebM or Matroska"),
-    "ogg": Codec(words="Ogg (Opus, Vorbis, FLAC)", container="ogg", begins="Ogg"),
+    "ogg": Codec(words="Ogg (Opus, Vorbis, FLAC, Speex)", container="ogg", begins="Ogg"),
     "mp4": Codec(words="fragmented MP4 (AAC, Opus)", container="mov", begins="MP4"),
     "flac": Codec(words="FLAC", container="flac", begins="FLAC"),
     "mp3": Codec(words="MP3", container="mp3", begins="MP3"),
@@ -125,9 +125,13 @@ def codec_of(name: str, found: str | None, *, is_all: bool) -> Codec | None:
         return by_content
     if found is None and not is_all:
         return None
+    advice = (
+        "declare the encoding of anything else"
+        if found is None
+        else "convert it, or upload it as a file"
+    )
     raise ProtocolError(
         ErrorCode.BAD_FORMAT,
         f"got {found or 'audio whose first bytes do not say what it is'}, expected one of"
-        f" {', '.join(each.begins for each in CODECS.values() if each.begins)}; declare the"
-        " encoding of anything else",
+        f" {', '.join(each.begins for each in CODECS.values() if each.begins)}; {advice}",
     )

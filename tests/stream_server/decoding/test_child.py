@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import struct
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ class Messages:
     samples: bytearray = field(default_factory=bytearray)
     holes: list[tuple[int, int]] = field(default_factory=list)  # bytes before it, samples of it
     answers: int = 0
+    ffmpeg: str = ""
     error: str = ""
 
     def receive(self) -> tuple[bytes, bytes]:
@@ -46,6 +48,8 @@ class Messages:
                 self.holes.append((len(self.samples), struct.unpack(">Q", payload)[0]))
             case b"K":
                 self.answers += 1
+            case b"F":
+                self.ffmpeg = payload.decode()
             case _:
                 self.error = payload.decode()
 
@@ -167,6 +171,8 @@ SAMPLES = (
 def test_what_is_not_audio_of_its_kind_is_an_error_and_no_sound(name: str, data: bytes):
     pipe = decode(name, split(data, range(0, len(data), 700)))
     assert pipe.error
+    # FFmpeg's own words are for the log.
+    assert "nvalid data" not in pipe.error and "Errno" not in pipe.error
     # A packet of Opus may be nearly anything, so it takes some of them.
     assert len(pipe.samples) < 2 * RATE * (3 if name == "opus" else 0.5)
 
@@ -183,7 +189,33 @@ def test_mp4_that_does_not_begin_with_its_header():
     at = data.index(b"moov") - 4
     length = int.from_bytes(data[at : at + 4], "big")
     pipe = decode("mp4", [data[:at] + data[at + length :]], 2)
-    assert "expected a fragmented one" in pipe.error
+    assert "expected 'moov' before it; write it in fragments or with 'faststart'" in pipe.error
+
+
+SPEEX = base64.b64decode(
+    "T2dnUwACAAAAAAAAAACSBI1AAAAAAMAdutwBUFNwZWV4ICAgMS4yLjEAAAAAAAAAAAAAAAAAAAABAAAAUAAAAEAf"
+    "AAAAAAAABAAAAAEAAAD/////oAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAT2dnUwAAAAAAAAAAAACSBI1AAQAAAIEI"
+    "avEBIBgAAABFbmNvZGVkIHdpdGggU3BlZXggMS4yLjEAAAAAT2dnUwAEQAYAAAAAAACSBI1AAgAAAPb2p5cLCgoK"
+    "CgoKCgoKCgpAT4gq7Zyk6sJGQE+IXCysJOrCTkBPiFwsrCTqwk5AT4hcLKwk6sJOQE+IXCysJOrCTkBPiFwsrCTq"
+    "wk5AT4hcLKwk6sJOQE+IXCysJOrCTkBPiFwsrCTqwk5AT4hcLKwk6sJOQE+IXCysJOrCTg=="
+)
+"""A fifth of a second of a tone at 8 kHz, by speexenc: FFmpeg has no encoder of Speex."""
+
+
+def test_ogg_with_speex_is_decoded():
+    pipe = decode("ogg", split(SPEEX, range(0, len(SPEEX), 50)), 1, 8000)
+    assert (pipe.error, pipe.holes) == ("", [])
+    assert len(pipe.samples) // 2 == pytest.approx(1600, abs=320)
+    assert np.abs(np.frombuffer(pipe.samples, "<i2")).mean() > 1000
+
+
+def test_what_ffmpeg_says_of_damage_is_for_the_log():
+    (data,) = live_messages("webm", TWO)
+    pipe = decode("webm", [data[:30] + NOISE[:300_000]], 2)
+    assert pipe.error == "it cannot be read: got data that make no sense in its format"
+    assert pipe.ffmpeg.startswith("InvalidDataError: ")
+    # It does not end: it is given up.
+    assert "no audio" in decode("webm", [data[:60] + NOISE[:300_000]], 2).error
 
 
 def a_tag(size: int) -> bytes:
