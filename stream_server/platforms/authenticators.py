@@ -6,6 +6,7 @@ wherever it comes from. Others give an access token, where :mod:`stream_server.a
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol
@@ -139,6 +140,7 @@ def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str])
 def _hosts(netloc: str, port: int) -> tuple[str, ...]:
     """Return a host with and without the port that its scheme implies."""
     name, colon, given = netloc.rpartition(":")
-    if colon and given.isdigit():
+    # As long as a port is: a client wrote it, and int() takes no more than 4300 digits.
+    if colon and re.fullmatch(r"[0-9]{1,5}", given):
         return (name, netloc) if int(given) == port else (netloc,)
     return (netloc, f"{netloc}:{port}")

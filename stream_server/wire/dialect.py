@@ -46,6 +46,7 @@ _NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{1,9})?")
 _MOST_DIGITS = 15
 _LARGEST_NUMBER = 10**_MOST_DIGITS
 _MAX_CONTROL_BYTES = 65_536
+_MAX_EXPLANATION_CHARACTERS = 80
 
 
 def parse_json_object(text: str | bytes) -> dict[str, Any]:
@@ -117,6 +118,23 @@ def json_number(fields: Mapping[str, Any], name: str) -> int | None:
         return int(value)
     got = f": got {shown(value)}" if isinstance(value, str) else ""
     raise bad_message(f"invalid '{name}'{got}, expected a number from 0")
+
+
+def explained(error: Exception) -> str:
+    """Return what msgspec found wrong with a text, without repeating much of it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeError):
+        # WebSocket text is UTF-8 (RFC 6455, section 5.6); a caller's str may hold lone surrogates.
+        return "it is not valid Unicode"
+    # msgspec repeats a value that is none of those expected, whatever its length, and then says
+    # where it is: "Invalid enum value 'x' - at `$.wants[0]`".
+    what, separator, where = str(error).rpartition(" - at ")
+    if not separator:
+        what, where = where, ""
+    if len(what) > _MAX_EXPLANATION_CHARACTERS:
+        what = what[: _MAX_EXPLANATION_CHARACTERS - 1] + "…"
+    return what + separator + where[:_MAX_EXPLANATION_CHARACTERS]
 
 
 def bad_message(problem: str) -> ProtocolError:

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stream_server.wire.dialect import AudioData, BadMessages, Inbound, text_of_control
+from stream_server.wire.dialect import (
+    AudioData,
+    BadMessages,
+    Inbound,
+    explained,
+    text_of_control,
+)
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import (
@@ -73,7 +79,6 @@ _decoders: dict[str, msgspec.json.Decoder[ClientMessage]] = {
         Stop,
     )
 }
-_MAX_EXPLANATION_CHARACTERS = 80
 
 
 class NativeDialect:
@@ -196,7 +201,7 @@ def _decode(text: str, *, started: bool) -> ClientMessage:
         name = _typed_decoder.decode(text).type
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
-            ErrorCode.BAD_MESSAGE, f"expected a JSON object with a 'type': {_explain(error)}"
+            ErrorCode.BAD_MESSAGE, f"expected a JSON object with a 'type': {explained(error)}"
         ) from None
     decoder = _decoders.get(name)
     if decoder is None:
@@ -211,25 +216,8 @@ def _decode(text: str, *, started: bool) -> ClientMessage:
         # A wrong ``start`` ends the connection: guessing a format would give wrong results.
         raise ProtocolError(
             ErrorCode.BAD_START if name == "start" else ErrorCode.BAD_MESSAGE,
-            f"invalid '{name}': {_explain(error)}",
+            f"invalid '{name}': {explained(error)}",
         ) from None
-
-
-def _explain(error: Exception) -> str:
-    """Return what is wrong with a text, without repeating much of it."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeError):
-        # WebSocket text is UTF-8 (RFC 6455, section 5.6); a caller's str may hold lone surrogates.
-        return "it is not valid Unicode"
-    # msgspec repeats a value that is none of those expected, whatever its length, and then says
-    # where it is: "Invalid enum value 'x' - at `$.wants[0]`".
-    what, separator, where = str(error).rpartition(" - at ")
-    if not separator:
-        what, where = where, ""
-    if len(what) > _MAX_EXPLANATION_CHARACTERS:
-        what = what[: _MAX_EXPLANATION_CHARACTERS - 1] + "…"
-    return what + separator + where[:_MAX_EXPLANATION_CHARACTERS]
 
 
 def _name(message: Inbound) -> str:

@@ -185,7 +185,18 @@ class LegOver:
     reason: Literal["stopped", "client_lost"]
 
 
-LegEvent = Identified | CallerAudio | KeyPressed | LegOver
+@dataclass(frozen=True, slots=True)
+class LegFailed:
+    """The last event: what came next is not AudioSocket, or its audio cannot be analysed.
+
+    Attributes:
+        error: what is wrong.
+    """
+
+    error: ProtocolError
+
+
+LegEvent = Identified | CallerAudio | KeyPressed | LegOver | LegFailed
 
 
 class AudioSocketLeg:
@@ -203,16 +214,18 @@ class AudioSocketLeg:
         return not self._parser.partial_bytes
 
     def receive(self, data: bytes) -> list[LegEvent]:
-        """Take bytes, any number; nothing comes after :class:`LegOver`.
-
-        Raises:
-            ProtocolError: this is not AudioSocket, or its audio cannot be analysed.
-        """
+        """Take bytes, any number; nothing comes after :class:`LegOver` and :class:`LegFailed`."""
         events: list[LegEvent] = []
         for frame in self._parser.receive(data):
+            if self._is_over:
+                break
             self.num_frames += 1
-            if not self._is_over:
-                _append(events, self._event(frame))
+            try:
+                event = self._event(frame)
+            except ProtocolError as error:
+                # Not raised: what came before in the same bytes counts.
+                self._is_over, event = True, LegFailed(error)
+            _append(events, event)
         return events
 
     def _event(self, frame: Frame) -> LegEvent | None:

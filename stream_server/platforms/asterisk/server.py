@@ -22,6 +22,7 @@ from stream_server.platforms.asterisk.audiosocket import (
     CallerAudio,
     Identified,
     KeyPressed,
+    LegFailed,
     LegOver,
 )
 from stream_server.platforms.asterisk.call import AudioSocketCall
@@ -289,6 +290,8 @@ class _Connection:
                 case LegOver():
                     self._is_over = True
                     self._reason = event.reason
+                case LegFailed():
+                    raise event.error
         # Part of a frame is no sign of life: a client could trickle bytes for ever.
         if self._call is not None and self._leg.num_frames > num_frames:
             self._due_s = self._loop.time() + self._limits.idle_timeout_s

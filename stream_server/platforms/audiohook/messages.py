@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from stream_server.wire.dialect import explained
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 
 NS_PER_S = 10**9
@@ -193,11 +194,11 @@ def read_message(text: str, code: ErrorCode) -> ClientMessage:
         )
     try:
         return _message_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             code,
-            "got text that is not an AudioHook message: a JSON object with version, id, type, seq,"
-            " serverseq, position and parameters",
+            "got text that is not an AudioHook message, a JSON object with version, id, type, seq,"
+            f" serverseq, position and parameters: {explained(error)}",
         ) from None
 
 
@@ -205,11 +206,11 @@ def read_parameters(message: ClientMessage, kind: type[_P], code: ErrorCode) -> 
     """Return a message's parameters; errors as for :func:`read_message`."""
     try:
         return msgspec.json.decode(message.parameters, type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         expected = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
         raise ProtocolError(
             code,
-            f"invalid parameters of '{message.type}', which has {expected}",
+            f"invalid parameters of '{message.type}', which has {expected}: {explained(error)}",
         ) from None
 
 

@@ -8,7 +8,7 @@ by :func:`checked`, so that it can be answered with 400.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stream_server.wire.dialect import bad_message
@@ -198,8 +198,8 @@ class StreamParser:
         self._looked_at = 0
         self._end: int | None = None  # of the message that has begun
 
-    def receive(self, data: bytes) -> tuple[list[bytes], int]:
-        """Take bytes, any number; return whole messages, and how many pings came between them.
+    def receive(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes, any number; yield whole messages, and b"" for a ping.
 
         A ping is two empty lines, to be answered with one (RFC 5626, section 4.4.1).
 
@@ -207,23 +207,21 @@ class StreamParser:
             ProtocolError: ``BAD_MESSAGE``: this is not SIP, and where a message ends is not known.
         """
         self._bytes += data
-        messages: list[bytes] = []
-        pings = 0
         while True:
             while self._end is None and self._bytes[:2] == b"\r\n":
                 if self._bytes[:4] != b"\r\n\r\n":
                     break
                 del self._bytes[:4]
-                pings += 1
+                yield b""
             if self._end is None and not self._find_end():
-                break
+                return
             assert self._end is not None, "it was found"
             if len(self._bytes) < self._end:
-                break
-            messages.append(bytes(self._bytes[: self._end]))
+                return
+            message = bytes(self._bytes[: self._end])
             del self._bytes[: self._end]
             self._end, self._looked_at = None, 0
-        return messages, pings
+            yield message
 
     def _find_end(self) -> bool:
         """Find the end of the message; return False if more of its headers has to come."""

@@ -6,6 +6,7 @@ and ``telephone-event`` if it was offered; what else is offered is refused by th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -157,7 +158,8 @@ def _described(media: Media, lines: Sequence[str]) -> Media:
             media = replace(media, crypto=parse_crypto(value))
         elif name == "rtpmap" and (codec := parse_codec(value)) is not None:
             maps.setdefault(codec.payload_type, codec)
-    types = [int(each) for each in media.formats if each.isascii() and each.isdigit()]
+    # A payload type has seven bits; int() takes no more than 4300 digits.
+    types = [int(each) for each in media.formats if re.fullmatch(r"[0-9]{1,3}", each)]
     codecs = []
     for payload_type in types:
         if payload_type in maps:

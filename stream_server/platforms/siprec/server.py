@@ -42,6 +42,8 @@ _log = structlog.get_logger(__name__)
 _READ_BYTES = 65_536
 _MAX_CONNECTIONS = 128
 """TCP connections at a time; a client needs one for all its calls."""
+_MAX_PINGS = 8
+"""Pings of one read that are answered."""
 _QUIET_S = 900.0
 """A connection on which nothing comes for so long is closed; clients ping, or open another."""
 _MAX_UNSENT_BYTES = 1 << 20
@@ -244,11 +246,13 @@ class SiprecServer:
                     data = await reader.read(_READ_BYTES)
                 if not data:
                     break
-                messages, pings = parser.receive(data)
-                for _ in range(min(pings, 8)):
-                    writer.write(b"\r\n")
-                for each in messages:
-                    if self._admit(host):
+                num_pings = 0
+                for each in parser.receive(data):
+                    if not each:
+                        num_pings += 1
+                        if num_pings <= _MAX_PINGS:
+                            writer.write(b"\r\n")
+                    elif self._admit(host):
                         self._message(each, Peer(host, port, number, is_secure))
                 await writer.drain()
         except ProtocolError as error:

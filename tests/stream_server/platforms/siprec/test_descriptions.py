@@ -207,6 +207,14 @@ def test_the_answer_has_every_line_of_the_offer():
     assert [each.formats for each in again[:2]] == [("8", "101"), ("96",)]
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "²", "-1", "1e3", ""])
+def test_a_number_that_none_can_be_is_left_out_or_refused(number: str):
+    described = offer(codecs=f"{number} 0", rtpmap=f"{number} L16/{number}")
+    assert [each.payload_type for each in parse_offer(described.encode())[0].codecs] == [0]
+    with pytest.raises(ProtocolError, match="expected m=KIND PORT"):
+        parse_offer(described.replace("m=audio 9000", f"m=audio {number}").encode())
+
+
 @pytest.mark.needs("av")
 @pytest.mark.parametrize(
     ("first", "second", "chosen"),
