@@ -3,9 +3,9 @@
 Every measurement is a process of its own that loads the model, warms up, and then analyses files
 for utterance results: our analysis with the built-in model and with emotion2vec base, and
 ``funasr.AutoModel.generate`` with the same base. They take turns, with as many threads, of which
-the built-in model makes processes, as the command line does; the time they take to start counts. The
-figures are medians over the rounds. Peak memory is the process's own high-water mark, the libraries
-and the model included.
+the built-in model makes processes, as the command line does; the time they take to start counts.
+The figures are medians over the rounds. Peak memory is the process's own high-water mark, the
+libraries and the model included.
 
     python -m benchmarks.files              a quarter of an hour
     python -m benchmarks.files --quick      short files, one round
