@@ -237,7 +237,12 @@ def _ours(model: str, threads: int) -> Callable[[Sequence[str]], float]:
         if model == "compact" and len(files) > 1:
             of_each = replace(config, model=replace(config.model, threads=1))
             ProcessesAnalyser(
-                threads, build_engine, engine.info, of_each, options, use_cache=False
+                num_processes=threads,
+                open_engine=build_engine,
+                info=engine.info,
+                config=of_each,
+                options=options,
+                use_cache=False,
             ).run(wanted, take)
         else:
             FileAnalyser(engine, config, options, use_cache=False).run(wanted, take)

@@ -180,7 +180,12 @@ def analyze_batch(
                 analyser=FileAnalyser(engine, config, options, use_cache=use_cache)
                 if processes == 1
                 else ProcessesAnalyser(
-                    processes, build_engine, engine.info, shared, options, use_cache=use_cache
+                    num_processes=processes,
+                    open_engine=build_engine,
+                    info=engine.info,
+                    config=shared,
+                    options=options,
+                    use_cache=use_cache,
                 ),
                 model=engine.info.sha256,
                 formats=formats,

@@ -57,12 +57,12 @@ class ProcessesAnalyser:
 
     def __init__(
         self,
+        *,
         num_processes: int,
         open_engine: OpenEngine,
         info: ModelInfo,
         config: EngineConfig,
         options: AnalysisOptions,
-        *,
         use_cache: bool = True,
     ) -> None:
         self._num_processes = num_processes

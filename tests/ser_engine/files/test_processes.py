@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from ser_engine.config import BatchingConfig, EngineConfig, VadConfig
 from ser_engine.errors import ConfigError, EngineDeadError
 from ser_engine.files import AnalysisOptions, FileAnalysis
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
-from ser_engine.files.processes import ProcessesAnalyser
+from ser_engine.files.processes import OpenEngine, ProcessesAnalyser
 from ser_engine.types import Window, WindowResult
 from tests.support.fake_engine import FakeEngine
 
@@ -52,10 +51,19 @@ def wanted(paths: Sequence[Path]) -> list[Wanted]:
     return [Wanted(path, path.name, about=path) for path in paths]
 
 
-def in_processes(number: int, paths: Sequence[Path]) -> dict[Path, Answer]:
-    analyser = ProcessesAnalyser(
-        number, open_engine, FakeEngine().info, CONFIG, OPTIONS, use_cache=False
+def analyser_of(number: int, opened_by: OpenEngine = open_engine) -> ProcessesAnalyser:
+    return ProcessesAnalyser(
+        num_processes=number,
+        open_engine=opened_by,
+        info=FakeEngine().info,
+        config=CONFIG,
+        options=OPTIONS,
+        use_cache=False,
     )
+
+
+def in_processes(number: int, paths: Sequence[Path]) -> dict[Path, Answer]:
+    analyser = analyser_of(number)
     answers: list[Answer] = []
     analyser.run(wanted(paths), answers.append)
     assert len(answers) == len(paths)
@@ -93,17 +101,11 @@ def test_files_that_no_process_is_left_for_are_named(tmp_path: Path):
 
 
 def test_what_no_file_could_have_ends_the_run(tmp_path: Path):
-    analyser = ProcessesAnalyser(
-        1, open_no_engine, FakeEngine().info, CONFIG, OPTIONS, use_cache=False
-    )
+    analyser = analyser_of(1, open_no_engine)
     with pytest.raises(ConfigError, match="got no such model"):
         analyser.run(wanted([tmp_path / "any.wav"]), lambda answer: None)
 
 
 def test_a_result_has_the_same_key_as_in_one_process():
-    info = replace(FakeEngine().info, sha256="ab")
-    engine = FakeEngine()
-    engine.info = info
-    one = FileAnalyser(engine, CONFIG, OPTIONS)
-    many = ProcessesAnalyser(2, open_engine, info, CONFIG, OPTIONS)
-    assert many.key("cd") == one.key("cd")
+    one = FileAnalyser(FakeEngine(), CONFIG, OPTIONS, use_cache=False)
+    assert analyser_of(2).key("cd") == one.key("cd")
