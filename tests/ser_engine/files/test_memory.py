@@ -59,7 +59,7 @@ def held_seconds(job: AnalysisJob) -> float:
 
 @pytest.mark.parametrize(
     ("granularity", "hours", "channels"),
-    [("utterance", 0.6, 1), ("frame", 0.2, 2), ("stream", 0.1, 2)],
+    [("utterance", 0.6, 1), ("frame", 0.2, 2), ("stream", 0.2, 2)],
 )
 def test_memory_does_not_grow_with_the_length(
     granularity: Granularity, hours: float, channels: int, monkeypatch: pytest.MonkeyPatch
