@@ -94,15 +94,10 @@ class AsteriskSettings(TelephonySettings):
 class ChanWebSocketDialect:
     """One connection: one channel.
 
-    A pressed key becomes a mark. Other events are ignored: those about audio to be played, and
-    unknown ones.
+    A pressed key becomes a mark; other events are ignored.
 
     Args:
         role: of the channel, unless the query names one.
-        query: of the URL, decoded.
-
-    Attributes:
-        start: the stream's specification, once ``MEDIA_START`` came.
 
     Raises:
         ProtocolError: the query has an unknown parameter.

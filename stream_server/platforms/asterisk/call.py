@@ -37,11 +37,7 @@ _OFF = 0.2
 
 
 class RateCheck:
-    """Notices audio of one connection that comes at another rate than its frames say.
-
-    Args:
-        rate_hz: as the frames say.
-    """
+    """Notices audio of one connection that comes at another rate than its frames say."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -85,9 +81,7 @@ class AudioSocketCall:
     """Puts the audio of its connections into one stream.
 
     Args:
-        call_id: the UUID.
         registry: where the stream is begun, with the first audio: before that its rate is unknown.
-        config: the server's settings.
         on_end: called when no connection may join the call any more.
     """
 
@@ -142,12 +136,6 @@ class AudioSocketCall:
 
     async def put(self, channel: int, rate_hz: int, data: bytes, now_s: float) -> None:
         """Take audio that just came; return when there is room for more.
-
-        Args:
-            channel: of the connection.
-            rate_hz: of the audio.
-            data: whole 16-bit samples.
-            now_s: the time.
 
         Raises:
             ProtocolError: the connection has to end. If the stream ends, all connections hang up.
@@ -233,7 +221,6 @@ class AudioSocketCall:
             await self._fail(failure(stream.stream_id))
 
     async def _fail(self, error: ProtocolError) -> None:
-        """End the call where the stream cannot go on."""
         self._end_joining()
         for leg in self._legs.values():
             leg.hang_up(error)

@@ -69,7 +69,6 @@ class AudioSocketServer:
 
     @property
     def port(self) -> int:
-        """See :class:`Listener`."""
         if self._server is None:
             return self._wanted_port
         port: int = self._server.sockets[0].getsockname()[1]
@@ -93,7 +92,6 @@ class AudioSocketServer:
         )
 
     async def aclose(self) -> None:
-        """Stop accepting, end every call in order, and close."""
         self._draining = True
         if self._server is None:
             return
@@ -111,7 +109,6 @@ class AudioSocketServer:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection in a task of its own."""
         # Refused without a task, so that refusals cost little.
         connection = _Connection(reader, writer, self._config, self._refused, self._join)
         try:
@@ -208,7 +205,6 @@ class _Connection:
         self._due_s = self._loop.time() + self._limits.start_timeout_s  # the next frame
 
     async def run(self) -> None:
-        """Serve the connection until it is closed."""
         try:
             await self._serve()
         except OSError:
@@ -223,7 +219,6 @@ class _Connection:
             await self._leave()
 
     def refuse(self, error: ProtocolError) -> None:
-        """Hang up at once."""
         self._on_refused(error)
         self._writer.write(HANGUP)
         self._writer.close()

@@ -32,8 +32,7 @@ class SpeechSpan:
     """Consecutive speech with one stable label, or with none.
 
     Attributes:
-        start_sample: on the stream's 16 kHz clock.
-        end_sample: end, not included.
+        start_sample, end_sample: on the stream's 16 kHz clock; the end is not included.
         label: the stable label; None: unclear.
         best: the label, or the likeliest one.
         confidence: of a whole segment the mean over its frames, else over its points, 0 to 1.
@@ -61,13 +60,7 @@ class SpeechSpan:
 
 @dataclass(frozen=True, slots=True)
 class SilentSpan:
-    """Consecutive time without a result.
-
-    Attributes:
-        start_sample: on the stream's 16 kHz clock.
-        end_sample: end, not included.
-        reason: as of :class:`~stream_server.wire.results.Gap`.
-    """
+    """Consecutive time without a result."""
 
     start_sample: int
     end_sample: int
@@ -112,11 +105,7 @@ class _Mean:
 
 
 class SpanTracker:
-    """Makes spans of the results of one channel, taken in order.
-
-    Args:
-        labels: names of the classes, in the order of posteriors.
-    """
+    """Makes spans of the results of one channel, taken in order."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = tuple(labels)

@@ -91,7 +91,6 @@ class PlivoSignature:
     """Plivo's signature of the URL and a nonce.
 
     Args:
-        auth_token: of the account.
         public_url: what Plivo connects to; "": this server.
     """
 
@@ -103,7 +102,6 @@ class PlivoSignature:
         self._seen = SeenNonces()
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         headers = handshake.headers
         signatures = [headers[name] for name in SIGNATURE_HEADERS if name in headers]
         nonce = headers.get(NONCE_HEADER, "")
@@ -120,13 +118,9 @@ class PlivoSignature:
 
 
 def is_signed(auth_token: str, urls: Iterable[str], nonce: str, signatures: Iterable[str]) -> bool:
-    """Return whether one of several signatures is valid for one of several URLs, in constant time.
+    """Return whether one of the signatures is valid for one of the URLs, in constant time.
 
-    Args:
-        auth_token: of the account.
-        urls: any of which may have been signed.
-        nonce: of its header.
-        signatures: of their headers; each may hold several, with commas.
+    A header may hold several signatures, with commas.
     """
     given = [
         each.strip().encode(errors="replace") for header in signatures for each in header.split(",")

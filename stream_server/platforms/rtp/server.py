@@ -75,7 +75,6 @@ class RtpServer:
 
     @property
     def port(self) -> int:
-        """See :class:`Listener`."""
         return self._port
 
     async def start(self) -> None:
@@ -107,7 +106,6 @@ class RtpServer:
         self._transports.append(await open_port(self._host, port, receive))
 
     async def aclose(self) -> None:
-        """Take no more, end every stream in order, and close."""
         self._draining = True
         for transport in self._transports:
             transport.close()
@@ -135,7 +133,6 @@ class RtpServer:
         self._take(sender, 0, data, host, port)
 
     def _side_datagram(self, local_port: int, side: int, data: bytes, host: str, port: int) -> None:
-        """Take a datagram of one side of a call."""
         self._take(local_port - 2 * side, side, data, host, port)
 
     def _take(self, key: Hashable, side: int, data: bytes, host: str, port: int) -> None:
@@ -264,13 +261,7 @@ class RtpServer:
 
 
 class _Call:
-    """One stream: a sender on the shared port, or the two sides of a pair of ports.
-
-    Args:
-        server: that it is of.
-        key: of the sender, or of the pair.
-        host: that its first packet came from.
-    """
+    """One stream: a sender on the shared port, or the two sides of a pair of ports."""
 
     audio: RtpStream
 
@@ -283,7 +274,6 @@ class _Call:
         self._is_silenced = False
 
     def put(self, side: int, data: bytes) -> None:
-        """Take a datagram of a side."""
         line = self._sides.get(side)
         if line is None:
             packet = parse_packet(data)
@@ -310,13 +300,11 @@ class _Call:
         )
 
     def leave(self, error: ProtocolError | None) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         self._is_silenced = True
         if error is not None:
             _log.warning("rtp_ended", code=error.code.value, reason=str(error))
 
     def over(self, stream: RunningStream, unread: int) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         self._server.forget(self._key, is_silenced=self._is_silenced)
         _log.info("rtp_stream_ended", stream_id=stream.stream_id, unread=unread)
 

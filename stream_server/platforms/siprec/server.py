@@ -89,7 +89,6 @@ class SiprecServer:
 
     @property
     def port(self) -> int:
-        """See :class:`Listener`."""
         if self.setting.endswith("tls_port"):
             return self.tls_port
         if self._tcp is None:
@@ -98,7 +97,6 @@ class SiprecServer:
 
     @property
     def tls_port(self) -> int:
-        """The port for SIP over TLS, as :attr:`port`."""
         return self._siprec.tls_port if self._secure is None else _port_of(self._secure)
 
     async def start(self) -> None:
@@ -151,7 +149,6 @@ class SiprecServer:
         self._tcp = server
 
     async def aclose(self) -> None:
-        """Take no more, end every call in order, and close."""
         self._draining = True
         if self._tcp is None and self._secure is None:
             return
@@ -300,7 +297,6 @@ class SiprecServer:
                 writer.transport.abort()
 
     async def _answer(self, offered: Offered) -> None:
-        """Accept or refuse an offer."""
         dialog, loop = offered.dialog, asyncio.get_running_loop()
         try:
             if offered.is_new:

@@ -49,12 +49,7 @@ class TwilioSettings(TelephonySettings):
 
 
 class TwilioSignature:
-    """Twilio's signature of the URL.
-
-    Args:
-        auth_token: of the account.
-        public_url: what Twilio connects to; "": this server.
-    """
+    """Twilio's signature of the URL."""
 
     is_signature = True
 
@@ -63,7 +58,6 @@ class TwilioSignature:
         self._public_url = public_url
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         headers = handshake.headers
         signature = headers.get(SIGNATURE_HEADER)
         if signature is None:

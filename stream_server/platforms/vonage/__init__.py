@@ -63,12 +63,7 @@ class VonageSettings(TelephonySettings):
 
 
 class VonageToken:
-    """Vonage's signed token (JSON Web Token, RFC 7519, HS256) as a Bearer token.
-
-    Args:
-        secret: the account's signature secret.
-        now_s: seconds since 1970.
-    """
+    """Vonage's signed token (JSON Web Token, RFC 7519, HS256) as a Bearer token."""
 
     is_signature = True
 
@@ -78,7 +73,6 @@ class VonageToken:
         self._seen = SeenNonces()
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         token = handshake.header_token
         if token is None:
             raise unauthorized("no signed token in Authorization")
@@ -140,14 +134,7 @@ def _is_current(claims: dict[str, Any], now_s: float) -> bool:
 
 
 class VonageDialect:
-    """One connection of Vonage.
-
-    Args:
-        roles: of the settings; the first is the role of the speaker on the WebSocket.
-
-    Attributes:
-        start: the stream's specification, once 'websocket:connected' came.
-    """
+    """One connection of Vonage."""
 
     can_resume = False
     client_closes = False
@@ -162,10 +149,7 @@ class VonageDialect:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
-                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
-                ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
-                ``BAD_FORMAT``.
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         message = text_of_control(message)
         if isinstance(message, bytes):
