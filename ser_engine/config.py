@@ -56,11 +56,7 @@ class Range:
         return self.low <= value <= self.high and not (self.step and value % self.step)
 
     def check(self, value: float) -> float:
-        """Return the value.
-
-        Raises:
-            ValueError: it is not allowed; the text is what is allowed.
-        """
+        """Return the value. Raises ValueError: it is not allowed; the text is what is allowed."""
         if value not in self:
             raise ValueError(str(self))
         return value

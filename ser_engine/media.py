@@ -20,11 +20,7 @@ class MediaError(Exception):
 
 
 def library_errors() -> tuple[type[Exception], ...]:
-    """Return what PyAV raises of damaged input.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Return what PyAV raises of damaged input. Raises ImportError: it is not installed."""
     import av
 
     return (av.error.FFmpegError, ValueError, OverflowError)

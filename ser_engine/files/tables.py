@@ -158,11 +158,7 @@ def frames_between(
 
 
 def data_frame(columns: Columns) -> pandas.DataFrame:
-    """Return columns as a data frame.
-
-    Raises:
-        RuntimeUnavailableError: pandas is not installed.
-    """
+    """Return columns as a data frame. Raises RuntimeUnavailableError: pandas is not installed."""
     try:
         import pandas
     except ImportError:

@@ -236,18 +236,10 @@ class Model(ABC):
 
     @abstractmethod
     def load(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """Read it from one of its places.
-
-        Raises:
-            CheckpointError: it cannot be used.
-        """
+        """Read it from one of its places. Raises CheckpointError: it cannot be used."""
 
     def check(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """Read every byte of it and return it.
-
-        Raises:
-            CheckpointError: it is damaged.
-        """
+        """Read every byte of it and return it. Raises CheckpointError: it is damaged."""
         return self.load(place, config)
 
     def in_folder(self, folder: Path) -> Model:

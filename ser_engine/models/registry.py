@@ -159,20 +159,12 @@ def inventory(
 
 
 def model_in_folder(folder: Path, config: ModelConfig) -> ModelOnDisk:
-    """Return what a folder that is named by its path holds.
-
-    Raises:
-        CheckpointError: no model.
-    """
+    """Return what a folder that is named by its path holds. Raises CheckpointError: no model."""
     return _in_folder(folder).describe(folder, config)
 
 
 def check_model(found: ModelOnDisk, config: ModelConfig) -> Checkpoint:
-    """Read a model whole and return it.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
+    """Read a model whole and return it. Raises CheckpointError: it is damaged."""
     model = model_named(found.name) or _in_folder(found.folder)
     return model.check(found.folder, config)
 

@@ -203,11 +203,7 @@ _lock = threading.Lock()
 
 
 def embedder_for(config: EngineConfig) -> SpeakerEmbedder:
-    """Return the model that the settings name.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
+    """Return the model that the settings name. Raises CheckpointError: there is no such model."""
     with _lock:
         return _read(config.speakers.model, config.model.models_dir, config.model.offline)
 

@@ -28,11 +28,7 @@ class Authenticator(Protocol):
     is_signature: bool
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return who the client is.
-
-        Raises:
-            ProtocolError: ``UNAUTHORIZED`` or ``FORBIDDEN``.
-        """
+        """Return who the client is. Raises ProtocolError: ``UNAUTHORIZED`` or ``FORBIDDEN``."""
         ...
 
 

@@ -52,11 +52,7 @@ class Handshake:
 
     @classmethod
     def of(cls, request: Request, peer: str, *, is_secure: bool = False) -> Handshake:
-        """Parse a request.
-
-        Raises:
-            ProtocolError: its target is not a path.
-        """
+        """Parse a request. Raises ProtocolError: its target is not a path."""
         try:
             parts = urlsplit(request.path)
         except ValueError:
@@ -77,11 +73,7 @@ class Handshake:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query as a mapping.
-
-        Raises:
-            ProtocolError: a name comes twice.
-        """
+        """The query as a mapping. Raises ProtocolError: a name comes twice."""
         # Two values for one name are ambiguous, and which one a proxy or a platform takes differs.
         query = dict(self.query_pairs)
         if len(query) < len(self.query_pairs):
@@ -126,11 +118,7 @@ class Handshake:
         return session_of(self.headers.get("cookie"))
 
     def admit(self, access: Access, token: str | None, session: str | None = None) -> Who:
-        """Return who sends audio.
-
-        Raises:
-            ProtocolError: UNAUTHORIZED or FORBIDDEN.
-        """
+        """Return who sends audio. Raises ProtocolError: UNAUTHORIZED or FORBIDDEN."""
         return access.admit(Scope.INGEST, self.arrival(access), token, session)
 
     def arrival(self, access: Access) -> Arrival:

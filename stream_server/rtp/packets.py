@@ -113,7 +113,6 @@ class RtpTrack:
     """The packets of one media line.
 
     Args:
-        codec: of its audio.
         rate_hz: of the samples, a multiple of the codec's clock.
         samples_of: returns how many samples a payload holds; 0: it is damaged.
         event_type: payload type of events; None: it has none.
@@ -191,7 +190,6 @@ class RtpTrack:
         """Take a datagram.
 
         Args:
-            data: as it came.
             now_tick: when it came, in samples from the start of the call.
         """
         packet = parse_packet(data)

@@ -40,13 +40,7 @@ def format_of(form: tuple[str, int], num_channels: int) -> AudioFormat:
 
 @dataclass(slots=True, eq=False)
 class RtpLine:
-    """One side of a call.
-
-    Attributes:
-        channel: of the stream.
-        track: its packets.
-        payloads: how they are read.
-    """
+    """One side of a call."""
 
     channel: int
     track: RtpTrack
@@ -68,7 +62,6 @@ class Call(Protocol):
         """Free what the call has: its stream is over.
 
         Args:
-            stream: that ended.
             unread: packets that no line could read, or that came too fast.
         """
         ...
@@ -79,13 +72,8 @@ class RtpStream:
 
     Args:
         spec: of the stream; its format is :func:`format_of` its lines.
-        form: of the lines.
-        call: whose it is.
-        route: in log lines and metrics.
         idle_timeout_s: without a packet, after which it ends.
         idle_is_end: whether that is how calls end, and no fault.
-        registry: where it is begun.
-        config: the server's settings.
 
     Attributes:
         lines: that fill it, changed by the call.
@@ -134,12 +122,10 @@ class RtpStream:
 
     @property
     def form(self) -> tuple[str, int]:
-        """Of its lines."""
         return self._form
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
         return self._is_over
 
     @property
@@ -186,7 +172,6 @@ class RtpStream:
         self.unread += 1
 
     def forget(self, line: RtpLine) -> None:
-        """Take no more of a line."""
         self.lines.remove(line)
         self.unread += line.track.malformed
 
@@ -248,7 +233,6 @@ class RtpStream:
         return tracks.put(channel, payload, at_tick=at_tick, number=number, silence=silence)
 
     async def _release(self) -> None:
-        """Hand over what waits for earlier packets, or for the other side."""
         for piece in self._aligner.flush():
             await self._hand_over(piece)
 
@@ -309,7 +293,6 @@ class RtpStream:
             await asyncio.wait([self._worker])
 
     async def _fail(self, error: ProtocolError) -> None:
-        """End the call where the stream cannot go on."""
         if not self._is_over:
             self._call.leave(error)
             await self._finish(reason_of(error))

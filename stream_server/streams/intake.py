@@ -41,13 +41,9 @@ _SMALLEST_LIKELY = 1e-10
 
 
 def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
-    """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
+    """Return interleaved whole ticks as float32 ``(samples, channels)``, full scale ±1.
 
     Floating point samples come as they are: they may lie beyond, or be NaN or infinite.
-
-    Args:
-        data: whole ticks: a multiple of ``audio_format.bytes_per_tick`` bytes.
-        audio_format: of the data.
     """
     samples: FloatArray
     match audio_format.encoding:
@@ -85,7 +81,6 @@ class Inlet:
         sample_bytes: messages that would cut a sample are not let in.
 
     Attributes:
-        waiting, sample_bytes: the same.
         room_bytes: a message with fewer bytes may be added to them; 0: it is closed.
         messages_left: so many messages may be.
     """
@@ -127,7 +122,6 @@ class Intake:
     Audio is float32 ``(channels, samples)`` at 16 kHz.
 
     Args:
-        audio_format: of the bytes.
         channels: indices of the channels that are wanted, in the order of the audio's rows.
 
     Attributes:
@@ -195,7 +189,6 @@ class Intake:
         """Take bytes, any number.
 
         Args:
-            data: the next ones.
             lost: where channels have nothing, whatever ``data`` holds there.
 
         Returns:

@@ -89,11 +89,9 @@ class KeptResults:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the stream has ended."""
         return self._closed
 
     def append(self, result: Result) -> None:
-        """Add the next result."""
         assert result.seq == self._next_seq, "results come in order of seq"
         self._results.append(result)
         self._next_seq += 1
@@ -139,14 +137,9 @@ class StreamRunner:
 
     Args:
         session: the stream's state, not opened yet.
-        timeline: windows and steps of the session.
         lease: the engine the stream keeps until its end.
-        evaluator: raises alerts from the stream's points.
-        metrics: counts audio, windows and lag.
         publish: is given every result, in order.
-        limits: how long, how much is kept, and for how long the end may take.
         recording: of the stream's audio, if there is one; closed with the stream.
-        continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
         rights: whether it may be analysed; None: by the default settings.
         decoder: of what the client sends, where that is not samples; ended with the stream.
@@ -154,10 +147,7 @@ class StreamRunner:
         voices: hears who speaks; None: nobody is told apart.
 
     Attributes:
-        session: the stream's state.
         standing: what is known of consent and notice by now.
-        metrics, continues, timeline: the same as given.
-        results: the latest results, for the client.
         received_controls: requests other than audio and keep-alive messages that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
     """
@@ -445,7 +435,6 @@ class StreamRunner:
         return heartbeat
 
     def state(self) -> Heartbeat:
-        """Return how the stream is doing."""
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
@@ -613,7 +602,6 @@ class StreamRunner:
 
 
 def objected() -> ProtocolError:
-    """Return the error that ends a stream somebody objects to."""
     return ProtocolError(ErrorCode.OBJECTED, "a person in the stream objected to its analysis")
 
 

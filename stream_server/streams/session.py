@@ -124,9 +124,6 @@ class Session:
 
     Args:
         stream_id: names the stream; windows of channel *c* have the stream key ``ID/c``.
-        spec: what the client wants.
-        model: what scores it.
-        engine_config: windows, smoothing, speech detector.
         analyse_roles: roles whose channels are analysed.
         measures: which channels the measures of the conversation are about.
         tap: is given all audio.
@@ -134,8 +131,6 @@ class Session:
             out by :meth:`take_pieces`, and results wait for their answers.
 
     Attributes:
-        channels: all channels, as ``ready`` describes them.
-        analysed: indices of those that are analysed.
         decoded: indices of those whose audio is needed at all.
         withheld: why audio that is processed from now on is neither scored nor given to the tap,
             but a gap; None: it is. What came before a change made by :meth:`settle` is treated as
@@ -281,7 +276,6 @@ class Session:
         """Take encoded bytes, any number; :meth:`advance` processes them.
 
         Args:
-            data: the next ones.
             lost: where in them the audio of one channel never came; only with whole ticks.
 
         Raises:
@@ -302,7 +296,6 @@ class Session:
         """Take bytes as :meth:`receive` does, if they only add to what waits to become a block.
 
         Args:
-            data: the next ones.
             is_processing: the backlog is being processed, and is looked at once more afterwards: so
                 as much as :data:`_MAX_WAITING_MS` may come on top of it.
 
@@ -504,7 +497,6 @@ class Session:
 
         Args:
             at: seconds since 1970, UTC.
-            continues: id of the stream that the client was in before.
         """
         if self._log.next_seq:
             raise RuntimeError(f"opened() called after {self._log.next_seq} results, call it first")
@@ -532,7 +524,6 @@ class Session:
                 )
 
     def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:
-        """Put a result of the caller's into the order; see :meth:`ResultLog.publish`."""
         return self._log.publish(kind, found, **fields)
 
     def take_results(self) -> list[Result]:
@@ -550,9 +541,7 @@ class Session:
         ``error`` where the engine failed, else ``overload``.
 
         Args:
-            reason: why.
             at: seconds since 1970, UTC.
-            alerts: number of alerts raised.
         """
         if self._is_closed:
             return
@@ -703,7 +692,6 @@ class Session:
         return windows
 
     def _drain(self, items: Iterable[FloatArray | NoAudio]) -> list[ChannelWindow]:
-        """Process what was read, ``items`` included."""
         self._items += items
         self._publish_format()
         windows: list[ChannelWindow] = []

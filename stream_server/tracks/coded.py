@@ -64,7 +64,6 @@ class CodedTracks:
     """A :class:`TrackAligner` for packets of a codec.
 
     Args:
-        audio_format: see :func:`track_format`.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
     """
 
@@ -88,10 +87,7 @@ class CodedTracks:
         """Take a packet; return it, and what is complete with it. See :meth:`TrackAligner.put`.
 
         Args:
-            channel: index of the channel.
-            payload: the packet.
             at_tick: time of its first sample, or of the silence before it.
-            number: of the packet.
             silence: samples of silence before it, which the sender did not send.
 
         Raises:
@@ -125,5 +121,4 @@ class CodedTracks:
 
     @property
     def stats(self) -> TrackStats:
-        """What became of the packets so far."""
         return self._aligner.stats

@@ -28,7 +28,6 @@ class Packet:
 
     Attributes:
         payload: whole samples.
-        num_samples: of them.
         at_tick: its time, in samples, by the platform or of its arrival.
         number: in its channel; 0 in a channel without numbers.
     """

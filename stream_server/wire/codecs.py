@@ -100,7 +100,6 @@ def codec_of(name: str, found: str | None, *, is_all: bool) -> Codec | None:
     """Return how a stream is read; None: more of it has to come.
 
     Args:
-        name: the encoding that was told.
         found: what its first bytes are, as
             :func:`~stream_server.wire.containers.container_of` calls it.
         is_all: no more of its first bytes will be looked at.

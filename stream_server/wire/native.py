@@ -85,10 +85,6 @@ class NativeDialect:
 
     Args:
         query: of the URL, decoded; None or empty: ``start`` comes as a message.
-        encoder: shared by connections, so that a result is encoded once.
-
-    Attributes:
-        start: the stream's specification; with a query from the beginning.
 
     Raises:
         ProtocolError: the query is wrong; codes as for ``start``.
@@ -113,9 +109,7 @@ class NativeDialect:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE``,
-                ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
-                of them are ``TOO_MANY_ERRORS``.
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         message = text_of_control(message)
         if isinstance(message, bytes):
@@ -123,7 +117,6 @@ class NativeDialect:
         return self._bad.counted(self._text, message)
 
     def plain_audio(self, num_messages: int) -> None:
-        """Note that messages of audio came that it was not given."""
         self._bad.count_good(num_messages)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:

@@ -48,12 +48,10 @@ _TEMPORARY_STATUSES = (408, 502, 504)
 
 
 def retry_after_close(close_code: int | None, error: Error | None = None) -> bool:
-    """Return whether connecting again may work.
+    """Return whether connecting again may work; None: the connection broke without a close frame.
 
-    Args:
-        close_code: of the close frame; None: the connection broke without one.
-        error: the last ``error`` of this connection that ends a stream. Several errors share a
-            close code, so this decides if there is one.
+    Several errors share a close code, so the last ``error`` that ends a stream decides if there is
+    one.
     """
     if error is not None:
         try:
@@ -143,12 +141,10 @@ class NativeClient:
 
     @property
     def state(self) -> ClientState:
-        """State of the protocol."""
         return self._state
 
     @property
     def ready(self) -> Ready | None:
-        """The last ``ready``."""
         return self._stream.ready
 
     @property
@@ -258,11 +254,7 @@ class NativeClient:
         return [_text(KeepAlive())] if self._state is ClientState.STREAMING else []
 
     def closed(self, close_code: int | None) -> bool:
-        """Note that the connection is closed; return whether to reconnect.
-
-        Args:
-            close_code: of the close frame; None: there was none.
-        """
+        """Note that the connection is closed, None: without a frame; return whether to try again."""
         if self._state is ClientState.FINISHED:
             return False
         self._log.disconnected()

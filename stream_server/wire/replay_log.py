@@ -63,7 +63,6 @@ class _State:
     """The mutable state.
 
     Attributes:
-        entries: what is kept, oldest first.
         num_bytes: size of ``entries``.
         partial: the beginning of a sample of all channels whose rest has not come.
         end_sample: position after everything added.
@@ -91,7 +90,6 @@ class ReplayLog:
     """Audio and controls of a stream that may have to be sent again.
 
     Args:
-        audio_format: of the audio.
         max_bytes: what is kept at most, the newest entry apart.
     """
 
@@ -120,7 +118,6 @@ class ReplayLog:
 
     @property
     def num_kept_bytes(self) -> int:
-        """Size of what is kept, in bytes."""
         return self._state.num_bytes
 
     @property

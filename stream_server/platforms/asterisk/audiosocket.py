@@ -77,11 +77,7 @@ class Frame:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Return a frame as it is sent.
-
-    Raises:
-        ValueError: its payload is too long.
-    """
+    """Return a frame as it is sent. Raises ValueError: its payload is too long."""
     if len(frame.payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"got a payload of {len(frame.payload)} bytes, expected at most {MAX_PAYLOAD_BYTES}"

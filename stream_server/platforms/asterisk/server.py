@@ -75,11 +75,7 @@ class AudioSocketServer:
         return port
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
+        """Listen. Raises OSError: the address cannot be had."""
         # It has neither TLS nor tokens: nobody beyond this machine even reaches it before the
         # settings name an address there.
         is_local = all(network.is_loopback for network in self._networks)

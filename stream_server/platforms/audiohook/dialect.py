@@ -363,11 +363,7 @@ class AudioHookDialect:
     # -- what comes -------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> list[Inbound]:
-        """Take one WebSocket message.
-
-        Raises:
-            ProtocolError: the session ends with it.
-        """
+        """Take one WebSocket message. Raises ProtocolError: the session ends with it."""
         if self._phase in (_Phase.DISCONNECTING, _Phase.CLOSED):
             return self._receive_late(message)
         if not self._is_authorized:

@@ -162,11 +162,7 @@ def is_uuid(text: str) -> bool:
 
 
 def read_message(text: str, code: ErrorCode) -> ClientMessage:
-    """Return the message that ``text`` is.
-
-    Raises:
-        ProtocolError: it is none, or too long.
-    """
+    """Return the message that ``text`` is. Raises ProtocolError: it is none, or too long."""
     if len(text) > MAX_TEXT_LENGTH:
         raise ProtocolError(
             code, f"got a message of {len(text)} characters, expected at most {MAX_TEXT_LENGTH}"

@@ -78,11 +78,7 @@ class RtpServer:
         return self._port
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: a port cannot be had.
-        """
+        """Listen. Raises OSError: a port cannot be had."""
         try:
             if self._rtp.port >= 0:
                 await self._listen(self._rtp.port, None)

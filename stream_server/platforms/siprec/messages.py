@@ -136,11 +136,7 @@ class Via:
 
 
 def parse_message(data: bytes) -> Request | Response:
-    """Parse one message, whole.
-
-    Raises:
-        ProtocolError: ``BAD_MESSAGE``: it is none.
-    """
+    """Parse one message, whole. Raises ProtocolError: ``BAD_MESSAGE``: it is none."""
     if len(data) > MAX_MESSAGE_BYTES:
         raise bad_message(f"got a SIP message of {len(data)} bytes, expected {MAX_MESSAGE_BYTES}")
     # A datagram may begin with the empty line that keeps a NAT open (section 7.5).
