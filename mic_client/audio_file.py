@@ -143,6 +143,7 @@ class FileSource:
         self._file.close()
 
     async def aclose(self) -> None:
+        """Close the file."""
         self._is_closed = True
         self._file.close()
 

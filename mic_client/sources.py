@@ -185,6 +185,7 @@ class ArraySource:
                 return
 
     async def aclose(self) -> None:
+        """End the iteration."""
         self._is_closed = True
 
 

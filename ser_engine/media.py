@@ -34,7 +34,6 @@ def open_media(
     Args:
         file: has ``read``, and ``seek`` if it can.
         container: FFmpeg's name of its format.
-        options: of FFmpeg.
         buffer_bytes: how far back what cannot seek can be read again.
 
     Raises:

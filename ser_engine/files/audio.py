@@ -77,16 +77,11 @@ class AudioFile:
     """An audio file that is open for reading. Use it in a ``with`` statement.
 
     Args:
-        path: the file.
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
         max_duration_s: longest audio; a file that claims more is not opened, and one that holds
             more than it claims is not read further. None: any.
         raw: what a file without a header holds; one with a header is read by that.
-
-    Attributes:
-        channels: number of channels.
-        rate_hz: sample rate of the file, in Hz.
 
     Raises:
         AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
@@ -258,15 +253,7 @@ class AudioFile:
 
 
 def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
-    """Return a whole file as float32 ``(channels, samples)`` at 16 kHz.
-
-    Args:
-        path: the file.
-        as_streamed: see :class:`AudioFile`.
-
-    Raises:
-        AudioError: see :class:`AudioFile`.
-    """
+    """Return a whole file as float32 ``(channels, samples)`` at 16 kHz."""
     with AudioFile(path, as_streamed=as_streamed) as file:
         return np.concatenate(list(file.blocks()), axis=1)
 
@@ -282,7 +269,6 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
     """Open a file with what reads its kind; return where its audio lies as well.
 
     Args:
-        path: the file.
         raw: what a file without a header holds; None: such a file is refused.
 
     Raises:

@@ -77,11 +77,6 @@ def find_model(
     ``config.offline``. ``auto`` never asks a hub: fetching a better model in the background is the
     caller's decision (:func:`fetch_model`).
 
-    Args:
-        config: name, folders and hub.
-        progress: told how far a download has come.
-        clients: the hubs there are.
-
     Raises:
         CheckpointError: there is no such model, or what is there cannot be used.
         HubUnavailableError: the model is not on disk and no hub gave it.

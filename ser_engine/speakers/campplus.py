@@ -75,9 +75,6 @@ def weights_of(
 
     Args:
         source: ``cam++``, a file of weights, or a folder that holds one.
-        models_dir: where models are kept.
-        offline: ask no hub.
-        clients: the hubs there are.
 
     Raises:
         CheckpointError: there is no such file, and none could be fetched.

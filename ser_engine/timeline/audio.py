@@ -66,7 +66,6 @@ class RingBuffer:
         """Add ``(samples,)`` at the end.
 
         Args:
-            samples: the next ones.
             of_16_bits: each is a 16-bit number of full scale 1, which is not looked at then.
         """
         # One call may bring more than fits.

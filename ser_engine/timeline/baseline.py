@@ -40,7 +40,6 @@ class SpeakerBaseline:
     """Of one channel; the pooled logits come in order.
 
     Args:
-        labels: the classes.
         neutral_logits: of the average speaker, ``(classes,)``. Empty: nothing is ever taken off.
         span_samples: speech between two looks; longer than what is pooled, or they overlap.
     """

@@ -344,11 +344,7 @@ _CHUNK_FADE = _FADE ** (CHUNK_SAMPLES / HOP_SAMPLES)
 
 
 class Network:
-    """The weights, and what they do.
-
-    Args:
-        weights: by the names that ``scripts/silero_weights.py`` gives them.
-    """
+    """The weights, and what they do."""
 
     def __init__(self, weights: Mapping[str, FloatArray]) -> None:
         # Two products side by side in time are one with the taps of a filter side by side. Taps

@@ -254,7 +254,7 @@ class NativeClient:
         return [_text(KeepAlive())] if self._state is ClientState.STREAMING else []
 
     def closed(self, close_code: int | None) -> bool:
-        """Note that the connection is closed, None: without a frame; return whether to try again."""
+        """Note a close, without a close frame if None; return whether to reconnect."""
         if self._state is ClientState.FINISHED:
             return False
         self._log.disconnected()
