@@ -62,7 +62,6 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the file."""
         ...
 
 

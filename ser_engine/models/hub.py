@@ -125,7 +125,6 @@ class Published:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def is_complete(self, folder: Path) -> bool:
-        """Return whether ``folder`` has all its files."""
         return all((folder / name).is_file() for name in self.files)
 
 

@@ -227,7 +227,6 @@ class _Ahead:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether all was taken."""
         return self._taken == len(self._audio)
 
 

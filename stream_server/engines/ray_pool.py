@@ -109,7 +109,6 @@ class RayAddress:
     pool: str
 
     def has(self, application: str) -> bool:
-        """Return whether an application is one of this pool."""
         return application == self.pool or application.startswith(f"{self.pool}-")
 
 

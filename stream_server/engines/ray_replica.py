@@ -232,7 +232,6 @@ def application(args: Mapping[str, Any]) -> Application:
 
 
 def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Application:
-    """Return an application of replicas of a kind."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 

@@ -18,7 +18,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stream_server.platforms.authenticators import Authenticator
@@ -148,7 +148,7 @@ class WireEncoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlatform:
-    """One platform's table.
+    """One platform's table; what it leaves out is as Twilio has it.
 
     Attributes:
         name: as metadata and messages give it.
@@ -165,33 +165,46 @@ class MediaPlatform:
     """
 
     name: str
-    stream_id: str
-    call_id: str
-    format: str
-    rate: str
+    stream_id: str = "streamSid"
+    call_id: str = "callSid"
+    format: str = "mediaFormat"
+    rate: str = "sampleRate"
     encodings: Mapping[str, WireEncoding]
-    default_encoding: str
-    tracks: tuple[str, ...]
-    parameters: Callable[[Mapping[str, Any]], Mapping[str, object]]
-    details: tuple[str, ...] = field(default=())
+    default_encoding: str = "audio/x-mulaw"
+    tracks: tuple[str, ...] = (INBOUND,)
+    parameters: Callable[[Mapping[str, Any]], object] = lambda message: message["start"].get(
+        "customParameters"
+    )
+    details: tuple[str, ...] = ("streamSid", "accountSid")
     translated: Callable[[dict[str, Any]], dict[str, Any]] = lambda message: message
 
 
 _USUAL_RATE_HZ = 8_000
 
 
-class TracksDialect:
-    """What dialects share whose platform sends a call as tracks, and takes no results."""
+class ListeningDialect:
+    """What dialects share whose platform takes no results: it would play them, or drop them."""
 
     can_resume = False
     client_closes = False
+
+    def __init__(self) -> None:
+        self.start: StreamSpec | None = None
+        self._bad = BadMessages()
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        return []
+
+
+class TracksDialect(ListeningDialect):
+    """What dialects share whose platform sends a call as tracks, and takes no results."""
+
     begins_with = "'start'"
 
     def __init__(self, max_jitter_ms: int) -> None:
-        self.start: StreamSpec | None = None
+        super().__init__()
         self._max_jitter_ms = max_jitter_ms
         self._aligner: TrackAligner | CodedTracks | None = None
-        self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
@@ -200,10 +213,6 @@ class TracksDialect:
             ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         return self._bad.counted(self._text, message)
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: the platforms have no message for results."""
-        return []
 
     @property
     def tracks(self) -> TrackStats | None:

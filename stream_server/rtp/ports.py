@@ -88,6 +88,5 @@ def plain_address(host: str) -> Address | None:
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
-    """Whether an address is in one of the networks."""
     address = plain_address(host)
     return address is not None and any(address in each for each in networks)

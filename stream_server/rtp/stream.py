@@ -94,7 +94,7 @@ class RtpStream:
     ) -> None:
         self.lines: list[RtpLine] = []
         self._spec = spec
-        self._form = form
+        self.form = form
         self._call = call
         self._route = route
         self._idle_timeout_s = idle_timeout_s
@@ -115,18 +115,10 @@ class RtpStream:
         self._start_s = self._heard_s = now_s
         self._paused_s: float | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._is_over = False
+        self.is_over = False
         # The worker and changes of the call take turns: a stream takes requests one at a time.
         self.turn = asyncio.Lock()
         self.unread = 0
-
-    @property
-    def form(self) -> tuple[str, int]:
-        return self._form
-
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
 
     @property
     def is_paused(self) -> bool:
@@ -150,16 +142,16 @@ class RtpStream:
         """Take a datagram of a line."""
         now_s = self._loop.time()
         # People pause to keep something private: what comes all the same is not looked at.
-        if self._is_over or self._paused_s is not None:
+        if self.is_over or self._paused_s is not None:
             return
         with contextlib.suppress(ProtocolError):
             self._rate.take(1, now_s)
             if len(self._queue) < MAX_QUEUED:
-                now_tick = round((now_s - self._start_s) * self._form[1])
+                now_tick = round((now_s - self._start_s) * self.form[1])
                 timed = line.track.put(data, now_tick)
                 self._queue.extend((line, each) for each in timed)
                 # By half of the wait, so that what is said after it is still in time.
-                quiet_tick = now_tick - self._wait_ms * self._form[1] // 2000
+                quiet_tick = now_tick - self._wait_ms * self.form[1] // 2000
                 for other in self.lines:
                     if other is not line:
                         quiet = other.track.quiet_until(quiet_tick)
@@ -195,7 +187,7 @@ class RtpStream:
 
     async def drain(self) -> None:
         """Hand over what is queued; the caller has the turn."""
-        while self._queue and not self._is_over:
+        while self._queue and not self.is_over:
             line, timed = self._queue.popleft()
             for piece in self._placed(line, timed):
                 await self._hand_over(piece)
@@ -208,13 +200,13 @@ class RtpStream:
         beat_s = self._loop.time()
         every_s = min(self._config.streams.heartbeat_ms / 1000, self._idle_timeout_s)
         try:
-            while not self._is_over:
+            while not self.is_over:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(beat_s):
                         await self._came.wait()
                 async with self.turn:
                     await self.drain()
-                    if self._loop.time() >= beat_s and not self._is_over:
+                    if self._loop.time() >= beat_s and not self.is_over:
                         await self._beat()
                         beat_s = self._loop.time() + every_s
         except Exception:
@@ -254,7 +246,7 @@ class RtpStream:
             await self._fail(ProtocolError(ErrorCode.IDLE, text))
 
     async def _hand_over(self, each: AudioData | CodedAudio | Mark | Pause | Resume) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         assert self._stream is not None
         try:
@@ -267,14 +259,14 @@ class RtpStream:
 
     async def end(self, error: ProtocolError) -> None:
         """End the call for a reason of this side; return when its stream is free."""
-        if not self._is_over:
+        if not self.is_over:
             self._call.leave(None)
         await self.close(reason_of(error))
 
     async def close(self, reason: CloseReason) -> None:
         """End the stream, because the other side ended the call."""
         async with self.turn:
-            if self._is_over:
+            if self.is_over:
                 return
             try:
                 # An engine that hangs must not keep the call from ending.
@@ -293,14 +285,14 @@ class RtpStream:
             await asyncio.wait([self._worker])
 
     async def _fail(self, error: ProtocolError) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self._call.leave(error)
             await self._finish(reason_of(error))
 
     async def _finish(self, reason: CloseReason) -> None:
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
+        self.is_over = True
         for line in list(self.lines):
             self.forget(line)
         stream, report = self._stream, self._report

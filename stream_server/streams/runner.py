@@ -85,11 +85,7 @@ class KeptResults:
         self._results: deque[Result] = deque(maxlen=capacity)
         self._next_seq = 0
         self._changed = asyncio.Event()
-        self._closed = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
+        self.is_closed = False
 
     def append(self, result: Result) -> None:
         assert result.seq == self._next_seq, "results come in order of seq"
@@ -99,7 +95,7 @@ class KeptResults:
 
     def close(self) -> None:
         """The stream has ended: no more results come."""
-        self._closed = True
+        self.is_closed = True
         self.wake()
 
     async def read(self, from_seq: int) -> Unread:
@@ -107,7 +103,7 @@ class KeptResults:
 
         Wait for them, for the end of the stream, or for :meth:`wake`: there may be none.
         """
-        if from_seq >= self._next_seq and not self._closed:
+        if from_seq >= self._next_seq and not self.is_closed:
             await self._changed.wait()
         first = self._next_seq - len(self._results)
         start = max(from_seq - first, 0)

@@ -67,7 +67,7 @@ from stream_server.streams.session_results import (
     stream_channels,
 )
 from stream_server.wire.containers import FirstBytes
-from stream_server.wire.dialect import LostSpan
+from stream_server.wire.dialect import LostSpan, unexpected_message
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (
     Measures,
@@ -285,7 +285,7 @@ class Session:
         self._check_running()
         # Without its length the pause has no place on the clock, nor has the audio after it.
         if self.is_paused:
-            raise _unexpected("got audio while paused, expected 'resume' first")
+            raise unexpected_message("got audio while paused, expected 'resume' first")
         if self._first_bytes is not None and self._first_bytes.check(data):
             self._first_bytes = None
         for index, start, end in self._intake.receive(data, lost):
@@ -375,7 +375,7 @@ class Session:
         """
         self._check_running()
         if self.is_paused:
-            raise _unexpected("got 'pause' while paused, expected 'resume'")
+            raise unexpected_message("got 'pause' while paused, expected 'resume'")
         self.is_paused = True
         return self._flush(ChannelStream.flush)
 
@@ -392,7 +392,7 @@ class Session:
         """
         self._check_running()
         if not self.is_paused:
-            raise _unexpected("got 'resume' without a pause, expected 'pause' first")
+            raise unexpected_message("got 'resume' without a pause, expected 'pause' first")
         windows = self._gap("paused", num_source_samples)
         # The client of a measured pause counts on as if there had been none, the clock does not.
         if not is_counted:
@@ -728,10 +728,6 @@ class Session:
     def _check_running(self) -> None:
         if self._is_finished:
             raise RuntimeError("session already finished")
-
-
-def _unexpected(message: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, message)
 
 
 def _check_count(name: str, count: int) -> None:

@@ -55,7 +55,6 @@ TRACK_CODECS: dict[str, tuple[int, Callable[[bytes], int]]] = {
 
 
 def track_format(codec: str, num_channels: int) -> AudioFormat:
-    """Return the format of tracks in a codec."""
     rate_hz, _ = TRACK_CODECS[codec]
     return AudioFormat("pcm_s16le", rate_hz, num_channels, codec, per_track=True)
 

@@ -281,7 +281,6 @@ class BadMessages:
         return inbound
 
     def count_good(self, num_messages: int = 1) -> None:
-        """Count messages that were understood."""
         # Not below 0: an hour of good messages is no licence for a thousand bad ones.
         if self._badness:
             self._badness = max(self._badness - num_messages, 0)

@@ -107,14 +107,9 @@ class AudioSocketCall:
         self._rates: list[RateCheck] = []
         self._rate_hz = 0
         self._beat_s = 0.0
-        self._is_over = False
+        self.is_over = False  # no connection may join any more
         # The connections share the stream, which takes requests one at a time.
         self._turn = asyncio.Lock()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no connection may join any more."""
-        return self._is_over
 
     def join(self, leg: CallLeg) -> int:
         """Add a connection; return its channel.
@@ -141,7 +136,7 @@ class AudioSocketCall:
             ProtocolError: the connection has to end. If the stream ends, all connections hang up.
         """
         async with self._turn:
-            if self._is_over:
+            if self.is_over:
                 return
             stream, aligner = self._open(rate_hz, now_s)
             if rate_hz != self._rate_hz:
@@ -162,7 +157,7 @@ class AudioSocketCall:
     async def mark(self, name: str, key: str = "") -> None:
         """Mark the position of the audio so far; nothing before the first audio."""
         async with self._turn:
-            if self._stream is not None and not self._is_over:
+            if self._stream is not None and not self.is_over:
                 await self._hand_over(self._stream, [Mark(name=name, key=key)])
 
     async def leave(self, channel: int, reason: CloseReason) -> None:
@@ -173,7 +168,7 @@ class AudioSocketCall:
         async with self._turn:
             if not self._legs:
                 await self._close(reason)
-            elif self._stream is not None and self._aligner is not None and not self._is_over:
+            elif self._stream is not None and self._aligner is not None and not self.is_over:
                 # Its last audio may be held as late; the other side continues without it.
                 placed = self._times[channel].flush()
                 await self._hand_over(self._stream, _aligned(self._aligner, channel, placed))
@@ -228,9 +223,9 @@ class AudioSocketCall:
         await self._registry.close(self._stream, reason_of(error))
 
     def _end_joining(self) -> None:
-        if not self._is_over:
+        if not self.is_over:
             # Before on_end: a third connection with this UUID is a new call.
-            self._is_over = True
+            self.is_over = True
             self._on_end(self)
 
     async def _close(self, reason: CloseReason) -> None:

@@ -27,6 +27,7 @@ from stream_server.platforms.asterisk.audiosocket import (
 from stream_server.platforms.asterisk.call import AudioSocketCall
 from stream_server.platforms.media_stream import DTMF_MARK
 from stream_server.platforms.platform import ListenerContext
+from stream_server.rtp.ports import is_within
 from stream_server.streams.connection import reason_of
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -123,8 +124,8 @@ class AudioSocketServer:
         task.add_done_callback(forget)
 
     def _admit(self, writer: asyncio.StreamWriter) -> None:
-        peer = _peer(writer)
-        if peer is None or not any(peer in network for network in self._networks):
+        peer = writer.get_extra_info("peername") or ("",)  # None: it has hung up
+        if not is_within(str(peer[0]), self._networks):
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED,
                 "the address may not connect; add it to the setting telephony.audiosocket.allow",
@@ -298,15 +299,3 @@ class _Connection:
         call, self._call = self._call, None
         if call is not None:
             await call.leave(self._channel, self._reason)
-
-
-def _peer(
-    writer: asyncio.StreamWriter,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the client's address; None if it has hung up."""
-    name = writer.get_extra_info("peername")
-    if not name:
-        return None
-    # Link-local IPv6 addresses come with a zone: fe80::1%eth0 (RFC 4007).
-    address = ipaddress.ip_address(str(name[0]).partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address

@@ -63,7 +63,7 @@ class RtpServer:
             each.clock_hz: number for number, each in codecs.items() if each.name == EVENT
         }
         self._transports: list[asyncio.DatagramTransport] = []
-        self._port = rtp.port
+        self.port = rtp.port
         self._calls: dict[Hashable, _Call] = {}
         self._first: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
         # Until when a sender is not looked at, and those whose stream this side ended: they go on
@@ -72,10 +72,6 @@ class RtpServer:
         self._silenced: OrderedDict[Hashable, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
-
-    @property
-    def port(self) -> int:
-        return self._port
 
     async def start(self) -> None:
         """Listen. Raises OSError: a port cannot be had."""
@@ -94,10 +90,10 @@ class RtpServer:
                 transport.close()
             raise
         if self._rtp.port >= 0:
-            self._port = self._transports[0].get_extra_info("sockname")[1]
+            self.port = self._transports[0].get_extra_info("sockname")[1]
 
     async def _listen(self, port: int, side: int | None) -> None:
-        self._port = port
+        self.port = port
         receive = self._datagram if side is None else partial(self._side_datagram, port, side)
         self._transports.append(await open_port(self._host, port, receive))
 

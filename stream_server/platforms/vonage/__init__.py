@@ -19,7 +19,7 @@ from typing import Any
 
 from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import MAX_NONCE_LENGTH, SeenNonces, unauthorized
-from stream_server.platforms.media_stream import call_spec, key_mark, roles_of
+from stream_server.platforms.media_stream import ListeningDialect, call_spec, key_mark, roles_of
 from stream_server.platforms.platform import (
     Platform,
     PlatformRoute,
@@ -30,7 +30,6 @@ from stream_server.platforms.route import Handshake, Route
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import (
     AudioData,
-    BadMessages,
     Inbound,
     json_field,
     parse_json_object,
@@ -38,7 +37,6 @@ from stream_server.wire.dialect import (
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import ServerMessage
 from stream_server.wire.start import StreamSpec
 
 _CONTENT_TYPE = re.compile(r"audio/l16\s*(?:;\s*rate\s*=\s*([0-9]{1,6})\s*)?", re.IGNORECASE)
@@ -133,17 +131,14 @@ def _is_current(claims: dict[str, Any], now_s: float) -> bool:
     return issued_s is not None and bool(now_s < issued_s + MAX_AGE_S + LEEWAY_S)
 
 
-class VonageDialect:
-    """One connection of Vonage."""
+class VonageDialect(ListeningDialect):
+    """One connection of Vonage, which plays bytes to the caller and has no text for results."""
 
-    can_resume = False
-    client_closes = False
     begins_with = "'websocket:connected'"
 
     def __init__(self, *, roles: Sequence[str]) -> None:
-        self.start: StreamSpec | None = None
+        super().__init__()
         self._roles = roles
-        self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
@@ -155,10 +150,6 @@ class VonageDialect:
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: Vonage plays bytes to the caller, and has no text for results."""
-        return []
 
     def _audio(self, data: bytes) -> list[Inbound]:
         if self.start is None:
