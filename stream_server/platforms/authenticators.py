@@ -101,7 +101,6 @@ def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str])
     Args:
         public_url: what platforms connect to, e.g. ``wss://monitor.example.org``, perhaps with the
             beginning of a path that a proxy removes; "": ``host`` instead.
-        host: the ``Host`` header, perhaps with a port.
         schemes: that the platform may use; those of another security than ``public_url`` are left
             out.
 

@@ -39,7 +39,6 @@ class Handshake:
         headers: by name in lower case; the first of those that came several times, save what
             proxies add, of which the last ones count.
         peer: address of the other end, a proxy's or the client's; "" if it has hung up.
-        is_secure: the connection has TLS.
     """
 
     target: str

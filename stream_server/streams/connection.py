@@ -71,14 +71,10 @@ class Connection:
     """Runs one accepted connection from its first message to its close.
 
     Args:
-        admission: its dialect, and how its client is authorized and refused.
         on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
         path_team: the team that the path names, or "".
         session: whose cookie the client sent; None: it sent none that is valid.
-
-    Attributes:
-        who: the client, once it is authorized.
     """
 
     def __init__(

@@ -124,9 +124,6 @@ class Session:
 
     Args:
         stream_id: names the stream; windows of channel *c* have the stream key ``ID/c``.
-        analyse_roles: roles whose channels are analysed.
-        measures: which channels the measures of the conversation are about.
-        tap: is given all audio.
         speakers: whether those of each analysed channel are told apart: pieces of speech then come
             out by :meth:`take_pieces`, and results wait for their answers.
 
@@ -383,7 +380,6 @@ class Session:
         """Go on after a pause of that many samples at the client's rate.
 
         Args:
-            num_source_samples: length of the pause.
             is_counted: the client told the length and counts on from there; False: it was
                 measured here.
 

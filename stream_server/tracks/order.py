@@ -48,8 +48,6 @@ class Order:
         by_time: order packets without numbers by their times.
 
     Attributes:
-        held: packets in order.
-        held_samples: audio of them.
         next_number: of the packet to be placed next.
         late, duplicate, reordered, lost, restarts: counts of packets, and of new counts.
     """

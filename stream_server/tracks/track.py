@@ -137,10 +137,6 @@ class Slip:
     A controlled slip (ITU-T G.822) repeats or drops audio in a known place; here it
     is one sample a packet. At 50 packets a second of 8 kHz that corrects up to 6250 parts in a
     million; a quartz is off by less than 100.
-
-    Attributes:
-        offsets: estimates the drift.
-        count: samples inserted or deleted.
     """
 
     def __init__(self, rate_hz: int, sample_bytes: int, source: TickSource) -> None:

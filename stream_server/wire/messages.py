@@ -270,7 +270,6 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
     Attributes:
         code: for programs; :mod:`stream_server.wire.errors` lists them.
         message: what was got and what was expected.
-        remedy: what to do.
         close_code: of the close that follows; None: the stream goes on.
         retry_after_s: when trying again may work.
     """

@@ -121,7 +121,6 @@ class Standing:
     """What is known of the people in a stream.
 
     Attributes:
-        consent: whether they agreed.
         source: who or what says so, e.g. ``ivr``, ``checkbox``, ``api:crm``; "": not told.
         notice_version: which version of the notice they were given; "": none that is known of.
         notice_language: its language; "": not told.
@@ -216,7 +215,6 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
 
     Attributes:
         labels: names of the classes, in the order of ``posteriors``.
-        metadata: what the client gave.
         sample_rate: of the client's audio, Hz.
         step_ms: time between points.
         opened_at: seconds since 1970, UTC.

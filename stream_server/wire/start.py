@@ -32,13 +32,11 @@ class StreamSpec:
 
     Attributes:
         channels: one entry a channel, in the order of the interleaved samples.
-        wants: results that the client is sent.
         live: whether the audio is live; a recording can wait.
         resume: set if it continues an earlier stream.
         token: access token; "" if a header carried it or none is needed.
         team: whose stream it is, once that is decided; "": nobody's in particular.
         standing: what is known of consent and notice.
-        speakers: whether those of one channel are told apart.
         window_ms, step_ms: what the client asks for; None: nothing. Whether the server gives it is
             not known yet.
     """

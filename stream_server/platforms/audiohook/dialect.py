@@ -319,7 +319,6 @@ class AudioHookDialect:
     """See :class:`~stream_server.wire.dialect.Dialect`.
 
     Args:
-        roles: of the channels ``external`` and ``internal``.
         session_id: of the handshake; "": that of the first message.
         organization_id: of the handshake; "": any.
         ids: others of the handshake, kept with the stream under these names.

@@ -137,7 +137,6 @@ class ListenQuery:
             default_roles: of a call's two sides, where the query names none.
             found: encoding, sample rate (None: what the codec says) and channels by the audio's
                 own header; None without one.
-            more_metadata: kept with the stream beside the client's own.
 
         Raises:
             ProtocolError: BAD_FORMAT or BAD_START.
