@@ -61,8 +61,7 @@ class Decoder(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        ...
+    def close(self) -> None: ...
 
 
 _MP3_TOLERANCE = 0.05
