@@ -2,6 +2,11 @@
 import { ruleName } from "./names.js";
 import { ask, describeError, toast } from "./states.js";
 
+/** @param {import("./types.js").App} app @returns {boolean} whether one may deal with alerts, not only look at them */
+export function mayDeal(app) {
+  return app.info.me.scopes.includes("operate");
+}
+
 /**
  * Ask for a note and acknowledge with it: one alert, or several of one call.
  * @param {import("./types.js").App} app @param {...{alert_id: string, rule: string}} alerts
