@@ -374,7 +374,8 @@ async def _streams(at: Stage, stack: contextlib.AsyncExitStack) -> None:
     ]
     stack.callback(lambda: [task.cancel() for task in tasks])
     print("calls are on", file=sys.stderr)
-    await asyncio.wait([asyncio.gather(*ready), *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiting: list[asyncio.Future[Any]] = [asyncio.gather(*ready), *tasks]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     ids = [each.result() for each in ready]
     at.ids |= {"live": ids[0], "chinese": ids[1], "unbroken": ids[2], "hostile": ids[3]}
     silent = await stack.enter_async_context(

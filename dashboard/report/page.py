@@ -332,6 +332,8 @@ class _Page:
             "rate_change": lambda: f"{100 * moved:+.0f} %",
             "level_change_db": lambda: f"{moved:+.0f} dB",
         }.get(change, lambda: self._t("measures.semitones", n=f"{moved:+.1f}"))()
+        # Of what rounds to nothing there is no direction.
+        sign = re.sub(r"[+-](?=0(?:\.0)?(?![.\d]))", "±", sign)
         return f"{text}, {sign}".replace("-", "−")
 
     def _alerts(self) -> str:
