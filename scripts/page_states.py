@@ -59,7 +59,7 @@ LONG_NOTE = (
     + LONG_WORD
     + " <script>alert(1)</script> مرحبا"
 )
-LONG_RULE = "Kundin oder Kunde bleibt verärgert und wurde mehrfach unterbrochen (Eskalation)"
+LONG_RULE = "Kundin am Apparat bleibt verärgert und wurde mehrfach unterbrochen (Eskalation)"
 
 _LIVE_CALLS = (
     Call(LONG_NAME, ("customer", "agent"), ("natural", "angry", "angry"), 0),
