@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import (
@@ -53,6 +53,24 @@ class Answer:
     wanted: Wanted
     outcome: FileAnalysis | SerEngineError
     is_kept: bool = False
+
+
+class Analyser(Protocol):
+    """Analyses files: in this process, or in several (:mod:`ser_engine.files.processes`)."""
+
+    def key(self, sha256: str) -> str:
+        """Return the key of the result for a content."""
+        ...
+
+    def run(
+        self,
+        wanted: Iterable[Wanted],
+        deliver: Callable[[Answer], None],
+        *,
+        on_progress: Callable[[AnalysisJob], None] | None = None,
+    ) -> None:
+        """See :meth:`FileAnalyser.run`."""
+        ...
 
 
 class FileAnalyser:

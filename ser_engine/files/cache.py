@@ -151,6 +151,8 @@ def analysis_key(
         },
         "vad": asdict(config.vad),
     }
+    if config.offline.pooling != "auto":
+        parts["pooling"] = config.offline.pooling
     if effective.speakers:
         parts["speakers"] = asdict(config.speakers)
     if effective.granularity != "utterance":
