@@ -20,7 +20,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, Protocol, Self, get_args
 
 from ser_engine.errors import SerEngineError
-from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
+from ser_engine.files.analyser import Analyser, Answer, Wanted
 from ser_engine.files.annotations import SUFFIXES, annotation_text, tiers_of_result
 from ser_engine.files.cache import Fingerprint, file_sha256
 from ser_engine.files.folders import safe_name, save_embedding, whole_file, write_json
@@ -386,7 +386,7 @@ class Batch:
         *,
         folder: Path,
         manifest: Manifest,
-        analyser: FileAnalyser,
+        analyser: Analyser,
         model: str,
         formats: Sequence[Format],
         report: Report,

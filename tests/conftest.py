@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib
 import os
 import shutil
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 from hypothesis import settings as hypothesis_settings
+from sqlalchemy import Connection, inspect
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from ser_engine.types import FloatArray
 from tests.requirements import missing, shared_data_dir
@@ -52,19 +57,45 @@ _LONG = (
 """What takes long is begun first, so that no process has it left while the others have ended."""
 
 
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process whole files: what the tests of a file share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0].removeprefix("tests/")
+        for name, together in _TOGETHER.items():
+            if path.startswith(together):
+                return name
+        return path
+
+
+# In place of `--dist loadgroup`, which writes the group into `_nodeid`: pytest 9.2 does not read
+# that, and each test would go to whichever process is free. First, or xdist's own is taken.
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return _ByFile(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what all modules and tests are made of out of the garbage collector's passes.
+
+    A pass over these half a million objects takes half a second, in the middle of a test.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say in which order, and by which process, tests are run: a file each is one process's."""
+    """Begin with what takes long."""
     folder = Path(__file__).parent
     ranks: dict[pytest.Item, int] = {}
     for item in items:
         path = item.path.relative_to(folder).as_posix() if item.path.is_relative_to(folder) else ""
-        for name, together in _TOGETHER.items():
-            if path.startswith(together):
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
-        else:
-            item.add_marker(pytest.mark.xdist_group(path))
         long = [rank for rank, each in enumerate(_LONG) if path.startswith(each)]
         ranks[item] = long[0] if long else len(_LONG)
     items.sort(key=ranks.__getitem__)
@@ -100,6 +131,38 @@ class SpeechClip:
     language: str
     emotion: str
     samples: FloatArray
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once() -> Iterator[None]:
+    """Fill empty SQLite files with the tables that the migrations made in the first of them.
+
+    Step by step they take a sixth of a second of each of hundreds of stores. The tests of the
+    migrations, and servers in processes of their own, go through all steps.
+    """
+    store = sys.modules.get("stream_server.store.store")
+    if store is None:
+        yield
+        return
+    migrate = store.upgrade_schema
+    made: list[str] = []
+
+    def upgrade_schema(connection: Connection) -> None:
+        if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+            migrate(connection)
+        elif not made:
+            migrate(connection)
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            made.extend(driver.iterdump())
+        else:
+            for statement in made:
+                if statement not in ("BEGIN TRANSACTION;", "COMMIT;"):
+                    connection.exec_driver_sql(statement)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "upgrade_schema", upgrade_schema)
+        yield
 
 
 @pytest.fixture(scope="session")

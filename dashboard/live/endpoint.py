@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -19,7 +20,7 @@ from stream_server.access.policy import Who
 from stream_server.feeds import FeedQuery
 from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.wire.results import Result
+from stream_server.wire.results import Measures, Result
 
 _STATUS_INTERVAL_S = 1.0
 _encode = msgspec.json.Encoder().encode
@@ -39,6 +40,7 @@ class LiveEndpoint:
         self.keeps = backend.store is not None
         self._max_viewers = max_viewers
         self._num_viewers = 0
+        self._views: set[_StreamView] = set()
 
     async def handle(
         self, request: web.Request, who: Who, stream_id: str | None, after_seq: int | None
@@ -72,9 +74,19 @@ class LiveEndpoint:
                 keeps=self.keeps,
                 after_seq=after_seq,
             )
-            return await LiveConnection(request).run(view.show)
+            self._views.add(view)
+            try:
+                return await LiveConnection(request).run(view.show)
+            finally:
+                self._views.discard(view)
         finally:
             self._num_viewers -= 1
+
+    def named(self, stream_id: str, speakers: Mapping[str, dict[str, str]]) -> None:
+        """Tell the pages of a stream what its speakers are called from now on."""
+        for view in self._views:
+            if view.stream_id == stream_id:
+                view.speakers = dict(speakers)
 
     async def _show_wall(self, who: Who, connection: LiveConnection) -> int:
         viewer = self._wall.join(who)
@@ -96,6 +108,8 @@ class _StreamView:
     """One stream for one page: without holes or repetitions, if there is a store to read from.
 
     Attributes:
+        stream_id: which stream.
+        speakers: their names, for the page's next message; None: it has them.
         _last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
     """
 
@@ -112,10 +126,11 @@ class _StreamView:
         self._listing = listing
         self._backend = backend
         self._who = who
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         self._keeps = keeps
         self._last_seq = after_seq
         self._status_due_s = 0.0
+        self.speakers: dict[str, dict[str, str]] | None = None
 
     async def show(self, connection: LiveConnection) -> int:
         """Send what the page does not have, then what comes; return the code to close with."""
@@ -128,13 +143,13 @@ class _StreamView:
     def _query(self) -> FeedQuery:
         if self._last_seq is not None:
             return FeedQuery(
-                stream_id=self._stream_id,
-                after={self._stream_id: self._last_seq},
+                stream_id=self.stream_id,
+                after={self.stream_id: self._last_seq},
                 frames=True,
                 teams=self._who.visible_teams,
             )
         return FeedQuery(
-            stream_id=self._stream_id,
+            stream_id=self.stream_id,
             from_sample=0 if self._keeps else None,
             frames=True,
             teams=self._who.visible_teams,
@@ -144,9 +159,12 @@ class _StreamView:
         """Return the code to close with; None: the feed lost results that the store has."""
         await connection.until_due()
         # The first message describes the stream, so that a page can lay itself out.
-        stream = await self._listing.one(self._stream_id, self._who)
+        stream = await self._listing.one(self.stream_id, self._who)
         if stream is None:
             raise ApiError("not_found", "the stream was deleted")
+        if self._last_seq is not None:
+            # No snapshot, which would have them, is sent to a page that comes back.
+            self.speakers = stream.speakers
         async with contextlib.aclosing(feed.stored()) as pages:
             async for page in pages:
                 # At once, not four times a second: nothing waits behind stored results.
@@ -180,18 +198,29 @@ class _StreamView:
                     results.append(one)
         if not results and not dropped:
             return
+        last_seq = max((one.seq for one in results), default=-1)
+        results = _with_last_measures(results)
         status = self._new_status()
         message: LiveSnapshot | LiveResults
         if self._last_seq is None:
             message = LiveSnapshot(stream=stream, results=results, status=status)
         else:
-            message = LiveResults(results=results, dropped=dropped, status=status)
+            message = LiveResults(
+                results=results, dropped=dropped, status=status, speakers=self.speakers
+            )
+            self.speakers = None
         await connection.send(_encode(message).decode())
-        self._last_seq = max([self._last_seq or -1, *(one.seq for one in results)])
+        self._last_seq = max(-1 if self._last_seq is None else self._last_seq, last_seq)
 
     def _new_status(self) -> StreamStatus | None:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._status_due_s:
             return None
         self._status_due_s = now_s + _STATUS_INTERVAL_S
-        return self._backend.stream_status(self._stream_id)
+        return self._backend.stream_status(self.stream_id)
+
+
+def _with_last_measures(results: list[Result]) -> list[Result]:
+    """Leave out measures that later ones replace: a page shows the last, a call has hundreds."""
+    measured = [one for one in results if isinstance(one, Measures)]
+    return [one for one in results if not isinstance(one, Measures) or one is measured[-1]]

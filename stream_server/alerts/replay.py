@@ -48,8 +48,7 @@ class Timeline:
         points: in order.
         duration_s: length of the stream's clock.
         has_roles: False: it is not known who speaks, so every rule is tried.
-        measures: of the conversation, each with how many points came before it; (): none are known,
-            as of what was read from the store, which keeps only the last ones.
+        measures: of the conversation, each with how many points came before it; (): none are known.
     """
 
     name: str
