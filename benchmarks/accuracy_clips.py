@@ -153,12 +153,8 @@ def clip_rows(
 ) -> tuple[list[dict[str, Any]], ClipScores]:
     """Score validation clips whole, as they are and rendered; return rows and the plain scores.
 
-    Args:
-        engine: with the model.
-        clips: of all corpora.
-        data: folder of recordings.
-        summary: figures are added to it.
-        thin: rendered rows but the telephone's are measured on every n-th clip.
+    Figures are added to ``summary``. Rendered rows but the telephone's are measured on every
+    ``thin``-th clip.
     """
     rows = []
     plain = score_clips(engine, clips)

@@ -55,10 +55,7 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean gap between confidence and accuracy (Guo et al., arXiv 1706.04599).
 
-    Args:
-        posteriors: (items, classes).
-        truth: class of each item.
-        bins: of equal width over confidence.
+    ``posteriors``: (items, classes). The bins are of equal width over confidence.
     """
     confidence = posteriors.max(axis=1)
     right = posteriors.argmax(axis=1) == truth
@@ -79,9 +76,8 @@ def diarisation_error(
     EDER (Wang et al., arXiv 2306.12991) without false alarms: what the label is between words is
     nobody's error.
 
-    Args:
-        truth: (start sample, stop sample, emotion) of the speech, in order.
-        segments: the stream's final ones.
+    ``truth``: (start sample, stop sample, emotion) of the speech, in order; ``segments``: final
+    ones.
     """
     wrong = total = 0
     for start, stop, emotion in truth:

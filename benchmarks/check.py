@@ -111,13 +111,7 @@ _RESULTS = Path(__file__).with_name("results")
 
 
 def slower(name: str, published: Mapping[str, float], measured: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each ratio of a benchmark that is worse than it was.
-
-    Args:
-        name: of the benchmark.
-        published: the summary of its committed report.
-        measured: the same of a run.
-    """
+    """Return a sentence for each ratio of a benchmark that is worse than it was."""
     return [
         f"{name}: got {ratio} {measured[ratio]:.2f}, expected at most {SPEED_TOLERANCE} times the"
         f" published {published[ratio]:.2f}"

@@ -192,11 +192,7 @@ def random_state_dict(
 ) -> dict[str, torch.Tensor]:
     """Return float32 weights under FunASR's names and in its order.
 
-    Args:
-        size: a key of :data:`SIZES`.
-        num_tokens: rows of the head.
-        with_decoder: also the pre-training decoder, which the published files leave out.
-        seed: the same seed gives the same weights.
+    ``size``: a key of :data:`SIZES`. The published files leave the pre-training decoder out.
     """
     return dict(_tensors(SIZES[size], num_tokens, with_decoder, seed))
 

@@ -85,12 +85,7 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Time contestants in turn, so that each meets the same moods of the machine.
 
-    Args:
-        contestants: name -> what is timed; it is given the number of the round.
-        rounds: how often each runs.
-
-    Returns:
-        name -> seconds of each round.
+    A contestant is given the number of the round. Return the seconds of each round, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):

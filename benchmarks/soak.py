@@ -59,11 +59,6 @@ _QUERY = "encoding=pcm_s16le&sample_rate=16000"
 class Callers:
     """Clients of one server.
 
-    Args:
-        ingest: its address for audio.
-        http: its other address.
-        rng: what they do, and when.
-
     Attributes:
         calls: begun so far.
         failed: of them, that the server refused or broke.

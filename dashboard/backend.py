@@ -185,7 +185,6 @@ class Analysed:
     """A file that has been analysed.
 
     Attributes:
-        duration_s: of the recording.
         summary: the fields of :class:`~dashboard.pages.analyse.routes.JobSummary`.
         cache_key: of the file's bytes, the model that was used and the settings.
     """
@@ -224,7 +223,6 @@ class Backend:
     """The rest of the server.
 
     Attributes:
-        version: of the project.
         store: None: results are not stored.
         recordings: None: audio is not stored.
         config: returns every setting in effect.
@@ -235,7 +233,6 @@ class Backend:
             raises BusyError if too many are being played.
         rights: consent, objection, oversight; None: of nobody.
         keys: by which audio is encrypted on the disk; None: it is not.
-        rules: that raise alerts.
         acknowledged: is told of each alert that was acknowledged, for the pages of other servers.
     """
 

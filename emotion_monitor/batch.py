@@ -104,10 +104,7 @@ _LISTS = ("formats", "outputs")
 
 
 class Manifest:
-    """The entries of a folder of results.
-
-    Args:
-        folder: of the results; it must be there.
+    """The entries of a folder of results, which must be there.
 
     Raises:
         OSError: its manifest cannot be read.
@@ -370,15 +367,10 @@ class Tally:
 
 
 class Batch:
-    """One run.
+    """One run, into a folder that is there.
 
-    Args:
-        folder: of the results; it must be there.
-        manifest: of that folder.
-        analyser: does the work.
-        model: sha256 of its model.
-        formats: what is written of each file.
-        report: gets the outcome of each file, and the progress.
+    ``model``: SHA-256 of the analyser's. ``report`` gets the outcome of each file, and the
+    progress.
     """
 
     def __init__(

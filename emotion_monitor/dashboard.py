@@ -201,10 +201,8 @@ async def sample_call_wav() -> bytes:
 class SampleCalls:
     """Plays the sample call to this server as an ordinary client.
 
-    Args:
-        url: returns the address for audio, which is known once the server listens.
-        token: lets it in.
-        certificate: of the server; None: it has no TLS.
+    ``url`` returns the address for audio, which is known once the server listens. ``certificate``
+    None: the server has no TLS.
     """
 
     def __init__(self, url: Callable[[], str], token: str, certificate: Path | None = None) -> None:

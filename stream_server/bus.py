@@ -133,11 +133,7 @@ class Subscription:
 
     ``async for result in subscription`` ends when the bus or the subscription is closed.
 
-    Args:
-        name: kind of subscriber, for metrics and logs: one of a small fixed number.
-        capacity: how many results wait at most.
-        wants: which results; None: all.
-        on_end: called once, when nothing more is to be delivered.
+    ``on_end`` is called once, when nothing more is to be delivered.
     """
 
     def __init__(

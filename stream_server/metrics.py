@@ -246,12 +246,7 @@ class Metrics:
             self._skipped.inc()
 
     def window_published(self, seconds: float, trace_id: str = "") -> None:
-        """The results of a window were published so long after its last audio had come.
-
-        Args:
-            seconds: that time.
-            trace_id: of its trace; "": it is not traced.
-        """
+        """The results of a window were published so long after its last audio had come."""
         self._published.observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
     def step(self, size: int, inference_s: float, waits_s: Iterable[float]) -> None:

@@ -67,19 +67,12 @@ _HTTP_SHUTDOWN_S = 5.0
 class Server:
     """Serves while it is entered (``async with``).
 
+    ``serve_more`` adds routes to ``app`` that need a running server, e.g. the dashboard; it is
+    called when bus, store and feeds run, before the ports are open.
+
     Attributes:
-        access: who may do what.
-        ingest: where streams come in.
         keys: of what is encrypted on the disk; None: nothing is.
         tls: of both ports; None: they have none.
-
-    Args:
-        engine_config: settings of the engines.
-        config: the server's settings.
-        engines: None: a pool made from the settings.
-        serve_more: adds routes to ``app`` that need a running server, e.g. the dashboard; called
-            when bus, store and feeds run, before the ports are open.
-        make_ingest: makes what takes streams in.
     """
 
     def __init__(

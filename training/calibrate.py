@@ -115,11 +115,8 @@ def neutral_logits(
 
     That is what a channel's own mean is made of, so an average voice is left as it is.
 
-    Args:
-        items: of the dev set.
-        score: gives frame logits (frames, classes), before temperature and bias, of a network that
-            was not trained on their speakers.
-        calibration: of the model.
+    ``score`` gives frame logits (frames, classes), before temperature and bias, of a network that
+    was not trained on the speakers of ``items``.
     """
     natural = [item for item in items if item.group in ("natural", "natural telephone")]
     rows = torch.stack([span for item in natural for span in spans(score(item), item.speech)])

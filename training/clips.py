@@ -31,12 +31,10 @@ class Clip:
     """One acted recording.
 
     Attributes:
-        path: its file.
         corpus: ``emodb``, ``ravdess`` or ``nemo_pl``.
         speaker: unique over corpora.
         emotion: one of :data:`CLASSES`; calm counts as neutral.
         split: ``train`` or ``val``, by speaker.
-        duration_s: length.
         gender: ``F``, ``M`` or "".
     """
 

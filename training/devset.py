@@ -66,13 +66,7 @@ def read_devset(path: Path) -> list[Item]:
 def summarise(
     items: Sequence[Item], score: Callable[[Item], FrameOutputs], *, neutral_bias: float = 0.0
 ) -> dict[str, float]:
-    """Return recall of each group of clips, and what natural speech and sounds are called.
-
-    Args:
-        items: to score.
-        score: gives the outputs of one.
-        neutral_bias: added to the logit of neutral.
-    """
+    """Return recall of each group of clips, and what natural speech and sounds are called."""
     logits = pooled_logits(items, score)
     logits[:, CLASSES.index("neutral")] += neutral_bias
     answers = logits.argmax(axis=1)

@@ -38,11 +38,8 @@ class DistilPlan:
     """What is trained, on what and for how long.
 
     Attributes:
-        steps: optimiser steps.
         batch_size: scenes a step.
         peak_rate: learning rate after the warm-up.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of the optimisers.
         teacher_share: weight of what the teacher says, against what was recorded.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
         average_decay: of the moving average of the weights.
@@ -51,8 +48,6 @@ class DistilPlan:
             "Robust fine-tuning of zero-shot models").
         revoiced_share: scenes moved to other voices.
         corpus_shares: how often each corpus is drawn.
-        dropout: share of activations left out.
-        seed: of the batches.
     """
 
     steps: int = 1500

@@ -50,12 +50,6 @@ def export(
     """Write a network as ``weights.safetensors``: half precision, calibrated, nine classes.
 
     Temperature and bias go into the head, which is linear.
-
-    Args:
-        model: with one row of the head for each of ``CLASSES``.
-        calibration: goes into the head and into the metadata.
-        path: the file.
-        facts: further metadata, such as the seed.
     """
     names = LabelSet.from_tokens(EMOTION2VEC_TOKENS).names
     standard = isinstance(model, Standard)

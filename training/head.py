@@ -45,17 +45,13 @@ class HeadPlan:
     Attributes:
         hidden: units of each seed's head.
         seeds: how many are trained and averaged.
-        steps: optimiser steps of each.
         batch_size: scenes a step.
         rate: peak learning rate.
-        weight_decay: of AdamW.
         input_dropout: share of statistics left out.
         dropout: share of hidden units left out.
-        label_smoothing: share of each target spread over all classes.
         mixup: parameter of the Beta distribution scenes are mixed by; 0: not.
         shares: how often each corpus is drawn.
         natural_weight: of a row of natural speech or prompts in the loss.
-        leave_out: corpora not to train on.
         with_dev: whether the speakers that options are chosen on are trained on.
     """
 

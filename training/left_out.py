@@ -31,11 +31,7 @@ def evaluate_left_out(
     ``uar4`` and ``recalls`` are of the validation speakers, as all figures of the benchmark;
     ``uar4_all_speakers`` is of everybody in the corpus.
 
-    Args:
-        models: a network for each corpus, trained without it.
-        steps: optimiser steps each was trained for.
-        data: folder of recordings.
-        path: the file.
+    ``models``: a network for each corpus, trained without it for ``steps``.
     """
     uar4, everybody, of_class = {}, {}, {}
     for corpus in CORPORA:

@@ -34,11 +34,8 @@ def is_matrix(value: Tensor) -> bool:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay, in the parameters' own precision.
 
-    Args:
-        matrices: parameters (outputs, ...); convolutions count as (outputs, inputs x kernel).
-        lr: learning rate.
-        weight_decay: times the learning rate, what weights shrink by in a step.
-        momentum: decay of the moving average of gradients.
+    ``matrices`` are (outputs, ...); convolutions count as (outputs, inputs x kernel). In a step
+    weights shrink by ``weight_decay`` times the learning rate.
     """
 
     def __init__(

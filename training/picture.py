@@ -15,9 +15,7 @@ __all__ = ["draw_confusion"]
 def draw_confusion(answers: Sequence[tuple[str, str, str]], path: Path) -> None:
     """Draw one matrix a corpus, rows adding up to 100 %.
 
-    Args:
-        answers: (corpus, acted emotion, answer) of each clip.
-        path: the PNG.
+    ``answers``: (corpus, acted emotion, answer) of each clip.
     """
     import matplotlib
 

@@ -96,11 +96,8 @@ def trimmed(samples: FloatArray) -> FloatArray:
 class SceneSource:
     """Draws scenes of one corpus.
 
-    Args:
-        material: its recordings, trimmed.
-        augmenter: rooms, lines, noise.
-        continuous: recordings are long and of one state; a scene is a stretch of one of them.
-        clean_share: scenes that pass through nothing but a level.
+    ``continuous``: recordings are long and of one state; a scene is a stretch of one of them.
+    ``clean_share``: scenes that pass through nothing but a level.
     """
 
     def __init__(

@@ -52,12 +52,8 @@ class Batch:
 class ShardSource:
     """Draws batches; the same step gives the same batch while the shards stay the same.
 
-    Args:
-        folder: of shards.
-        shares: how often each corpus is drawn; a corpus without shards is left out.
-        without: speakers not to draw.
-        seed: of everything drawn.
-        only: names of the shards to draw from; None: all there are.
+    Corpora are drawn as often as ``shares`` says, those without shards and the speakers ``without``
+    never; ``only`` from shards of these names, None: from all.
     """
 
     def __init__(

@@ -37,22 +37,15 @@ class Plan:
     """What is trained, on what and for how long.
 
     Attributes:
-        steps: optimiser steps.
         batch_size: scenes a step.
         layer_rate: learning rate of encoder layers; 0 leaves them as published.
         tuned_layers: how many layers from the top are trained, of those above the frozen ones.
-        head_rate: learning rate of the head.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of AdamW.
-        label_smoothing: share of each target spread over all classes.
         mixup_share: batches in which scenes are mixed in pairs.
         average_decay: of the moving average of the weights.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
         corpus_shares: how often each corpus is drawn.
         corpus_weights: weight of a row of a corpus in the loss; 1 where not named.
-        leave_out: corpora not to train on.
         with_dev: whether the speakers that options are chosen on are trained on.
-        dropout: share of activations left out.
         head_dropout: share of statistics and of hidden units left out.
         start: a run of ``training.head`` or of this, whose weights this one starts from.
         seed: of initial weights and batches.

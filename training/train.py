@@ -36,12 +36,8 @@ class Plan:
 
     Attributes:
         sizes: of the network.
-        steps: optimiser steps.
         batch_size: windows a step.
         peak_rate: learning rate after the warm-up; it then falls to 0 along a cosine.
-        warm_up_steps: steps of linear growth.
-        weight_decay: of AdamW.
-        label_smoothing: share of each target spread over all classes.
         mixup_share: batches in which windows are mixed in pairs.
         average_decay: of the moving average of the weights.
         revoiced_share: windows moved to other voices and paces.

@@ -286,10 +286,7 @@ def reply(body: Any, *, status: int = 200) -> web.Response:
 async def send_audio(request: web.Request, path: Path, file: PlainFile) -> web.StreamResponse:
     """Send kept audio, FLAC, or the part of it that ``Range`` asks for; close its file.
 
-    Args:
-        request: is answered.
-        path: of the file as it lies on disk.
-        file: opened from it; decrypts what is encrypted.
+    ``file`` was opened from ``path`` and decrypts what is encrypted.
     """
     headers = {hdrs.CONTENT_TYPE: "audio/flac", hdrs.CACHE_CONTROL: "private, no-cache"}
     try:

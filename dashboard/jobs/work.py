@@ -84,15 +84,7 @@ class ActiveJob:
 
 
 class JobWorker:
-    """Works on jobs.
-
-    Args:
-        analyse: does the analysis.
-        rows: what is known of the jobs.
-        spool: their files.
-        now: the time, seconds since 1970.
-        keys: by which audio is encrypted; None: it is not.
-    """
+    """Works on jobs."""
 
     def __init__(
         self,

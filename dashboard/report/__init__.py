@@ -38,7 +38,6 @@ class ReportSpeaker:
 
     Attributes:
         name: what people call the speaker, else that of results.
-        talk_s: how long the speaker speaks.
         is_left_out: there is nothing about how the speaker sounds.
         labels: shares of what the speaker says, by label, ``unclear`` among them; of a recording
             the label of all of it with its confidence, None where that is ``unclear``.
@@ -59,7 +58,6 @@ class ReportChannel:
     Attributes:
         index: from 0.
         role: who speaks; "": not known.
-        name: of the channel, for people.
         is_analysed: False: there is nothing about how it sounds.
         spans: segments and gaps that tile it; () where there is one result for all of it.
         whole: shares and course.
@@ -96,12 +94,10 @@ class CallReport:
     """A call.
 
     Attributes:
-        name: for people.
         source_id: of the stream; "": a file.
         began_at: seconds since 1970, UTC; None: not known.
         is_live: it goes on still.
         metadata: what the client told.
-        measures: of the conversation.
         marks: name and time, s.
     """
 
@@ -126,10 +122,7 @@ def report_of_stream(
 ) -> CallReport:
     """Return the report of a stream.
 
-    Args:
-        record: the stream.
-        results: its segments, gaps, marks and warnings, in order.
-        alerts: its alerts, the newest first.
+    ``results``: its segments, gaps, marks and warnings, in order; ``alerts``: the newest first.
     """
     names = record.speaker_names()
     spans: dict[int, dict[int, Segment | Gap]] = {each.index: {} for each in record.channels}
@@ -195,9 +188,7 @@ def _speakers_of_stream(
 ) -> tuple[ReportSpeaker, ...]:
     """Return who speaks in a channel of a stream, voices of one name as one.
 
-    Args:
-        spans: of the channel.
-        measured: what each speaker has said, as its page shows it; (): the stream has no summary.
+    ``measured``: what each speaker has said, as its page shows it; (): the stream has no summary.
     """
     turns: dict[str, list[Segment]] = {}
     for span in sorted(spans, key=lambda one: one.start_sample):

@@ -38,12 +38,7 @@ def words(language: str) -> dict[str, str]:
 
 
 def report_page(report: CallReport, language: str = "en") -> str:
-    """Return the page.
-
-    Args:
-        report: what it says.
-        language: of :data:`LANGUAGES`.
-    """
+    """Return the page, in one of :data:`LANGUAGES`."""
     return _Page(report, words(language), language).text()
 
 

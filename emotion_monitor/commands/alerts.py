@@ -323,8 +323,7 @@ def _time(seconds: float) -> str:
 def read_rules(path: Path) -> tuple[AlertRule, ...]:
     """Read rules.
 
-    Args:
-        path: a configuration file, or one with ``alerts: {rules: [...]}`` or ``rules: [...]``.
+    From a configuration file, or one with ``alerts: {rules: [...]}`` or ``rules: [...]``.
 
     Raises:
         ConfigError: one line that names the file and what is wrong.

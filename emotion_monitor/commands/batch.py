@@ -26,10 +26,6 @@ class ProgressReport:
     """A bar on a terminal's standard error, and a line for each file that fails.
 
     Files count in part while they are analysed, so that long ones move the bar, too.
-
-    Args:
-        num_files: of the run.
-        console: where to.
     """
 
     def __init__(self, num_files: int, console: Console | None = None) -> None:

@@ -34,7 +34,6 @@ class GlobalOptions:
 
     Attributes:
         config_file: the file of ``--config``; None: the installed ``config.yaml``.
-        assignments: the values of ``--set``, in order.
     """
 
     config_file: Path | None

@@ -123,9 +123,7 @@ class StreamBoard:
     def take(self, event: ClientEvent, stream_start_s: float) -> None:
         """Take a message that the client yields.
 
-        Args:
-            event: the message.
-            stream_start_s: audio the client sent before the server's present stream, s.
+        ``stream_start_s``: audio the client sent before the server's present stream.
         """
         self.start_s = stream_start_s
         match event:

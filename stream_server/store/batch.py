@@ -51,11 +51,7 @@ Rows = list[dict[str, Any]]
 
 
 class BatchWriter:
-    """Writes batches; remembers the keys of live streams, which are rarely looked up therefore.
-
-    Args:
-        owner: name of this server, kept with the streams it writes.
-    """
+    """Writes batches; remembers the keys of live streams, which are rarely looked up therefore."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -73,13 +69,8 @@ class BatchWriter:
     ) -> int:
         """Write results that are in order of ``seq`` for each stream.
 
-        Args:
-            connection: in a transaction.
-            results: what to write.
-            published_at: when an alert was published, seconds since 1970.
-
-        Returns:
-            How many belong to no stream that is stored, and were left out.
+        ``published_at``: of an alert, seconds since 1970. Return how many results belong to no
+        stream that is stored, and were left out.
         """
         opened = [result for result in results if isinstance(result, StreamOpened)]
         if opened:

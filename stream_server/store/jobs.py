@@ -27,11 +27,6 @@ class JobTable:
 
     Every method raises :class:`StoreUnavailableError` if the database does not answer or the store
     is closed.
-
-    Args:
-        writer: its thread changes rows.
-        reader: its threads read them.
-        owner: names that folder.
     """
 
     def __init__(self, writer: StoreWriter, reader: StoreReader, owner: str) -> None:
@@ -77,14 +72,7 @@ class JobTable:
         offset: int = 0,
         teams: Collection[str] | None = None,
     ) -> list[JobRecord]:
-        """Return jobs, the newest first.
-
-        Args:
-            states: only those; None: all.
-            limit: how many at most.
-            offset: how many of the newest to leave out.
-            teams: only files of these; None: all files.
-        """
+        """Return jobs, the newest first; ``states`` and ``teams`` None: of all."""
         query = self._select()
         if teams is not None:
             query = query.where(jobs.c.team.in_(teams))
@@ -105,13 +93,9 @@ class JobTable:
         team: str | None = None,
         but: Collection[str] = (),
     ) -> list[JobRecord]:
-        """Return the jobs that were finished first.
+        """Return the jobs that were finished first, before a time in seconds since 1970.
 
-        Args:
-            before: finished before this time, seconds since 1970; None: at any time.
-            limit: how many at most.
-            team: only its files; None: those of all teams.
-            but: not those of these teams.
+        Files of one team, None: of all, but not those of the teams ``but``.
         """
         query = self._select().where(jobs.c.finished_at.is_not(None))
         if team is not None:

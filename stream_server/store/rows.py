@@ -38,11 +38,8 @@ class StreamInfo(msgspec.Struct, frozen=True):
     """What the results of a stream have in common, so that it is not kept with each.
 
     Attributes:
-        stream_id: names the stream.
         model: of points that name no other.
         roles: by index of the channel.
-        model_sha256: of the model's weights.
-        team: whose stream it is.
     """
 
     stream_id: str

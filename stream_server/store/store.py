@@ -66,14 +66,6 @@ _PROBE_TIMEOUT_S = 10.0
 class Store(StoreReader):
     """Timelines in a database; made by :meth:`open`.
 
-    Args:
-        config: the ``store`` group of the settings.
-        engine: connections of the writer.
-        readers: connections of the readers.
-        claim: released when the store is closed.
-        resume_key, person_key, session_key: see the attributes.
-        owner, on_deleted, now: see :meth:`open`.
-
     Attributes:
         fingerprint: eight letters that tell this database from others, the same whenever it is
             opened.
@@ -245,8 +237,7 @@ class Store(StoreReader):
     def jobs(self, owner: str) -> JobTable:
         """Return the files that are analysed on request.
 
-        Args:
-            owner: names the folder they are in. The server that keeps the files deletes the rows.
+        ``owner`` names the folder they are in. The server that keeps the files deletes the rows.
         """
         return JobTable(self.writer, self, owner)
 
@@ -271,8 +262,7 @@ class Store(StoreReader):
     async def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits and close the connections; reads that have begun are answered.
 
-        Args:
-            timeout_s: how long to try to write; what is left then is dropped and counted.
+        What is not written within ``timeout_s`` is dropped and counted.
         """
         await self.writer.close(timeout_s)
         await self.close_reader()
@@ -322,11 +312,7 @@ class Store(StoreReader):
 
         A second acknowledgement replaces the first; the log of decisions has both.
 
-        Args:
-            alert_id: which alert.
-            note: what was done, or why it is overridden.
-            who: name of the person or token.
-            overridden: an overseer says that it is not to be acted on.
+        ``overridden``: an overseer says that it is not to be acted on.
         """
         at = self._now()
         kind: DecisionKind = "overridden" if overridden else "acknowledged"

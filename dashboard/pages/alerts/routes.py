@@ -26,11 +26,7 @@ _STATES = ("unacknowledged", "acknowledged", "raised", "cleared", "all")
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True):
-    """Alerts, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Alerts, newest first; ``more``: there are more beyond ``limit``."""
 
     alerts: list[AlertRecord]
     more: bool

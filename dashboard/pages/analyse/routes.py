@@ -130,12 +130,7 @@ class JobView(JobItem, frozen=True, kw_only=True):
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
-    """Files, newest first.
-
-    Attributes:
-        jobs: those of this page.
-        waiting, running: how many of all files wait and run.
-    """
+    """Files of a page, newest first; ``waiting`` and ``running`` count those of all pages."""
 
     jobs: list[JobItem]
     waiting: int

@@ -25,11 +25,7 @@ _FILTERS = (
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Entries, newest first; ``more``: there are more beyond ``limit``."""
 
     entries: list[AuditEntry]
     more: bool

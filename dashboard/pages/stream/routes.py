@@ -75,11 +75,7 @@ _POINT_FIELDS = (
 
 
 class Streams(msgspec.Struct, frozen=True, kw_only=True):
-    """Streams, newest first.
-
-    Attributes:
-        more: whether there are more beyond ``limit``.
-    """
+    """Streams, newest first; ``more``: there are more beyond ``limit``."""
 
     streams: list[StreamItem]
     more: bool
