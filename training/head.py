@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ser_engine.models.standard import Head, Standard, StandardSizes
 from training.clips import CLASSES
 from training.corpora import DEV_SPEAKERS
-from training.schedule import rate_at
+from training.schedule import given_values, part_costs, rate_at
 from training.shards import frozen_network
 
 __all__ = [
@@ -217,11 +217,7 @@ def train_head(rows: dict[str, Rows], plan: HeadPlan, seed: int) -> _Trainee:
                 (~second[index], first_t[index]),
                 (second[index], second_t[index]),
             ):
-                count = inside.sum(dim=1)
-                pooled = (logits * inside[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-                each = F.cross_entropy(
-                    pooled, target, reduction="none", label_smoothing=plan.label_smoothing
-                )
+                each, count = part_costs(logits, inside, target, plan.label_smoothing)
                 size = count / logits.shape[1]
                 loss = loss + part_share * (each * size * weight[index]).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -337,18 +333,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    known = {field.name for field in fields(HeadPlan)}
-    values = {}
-    for text in given.set:
-        name, _, value = text.partition("=")
-        if name not in known:
-            parser.error(f"got --set {text}, expected one of {sorted(known)}")
-        values[name] = json.loads(value)
-        if name == "shares":
-            values[name] = tuple(values[name].items())
-        elif name == "leave_out":
-            values[name] = tuple(values[name])
-    plan = HeadPlan(**values)
+    plan = HeadPlan(**given_values(parser, HeadPlan, given.set))
     without = frozenset() if plan.with_dev else DEV_SPEAKERS
     rows = load_rows(given.shards, [name for name, _ in plan.shares], without)
     print({corpus: len(of.near) for corpus, of in rows.items()}, flush=True)

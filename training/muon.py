@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "is_matrix"]
+__all__ = ["Muon", "compact_optimisers", "is_matrix"]
 
 _COEFFICIENTS = (
     (4.0848, -6.8946, 2.9270),
@@ -65,6 +65,28 @@ class Muon(torch.optim.Optimizer):
         size = _ADAMW_STEP * max(direction.shape) ** 0.5
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
         matrix.add_(direction.view_as(matrix), alpha=-group["lr"] * size)
+
+
+def compact_optimisers(
+    model: nn.Module, peak_rate: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for matrices within a compact network and AdamW for its head and all else."""
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, value in model.named_parameters():
+        if value.ndim <= 1:
+            vectors.append(value)
+        else:
+            (inner if is_matrix(value) and "head" not in name else outer).append(value)
+    groups = [
+        {"params": outer, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [
+        Muon(inner, peak_rate, weight_decay),
+        torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.98)),
+    ]
 
 
 def _levelled(matrix: Tensor) -> Tensor:
