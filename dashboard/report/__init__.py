@@ -74,22 +74,6 @@ class ReportChannel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportAlert:
-    """One alert; times in seconds of the stream, ``acknowledged_at`` since 1970."""
-
-    rule: str
-    severity: str
-    role: str
-    labels: tuple[str, ...]
-    posterior: float
-    since_s: float
-    raised_s: float
-    cleared_s: float | None
-    acknowledged_at: float | None
-    note: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CallReport:
     """A call.
 
@@ -110,7 +94,7 @@ class CallReport:
     model: ModelNotice
     channels: tuple[ReportChannel, ...]
     measures: Measures | None
-    alerts: tuple[ReportAlert, ...] = ()
+    alerts: tuple[AlertRecord, ...] = ()
     marks: tuple[tuple[str, float], ...] = ()
     warnings: tuple[tuple[int | None, Warning], ...] = ()
 
@@ -177,7 +161,7 @@ def report_of_stream(
             for each in record.channels
         ),
         measures=summary.measures if summary else None,
-        alerts=tuple(map(_alert, reversed(alerts))),
+        alerts=tuple(reversed(alerts)),
         marks=tuple(marks),
         warnings=tuple(warnings),
     )
@@ -273,19 +257,4 @@ def report_of_file(result: FileResult, names: SpeakerNames | None = None) -> Cal
         ),
         measures=result.measures,
         warnings=tuple((each.channel, one) for each in result.channels for one in each.warnings),
-    )
-
-
-def _alert(record: AlertRecord) -> ReportAlert:
-    return ReportAlert(
-        rule=record.rule,
-        severity=record.severity,
-        role=record.role,
-        labels=record.labels,
-        posterior=record.posterior,
-        since_s=record.since_s,
-        raised_s=record.raised_s,
-        cleared_s=record.cleared_s,
-        acknowledged_at=record.acknowledged_at,
-        note=record.acknowledged_note or "",
     )

@@ -304,22 +304,21 @@ def _check_ready(call: Call) -> None:
         raise ApiError("not_ready", "the model is still being loaded", retry_after_s=_POLL_S)
 
 
+_AS_KEPT = (
+    *("job_id", "name", "state", "size_bytes"),
+    *("created_at", "started_at", "finished_at", "duration_s"),
+)
+
+
 def _fields(call: Call, record: JobRecord) -> dict[str, Any]:
     error = error_of(record)
     summary = record.summary
     return {
-        "job_id": record.job_id,
-        "name": record.name,
+        **{name: getattr(record, name) for name in _AS_KEPT},
         "granularity": record.options.get("granularity", "utterance"),
         "options": msgspec.convert(record.options, type=Options),
-        "state": record.state,
         "progress": round(record.progress, 3),
         "before": call.services.jobs.before(record.job_id),
-        "size_bytes": record.size_bytes,
-        "created_at": record.created_at,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
-        "duration_s": record.duration_s,
         "error": None if error is None else error.body,
         "summary": None if summary is None else _summary(summary),
     }
