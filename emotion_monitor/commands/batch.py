@@ -9,12 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emotion_monitor.batch import Batch, Format, Manifest, Tally, place_all, write_tables
-from emotion_monitor.commands.options import note, printable
+from emotion_monitor.commands.options import note, printable, writing
 from ser_engine.config import EngineConfig
 from ser_engine.files import AnalysisOptions, Engine
 from ser_engine.files.analyser import FileAnalyser
@@ -124,7 +123,7 @@ def analyze_batch(
         typer.Exit: it was interrupted, or the folder cannot be written.
     """
     unreadable: list[str] = []
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(out)
         found = find_recordings(
@@ -157,9 +156,6 @@ def analyze_batch(
                 is_interrupted = True
             finally:
                 tables = write_tables(out, formats)
-    except OSError as error:
-        note(f"{out}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     _say(batch.tally, out, tables)
     if is_interrupted:
         left = len(files) - batch.tally.ended

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotion_monitor.commands.options import note, settings_of
+from emotion_monitor.commands.options import note, settings_of, writing
 
 if TYPE_CHECKING:
     from dashboard.report import CallReport
@@ -50,13 +50,10 @@ def report(
     else:
         found = _of_document(Path(source))
     path = out or Path(f"{source if store else Path(source).stem}.html")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial:
             partial.write_text(report_page(found, language), encoding="utf-8")
-    except OSError as error:
-        note(f"{path}: cannot be written: {error.strerror or error}")
-        raise typer.Exit(1) from None
     note(f"{path}")
 
 
