@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.engine import Connection
 
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import audit
 
 _MAX_TEXT = 500
@@ -41,7 +41,7 @@ def add_entry(connection: Connection, entry: AuditEntry) -> None:
     """Add an entry."""
     values = msgspec.structs.asdict(entry)
     row = {
-        name: text(value)[:_MAX_TEXT] if isinstance(value, str) else value
+        name: clean(value)[:_MAX_TEXT] if isinstance(value, str) else value
         for name, value in values.items()
     }
     connection.execute(insert(audit).values(row))

@@ -18,6 +18,7 @@ from stream_server.store import schema
 from stream_server.store.rows import (
     StreamInfo,
     alert_row,
+    clean,
     consent_row,
     decision_row,
     ledger_row,
@@ -25,7 +26,6 @@ from stream_server.store.rows import (
     span_row,
     stream_row,
     summary_values,
-    text,
     warning_row,
 )
 from stream_server.wire.results import (
@@ -96,7 +96,7 @@ class BatchWriter:
                 case Gap():
                     rows_of.setdefault(schema.gaps, []).append(span_row(result, key))
                 case Marked():
-                    row = {"name": text(result.name), "at_sample": result.at_sample}
+                    row = {"name": clean(result.name), "at_sample": result.at_sample}
                     row |= {"stream_key": key, "seq": result.seq}
                     rows_of.setdefault(schema.marks, []).append(row)
                 case Warning():
@@ -124,7 +124,7 @@ class BatchWriter:
             _write_alert(connection, alert_row(alert, key, published_at(alert)), alert.state)
         streams = schema.streams
         for consent, key in consents:
-            values = {"consent": consent.consent, "notice_version": text(consent.notice_version)}
+            values = {"consent": consent.consent, "notice_version": clean(consent.notice_version)}
             connection.execute(update(streams).where(streams.c.key == key).values(values))
         for end, key in ended:
             self._write_end(connection, end, key)

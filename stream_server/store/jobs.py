@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import JobRecord, JobState
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import jobs
 from stream_server.store.writer import StoreWriter
 
@@ -42,13 +42,13 @@ class JobTable:
             for record in records:
                 row = msgspec.structs.asdict(record)
                 row["id"] = row.pop("job_id")
-                connection.execute(insert(jobs).values(owner=self._owner, **_clean(row)))
+                connection.execute(insert(jobs).values(owner=self._owner, **clean(row)))
 
         await self._writer.submit(add)
 
     async def change(self, job_id: str, **values: Any) -> bool:
         """Change fields of a :class:`JobRecord`; return False if there is none with that id."""
-        statement = update(jobs).where(jobs.c.id == job_id, self._own).values(**_clean(values))
+        statement = update(jobs).where(jobs.c.id == job_id, self._own).values(**clean(values))
         return await self._writer.submit(
             lambda connection: bool(connection.execute(statement).rowcount)
         )
@@ -136,10 +136,3 @@ class JobTable:
         return await self._reader.read(
             lambda connection: [JobRecord(**row) for row in connection.execute(query).mappings()]
         )
-
-
-def _clean(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values whose texts PostgreSQL takes."""
-    return {
-        name: text(value) if isinstance(value, str) else value for name, value in values.items()
-    }

@@ -49,7 +49,7 @@ from stream_server.store.ledger import expire as expire_ledger
 from stream_server.store.persons import find_jobs, find_streams, purge_file
 from stream_server.store.reader import StoreReader
 from stream_server.store.records import Annotation, StoreStats, Verdict
-from stream_server.store.rows import text
+from stream_server.store.rows import clean
 from stream_server.store.schema import alerts, streams
 from stream_server.store.writer import StoreWriter
 from stream_server.wire.results import Result
@@ -318,7 +318,7 @@ class Store(StoreReader):
         kind: DecisionKind = "overridden" if overridden else "acknowledged"
 
         def change(connection: Connection) -> bool:
-            found = upkeep.acknowledge(connection, alert_id, text(note), at)
+            found = upkeep.acknowledge(connection, alert_id, clean(note), at)
             add_decision(connection, alert_id, kind, who, note, at)
             return found
 
@@ -352,7 +352,7 @@ class Store(StoreReader):
         """Call a speaker by a name, "" by none; return False if there is no such stream."""
         return await self.writer.submit(
             lambda connection: upkeep.name_speaker(
-                connection, stream_id, channel, speaker, text(name)
+                connection, stream_id, channel, speaker, clean(name)
             )
         )
 
