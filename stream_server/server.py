@@ -18,7 +18,6 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
@@ -193,12 +192,7 @@ class Server:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop accepting, send every stream its last results, write them, close."""
         _log.info("server_stopping", streams=len(self.live_streams))
         await self._stack.aclose()

@@ -13,7 +13,6 @@ import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
@@ -372,12 +371,7 @@ class Output(Protocol):
         """Begin."""
         ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End."""
         ...
 
@@ -396,12 +390,7 @@ class _Plain:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         return None
 
     def say_stopping(self) -> None:
@@ -494,12 +483,7 @@ class LiveOutput:
         self._refreshing = asyncio.create_task(self._refresh())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Leave the last picture and give the terminal back."""
         assert self._refreshing is not None
         self._refreshing.cancel()

@@ -210,12 +210,6 @@ class Book:
         kept = {ref: entry for ref, entry in self._fixed.items() if not ref.startswith(_OWN)}
         self._fixed = kept | {who.ref: (token.encode(), who) for token, who in own}
 
-    def withdraw(self, token: str) -> None:
-        """End a token of :meth:`issue`."""
-        self._fixed = {
-            ref: entry for ref, entry in self._fixed.items() if entry[0] != token.encode()
-        }
-
     def by_ref(self, ref: str, now: float) -> Who | None:
         """Return who has a reference, None if it is not valid any more."""
         if ref in self._fixed:

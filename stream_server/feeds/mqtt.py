@@ -22,7 +22,6 @@ import random
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -227,12 +226,7 @@ class MqttPublisher:
         self._task = asyncio.create_task(self._run(), name="mqtt")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Publish what waits and remove the states, for 5 s at most."""
         assert self._task is not None
         self._unsent += self._subscription.take_waiting()

@@ -20,7 +20,6 @@ import asyncio
 import importlib
 import random
 import struct
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -172,12 +171,7 @@ class VssPublisher:
         ]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Tell that nobody is monitored any more, for 5 s at most."""
         self._subscription.close()
         self._signals = DriverSignals("")
