@@ -15,9 +15,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, Protocol, Self, get_args
+
+import msgspec
 
 from ser_engine.errors import SerEngineError
 from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
@@ -65,7 +67,7 @@ class Entry:
     key: str = ""
     formats: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    rows: tuple[dict[str, Any], ...] = field(default=())
+    rows: tuple[dict[str, str | int | float | None], ...] = ()
     model: str = ""
     error: str = ""
 
@@ -78,29 +80,9 @@ class Entry:
     def from_line(cls, line: bytes) -> Self | None:
         """Return what a line says, or None where it is none of ours."""
         try:
-            document = json.loads(line)
-            texts: dict[str, Any] = {name: document[name] for name in _TEXTS}
-            lists = {name: tuple(document[name]) for name in _LISTS}
-            rows, prints = tuple(document["rows"]), document["fingerprint"]
-            words: tuple[Any, ...] = (
-                *texts.values(),
-                *(word for each in lists.values() for word in each),
-            )
-            if not all(isinstance(word, str) for word in words):
-                return None
-            if not all(isinstance(row, dict) for row in rows):
-                return None
-            cells = (cell for row in rows for cell in row.values())
-            if not all(cell is None or type(cell) in (str, int, float) for cell in cells):
-                return None
-            fingerprint = None if prints is None else Fingerprint(**prints)
-            return cls(fingerprint=fingerprint, rows=rows, **{**lists, **texts})
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return msgspec.convert(json.loads(line), cls)
+        except (ValueError, msgspec.ValidationError, RecursionError):
             return None
-
-
-_TEXTS = ("source", "place", "sha256", "key", "model", "error")
-_LISTS = ("formats", "outputs")
 
 
 class Manifest:

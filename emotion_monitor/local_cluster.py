@@ -146,7 +146,7 @@ class LocalCluster:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
     def ingest_url(self, name: str) -> str:

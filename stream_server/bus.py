@@ -220,7 +220,7 @@ class Subscription:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
 
     def _take(self, max_results: int) -> list[Result]:

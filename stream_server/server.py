@@ -192,7 +192,7 @@ class Server:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop accepting, send every stream its last results, write them, close."""
         _log.info("server_stopping", streams=len(self.live_streams))
         await self._stack.aclose()

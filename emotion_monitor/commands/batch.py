@@ -48,7 +48,7 @@ class ProgressReport:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Leave the last picture."""
         self._progress.stop()
 

@@ -371,7 +371,7 @@ class Output(Protocol):
         """Begin."""
         ...
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """End."""
         ...
 
@@ -390,7 +390,7 @@ class _Plain:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         return None
 
     def say_stopping(self) -> None:
@@ -483,7 +483,7 @@ class LiveOutput:
         self._refreshing = asyncio.create_task(self._refresh())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Leave the last picture and give the terminal back."""
         assert self._refreshing is not None
         self._refreshing.cancel()

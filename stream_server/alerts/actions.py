@@ -144,7 +144,7 @@ class Receivers:
         )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         if self._session is not None:
             await self._session.close()
         if self._notifier is not None:

@@ -226,7 +226,7 @@ class MqttPublisher:
         self._task = asyncio.create_task(self._run(), name="mqtt")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Publish what waits and remove the states, for 5 s at most."""
         assert self._task is not None
         self._unsent += self._subscription.take_waiting()

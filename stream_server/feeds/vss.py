@@ -171,7 +171,7 @@ class VssPublisher:
         ]
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Tell that nobody is monitored any more, for 5 s at most."""
         self._subscription.close()
         self._signals = DriverSignals("")
