@@ -11,7 +11,7 @@ types:
 	$(python) -m mypy
 
 tests:
-	OMP_NUM_THREADS=1 $(python) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(python) -m pytest -n 3 --no-loadscope-reorder
 
 coverage:
 	$(python) -m pytest --cov --cov-report=term-missing:skip-covered

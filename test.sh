@@ -25,6 +25,6 @@ status=0
 # One thread each: processes that both calculate on every core wait for one another. One process
 # more than a small machine has cores: tests wait for servers, pages and sockets a sixth of their time.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" \
-  "$venv/bin/python" -m pytest -n 3 --dist loadgroup --no-loadscope-reorder "$@" || status=$?
+  "$venv/bin/python" -m pytest -n 3 --no-loadscope-reorder "$@" || status=$?
 if [ -n "$failed" ] && [ "$status" = 0 ]; then status=1; fi
 exit "$status"

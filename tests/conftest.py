@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from hypothesis import settings as hypothesis_settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from ser_engine.types import FloatArray
 from tests.requirements import missing, shared_data_dir
@@ -52,19 +54,31 @@ _LONG = (
 """What takes long is begun first, so that no process has it left while the others have ended."""
 
 
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process whole files: what the tests of a file share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0].removeprefix("tests/")
+        for name, together in _TOGETHER.items():
+            if path.startswith(together):
+                return name
+        return path
+
+
+# In place of `--dist loadgroup`, which writes the group into `_nodeid`: pytest 9.2 does not read
+# that, and each test would go to whichever process is free. First, or xdist's own is taken.
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return _ByFile(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say in which order, and by which process, tests are run: a file each is one process's."""
+    """Begin with what takes long."""
     folder = Path(__file__).parent
     ranks: dict[pytest.Item, int] = {}
     for item in items:
         path = item.path.relative_to(folder).as_posix() if item.path.is_relative_to(folder) else ""
-        for name, together in _TOGETHER.items():
-            if path.startswith(together):
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
-        else:
-            item.add_marker(pytest.mark.xdist_group(path))
         long = [rank for rank, each in enumerate(_LONG) if path.startswith(each)]
         ranks[item] = long[0] if long else len(_LONG)
     items.sort(key=ranks.__getitem__)

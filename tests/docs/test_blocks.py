@@ -30,7 +30,7 @@ ELSEWHERE = {
     "transcript": "replayed by the tests of the platforms and of the protocol",
     "nginx": "tests/dashboard/browser/test_proxy.py runs it",
     "caddy": "tests/dashboard/browser/test_proxy.py runs it",
-    "js": "for a browser; the tests of pages send the same messages",
+    "js": "tests/dashboard/browser/test_scripts_of_docs.py runs it in a browser",
     "text": "is read, not run",
 }
 """Languages of blocks that are not run here, and why."""
