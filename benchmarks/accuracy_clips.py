@@ -30,8 +30,6 @@ from training.clips import CORPORA, Clip, read_clip
 from training.left_out import FOUR
 from training.tones import hold_music
 
-__all__ = ["ClipScores", "calibration_rows", "clip_rows", "renderings", "score_clips", "unseen_row"]
-
 Array = npt.NDArray[np.float64]
 
 

@@ -10,18 +10,6 @@ import numpy.typing as npt
 from ser_engine.frames import HOP_SAMPLES, SAMPLE_RATE_HZ
 from ser_engine.schema import Point, Segment
 
-__all__ = [
-    "area_under_curve",
-    "binary_recall",
-    "confusion_matrix",
-    "diarisation_error",
-    "expected_calibration_error",
-    "label_delay_s",
-    "recalls",
-    "risk_coverage",
-    "unweighted_average_recall",
-]
-
 
 def recalls(truth: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """Return the share of each class of ``truth`` that was answered right."""

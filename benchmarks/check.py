@@ -25,8 +25,6 @@ from pathlib import Path
 
 from benchmarks import detector, session
 
-__all__ = ["FLOORS", "RATIOS", "Floor", "faults", "main", "slower"]
-
 
 @dataclass(frozen=True, slots=True)
 class Floor:

@@ -34,8 +34,6 @@ from aiohttp import ClientSession, WSMsgType
 
 from benchmarks.report import Report, argument_parser, percentile
 
-__all__ = ["BUDGETS", "main"]
-
 BUDGETS = {
     "server_cpu_percent": 100.0,
     "viewer_kb_per_s": 200.0,

@@ -35,8 +35,6 @@ from typing import Any
 
 from benchmarks.report import Report, argument_parser
 
-__all__ = ["main"]
-
 STEP_MS = {"live": 500, "economy": 1000}
 
 LADDERS = {

@@ -22,16 +22,6 @@ from typing import Any
 import torch
 import yaml
 
-__all__ = [
-    "LABELS",
-    "LABELS_OF_FIVE_CLASSES",
-    "SIZES",
-    "NetworkSize",
-    "model_config",
-    "random_state_dict",
-    "write_random_checkpoint",
-]
-
 LABELS = (
     "生气/angry",
     "厌恶/disgusted",

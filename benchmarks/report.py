@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "alternate", "argument_parser", "median", "percentile"]
-
 _PACKAGES = ("torch", "numpy", "openvino", "nncf", "onnxruntime", "funasr", "emotion-monitor")
 
 

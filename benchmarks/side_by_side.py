@@ -25,8 +25,6 @@ from typing import Any
 from benchmarks.live import cpu_s
 from benchmarks.report import Report, argument_parser
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and report."""

@@ -36,8 +36,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmarks.report import Report, argument_parser
 
-__all__ = ["main"]
-
 _RATE_HZ = 16_000
 _CHUNK_S = 0.2
 _SPEED = 10.0

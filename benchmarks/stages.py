@@ -25,8 +25,6 @@ from benchmarks.live import cpu_s
 from benchmarks.report import Report, argument_parser
 from benchmarks.side_by_side import running_server
 
-__all__ = ["main"]
-
 STAGES: tuple[tuple[str, str], ...] = (
     ("speech detector: network", r"^(_run|Network\.\w+) \(ser_engine/timeline/silero"),
     ("speech detector: the rest", r"timeline/(silero|tones|speech)\.py"),

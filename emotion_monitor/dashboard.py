@@ -20,6 +20,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RightsBackend,
     RuleView,
     UpgradeView,
 )
@@ -38,7 +39,6 @@ from ser_engine.schema import LabelName
 from stream_server.access import Scope, Who
 from stream_server.engines.status import EngineStatus, PoolStatus
 from stream_server.feeds.source import FeedSource
-from stream_server.rights import Halt
 from stream_server.server import Server
 from stream_server.wire.messages import ChannelSpec, Ready
 
@@ -102,30 +102,20 @@ def make_backend(
         },
         sample_audio=sample_call_wav,
         play_sample_call=calls.play,
-        rights=ServerRights(server),
+        rights=RightsBackend(
+            config=server.rights.config,
+            halt=lambda: server.rights.halt,
+            set_halt=server.halt,
+            tell=server.tell,
+            object=server.object,
+            erase_stream=server.erase_stream,
+            purge=server.purge,
+            hashed=server.rights.hashed,
+        ),
         keys=server.keys,
         rules=_views(settings.stream_server.alerts.rules, RuleView),
         acknowledged=server.acknowledged,
     )
-
-
-class ServerRights:
-    """A server as :class:`~dashboard.backend.RightsBackend`."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.config = server.rights.config
-        self.hashed = server.rights.hashed
-        self.set_halt = server.halt
-        self.tell = server.tell
-        self.object = server.object
-        self.erase_stream = server.erase_stream
-        self.purge = server.purge
-
-    @property
-    def halt(self) -> Halt:
-        """The last word of an overseer."""
-        return self._server.rights.halt
 
 
 def _view(value: object, kind: type[T]) -> T:

@@ -16,8 +16,6 @@ from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
 from training.tones import hold_music
 
-__all__ = ["Augmenter", "car", "change_speed", "landline", "noise", "synthetic_room", "telephone"]
-
 _TELEPHONE_HZ = 8_000
 
 

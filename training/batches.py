@@ -24,8 +24,6 @@ from ser_engine.models.compact.front_end import NUM_MELS
 from training.clips import CLASSES
 from training.voices import paced, revoiced
 
-__all__ = ["Batch", "Prepared", "WindowSource", "load_prepared"]
-
 _UNKNOWN = CLASSES.index("unknown")
 _VOICES = (0.12, 0.2, 0.2)
 """Furthest that formants, pitch and pace are moved; natural logarithms of factors."""

@@ -31,8 +31,6 @@ from training.devset import Item, read_devset
 from training.export import Calibration, export, load_run
 from training.head import load_standard
 
-__all__ = ["fit", "fit_temperature", "main", "neutral_logits", "spans"]
-
 _SPAN_FRAMES = 75
 _SPAN_STEP_FRAMES = 25
 _NEUTRAL = CLASSES.index("neutral")

@@ -13,8 +13,6 @@ import soundfile
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 
-__all__ = ["CLASSES", "CORPORA", "Clip", "FloatArray", "data_dir", "read_clip", "read_clips"]
-
 FloatArray = npt.NDArray[np.float32]
 
 CORPORA = ("emodb", "ravdess", "nemo_pl")

@@ -26,8 +26,6 @@ from training.progress import Progress
 from training.scenes import _loud, sound_source, target_of, trimmed
 from training.shards import frozen_network
 
-__all__ = ["Item", "main", "read_devset"]
-
 _CLIPS = 150
 """Of each corpus: as many as there are, or this many at equal distances."""
 _SOUNDS = 120

@@ -25,8 +25,6 @@ from training.schedule import Schedule, follow, given_values, part_costs, take_s
 from training.shard_batches import Batch, ShardSource
 from training.voices import revoiced
 
-__all__ = ["DistilPlan", "main", "train"]
-
 _VOICES = (0.1, 0.15)
 
 

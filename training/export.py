@@ -16,8 +16,6 @@ from ser_engine.models.compact import COMPACT_FORMAT, Compact, CompactSizes
 from ser_engine.models.standard import STANDARD_FORMAT, Standard
 from training.clips import CLASSES
 
-__all__ = ["Calibration", "export", "load_run"]
-
 
 def load_run(run: Path) -> Compact:
     """Return the averaged network of a run, in evaluation mode, with the classes it learned."""

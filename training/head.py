@@ -24,19 +24,6 @@ from training.corpora import DEV_SPEAKERS
 from training.schedule import given_values, part_costs, rate_at
 from training.shards import frozen_network
 
-__all__ = [
-    "HeadPlan",
-    "Rows",
-    "joined_head",
-    "load_rows",
-    "load_standard",
-    "main",
-    "network_with",
-    "side_by_side",
-    "train_head",
-    "write_teacher",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:

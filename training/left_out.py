@@ -12,8 +12,6 @@ from ser_engine.models.compact import Compact
 from training.clips import CLASSES, CORPORA, Clip, read_clip, read_clips
 from training.progress import Progress
 
-__all__ = ["FOUR", "LEFT_OUT_FILE", "evaluate_left_out"]
-
 FOUR = ("angry", "happy", "neutral", "sad")
 
 LEFT_OUT_FILE = Path(__file__).resolve().parent / "left_out.json"

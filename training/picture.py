@@ -9,8 +9,6 @@ import numpy as np
 
 from training.clips import CLASSES, CORPORA
 
-__all__ = ["draw_confusion"]
-
 
 def draw_confusion(answers: Sequence[tuple[str, str, str]], path: Path) -> None:
     """Draw one matrix a corpus, rows adding up to 100 %.

@@ -19,8 +19,6 @@ from training.augment import Augmenter, change_speed
 from training.clips import CLASSES, FloatArray
 from training.tones import KINDS, tone
 
-__all__ = ["LENGTHS", "Material", "Scene", "SceneSource", "target_of", "trimmed"]
-
 LENGTHS = (199, 149, 99, 74)
 """Frames of a scene: 4, 3, 2 and 1.5 s."""
 _LENGTH_SHARES = (0.55, 0.15, 0.2, 0.1)

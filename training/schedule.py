@@ -20,8 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Schedule", "follow", "given_values", "part_costs", "rate_at", "take_steps"]
-
 _SAVE_EVERY_S = 60.0
 _SAY_EVERY_S = 15.0
 _MOST_GRADIENT = 2.0

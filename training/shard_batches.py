@@ -13,8 +13,6 @@ from torch import Tensor
 from training.scenes import LENGTHS
 from training.shards import Shard, load_shard
 
-__all__ = ["Batch", "ShardSource"]
-
 _LENGTH_SHARES = (0.4, 0.2, 0.28, 0.12)
 
 

@@ -25,8 +25,6 @@ from training.schedule import Schedule, given_values, part_costs, take_steps
 from training.shard_batches import Batch, ShardSource
 from training.shards import frozen_network, load_shard
 
-__all__ = ["Plan", "main", "pooled_loss", "train", "write_teacher"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(Schedule):

@@ -17,8 +17,6 @@ from training.clips import CLASSES, CORPORA
 from training.muon import compact_optimisers
 from training.schedule import Schedule, given_values, part_costs, take_steps
 
-__all__ = ["Plan", "main", "train", "window_loss"]
-
 _SIZES = CompactSizes(num_classes=len(CLASSES))
 
 

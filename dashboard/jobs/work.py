@@ -28,8 +28,6 @@ from ser_engine.files import file_sha256
 from stream_server.at_rest import Keys, readable, seal
 from stream_server.store import JobRecord, StoreError, StoreUnavailableError
 
-__all__ = ["ActiveJob", "JobWorker"]
-
 _PROGRESS_INTERVAL_S = 1.0
 _MAX_REASON = 500
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0

@@ -188,7 +188,7 @@ async def show(call: Call) -> web.Response:
     config = rights.config
     return reply(
         Oversight(
-            halt=rights.halt,
+            halt=rights.halt(),
             overseers=config.overseers,
             may_halt=_is_overseer(call),
             require_consent=config.require_consent,
