@@ -25,6 +25,7 @@ from dashboard.backend import (
     EngineView,
     KnownModel,
     ModelsView,
+    RightsBackend,
     UpgradeView,
 )
 from dashboard.config import DashboardConfig
@@ -142,6 +143,18 @@ class LabRights:
 
     async def purge(self) -> bool:
         return self._store is None or await self._store.purge()
+
+    def backend(self) -> RightsBackend:
+        return RightsBackend(
+            config=self.config,
+            halt=lambda: self.halt,
+            set_halt=self.set_halt,
+            tell=self.tell,
+            object=self.object,
+            erase_stream=self.erase_stream,
+            purge=self.purge,
+            hashed=self.hashed,
+        )
 
 
 @dataclass
@@ -356,7 +369,7 @@ async def serve_dashboard(
             presets=PRESETS,
             sample_audio=sample_audio,
             play_sample_call=play,
-            rights=LabRights(store),
+            rights=LabRights(store).backend(),
         )
         app = make_app(
             access=Access(access or AccessConfig(), listen or ListenConfig()),
