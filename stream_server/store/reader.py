@@ -7,7 +7,8 @@ write-ahead log, REPEATABLE READ in PostgreSQL): what several statements find be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ from stream_server.store.database import (
     StoreUnavailableError,
     describe,
     is_away,
+    make_engine,
+    parse_store_url,
 )
 from stream_server.store.ledger import (
     Decision,
@@ -344,6 +347,20 @@ class StoreReader:
         if self._is_closed:
             raise StoreUnavailableError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+
+@contextlib.asynccontextmanager
+async def reading(url: str) -> AsyncIterator[StoreReader]:
+    """Read the store of ``store.url``, which a server may be writing to.
+
+    Raises:
+        ConfigError: the URL is wrong, or its driver is missing.
+    """
+    store = StoreReader(make_engine(parse_store_url(url), read_only=True))
+    try:
+        yield store
+    finally:
+        await store.close_reader()
 
 
 def _in_time(
