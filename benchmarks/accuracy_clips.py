@@ -37,9 +37,7 @@ class ClipScores:
     """What a model says of some clips.
 
     Attributes:
-        clips: in order.
         posteriors: (clips, classes).
-        names: of the classes.
     """
 
     def __init__(self, clips: Sequence[Clip], posteriors: Array, names: Sequence[str]) -> None:

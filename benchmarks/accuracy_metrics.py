@@ -83,11 +83,7 @@ def label_delay_s(
 ) -> float | None:
     """Return how long after a change the first point with the new label was published.
 
-    Args:
-        points: of the stream.
-        change_sample: where the new emotion begins.
-        emotion: the new one.
-        look_ahead_samples: audio beyond its end that a point waits for.
+    ``look_ahead_samples``: audio beyond its end that a point waits for.
 
     Returns:
         seconds of stream time, computing time aside; None where the label never came, or was

@@ -28,12 +28,7 @@ from benchmarks import detector, session
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a figure may be.
-
-    Attributes:
-        least: not less than this; None: no bound.
-        most: not more than this; None: no bound.
-    """
+    """The bounds of a figure, both inclusive; None: there is none."""
 
     least: float | None = None
     most: float | None = None

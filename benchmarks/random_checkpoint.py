@@ -54,8 +54,6 @@ class NetworkSize:
     """The sizes that tell the published networks apart.
 
     Attributes:
-        embed_dim: width of the transformer.
-        num_heads: attention heads.
         prenet_depth: blocks of the audio-specific part.
         depth: blocks of the shared part.
         conv_channels: width of the convolutional extractor.

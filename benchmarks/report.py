@@ -32,11 +32,8 @@ class Report:
     """The findings of one run.
 
     Attributes:
-        settings: what was asked for.
         summary: the figures to quote.
         rows: every measurement behind them.
-        machine: where it ran.
-        versions: with what.
     """
 
     settings: dict[str, Any]

@@ -289,10 +289,8 @@ class Bus(Protocol):
     def subscribe(self, *, name: str, capacity: int, wants: Wants | None = None) -> Subscription:
         """Return what reads all results published from now on; on a closed bus it is at its end.
 
-        Args:
-            name: kind of subscriber, for metrics and logs: one of a small fixed number.
-            capacity: how many results wait at most before the least needed are dropped.
-            wants: which results; None: all.
+        ``name``: kind of subscriber, for metrics and logs, one of a small fixed number. Beyond
+        ``capacity`` the least needed results are dropped. ``wants`` None: all.
 
         Raises:
             ValueError: the capacity is below 1.

@@ -85,15 +85,8 @@ def _split(
 class WindowSource:
     """Draws batches. Which clips: those of ``speakers``.
 
-    Args:
-        prepared: all clips.
-        keep: whether clip ``i`` may be used.
-        corpus_shares: how often each corpus is drawn; those without clips are left out.
-        seed: of everything drawn. The same step gives the same batch.
-        change_share: windows that change to another emotion.
-        unknown_share: windows without speech.
-        clean_share: windows of recordings as they are.
-        revoiced_share: windows moved to other voices and paces.
+    ``keep``: whether clip ``i`` may be used. ``seed``: of everything drawn; the same step gives the
+    same batch. ``revoiced_share``: windows moved to other voices and paces.
     """
 
     def __init__(

@@ -72,14 +72,10 @@ def fit(
 ) -> Calibration:
     """Return temperature and threshold.
 
-    Args:
-        items: of the dev set.
-        fitting: gives frame logits (frames, classes) of a network that is not trained on their
-            speakers.
-        shipped: the same of the one that is shipped.
-        neutral_bias: added to the logit of neutral after the temperature.
-        shown: share of natural speech that may be shown as an emotion.
-        temperature: where there is no network to fit it with.
+    ``fitting`` gives frame logits (frames, classes) of a network that is not trained on the
+    speakers of ``items``, ``shipped`` of the one that is shipped. ``shown``: share of natural
+    speech that may be shown as an emotion. ``temperature``: where there is no network to fit it
+    with.
     """
     logits, truth, weights = [], [], []
     acted = [item for item in items if item.group.split()[0] not in ("natural", "sounds")]

@@ -33,8 +33,6 @@ class DistilPlan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        batch_size: scenes a step.
-        peak_rate: learning rate after the warm-up.
         teacher_share: weight of what the teacher says, against what was recorded.
         all_frames: share of the loss on the mean over all frames; the rest pools speech only.
         start_share: of the weights it starts from in those it ends with: the mean of both keeps

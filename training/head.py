@@ -32,8 +32,6 @@ class HeadPlan:
     Attributes:
         hidden: units of each seed's head.
         seeds: how many are trained and averaged.
-        batch_size: scenes a step.
-        rate: peak learning rate.
         input_dropout: share of statistics left out.
         dropout: share of hidden units left out.
         mixup: parameter of the Beta distribution scenes are mixed by; 0: not.

@@ -31,7 +31,6 @@ class Plan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        batch_size: scenes a step.
         layer_rate: learning rate of encoder layers; 0 leaves them as published.
         tuned_layers: how many layers from the top are trained, of those above the frozen ones.
         mixup_share: batches in which scenes are mixed in pairs.

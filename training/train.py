@@ -25,8 +25,6 @@ class Plan(Schedule):
     """What is trained, on what and for how long.
 
     Attributes:
-        sizes: of the network.
-        batch_size: windows a step.
         peak_rate: learning rate after the warm-up; it then falls to 0 along a cosine.
         mixup_share: batches in which windows are mixed in pairs.
         revoiced_share: windows moved to other voices and paces.

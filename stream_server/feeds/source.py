@@ -55,11 +55,8 @@ class History(Protocol):
     ) -> AsyncIterator[Sequence[Result]]:
         """Yield the results of a stream in order of ``seq``, a page at a time.
 
-        Args:
-            stream_id: which stream.
-            from_sample: leave out what ends before it; ``stream_opened`` and what is about the
-                stream as a whole is never left out.
-            after_seq: leave out what is not later.
+        ``from_sample`` leaves out what ends before it, never ``stream_opened`` and what is about
+        the stream as a whole; ``after_seq`` what is not later.
         """
 
 
