@@ -32,7 +32,7 @@ from stream_server.access.tls import tls_of
 from stream_server.alerts.actions import AlertActions
 from stream_server.alerts.evaluator import Cooldown, check_rules
 from stream_server.at_rest import load_keys
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import ServerConfig
 from stream_server.engines.pool import EnginePool
 from stream_server.feeds.endpoint import FeedEndpoint
@@ -85,9 +85,9 @@ class Server:
     ) -> None:
         self.metrics = Metrics()
         self._serve_more = serve_more
-        self.bus = LocalBus()
+        self.bus = Bus()
         # Of streams that run here, which alone are stored and acted on here.
-        self.own_bus = LocalBus() if config.bus.url else self.bus
+        self.own_bus = Bus() if config.bus.url else self.bus
         self.live_streams = LiveStreams(self.bus)
         self.on_acknowledged_elsewhere: Callable[[str], None] = lambda alert_id: None
         self._others: NatsBus | None = None

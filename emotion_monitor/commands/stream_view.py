@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Self
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -364,26 +364,6 @@ def _foot(board: StreamBoard) -> Text:
 _REFRESH_S = 0.125
 
 
-class Output(Protocol):
-    """Writes what the client yields, after the board has taken it."""
-
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        ...
-
-    async def __aexit__(self, *exc: object) -> None:
-        """End."""
-        ...
-
-    def say(self, event: ClientEvent) -> None:
-        """Say one message."""
-        ...
-
-    def say_stopping(self) -> None:
-        """Say that the stream is being ended."""
-        ...
-
-
 class _Plain:
     """An output with nothing to begin or end."""
 
@@ -502,3 +482,7 @@ class LiveOutput:
         while True:
             self._live.update(view(self._board), refresh=True)
             await asyncio.sleep(_REFRESH_S)
+
+
+Output = JsonOutput | LineOutput | LiveOutput
+"""Writes what the client yields, after the board has taken it."""

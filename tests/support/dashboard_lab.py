@@ -46,7 +46,7 @@ from ser_engine.schema import LabelName, Warning
 from ser_engine.speakers import Turn
 from ser_engine.types import ModelInfo
 from stream_server.access import Access, AccessConfig, ListenConfig
-from stream_server.bus import LocalBus
+from stream_server.bus import Bus
 from stream_server.config import RecordingConfig, StoreConfig
 from stream_server.feeds.source import FeedSource, History, StoreHistory
 from stream_server.http import make_app
@@ -233,7 +233,7 @@ class Page:
 class DashboardLab:
     """What a test publishes to and asks."""
 
-    bus: LocalBus
+    bus: Bus
     dashboard: Dashboard
     store: Store | None
     recordings: Recordings | None
@@ -290,7 +290,7 @@ async def serve_dashboard(
         analyser: analyses files, in place of the fake.
         unrecorded_s: what the recording of stream s1 lacks.
     """
-    bus, metrics, analyse = LocalBus(), Metrics(), FakeAnalyse()
+    bus, metrics, analyse = Bus(), Metrics(), FakeAnalyse()
     live = LiveStreams(bus)
     async with AsyncExitStack() as stack:
         store: Store | None = None
