@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol, Self, get_args
 import msgspec
 
 from ser_engine.errors import SerEngineError
-from ser_engine.files.analyser import Answer, FileAnalyser, Wanted
+from ser_engine.files.analyser import Analyser, Answer, Wanted
 from ser_engine.files.annotations import SUFFIXES, annotation_text, tiers_of_result
 from ser_engine.files.cache import Fingerprint, file_sha256
 from ser_engine.files.folders import safe_name, save_embedding, whole_file, write_json
@@ -358,7 +358,7 @@ class Batch:
 
     folder: Path
     manifest: Manifest
-    analyser: FileAnalyser
+    analyser: Analyser
     model: str
     formats: Sequence[Format]
     report: Report

@@ -29,7 +29,6 @@ class Recording(Protocol):
     """An open recording.
 
     Attributes:
-        channels: number of channels.
         rate_hz: sample rate, Hz.
         num_frames: length in samples a channel, as far as it is known.
         is_16_bit: whether 16-bit samples hold all of the audio.
@@ -44,9 +43,7 @@ class Recording(Protocol):
         """Return the next samples ``(samples, channels)``, any number; none at the end."""
         ...
 
-    def close(self) -> None:
-        """Close it."""
-        ...
+    def close(self) -> None: ...
 
 
 class SoundRecording:
@@ -75,14 +72,12 @@ class SoundRecording:
         self.is_16_bit: bool = self._file.subtype in _INT16_SUBTYPES
 
     def read(self) -> npt.NDArray[np.float32]:
-        """Return the next samples."""
         block: npt.NDArray[np.float32] = self._file.read(
             _BLOCK_FRAMES, dtype="float32", always_2d=True
         )
         return block
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
         self._source.close()
 
@@ -94,10 +89,8 @@ class FileSource:
     ``pcm_f32le``. Only a rate that the protocol does not have is resampled, to the nearest it has.
 
     Args:
-        path: of the file.
         speed: audio seconds a second; :data:`~mic_client.sources.MAX_SPEED`: as fast as it goes.
         loop: begin again at the end, for ever.
-        open_recording: opens the file; the default reads what soundfile does.
 
     Raises:
         AudioFileError: the file is missing, empty, not audio, or has too many channels.

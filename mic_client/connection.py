@@ -64,11 +64,7 @@ class FailedTry(Exception):
 
 
 def check_url(url: str) -> str:
-    """Return the URL.
-
-    Raises:
-        ValueError: it is not one of a WebSocket.
-    """
+    """Return the URL. Raises ValueError: it is not one of a WebSocket."""
     try:
         parts = urlsplit(url)
         # Reading .port raises, too, if it is not a number up to 65535.
@@ -92,11 +88,6 @@ async def open_connection(
     """Return an open connection; the caller closes it.
 
     Args:
-        url: ``ws://`` or ``wss://``.
-        token: "" without one.
-        max_message_bytes: longest message that is taken.
-        open_timeout_s: longest wait for it.
-        close_timeout_s: longest wait for the other side to close.
         tls: of ``wss://``; None: the authorities of the system are trusted.
 
     Raises:

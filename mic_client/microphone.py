@@ -34,9 +34,6 @@ class OverflowMeter:
 
     PortAudio tells that samples were discarded (``paInputOverflow``), not how many. The time at
     which a block's first sample was recorded tells: it runs ahead of the samples counted.
-
-    Args:
-        sample_rate_hz: of the device.
     """
 
     _NUM_REMEMBERED = 16
@@ -72,8 +69,6 @@ class CaptureQueue:
     their place: the callback cannot wait, and memory is bounded.
 
     Args:
-        max_blocks: how many blocks may wait.
-        sample_rate_hz: of the device.
         wake: called by ``put``, in the device's thread, when there is something to take.
     """
 

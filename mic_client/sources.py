@@ -315,7 +315,6 @@ class MeteredSource:
     """A source whose chunks are measured as they pass; encoded ones are not decoded for it.
 
     Args:
-        source: what is measured.
         heard: called with the levels of every chunk, one a channel, dBFS.
     """
 
@@ -334,7 +333,6 @@ class MeteredSource:
             yield item
 
     async def aclose(self) -> None:
-        """Close the source."""
         await self._source.aclose()
 
 

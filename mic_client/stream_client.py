@@ -340,11 +340,7 @@ class StreamClient:
             await connection.close()
 
     async def _receive(self, connection: ClientConnection) -> list[ServerMessage]:
-        """Return the next messages.
-
-        Raises:
-            TimeoutError: the server owes one and is silent.
-        """
+        """Return the next messages. Raises TimeoutError: the server owes one and is silent."""
         # While audio is sent the server owes nothing: silence has no results. That the connection
         # is alive is checked by the WebSocket pings of websockets.
         timeout_s: float | None = None

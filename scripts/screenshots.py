@@ -208,7 +208,8 @@ async def stream(url: str, call: Call, audio: bytes, ready: asyncio.Future[str])
         "name": call.name,
         "live": False,
     }
-    async with connect(url, compression=None, max_queue=None) as socket:
+    # Without pings: on a busy machine they wait behind the past, which is read at its own pace.
+    async with connect(url, compression=None, max_queue=None, ping_interval=None) as socket:
         await socket.send(json.dumps(start))
         stream_id = json.loads(await socket.recv())["stream_id"]
         heard = asyncio.create_task(listen(socket, PAST_S - 2, ready, stream_id))

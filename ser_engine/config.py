@@ -3,8 +3,7 @@
 A field says all there is to say about a setting, once: its type, its range (:class:`Range`) and, in
 the docstring below it, its meaning; the unit is the end of its name. From that come the check when
 an object is made, the errors of ``emotion_monitor.settings``, and the comments of ``config.yaml``.
-A group's ``__post_init__`` adds what concerns several fields, so a value that exists is a value
-that works.
+A group's ``__post_init__`` adds what concerns several fields.
 
 pydantic reads these classes but is not imported: the engine's core needs torch, numpy and msgspec.
 """
@@ -56,11 +55,7 @@ class Range:
         return self.low <= value <= self.high and not (self.step and value % self.step)
 
     def check(self, value: float) -> float:
-        """Return the value.
-
-        Raises:
-            ValueError: it is not allowed; the text is what is allowed.
-        """
+        """Return the value. Raises ValueError: it is not allowed; the text is what is allowed."""
         if value not in self:
             raise ValueError(str(self))
         return value
@@ -104,7 +99,6 @@ def check_fields(group: Any, name: str) -> None:
     """Refuse an object with a field outside its range or choices.
 
     Args:
-        group: the dataclass instance.
         name: in front of the fields' names, e.g. ``timeline``; "": nothing.
 
     Raises:
@@ -312,11 +306,7 @@ class SmoothingConfig:
             )
 
     def abstain_threshold(self, of_model: float) -> float:
-        """Return the posterior below which nothing is said.
-
-        Args:
-            of_model: :attr:`ser_engine.types.ModelInfo.abstain_below`.
-        """
+        """Return the posterior below which nothing is said."""
         return of_model if self.abstain_below is None else self.abstain_below
 
 

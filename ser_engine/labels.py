@@ -39,7 +39,6 @@ def least_posterior(label: str, abstain_below: float) -> float:
     Held to the threshold of emotions, neutral and unclear take turns all through ordinary talk.
 
     Args:
-        label: name of a class.
         abstain_below: the threshold of emotions, as it is in effect.
     """
     return min(_LEAST_NEUTRAL, abstain_below) if label == NEUTRAL else abstain_below

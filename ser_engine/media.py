@@ -20,11 +20,7 @@ class MediaError(Exception):
 
 
 def library_errors() -> tuple[type[Exception], ...]:
-    """Return what PyAV raises of damaged input.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Return what PyAV raises of damaged input. Raises ImportError: it is not installed."""
     import av
 
     return (av.error.FFmpegError, ValueError, OverflowError)
@@ -38,7 +34,6 @@ def open_media(
     Args:
         file: has ``read``, and ``seek`` if it can.
         container: FFmpeg's name of its format.
-        options: of FFmpeg.
         buffer_bytes: how far back what cannot seek can be read again.
 
     Raises:

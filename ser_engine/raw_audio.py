@@ -181,10 +181,6 @@ class _Look:
 class FormatCheck:
     """Looks at the bytes of raw audio for a format other than the one told.
 
-    Args:
-        encoding: as told.
-        num_channels: as told.
-
     Attributes:
         finding: what the audio is like, for people; None: nothing was found.
         is_certain: whether enough was seen, so that nothing more is looked at.

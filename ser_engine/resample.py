@@ -27,10 +27,6 @@ class Resampler:
 
     The quality is soxr's LQ: it holds audio back for up to 61 ms (from 8 kHz; 22 ms from 44.1 kHz)
     where HQ takes 115 ms, and is flat up to 80 % of the band.
-
-    Args:
-        rate_hz: of the source.
-        num_channels: of the source.
     """
 
     def __init__(self, rate_hz: int, num_channels: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,7 @@ from stream_server.access.policy import Who
 from stream_server.feeds import FeedQuery
 from stream_server.feeds.source import Feed
 from stream_server.wire.feed_messages import Dropped, FeedMessage, Snapshot
-from stream_server.wire.results import Result
+from stream_server.wire.results import Measures, Result
 
 _STATUS_INTERVAL_S = 1.0
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +41,7 @@ class LiveEndpoint:
         self.keeps = backend.store is not None
         self._max_viewers = max_viewers
         self._num_viewers = 0
+        self._views: set[_StreamView] = set()
 
     async def handle(
         self, request: web.Request, who: Who, stream_id: str | None, after_seq: int | None
@@ -73,9 +75,19 @@ class LiveEndpoint:
                 keeps=self.keeps,
                 last_seq=after_seq,
             )
-            return await LiveConnection(request).run(view.show)
+            self._views.add(view)
+            try:
+                return await LiveConnection(request).run(view.show)
+            finally:
+                self._views.discard(view)
         finally:
             self._num_viewers -= 1
+
+    def named(self, stream_id: str, speakers: Mapping[str, dict[str, str]]) -> None:
+        """Tell the pages of a stream what its speakers are called from now on."""
+        for view in self._views:
+            if view.stream_id == stream_id:
+                view.speakers = dict(speakers)
 
     async def _show_wall(self, who: Who, connection: LiveConnection) -> int:
         viewer = self._wall.join(who)
@@ -93,11 +105,12 @@ class LiveEndpoint:
                     await connection.send(changes)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _StreamView:
     """One stream for one page: without holes or repetitions, if there is a store to read from.
 
     Attributes:
+        speakers: their names, for the page's next message; None: it has them.
         last_seq: the page has everything up to here; None: nothing. Kept while the page is hidden.
     """
 
@@ -108,6 +121,7 @@ class _StreamView:
     keeps: bool
     last_seq: int | None
     status_due_s: float = 0.0
+    speakers: dict[str, dict[str, str]] | None = None
 
     async def show(self, connection: LiveConnection) -> int:
         """Send what the page does not have, then what comes; return the code to close with."""
@@ -139,6 +153,9 @@ class _StreamView:
         stream = await self.listing.one(self.stream_id, self.who)
         if stream is None:
             raise ApiError("not_found", "the stream was deleted")
+        if self.last_seq is not None:
+            # No snapshot, which would have them, is sent to a page that comes back.
+            self.speakers = stream.speakers
         async with contextlib.aclosing(feed.stored()) as pages:
             async for page in pages:
                 # At once, not four times a second: nothing waits behind stored results.
@@ -172,14 +189,19 @@ class _StreamView:
                     results.append(one)
         if not results and not dropped:
             return
+        last_seq = max((one.seq for one in results), default=-1)
+        results = _with_last_measures(results)
         status = self._new_status()
         message: LiveSnapshot | LiveResults
         if self.last_seq is None:
             message = LiveSnapshot(stream=stream, results=results, status=status)
         else:
-            message = LiveResults(results=results, dropped=dropped, status=status)
+            message = LiveResults(
+                results=results, dropped=dropped, status=status, speakers=self.speakers
+            )
+            self.speakers = None
         await connection.send(_encode(message).decode())
-        self.last_seq = max([self.last_seq or -1, *(one.seq for one in results)])
+        self.last_seq = max(-1 if self.last_seq is None else self.last_seq, last_seq)
 
     def _new_status(self) -> StreamStatus | None:
         now_s = asyncio.get_running_loop().time()
@@ -187,3 +209,9 @@ class _StreamView:
             return None
         self.status_due_s = now_s + _STATUS_INTERVAL_S
         return self.backend.stream_status(self.stream_id)
+
+
+def _with_last_measures(results: list[Result]) -> list[Result]:
+    """Leave out measures that later ones replace: a page shows the last, a call has hundreds."""
+    measured = [one for one in results if isinstance(one, Measures)]
+    return [one for one in results if not isinstance(one, Measures) or one is measured[-1]]

@@ -56,11 +56,14 @@ class LiveResults(msgspec.Struct, frozen=True, kw_only=True, tag="results"):
         results: a later segment or gap with the same channel and start replaces an earlier one.
         dropped: how many are missing, on a server without a store to read them from.
         status: how the stream is doing, about once a second while it is live.
+        speakers: what people call its speakers, where somebody has just given a name; as in
+            StreamItem.
     """
 
     results: list[Result]
     dropped: int = 0
     status: StreamStatus | None = None
+    speakers: dict[str, dict[str, str]] | None = None
 
 
 TrendEntry = tuple[float, str | None, float]

@@ -217,7 +217,7 @@ class _Page:
         if not channel.is_analysed:
             return f"<article>{title}<p>{self._t('common.not_analysed')}</p></article>"
         if whole is None or not whole.shares.speech_s:
-            return f"<article>{title}<p>{self._t('common.no_speech')}</p></article>"
+            return f"<article>{title}<p>{self._t('whole.no_speech')}</p></article>"
         shares = whole.shares
         rows = "".join(
             f'<tr><th scope="row"><i class="swatch e-{_class(name)}"></i>'
@@ -263,7 +263,7 @@ class _Page:
             f'<i class="e-{_class(name)}" style="flex-grow:{share:.4f}"></i>'
             for name, share in parts.items()
         )
-        about = _text(words or self._t("common.no_speech"))
+        about = _text(words or self._t("whole.no_speech"))
         return f'<div class="bar" role="img" aria-label="{about}">{bars}</div>'
 
     def _measures(self, measures: Measures) -> str:
@@ -271,14 +271,15 @@ class _Page:
         shared = {each.index for each in self._report.channels if len(each.speakers) > 1}
         rows: list[tuple[str, Callable[[ChannelMeasures], str]]] = [
             ("talk", lambda each: f"{_clock(each.talk_s)} ({_percent(each.talk_share)})"),
-            ("turns", lambda each: "–" if each.channel in shared else str(each.turns)),
-            (
-                "longest_turn",
-                lambda each: "–" if each.channel in shared else _clock(each.longest_turn_s),
-            ),
         ]
+        # Of one channel alone turns say nothing: who answers is not heard.
         if len(measures.channels) > 1:
             rows += [
+                ("turns", lambda each: "–" if each.channel in shared else str(each.turns)),
+                (
+                    "longest_turn",
+                    lambda each: "–" if each.channel in shared else _clock(each.longest_turn_s),
+                ),
                 ("interruptions", lambda each: str(each.interruptions)),
                 ("interrupted", lambda each: str(each.interrupted)),
             ]
@@ -327,6 +328,8 @@ class _Page:
             "rate_change": lambda: f"{100 * moved:+.0f} %",
             "level_change_db": lambda: f"{moved:+.0f} dB",
         }.get(change, lambda: self._t("measures.semitones", n=f"{moved:+.1f}"))()
+        # Of what rounds to nothing there is no direction.
+        sign = re.sub(r"[+-](?=0(?:\.0)?(?![.\d]))", "±", sign)
         return f"{text}, {sign}".replace("-", "−")
 
     def _alerts(self) -> str:

@@ -116,6 +116,8 @@ export const api = {
   acknowledge: (id, note) => request("POST", `/alerts/${part(id)}/acknowledge`, { body: { note } }),
   /** What led to an alert, and what became of it. @param {string} id */
   alert: (id) => request("GET", `/alerts/${part(id)}`),
+  /** @param {string} id @param {string} to "": nobody in particular */
+  assign: (id, to) => request("POST", `/alerts/${part(id)}/assign`, { body: { to } }),
   /** @param {string} id @param {"right" | "wrong" | null} verdict */
   judge: (id, verdict) => request("POST", `/alerts/${part(id)}/judge`, { body: { verdict } }),
   /** @param {Record<string, any>} [query] */

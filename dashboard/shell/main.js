@@ -113,9 +113,11 @@ async function show() {
 async function start() {
   useLang(currentLang());
   fill(main, loadingState([56, 160, 160], app.t("state.loading")));
+  const texts = loadTexts(currentLang());
   try {
-    [app.info] = await Promise.all([api.info(), loadTexts(currentLang())]);
+    [app.info] = await Promise.all([api.info(), texts]);
   } catch (error) {
+    await texts.then(() => useLang(currentLang())).catch(() => {});
     fill(main, errorState(app, error, () => void start()));
     return;
   }

@@ -8,9 +8,10 @@
  */
 import { h } from "./preact.js";
 
-const TALK = ["talk", "turns", "longest_turn"];
+const TALK = ["talk"];
 const TURNS = new Set(["turns", "longest_turn"]);
-const TURN_TAKING = ["interruptions", "interrupted"];
+/** Of one channel alone they say nothing: who answers is not heard, so a single turn lasts for all of it. */
+const TURN_TAKING = ["turns", "longest_turn", "interruptions", "interrupted"];
 const VOICE = ["rate", "level", "pitch", "range"];
 
 /**

@@ -42,7 +42,7 @@ export function makeHeader(root, app, { onLang, onTheme }) {
             "a",
             { href: addressOf(path), dataset: { page: name }, "aria-current": name === page && "page" },
             icon(/** @type {any} */ (iconName)),
-            h("span", {}, app.t(`${name}.nav`)),
+            h("span", {}, nameOf(name)),
             name === "alerts" && count,
           ),
         ),
@@ -60,6 +60,13 @@ export function makeHeader(root, app, { onLang, onTheme }) {
       { class: "button quiet", type: "button", lang: other, "aria-label": app.t("shell.language"), onclick: () => onLang(other) },
       other === "zh" ? "中文" : "EN",
     );
+  }
+
+  /** Empty until the words of the pages are there. @param {string} name */
+  function nameOf(name) {
+    const key = `${name}.nav`;
+    const text = app.t(key);
+    return text === key ? "" : text;
   }
 
   /** @param {string} scope */

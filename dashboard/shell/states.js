@@ -63,12 +63,12 @@ export function toast(text, kind = "info") {
 /**
  * Ask. Escape and a click beside it mean no.
  * @param {import("./types.js").App} app
- * @param {{title: string, text?: string, action: string, danger?: boolean, field?: {label: string, placeholder?: string}}} question
+ * @param {{title: string, text?: string, action: string, danger?: boolean, field?: {label: string, placeholder?: string, value?: string, most?: number}}} question
  * @returns {Promise<string | null>} the field's text ("" where there is none), null: no
  */
 export function ask(app, { title, text, action, danger = false, field }) {
   return new Promise((resolve) => {
-    const input = field && make("textarea", { class: "field", rows: 3, maxlength: 1000, placeholder: field.placeholder, "aria-label": field.label });
+    const input = field && make("textarea", { class: "field", rows: 3, maxlength: field.most ?? 1000, placeholder: field.placeholder, value: field.value, "aria-label": field.label });
     const no = make("button", { class: "button", type: "button", onclick: () => dialog.close() }, app.t("action.cancel"));
     const yes = make("button", { class: `button ${danger ? "danger" : "primary"}`, type: "submit", value: "yes", title: field ? "Ctrl+Enter" : null }, action);
     const dialog = make("dialog", { "aria-labelledby": "dialog-title" });

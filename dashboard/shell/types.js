@@ -111,5 +111,7 @@
  * @property {number | null} cleared_at
  * @property {number | null} acknowledged_at
  * @property {string | null} acknowledged_note
+ * @property {string | null} acknowledged_by
+ * @property {string | null} assigned_to
  */
 export {};

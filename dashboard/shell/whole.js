@@ -12,12 +12,16 @@ const MOST = 0.5;
 /** Smaller trends are not worth a line. */
 const SEEN_TREND = 0.05;
 
-/** @param {{app: import("./types.js").App, whole: Whole}} props */
-export function WholeView({ app, whole }) {
+/**
+ * @param {object} props
+ * @param {import("./types.js").App} props.app @param {Whole} props.whole
+ * @param {boolean} [props.withPauses] speech and silence were not told apart
+ */
+export function WholeView({ app, whole, withPauses = false }) {
   const { t, format } = app;
   const { shares } = whole;
   const parts = partsOf(shares);
-  if (parts.length === 0) return h("div", { class: "whole" }, h("strong", { class: "whole-word", "data-testid": "whole" }, t("common.no_speech")));
+  if (parts.length === 0) return h("div", { class: "whole" }, h("strong", { class: "whole-word", "data-testid": "whole" }, t("whole.no_speech")));
   const [first] = [...parts].sort((a, b) => b.share - a.share);
   const others = [
     { word: t("gap.silence"), share: shares.silence },
@@ -28,7 +32,7 @@ export function WholeView({ app, whole }) {
     "div",
     { class: "whole" },
     h("strong", { class: "whole-word", "data-testid": "whole" }, first.share > MOST ? t("whole.mostly", { label: app.label(first.name).toLocaleLowerCase(app.lang) }) : t("whole.mixed")),
-    h("p", { class: "muted" }, t("whole.of_speech", { time: format.clock(shares.speech_s) })),
+    h("p", { class: "muted" }, t(withPauses ? "whole.of_all" : "whole.of_speech", { time: format.clock(shares.speech_s) })),
     h(ShareBar, { app, parts }),
     h("ul", { class: "whole-shares", "data-testid": "shares" }, [...parts].sort((a, b) => b.share - a.share).map(({ name, share }) => h("li", {}, emotion(app, name), h("span", { class: "number" }, format.percent(share))))),
     others.length > 0 && h("p", { class: "muted number" }, others.map(({ word, share }) => t("whole.of_time", { word, share: format.percent(share) })).join(" · ")),
@@ -50,7 +54,7 @@ function ShareBar({ app, parts }) {
   const words = parts.map(({ name, share }) => `${app.label(name)} ${app.format.percent(share)}`).join(", ");
   return h(
     "div",
-    { class: "share", role: "img", "aria-label": words || app.t("common.no_speech"), title: words },
+    { class: "share", role: "img", "aria-label": words || app.t("whole.no_speech"), title: words },
     parts.map(({ name, share }) => h("i", { class: hatchOf(name), style: { "--emotion": colourOf(name), "flex-grow": String(share) } })),
   );
 }

@@ -101,6 +101,8 @@ export default {
   "whole.mostly": "Mostly {label}",
   "whole.mixed": "Mixed",
   "whole.of_speech": "Shares of {time} of speech",
+  "whole.of_all": "Shares of {time}, pauses included",
+  "whole.no_speech": "No speech",
   "whole.missing": "Without a result",
   "whole.left_out": "Somebody who is not analysed",
   "whole.of_time": "{word} {share} of the time",

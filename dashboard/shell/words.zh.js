@@ -101,6 +101,8 @@ export default {
   "whole.mostly": "多数为{label}",
   "whole.mixed": "混合",
   "whole.of_speech": "占 {time} 语音的比例",
+  "whole.of_all": "占 {time} 的比例，含停顿",
+  "whole.no_speech": "没有语音",
   "whole.missing": "无结果",
   "whole.left_out": "不分析的人说话",
   "whole.of_time": "{word}占总时长 {share}",

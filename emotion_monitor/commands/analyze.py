@@ -88,6 +88,18 @@ def analyze(
             " (ELAN), audacity.  [default: json,csv]",
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            min=1,
+            max=256,
+            help="How many processes --out analyses files in, each with the model in memory."
+            "  [default: for 256 MB of files and more, by a built-in model on a CPU, one a core, at"
+            " most 8; otherwise 1]",
+        ),
+    ] = None,
     dated: Annotated[
         bool,
         typer.Option(
@@ -152,6 +164,10 @@ def analyze(
 ) -> None:
     """Analyse recordings."""
     _refuse_contradictions(granularity, out, formats, dated, embeddings)
+    if processes is not None and (dated or out is None):
+        raise typer.BadParameter(
+            "needs --out DIR, the folder that it writes to", param_hint="--processes"
+        )
     config = engine_config(context, model)
     options, has_embeddings = _options(config, granularity, preset, frame_hop_ms, speakers)
     options = replace(options, raw=raw_format(encoding, rate, num_channels))
@@ -179,6 +195,7 @@ def analyze(
             wanted,
             recursive=recursive,
             use_cache=not no_cache,
+            processes=processes,
         )
     else:
         from emotion_monitor.commands.analyze_output import analyze_print

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emotion_monitor.batch import Batch, Format, Manifest, Tally, place_all, write_tables
+from emotion_monitor.batch import (
+    Batch,
+    Format,
+    Manifest,
+    PlacedFile,
+    Tally,
+    place_all,
+    write_tables,
+)
 from emotion_monitor.commands.options import note, printable, writing
 from ser_engine.config import EngineConfig
+from ser_engine.core.factory import build_engine
+from ser_engine.core.runtimes.select import choose_device, usable_cores
 from ser_engine.files import AnalysisOptions, Engine
 from ser_engine.files.analyser import FileAnalyser
 from ser_engine.files.job import AnalysisJob
+from ser_engine.files.processes import ProcessesAnalyser
 from ser_engine.files.search import find_recordings
+from ser_engine.models.registry import model_named
+from ser_engine.types import ModelInfo
 
 
 class ProgressReport:
@@ -98,6 +113,10 @@ def hours(seconds: float) -> str:
 
 
 _INTERRUPTED = 130
+_MANY_BYTES = 256 << 20
+"""Two hours of samples of 16 bits at 16 kHz: the start of processes takes seconds."""
+_MOST_PROCESSES = 8
+"""Each has 0.4 GB."""
 
 
 def analyze_batch(
@@ -110,8 +129,11 @@ def analyze_batch(
     *,
     recursive: bool,
     use_cache: bool,
+    processes: int | None,
 ) -> bool:
     """Analyse recordings into a folder; return whether all could be analysed.
+
+    ``processes``: how many; None: see :func:`processes_for`.
 
     Raises:
         typer.Exit: it was interrupted, or the folder cannot be written.
@@ -133,12 +155,27 @@ def analyze_batch(
         if not files:
             note(f"{', '.join(map(str, names))}: there are no recordings")
             return False
+        # A small network's engine takes one for itself.
+        cores = usable_cores()
         engine = open_engine()
+        if processes is None:
+            processes = processes_for(engine.info, config, files, cores)
+        threads = config.model.threads or max(1, cores // processes)
+        shared = replace(config, model=replace(config.model, threads=threads))
         with ProgressReport(len(files)) as report:
             batch = Batch(
                 folder=out,
                 manifest=manifest,
-                analyser=FileAnalyser(engine, config, options, use_cache=use_cache),
+                analyser=FileAnalyser(engine, config, options, use_cache=use_cache)
+                if processes == 1
+                else ProcessesAnalyser(
+                    num_processes=processes,
+                    open_engine=build_engine,
+                    info=engine.info,
+                    config=shared,
+                    options=options,
+                    use_cache=use_cache,
+                ),
                 model=engine.info.sha256,
                 formats=formats,
                 report=report,
@@ -156,6 +193,28 @@ def analyze_batch(
         note(f"stopped with {left} files left; the same command again goes on with them")
         sys.exit(_INTERRUPTED)
     return not batch.tally.failed and not unreadable
+
+
+def processes_for(
+    info: ModelInfo, config: EngineConfig, files: Sequence[PlacedFile], cores: int
+) -> int:
+    """Return in how many processes to analyse files if nobody says.
+
+    One a core for the built-in models, whose networks leave cores idle and take little memory, if
+    there is so much to do that the start of the processes does not matter.
+    """
+    model = model_named(info.name)
+    is_built_in = model is not None and model.published is None
+    if not is_built_in or choose_device(config.model.device) != "cpu":
+        return 1
+    num_bytes = 0
+    for file in files:
+        # One that is not there is said later.
+        with contextlib.suppress(OSError):
+            num_bytes += file.found.path.stat().st_size
+    if num_bytes < _MANY_BYTES:
+        return 1
+    return min(cores, len(files), _MOST_PROCESSES)
 
 
 def _say(tally: Tally, out: Path, tables: Sequence[str]) -> None:

@@ -52,8 +52,6 @@ class EngineCore:
     """Scores windows with a two-stage runtime.
 
     Args:
-        info: the model in use.
-        runtime: what executes it.
         extractor: local features, kept or not.
         warm_up_frames: lengths of the windows to be ready for, in frames.
         max_batch_size: largest number of windows a step is warmed up for.
@@ -76,7 +74,6 @@ class EngineCore:
         self._max_batch_size = max_batch_size
 
     def warm_up(self) -> None:
-        """See :meth:`Core.warm_up`."""
         self.extractor.warm_up()
         self._runtime.warm_up(self._warm_up_frames, self._max_batch_size)
 
@@ -101,7 +98,6 @@ class EngineCore:
         return [answers[index] for index in range(len(windows))]
 
     def forget(self, stream_key: str) -> None:
-        """See :meth:`Core.forget`."""
         self.extractor.forget(stream_key)
 
     def _score_apart(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:

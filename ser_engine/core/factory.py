@@ -110,7 +110,6 @@ class Trial:
 
     Attributes:
         sha256: of the weight file as published.
-        runtime: what executed it.
         read_s: time to read it whole.
         ready_s: time until it could score, reading left out.
         score_ms: time for one second of audio.

@@ -46,11 +46,7 @@ def candidates(timeline: TimelineConfig) -> list[TimelineConfig]:
 
 
 def choose(config: EngineConfig) -> Trial:
-    """Measure, and return the first candidate that is cheap enough.
-
-    Args:
-        config: of the engine whose passes are measured.
-    """
+    """Measure, and return the first candidate that is cheap enough."""
     *dear, cheapest = candidates(config.timeline)
     for timeline in dear:
         busy = yield from _busy(timeline, config)

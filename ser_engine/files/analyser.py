@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ser_engine.config import EngineConfig
 from ser_engine.errors import (
@@ -30,11 +30,8 @@ class Wanted:
     """A recording to be analysed.
 
     Attributes:
-        path: the file.
-        name: of it, for the result.
         fingerprint: of the file when its content was read, where it was.
         sha256: of its content, hex, where it is known, else "".
-        about: whatever the caller wants back with the answer.
     """
 
     path: Path
@@ -49,7 +46,6 @@ class Answer:
     """What became of it.
 
     Attributes:
-        wanted: what was asked for.
         outcome: the analysis, or why there is none; the error does not name the file.
         is_kept: whether it is a result that was had before.
     """
@@ -59,13 +55,28 @@ class Answer:
     is_kept: bool = False
 
 
+class Analyser(Protocol):
+    """Analyses files: in this process, or in several (:mod:`ser_engine.files.processes`)."""
+
+    def key(self, sha256: str) -> str:
+        """Return the key of the result for a content."""
+        ...
+
+    def run(
+        self,
+        wanted: Iterable[Wanted],
+        deliver: Callable[[Answer], None],
+        *,
+        on_progress: Callable[[AnalysisJob], None] | None = None,
+    ) -> None:
+        """See :meth:`FileAnalyser.run`."""
+        ...
+
+
 class FileAnalyser:
     """Analyses files, windows of many in one batch.
 
     Args:
-        engine: scores the windows.
-        config: what it was made for, and how files are analysed.
-        options: what is asked for.
         use_cache: take results that were had before, and keep new ones.
     """
 
@@ -85,7 +96,6 @@ class FileAnalyser:
         self._cache = ResultCache(config.offline) if is_on else None
 
     def key(self, sha256: str) -> str:
-        """Return the key of the result for a content."""
         return analysis_key(sha256, self._engine.info, self._options, self._config)
 
     def run(

@@ -158,7 +158,6 @@ def tier_of_events(name: str, events: Iterable[Segment | Gap]) -> Tier:
     """Return the tier of one channel of a stream.
 
     Args:
-        name: of the tier.
         events: in the order they were published. A later one with the same start replaces an
             earlier one, as in the protocol.
     """
@@ -171,7 +170,6 @@ def speaker_tier_of_events(
     """Return who speaks when in one channel of a stream.
 
     Args:
-        name: of the tier.
         events: as of :func:`tier_of_events`. Segments that follow each other at once and are of
             one speaker make one interval; gaps ``left_out`` are intervals of that name.
         called: what people call its speakers.

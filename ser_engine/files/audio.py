@@ -77,16 +77,11 @@ class AudioFile:
     """An audio file that is open for reading. Use it in a ``with`` statement.
 
     Args:
-        path: the file.
         as_streamed: resample as the server does, which may not wait for a longer filter; else as
             well as can be.
         max_duration_s: longest audio; a file that claims more is not opened, and one that holds
             more than it claims is not read further. None: any.
         raw: what a file without a header holds; one with a header is read by that.
-
-    Attributes:
-        channels: number of channels.
-        rate_hz: sample rate of the file, in Hz.
 
     Raises:
         AudioError: it cannot be opened, is no audio file of a known format, holds no audio, is
@@ -107,17 +102,17 @@ class AudioFile:
         self._warnings: list[Warning] = []
         self._damage = ""
         try:
-            self._decoder, self._layout = _open_decoder(self._path, raw)
+            self.decoder, self._layout = _open_decoder(self._path, raw)
         except DecodeError as error:
             raise self._error(str(error)) from None
         except Exception as error:
             raise self._error(_of_library(error)) from error
-        self.channels = self._decoder.channels
-        self.rate_hz = self._decoder.rate_hz
+        self.channels = self.decoder.channels
+        self.rate_hz = self.decoder.rate_hz
         try:
             self._check_header()
         except AudioError:
-            self._decoder.close()
+            self.decoder.close()
             raise
 
     def __enter__(self) -> AudioFile:
@@ -129,17 +124,12 @@ class AudioFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._decoder.close()
-
-    @property
-    def decoder(self) -> Decoder:
-        """What reads the file, for its samples as they are; close it, or this file."""
-        return self._decoder
+        self.decoder.close()
 
     @property
     def header_s(self) -> float:
         """Length in seconds as the header has it, perhaps an estimate; 0: it does not say."""
-        return self._decoder.num_frames / self.rate_hz
+        return self.decoder.num_frames / self.rate_hz
 
     def warnings(self) -> tuple[Warning, ...]:
         """Return what is to be said of the file as a whole, once it is read to its end."""
@@ -192,7 +182,7 @@ class AudioFile:
 
     def _read(self, frames_read: int) -> FloatArray:
         try:
-            return self._decoder.read()
+            return self.decoder.read()
         except Exception as error:
             reason = str(error) if isinstance(error, DecodeError) else _of_library(error)
             if frames_read == 0:
@@ -207,7 +197,7 @@ class AudioFile:
             raise self._error(
                 f"got a sample rate of {self.rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
-        self._check_duration(self._decoder.num_frames)
+        self._check_duration(self.decoder.num_frames)
 
     def _check_samples(self, block: FloatArray, frames_read: int) -> None:
         # NaN is not less than anything.
@@ -230,13 +220,13 @@ class AudioFile:
 
     def _judge_length(self, frames_read: int) -> None:
         """Note what is missing, by the header's length or by the file's own end."""
-        if isinstance(self._decoder, RawDecoder) and self._decoder.check is not None:
-            if (finding := self._decoder.check.finding) is not None:
+        if isinstance(self.decoder, RawDecoder) and self.decoder.check is not None:
+            if (finding := self.decoder.check.finding) is not None:
                 self._warnings.append(Warning(code="noisy", message=finding, at_s=0.0))
         read_s, header_s = frames_read / self.rate_hz, self.header_s
-        missing = self._decoder.num_frames - self._decoder.tolerance_frames - frames_read
+        missing = self.decoder.num_frames - self.decoder.tolerance_frames - frames_read
         layout = self._layout
-        left_out = self._decoder.note if isinstance(self._decoder, JoinedDecoder) else ""
+        left_out = self.decoder.note if isinstance(self.decoder, JoinedDecoder) else ""
         if left_out:
             message = f"the file {left_out}; {read_s:.3f} s were analysed"
         elif layout.claimed_bytes != layout.held_bytes:
@@ -258,15 +248,7 @@ class AudioFile:
 
 
 def read_audio(path: Path | str, *, as_streamed: bool = False) -> FloatArray:
-    """Return a whole file as float32 ``(channels, samples)`` at 16 kHz.
-
-    Args:
-        path: the file.
-        as_streamed: see :class:`AudioFile`.
-
-    Raises:
-        AudioError: see :class:`AudioFile`.
-    """
+    """Return a whole file as float32 ``(channels, samples)`` at 16 kHz."""
     with AudioFile(path, as_streamed=as_streamed) as file:
         return np.concatenate(list(file.blocks()), axis=1)
 
@@ -282,7 +264,6 @@ def _open_decoder(path: Path, raw: RawFormat | None = None) -> tuple[Decoder, La
     """Open a file with what reads its kind; return where its audio lies as well.
 
     Args:
-        path: the file.
         raw: what a file without a header holds; None: such a file is refused.
 
     Raises:

@@ -48,17 +48,14 @@ class BoundedFile:
 
     @property
     def channels(self) -> int:
-        """Number of channels."""
         return self._file.channels
 
     @property
     def rate_hz(self) -> int:
-        """Sample rate of the file, Hz."""
         return self._file.rate_hz
 
     @property
     def header_s(self) -> float:
-        """Length as the header has it, s."""
         return self._file.header_s
 
     def warnings(self) -> tuple[Warning, ...]:

@@ -99,12 +99,7 @@ class ResultCache:
             )
 
     def get(self, key: str, name: str) -> FileAnalysis | None:
-        """Return the analysis with that key, or None.
-
-        Args:
-            key: see :func:`analysis_key`.
-            name: to put into the analysis. The same content may have had another one before.
-        """
+        """Return the analysis with that key under ``name``, or None."""
         if self._folder is None or (data := self._folder.get(key)) is None:
             return None
         try:
@@ -121,7 +116,6 @@ class ResultCache:
         return self._folder.put(key, pack_analysis(replace(analysis, name="")))
 
     def clear(self) -> None:
-        """Remove every analysis."""
         if self._folder is not None:
             self._folder.clear()
 
@@ -157,6 +151,8 @@ def analysis_key(
         },
         "vad": asdict(config.vad),
     }
+    if config.offline.pooling != "auto":
+        parts["pooling"] = config.offline.pooling
     if effective.speakers:
         parts["speakers"] = asdict(config.speakers)
     if effective.granularity != "utterance":
@@ -246,7 +242,6 @@ def unpack(data: bytes, classes: Mapping[str, type[Any]]) -> Any:
     """Return the value that :func:`pack` made the bytes of, with the same types and bits.
 
     Args:
-        data: what :func:`pack` returned.
         classes: dataclasses that may occur, by name; no others are made.
 
     Raises:
@@ -404,12 +399,10 @@ class BoundedFolder:
         return True
 
     def remove(self, key: str) -> None:
-        """Remove an entry, if it exists."""
         with contextlib.suppress(OSError):
             self._path(key).unlink()
 
     def clear(self) -> None:
-        """Remove every entry."""
         for entry in self._entries():
             with contextlib.suppress(OSError):
                 entry.path.unlink()

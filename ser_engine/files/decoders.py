@@ -41,7 +41,6 @@ class Decoder(Protocol):
     """An open file.
 
     Attributes:
-        channels: number of channels, as the header has it.
         rate_hz: sample rate in Hz, as the header has it.
         num_frames: length in samples a channel, as the header has it; 0: it does not say.
         tolerance_frames: by how much the header may be wrong.
@@ -62,9 +61,7 @@ class Decoder(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Close the file."""
-        ...
+    def close(self) -> None: ...
 
 
 _MP3_TOLERANCE = 0.05
@@ -87,10 +84,6 @@ _UNCLEAR = {
 
 class SoundDecoder:
     """See :class:`~ser_engine.files.decoders.Decoder`.
-
-    Args:
-        path: the file.
-        pieces: what is read of it; none: all.
 
     Raises:
         UnknownFormatError: it is none that libsndfile reads.
@@ -129,7 +122,6 @@ class SoundDecoder:
             raise DecodeError("it holds no audio")
 
     def read(self) -> FloatArray:
-        """Return the next samples."""
         if self._damage:
             raise DecodeError(self._damage)
         try:
@@ -157,7 +149,6 @@ class SoundDecoder:
         return np.concatenate(blocks)
 
     def close(self) -> None:
-        """Close the file."""
         if not self._file.closed:
             self._file.close()
             self._source.close()
@@ -167,7 +158,6 @@ class RawDecoder:
     """A file of samples without a header; see :class:`~ser_engine.files.decoders.Decoder`.
 
     Args:
-        path: the file.
         raw: what it holds. Bytes at the end that make no whole sample are left out.
 
     Attributes:
@@ -192,7 +182,6 @@ class RawDecoder:
         self._file = path.open("rb")
 
     def read(self) -> FloatArray:
-        """Return the next samples."""
         size = self._raw.bytes_per_tick
         data = self._file.read(max(1, BLOCK_VALUES // self.channels) * size)
         data = data[: len(data) // size * size]
@@ -201,7 +190,6 @@ class RawDecoder:
         return self._raw.decode(data)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -215,7 +203,6 @@ class JoinedDecoder:
     one with other channels is not read, since channels are never mixed, nor is what follows it.
 
     Args:
-        path: the file.
         parts: the pieces of each recording.
 
     Raises:
@@ -240,7 +227,6 @@ class JoinedDecoder:
                 part.close()
 
     def read(self) -> FloatArray:
-        """Return the next samples."""
         while True:
             block = self._current.read()
             is_end = not len(block)
@@ -254,7 +240,6 @@ class JoinedDecoder:
                 return block
 
     def close(self) -> None:
-        """Close the file."""
         self._current.close()
 
     def _open_next(self) -> bool:

@@ -51,7 +51,6 @@ def document_of(analysis: FileAnalysis, *, max_rows: int | None = None) -> FileR
     """Return the result of a file.
 
     Args:
-        analysis: what was found.
         max_rows: of frames; neighbours are averaged where there are more. None: every frame, 0:
             none.
     """
@@ -104,7 +103,6 @@ def demo_of(analysis: FileAnalysis, *, scores: bool = False) -> Any:
     "score"}`` of frames. Of several channels it is a list of such, each with its ``channel``.
 
     Args:
-        analysis: of the granularity ``utterance`` or ``frame``.
         scores: add the posteriors of all classes.
 
     Raises:

@@ -26,7 +26,6 @@ class Embedding:
     """A recording as a vector.
 
     Attributes:
-        name: of the recording.
         vector: float32 ``(dim,)``.
         model: what made it, as far as is known, else "".
     """

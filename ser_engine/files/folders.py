@@ -61,7 +61,6 @@ def write_result_folder(
     Args:
         parent: made if it does not exist.
         source: the recording, which is read again for its audio.
-        analysis: of it.
         now: the local time, for the folder's name and the log.
 
     Raises:

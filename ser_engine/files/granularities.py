@@ -60,9 +60,6 @@ class ChannelSetup:
     """What the analysis of one channel works with.
 
     Attributes:
-        info: the model.
-        config: lengths, detector, smoothing.
-        options: what to give.
         monitor: of this channel; the analyser pushes the samples to it.
         speakers: of this channel; the analyser adds the logits, the caller pushes the samples.
             None: speakers are not told apart.
@@ -92,7 +89,6 @@ class ChannelSetup:
 
 
 def make_analyser(setup: ChannelSetup) -> ChannelAnalyser:
-    """Return the analyser for the granularity of the options."""
     match setup.options.granularity:
         case "frame":
             return FrameAnalyser(setup)
@@ -105,7 +101,6 @@ class ChannelAnalyser(ABC):
     """Turns one channel of a recording into a result.
 
     Attributes:
-        monitor: the setup's.
         requests: for the caller to take from the left, in the order of the audio.
     """
 
@@ -155,7 +150,6 @@ class UtteranceAnalyser(ChannelAnalyser):
     """One result for the whole, from pieces that are a forward pass each.
 
     Args:
-        setup: what to work with.
         is_lenient: leave out what cannot be scored, and silence even if the channel is nothing
             else, so that there may be no whole.
     """
@@ -184,7 +178,6 @@ class UtteranceAnalyser(ChannelAnalyser):
             self._request(span)
 
     def end(self) -> None:
-        """Request the last pieces."""
         for span in self._cutter.finish():
             self._request(span)
 
@@ -255,13 +248,11 @@ class FrameAnalyser(ChannelAnalyser):
             self._request(each)
 
     def end(self) -> None:
-        """Request the last pass."""
         self._open(self._cutter.finish())
         for each in self._passes.finish():
             self._request(each)
 
     def result(self) -> tuple[FrameResult, UtteranceResult | None, tuple[PieceResult, ...]]:
-        """Return the frames, the whole and the pieces."""
         self._close_spans(is_end=True)
         logits = np.concatenate(self._logits)
         num_samples = self.monitor.num_samples
@@ -375,7 +366,6 @@ class StreamAnalyser(ChannelAnalyser):
         self._go_on()
 
     def end(self) -> None:
-        """Request the windows that end with the recording."""
         self._due += self._stream.finish()
         self._utterance.end()
         self._go_on()
@@ -422,7 +412,6 @@ class Scores:
     """Sums over the frames of a piece, 20 ms apart.
 
     Attributes:
-        frames: how many.
         logit_sum: ``(classes,)``.
         embedding_sum: ``(dim,)``.
     """
@@ -442,12 +431,7 @@ class Scores:
 
 
 class PieceScores:
-    """The pieces of one channel, in order, and their scores, which come in any order.
-
-    Args:
-        info: the model.
-        abstain_below: posterior below which nothing is said.
-    """
+    """The pieces of one channel, in order, and their scores, which come in any order."""
 
     def __init__(self, info: ModelInfo, abstain_below: float) -> None:
         self._labels = info.labels.names
@@ -461,7 +445,6 @@ class PieceScores:
         return len(self._spans) - 1
 
     def put(self, number: int, scores: Scores) -> None:
-        """Take the scores of a piece."""
         self._scores[number] = scores
 
     def results(self) -> tuple[PieceResult, ...]:
@@ -526,8 +509,6 @@ def spans_of_frames(
         states: ``(frames,)`` of the slot of each, short silences being speech.
         hop_samples: between frames, 320 or 160.
         num_samples: length of the recording.
-        config: how labels are smoothed.
-        model: that made the logits.
     """
     # As in a stream: NaN and +inf cannot be pooled; -inf is a class the model never learned.
     usable = np.all(logits < np.inf, axis=1)

@@ -34,12 +34,7 @@ from ser_engine.types import FloatArray, ModelInfo, Window
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingWindow:
-    """A window that was taken and whose outcome is missing.
-
-    Attributes:
-        window: for the engine.
-        channel: of the file, from 0.
-    """
+    """A window that was taken and whose outcome is missing."""
 
     window: Window
     channel: int
@@ -55,10 +50,7 @@ class AnalysisJob:
     Args:
         file: an open one, which the job owns: :meth:`close` leaves it. For ``stream`` one that
             resamples ``as_streamed``.
-        name: of the file, for results.
-        info: the model that scores.
         config: lengths, detector, smoothing, and what the engine was made for.
-        options: what to give.
         embedder: tells speakers apart if the options say so; None: the model the settings name.
 
     Raises:
@@ -124,7 +116,6 @@ class AnalysisJob:
         ``max_read_s`` was read without a window.
 
         Args:
-            max_windows: at most so many.
             max_read_s: audio after which to return in any case, s: hours of silence need no
                 window, and other jobs may be waiting.
         """

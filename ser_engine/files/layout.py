@@ -37,12 +37,7 @@ class Layout:
 
 
 class PatchedFile:
-    """The pieces of a file as one, for reading.
-
-    Args:
-        path: the file.
-        pieces: in their order.
-    """
+    """The pieces of a file as one, for reading."""
 
     def __init__(self, path: Path, pieces: tuple[Piece, ...]) -> None:
         self._file = path.open("rb")
@@ -54,7 +49,6 @@ class PatchedFile:
         self._at = 0
 
     def read(self, count: int = -1) -> bytes:
-        """Return the next bytes."""
         end = self._size if count < 0 else min(self._at + count, self._size)
         found: list[bytes] = []
         start = 0
@@ -78,11 +72,9 @@ class PatchedFile:
         return self._at
 
     def tell(self) -> int:
-        """Return the place."""
         return self._at
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -36,7 +36,6 @@ class MediaDecoder:
     """See :class:`~ser_engine.files.decoders.Decoder`. Only the first audio track is read.
 
     Args:
-        path: the file.
         container: FFmpeg's name of its format.
 
     Raises:
@@ -65,7 +64,6 @@ class MediaDecoder:
         self._damage = ""
 
     def read(self) -> FloatArray:
-        """Return the next samples."""
         blocks: list[FloatArray] = []
         num_values = 0
         try:
@@ -84,7 +82,6 @@ class MediaDecoder:
         return np.concatenate(blocks)
 
     def close(self) -> None:
-        """Close the file."""
         self._stack.close()
 
     def _length(self) -> int:

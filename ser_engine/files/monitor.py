@@ -23,7 +23,6 @@ class ChannelMonitor:
     """A :class:`~ser_engine.timeline.SpeechDetector` that watches level and quality as well.
 
     Args:
-        config: what counts as speech.
         rate_hz: of the file; the samples themselves are at 16 kHz.
         detector: of this channel alone; None: as ``config`` says.
 

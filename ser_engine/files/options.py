@@ -69,7 +69,6 @@ class AnalysisOptions:
         return channels
 
     def role_of(self, channel: int) -> str:
-        """Return who speaks in a channel."""
         return self.roles[channel] if self.roles else DEFAULT_ROLE
 
 

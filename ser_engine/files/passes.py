@@ -70,7 +70,6 @@ class Pass:
     keep_to: int | None
 
     def rows(self, result: WindowResult) -> slice:
-        """Return which frames of the pass's result are kept."""
         start, hop = self.window.start_sample, result.hop_samples
         stop = None if self.keep_to is None else (self.keep_to - start) // hop
         return slice((self.keep_from - start) // hop, stop)
@@ -93,7 +92,6 @@ class PassCutter:
 
     @property
     def heard_samples(self) -> int:
-        """Samples taken so far."""
         return self._start + len(self._held)
 
     def push(self, samples: FloatArray) -> list[Pass]:
@@ -161,7 +159,6 @@ class PieceCutter:
         """Go on by ``num_samples``; return the pieces that are certain now.
 
         Args:
-            num_samples: any number.
             states: of each 320-sample slot that they completed, as a detector gives them.
         """
         self._heard += num_samples

@@ -210,7 +210,6 @@ class SpeakerResult:
     Attributes:
         name: unique in the channel.
         turns: when they spoke, in order.
-        speech_s: how long, all turns together.
         label: the strongest class over all of it; None: unclear.
         best: the strongest class.
         confidence: its posterior, 0 to 1.

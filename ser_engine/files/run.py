@@ -173,10 +173,7 @@ def open_job(
     come the same way.
 
     Args:
-        path: the file.
-        info: the model that scores.
         config: what the engine was made with.
-        options: what to give.
         name: of the file, for results; None: the path.
         max_duration_s: longest recording, s; a longer one ends with an error. None: any.
 
@@ -218,7 +215,6 @@ def run_jobs(
     A job's error ends that job only. Jobs that are open when the iterator is closed are closed.
 
     Args:
-        engine: scores the windows.
         jobs: taken one by one as there is room, at most ``max_batch`` at a time. Make them as they
             are taken, and no more files than that are open.
         max_batch: windows of one batch, and files that are open.

@@ -42,8 +42,6 @@ def find_recordings(
 
     Args:
         names: files, which need not exist, and folders.
-        recursive: whether to look into folders in folders.
-        raw: whether to find files without a header as well.
         leave_out: a folder that is not entered, unless it is named: where results go.
         on_unreadable: told of folders that cannot be listed, and why.
     """

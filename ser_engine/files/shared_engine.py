@@ -68,7 +68,6 @@ class HaltableEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """The model."""
         return self._engine.info
 
     @property
@@ -94,8 +93,6 @@ async def run_shared(
     Cancelled, it ends after the present read, and its windows are withdrawn.
 
     Args:
-        job: one file, opened.
-        engine: asked for a few windows at a time.
         progress: called with how much is done, 0 to 1.
 
     Raises:
@@ -160,7 +157,6 @@ async def in_thread(
     """Run in a thread; cancelled, wait for it all the same, since it holds the file.
 
     Args:
-        work: what to run.
         stop: called to end it sooner when nobody wants it any more.
         if_late: given what comes of it when nobody wants that any more.
     """

@@ -23,9 +23,7 @@ class AudioSource(Protocol):
     """
 
     @property
-    def channels(self) -> int:
-        """Number of channels."""
-        ...
+    def channels(self) -> int: ...
 
     @property
     def rate_hz(self) -> int:

@@ -25,9 +25,7 @@ class ChannelSpeakers:
     classes, 6 MiB an hour.
 
     Args:
-        info: the model whose logits come.
         config: detector, threshold, number of speakers.
-        embedder: tells voices apart; shared by channels.
     """
 
     def __init__(self, info: ModelInfo, config: EngineConfig, embedder: SpeakerEmbedder) -> None:

@@ -1,9 +1,6 @@
-"""Tables of results, as CSV and Parquet.
+"""Tables of results, as CSV and Parquet: columns by name, all of one length.
 
-A table is columns by name, all of one length. CSV takes the standard library only; Parquet takes
-pyarrow, which the extra ``tables`` brings.
-
-Results as columns by name, and as pandas data frames.
+CSV takes the standard library only; Parquet takes pyarrow, which the extra ``tables`` brings.
 """
 
 from __future__ import annotations
@@ -120,7 +117,6 @@ def frames_between(
     """Return every frame of a part of a channel, from the CSV of frames.
 
     Args:
-        table: the CSV of frames.
         channel: from 0.
         from_s: begin of the part; frames that touch it belong to it.
         to_s: end of the part; None: that of the recording.
@@ -158,11 +154,7 @@ def frames_between(
 
 
 def data_frame(columns: Columns) -> pandas.DataFrame:
-    """Return columns as a data frame.
-
-    Raises:
-        RuntimeUnavailableError: pandas is not installed.
-    """
+    """Return columns as a data frame. Raises RuntimeUnavailableError: pandas is not installed."""
     try:
         import pandas
     except ImportError:

@@ -44,7 +44,6 @@ class BuiltInCheckpoint(Checkpoint):
     make: Callable[[Any, Mapping[str, Tensor]], Network]
 
     def build(self) -> Network:
-        """See :meth:`Checkpoint.build`."""
         try:
             return self.make(self.sizes, self.tensors)
         except RuntimeError as error:  # What load_state_dict raises.
@@ -79,7 +78,6 @@ class BuiltInModel(Model):
     def places(
         self, config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
     ) -> tuple[Path, ...]:
-        """Return its folder in the package."""
         return (self.weights.parent,)
 
     def describe(self, place: Path, config: ModelConfig) -> ModelOnDisk:
@@ -94,7 +92,6 @@ class BuiltInModel(Model):
         )
 
     def load(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """See :meth:`Model.load`."""
         return self.read(place / self.weights.name)
 
     def read(self, path: Path | None = None) -> BuiltInCheckpoint:

@@ -125,7 +125,6 @@ class Published:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def is_complete(self, folder: Path) -> bool:
-        """Return whether ``folder`` has all its files."""
         return all((folder / name).is_file() for name in self.files)
 
 
@@ -163,18 +162,15 @@ class ModelScope:
     name = "modelscope"
 
     def endpoint(self) -> str:
-        """Return the URL the client will ask."""
         return str(_modelscope_config().endpoint)
 
     def cached_folders(self, repo_id: str) -> list[Path]:
-        """Return the places the client and its earlier versions keep a repository in."""
         root = Path(_modelscope_config().cache_dir)
         snapshots = root / "models" / repo_id.replace("/", "--") / "snapshots"
         earlier = ("models", "hub/models", "hub", ".")
         return [*_newest_first(snapshots), *(root / part / repo_id for part in earlier)]
 
     def download(self, repo_id: str, folder: Path, files: list[str], report: Report) -> None:
-        """Fetch files of a repository."""
         from modelscope.hub.callback import ProgressCallback
         from modelscope.hub.snapshot_download import snapshot_download
 
@@ -202,7 +198,6 @@ class HuggingFace:
     name = "huggingface"
 
     def endpoint(self) -> str:
-        """Return the URL the client will ask."""
         from huggingface_hub import constants
 
         if constants.HF_HUB_OFFLINE:
@@ -210,14 +205,12 @@ class HuggingFace:
         return str(constants.ENDPOINT)
 
     def cached_folders(self, repo_id: str) -> list[Path]:
-        """Return the snapshots the client keeps of a repository."""
         from huggingface_hub import constants
 
         folder = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
         return _newest_first(folder / "snapshots")
 
     def download(self, repo_id: str, folder: Path, files: list[str], report: Report) -> None:
-        """Fetch files of a repository."""
         from huggingface_hub import snapshot_download
 
         tqdm: Any = importlib.import_module("tqdm.auto").tqdm
@@ -315,9 +308,6 @@ class FetchProgress:
     """How far a download has come.
 
     Attributes:
-        model: name of the model.
-        hub: name of the hub.
-        done_bytes: bytes that have arrived.
         total_bytes: bytes there are, of the files known so far; None: not known yet.
     """
 
@@ -344,13 +334,11 @@ def fetch(
     """Fetch a model into ``models_dir`` and return its folder; at once if it is there already.
 
     Args:
-        model: what to fetch.
         models_dir: where models are kept; made if needed.
         hub: ``auto``: whichever answers first, then the other; or the name of one.
         timeout_s: longest wait for a first answer of any hub.
         stall_timeout_s: longest time without new bytes before a download is given up.
         progress: told how far the download has come.
-        clients: the hubs there are.
 
     Raises:
         HubUnavailableError: no hub answered in time, or the download failed.

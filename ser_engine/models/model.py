@@ -162,7 +162,6 @@ class Checkpoint:
         Args:
             runtime: as ``model.runtime`` names it, ``auto`` included.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
-            threads: CPU threads.
 
         Raises:
             SerEngineError: it has one, which cannot be used here.
@@ -188,8 +187,6 @@ class ModelOnDisk:
     """A model in one place.
 
     Attributes:
-        name: e.g. ``emotion2vec_plus_base``.
-        form: how it is kept.
         folder: where it is.
         size_bytes: of its weight file.
         licence: of its weights; "": its folder does not state one.
@@ -208,7 +205,6 @@ class Model(ABC):
     """A model the package can find, load and check.
 
     Attributes:
-        name: what users call it.
         licence: of its weights; shown before they are fetched.
         for_gpu: too slow on a CPU to be fetched for one. On disk, ``auto`` takes it all the same.
         published: where hubs have it; None: it is not fetched.
@@ -223,12 +219,7 @@ class Model(ABC):
     def places(
         self, config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
     ) -> tuple[Path, ...]:
-        """Return the folders on this machine that hold it, in the order they are looked at.
-
-        Args:
-            config: where models are kept.
-            clients: the hubs whose caches are looked into.
-        """
+        """Return the folders on this machine that hold it, in the order they are looked at."""
 
     @abstractmethod
     def describe(self, place: Path, config: ModelConfig) -> ModelOnDisk:
@@ -236,18 +227,10 @@ class Model(ABC):
 
     @abstractmethod
     def load(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """Read it from one of its places.
-
-        Raises:
-            CheckpointError: it cannot be used.
-        """
+        """Read it from one of its places. Raises CheckpointError: it cannot be used."""
 
     def check(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """Read every byte of it and return it.
-
-        Raises:
-            CheckpointError: it is damaged.
-        """
+        """Read every byte of it and return it. Raises CheckpointError: it is damaged."""
         return self.load(place, config)
 
     def in_folder(self, folder: Path) -> Model:

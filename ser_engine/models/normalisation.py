@@ -57,7 +57,6 @@ class FirstLayer:
     """What the first convolution's weights say about variance over channels.
 
     Attributes:
-        kernel: samples each output reads.
         stride: samples between outputs.
         quadratic: float64 (kernel, kernel), ``Q`` above.
     """

@@ -77,11 +77,6 @@ def find_model(
     ``config.offline``. ``auto`` never asks a hub: fetching a better model in the background is the
     caller's decision (:func:`fetch_model`).
 
-    Args:
-        config: name, folders and hub.
-        progress: told how far a download has come.
-        clients: the hubs there are.
-
     Raises:
         CheckpointError: there is no such model, or what is there cannot be used.
         HubUnavailableError: the model is not on disk and no hub gave it.
@@ -159,20 +154,12 @@ def inventory(
 
 
 def model_in_folder(folder: Path, config: ModelConfig) -> ModelOnDisk:
-    """Return what a folder that is named by its path holds.
-
-    Raises:
-        CheckpointError: no model.
-    """
+    """Return what a folder that is named by its path holds. Raises CheckpointError: no model."""
     return _in_folder(folder).describe(folder, config)
 
 
 def check_model(found: ModelOnDisk, config: ModelConfig) -> Checkpoint:
-    """Read a model whole and return it.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
+    """Read a model whole and return it. Raises CheckpointError: it is damaged."""
     model = model_named(found.name) or _in_folder(found.folder)
     return model.check(found.folder, config)
 

@@ -65,11 +65,9 @@ class Attribution:
     """Of one channel. See the module's text.
 
     Args:
-        speakers: of the channel.
         leaves_first_out: the first who speaks is left out.
 
     Attributes:
-        speakers: the same.
         released_to: everything before this sample was returned, save what goes on.
     """
 

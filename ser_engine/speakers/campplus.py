@@ -75,9 +75,6 @@ def weights_of(
 
     Args:
         source: ``cam++``, a file of weights, or a folder that holds one.
-        models_dir: where models are kept.
-        offline: ask no hub.
-        clients: the hubs there are.
 
     Raises:
         CheckpointError: there is no such file, and none could be fetched.
@@ -203,11 +200,7 @@ _lock = threading.Lock()
 
 
 def embedder_for(config: EngineConfig) -> SpeakerEmbedder:
-    """Return the model that the settings name.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
+    """Return the model that the settings name. Raises CheckpointError: there is no such model."""
     with _lock:
         return _read(config.speakers.model, config.model.models_dir, config.model.offline)
 

@@ -55,16 +55,7 @@ class _Open:
 
 
 class LiveSpeakers:
-    """A :class:`~ser_engine.timeline.speech.SpeechDetector`; see the module's text.
-
-    Args:
-        detector: of the channel.
-        threshold: as of :class:`~ser_engine.speakers.Diariser`.
-        max_speakers: the same.
-
-    Attributes:
-        powers: as the detector has them.
-    """
+    """A :class:`~ser_engine.timeline.speech.SpeechDetector`; see the module's text."""
 
     def __init__(self, detector: SpeechDetector, *, threshold: float, max_speakers: int) -> None:
         self.powers = detector.powers

@@ -25,11 +25,7 @@ new ones; with holes of 2 s it was the other way round."""
 
 
 def check_audio(samples: FloatArray) -> None:
-    """Refuse what is not finite float32 ``(samples,)``.
-
-    Raises:
-        AudioError: it is not.
-    """
+    """Refuse what is not finite float32 ``(samples,)``. Raises AudioError: it is not."""
     if samples.ndim != 1 or samples.dtype != np.float32:
         raise AudioError(
             f"got {samples.dtype} samples of shape {samples.shape}, expected float32 (samples,)"
@@ -70,7 +66,6 @@ class RingBuffer:
         """Add ``(samples,)`` at the end.
 
         Args:
-            samples: the next ones.
             of_16_bits: each is a 16-bit number of full scale 1, which is not looked at then.
         """
         # One call may bring more than fits.

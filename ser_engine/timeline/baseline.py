@@ -40,7 +40,6 @@ class SpeakerBaseline:
     """Of one channel; the pooled logits come in order.
 
     Args:
-        labels: the classes.
         neutral_logits: of the average speaker, ``(classes,)``. Empty: nothing is ever taken off.
         span_samples: speech between two looks; longer than what is pooled, or they overlap.
     """
@@ -51,14 +50,9 @@ class SpeakerBaseline:
         self._neutral = labels.index(NEUTRAL) if neutral_logits else -1
         self._average = np.array(neutral_logits, dtype=np.float64)
         self._span_samples = span_samples
-        self._left_samples = span_samples
+        self.left_samples = span_samples  # speech for which what is taken off stays as it is
         self._own = np.zeros(len(neutral_logits))
         self._spans = 0
-
-    @property
-    def left_samples(self) -> int:
-        """Speech for which what is taken off stays as it is, above 0."""
-        return self._left_samples
 
     def centred(self, pooled: Float64Array) -> Float64Array:
         """Return pooled logits ``(frames, classes)`` without what is the voice's own."""
@@ -77,10 +71,10 @@ class SpeakerBaseline:
             label: class index of what is said there, below 0 for nothing.
             posteriors: there, one a class.
         """
-        self._left_samples -= num_samples
-        if self._left_samples > 0:
+        self.left_samples -= num_samples
+        if self.left_samples > 0:
             return
-        self._left_samples = self._span_samples
+        self.left_samples = self._span_samples
         if label != self._neutral or label < 0 or posteriors[label] < LEAST_POSTERIOR:
             return
         self._spans = min(self._spans + 1, REMEMBERED_SPANS)

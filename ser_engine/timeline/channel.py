@@ -103,7 +103,6 @@ class ChannelStream:
         """Take the next audio, float32 ``(samples,)``, mono 16 kHz, full scale ±1, any number.
 
         Args:
-            samples: the next ones.
             of_16_bits: each was made of a number of 16 bits, so that nothing has to be checked.
 
         Raises:

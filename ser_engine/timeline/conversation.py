@@ -251,9 +251,6 @@ class Conversation:
         """Return what takes the place of a channel's detector.
 
         Args:
-            channel: its index.
-            detector: of the channel.
-            role: of the channel.
             voice: measure the voice as well; False: only when somebody speaks.
         """
         listener = Listener(detector, VoiceMeter() if voice else None)

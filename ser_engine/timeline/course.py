@@ -65,13 +65,7 @@ class Course:
             self.add(tile.end_sample, tile.label)
 
     def add(self, end_sample: int, label: str | None, reason: GapReason | None = None) -> None:
-        """Add what lasts from the end of the last tile to ``end_sample``.
-
-        Args:
-            end_sample: not included.
-            label: None: unclear, or a gap.
-            reason: of a gap.
-        """
+        """Add what lasts from the end of the last tile to ``end_sample``."""
         self._ends.append(end_sample)
         self._kinds.append(self._kind(label, reason))
 

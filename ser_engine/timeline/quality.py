@@ -67,7 +67,6 @@ class Finding:
     """Something that went wrong.
 
     Attributes:
-        code: what.
         message: for people, with figures and units.
         at_sample: where it was noticed, on the stream's clock.
     """

@@ -99,7 +99,6 @@ class SegmentBuilder:
 
     Args:
         class_names: in the order of the posteriors.
-        abstain_below: the tracker's.
     """
 
     def __init__(self, class_names: Sequence[str], abstain_below: float = 0.0) -> None:
@@ -115,9 +114,6 @@ class SegmentBuilder:
         """Take a span without a result. It merges with a gap of the same reason before it.
 
         Args:
-            start_sample: of the span.
-            end_sample: of the span.
-            reason: why there is no result.
             hop_samples: of the slots that the span is made of, each of which may be announced, so
                 that announcements do not depend on how slots were grouped into calls. 0: it is
                 made of none, and announced at its end at most.
@@ -333,12 +329,7 @@ class Smoothed:
 
 
 class Smoother:
-    """Follows one channel. Slots and spans come in order and tile it.
-
-    Args:
-        config: how labels are smoothed, and when none is said.
-        model: that makes the logits.
-    """
+    """Follows one channel. Slots and spans come in order and tile it."""
 
     def __init__(self, config: SmoothingConfig, model: ModelInfo) -> None:
         self._names = model.labels.names
@@ -361,7 +352,6 @@ class Smoother:
         """Take successive slots.
 
         Args:
-            start_sample: of the first one.
             hop_samples: of each.
             reasons: of each why it is a gap; None: it is speech, and scored.
             logits: ``(speech slots, classes)``, finite or -inf.

@@ -227,7 +227,6 @@ class _Ahead:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether all was taken."""
         return self._taken == len(self._audio)
 
 
@@ -344,11 +343,7 @@ _CHUNK_FADE = _FADE ** (CHUNK_SAMPLES / HOP_SAMPLES)
 
 
 class Network:
-    """The weights, and what they do.
-
-    Args:
-        weights: by the names that ``scripts/silero_weights.py`` gives them.
-    """
+    """The weights, and what they do."""
 
     def __init__(self, weights: Mapping[str, FloatArray]) -> None:
         # Two products side by side in time are one with the taps of a filter side by side. Taps

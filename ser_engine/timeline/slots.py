@@ -126,7 +126,6 @@ class Run:
         """Take the detector's states of the 320-sample slots that ``num_samples`` completed.
 
         Args:
-            num_samples: heard now.
             states: SILENCE, SPEECH or TONE, one a slot; False and True are the first two.
             is_lost: silence was heard in the place of lost audio.
         """
@@ -384,7 +383,6 @@ def join(
         states: of the slots.
         first_row: row of the answer that belongs to the first slot; negative where the slot lies
             before the window.
-        outcome: the answer.
 
     Returns:
         Why a slot has no result, or None, for each; and the rows of those that have one. A row

@@ -181,7 +181,6 @@ class LabelTracker:
     """Follows the label of one channel, frame by frame.
 
     Args:
-        config: thresholds and times.
         abstain_below: posterior below which nothing is said, as it is in effect: see
             :meth:`~ser_engine.config.SmoothingConfig.abstain_threshold`.
         labels: names of the classes, among which neutral is looked for.

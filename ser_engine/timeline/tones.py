@@ -84,7 +84,6 @@ class ToneFinder:
         """Return for each of ``(slots, 320)`` whether it belongs to a tone or its pauses.
 
         Args:
-            slots: the next ones.
             loud: of each whether it is a sound at all.
             voices: of each whether it seems to hold a voice.
         """

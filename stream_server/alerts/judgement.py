@@ -12,10 +12,10 @@ one that overlaps none counts as neither. The best numbers have the largest
 
 and among equals those nearest to what the rule has.
 
-The store keeps no course of measures, but with each alert the figures its rule asked for: with a
-larger least value it would have been raised if its figure was as large. So values of measures are
-fitted among those of the alerts that were right. An alert without a figure, of before figures were
-kept, counts as if it was large enough.
+Of measures only the figures are used that an alert keeps, those its rule asked for: with a larger
+least value it would have been raised if its figure was as large. So values of measures are fitted
+among those of the alerts that were right. An alert without a figure, of before figures were kept,
+counts as if it was large enough.
 """
 
 from __future__ import annotations

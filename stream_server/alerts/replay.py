@@ -47,8 +47,7 @@ class Timeline:
         labels: names of the classes, in the order of posteriors.
         duration_s: length of the stream's clock.
         has_roles: False: it is not known who speaks, so every rule is tried.
-        measures: of the conversation, each with how many points came before it; (): none are known,
-            as of what was read from the store, which keeps only the last ones.
+        measures: of the conversation, each with how many points came before it; (): none are known.
     """
 
     name: str

@@ -46,11 +46,7 @@ class Workers(Protocol):
         """The port for audio, which they share."""
 
     async def start(self, on_ended: Callable[[str], None]) -> None:
-        """Start all of them, and go on replacing those that end.
-
-        Args:
-            on_ended: told the name of each that has ended.
-        """
+        """Start all, and go on replacing those that end; ``on_ended`` is told the names."""
 
     async def wait_failed(self) -> None:
         """Wait until one fails to start at all, with an error that another try does not mend.
@@ -81,14 +77,7 @@ class _Worker:
 
 
 class WorkersIngest:
-    """An :class:`~stream_server.streams.ingest.Ingest` whose streams run in other processes.
-
-    Args:
-        context: of the server.
-        host: where the workers connect.
-        workers: their processes.
-        num_workers: how many listen when all is well.
-    """
+    """An :class:`~stream_server.streams.ingest.Ingest` whose streams run in other processes."""
 
     def __init__(
         self,
@@ -118,28 +107,23 @@ class WorkersIngest:
 
     @property
     def port(self) -> int:
-        """See :class:`Ingest`."""
         return self._processes.port
 
     @property
     def roots(self) -> frozenset[str]:
-        """See :class:`Ingest`."""
         context = self._context
         routes = make_routes(context.config.telephony, context.access, lambda name: None)
         return frozenset({"/", *routes})
 
     def port_of(self, listener: str) -> int | None:
-        """See :class:`Ingest`."""
         ports = (one.ports.get(listener) for one in self._workers.values())
         return next((port for port in ports if port is not None), None)
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
-        """See :class:`Ingest`; at most a second old."""
         beats = (one.heartbeats.get(stream_id) for one in self._workers.values())
         return next((beat for beat in beats if beat is not None), None)
 
     def tell(self, stream_id: str, told: Told) -> bool:
-        """See :class:`Ingest`."""
         worker = self._worker_of(stream_id)
         if worker is None:
             return False
@@ -147,12 +131,10 @@ class WorkersIngest:
         return True
 
     def cool(self, stream_id: str, cooldowns: tuple[Cooldown, ...]) -> None:
-        """See :class:`Ingest`."""
         if (worker := self._worker_of(stream_id)) is not None:
             self._soon(self._tell(worker, messages.Cooling(stream_id, cooldowns)))
 
     async def object(self, stream_id: str) -> bool:
-        """See :class:`Ingest`."""
         worker = self._worker_of(stream_id)
         if worker is None:
             return False
@@ -162,16 +144,13 @@ class WorkersIngest:
         return True
 
     def of_token(self) -> dict[str, int]:
-        """See :class:`Ingest`."""
         return sum((one.held for one in self._workers.values()), start=Held()).of_token
 
     def held_elsewhere(self, of_token: dict[str, int]) -> None:
-        """See :class:`Ingest`."""
         self._of_servers = Held(of_token=of_token)
         self._soon(self._tell_held())
 
     async def start(self) -> None:
-        """See :class:`Ingest`: return when every worker listens."""
         self._running = asyncio.create_task(self._run(), name="workers")
         await self._processes.start(self._on_ended)
         failing = asyncio.ensure_future(self._processes.wait_failed())
@@ -185,7 +164,6 @@ class WorkersIngest:
             listening.cancel()
 
     async def end_outdated(self) -> None:
-        """See :class:`Ingest`."""
         state = access_state(self._context.access, self._context.rights)
         # Asked every few seconds, and hardly ever anything new.
         if state == self._access:
@@ -194,7 +172,6 @@ class WorkersIngest:
         await self._tell_all(messages.Access(state))
 
     async def aclose(self) -> None:
-        """See :class:`Ingest`."""
         self._is_draining = True
         self._processes.expect_end()
         await self._tell_all(messages.Drain())

@@ -50,7 +50,6 @@ class Batch(_Message, frozen=True, tag=True):
     """Results, in the order they were published.
 
     Attributes:
-        server: its name.
         run: tells two runs of a server apart.
         number: of the batch, from 1, without holes.
         traces: which results, by index, come of windows that are traced, and their
@@ -155,12 +154,7 @@ class _Server:
 
 
 class Others:
-    """What is known of other servers. Time is in seconds of any clock.
-
-    Args:
-        live: the streams of the bus that is published to.
-        publish: is given their results, each once, in the order of its stream.
-    """
+    """What is known of other servers. Time is in seconds of any clock."""
 
     def __init__(self, live: LiveStreams, publish: Callable[[Result], None]) -> None:
         self._live = live
@@ -173,7 +167,6 @@ class Others:
         self._early: OrderedDict[Hashable, tuple[Alert, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many servers are there."""
         return len(self._servers)
 
     @property
@@ -224,7 +217,6 @@ class Others:
             self._take_batch(server, batch)
 
     def state(self, state: State, now_s: float) -> None:
-        """Take note of how a server is doing."""
         if state.has_left:
             self._end(state.server, "it has stopped")
             return
@@ -252,7 +244,6 @@ class Others:
             self._take_in_order(server, batch)
 
     def kept(self, alert: Alert, now_s: float) -> None:
-        """Publish an alert that the bus kept, unless it comes with the other results."""
         key = _key(alert)
         if key in self._alerts or key in self._early:
             return

@@ -109,11 +109,7 @@ class Left(_Message, frozen=True, tag=True):
 
 
 class Welcome(_Message, frozen=True, tag=True):
-    """What a worker needs to know before it listens.
-
-    Attributes:
-        resume_key: of resume tokens.
-    """
+    """What a worker needs to know before it listens."""
 
     resume_key: bytes
     access: AccessState

@@ -101,15 +101,9 @@ class NatsBus:
     """Tells and listens while it is entered (``async with``), whether or not NATS is there.
 
     Args:
-        config: of the bus, with a ``url``.
-        name: of this server among the others.
-        own: where results of streams that run here are published.
-        live: the streams of all servers, as they are shown here.
         here: the server.
 
     Attributes:
-        name: the same.
-        others: what is known of other servers.
         is_connected: whether NATS is there.
 
     Raises:

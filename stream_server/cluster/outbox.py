@@ -67,7 +67,6 @@ class Outbox:
         self._count = self._counted()
 
     def __len__(self) -> int:
-        """Return how many wait."""
         return self._count
 
     def put(self, subject: str, key: str, payload: bytes) -> None:
@@ -102,7 +101,6 @@ class Outbox:
             self._count = self._counted()
 
     def close(self) -> None:
-        """Close the file; what waits is found again."""
         with self._lock:
             self._file.close()
 

@@ -43,23 +43,14 @@ _AT_A_TIME = 512
 
 
 class FrontLink:
-    """A process's connection to the front.
-
-    Args:
-        name: of the process, the same after a restart.
-        peer: to the front, not connected.
-    """
+    """A process's connection to the front."""
 
     def __init__(self, name: str, peer: Peer) -> None:
         self._name = name
         self._peer = peer
 
     async def join(self) -> None:
-        """Connect, and say who this is.
-
-        Raises:
-            PeerLostError: the front is gone.
-        """
+        """Connect, and say who this is. Raises PeerLostError: the front is gone."""
         await self._peer.connect()
         await self.send(messages.Joined(self._name, secrets.token_hex(8)))
 
@@ -68,7 +59,6 @@ class FrontLink:
         await self._peer.send([messages.encode(message)])
 
     async def receive(self) -> messages.FromFront:
-        """Return the next message. Raises PeerLostError."""
         return messages.from_front((await self._peer.receive())[0])
 
     async def run_status(self, status: Callable[[], messages.Status]) -> None:
@@ -87,10 +77,6 @@ class Worker:
     """Runs streams until the front says that it is enough, or is gone.
 
     Args:
-        engine_config: settings of the engine; ``model.name`` says where it is.
-        config: the server's settings, with the port that the workers share.
-        link: to the front.
-        has_listeners: whether the platforms with a port of their own are served here.
         engines: None: a pool made from the settings.
     """
 

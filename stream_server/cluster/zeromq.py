@@ -35,14 +35,7 @@ _LONGEST_PATH_BYTES = 103
 
 
 def endpoint_of(url: str) -> str:
-    """Return ZeroMQ's name for an address.
-
-    Args:
-        url: ``zmq://HOST:PORT`` or ``zmq:///PATH``.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+    """Return ZeroMQ's name for an address. Raises ConfigError: it is neither."""
     scheme, _, rest = url.partition("://")
     host, _, port = rest.rpartition(":")
     if scheme == SCHEME and rest.startswith("/") and len(rest.encode()) <= _LONGEST_PATH_BYTES:
@@ -57,9 +50,6 @@ def endpoint_of(url: str) -> str:
 
 class ZmqPeer:
     """A :class:`~stream_server.cluster.Peer`.
-
-    Args:
-        url: see :func:`endpoint_of`.
 
     Raises:
         ConfigError: the address is none.
@@ -82,7 +72,6 @@ class ZmqPeer:
         self._is_lost = False
 
     async def connect(self) -> None:
-        """See :meth:`Peer.connect`."""
         self._socket.connect(self._endpoint)
         event = 0
         while event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -90,7 +79,6 @@ class ZmqPeer:
         self._watching = asyncio.create_task(self._watch(), name="zmq-monitor")
 
     async def send(self, frames: Sequence[Frame]) -> None:
-        """See :meth:`Peer.send`."""
         if self._is_lost:
             raise PeerLostError(self._endpoint)
         await self._until_lost(self._socket.send_multipart(frames))
@@ -98,7 +86,6 @@ class ZmqPeer:
             raise PeerLostError(self._endpoint)
 
     async def receive(self) -> list[bytes]:
-        """See :meth:`Peer.receive`."""
         if self._is_lost:
             # What came before the end is still in the socket.
             try:
@@ -109,7 +96,6 @@ class ZmqPeer:
         return message if message is not None else await self.receive()
 
     def close(self) -> None:
-        """See :meth:`Peer.close`."""
         if self._watching is not None:
             self._watching.cancel()
         self._lose()
@@ -143,8 +129,7 @@ class ZmqPeer:
 class ZmqHost:
     """A :class:`~stream_server.cluster.Host`.
 
-    Args:
-        url: see :func:`endpoint_of`. The folder of a path is made, for this user alone.
+    The folder of a path is made, for this user alone.
 
     Raises:
         ConfigError: the address is none.
@@ -165,22 +150,18 @@ class ZmqHost:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
         endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes), "ZeroMQ returns texts as bytes"
         return int(endpoint.rpartition(b":")[2])
 
     async def receive(self) -> tuple[bytes, list[bytes]]:
-        """See :meth:`Host.receive`."""
         peer, *frames = await self._socket.recv_multipart()
         return peer, frames
 
     async def send(self, peer: bytes, frames: Sequence[Frame]) -> None:
-        """See :meth:`Host.send`."""
         await self._socket.send_multipart([peer, *frames])
 
     def close(self) -> None:
-        """See :meth:`Host.close`."""
         self._context.destroy(linger=0)
 
 

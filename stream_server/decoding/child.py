@@ -92,14 +92,12 @@ class _StandardPipe:
         self._in, self._out = sys.stdin.fileno(), sys.stdout.fileno()
 
     def receive(self) -> tuple[bytes, bytes]:
-        """Return the next message; at the end of the input, the server's, end the process."""
         kind, length = _HEAD.unpack(self._exactly(_HEAD.size))
         if length > MAX_MESSAGE_BYTES:
             os._exit(1)
         return kind, self._exactly(length)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send a message; wait until there is room for it."""
         data = memoryview(_HEAD.pack(kind, len(payload)) + payload)
         while data:
             data = data[os.write(self._out, data) :]
@@ -116,10 +114,6 @@ class _StandardPipe:
 
 class _Input:
     """The bytes of the stream as FFmpeg reads them. It cannot be sought in.
-
-    Args:
-        pipe: where they come from.
-        on_anchor: called where times are to be read anew.
 
     Attributes:
         received: bytes that came.
@@ -167,9 +161,6 @@ class _Input:
 
     def await_head(self, name: str) -> None:
         """Wait until what comes before the audio is known, if that is told; it may be long.
-
-        Args:
-            name: FFmpeg's, of the container.
 
         Raises:
             MediaError: it is too long, or no header of its kind.
@@ -267,13 +258,7 @@ class _Input:
 
 
 class _Output:
-    """Samples and holes in order, in time.
-
-    Args:
-        pipe: where they go.
-        rate_hz: of the samples.
-        channels: of the stream, as its client told.
-    """
+    """Samples and holes in order, in time."""
 
     def __init__(self, pipe: Pipe, rate_hz: int, channels: int) -> None:
         self.num_samples = 0
@@ -289,7 +274,6 @@ class _Output:
         self._forgiven_s = _FORGIVEN_S
 
     def put(self, frame: av.AudioFrame) -> None:
-        """Send what comes of a decoded frame, and the hole before it."""
         channels = len(frame.layout.channels)
         if channels != self._channels:
             raise MediaError(
@@ -313,12 +297,10 @@ class _Output:
             self._send(piece)
 
     def lose(self, length_s: float) -> None:
-        """Send a hole."""
         self.flush()
         self._pipe.send(b"L", struct.pack(">Q", round(length_s * self._rate_hz)))
 
     def flush(self) -> None:
-        """Send what is held back."""
         for piece in self._packed.flush():
             self._send(piece)
 

@@ -30,9 +30,6 @@ class AudioDecoder:
     Args:
         audio_format: of the stream; its ``codec`` is not "".
 
-    Attributes:
-        received_bytes: how much of the stream was taken.
-
     Raises:
         ProtocolError: BAD_FORMAT: this server has nothing to decode with.
     """

@@ -29,9 +29,6 @@ class TrackDecoders:
     Args:
         audio_format: of the stream; it is ``per_track``.
 
-    Attributes:
-        received_bytes: how much of the stream was taken.
-
     Raises:
         ProtocolError: BAD_FORMAT: this server has nothing to decode with.
     """
@@ -41,11 +38,7 @@ class TrackDecoders:
         self._tracks = [_Track(audio_format) for _ in range(audio_format.num_channels)]
 
     async def decode(self, audio: CodedAudio, wanted: Collection[int]) -> AsyncIterator[AudioData]:
-        """Yield the samples of what has its place.
-
-        Args:
-            audio: the next.
-            wanted: channels to decode; the others are silent.
+        """Yield the samples of what has its place; channels that are not ``wanted`` are silent.
 
         Raises:
             ProtocolError: BAD_FORMAT: it cannot be decoded, and neither can what follows.
@@ -66,12 +59,10 @@ class TrackDecoders:
             yield AudioData(samples.tobytes(), tuple(lost))
 
     def kill(self) -> None:
-        """End the processes, at once. Doing it again does nothing."""
         for track in self._tracks:
             track.decoder.kill()
 
     async def aclose(self) -> None:
-        """End the processes, and wait until they are gone."""
         await asyncio.gather(*(track.decoder.aclose() for track in self._tracks))
 
 

@@ -97,7 +97,6 @@ class OpenEngine(Protocol):
         """Return an engine for the model ``config.model.name``.
 
         Args:
-            config: settings of model and batches.
             beside_another: another engine goes on scoring meanwhile: refuse to start where
                 there is no memory for two.
             on_step: told of every forward pass.

@@ -49,9 +49,6 @@ async def run_child(
     """Run one job to its end. Cancelled, it ends the child at once.
 
     Args:
-        job: what is to be done.
-        name: the model's name.
-        config: the engine's settings.
         told: called on the event loop with what the child says.
 
     Raises:
@@ -101,22 +98,14 @@ class Fetch(Protocol):
     async def __call__(
         self, name: str, config: EngineConfig, *, progress: ProgressCallback
     ) -> None:
-        """Return when all files are there.
-
-        Raises:
-            HubUnavailableError: no hub gave it.
-        """
+        """Return when all files are there. Raises HubUnavailableError: no hub gave it."""
 
 
 class Prepare(Protocol):
     """Makes the files a model on disk is opened from. Cancelled, it stops at once."""
 
     async def __call__(self, config: EngineConfig) -> None:
-        """Return when they are there.
-
-        Raises:
-            SerEngineError: the model cannot be used.
-        """
+        """Return when they are there. Raises SerEngineError: the model cannot be used."""
 
 
 async def fetch_in_child(
@@ -129,10 +118,7 @@ async def fetch_in_child(
     """Fetch a known model, see :class:`Fetch`.
 
     Args:
-        name: e.g. ``emotion2vec_plus_base``.
-        config: where it goes, which hub is asked and how long that may take.
         progress: told how far the download has come; on the event loop.
-        clients: the hubs there are; the child has the same ones.
 
     Raises:
         HubUnavailableError: no hub answered within ``config.model.hub_timeout_s``, or the
@@ -166,11 +152,7 @@ async def in_daemon_thread(job: Callable[[], Any], *, name: str) -> Any:
 
 
 def _probe(name: str, config: ModelConfig, clients: Sequence[HubClient]) -> None:
-    """Return once a hub has answered.
-
-    Raises:
-        HubUnavailableError: none did.
-    """
+    """Return once a hub has answered. Raises HubUnavailableError: none did."""
     endpoints = {
         client.name: client.endpoint for client in clients if config.hub in ("auto", client.name)
     }

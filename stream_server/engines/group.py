@@ -41,7 +41,6 @@ class EngineGroup:
     """An :class:`~stream_server.engines.Engine` of several. Belongs to one event loop.
 
     Args:
-        config: settings; ``model.name`` has all addresses.
         engines: not started, at least one.
 
     Attributes:
@@ -59,7 +58,6 @@ class EngineGroup:
 
     @property
     def info(self) -> ModelInfo:
-        """The model. Known once the group has started."""
         assert self._first is not None, "the model is known once the group has started"
         return self._first.info
 
@@ -71,7 +69,6 @@ class EngineGroup:
 
     @property
     def is_alive(self) -> bool:
-        """Whether windows are accepted."""
         return bool(self._alive())
 
     @property
@@ -81,7 +78,6 @@ class EngineGroup:
 
     @property
     def num_pending(self) -> int:
-        """Windows of this process that have no answer yet."""
         return sum(one.num_pending for one in self._engines)
 
     @property
@@ -129,10 +125,7 @@ class EngineGroup:
     async def score(self, window: Window, priority: Priority = Priority.LIVE) -> WindowResult:
         """Return the result of a window, from whichever engine is left.
 
-        Raises:
-            WindowError, StreamBusyError, EngineDeadError: as
-                :meth:`~stream_server.engines.remote.RemoteEngine.score`.
-            EngineOverloadedError: too many windows wait, or no engine is there.
+        Raises as :meth:`~stream_server.engines.remote.RemoteEngine.score`.
         """
         tried: set[RemoteEngine] = set()
         while (engine := self._home(window.stream_key, tried)) is not None:
@@ -145,12 +138,10 @@ class EngineGroup:
         raise EngineLostError("no engine can be reached; try again later")
 
     def forget(self, stream_key: str) -> None:
-        """Free what is kept of a stream that has ended. Not waited for."""
         if (home := self._homes.pop(stream_key, None)) is not None:
             home.forget(stream_key)
 
     async def aclose(self) -> None:
-        """Answer everybody who waits with EngineDeadError, and give the engines back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -203,13 +203,7 @@ def _key(guest: _Guest) -> str:
 async def scored(
     engine: Engine, asked: Asked, samples: FloatArray | None
 ) -> tuple[Answered, list[Frame]]:
-    """Return the answer to one window, and its arrays.
-
-    Args:
-        engine: scores it.
-        asked: which window.
-        samples: float32 ``(samples,)``; None: not all of them are here.
-    """
+    """Return the answer to one window, and its arrays; ``samples`` is None: not all are here."""
     if samples is None:
         return Answered(asked.number, MISSING), []
     window = Window(samples, asked.start_sample, asked.stream_key, asked.hop_samples)

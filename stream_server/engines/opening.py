@@ -31,10 +31,6 @@ def available_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | N
 
     That is the machine's ``MemAvailable``, or what a container's limit leaves if that is less.
     Files in the page cache count as free: the kernel drops them first.
-
-    Args:
-        meminfo: where Linux tells of the machine.
-        cgroup: where Linux tells of the container, version 2.
     """
     found = [free for free in (_machine(meminfo), _container(cgroup)) if free is not None]
     return min(found, default=None)
@@ -64,10 +60,6 @@ def model_to_upgrade_to(config: EngineConfig, in_use: str) -> Model | None:
 
     With ``model.name: auto`` that is the best published one for the device, unless what is in use
     is at least as good, or ``model.offline`` is on.
-
-    Args:
-        config: the engine's settings.
-        in_use: name of the model in use.
     """
     model = config.model
     if model.name != "auto" or model.offline:
@@ -148,12 +140,8 @@ def local_engine(
     """Return an engine in this process; see :class:`~stream_server.engines.OpenEngine`.
 
     Args:
-        config: settings of model and batches.
-        beside_another: see there.
-        on_step: see there.
         load: reads the model; runs in the worker, once: a lost core is made again with the very
             same model, whatever is on disk by then.
-        make_worker: makes what runs the core.
     """
     # Here, and not in the worker's thread while others are served.
     import ser_engine.core.factory  # noqa: F401

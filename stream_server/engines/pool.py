@@ -77,9 +77,6 @@ class EnginePool:
     """See :class:`~stream_server.engines.EngineSource`. Belongs to one event loop.
 
     Args:
-        config: the engine's settings.
-        open_engine: makes engines.
-        fetch: fetches a model.
         prepare: does what takes long and need not be done beside streams, before the second engine.
         on_step: told of every forward pass, see :class:`~ser_engine.core.batcher.Batcher`.
         on_model: told of the name and runtime of the model that new streams get from now on.
@@ -143,7 +140,6 @@ class EnginePool:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a new stream would be scored."""
         return self._current is not None and self._current.engine.is_alive
 
     def acquire(self) -> EngineLease:
@@ -162,7 +158,6 @@ class EnginePool:
         return EngineLease(slot.engine, lambda: self._give_back(slot))
 
     def status(self) -> PoolStatus:
-        """Return what people are told of the engines."""
         slots = sorted(self._slots, key=lambda slot: slot is not self._current)
         return PoolStatus(
             is_ready=self.is_ready,

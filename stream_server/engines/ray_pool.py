@@ -109,16 +109,11 @@ class RayAddress:
     pool: str
 
     def has(self, application: str) -> bool:
-        """Return whether an application is one of this pool."""
         return application == self.pool or application.startswith(f"{self.pool}-")
 
 
 def ray_address(url: str) -> RayAddress:
-    """Return the parts of an address.
-
-    Raises:
-        ConfigError: it is none.
-    """
+    """Return the parts of an address. Raises ConfigError: it is none."""
     scheme, _, rest = url.partition("://")
     cluster, _, pool = rest.partition("/")
     host, _, port = cluster.rpartition(":")
@@ -150,7 +145,6 @@ class Application(Protocol):
 
         Args:
             engine: key of the engine that must answer; "": whichever it is.
-            frames: the message.
             part: messages of one part go to one replica, as far as that is possible.
 
         Raises:
@@ -169,11 +163,7 @@ class Applications(Protocol):
 
 
 class RayPeer:
-    """A :class:`~stream_server.cluster.Peer` whose other side is a pool of engines.
-
-    Args:
-        applications: finds them.
-    """
+    """A :class:`~stream_server.cluster.Peer` whose other side is a pool of engines."""
 
     def __init__(self, applications: Applications) -> None:
         self._applications = applications
@@ -189,12 +179,10 @@ class RayPeer:
         self._is_lost = False
 
     async def connect(self) -> None:
-        """See :meth:`Peer.connect`."""
         while not await self._applications.running():  # noqa: ASYNC110  The cluster does not tell.
             await asyncio.sleep(_PAUSES_S[-1])
 
     async def send(self, frames: Sequence[Frame]) -> None:
-        """See :meth:`Peer.send`."""
         if self._is_lost:
             raise PeerLostError("the pool")
         match _decode_peer(frames[0]):
@@ -217,7 +205,6 @@ class RayPeer:
                 pass  # The replica is done with a window within a forward pass.
 
     async def receive(self) -> list[bytes]:
-        """See :meth:`Peer.receive`."""
         if self._is_lost and self._replies.empty():
             raise PeerLostError("the pool")
         if (reply := await self._replies.get()) is None:
@@ -225,7 +212,6 @@ class RayPeer:
         return reply
 
     def close(self) -> None:
-        """See :meth:`Peer.close`."""
         self._lose()
         for task in self._tasks:
             task.cancel()
@@ -368,7 +354,6 @@ class ServeApplication:
         self._handle = handle
 
     async def ask(self, engine: str, frames: Sequence[Frame], part: int) -> list[bytes]:
-        """See :meth:`Application.ask`."""
         from ray.exceptions import RayError, RayTaskError
         from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
@@ -387,11 +372,7 @@ class ServeApplication:
 
 
 class ServeApplications:
-    """:class:`Applications` of the cluster this process joins as a driver.
-
-    Args:
-        address: where.
-    """
+    """:class:`Applications` of the cluster this process joins as a driver."""
 
     def __init__(self, address: RayAddress) -> None:
         self._address = address
@@ -399,7 +380,6 @@ class ServeApplications:
         self._failures = 0  # one after another
 
     async def running(self) -> Sequence[ServeApplication]:
-        """See :meth:`Applications.running`."""
         # Not in the main thread, whose signals Ray would take for itself.
         try:
             async with asyncio.timeout(_LOOK_TIMEOUT_S):

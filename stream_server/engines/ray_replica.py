@@ -95,7 +95,6 @@ class EngineReplica:
 
     @classmethod
     def of(cls, engine: Engine) -> EngineReplica:
-        """Return a replica with an engine that has started."""
         replica = cls.__new__(cls)
         replica._take(engine)
         return replica
@@ -148,11 +147,7 @@ class EngineReplica:
         return time.monotonic() - self._asked_s
 
     def check_health(self) -> None:
-        """See Ray Serve.
-
-        Raises:
-            EngineDeadError: the replica is to be replaced.
-        """
+        """See Ray Serve. Raises EngineDeadError: the replica is to be replaced."""
         if not self._engine.is_alive:
             raise EngineDeadError("the engine is dead; see the replica's log")
 
@@ -187,8 +182,6 @@ class ReplicaSettings:
 
     Attributes:
         engine: settings of model and batches, of every replica.
-        min_replicas: that are always there.
-        max_replicas: that there may be under load.
         upscale_delay_s: windows wait for so long before replicas are added.
         downscale_delay_s: they do not wait for so long before one is taken away.
         cpus: of a replica; also the threads it calculates with.
@@ -239,7 +232,6 @@ def application(args: Mapping[str, Any]) -> Application:
 
 
 def application_of(kind: type[EngineReplica], settings: ReplicaSettings) -> Application:
-    """Return an application of replicas of a kind."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 

@@ -207,7 +207,6 @@ class RemoteEngine:
     Args:
         config: settings of model and batches; ``model.name`` says where the engine is.
         make_peer: makes a connection, not yet connected.
-        start_timeout_s: longest wait for the first one.
         is_far: whether bytes on the way cost more than to pack samples, see :mod:`.window_audio`.
 
     Attributes:
@@ -253,7 +252,6 @@ class RemoteEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """The model. Known once the engine has started."""
         assert self._welcome is not None, "the model is known once the engine has started"
         return self._welcome.info
 
@@ -265,7 +263,6 @@ class RemoteEngine:
 
     @property
     def is_alive(self) -> bool:
-        """Whether windows are accepted: not while the connection is away."""
         return self._dead_because is None and self._is_connected
 
     @property
@@ -275,7 +272,6 @@ class RemoteEngine:
 
     @property
     def num_pending(self) -> int:
-        """Windows of this process that have no answer yet."""
         return len(self._waiting)
 
     async def start(self) -> None:
@@ -353,7 +349,6 @@ class RemoteEngine:
             self._has_more.set()
 
     async def aclose(self) -> None:
-        """Answer everybody who waits with EngineDeadError, and give the engine back."""
         if self._dead_because is None:
             self._die("the engine was closed")
         if self._task is not None:

@@ -29,11 +29,9 @@ class UpgradeStatus:
     """A model that is fetched while the server runs.
 
     Attributes:
-        state: how far it is.
         model: its name, or "".
         licence: the licence its publisher names, or "".
         hub: name of the hub that sends, or "".
-        done_bytes: bytes that have arrived.
         total_bytes: bytes there are; None: not known yet.
         reason: why it failed, or "".
     """
@@ -52,11 +50,8 @@ class EngineStatus:
     """One engine of the pool.
 
     Attributes:
-        info: its model.
         runtime: how that is executed, e.g. ``openvino fp32``.
         takes_new_streams: whether it is the one new streams use.
-        num_streams: streams that use it.
-        is_alive: whether it scores.
         num_pending: windows that wait for it.
         stats: what it has done; goes on counting.
     """

@@ -74,7 +74,6 @@ class SentAudio:
 
         Args:
             number: of the window, of it alone; the same when it is sent again.
-            window: its samples.
             whole: the engine has not kept what stands before.
         """
         key, samples = window.stream_key, window.samples
@@ -98,7 +97,6 @@ class SentAudio:
         return _layout(news, after, num_kept), as_frame(new)
 
     def forget(self, stream_key: str) -> None:
-        """Free what is kept of a stream."""
         self._last.pop(stream_key, None)
 
     def clear(self) -> None:
@@ -147,7 +145,6 @@ class KeptAudio:
         return np.concatenate([each.samples * np.float32(each.scale) for each in parts])
 
     def forget(self, stream_key: str) -> None:
-        """Free what is kept of a stream."""
         if (last := self._last.pop(stream_key, None)) is not None:
             self._num_samples -= last.num_samples
 

@@ -76,14 +76,7 @@ else:
 def make_routes(
     config: TelephonyConfig, access: Access, check_capacity: Callable[[str], None]
 ) -> dict[str, Route]:
-    """Return the routes of all platforms, by the first part of their paths.
-
-    Args:
-        config: the ``telephony`` settings.
-        access: who may connect.
-        check_capacity: takes a token's name, "" for a client without one; raises ProtocolError if
-            there is no room for another stream.
-    """
+    """Return the routes of all platforms, by the first part of their paths."""
     context = RouteContext(access, check_capacity)
     return {
         path: make_route(config.of(platform.settings), context)
@@ -93,7 +86,6 @@ def make_routes(
 
 
 def make_listeners(config: TelephonyConfig, context: ListenerContext) -> list[Listener]:
-    """Return the listeners of all platforms whose settings want one, not started."""
     made = (
         platform.listen(config.of(platform.settings), context) for platform in PLATFORMS.values()
     )

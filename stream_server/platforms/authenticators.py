@@ -28,11 +28,7 @@ class Authenticator(Protocol):
     is_signature: bool
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return who the client is.
-
-        Raises:
-            ProtocolError: ``UNAUTHORIZED`` or ``FORBIDDEN``.
-        """
+        """Return who the client is. Raises ProtocolError: ``UNAUTHORIZED`` or ``FORBIDDEN``."""
         ...
 
 
@@ -40,7 +36,6 @@ class TokenAuthenticator:
     """An access token of the settings: in a header, as a password, or as the rest of the path.
 
     Args:
-        access: who may connect.
         header: another header that may carry the token, in lower case.
     """
 
@@ -51,7 +46,6 @@ class TokenAuthenticator:
         self._header = header
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return whose the token is."""
         # Some platforms can be given only a URL, so the token may be in it. Headers come first, as
         # URLs end up in the logs of proxies.
         in_path = (handshake.path_token or "").rstrip("/") or None
@@ -72,9 +66,6 @@ class SeenNonces:
     """Remembers the nonces of valid signatures; a second use is a replay.
 
     Nonces of invalid signatures do not belong here: an attacker could push the others out.
-
-    Args:
-        capacity: how many are remembered; the oldest goes first.
     """
 
     def __init__(self, capacity: int = 10_000) -> None:
@@ -104,15 +95,12 @@ def unauthorized(got: str) -> ProtocolError:
 def signed_urls(public_url: str, host: str, target: str, schemes: Iterable[str]) -> list[str]:
     """Return the URLs that a platform may have signed for this request.
 
-    Platforms differ, and some are inconsistent, in whether the URL they sign has the port of its
-    scheme; proxies differ in whether they keep a trailing slash. Checking every form is safe: each
-    names this server and this path.
+    Platforms and proxies differ in whether the URL has the port of its scheme and a trailing slash.
+    Checking every form is safe: each names this server and this path.
 
     Args:
         public_url: what platforms connect to, e.g. ``wss://monitor.example.org``, perhaps with the
             beginning of a path that a proxy removes; "": ``host`` instead.
-        host: the ``Host`` header, perhaps with a port.
-        target: path and query as they came.
         schemes: that the platform may use; those of another security than ``public_url`` are left
             out.
 

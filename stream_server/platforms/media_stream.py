@@ -6,12 +6,10 @@ numbers are written, in encodings and in what they promise of order: :class:`Med
 platform's table of those.
 
 Parsing is lenient: numbers may be strings, fields that are not needed may be missing, unknown
-events are ignored. A message that cannot be understood is an error and changes nothing; a hundred
-of them end the stream. The platform is not told: it would play what it is sent, or drop it.
-
-A call is not refused for a parameter that is too long or too many either: what does not fit is
-cut, as it could not be corrected while the call runs. Roles are never guessed: they decide who is
-analysed.
+events are ignored, and a parameter that is too long is cut, as it could not be corrected while the
+call runs. A message that cannot be understood is an error and changes nothing; a hundred of them
+end the stream. The platform is not told: it would play what it is sent, or drop it. Roles are
+never guessed: they decide who is analysed.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stream_server.platforms.authenticators import Authenticator
@@ -55,12 +53,7 @@ _BETWEEN_ROLES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def roles_of(parameters: Mapping[str, object], default: Sequence[str]) -> tuple[str, str]:
-    """Return the roles of the inbound and the outbound track.
-
-    Args:
-        parameters: custom parameters of the call; see :data:`ROLES_PARAMETER`.
-        default: roles of the settings.
-    """
+    """Return the roles of the inbound and the outbound track; see :data:`ROLES_PARAMETER`."""
     text = str(parameters.get(ROLES_PARAMETER, ""))[:MAX_TEXT_LENGTH]
     named = [role for role in _BETWEEN_ROLES.split(text) if role]
     # One named role takes the place of one default, and the other default stays.
@@ -78,8 +71,6 @@ def call_spec(
     """Return the specification of a call's stream, whose client is sent no results.
 
     Args:
-        audio_format: of the audio as the dialect passes it on.
-        roles: one a channel.
         name: of the stream; the platform's id of the call.
         details: kept with the stream, the most important first; only texts, numbers and booleans.
 
@@ -157,7 +148,7 @@ class WireEncoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlatform:
-    """One platform's table.
+    """One platform's table; what it leaves out is as Twilio has it.
 
     Attributes:
         name: as metadata and messages give it.
@@ -174,55 +165,54 @@ class MediaPlatform:
     """
 
     name: str
-    stream_id: str
-    call_id: str
-    format: str
-    rate: str
+    stream_id: str = "streamSid"
+    call_id: str = "callSid"
+    format: str = "mediaFormat"
+    rate: str = "sampleRate"
     encodings: Mapping[str, WireEncoding]
-    default_encoding: str
-    tracks: tuple[str, ...]
-    parameters: Callable[[Mapping[str, Any]], Mapping[str, object]]
-    details: tuple[str, ...] = field(default=())
+    default_encoding: str = "audio/x-mulaw"
+    tracks: tuple[str, ...] = (INBOUND,)
+    parameters: Callable[[Mapping[str, Any]], object] = lambda message: message["start"].get(
+        "customParameters"
+    )
+    details: tuple[str, ...] = ("streamSid", "accountSid")
     translated: Callable[[dict[str, Any]], dict[str, Any]] = lambda message: message
 
 
 _USUAL_RATE_HZ = 8_000
 
 
-class TracksDialect:
-    """What dialects share whose platform sends the sides of a call as tracks, and gets no results.
-
-    Args:
-        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
-
-    Attributes:
-        start: the stream's specification, once it is known.
-    """
+class ListeningDialect:
+    """What dialects share whose platform takes no results: it would play them, or drop them."""
 
     can_resume = False
     client_closes = False
+
+    def __init__(self) -> None:
+        self.start: StreamSpec | None = None
+        self._bad = BadMessages()
+
+    def send(self, message: ServerMessage) -> list[str | bytes]:
+        return []
+
+
+class TracksDialect(ListeningDialect):
+    """What dialects share whose platform sends a call as tracks, and takes no results."""
+
     begins_with = "'start'"
 
     def __init__(self, max_jitter_ms: int) -> None:
-        self.start: StreamSpec | None = None
+        super().__init__()
         self._max_jitter_ms = max_jitter_ms
         self._aligner: TrackAligner | CodedTracks | None = None
-        self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
-                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
-                ``TOO_MANY_ERRORS``. A beginning that cannot be served is ``BAD_START`` or
-                ``BAD_FORMAT``.
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         return self._bad.counted(self._text, message)
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: the platforms have no message for results."""
-        return []
 
     @property
     def tracks(self) -> TrackStats | None:
@@ -241,9 +231,6 @@ class MediaStreamDialect(TracksDialect):
     """One connection of a platform.
 
     Args:
-        platform: its table.
-        roles: of the settings, for the inbound and the outbound track.
-        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
         tracks: where ``start`` does not list them; None: those of the table.
     """
 
@@ -388,7 +375,6 @@ class MediaStreamDialect(TracksDialect):
         return [*self._aligner.put(channel, payload, at_tick=at_tick, number=number)]
 
     def _track(self, track: object) -> str:
-        """Return the track of a message, perhaps one that is not analysed."""
         # A single track need not be named: Exotel does not.
         if track is None and len(self._tracks) == 1:
             return self._tracks[0]
@@ -456,8 +442,6 @@ def media_route(
     authenticator: Authenticator | None = None,
     subprotocols: tuple[str, ...] = (),
 ) -> Route:
-    """Return the route of a platform; see :class:`PlatformRoute`."""
-
     def make_dialect(handshake: Handshake) -> MediaStreamDialect:
         return MediaStreamDialect(
             platform,

@@ -80,7 +80,6 @@ class RouteContext:
     """What a route needs of the server.
 
     Attributes:
-        access: who may connect.
         check_capacity: takes a token's name, "" for a client without one; raises ProtocolError if
             there is no room for another stream.
     """
@@ -94,9 +93,6 @@ class ListenerContext:
     """What a listener needs of the server.
 
     Attributes:
-        registry: where streams are begun.
-        config: addresses and limits.
-        is_ready: whether the model is loaded.
         on_refused: called with the listener's name and the error of every refused connection.
         descriptors: of the process: what connections must leave.
     """
@@ -112,7 +108,6 @@ class Listener(Protocol):
     """A port of a platform's own, for what does not come by WebSocket.
 
     Attributes:
-        name: in log lines and metrics.
         setting: the name of the setting that is its port.
         is_optional: whether the server goes on without it if the port cannot be had.
     """
@@ -155,12 +150,9 @@ class PlatformRoute:
     """The route of a platform whose handshake is authenticated before the WebSocket opens.
 
     Args:
-        context: see :class:`RouteContext`.
         make_dialect: returns the protocol of one connection; raises ProtocolError if the query
             of its URL is wrong.
         authenticator: None: an access token.
-        subprotocols: that clients may ask for.
-        refuse: returns the HTTP answer to a client that is not let in.
     """
 
     def __init__(
@@ -194,7 +186,6 @@ class PlatformRoute:
             return self._authenticator.authenticate(handshake)
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        """Return the HTTP answer to a client that is not let in."""
         refusal = self._refuse(error)
         if error.code is not ErrorCode.UNAUTHORIZED or not self._authenticator.is_signature:
             return refusal

@@ -39,7 +39,6 @@ class Handshake:
         headers: by name in lower case; the first of those that came several times, save what
             proxies add, of which the last ones count.
         peer: address of the other end, a proxy's or the client's; "" if it has hung up.
-        is_secure: the connection has TLS.
     """
 
     target: str
@@ -52,11 +51,7 @@ class Handshake:
 
     @classmethod
     def of(cls, request: Request, peer: str, *, is_secure: bool = False) -> Handshake:
-        """Parse a request.
-
-        Raises:
-            ProtocolError: its target is not a path.
-        """
+        """Parse a request. Raises ProtocolError: its target is not a path."""
         try:
             parts = urlsplit(request.path)
         except ValueError:
@@ -77,11 +72,7 @@ class Handshake:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query as a mapping.
-
-        Raises:
-            ProtocolError: a name comes twice.
-        """
+        """The query as a mapping. Raises ProtocolError: a name comes twice."""
         # Two values for one name are ambiguous, and which one a proxy or a platform takes differs.
         query = dict(self.query_pairs)
         if len(query) < len(self.query_pairs):
@@ -95,7 +86,6 @@ class Handshake:
 
     @property
     def host(self) -> str | None:
-        """The ``Host`` header."""
         return self.headers.get("host")
 
     @property
@@ -124,24 +114,17 @@ class Handshake:
 
     @property
     def session(self) -> str | None:
-        """The session of a browser that has logged in."""
         return session_of(self.headers.get("cookie"))
 
     def admit(self, access: Access, token: str | None, session: str | None = None) -> Who:
-        """Return who sends audio.
-
-        Raises:
-            ProtocolError: UNAUTHORIZED or FORBIDDEN.
-        """
+        """Return who sends audio. Raises ProtocolError: UNAUTHORIZED or FORBIDDEN."""
         return access.admit(Scope.INGEST, self.arrival(access), token, session)
 
     def arrival(self, access: Access) -> Arrival:
-        """Return where it comes from."""
         return access.arrival(self.peer, self.headers, is_secure=self.is_secure)
 
 
 def native_close_frame(error: ProtocolError) -> tuple[int, str]:
-    """Return the native protocol's close code and reason."""
     code = error.kind.close_code
     assert code is not None, "an error that leaves the stream as it was does not end it"
     return code, error.code.value
@@ -152,11 +135,8 @@ class Admission:
     """A client that is let in.
 
     Attributes:
-        dialect: the protocol of the connection.
         authorize: takes the token of the first message, "" without one; returns who the client is.
             Raises ProtocolError.
-        headers: added to the response that opens the WebSocket.
-        close_frame: takes the error that ends the connection, returns close code and reason.
         is_known: it is authenticated already; False: ``authorize`` may still refuse it.
     """
 
@@ -177,11 +157,7 @@ class Refusal:
 
 
 class Route(Protocol):
-    """One path of the gateway.
-
-    Attributes:
-        subprotocols: WebSocket subprotocols its clients may ask for.
-    """
+    """One path of the gateway."""
 
     subprotocols: tuple[str, ...]
 
@@ -225,13 +201,7 @@ def retry_after(error: ProtocolError) -> dict[str, str]:
 
 
 class NativeRoute:
-    """The native protocol's route, ``/``.
-
-    Args:
-        access: who may connect.
-        check_capacity: takes a token's name; raises ProtocolError if there is no room for another
-            stream of it.
-    """
+    """The native protocol's route, ``/``."""
 
     subprotocols: tuple[str, ...] = ()
 
@@ -257,7 +227,6 @@ class NativeRoute:
         return Admission(dialect, authorize, is_known=is_known)
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        """Return the error message as JSON."""
         return json_refusal(error)
 
 

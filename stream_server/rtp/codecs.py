@@ -64,7 +64,6 @@ class Payloads:
     """How the payloads of a codec are read.
 
     Attributes:
-        codec: in the offer.
         coded: the name of the codec where packets are decoded elsewhere; "": by ``decode``.
         rate_hz: of the samples.
         samples_of: returns how many samples a payload holds; 0: it is damaged.
@@ -127,7 +126,6 @@ def payloads_of(codec: RtpCodec) -> Payloads | None:
 
 
 def understood_names() -> str:
-    """Return the names of the codecs, for people."""
     return "PCMU, PCMA, L16" + (", G722 or opus" if _can_decode() else "")
 
 

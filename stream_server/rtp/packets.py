@@ -113,7 +113,6 @@ class RtpTrack:
     """The packets of one media line.
 
     Args:
-        codec: of its audio.
         rate_hz: of the samples, a multiple of the codec's clock.
         samples_of: returns how many samples a payload holds; 0: it is damaged.
         event_type: payload type of events; None: it has none.
@@ -132,7 +131,7 @@ class RtpTrack:
         # The clock of G.722 is half the rate of its samples (RFC 3551, section 4.5.2).
         self._scale = rate_hz // codec.clock_hz
         self._event_type = event_type
-        self._source: int | None = None
+        self.source: int | None = None  # SSRC of the packets that are heard
         self._candidate: tuple[RtpPacket, int] | None = None  # of another source, and when it came
         self._number = -1  # the highest, without a wrap
         self._number_shift = 0  # from the numbers of this source to those of the track
@@ -155,17 +154,12 @@ class RtpTrack:
         """Datagrams that are no RTP, or not of what was agreed on."""
 
     @property
-    def source(self) -> int | None:
-        """SSRC of the packets that are heard; None: none came."""
-        return self._source
-
-    @property
     def reception(self) -> Reception | None:
         """What came of the source; None: nothing did."""
-        if self._source is None:
+        if self.source is None:
             return None
         return Reception(
-            self._source,
+            self.source,
             self._number,
             self._number - self._base + 1,
             self._received,
@@ -174,8 +168,8 @@ class RtpTrack:
 
     def end_source(self, source: int) -> None:
         """Take the next source at once: this one has said that it is over."""
-        if self._source == source:
-            self._source, self._is_new = None, True
+        if self.source == source:
+            self.source, self._is_new = None, True
 
     def restart(self) -> None:
         """Take the next packet as the first of a count, after a pause."""
@@ -191,7 +185,6 @@ class RtpTrack:
         """Take a datagram.
 
         Args:
-            data: as it came.
             now_tick: when it came, in samples from the start of the call.
         """
         packet = parse_packet(data)
@@ -207,10 +200,10 @@ class RtpTrack:
                 # Its number is missing now, so its time is lost.
                 self.malformed += 1
                 return []
-        if self._source is None:
-            self._source = packet.source
+        if self.source is None:
+            self.source = packet.source
         before = self._candidate
-        if packet.source == self._source:
+        if packet.source == self.source:
             # It is alive, so the other one does not take its place: two that take turns would
             # make twice the audio that there is.
             self.malformed += before is not None
@@ -225,7 +218,7 @@ class RtpTrack:
         ):
             self.malformed += before is not None
             return []
-        self._source, self._candidate, self._is_new = packet.source, None, True
+        self.source, self._candidate, self._is_new = packet.source, None, True
         return [self._take(*before), self._take(packet, now_tick)]
 
     def _take(self, packet: RtpPacket, now_tick: int) -> Timed:

@@ -16,14 +16,7 @@ Receive = Callable[[bytes, str, int], None]
 
 
 class RtpPorts:
-    """The UDP ports for RTP, one after the other.
-
-    Args:
-        host: that is bound to.
-        first, last: of the ports; RTP takes even ones.
-        descriptors: of the process.
-        setting: that has them, for errors.
-    """
+    """The UDP ports for RTP, one after the other: even ones, and the next for RTCP."""
 
     def __init__(
         self, host: str, first: int, last: int, descriptors: Descriptors, *, setting: str
@@ -38,10 +31,6 @@ class RtpPorts:
         self, receive: Receive, control: Receive
     ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramTransport, int]:
         """Open the next free port, and the one after it for RTCP (RFC 3550, section 11).
-
-        Args:
-            receive: takes RTP.
-            control: takes RTCP.
 
         Raises:
             ProtocolError: ``SERVER_FULL``: none is free.
@@ -74,11 +63,7 @@ class RtpPorts:
 
 
 async def open_port(host: str, port: int, receive: Receive) -> asyncio.DatagramTransport:
-    """Receive datagrams on a port.
-
-    Raises:
-        OSError: it cannot be had.
-    """
+    """Receive datagrams on a port. Raises OSError: it cannot be had."""
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: _Receiver(receive), local_addr=(host, port)
     )
@@ -94,7 +79,6 @@ class _Receiver(asyncio.DatagramProtocol):
 
 
 def plain_address(host: str) -> Address | None:
-    """Return an address; None: it is none."""
     try:
         # Link-local IPv6 addresses come with a zone: fe80::1%eth0 (RFC 4007).
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -104,6 +88,5 @@ def plain_address(host: str) -> Address | None:
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
-    """Whether an address is in one of the networks."""
     address = plain_address(host)
     return address is not None and any(address in each for each in networks)

@@ -33,7 +33,6 @@ class Reception:
 
 
 def is_control(data: bytes) -> bool:
-    """Whether a datagram is RTCP."""
     return len(data) >= 4 and data[0] >> 6 == 2 and data[1] in _TYPES
 
 
@@ -61,11 +60,7 @@ def ended_sources(data: bytes) -> tuple[int, ...]:
 
 
 class Reporter:
-    """Answers the reports of one line's sender. Time is an argument.
-
-    Args:
-        source: SSRC of this side.
-    """
+    """Answers the reports of one line's sender. Time is an argument."""
 
     def __init__(self, source: int) -> None:
         self._source = source
@@ -76,9 +71,7 @@ class Reporter:
         """Return the report that answers RTCP; b"": none is due, or nothing was reported.
 
         Args:
-            data: RTCP.
             reception: of the line so far; None: nothing came.
-            now_s: the time.
         """
         reports = [
             each for kind, each in _packets(data) if kind == _SENDER_REPORT and len(each) >= 28

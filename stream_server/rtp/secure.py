@@ -25,13 +25,7 @@ _KEY = re.compile(r"inline:([A-Za-z0-9+/]{40})(\|[0-9^]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Crypto:
-    """One ``a=crypto``.
-
-    Attributes:
-        tag: number of the line.
-        suite: one of :data:`SUITES`.
-        key: master key and salt.
-    """
+    """One ``a=crypto``; ``key`` is master key and salt."""
 
     tag: int
     suite: str
@@ -66,17 +60,11 @@ def own_crypto(offered: Crypto) -> Crypto:
 
 @cache
 def can_secure() -> bool:
-    """Whether the library is there."""
     return find_spec("pylibsrtp") is not None
 
 
 class Srtp:
-    """The keys of one media line.
-
-    Args:
-        theirs: what the other side encrypts with.
-        own: what this side does.
-    """
+    """The keys of one media line."""
 
     def __init__(self, theirs: Crypto, own: Crypto) -> None:
         # Optional: a server without encrypted calls needs no library for them.

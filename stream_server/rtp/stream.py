@@ -40,13 +40,7 @@ def format_of(form: tuple[str, int], num_channels: int) -> AudioFormat:
 
 @dataclass(slots=True, eq=False)
 class RtpLine:
-    """One side of a call.
-
-    Attributes:
-        channel: of the stream.
-        track: its packets.
-        payloads: how they are read.
-    """
+    """One side of a call."""
 
     channel: int
     track: RtpTrack
@@ -68,7 +62,6 @@ class Call(Protocol):
         """Free what the call has: its stream is over.
 
         Args:
-            stream: that ended.
             unread: packets that no line could read, or that came too fast.
         """
         ...
@@ -79,13 +72,8 @@ class RtpStream:
 
     Args:
         spec: of the stream; its format is :func:`format_of` its lines.
-        form: of the lines.
-        call: whose it is.
-        route: in log lines and metrics.
         idle_timeout_s: without a packet, after which it ends.
         idle_is_end: whether that is how calls end, and no fault.
-        registry: where it is begun.
-        config: the server's settings.
 
     Attributes:
         lines: that fill it, changed by the call.
@@ -106,7 +94,7 @@ class RtpStream:
     ) -> None:
         self.lines: list[RtpLine] = []
         self._spec = spec
-        self._form = form
+        self.form = form
         self._call = call
         self._route = route
         self._idle_timeout_s = idle_timeout_s
@@ -127,20 +115,10 @@ class RtpStream:
         self._start_s = self._heard_s = now_s
         self._paused_s: float | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._is_over = False
+        self.is_over = False
         # The worker and changes of the call take turns: a stream takes requests one at a time.
         self.turn = asyncio.Lock()
         self.unread = 0
-
-    @property
-    def form(self) -> tuple[str, int]:
-        """Of its lines."""
-        return self._form
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self._is_over
 
     @property
     def is_paused(self) -> bool:
@@ -164,16 +142,16 @@ class RtpStream:
         """Take a datagram of a line."""
         now_s = self._loop.time()
         # People pause to keep something private: what comes all the same is not looked at.
-        if self._is_over or self._paused_s is not None:
+        if self.is_over or self._paused_s is not None:
             return
         with contextlib.suppress(ProtocolError):
             self._rate.take(1, now_s)
             if len(self._queue) < MAX_QUEUED:
-                now_tick = round((now_s - self._start_s) * self._form[1])
+                now_tick = round((now_s - self._start_s) * self.form[1])
                 timed = line.track.put(data, now_tick)
                 self._queue.extend((line, each) for each in timed)
                 # By half of the wait, so that what is said after it is still in time.
-                quiet_tick = now_tick - self._wait_ms * self._form[1] // 2000
+                quiet_tick = now_tick - self._wait_ms * self.form[1] // 2000
                 for other in self.lines:
                     if other is not line:
                         quiet = other.track.quiet_until(quiet_tick)
@@ -186,7 +164,6 @@ class RtpStream:
         self.unread += 1
 
     def forget(self, line: RtpLine) -> None:
-        """Take no more of a line."""
         self.lines.remove(line)
         self.unread += line.track.malformed
 
@@ -210,7 +187,7 @@ class RtpStream:
 
     async def drain(self) -> None:
         """Hand over what is queued; the caller has the turn."""
-        while self._queue and not self._is_over:
+        while self._queue and not self.is_over:
             line, timed = self._queue.popleft()
             for piece in self._placed(line, timed):
                 await self._hand_over(piece)
@@ -223,13 +200,13 @@ class RtpStream:
         beat_s = self._loop.time()
         every_s = min(self._config.streams.heartbeat_ms / 1000, self._idle_timeout_s)
         try:
-            while not self._is_over:
+            while not self.is_over:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(beat_s):
                         await self._came.wait()
                 async with self.turn:
                     await self.drain()
-                    if self._loop.time() >= beat_s and not self._is_over:
+                    if self._loop.time() >= beat_s and not self.is_over:
                         await self._beat()
                         beat_s = self._loop.time() + every_s
         except Exception:
@@ -248,7 +225,6 @@ class RtpStream:
         return tracks.put(channel, payload, at_tick=at_tick, number=number, silence=silence)
 
     async def _release(self) -> None:
-        """Hand over what waits for earlier packets, or for the other side."""
         for piece in self._aligner.flush():
             await self._hand_over(piece)
 
@@ -270,7 +246,7 @@ class RtpStream:
             await self._fail(ProtocolError(ErrorCode.IDLE, text))
 
     async def _hand_over(self, each: AudioData | CodedAudio | Mark | Pause | Resume) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         assert self._stream is not None
         try:
@@ -283,14 +259,14 @@ class RtpStream:
 
     async def end(self, error: ProtocolError) -> None:
         """End the call for a reason of this side; return when its stream is free."""
-        if not self._is_over:
+        if not self.is_over:
             self._call.leave(None)
         await self.close(reason_of(error))
 
     async def close(self, reason: CloseReason) -> None:
         """End the stream, because the other side ended the call."""
         async with self.turn:
-            if self._is_over:
+            if self.is_over:
                 return
             try:
                 # An engine that hangs must not keep the call from ending.
@@ -309,15 +285,14 @@ class RtpStream:
             await asyncio.wait([self._worker])
 
     async def _fail(self, error: ProtocolError) -> None:
-        """End the call where the stream cannot go on."""
-        if not self._is_over:
+        if not self.is_over:
             self._call.leave(error)
             await self._finish(reason_of(error))
 
     async def _finish(self, reason: CloseReason) -> None:
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
+        self.is_over = True
         for line in list(self.lines):
             self.forget(line)
         stream, report = self._stream, self._report

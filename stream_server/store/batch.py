@@ -22,6 +22,7 @@ from stream_server.store.rows import (
     consent_row,
     decision_row,
     ledger_row,
+    measures_row,
     point_row,
     span_row,
     stream_row,
@@ -33,6 +34,7 @@ from stream_server.wire.results import (
     Consent,
     Gap,
     Marked,
+    Measures,
     Point,
     Result,
     Segment,
@@ -101,6 +103,8 @@ class BatchWriter:
                     rows_of.setdefault(schema.marks, []).append(row)
                 case Warning():
                     rows_of.setdefault(schema.warnings, []).append(warning_row(result, key))
+                case Measures():
+                    rows_of.setdefault(schema.measured, []).append(measures_row(result, key))
                 case Consent():
                     rows_of.setdefault(schema.consents, []).append(consent_row(result, key))
                     rows_of.setdefault(schema.ledger, []).append(ledger_row(result, info))

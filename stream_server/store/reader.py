@@ -54,6 +54,7 @@ from stream_server.store.rows import (
     consent_of,
     gap_of,
     marked_of,
+    measures_of,
     opened_of,
     point_of,
     segment_of,
@@ -77,6 +78,7 @@ _SPANS: dict[str, tuple[Table, Callable[[Any, StreamInfo], Result]]] = {
 _MOMENTS: dict[str, tuple[Table, str, float, Callable[[Any, StreamInfo], Result]]] = {
     "marked": (schema.marks, "at_sample", 1.0, marked_of),
     "warning": (schema.warnings, "at_s", 1 / SAMPLE_RATE_HZ, warning_of),
+    "measures": (schema.measured, "at_sample", 1.0, measures_of),
     "consent": (schema.consents, "at_s", 1 / SAMPLE_RATE_HZ, consent_of),
 }
 

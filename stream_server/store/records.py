@@ -18,6 +18,7 @@ ResultKind = Literal[
     "marked",
     "alert",
     "warning",
+    "measures",
     "consent",
     "summary",
     "stream_closed",
@@ -134,6 +135,8 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
         raised_sample, cleared_sample: where it was raised and cleared.
         raised_at, cleared_at, acknowledged_at: when, seconds since 1970, UTC; None: not yet.
         acknowledged_note: what was noted then.
+        acknowledged_by: who did; None: nobody yet, or before names were kept.
+        assigned_to: who is to deal with it; None: nobody in particular.
         verdict: whether it was right, as somebody judged; None: nobody has.
         measures: those that its rule asks for: what they were when it was raised or cleared,
             whichever is more.
@@ -155,6 +158,8 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     cleared_at: float | None
     acknowledged_at: float | None
     acknowledged_note: str | None
+    acknowledged_by: str | None = None
+    assigned_to: str | None = None
     verdict: Verdict | None = None
     measures: dict[str, float] = {}
 

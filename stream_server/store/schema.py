@@ -172,6 +172,8 @@ alerts = Table(
     Column("cleared_posterior", Double),
     Column("acknowledged_at", Double),
     Column("acknowledged_note", Text),
+    Column("acknowledged_by", Text),  # NULL: nobody has, or before this was kept
+    Column("assigned_to", Text),  # who is to deal with it; NULL: nobody in particular
     Column("verdict", Text),  # right, wrong; NULL: not judged
     # Those that the rule asks for, by name; NULL: it asks for none.
     Column("raised_measures", _JSON),
@@ -220,6 +222,16 @@ warnings = Table(
     Column("at_s", Double, nullable=False),
 )
 """Problems of the audio or its transmission."""
+
+measured = Table(
+    "measures",
+    metadata,
+    _stream_key(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_sample", BigInteger, nullable=False),
+    Column("measures", LargeBinary, nullable=False),  # JSON, compressed (zlib)
+)
+"""How the conversation was up to a moment, every 5 s: rules that ask for it are tried on them."""
 
 
 def _told() -> list[Column[str]]:

@@ -318,7 +318,7 @@ class Store(StoreReader):
         kind: DecisionKind = "overridden" if overridden else "acknowledged"
 
         def change(connection: Connection) -> bool:
-            found = upkeep.acknowledge(connection, alert_id, clean(note), at)
+            found = upkeep.acknowledge(connection, alert_id, clean(note), at, clean(who))
             add_decision(connection, alert_id, kind, who, note, at)
             return found
 
@@ -333,6 +333,12 @@ class Store(StoreReader):
     async def set_halt(self, halt: Halt) -> None:
         """Keep the word of an overseer."""
         await self.writer.submit(lambda connection: add_halt(connection, halt))
+
+    async def assign(self, alert_id: str, to: str) -> bool:
+        """Note who is to deal with an alert, "": nobody in particular; return False as above."""
+        return await self.writer.submit(
+            lambda connection: upkeep.assign(connection, alert_id, clean(to))
+        )
 
     async def judge(self, alert_id: str, verdict: Verdict | None) -> bool:
         """Note whether an alert was right, None: take that back; return False as above."""

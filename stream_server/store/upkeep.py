@@ -17,6 +17,7 @@ from stream_server.store.schema import (
     consents,
     gaps,
     marks,
+    measured,
     points,
     segments,
     server_keys,
@@ -103,7 +104,7 @@ def last_seq(connection: Connection, key: int) -> int:
         func.coalesce(func.max(alerts.c.cleared_seq), -1),
     ).where(alerts.c.stream_key == key)
     found: list[int] = [-1, *connection.execute(own).one(), *connection.execute(of_alerts).one()]
-    for table in (points, segments, gaps, marks, warnings, consents):
+    for table in (points, segments, gaps, marks, warnings, measured, consents):
         largest = func.coalesce(func.max(table.c.seq), -1)
         query = select(largest).where(table.c.stream_key == key)
         found.append(connection.execute(query).scalar_one())
@@ -127,12 +128,20 @@ def _last_sample(connection: Connection, key: int) -> int:
     return max(found)
 
 
-def acknowledge(connection: Connection, alert_id: str, note: str, at: float) -> bool:
+def acknowledge(connection: Connection, alert_id: str, note: str, at: float, who: str) -> bool:
     """Note that somebody has dealt with an alert; return False if there is none with that id."""
     changed = connection.execute(
         update(alerts)
         .where(alerts.c.id == alert_id)
-        .values(acknowledged_at=at, acknowledged_note=note)
+        .values(acknowledged_at=at, acknowledged_note=note, acknowledged_by=who or None)
+    )
+    return bool(changed.rowcount)
+
+
+def assign(connection: Connection, alert_id: str, to: str) -> bool:
+    """Note who is to deal with an alert; return False if there is none with that id."""
+    changed = connection.execute(
+        update(alerts).where(alerts.c.id == alert_id).values(assigned_to=to or None)
     )
     return bool(changed.rowcount)
 

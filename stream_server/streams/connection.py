@@ -71,21 +71,10 @@ class Connection:
     """Runs one accepted connection from its first message to its close.
 
     Args:
-        websocket: the connection.
-        admission: its dialect, and how its client is authorized and refused.
-        registry: where streams are begun and resumed.
-        limits: what the client may do.
-        heartbeat_s: time between heartbeats.
         on_refused: takes the route and the error that kept a stream from beginning.
         refusal_delay_s: time before an unauthorized client is told so, however the check failed.
-        route: first part of the path the client came in at, for the log.
         path_team: the team that the path names, or "".
-        address: of the client itself.
         session: whose cookie the client sent; None: it sent none that is valid.
-
-    Attributes:
-        address, session: see above.
-        who: the client, once it is authorized.
     """
 
     def __init__(
@@ -125,7 +114,6 @@ class Connection:
         self._released = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve the connection until it is closed."""
         async with self._socket:
             self._serving = asyncio.create_task(self._serve_client(), name="connection")
             try:
@@ -367,13 +355,11 @@ class Connection:
         return False
 
     def _tracks(self) -> TrackStats | None:
-        """Return the packet counts of the call's tracks, where the dialect has them."""
         return None if self._reports_tracks is None else self._reports_tracks.tracks
 
     # -- ending -----------------------------------------------------------------------------------
 
     async def _refuse(self, error: ProtocolError) -> None:
-        """Send the client the error, and close."""
         with contextlib.suppress(ConnectionClosed, TimeoutError, ProtocolError):
             async with asyncio.timeout(2 * GOODBYE_S):
                 await self._socket.send_error(error)

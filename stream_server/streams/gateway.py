@@ -50,10 +50,6 @@ class Gateway:
     """Accepts connections and hands each to a :class:`Connection`.
 
     Args:
-        registry: where streams are begun.
-        access: who may connect.
-        config: addresses and limits.
-        is_ready: whether the model is loaded.
         on_refused: called with route and error of every refused connection.
         routes: beside the native one, by the first part of their paths.
         descriptors: of the process; None: there are always enough.
@@ -102,17 +98,12 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
         assert self._server is not None
         port: int = next(iter(self._server.sockets)).getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
+        """Listen. Raises OSError: the address cannot be had."""
         limits = self._config.limits
         self._server = await serve(
             self._handle,
@@ -139,7 +130,6 @@ class Gateway:
         )
 
     async def aclose(self) -> None:
-        """Stop accepting, send every stream its last results, and close."""
         self._draining = True
         if self._server is None:
             return
@@ -159,7 +149,6 @@ class Gateway:
         await asyncio.gather(*(each.end(error) for each in outdated))
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse a handshake, or let it through."""
         route: Route = self._native
         root = UNKNOWN_ROUTE
         try:

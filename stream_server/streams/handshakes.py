@@ -48,11 +48,7 @@ def raise_limit() -> int:
 
 
 class Descriptors:
-    """Whether a new connection leaves enough descriptors for what goes before it.
-
-    Args:
-        limit: of the process.
-    """
+    """Whether a new connection leaves enough descriptors for what goes before it."""
 
     def __init__(self, limit: int) -> None:
         for_files = min(_FOR_FILES, limit // 3)
@@ -82,7 +78,6 @@ class Handshakes:
     """Connections whose handshake has not come yet.
 
     Args:
-        descriptors: of the process.
         on_refused: called with an error for each that gives way.
     """
 
@@ -94,7 +89,6 @@ class Handshakes:
         self._waiting: dict[GuardedConnection, None] = {}  # oldest first
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return len(self._waiting)
 
     def make(self, *args: Any, **options: Any) -> GuardedConnection:
@@ -102,7 +96,6 @@ class Handshakes:
         return GuardedConnection(self, *args, **options)
 
     def opened(self, connection: GuardedConnection) -> None:
-        """Note a new connection, and let the oldest give way if there are too many."""
         self._waiting[connection] = None
         descriptor = int(connection.transport.get_extra_info("socket").fileno())
         num_over = max(
@@ -135,17 +128,14 @@ class GuardedConnection(MessageConnection):
         self._pings = MessageRate(PINGS_PER_S, self.loop.time(), what="pings")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the handshake."""
         super().connection_made(transport)
         self._handshakes.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting for it."""
         self._handshakes.done(self)
         super().connection_lost(exc)
 
     def process_event(self, event: Event) -> None:
-        """Handle the handshake or a frame."""
         if isinstance(event, Request):
             self._handshakes.done(self)
         elif isinstance(event, Frame) and event.opcode in _CONTROL:

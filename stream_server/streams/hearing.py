@@ -86,7 +86,6 @@ class Voices:
     """The model that tells voices apart, for all streams of a process.
 
     Args:
-        config: names the model.
         embedder: the model itself; None: the one that the settings name, read at first use.
     """
 
@@ -133,8 +132,6 @@ class VoiceLane:
     """Hands the pieces of one stream to :class:`Voices`, and the answers to its session.
 
     Args:
-        session: takes the answers.
-        voices: of the process.
         on_answer: called after each answer: there may be results.
     """
 
@@ -150,8 +147,6 @@ class VoiceLane:
         """Take the next piece.
 
         Args:
-            channel: its index.
-            piece: to be embedded.
             patient: return when it is answered, and give none up.
         """
         if not patient and len(self._waiting) >= MAX_WAITING:
@@ -169,7 +164,6 @@ class VoiceLane:
             await self._moved.wait()
 
     async def aclose(self) -> None:
-        """Drop what waits; the session gives it up when it is closed."""
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()

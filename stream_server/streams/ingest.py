@@ -72,11 +72,7 @@ class Ingest(Protocol):
         """Count streams that tokens hold on other servers, too, from now on."""
 
     async def start(self) -> None:
-        """Open the ports.
-
-        Raises:
-            OSError: one cannot be opened.
-        """
+        """Open the ports. Raises OSError: one cannot be opened."""
 
     async def end_outdated(self) -> None:
         """End the connections of those whose token has ended; take over who may connect now."""
@@ -90,16 +86,9 @@ class IngestContext:
     """What an ingest needs of its server.
 
     Attributes:
-        config: ports and limits.
-        engines: lends engines.
-        access: who may connect.
-        metrics: counts.
         publish: is given every result of every stream, to be counted and passed on.
-        tokens: make and know what resumes streams.
-        descriptors: of the process.
         recordings: keeps the audio; None: it is not kept.
         pass_on: is given results that another process has counted.
-        rights: whose analysis is allowed.
         live: the streams that run, as the bus tells; None: nobody asks.
         tls: of the port for audio; None: it has none.
     """
@@ -122,12 +111,8 @@ class LocalIngest:
     """An :class:`Ingest` of this process.
 
     Args:
-        context: of the server.
         shares_port: other processes listen on the port for audio, too.
         has_listeners: whether the platforms that have a port of their own listen here.
-
-    Attributes:
-        registry: the streams that run.
     """
 
     def __init__(
@@ -171,29 +156,23 @@ class LocalIngest:
 
     @property
     def port(self) -> int:
-        """See :class:`Ingest`."""
         return self._gateway.port
 
     @property
     def roots(self) -> frozenset[str]:
-        """See :class:`Ingest`."""
         return self._gateway.roots
 
     def port_of(self, listener: str) -> int | None:
-        """See :class:`Ingest`."""
         return next((each.port for each in self._listeners if each.name == listener), None)
 
     def ports(self) -> dict[str, int]:
-        """Return the ports of the platforms' own listeners, by their names."""
         return {each.name: each.port for each in self._listeners}
 
     def heartbeat(self, stream_id: str) -> Heartbeat | None:
-        """See :class:`Ingest`."""
         stream = self.registry.find(stream_id)
         return None if stream is None else stream.runner.state()
 
     def tell(self, stream_id: str, told: Told) -> bool:
-        """See :class:`Ingest`."""
         stream = self.registry.find(stream_id)
         if stream is None or stream.runner.has_ended():
             return False
@@ -201,25 +180,20 @@ class LocalIngest:
         return True
 
     def cool(self, stream_id: str, cooldowns: tuple[Cooldown, ...]) -> None:
-        """See :class:`Ingest`."""
         if (stream := self.registry.find(stream_id)) is not None:
             stream.runner.cool(cooldowns)
 
     async def object(self, stream_id: str) -> bool:
-        """See :class:`Ingest`."""
         return await self.registry.object(stream_id)
 
     def of_token(self) -> dict[str, int]:
-        """See :class:`Ingest`."""
         return self.registry.held().of_token
 
     def held_elsewhere(self, of_token: dict[str, int]) -> None:
-        """See :class:`Ingest`."""
         # Places and addresses are each server's own: another machine's leave room on this one.
         self.registry.elsewhere = Held(of_token=of_token)
 
     async def start(self) -> None:
-        """See :class:`Ingest`."""
         listen = self._config.listen
         with named_port("listen.port", listen.host, listen.port, "--port"):
             await self._gateway.start()
@@ -227,11 +201,9 @@ class LocalIngest:
             await self._open(listener)
 
     async def end_outdated(self) -> None:
-        """See :class:`Ingest`."""
         await self._gateway.end_outdated()
 
     async def aclose(self) -> None:
-        """See :class:`Ingest`."""
         try:
             # Before the streams: their calls write to them.
             for listener in reversed(self._listeners):
@@ -257,9 +229,6 @@ def named_port(setting: str, host: str, port: int, option: str | None = None) ->
     """Name the setting and the remedy in the error of a port that cannot be opened.
 
     Args:
-        setting: its name.
-        host: address.
-        port: number.
         option: the command line's option for another port; None: the server can run without it.
 
     Raises:

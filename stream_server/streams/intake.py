@@ -41,13 +41,9 @@ _SMALLEST_LIKELY = 1e-10
 
 
 def decode(data: bytes, audio_format: AudioFormat) -> FloatArray:
-    """Return interleaved samples as float32 ``(samples, channels)``, full scale ±1.
+    """Return interleaved whole ticks as float32 ``(samples, channels)``, full scale ±1.
 
     Floating point samples come as they are: they may lie beyond, or be NaN or infinite.
-
-    Args:
-        data: whole ticks: a multiple of ``audio_format.bytes_per_tick`` bytes.
-        audio_format: of the data.
     """
     samples: FloatArray
     match audio_format.encoding:
@@ -85,7 +81,6 @@ class Inlet:
         sample_bytes: messages that would cut a sample are not let in.
 
     Attributes:
-        waiting, sample_bytes: the same.
         room_bytes: a message with fewer bytes may be added to them; 0: it is closed.
         messages_left: so many messages may be.
     """
@@ -127,7 +122,6 @@ class Intake:
     Audio is float32 ``(channels, samples)`` at 16 kHz.
 
     Args:
-        audio_format: of the bytes.
         channels: indices of the channels that are wanted, in the order of the audio's rows.
 
     Attributes:
@@ -146,7 +140,7 @@ class Intake:
         self.inlet = Inlet(self._bytes, self._sample_bytes)
         self._lost: _Spans = deque()  # in ticks
         self._lost_output: _Spans = deque()  # in samples of the clock, where resampled
-        self._read = 0  # ticks taken from the buffer or given up
+        self.read_ticks = 0  # ticks taken from the buffer or given up
         self._returned = 0  # samples of the clock
         self._hold_off = 0  # ticks that are left out still
         self._hold_off_ticks = audio_format.sample_rate_hz * HOLD_OFF_MS // 1000
@@ -159,14 +153,9 @@ class Intake:
         return len(self._bytes) // self._tick_bytes
 
     @property
-    def read_ticks(self) -> int:
-        """Position in source samples up to which audio was read, gaps included."""
-        return self._read
-
-    @property
     def end_ticks(self) -> int:
         """Position in source samples up to which audio came, gaps included."""
-        return self._read + self.buffered_ticks
+        return self.read_ticks + self.buffered_ticks
 
     @property
     def end_sample(self) -> int:
@@ -195,7 +184,6 @@ class Intake:
         """Take bytes, any number.
 
         Args:
-            data: the next ones.
             lost: where channels have nothing, whatever ``data`` holds there.
 
         Returns:
@@ -261,7 +249,7 @@ class Intake:
             samples = samples[:, self._columns]
         if self._lost:
             # Before the check for bad audio: lost bytes may be anything.
-            _silence(samples, self._read, self._lost)
+            _silence(samples, self.read_ticks, self._lost)
         # Integers and G.711 cannot be NaN, or beyond full scale.
         if self._format.encoding != "pcm_f32le":
             return self._audio(samples)
@@ -283,14 +271,14 @@ class Intake:
         return errors
 
     def _audio(self, samples: FloatArray) -> list[FloatArray | NoAudio]:
-        self._read += len(samples)
+        self.read_ticks += len(samples)
         return self._block(self._resampler.push(samples))
 
     def _no_audio(self, reason: GapReason, num_ticks: int) -> list[FloatArray | NoAudio]:
-        before = self._read
-        self._read += num_ticks
-        self._resampler.begin(self._read)
-        gap = NoAudio(reason, self.to_clock(self._read) - self.to_clock(before))
+        before = self.read_ticks
+        self.read_ticks += num_ticks
+        self._resampler.begin(self.read_ticks)
+        gap = NoAudio(reason, self.to_clock(self.read_ticks) - self.to_clock(before))
         self._returned += gap.num_samples
         return [gap]
 
@@ -321,7 +309,7 @@ class Intake:
         return ProtocolError(
             ErrorCode.BAD_AUDIO,
             "got samples that are NaN, infinite or far beyond full scale at"
-            f" {self._read / self._format.sample_rate_hz:.3f} s, expected -1 to 1",
+            f" {self.read_ticks / self._format.sample_rate_hz:.3f} s, expected -1 to 1",
         )
 
     def _block(self, samples: FloatArray) -> list[FloatArray | NoAudio]:

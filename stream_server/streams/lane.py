@@ -68,7 +68,6 @@ class LaneStats:
     windows: float = 0.0  # windows answered
 
     def answered(self, engine_s: float, audio_s: float, due_s: float) -> None:
-        """Add an answer."""
         self.engine_s = _KEPT * self.engine_s + engine_s
         self.audio_s = _KEPT * self.audio_s + audio_s
         self.due_s = _KEPT * self.due_s + due_s
@@ -88,10 +87,6 @@ class Lane:
     """Hands one channel's windows to the engine in order and the answers to the session.
 
     Args:
-        session: takes the answers.
-        channel: index of the channel.
-        engine: scores the windows.
-        metrics: counts them by what became of them.
         step_s: time between windows; one that has waited for most of it gives way to the next.
         on_answer: called after each answer: there may be results.
         on_dead: called with the reason when the engine is gone for good.
@@ -131,7 +126,6 @@ class Lane:
         """Take the next window; return when there is room for another.
 
         Args:
-            window: the next one of this channel.
             patient: give no window up, however long that takes: the audio is ahead of time.
             arrived_ns: when the message with its last audio came, as of :func:`time.time_ns`; 0:
                 now.

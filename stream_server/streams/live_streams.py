@@ -47,7 +47,6 @@ class LiveStream(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         last_seq: results up to here are taken into account.
-        opened: its first result.
         channels: those with results, by index.
         alerts: those raised and not cleared.
         measures: the last ones; None: none yet.
@@ -127,7 +126,6 @@ class LiveStreams:
         return len(self._streams)
 
     def close(self) -> None:
-        """Follow the bus no longer."""
         self._subscription.close()
 
     def _feed(self, result: Result) -> None:
@@ -164,10 +162,8 @@ def last_results(
     """Return what ends a stream that another process ran and that is gone, after what it published.
 
     Args:
-        stream: as it was last known.
         beat: what its process last said of it; audio that had come by then and that nothing was
             published of is a gap. None: nothing is known.
-        reason: why it ends.
     """
     results: list[Result] = []
     seq = stream.last_seq

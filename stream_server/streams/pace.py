@@ -66,8 +66,6 @@ class Pace:
 
     Args:
         is_live: the client says that its audio comes as it is spoken.
-        rate_hz: of the audio, as the client says.
-        started_s: when the stream began.
     """
 
     def __init__(self, *, is_live: bool, rate_hz: int, started_s: float) -> None:

@@ -44,10 +44,6 @@ class StreamFactory:
     """Begins streams: an engine is lent, the session is made, the runner starts.
 
     Args:
-        engines: lends engines.
-        config: roles, limits, alert rules.
-        metrics: counts what streams do.
-        publish: is given every result of every stream.
         recordings: keeps the audio of streams; None: it is not kept.
         now: seconds since 1970.
         rights: whose analysis is allowed; None: by the settings alone.
@@ -80,8 +76,6 @@ class StreamFactory:
         """Begin a stream.
 
         Args:
-            stream_id: its name.
-            spec: what the client wants.
             continues: id of the stream that the client was in before, which is gone.
 
         Raises:
@@ -278,7 +272,6 @@ class ResumeTokens:
         self.key = secrets.token_bytes(32)
 
     def make(self, stream_id: str) -> str:
-        """Return the token of a stream."""
         mac = hmac.new(self.key, stream_id.encode(), hashlib.sha256).hexdigest()
         return f"{stream_id}.{mac[:48]}"
 
@@ -316,7 +309,6 @@ class RunningStream:
 
     @property
     def stream_id(self) -> str:
-        """Names the stream."""
         return self.runner.session.stream_id
 
     def ready(self, limits: LimitsConfig, *, resumed: bool) -> Ready:
@@ -385,10 +377,8 @@ class StreamRegistry:
     says which one it continues.
 
     Args:
-        limits: how many and how long.
         make_runner: begins a stream with the given id, which continues another, or None; or raises
             ProtocolError.
-        tokens: of this server.
 
     Attributes:
         elsewhere: what other processes of this server hold of the limits, as last heard.
@@ -434,7 +424,6 @@ class StreamRegistry:
         )
 
     def running(self) -> list[RunningStream]:
-        """Return the streams that run."""
         return list(self._streams.values())
 
     async def give_up_continued(self, stream_id: str) -> None:
@@ -460,7 +449,6 @@ class StreamRegistry:
         return True
 
     def find(self, stream_id: str) -> RunningStream | None:
-        """Return the running stream with that id, or None."""
         running = (one for one in self._streams.values() if one.stream_id == stream_id)
         return next(running, None)
 
@@ -515,9 +503,6 @@ class StreamRegistry:
         """Begin a stream.
 
         Args:
-            spec: what the client wants.
-            who: the client.
-            holder: the connection.
             route: where it came in, for the log: first part of the path, or another port's name.
             address: of the client; "": not known.
 
@@ -617,7 +602,6 @@ class StreamRegistry:
         stream.expiry = asyncio.create_task(self._expire(stream), name="expiry")
 
     async def close(self, stream: RunningStream, reason: CloseReason) -> None:
-        """End a stream."""
         if self._remove(stream):
             await self._finish(stream, reason)
 
@@ -647,7 +631,6 @@ class StreamRegistry:
             )
 
     async def aclose(self) -> None:
-        """End every stream, all at once."""
         for stream in self._undelivered.values():
             self._stop_expiry(stream)
         self._undelivered.clear()

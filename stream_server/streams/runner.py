@@ -85,15 +85,9 @@ class KeptResults:
         self._results: deque[Result] = deque(maxlen=capacity)
         self._next_seq = 0
         self._changed = asyncio.Event()
-        self._closed = False
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the stream has ended."""
-        return self._closed
+        self.is_closed = False
 
     def append(self, result: Result) -> None:
-        """Add the next result."""
         assert result.seq == self._next_seq, "results come in order of seq"
         self._results.append(result)
         self._next_seq += 1
@@ -101,7 +95,7 @@ class KeptResults:
 
     def close(self) -> None:
         """The stream has ended: no more results come."""
-        self._closed = True
+        self.is_closed = True
         self.wake()
 
     async def read(self, from_seq: int) -> Unread:
@@ -109,7 +103,7 @@ class KeptResults:
 
         Wait for them, for the end of the stream, or for :meth:`wake`: there may be none.
         """
-        if from_seq >= self._next_seq and not self._closed:
+        if from_seq >= self._next_seq and not self.is_closed:
             await self._changed.wait()
         first = self._next_seq - len(self._results)
         start = max(from_seq - first, 0)
@@ -139,14 +133,9 @@ class StreamRunner:
 
     Args:
         session: the stream's state, not opened yet.
-        timeline: windows and steps of the session.
         lease: the engine the stream keeps until its end.
-        evaluator: raises alerts from the stream's points.
-        metrics: counts audio, windows and lag.
         publish: is given every result, in order.
-        limits: how long, how much is kept, and for how long the end may take.
         recording: of the stream's audio, if there is one; closed with the stream.
-        continues: id of the stream its client was in before, which is gone.
         now: seconds since 1970.
         rights: whether it may be analysed; None: by the default settings.
         decoder: of what the client sends, where that is not samples; ended with the stream.
@@ -154,10 +143,7 @@ class StreamRunner:
         voices: hears who speaks; None: nobody is told apart.
 
     Attributes:
-        session: the stream's state.
         standing: what is known of consent and notice by now.
-        metrics, continues, timeline: the same as given.
-        results: the latest results, for the client.
         received_controls: requests other than audio and keep-alive messages that were dealt with.
         close_reason: why the stream ended or is about to; None while it runs.
     """
@@ -445,7 +431,6 @@ class StreamRunner:
         return heartbeat
 
     def state(self) -> Heartbeat:
-        """Return how the stream is doing."""
         session, lanes = self.session, [lane.stats for lane in self._lanes.values()]
         engine_s = sum(each.engine_s for each in lanes)
         audio_s = sum(each.audio_s for each in lanes)
@@ -613,7 +598,6 @@ class StreamRunner:
 
 
 def objected() -> ProtocolError:
-    """Return the error that ends a stream somebody objects to."""
     return ProtocolError(ErrorCode.OBJECTED, "a person in the stream objected to its analysis")
 
 

@@ -67,7 +67,7 @@ from stream_server.streams.session_results import (
     stream_channels,
 )
 from stream_server.wire.containers import FirstBytes
-from stream_server.wire.dialect import LostSpan
+from stream_server.wire.dialect import LostSpan, unexpected_message
 from stream_server.wire.errors import ErrorCode, ProtocolError
 from stream_server.wire.results import (
     Measures,
@@ -124,18 +124,10 @@ class Session:
 
     Args:
         stream_id: names the stream; windows of channel *c* have the stream key ``ID/c``.
-        spec: what the client wants.
-        model: what scores it.
-        engine_config: windows, smoothing, speech detector.
-        analyse_roles: roles whose channels are analysed.
-        measures: which channels the measures of the conversation are about.
-        tap: is given all audio.
         speakers: whether those of each analysed channel are told apart: pieces of speech then come
             out by :meth:`take_pieces`, and results wait for their answers.
 
     Attributes:
-        channels: all channels, as ``ready`` describes them.
-        analysed: indices of those that are analysed.
         decoded: indices of those whose audio is needed at all.
         withheld: why audio that is processed from now on is neither scored nor given to the tap,
             but a gap; None: it is. What came before a change made by :meth:`settle` is treated as
@@ -281,7 +273,6 @@ class Session:
         """Take encoded bytes, any number; :meth:`advance` processes them.
 
         Args:
-            data: the next ones.
             lost: where in them the audio of one channel never came; only with whole ticks.
 
         Raises:
@@ -291,7 +282,7 @@ class Session:
         self._check_running()
         # Without its length the pause has no place on the clock, nor has the audio after it.
         if self.is_paused:
-            raise _unexpected("got audio while paused, expected 'resume' first")
+            raise unexpected_message("got audio while paused, expected 'resume' first")
         if self._first_bytes is not None and self._first_bytes.check(data):
             self._first_bytes = None
         for index, start, end in self._intake.receive(data, lost):
@@ -302,7 +293,6 @@ class Session:
         """Take bytes as :meth:`receive` does, if they only add to what waits to become a block.
 
         Args:
-            data: the next ones.
             is_processing: the backlog is being processed, and is looked at once more afterwards: so
                 as much as :data:`_MAX_WAITING_MS` may come on top of it.
 
@@ -382,7 +372,7 @@ class Session:
         """
         self._check_running()
         if self.is_paused:
-            raise _unexpected("got 'pause' while paused, expected 'resume'")
+            raise unexpected_message("got 'pause' while paused, expected 'resume'")
         self.is_paused = True
         return self._flush(ChannelStream.flush)
 
@@ -390,7 +380,6 @@ class Session:
         """Go on after a pause of that many samples at the client's rate.
 
         Args:
-            num_source_samples: length of the pause.
             is_counted: the client told the length and counts on from there; False: it was
                 measured here.
 
@@ -399,7 +388,7 @@ class Session:
         """
         self._check_running()
         if not self.is_paused:
-            raise _unexpected("got 'resume' without a pause, expected 'pause' first")
+            raise unexpected_message("got 'resume' without a pause, expected 'pause' first")
         windows = self._gap("paused", num_source_samples)
         # The client of a measured pause counts on as if there had been none, the clock does not.
         if not is_counted:
@@ -504,7 +493,6 @@ class Session:
 
         Args:
             at: seconds since 1970, UTC.
-            continues: id of the stream that the client was in before.
         """
         if self._log.next_seq:
             raise RuntimeError(f"opened() called after {self._log.next_seq} results, call it first")
@@ -532,7 +520,6 @@ class Session:
                 )
 
     def publish(self, kind: type[R], found: msgspec.Struct | None = None, **fields: Any) -> R:
-        """Put a result of the caller's into the order; see :meth:`ResultLog.publish`."""
         return self._log.publish(kind, found, **fields)
 
     def take_results(self) -> list[Result]:
@@ -550,9 +537,7 @@ class Session:
         ``error`` where the engine failed, else ``overload``.
 
         Args:
-            reason: why.
             at: seconds since 1970, UTC.
-            alerts: number of alerts raised.
         """
         if self._is_closed:
             return
@@ -703,7 +688,6 @@ class Session:
         return windows
 
     def _drain(self, items: Iterable[FloatArray | NoAudio]) -> list[ChannelWindow]:
-        """Process what was read, ``items`` included."""
         self._items += items
         self._publish_format()
         windows: list[ChannelWindow] = []
@@ -740,10 +724,6 @@ class Session:
     def _check_running(self) -> None:
         if self._is_finished:
             raise RuntimeError("session already finished")
-
-
-def _unexpected(message: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, message)
 
 
 def _check_count(name: str, count: int) -> None:

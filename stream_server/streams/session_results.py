@@ -107,10 +107,6 @@ class AnalysedChannel:
     """One analysed channel: the engine's timeline of it, who speaks, and its results, added up.
 
     Args:
-        log: of the stream.
-        index: of the channel.
-        role: of the channel.
-        model: name of the model that scores it.
         stream: its timeline.
         quality: what ``stream`` hears through.
         attribution: tells its speakers apart; None: they are not told apart.
@@ -214,7 +210,6 @@ class AnalysedChannel:
             self._attribution.speakers.flush()
 
     def take_pieces(self) -> list[VoicePiece]:
-        """Return the pieces of speech whose voice is to be heard, once."""
         return [] if self._attribution is None else self._attribution.speakers.take_pieces()
 
     def accept_voice(self, piece: VoicePiece, vector: FloatArray | None) -> None:
@@ -223,7 +218,6 @@ class AnalysedChannel:
             self._attribution.speakers.accept(piece, vector)
 
     def leave_out(self, speaker: str, is_left_out: bool) -> bool:
-        """Leave a speaker out from here on, or no longer; return False if there is none such."""
         if self._attribution is None:
             return False
         numbers = {speaker_name(number): number for number in range(self._attribution.num_speakers)}

@@ -56,7 +56,6 @@ class MessageRate:
 
     Args:
         per_s: messages a second on average.
-        now_s: the time.
         what: is counted, in the plural.
     """
 
@@ -67,11 +66,7 @@ class MessageRate:
         self._then_s = now_s
 
     def take(self, count: int, now_s: float) -> None:
-        """Count messages.
-
-        Raises:
-            ProtocolError: they are too many.
-        """
+        """Count messages. Raises ProtocolError: they are too many."""
         refilled = self._left + (now_s - self._then_s) * self._per_s
         self._left = min(refilled, self._per_s * _BURST_S)
         self._then_s = now_s
@@ -115,7 +110,6 @@ class MessageConnection(ServerConnection):
         self._is_held = False  # it waits for go_on(), and not for the end of a message
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the network."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         if self.on_message is not None and self._is_between and self.protocol.state is State.OPEN:
@@ -133,7 +127,6 @@ class MessageConnection(ServerConnection):
         self._parse(data)
 
     def eof_received(self) -> None:
-        """Note that the client sends no more."""
         self._give_rest()
         super().eof_received()
 
@@ -197,13 +190,11 @@ class MessageConnection(ServerConnection):
         return True
 
     def process_event(self, event: Event) -> None:
-        """Handle the handshake or a frame."""
         if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
             self.num_unread += 1
         super().process_event(event)
 
     def _is_between_messages(self) -> bool:
-        """Return whether the next byte is the first one of a message or control frame."""
         # A generator within generators waits for it, or for a byte within a frame.
         parser: Any = self.protocol.parser
         while parser.gi_yieldfrom is not None:
@@ -293,14 +284,7 @@ def _end_of_frame(data: bytes, at: int) -> int:
 class ClientSocket:
     """An open WebSocket and its dialect; receives between ``async with`` and its end.
 
-    Args:
-        websocket: the connection.
-        dialect: its protocol.
-        limits: what the client may do.
-        route: first part of the path the client came in at, for the log.
-
     Attributes:
-        dialect: the same.
         end: why the connection is to end; None if the client decides.
     """
 
@@ -345,7 +329,6 @@ class ClientSocket:
 
     @property
     def close_code(self) -> int | None:
-        """The close code of the WebSocket; None while it is open."""
         return self._websocket.close_code
 
     def take(

@@ -94,7 +94,6 @@ class TrackAligner:
         """Take a packet; return the audio that is complete, in pieces of at most a second.
 
         Args:
-            channel: index of the channel.
             payload: encoded samples; an incomplete one at the end is dropped.
             at_tick: its time in samples a channel, from any origin that all channels share.
             number: counts the packets of the channel, from any first number.
@@ -125,7 +124,6 @@ class TrackAligner:
 
     @property
     def stats(self) -> TrackStats:
-        """What became of the packets so far."""
         return TrackStats(tuple(track.stats for track in self._tracks))
 
     def _others_at(self, channel: int) -> int | None:

@@ -55,7 +55,6 @@ TRACK_CODECS: dict[str, tuple[int, Callable[[bytes], int]]] = {
 
 
 def track_format(codec: str, num_channels: int) -> AudioFormat:
-    """Return the format of tracks in a codec."""
     rate_hz, _ = TRACK_CODECS[codec]
     return AudioFormat("pcm_s16le", rate_hz, num_channels, codec, per_track=True)
 
@@ -64,7 +63,6 @@ class CodedTracks:
     """A :class:`TrackAligner` for packets of a codec.
 
     Args:
-        audio_format: see :func:`track_format`.
         max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
     """
 
@@ -88,10 +86,7 @@ class CodedTracks:
         """Take a packet; return it, and what is complete with it. See :meth:`TrackAligner.put`.
 
         Args:
-            channel: index of the channel.
-            payload: the packet.
             at_tick: time of its first sample, or of the silence before it.
-            number: of the packet.
             silence: samples of silence before it, which the sender did not send.
 
         Raises:
@@ -125,5 +120,4 @@ class CodedTracks:
 
     @property
     def stats(self) -> TrackStats:
-        """What became of the packets so far."""
         return self._aligner.stats

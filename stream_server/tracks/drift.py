@@ -47,12 +47,7 @@ _MAX_KEPT_BLOCKS = 256
 
 
 class OffsetFilter:
-    """Estimates offset and drift from the offsets of a channel's packets.
-
-    Args:
-        rate_hz: of the channel.
-        source: of the times.
-    """
+    """Estimates offset and drift from the offsets of a channel's packets."""
 
     def __init__(self, rate_hz: int, source: TickSource) -> None:
         self._rate_hz = rate_hz

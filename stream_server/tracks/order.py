@@ -28,7 +28,6 @@ class Packet:
 
     Attributes:
         payload: whole samples.
-        num_samples: of them.
         at_tick: its time, in samples, by the platform or of its arrival.
         number: in its channel; 0 in a channel without numbers.
     """
@@ -49,8 +48,6 @@ class Order:
         by_time: order packets without numbers by their times.
 
     Attributes:
-        held: packets in order.
-        held_samples: audio of them.
         next_number: of the packet to be placed next.
         late, duplicate, reordered, lost, restarts: counts of packets, and of new counts.
     """

@@ -71,11 +71,7 @@ class ChannelTrack:
 
 @dataclass(frozen=True, slots=True)
 class TrackStats:
-    """The packets of a stream.
-
-    Attributes:
-        channels: one entry a channel.
-    """
+    """The packets of a stream."""
 
     channels: tuple[ChannelTrack, ...]
 
@@ -109,7 +105,6 @@ class Run:
     """Consecutive audio, or time without.
 
     Attributes:
-        num_samples: length.
         data: encoded samples; None: lost.
     """
 
@@ -142,15 +137,6 @@ class Slip:
     A controlled slip (ITU-T G.822) repeats or drops audio in a known place; here it
     is one sample a packet. At 50 packets a second of 8 kHz that corrects up to 6250 parts in a
     million; a quartz is off by less than 100.
-
-    Args:
-        rate_hz: of the channel.
-        sample_bytes: of a sample.
-        source: of the packets' times.
-
-    Attributes:
-        offsets: estimates the drift.
-        count: samples inserted or deleted.
     """
 
     def __init__(self, rate_hz: int, sample_bytes: int, source: TickSource) -> None:
@@ -203,7 +189,6 @@ class Track:
     Args:
         audio_format: of the stream; its number of channels is not used.
         wait_samples: audio that may come before something missing is given up.
-        source: of the packets' times.
 
     Attributes:
         position: of the next packet; None until one was placed.
@@ -244,7 +229,6 @@ class Track:
 
     @property
     def stats(self) -> ChannelTrack:
-        """The counts so far."""
         order, rate_khz = self._order, self._rate_hz / 1000
         return ChannelTrack(
             packets=self._packets,
@@ -267,7 +251,6 @@ class Track:
         Args:
             payload: whole samples.
             at_tick: its time, in samples.
-            number: in the channel.
             others_at: position of the other channels, for a packet that has neither time nor
                 number to place it by; None before they have one.
         """
@@ -322,7 +305,6 @@ class Track:
             self._release()
 
     def begin(self, origin: int) -> None:
-        """Begin the clock at ``origin``, which is not after any packet placed so far."""
         if self.filled is None:
             self.filled = origin
             return

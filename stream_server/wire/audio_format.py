@@ -32,7 +32,6 @@ class AudioFormat:
     """The format of binary messages: interleaved samples of all channels.
 
     Attributes:
-        encoding: see :data:`Encoding`.
         sample_rate_hz: 8000 to 48000.
         num_channels: 1 to 8.
         codec: what messages hold instead, one of :data:`~stream_server.wire.codecs.CODED`; the
@@ -83,7 +82,6 @@ class AudioFormat:
         Args:
             encoding: of either kind, unchecked.
             sample_rate_hz: of the samples; None: the codec's default.
-            num_channels: unchecked.
 
         Raises:
             ProtocolError: as the class, or raw samples come without their rate.

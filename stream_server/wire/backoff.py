@@ -1,7 +1,6 @@
 """How long to wait before a failed attempt is repeated: for clients and server alike.
 
-It stands here because this is the lowest package that all of them may import: the stream client and
-the feed client, the store's writer, webhooks and the MQTT publisher.
+It stands here because this is the lowest package that clients and server may import.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ class Backoff:
             sleep(backoff.next_s())
 
     Args:
-        first_s: the first delay before it is cut, s.
-        longest_s: bound of every delay before it is cut, s.
         rng: source of the random part; None: one of its own.
 
     Attributes:
@@ -50,5 +47,4 @@ class Backoff:
         return delay_s if at_least_s is None else at_least_s + delay_s
 
     def reset(self) -> None:
-        """Begin with the first delay again, after a success."""
         self.attempts = 0

@@ -18,14 +18,12 @@ class Codec:
     """How one of them is read: as a container, or as packets that a decoder takes.
 
     Attributes:
-        words: for people.
         container: FFmpeg's name of the format; "": packets.
         decoder: FFmpeg's name of the decoder of packets; "": the container says.
         packet_bytes: of each packet; several: by the frame type in its first byte, 0: there is no
             such type; none: a message is a packet.
         decoder_hz: rate that the decoder of packets is opened with.
         rate_hz: of the samples, where the client tells none.
-        max_channels: that it can hold.
         begins: what :func:`~stream_server.wire.containers.container_of` calls such a stream; "":
             it has no signature.
     """
@@ -100,7 +98,6 @@ def codec_of(name: str, found: str | None, *, is_all: bool) -> Codec | None:
     """Return how a stream is read; None: more of it has to come.
 
     Args:
-        name: the encoding that was told.
         found: what its first bytes are, as
             :func:`~stream_server.wire.containers.container_of` calls it.
         is_all: no more of its first bytes will be looked at.

@@ -44,11 +44,7 @@ _MIN_BASE64_KINDS = 40
 
 
 def container_of(head: bytes) -> str | None:
-    """Return what the first bytes of a stream are, e.g. ``WAV``; None: samples, or too few bytes.
-
-    Args:
-        head: from the first byte on.
-    """
+    """Return what the first bytes of a stream are, e.g. ``WAV``; None: samples, or too few."""
     for at, signature, name in _SIGNATURES:
         if head[at : at + len(signature)] == signature:
             return name
@@ -77,10 +73,6 @@ def channels_of(head: bytes, name: str) -> int | None:
 
     Sources: RFC 9559 (Matroska, element 0x9F), RFC 7845 (Opus in Ogg), Vorbis I, section 4.2.2, RFC
     9639 (FLAC), ISO/IEC 14496-12 (MP4, AudioSampleEntry) and those of the frames of MP3 and AAC.
-
-    Args:
-        head: from the first byte on.
-        name: what :func:`container_of` says it is.
     """
     if name == "AMR":
         return 1
@@ -119,11 +111,7 @@ def _in_flac(head: bytes, at: int) -> int | None:
 
 
 class FirstBytes:
-    """Looks at the beginning of one stream of raw audio.
-
-    Args:
-        expected: format that the stream was said to have.
-    """
+    """Looks at the beginning of one stream of raw audio."""
 
     def __init__(self, expected: AudioFormat) -> None:
         self._expected = expected

@@ -134,7 +134,6 @@ class LostSpan:
     """Audio of one channel that never came, while that of others did.
 
     Attributes:
-        channel: index of the channel.
         start_tick: first missing sample, counted from the start of the :class:`AudioData`.
         end_tick: end, not included.
     """
@@ -160,14 +159,7 @@ class AudioData:
 
 @dataclass(frozen=True, slots=True)
 class CodedPacket:
-    """A packet of one channel that is not decoded yet.
-
-    Attributes:
-        channel: index of the channel.
-        first: number of its first sample; the others follow.
-        num_samples: that it holds, 1 or more.
-        payload: as the codec has it.
-    """
+    """A packet of one channel, not decoded yet; ``first`` is the number of its first sample."""
 
     channel: int
     first: int
@@ -253,9 +245,7 @@ class Dialect(Protocol):
 class HoldsAudio(Protocol):
     """A dialect that holds audio back until earlier audio, or other channels', has come."""
 
-    def release(self) -> list[Inbound]:
-        """Return what is held, as nothing more will come; nothing the second time."""
-        ...
+    def release(self) -> list[Inbound]: ...
 
 
 @runtime_checkable
@@ -291,7 +281,6 @@ class BadMessages:
         return inbound
 
     def count_good(self, num_messages: int = 1) -> None:
-        """Count messages that were understood."""
         # Not below 0: an hour of good messages is no licence for a thousand bad ones.
         if self._badness:
             self._badness = max(self._badness - num_messages, 0)

@@ -78,7 +78,6 @@ class ErrorKind:
     Attributes:
         close_code: of the WebSocket close that follows; None: the stream goes on.
         http_status: of the response to a handshake that is refused with this error.
-        remedy: one sentence: what to do.
         retry: trying again unchanged may work.
     """
 
@@ -201,7 +200,6 @@ class ProtocolError(Exception):
 
     @property
     def kind(self) -> ErrorKind:
-        """Close code, HTTP status and remedy."""
         return ERRORS[self.code]
 
     @property

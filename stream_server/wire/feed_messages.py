@@ -59,7 +59,6 @@ FeedMessage = Snapshot | Dropped | Result
 
 
 def result_type(result: Message) -> str:
-    """Return the ``type`` a message has on the wire."""
     tag = type(result).__struct_config__.tag
     assert isinstance(tag, str), "every message has its type as tag"
     return tag
@@ -110,17 +109,11 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_message(message: ServerMessage) -> str:
-    """Return a message as JSON text."""
     return _encoder.encode(message).decode()
 
 
 def encode_result(result: Result, *, frames: bool = True) -> bytes:
-    """Return a result as JSON in UTF-8.
-
-    Args:
-        result: any result.
-        frames: False: a point goes without its frames, which are most of its bytes.
-    """
+    """Return a result as JSON in UTF-8; without ``frames`` a point goes without its frames."""
     if not frames and isinstance(result, Point) and result.frames is not None:
         result = msgspec.structs.replace(result, frames=None)
     return _encoder.encode(result)
@@ -131,9 +124,6 @@ class ResultEncoder:
 
     Results are told apart by identity, which is cheaper than comparing them; one that is kept
     here cannot be freed, so no other takes its place.
-
-    Args:
-        capacity: how many texts are kept; the oldest goes first.
     """
 
     def __init__(self, capacity: int = 1024) -> None:

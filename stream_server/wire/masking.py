@@ -45,19 +45,13 @@ _SCHEME = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Return whether the setting of that name, the last part of a dotted one, is secret."""
     if name.startswith(_LIMITS):
         return False
     return name in _SECRETS_BY_NAME or _SECRET.search(name) is not None
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """Return settings without tokens, passwords, and keys that webhooks are signed with.
-
-    Args:
-        value: a tree of mappings and lists, of whatever types a user wrote.
-        name: its key in the tree.
-    """
+    """Return settings without tokens, passwords, and keys that webhooks are signed with."""
     if isinstance(value, Mapping):
         # A secret that is a mapping by mistake has its own keys for text.
         inner = "secret" if is_secret(name) else None

@@ -30,7 +30,6 @@ class ChannelSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         role: who speaks: ``customer``, ``agent``, ``driver``, ... The server's settings say which
             roles are analysed.
-        name: for people; may be "".
     """
 
     role: str = "speaker"
@@ -65,7 +64,6 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
         sample_rate: 8000 to 48000 Hz. Of a codec the rate that its audio is brought to, and that
             positions count; None: the codec's default.
         channels: 1 to 8.
-        name: of the stream, for people.
         metadata: kept with the stream; at most 32 entries of 256 characters.
         wants: which results to send; ``frames`` brings ``points`` along.
         live: False: a recording, sent as fast as the server takes it. Under overload it waits and
@@ -79,7 +77,6 @@ class Start(Message, tag="start", frozen=True, kw_only=True):
             whoever speaks first; "": what the metadata of that name say.
         window_ms, step_ms: audio of a forward pass, and time between two; None: as the server has
             it.
-        version: of the protocol.
     """
 
     # A plain str, not a Literal: check_start gives a better error than msgspec would.
@@ -210,7 +207,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the server.
 
     Attributes:
-        max_message_bytes: of one message.
         max_messages_per_s: on average; a burst of ten seconds' worth is taken.
         idle_timeout_s: longest time without audio or ``keepalive``.
         max_stream_s: longest audio of one stream.
@@ -228,7 +224,6 @@ class Ready(Message, tag="ready", frozen=True, kw_only=True):
     """Audio may come.
 
     Attributes:
-        stream_id: names the stream in feeds, store and dashboard.
         resume_token: secret that resumes the stream.
         resumed: this connection continues a stream; False although it was asked for: that stream is
             gone and this is a new one.
@@ -275,7 +270,6 @@ class Error(Message, tag="error", frozen=True, kw_only=True):
     Attributes:
         code: for programs; :mod:`stream_server.wire.errors` lists them.
         message: what was got and what was expected.
-        remedy: what to do.
         close_code: of the close that follows; None: the stream goes on.
         retry_after_s: when trying again may work.
     """
@@ -324,7 +318,6 @@ ServerMessage = Ready | Error | Heartbeat | Result
 
 
 def error_message(error: ProtocolError) -> Error:
-    """Return the ``error`` message of an error."""
     return Error(
         code=error.code.value,
         message=str(error),

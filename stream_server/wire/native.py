@@ -9,7 +9,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stream_server.wire.dialect import AudioData, BadMessages, Inbound, text_of_control
+from stream_server.wire.dialect import (
+    AudioData,
+    BadMessages,
+    Inbound,
+    text_of_control,
+    unexpected_message,
+)
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
 from stream_server.wire.feed_messages import ResultEncoder, encode_message
 from stream_server.wire.messages import (
@@ -85,10 +91,6 @@ class NativeDialect:
 
     Args:
         query: of the URL, decoded; None or empty: ``start`` comes as a message.
-        encoder: shared by connections, so that a result is encoded once.
-
-    Attributes:
-        start: the stream's specification; with a query from the beginning.
 
     Raises:
         ProtocolError: the query is wrong; codes as for ``start``.
@@ -113,9 +115,7 @@ class NativeDialect:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE``,
-                ``UNKNOWN_MESSAGE`` and ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many
-                of them are ``TOO_MANY_ERRORS``.
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         message = text_of_control(message)
         if isinstance(message, bytes):
@@ -123,7 +123,6 @@ class NativeDialect:
         return self._bad.counted(self._text, message)
 
     def plain_audio(self, num_messages: int) -> None:
-        """Note that messages of audio came that it was not given."""
         self._bad.count_good(num_messages)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
@@ -173,14 +172,16 @@ class NativeDialect:
     def _check_expected(self, message: Inbound) -> None:
         name = _name(message)
         if self.start is None:
-            raise _unexpected(f"got '{name}' before 'start'; send it first")
+            raise unexpected_message(f"got '{name}' before 'start'; send it first")
         # A client may keep its connection alive while it waits for ``summary``.
         if self._stopped and not isinstance(message, KeepAlive):
-            raise _unexpected(f"got '{name}' after 'stop', which ends the stream")
+            raise unexpected_message(f"got '{name}' after 'stop', which ends the stream")
         if self._paused and isinstance(message, Pause | Discarded):
-            raise _unexpected(f"got '{name}' while the stream is paused; send 'resume' first")
+            raise unexpected_message(
+                f"got '{name}' while the stream is paused; send 'resume' first"
+            )
         if not self._paused and isinstance(message, Resume):
-            raise _unexpected(f"got '{name}', but the stream is not paused")
+            raise unexpected_message(f"got '{name}', but the stream is not paused")
         if isinstance(message, Mark):
             check_text("name of 'mark'", message.name, ErrorCode.BAD_MESSAGE)
         elif isinstance(message, ConsentTold | SpeakerTold):
@@ -204,7 +205,7 @@ def _decode(text: str, *, started: bool) -> ClientMessage:
             ErrorCode.UNKNOWN_MESSAGE, f"got type {shown(name)}, expected {', '.join(_decoders)}"
         )
     if name == "start" and started:
-        raise _unexpected("stream already started: got a second 'start'")
+        raise unexpected_message("stream already started: got a second 'start'")
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -235,10 +236,6 @@ def _explain(error: Exception) -> str:
 def _name(message: Inbound) -> str:
     assert isinstance(message, msgspec.Struct)
     return str(message.__struct_config__.tag)
-
-
-def _unexpected(problem: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNEXPECTED_MESSAGE, problem)
 
 
 def _is_wanted(result: Result, wants: frozenset[str]) -> bool:

@@ -48,12 +48,10 @@ _TEMPORARY_STATUSES = (408, 502, 504)
 
 
 def retry_after_close(close_code: int | None, error: Error | None = None) -> bool:
-    """Return whether connecting again may work.
+    """Return whether connecting again may work; None: the connection broke without a close frame.
 
-    Args:
-        close_code: of the close frame; None: the connection broke without one.
-        error: the last ``error`` of this connection that ends a stream. Several errors share a
-            close code, so this decides if there is one.
+    Several errors share a close code, so the last ``error`` that ends a stream decides if there is
+    one.
     """
     if error is not None:
         try:
@@ -138,17 +136,11 @@ class NativeClient:
         )
         self._log = ReplayLog(spec.format, self._max_kept_bytes)
         self._stream = _Stream()
-        self._state = ClientState.DISCONNECTED
+        self.state = ClientState.DISCONNECTED
         self._stopped = False
 
     @property
-    def state(self) -> ClientState:
-        """State of the protocol."""
-        return self._state
-
-    @property
     def ready(self) -> Ready | None:
-        """The last ``ready``."""
         return self._stream.ready
 
     @property
@@ -180,7 +172,7 @@ class NativeClient:
         Raises:
             CannotBeginAnewError: the server ended the stream, and its audio is encoded.
         """
-        if self._state is ClientState.FINISHED:
+        if self.state is ClientState.FINISHED:
             raise RuntimeError("stream already finished: make a new client")
         self._log.disconnected()
         stream = self._stream
@@ -188,7 +180,7 @@ class NativeClient:
         if stream.took_encoded:
             raise CannotBeginAnewError("the server ended the stream", codec)
         stream.error = None
-        self._state = ClientState.STARTING
+        self.state = ClientState.STARTING
         resume = None
         # A stream that ended cannot be resumed; what it did not take begins a new one.
         if stream.ready is not None and not stream.ended:
@@ -246,7 +238,7 @@ class NativeClient:
     def take_outgoing(self) -> list[str | bytes]:
         """Return what to send now; after a lost connection first what the server does not have."""
         # Before ``ready`` the position at which the server continues is not known.
-        if self._state is not ClientState.STREAMING:
+        if self.state is not ClientState.STREAMING:
             return []
         return [
             content if isinstance(content, bytes) else _text(content)
@@ -255,23 +247,19 @@ class NativeClient:
 
     def keep_alive(self) -> list[str]:
         """Return the ``keepalive`` to send while there is no audio; nothing before ``ready``."""
-        return [_text(KeepAlive())] if self._state is ClientState.STREAMING else []
+        return [_text(KeepAlive())] if self.state is ClientState.STREAMING else []
 
     def closed(self, close_code: int | None) -> bool:
-        """Note that the connection is closed; return whether to reconnect.
-
-        Args:
-            close_code: of the close frame; None: there was none.
-        """
-        if self._state is ClientState.FINISHED:
+        """Note a close, without a close frame if None; return whether to reconnect."""
+        if self.state is ClientState.FINISHED:
             return False
         self._log.disconnected()
-        self._state = ClientState.DISCONNECTED
+        self.state = ClientState.DISCONNECTED
         return retry_after_close(close_code, self._stream.error)
 
     def refused(self, http_status: int) -> bool:
         """Note that the handshake was refused with a status; return whether to try again."""
-        return self._state is not ClientState.FINISHED and retry_after_refusal(http_status)
+        return self.state is not ClientState.FINISHED and retry_after_refusal(http_status)
 
     def retry_after_s(self) -> float | None:
         """The server's ``retry_after_s`` in the last error; None without one."""
@@ -346,21 +334,21 @@ class NativeClient:
         if self._spec.format.codec:
             # How many bytes it had received is not in a summary: they cannot be compared.
             is_end = summary.reason == "stopped"
-            self._state = ClientState.FINISHED if is_end else ClientState.DISCONNECTED
+            self.state = ClientState.FINISHED if is_end else ClientState.DISCONNECTED
             stream.ended, stream.took_encoded = True, summary.received_samples > 0
             return
         received = summary.received_samples + stream.start_sample
         # A server that is being stopped may still have received everything.
         if summary.reason == "stopped" or (self._stopped and received >= self._log.end_sample):
-            self._state = ClientState.FINISHED
+            self.state = ClientState.FINISHED
             return
         # What the server no longer received begins a new stream.
         self._log.skip_to(received)
-        self._state = ClientState.DISCONNECTED
+        self.state = ClientState.DISCONNECTED
         stream.ended = True
 
     def _begin(self, ready: Ready) -> None:
-        if self._state is not ClientState.STARTING:
+        if self.state is not ClientState.STARTING:
             raise ProtocolError(
                 ErrorCode.UNEXPECTED_MESSAGE, "got 'ready' without a 'start' that waits for it"
             )
@@ -378,7 +366,7 @@ class NativeClient:
             stream.last_seq = -1
             stream.ended = False
         stream.ready = ready
-        self._state = ClientState.STREAMING
+        self.state = ClientState.STREAMING
 
 
 def _text(message: msgspec.Struct) -> str:

@@ -19,7 +19,7 @@ decoded: what is missing cannot become a ``discarded``, and no new stream can be
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -58,40 +58,10 @@ class _Entry:
         return len(self.content) if isinstance(self.content, bytes) else _CONTROL_BYTES
 
 
-@dataclass(slots=True)
-class _State:
-    """The mutable state.
-
-    Attributes:
-        entries: what is kept, oldest first.
-        num_bytes: size of ``entries``.
-        partial: the beginning of a sample of all channels whose rest has not come.
-        end_sample: position after everything added.
-        paused_at_end: whether a pause is open there.
-        paused_at_start: whether a pause is open before the first entry.
-        first_control: index in the stream of the first control in ``entries``.
-        num_sent: how many entries, from the first, were sent on this connection.
-        num_tried: the same on any connection since the server last confirmed; it may have them.
-        bridge_from: the server's position, and whether it is paused there, before the first entry.
-    """
-
-    entries: deque[_Entry] = field(default_factory=deque)
-    num_bytes: int = 0
-    partial: bytes = b""
-    end_sample: int = 0
-    paused_at_end: bool = False
-    paused_at_start: bool = False
-    first_control: int = 0
-    num_sent: int = 0
-    num_tried: int = 0
-    bridge_from: tuple[int, bool] = (0, False)
-
-
 class ReplayLog:
     """Audio and controls of a stream that may have to be sent again.
 
     Args:
-        audio_format: of the audio.
         max_bytes: what is kept at most, the newest entry apart.
     """
 
@@ -100,43 +70,37 @@ class ReplayLog:
         # Bytes a position: a sample of all channels.
         self._tick_bytes = 1 if audio_format.codec else audio_format.bytes_per_tick
         self._max_bytes = max_bytes
-        self._state = _State()
+        self._entries: deque[_Entry] = deque()  # what is kept, oldest first
+        self.num_kept_bytes = 0
+        self._partial = b""  # the beginning of a sample of all channels whose rest has not come
+        self.end_sample = 0  # position after everything added
+        self.paused = False  # whether a pause is open there
+        self._paused_at_start = False  # whether a pause is open before the first entry
+        self._first_control = 0  # index in the stream of the first control in the entries
+        self._num_sent = 0  # entries, from the first, that were sent on this connection
+        # The same on any connection since the server last confirmed; it may have them.
+        self._num_tried = 0
+        # The server's position, and whether it is paused there, before the first entry.
+        self._bridge_from = (0, False)
 
     @property
     def start_sample(self) -> int:
         """Position of the oldest entry."""
-        state = self._state
-        return state.entries[0].start_sample if state.entries else state.end_sample
-
-    @property
-    def end_sample(self) -> int:
-        """Position after everything added."""
-        return self._state.end_sample
-
-    @property
-    def paused(self) -> bool:
-        """Whether a pause is open after everything added."""
-        return self._state.paused_at_end
-
-    @property
-    def num_kept_bytes(self) -> int:
-        """Size of what is kept, in bytes."""
-        return self._state.num_bytes
+        return self._entries[0].start_sample if self._entries else self.end_sample
 
     @property
     def has_unsent(self) -> bool:
         """Whether :meth:`take` returns anything."""
-        return self._state.num_sent < len(self._state.entries)
+        return self._num_sent < len(self._entries)
 
     def add_audio(self, data: bytes) -> None:
         """Add audio, interleaved, in any split."""
-        state = self._state
         # Entries hold whole samples of all channels, or the channels would change places in the one
         # that follows a dropped entry.
-        data = state.partial + data if state.partial else data
+        data = self._partial + data if self._partial else data
         tick = self._tick_bytes
         whole = len(data) - len(data) % tick
-        state.partial = data[whole:]
+        self._partial = data[whole:]
         # An empty packet of Opus says that one was lost. After a lost connection those that the
         # server may have had count as received.
         if self._codec == "opus" and not data:
@@ -148,47 +112,42 @@ class ReplayLog:
 
     def add_control(self, control: Control) -> None:
         """Add a control. The caller checks that it is allowed: no second pause, no late resume."""
-        state = self._state
         if isinstance(control, Discarded):
             control = self._merged(control)
         if isinstance(control, Pause | Resume):
-            state.paused_at_end = isinstance(control, Pause)
+            self.paused = isinstance(control, Pause)
         self._add(control, self._span(control))
 
     def take(self) -> list[bytes | Control]:
         """Return what has not been sent on this connection, and count it as sent."""
-        state = self._state
         if not self.has_unsent:
             return []
-        if state.num_sent == 0:
+        if self._num_sent == 0:
             # Dropped entries may lie between the server's position and the first one kept.
             self._bridge()
-        num_entries = len(state.entries)
-        unsent = [state.entries[index].content for index in range(state.num_sent, num_entries)]
-        state.num_sent = num_entries
+        num_entries = len(self._entries)
+        unsent = [self._entries[index].content for index in range(self._num_sent, num_entries)]
+        self._num_sent = num_entries
         return unsent
 
     def forget(self, end_sample: int, num_controls: int) -> None:
         """Drop what a heartbeat confirms: all before ``end_sample``, and the first controls."""
-        state = self._state
         # Never what this connection has not sent, whatever the server claims.
-        while state.num_sent and self._is_received(state.entries[0], end_sample, num_controls):
+        while self._num_sent and self._is_received(self._entries[0], end_sample, num_controls):
             self._drop_first()
 
     def skip_to(self, start_sample: int) -> None:
         """Drop everything before a position, controls too; what follows begins a new stream."""
-        state = self._state
-        while state.entries and state.entries[0].end_sample <= start_sample:
+        while self._entries and self._entries[0].end_sample <= start_sample:
             self._drop_first()
-        if state.entries and state.entries[0].start_sample < start_sample:
+        if self._entries and self._entries[0].start_sample < start_sample:
             self._cut_first(start_sample)
 
     def disconnected(self) -> None:
         """The connection is lost; nothing counts as sent."""
-        state = self._state
         # Sent entries may have arrived all the same: ``ready`` of the next connection tells.
-        state.num_tried = max(state.num_tried, state.num_sent)
-        state.num_sent = 0
+        self._num_tried = max(self._num_tried, self._num_sent)
+        self._num_sent = 0
 
     def go_on(self, end_sample: int, num_controls: int, *, paused: bool) -> None:
         """Continue on a new connection after what the server has received.
@@ -201,11 +160,10 @@ class ReplayLog:
         Raises:
             ProtocolError: the server confirms what was never sent.
         """
-        state = self._state
-        while state.num_tried and self._is_received(state.entries[0], end_sample, num_controls):
+        while self._num_tried and self._is_received(self._entries[0], end_sample, num_controls):
             self._drop_first()
         # The server counts samples, not messages: it may have taken part of one.
-        if state.num_tried and state.entries[0].start_sample < end_sample:
+        if self._num_tried and self._entries[0].start_sample < end_sample:
             self._cut_first(end_sample)
         if end_sample > self.start_sample:
             raise ProtocolError(
@@ -213,9 +171,9 @@ class ReplayLog:
                 f"got received_samples {end_sample} from the server, which was sent"
                 f" {self.start_sample}",
             )
-        state.first_control = num_controls
-        state.num_sent = state.num_tried = 0
-        state.bridge_from = (end_sample, paused)
+        self._first_control = num_controls
+        self._num_sent = self._num_tried = 0
+        self._bridge_from = (end_sample, paused)
 
     def begin_stream(self) -> None:
         """Begin a new stream, whose position 0 is :attr:`start_sample`.
@@ -223,73 +181,68 @@ class ReplayLog:
         Raises:
             CannotBeginAnewError: the audio is encoded, and its beginning is no longer kept.
         """
-        state = self._state
         if self._codec and self.start_sample:
             raise CannotBeginAnewError(
                 f"the server does not have the stream, whose first {self.start_sample} bytes are no"
                 " longer kept here",
                 self._codec,
             )
-        state.first_control = 0
-        state.num_sent = state.num_tried = 0
-        state.bridge_from = (self.start_sample, False)
+        self._first_control = 0
+        self._num_sent = self._num_tried = 0
+        self._bridge_from = (self.start_sample, False)
 
     def _add(self, content: bytes | Control, num_samples: int) -> None:
-        state = self._state
-        entry = _Entry(state.end_sample, state.end_sample + num_samples, content)
-        state.entries.append(entry)
-        state.end_sample = entry.end_sample
-        state.num_bytes += entry.num_bytes
+        entry = _Entry(self.end_sample, self.end_sample + num_samples, content)
+        self._entries.append(entry)
+        self.end_sample = entry.end_sample
+        self.num_kept_bytes += entry.num_bytes
         # The newest entry stays even if it alone exceeds the bound.
-        while state.num_bytes > self._max_bytes and len(state.entries) > 1:
+        while self.num_kept_bytes > self._max_bytes and len(self._entries) > 1:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        state = self._state
-        entry = state.entries.popleft()
-        state.num_bytes -= entry.num_bytes
-        was_sent = max(state.num_sent, state.num_tried) > 0
+        entry = self._entries.popleft()
+        self.num_kept_bytes -= entry.num_bytes
+        was_sent = max(self._num_sent, self._num_tried) > 0
         if not isinstance(entry.content, bytes):
             # The server counts the controls it acted on. One that was never sent is not among them.
-            state.first_control += was_sent
+            self._first_control += was_sent
             if isinstance(entry.content, Pause | Resume):
-                state.paused_at_start = isinstance(entry.content, Pause)
-        if state.num_sent:
+                self._paused_at_start = isinstance(entry.content, Pause)
+        if self._num_sent:
             # The server has it from this connection, so the next bridge begins after it.
-            state.num_sent -= 1
-            state.bridge_from = (entry.end_sample, state.paused_at_start)
-        state.num_tried = max(0, state.num_tried - 1)
+            self._num_sent -= 1
+            self._bridge_from = (entry.end_sample, self._paused_at_start)
+        self._num_tried = max(0, self._num_tried - 1)
 
     def _cut_first(self, start_sample: int) -> None:
         """Cut what is before ``start_sample`` from the first entry."""
-        state = self._state
-        entry = state.entries[0]
+        entry = self._entries[0]
         if not isinstance(entry.content, bytes):
             # A control is acted on whole or not at all.
             return
         num_cut_bytes = (start_sample - entry.start_sample) * self._tick_bytes
         rest = _Entry(start_sample, entry.end_sample, entry.content[num_cut_bytes:])
-        state.entries[0] = rest
-        state.num_bytes -= num_cut_bytes
+        self._entries[0] = rest
+        self.num_kept_bytes -= num_cut_bytes
 
     def _is_received(self, entry: _Entry, end_sample: int, num_controls: int) -> bool:
         # A control may fill no positions, so only its index tells.
         if isinstance(entry.content, bytes):
             return entry.end_sample <= end_sample
-        return self._state.first_control < num_controls
+        return self._first_control < num_controls
 
     def _merged(self, discarded: Discarded) -> Discarded:
         """Return ``discarded`` together with one that ends the log and was never sent."""
-        state = self._state
         # A microphone that cannot send discards many times a second; one entry must hold them all.
-        if len(state.entries) <= max(state.num_sent, state.num_tried):
+        if len(self._entries) <= max(self._num_sent, self._num_tried):
             return discarded
-        last = state.entries[-1]
+        last = self._entries[-1]
         if not isinstance(last.content, Discarded):
             return discarded
-        state.entries.pop()
-        state.num_bytes -= last.num_bytes
-        state.end_sample = last.start_sample
+        self._entries.pop()
+        self.num_kept_bytes -= last.num_bytes
+        self.end_sample = last.start_sample
         return Discarded(samples=last.content.samples + discarded.samples)
 
     def _bridge(self) -> None:
@@ -303,8 +256,7 @@ class ReplayLog:
             paused                paused, later   resume of the missing samples, pause
             running               paused          discarded if samples are missing, pause
         """
-        state = self._state
-        position, paused = state.bridge_from
+        position, paused = self._bridge_from
         start = self.start_sample
         controls: list[Control] = []
         num_missing = start - position
@@ -312,19 +264,19 @@ class ReplayLog:
             raise CannotBeginAnewError(
                 f"{num_missing} bytes were dropped before they could be sent", self._codec
             )
-        if paused and (num_missing or not state.paused_at_start):
+        if paused and (num_missing or not self._paused_at_start):
             controls.append(Resume(paused_samples=num_missing))
             paused = False
         elif num_missing:
             controls.append(Discarded(samples=num_missing))
-        if state.paused_at_start and not paused:
+        if self._paused_at_start and not paused:
             controls.append(Pause())
         # From now on the first entry is one of these, and before it the server's state holds.
-        state.paused_at_start = state.bridge_from[1]
+        self._paused_at_start = self._bridge_from[1]
         for control in reversed(controls):
             begin = start - self._span(control)
-            state.entries.appendleft(_Entry(begin, start, control))
-            state.num_bytes += _CONTROL_BYTES
+            self._entries.appendleft(_Entry(begin, start, control))
+            self.num_kept_bytes += _CONTROL_BYTES
             start = begin
 
     def _span(self, control: Control) -> int:

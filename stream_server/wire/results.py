@@ -121,7 +121,6 @@ class Standing:
     """What is known of the people in a stream.
 
     Attributes:
-        consent: whether they agreed.
         source: who or what says so, e.g. ``ivr``, ``checkbox``, ``api:crm``; "": not told.
         notice_version: which version of the notice they were given; "": none that is known of.
         notice_language: its language; "": not told.
@@ -168,8 +167,6 @@ class Consent(Message, tag="consent", frozen=True, kw_only=True):
     """What is known of consent and notice, at the beginning where it matters, and at each change.
 
     Attributes:
-        consent, source, notice_version, notice_language, notice_how: see
-            :class:`Standing`.
         withheld: why nothing is analysed or recorded from here on; None: it is.
         at_s: where it was told, on the stream's clock.
         told_at: seconds since 1970, UTC.
@@ -217,12 +214,8 @@ class StreamOpened(Message, tag="stream_opened", frozen=True, kw_only=True):
     """The first result of a stream; feeds, store and dashboard get it, the client has ``ready``.
 
     Attributes:
-        name: of the stream.
-        channels: all of them.
         labels: names of the classes, in the order of ``posteriors``.
-        metadata: what the client gave.
         sample_rate: of the client's audio, Hz.
-        encoding: of the client's audio.
         step_ms: time between points.
         opened_at: seconds since 1970, UTC.
         continues: id of the stream that the same client was in before: that one could not be
@@ -280,13 +273,7 @@ R = TypeVar("R", bound=Message)
 
 
 def in_envelope(message: type[R], result: msgspec.Struct, **envelope: Any) -> R:
-    """Return a result of the engine as a message.
-
-    Args:
-        message: the class above that inherits from the result's.
-        result: what was found.
-        **envelope: the fields that the message adds.
-    """
+    """Return a result of the engine as a message."""
     # Not structs.asdict: that would copy every frame of a point, these are shared.
     fields = {name: getattr(result, name) for name in result.__struct_fields__}
     return message(**fields, **envelope)

@@ -31,17 +31,12 @@ class StreamSpec:
     """A checked ``start``.
 
     Attributes:
-        format: of the audio.
         channels: one entry a channel, in the order of the interleaved samples.
-        name: of the stream, for people.
-        metadata: kept with the stream.
-        wants: results that the client is sent.
         live: whether the audio is live; a recording can wait.
         resume: set if it continues an earlier stream.
         token: access token; "" if a header carried it or none is needed.
         team: whose stream it is, once that is decided; "": nobody's in particular.
         standing: what is known of consent and notice.
-        speakers: whether those of one channel are told apart.
         window_ms, step_ms: what the client asks for; None: nothing. Whether the server gives it is
             not known yet.
     """
@@ -189,13 +184,7 @@ def start_from_query(query: Mapping[str, str]) -> Start:
 
 
 def check_text(what: str, text: str, code: ErrorCode) -> None:
-    """Raise ``ProtocolError(code)`` unless ``text`` is short and can be stored.
-
-    Args:
-        what: which text, for the message.
-        text: of the client.
-        code: of the error.
-    """
+    """Raise ``ProtocolError(code)`` unless ``text`` is short and can be stored."""
     if len(text) > MAX_TEXT_LENGTH:
         raise ProtocolError(
             code,
@@ -212,12 +201,7 @@ def check_text(what: str, text: str, code: ErrorCode) -> None:
 
 
 def check_span(what: str, samples: int) -> None:
-    """Raise ``ProtocolError(BAD_MESSAGE)`` unless ``samples`` can be a length.
-
-    Args:
-        what: which length, for the message.
-        samples: of the client.
-    """
+    """Raise ``ProtocolError(BAD_MESSAGE)`` unless ``samples`` can be a length."""
     if not 0 <= samples <= MAX_SPAN_SAMPLES:
         raise ProtocolError(
             ErrorCode.BAD_MESSAGE,

@@ -68,6 +68,17 @@ def test_texts_are_used_where_they_stand_and_all_of_them(folder: Path) -> None:
     assert not unused, sorted(unused)
 
 
+def test_everything_that_the_pages_add_to_the_audit_has_words() -> None:
+    actions = {
+        action
+        for path in (PAGES_DIR.parent).rglob("*.py")
+        for action in re.findall(r'(?:audit="|note\(")(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert "stream_deleted" in actions
+    known = texts(PAGES_DIR / "audit", "en")
+    assert {f"audit.done.{action}" for action in actions} <= known.keys()
+
+
 def test_every_error_of_the_server_has_words_for_people() -> None:
     # What a program is told (settings, documents) helps nobody who looks at a page.
     for lang in ("en", "zh"):

@@ -154,6 +154,8 @@ async def test_answers_are_what_is_described(tmp_path: Path):
         await check.ask("GET", "/alerts/a1", 200, "/alerts/{alert_id}")
         judge = "/alerts/{alert_id}/judge"
         await check.ask("POST", "/alerts/a1/judge", 200, judge, json={"verdict": "right"})
+        assign = "/alerts/{alert_id}/assign"
+        await check.ask("POST", "/alerts/a1/assign", 200, assign, json={"to": "Ms Li"})
         await check.ask("GET", "/audit", 200)
         await check.ask("GET", "/audit.csv", 200)
         await check.ask("POST", "/sample-call", 201)

@@ -27,8 +27,9 @@ from ser_engine.core.factory import build_engine
 from ser_engine.errors import ConfigError
 from ser_engine.files import StreamResult, analyze_file
 from stream_server.access import AccessConfig, ListenConfig
-from stream_server.alerts import AlertRule, AlertsConfig
+from stream_server.alerts import AlertRule, AlertsConfig, replay
 from stream_server.config import RecordingConfig, ServerConfig, StoreConfig
+from stream_server.feeds.source import stored_results
 from stream_server.platforms import TelephonyConfig
 from stream_server.platforms.asterisk import AudioSocketConfig
 from stream_server.platforms.asterisk import server as audiosocket_server
@@ -36,7 +37,7 @@ from stream_server.platforms.asterisk.audiosocket import HANGUP, encode_audio, e
 from stream_server.server import Server
 from stream_server.store import Store
 from stream_server.wire.messages import ChannelSpec
-from stream_server.wire.results import Alert, Gap, Point, Segment, Summary
+from stream_server.wire.results import Alert, Gap, Measures, Point, Segment, Summary
 
 ENGINE = EngineConfig(model=ModelConfig(name="compact", offline=True))
 ANY_PORT = TelephonyConfig(audiosocket=AudioSocketConfig(port=0))
@@ -120,7 +121,10 @@ async def test_what_was_streamed_is_stored_fed_and_counted(tmp_path: Path, call:
         clear_threshold=0.0,
         hold_s=1.0,
     )
-    async with serving(tmp_path, alerts=AlertsConfig(rules=(rule,))) as server:
+    # Of the measures at 5, 10, ... seconds; it is the third or a later one that is enough.
+    talks = replace(rule, name="talks long", measures={"talk_s": 7.0})
+    rules = (rule, talks)
+    async with serving(tmp_path, alerts=AlertsConfig(rules=rules)) as server:
         async with aiohttp.ClientSession() as http:
             feed = await http.ws_connect(f"{server.http_url}/feed")
             assert (await feed.receive_json())["type"] == "snapshot"
@@ -147,6 +151,7 @@ async def test_what_was_streamed_is_stored_fed_and_counted(tmp_path: Path, call:
             assert raised
             assert summary.alerts == len(raised)
             assert len(await server.store.alerts()) == len(raised)
+            await check_replay(server.store, record.stream_id, rules, seen)
 
             async with http.get(f"{server.http_url}/readyz") as response:
                 assert await response.json() == {"ready": True, "reasons": []}
@@ -163,6 +168,27 @@ async def test_what_was_streamed_is_stored_fed_and_counted(tmp_path: Path, call:
     assert float(figures["emotion_monitor_queue_wait_seconds_count"]) > 10
     assert float(figures["emotion_monitor_store_written_total"]) > len(points)
     assert 'emotion_monitor_model_info{model="compact",runtime="torch fp32 cpu"}' in figures
+
+
+async def check_replay(
+    store: Store, stream_id: str, rules: tuple[AlertRule, ...], seen: list[Any]
+) -> None:
+    """Rules tried on what is stored raise and clear what they did while the stream ran."""
+    results = [one async for page in stored_results(store, stream_id) for one in page]
+    assert sum(isinstance(one, Measures) for one in results) > 3
+    tried = {
+        (count.rule.name, alert.channel, state, at_s)
+        for count in replay.replay(rules, replay.timelines_of(results)).rules
+        for alert in count.alerts
+        for state, at_s in (("raised", alert.raised_s), ("cleared", alert.cleared_s))
+    }
+    alerts = [one for one in seen if isinstance(one, Alert)]
+    assert {(one.rule, one.channel, one.state, one.at_s) for one in alerts} == tried
+    at_s = {
+        name: min(one.at_s for one in alerts if one.rule == name)
+        for name in (rule.name for rule in rules)
+    }
+    assert at_s["talks long"] > at_s["anything"] + 5
 
 
 async def test_audio_is_kept_only_where_an_operator_wants_it(tmp_path: Path, call: Path):

@@ -1,5 +1,5 @@
 /** Alerts: open ones, acknowledged ones, all that there were. */
-import { acknowledge } from "../../shell/acknowledge.js";
+import { acknowledge, mayDeal } from "../../shell/acknowledge.js";
 import { whileVisible } from "../../shell/dom.js";
 import { chooseNotifyLevel, LEVELS, notifyLevel } from "../../shell/notify.js";
 import { icon } from "../../shell/icons.js";
@@ -7,7 +7,7 @@ import { roleName, ruleName, streamName } from "../../shell/names.js";
 import { emotion } from "../../shell/palette.js";
 import { Component, h, render } from "../../shell/preact.js";
 import { addressOf } from "../../shell/router.js";
-import { describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
+import { ask, describeError, emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 
 const STATES = ["unacknowledged", "acknowledged", "all"];
 const PAGE = 50;
@@ -15,6 +15,9 @@ const INTERVAL_MS = 5_000;
 const SAMPLES_A_S = 16_000;
 /** A moment is easier to judge with what led to it. */
 const LEAD_S = 2;
+const MOST_LETTERS = 80;
+/** The kind of whoever did not log in. */
+const NAMELESS = "machine";
 
 /**
  * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
@@ -90,7 +93,7 @@ class Alerts extends Component {
       void this.load();
     };
     return [
-      byCall(found).map((calls) => h(Call, { key: calls[0].stream_id, app, alerts: calls, press, onJudged: () => void this.load() })),
+      byCall(found).map((calls) => h(Call, { key: calls[0].stream_id, app, alerts: calls, press, onChanged: () => void this.load() })),
       alerts.length > this.limit && h("button", { class: "button", type: "button", onclick: more }, app.t("action.more")),
     ];
   }
@@ -98,7 +101,7 @@ class Alerts extends Component {
 
 /** @param {import("../../shell/types.js").AlertRecord} alert @param {string} text */
 function matches(alert, text) {
-  return `${alert.rule} ${alert.stream_name} ${alert.stream_id} ${alert.role} ${alert.acknowledged_note ?? ""}`.toLowerCase().includes(text.trim().toLowerCase());
+  return `${alert.rule} ${alert.stream_name} ${alert.stream_id} ${alert.role} ${alert.acknowledged_note ?? ""} ${alert.assigned_to ?? ""}`.toLowerCase().includes(text.trim().toLowerCase());
 }
 
 /** @param {import("../../shell/types.js").AlertRecord[]} alerts newest first @returns {import("../../shell/types.js").AlertRecord[][]} those of a call together */
@@ -110,7 +113,7 @@ function byCall(alerts) {
 }
 
 /** The alerts of one call. */
-function Call({ app, alerts, press, onJudged }) {
+function Call({ app, alerts, press, onChanged }) {
   const open = alerts.filter((alert) => alert.acknowledged_at === null);
   const [{ stream_id, stream_name }] = alerts;
   return h(
@@ -124,9 +127,9 @@ function Call({ app, alerts, press, onJudged }) {
         h("strong", {}, streamName(app, stream_name, stream_id)),
         h("span", { class: "muted number" }, app.plural("alerts.of_call", alerts.length)),
         h("div", { class: "grow" }),
-        open.length > 1 && h("button", { class: "button", type: "button", onclick: () => void press(...open) }, icon("check"), app.t("alerts.acknowledge_all", { n: open.length })),
+        mayDeal(app) && open.length > 1 && h("button", { class: "button", type: "button", onclick: () => void press(...open) }, icon("check"), app.t("alerts.acknowledge_all", { n: open.length })),
       ),
-    h("ul", { class: "rows" }, alerts.map((alert) => h(Row, { key: alert.alert_id, app, alert, press, onJudged }))),
+    h("ul", { class: "rows" }, alerts.map((alert) => h(Row, { key: alert.alert_id, app, alert, press, onChanged }))),
   );
 }
 
@@ -206,10 +209,33 @@ class Notify extends Component {
   }
 }
 
-/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (...alerts: any[]) => void, onJudged: () => void}} props */
-function Row({ app, alert, press, onJudged }) {
+/** Ask who is to deal with an alert; at first whoever asks. @param {import("../../shell/types.js").App} app @param {import("../../shell/types.js").AlertRecord} alert */
+async function assign(app, alert) {
+  const to = await ask(app, {
+    title: app.t("alerts.assign_title", { rule: ruleName(app, alert.rule) }),
+    text: app.t("alerts.assign_text"),
+    action: app.t("alerts.assign"),
+    field: { label: app.t("alerts.assignee"), value: alert.assigned_to ?? app.info.me.name, most: MOST_LETTERS },
+  });
+  if (to === null) return;
+  try {
+    await app.api.assign(alert.alert_id, to);
+  } catch (error) {
+    toast(describeError(app, error), "error");
+  }
+}
+
+/** When it was acknowledged, and by whom where people have names. @param {import("../../shell/types.js").App} app @param {import("../../shell/types.js").AlertRecord} alert */
+function acknowledgedText(app, { acknowledged_at, acknowledged_by }) {
+  const when = app.format.dateTime(acknowledged_at);
+  return acknowledged_by && acknowledged_by !== NAMELESS ? app.t("alerts.acknowledged_by", { when, who: acknowledged_by }) : app.t("alerts.acknowledged_at", { when });
+}
+
+/** @param {{app: import("../../shell/types.js").App, alert: import("../../shell/types.js").AlertRecord, press: (...alerts: any[]) => void, onChanged: () => void}} props */
+function Row({ app, alert, press, onChanged }) {
   const { format, t } = app;
   const isOpen = alert.acknowledged_at === null;
+  const may = mayDeal(app);
   const kind = !isOpen ? "" : alert.severity === "critical" ? "alert" : alert.severity === "warning" ? "warning" : "";
   const stream = addressOf(`/streams/${encodeURIComponent(alert.stream_id)}`);
   const moment_s = Math.max(0, alert.raised_sample / SAMPLES_A_S - LEAD_S);
@@ -221,12 +247,12 @@ function Row({ app, alert, press, onJudged }) {
     } catch (error) {
       toast(describeError(app, error), "error");
     }
-    onJudged();
+    onChanged();
   };
   const verdictButton = (/** @type {"right" | "wrong"} */ verdict, /** @type {string} */ key) =>
     h("button", { class: "button quiet", type: "button", "aria-pressed": alert.verdict === verdict, title: key, "aria-keyshortcuts": key, onclick: () => void judge(verdict) }, t(`alerts.${verdict}`));
   const onKey = (/** @type {KeyboardEvent} */ event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!may || event.ctrlKey || event.metaKey || event.altKey) return;
     const verdict = /** @type {const} */ ({ r: "right", w: "wrong" })[event.key.toLowerCase()];
     if (verdict) void judge(verdict);
   };
@@ -246,8 +272,9 @@ function Row({ app, alert, press, onJudged }) {
         h("span", {}, roleName(app, alert.role)),
         alert.labels.map((name) => emotion(app, name)),
         h("span", { class: "number" }, format.percent(alert.posterior)),
+        alert.assigned_to && h("span", { class: "badge", "data-testid": "assigned" }, t("alerts.assigned_to", { who: alert.assigned_to })),
       ),
-      !isOpen && h("p", { class: "alert-note" }, h("span", { class: "muted", title: format.fullTime(alert.acknowledged_at) }, t("alerts.acknowledged_at", { when: format.dateTime(alert.acknowledged_at) })), alert.acknowledged_note && h("q", {}, alert.acknowledged_note)),
+      !isOpen && h("p", { class: "alert-note" }, h("span", { class: "muted", title: format.fullTime(alert.acknowledged_at) }, acknowledgedText(app, alert)), alert.acknowledged_note && h("q", {}, alert.acknowledged_note)),
     ),
     h(
       "div",
@@ -259,9 +286,10 @@ function Row({ app, alert, press, onJudged }) {
     h(
       "div",
       { class: "alert-actions" },
-      isOpen && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
+      may && isOpen && h("button", { class: "button primary", type: "button", onclick: () => press(alert) }, icon("check"), t("acknowledge.action")),
+      may && isOpen && h("button", { class: "button", type: "button", onclick: () => void assign(app, alert).then(onChanged) }, t("alerts.assign")),
       h("a", { class: "button", href: `${stream}?t=${moment_s.toFixed(1)}` }, t("alerts.jump"), icon("arrow")),
-      h("div", { class: "alert-verdict", role: "group", "aria-label": t("alerts.verdict") }, verdictButton("right", "R"), verdictButton("wrong", "W")),
+      may && h("div", { class: "alert-verdict", role: "group", "aria-label": t("alerts.verdict") }, verdictButton("right", "R"), verdictButton("wrong", "W")),
     ),
     h(Why, { app, alert }),
   );

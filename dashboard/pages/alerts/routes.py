@@ -46,6 +46,19 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_note: str
 
 
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is to deal with an alert; "": nobody in particular."""
+
+    to: Annotated[str, msgspec.Meta(max_length=80)]
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert and who is to deal with it; null: nobody in particular."""
+
+    alert_id: str
+    assigned_to: str | None
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an alert was right; null takes a verdict back."""
 
@@ -166,9 +179,10 @@ async def show(call: Call) -> web.Response:
     if alert is None or record is None:
         raise _not_found()
     raised_s = alert.raised_sample / _RATE_HZ
+    begin = max(0, alert.raised_sample - _MINUTE_SAMPLES)
     found = await store.results(
         stream_id,
-        from_sample=max(0, alert.raised_sample - _MINUTE_SAMPLES),
+        from_sample=begin,
         kinds=("point", "segment", "gap"),
         limit=_MOST_RESULTS,
     )
@@ -177,7 +191,7 @@ async def show(call: Call) -> web.Response:
         clipped
         for each in results
         if isinstance(each, Segment | Gap) and each.channel == alert.channel
-        if (clipped := _within(each, alert.raised_sample - _MINUTE_SAMPLES, alert.raised_sample))
+        if (clipped := _within(each, begin, alert.raised_sample))
     ]
     whole = whole_of(spans)
     became = None
@@ -195,6 +209,22 @@ async def show(call: Call) -> web.Response:
             outcome=became,
         )
     )
+
+
+@ROUTES.on(
+    "POST",
+    "/alerts/{alert_id}/assign",
+    body=Assignment,
+    response=Assigned,
+    errors=("not_found", *STORED),
+    audit="alert_assigned",
+)
+async def assign(call: Call) -> web.Response:
+    """Say who is to deal with an alert."""
+    await _stream_of(call)
+    alert_id, to = call.part("alert_id"), call.body.to.strip()
+    await call.services.store.assign(alert_id, to)
+    return reply(Assigned(alert_id=alert_id, assigned_to=to or None))
 
 
 @ROUTES.on(
@@ -230,8 +260,12 @@ async def _stream_of(call: Call) -> str:
     return place[0]
 
 
-def _within(span: Segment | Gap, start: int, end: int) -> Segment | Gap | None:
-    start, end = max(span.start_sample, start), min(span.end_sample, end)
+def _within(span: Segment | Gap, begin: int, end: int) -> Segment | Gap | None:
+    """Return the part of a span between two positions, counted from the first; None: there is none.
+
+    A whole counts from the beginning of its clock on, which is that of the minute here.
+    """
+    start, end = max(span.start_sample, begin) - begin, min(span.end_sample, end) - begin
     return structs.replace(span, start_sample=start, end_sample=end) if start < end else None
 
 

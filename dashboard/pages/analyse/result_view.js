@@ -4,6 +4,7 @@ import { SegmentTable } from "../../shell/chart/segment_table.js";
 import { TimelineView } from "../../shell/chart/view.js";
 import { icon } from "../../shell/icons.js";
 import { MeasuresView } from "../../shell/measures.js";
+import { channelName } from "../../shell/names.js";
 import { noticeOf } from "../../shell/model.js";
 import { colourOf, emotion, hatchOf } from "../../shell/palette.js";
 import { loadPlotly } from "../../shell/plotly.js";
@@ -17,6 +18,12 @@ import { barFigure } from "./picture.js";
 import { channelTitle } from "./result.js";
 
 const PNG = { format: "png", width: 1200, height: 520, scale: 2 };
+
+/** A channel as the chart calls it. @param {import("../../shell/types.js").App} app @param {import("./result.js").ResultView} result @param {number} index */
+function nameOf(app, result, index) {
+  const known = result.timeline?.channels.get(index);
+  return known ? channelName(app, known.spec) : channelTitle(app, index);
+}
 
 /** @extends {Component<{app: import("../../shell/types.js").App, job: import("./jobs.js").Job, result: import("./result.js").ResultView}>} */
 export class ResultView extends Component {
@@ -98,7 +105,7 @@ export class ResultView extends Component {
       this.audioUrl && !result.timeline && h("audio", { controls: true, preload: "metadata", src: this.audioUrl, "aria-label": t("analyse.listen") }),
       result.timeline && h("div", { ref: this.place, class: "analyse-timeline" }),
       result.channels.map((channel) => this.channel(channel)),
-      result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => channelTitle(app, index), shared: new Set(result.channels.filter(({ speakers }) => speakers.length > 1).map(({ index }) => index)) }),
+      result.measures && h(MeasuresView, { app, measures: result.measures, nameOf: (/** @type {number} */ index) => nameOf(app, result, index), shared: new Set(result.channels.filter(({ speakers }) => speakers.length > 1).map(({ index }) => index)) }),
       result.timeline && h("div", { ref: this.foot }),
     );
   }
@@ -110,7 +117,7 @@ export class ResultView extends Component {
       "section",
       { class: "card analyse-channel", "data-testid": "channel" },
       result.channels.length > 1 && h("h3", {}, channelTitle(app, channel.index)),
-      channel.overall && h("div", { class: "analyse-overall" }, channel.whole ? h(WholeView, { app, whole: channel.whole }) : word(app, channel), bars(app, channel)),
+      channel.overall && h("div", { class: "analyse-overall" }, channel.whole ? h(WholeView, { app, whole: channel.whole, withPauses: result.granularity === "utterance" }) : word(app, channel), bars(app, channel)),
       channel.warnings.map((each) => warning(app, each)),
       channel.speakers.length > 0 && this.speakers(channel),
     );

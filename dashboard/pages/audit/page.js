@@ -69,6 +69,13 @@ class Audit extends Component {
   }
 }
 
+/** What was done, in words; exports have its name. @param {import("../../shell/types.js").App} app @param {string} action */
+function actionName(app, action) {
+  const key = `audit.done.${action}`;
+  const text = app.t(key);
+  return text === key ? action.replaceAll("_", " ") : text;
+}
+
 /** @param {{app: import("../../shell/types.js").App, entry: any}} props */
 function Row({ app, entry }) {
   const { format, t } = app;
@@ -78,7 +85,7 @@ function Row({ app, entry }) {
     {},
     cell("at", h("span", { class: "number", title: format.fullTime(entry.at) }, format.dateTime(entry.at))),
     cell("who", entry.name || t(`audit.kind.${entry.kind}`), entry.name && h("span", { class: "muted" }, ` ${t(`audit.kind.${entry.kind}`)}`)),
-    cell("action", h("code", {}, entry.action)),
+    cell("action", h("span", { title: entry.action }, actionName(app, entry.action))),
     cell("target", h("span", { class: "number" }, entry.target || "–")),
     cell("address", h("span", { class: "number" }, entry.address)),
     cell("detail", h("span", { class: "muted" }, entry.detail)),

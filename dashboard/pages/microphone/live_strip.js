@@ -169,11 +169,11 @@ export class LiveStrip {
       context.fillRect(x, 0, 2, this.areaPx + SPACE_PX + RIBBON_PX);
       if (!text) return;
       context.font = `11px ${colours.font}`;
-      const textWidth = context.measureText(text).width;
-      context.fillRect(x, 0, textWidth + 10, 18);
+      const shown = fitting(context, text, this.canvas.clientWidth - x - 10);
+      context.fillRect(x, 0, context.measureText(shown).width + 10, 18);
       context.fillStyle = ink;
       context.textBaseline = "middle";
-      context.fillText(text, x + 5, 9.5);
+      context.fillText(shown, x + 5, 9.5);
     };
     for (const mark of marks) line(mark.at_s, colours.accent, colours.accentInk, mark.name);
     for (const alert of alerts) {
@@ -209,6 +209,14 @@ export class LiveStrip {
     context.textBaseline = "top";
     lines.forEach((text, at) => context.fillText(text, left + 8, 14 + at * 17));
   }
+}
+
+/** As much of a text as there is room for. @param {CanvasRenderingContext2D} context @param {string} text @param {number} px */
+function fitting(context, text, px) {
+  if (context.measureText(text).width <= px) return text;
+  const letters = [...text];
+  while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > px) letters.pop();
+  return `${letters.join("")}…`;
 }
 
 /** Points in unbroken runs, those before `fromS` left out. */

@@ -6,6 +6,8 @@ import { addressOf } from "../../shell/router.js";
 import { emptyState, errorState, loadingState, toast } from "../../shell/states.js";
 
 const SHOWN = 50;
+/** Columns whose texts people write. */
+const LONG = new Set(["rule", "note", "who", "notice_version"]);
 
 /**
  * @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app
@@ -167,7 +169,7 @@ class Oversight extends Component {
           one.model,
           one.who || "–",
           one.note,
-        ].map((cell, at) => h("td", { "data-title": t(`oversight.${columns[at]}`) }, cell)),
+        ].map((cell, at) => h("td", { "data-title": t(`oversight.${columns[at]}`), class: LONG.has(columns[at]) && "is-long" }, cell)),
       );
     const link = h("a", { class: "button", href: app.api.urlOf("/decisions.csv"), download: "" }, icon("download"), t("oversight.csv"));
     return this.table("decisions", columns, this.state.decisions.map(row), link);
@@ -189,7 +191,7 @@ class Oversight extends Component {
           one.notice_version || "–",
           [one.notice_how, one.notice_language].filter(Boolean).join(", ") || "–",
           one.withheld ? t(`gap.${one.withheld}`) : "–",
-        ].map((cell, at) => h("td", { "data-title": t(`oversight.${columns[at]}`) }, cell)),
+        ].map((cell, at) => h("td", { "data-title": t(`oversight.${columns[at]}`), class: LONG.has(columns[at]) && "is-long" }, cell)),
       );
     return this.table("ledger", columns, this.state.ledger.map(row));
   }

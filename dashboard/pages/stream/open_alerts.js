@@ -1,5 +1,5 @@
 /** Alerts of a stream that nobody has acknowledged, above its timeline. */
-import { acknowledge } from "../../shell/acknowledge.js";
+import { acknowledge, mayDeal } from "../../shell/acknowledge.js";
 import { fill, h, whileVisible } from "../../shell/dom.js";
 import { icon } from "../../shell/icons.js";
 import { roleName, ruleName } from "../../shell/names.js";
@@ -70,7 +70,7 @@ export class OpenAlerts {
       { class: `notice ${alert.severity === "critical" && alert.cleared_s === null ? "error" : ""}`, "data-alert-id": alert.alert_id },
       icon("warning"),
       h("span", { class: "open-alert-text" }, h("strong", {}, ruleName(app, alert.rule)), ` · ${roleName(app, role)} · `, h("button", { class: "link number", type: "button", onclick: () => this.jump(alert.at_s) }, app.format.clock(alert.at_s)), ` · ${state}`),
-      app.info.store && h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
+      app.info.store && mayDeal(app) && h("button", { class: "button", type: "button", onclick: () => void press() }, icon("check"), app.t("acknowledge.action")),
     );
   }
 }

@@ -42,9 +42,15 @@ export async function mount(root, params, app) {
 /** @param {HTMLElement} root @param {import("../../shell/types.js").Params} params @param {import("../../shell/types.js").App} app @param {any} stream */
 function show(root, params, app, stream) {
   const timeline = new Timeline(stream.channels, stream.labels);
+  /** @type {any} */
+  let shownMeasures = null;
   const wasLive = stream.closed_at === null;
   timeline.closed = !wasLive;
-  for (const [index, channel] of timeline.channels) channel.names = { ...stream.speakers[index] };
+  const called = (/** @type {Record<string, Record<string, string>>} */ speakers) => {
+    for (const [index, channel] of timeline.channels) channel.names = { ...speakers[index] };
+    shownMeasures = null;
+  };
+  called(stream.speakers);
   // A moment can be shown before its results have come.
   timeline.end_s = stream.duration_s ?? 0;
   const at_s = Number.parseFloat(params.query.get("t") ?? "");
@@ -74,8 +80,6 @@ function show(root, params, app, stream) {
   const events = new Events(app, timeline, jump);
   const table = new SegmentTable(app, timeline, jump);
   const measured = h("div", { class: "stream-rest" });
-  /** @type {any} */
-  let shownMeasures = null;
   let wasClosed = timeline.closed;
   const openAlerts = new OpenAlerts(app, stream.stream_id, timeline, jump);
 
@@ -125,6 +129,7 @@ function show(root, params, app, stream) {
     onMessage(message) {
       if (message.type === "error") return toast(describeError(app, message), "error");
       timeline.take(message.results ?? []);
+      if (message.speakers) called(message.speakers);
       if (message.status) heading.status = message.status;
       if (message.dropped) toast(app.plural("stream.dropped", message.dropped));
       if (wasLive) heading.measure();

@@ -61,6 +61,7 @@ _KINDS: tuple[ResultKind, ...] = (
     "marked",
     "alert",
     "warning",
+    "measures",
     "consent",
     "summary",
     "stream_closed",
@@ -295,9 +296,10 @@ async def name_speaker(call: Call) -> web.Response:
     """Say what a speaker of a channel is called, on pages and in exports."""
     record, named = await _record(call), checked_name(call.body)
     channel = _channel(record, call)
-    await call.services.store.name_speaker(
-        record.stream_id, channel.index, named.speaker, named.name
-    )
+    store = call.services.store
+    await store.name_speaker(record.stream_id, channel.index, named.speaker, named.name)
+    if (changed := await store.stream(record.stream_id)) is not None:
+        call.services.live.named(record.stream_id, changed.speakers)
     return web.Response(status=204)
 
 

@@ -8,6 +8,8 @@ import { stackOrder, tracesOf } from "./traces.js";
 /** Height of an alert's bar, of that of the title. */
 const BAR_SHARE = 0.14;
 const PX_A_TICK = 90;
+/** Of a figure after a rule's name. */
+const PERCENT_PX = 44;
 
 /**
  * @param {import("../types.js").App} app @param {import("./timeline.js").Timeline} timeline
@@ -60,7 +62,7 @@ export function makeFigure(app, timeline, view) {
     shapes: [...rows.flatMap((row) => [...alertShapes(timeline, row, view), ...thresholds(app, timeline, row, view).map(thresholdShape)]), ...markShapes(timeline, view)],
     annotations: [
       ...rows.map((row) => title(app, row, colours)),
-      ...rows.flatMap((row) => [...alertNotes(app, timeline, row, view, narrow, px_of), ...thresholds(app, timeline, row, view).map(thresholdNote)]),
+      ...rows.flatMap((row) => [...alertNotes(app, timeline, row, view, narrow, px_of), ...thresholds(app, timeline, row, view, px_of(to_s)).map(thresholdNote)]),
       ...off.map(({ channel, middle }) => note(middle, `<b>${escape(channelName(app, channel.spec))}</b>  ${narrow ? app.t("common.not_analysed") : app.t("chart.role_not_analysed", { role: roleName(app, channel.spec.role) })}`, colours)),
       ...markNotes(timeline, rows[0], view, px_of),
     ],
@@ -187,7 +189,7 @@ function alertNotes(app, timeline, row, view, narrow, px_of) {
   const name_px = textWidth(channelName(app, row.channel.spec)) * 1.1 + 12;
   const width_px = px_of(view.to_s);
   const captions = alertsOf(timeline, row, view).map((alert) => {
-    const text = `⚠ ${narrow ? "" : ruleName(app, alert.rule)}`;
+    const text = `⚠ ${narrow ? "" : shortened(ruleName(app, alert.rule), width_px / 2)}`;
     const left_px = Math.max(px_of(alert.at_s) + 6, name_px);
     const right = left_px + textWidth(text) > width_px;
     return { alert, text, right, x: right ? width_px : left_px };
@@ -209,13 +211,13 @@ function alertNotes(app, timeline, row, view, narrow, px_of) {
  * Where each rule of the channel's role begins to hold. In a stack only what lies at its bottom can be
  * read against a line; a map of colours has no heights.
  */
-function thresholds(app, timeline, row, { kind, colours }) {
+function thresholds(app, timeline, row, { kind, colours }, width_px = Infinity) {
   if (kind === "heatmap") return [];
   const bottom = stackOrder(timeline.labels).map((index) => timeline.labels[index]);
   const { role } = row.channel.spec;
   return (app.info.rules ?? [])
     .filter(({ roles, labels }) => (roles.length === 0 || roles.includes(role)) && (kind === "lines" ? labels.length === 1 : labels.every((label) => bottom.slice(0, labels.length).includes(label))))
-    .map((rule) => ({ row, y: rule.threshold, text: `${ruleName(app, rule.name)} ${app.format.percent(rule.threshold)}`, color: rule.labels.length === 1 ? colourOf(rule.labels[0]) : colours.ink, colours }));
+    .map((rule) => ({ row, y: rule.threshold, text: `${shortened(ruleName(app, rule.name), width_px - PERCENT_PX)} ${app.format.percent(rule.threshold)}`, color: rule.labels.length === 1 ? colourOf(rule.labels[0]) : colours.ink, colours }));
 }
 
 function thresholdShape({ row, y, color }) {
@@ -238,9 +240,14 @@ function markShapes(timeline, view) {
 
 function markNotes(timeline, row, view, px_of) {
   const y = row ? row.domains.scores[1] : 1;
-  const captions = marksOf(timeline, view).map((mark) => ({ mark, x: px_of(mark.at_s), text: mark.name }));
-  return placed(captions).map(({ mark, text, more }) => ({
-    x: mark.at_s, xref: "x", y, yref: "paper", yanchor: "top", xanchor: "left", text: escape(more > 0 ? `${text} +${more}` : text), showarrow: false,
+  const width_px = px_of(view.to_s);
+  const captions = marksOf(timeline, view).map((mark) => {
+    const text = shortened(mark.name, width_px / 3);
+    const x = px_of(mark.at_s);
+    return { mark, x, text, right: x + textWidth(text) > width_px };
+  });
+  return placed(captions).map(({ mark, text, right, more }) => ({
+    x: mark.at_s, xref: "x", y, yref: "paper", yanchor: "top", xanchor: right ? "right" : "left", text: escape(more > 0 ? `${text} +${more}` : text), showarrow: false,
     font: { size: 11, color: view.colours.ink }, bgcolor: view.colours.surface, borderpad: 2, opacity: 0.92,
   }));
 }

@@ -7,7 +7,7 @@
  * @typedef {import("../types.js").Span} Span
  * @typedef {{start_s: number, end_s: number, posteriors: number[], label: string, confidence: number, speech_share: number, speaker?: string, frames?: any}} Column
  * @typedef {{start_s: number, end_s: number, speaker: string | null}} Turn  null: somebody who is left out
- * @typedef {{alert_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
+ * @typedef {{alert_id: string, stream_id: string, rule: string, severity: string, channel: number, labels: string[], posterior: number, since_s: number, at_s: number, cleared_s: number | null}} Alert
  */
 
 import { inOrder } from "../names.js";

@@ -44,10 +44,7 @@ class CompactSizes:
         mel_channels: channels of the convolutions over mel bands.
         pitch_channels: channels of the convolutions over pitch candidates.
         dim: width of the blocks and size of an embedding.
-        num_heads: attention heads.
-        depth: blocks.
         kernel: frames (at 12.5 Hz) a block's convolution reads.
-        num_classes: rows of the head.
         dropout: share of activations left out in training.
     """
 
@@ -62,7 +59,6 @@ class CompactSizes:
 
     @property
     def embed_dim(self) -> int:
-        """Size of an embedding."""
         return self.dim
 
     @property
@@ -269,7 +265,6 @@ class Compact(Network):
         self.context = ContextEncoder(sizes)
 
     def graphs(self) -> Graphs | None:
-        """See :meth:`Network.graphs`."""
         stages = super().graphs()
         return stages and stages._replace(local=FrontEndGraph(self.local))
 

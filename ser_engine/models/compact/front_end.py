@@ -87,7 +87,6 @@ class FrontEndGraph(nn.Module):
         self.register_buffer("transform", transform.float(), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """See :class:`FrontEnd`."""
         frames = samples.unfold(1, RECEPTIVE_FIELD_SAMPLES, HOP_SAMPLES)
         real, imaginary = (frames @ self.transform).chunk(2, dim=-1)
         return self.front_end.of_power(real.square() + imaginary.square())

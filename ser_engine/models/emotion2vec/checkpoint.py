@@ -38,15 +38,11 @@ class Emotion2vecCheckpoint(Checkpoint):
 
     ``tensors`` bear FunASR's own names without ``d2v_model.`` prefixes. There are only those
     inference needs; rows of ``proj`` for unused classes are already left out.
-
-    Attributes:
-        sizes: dimensions of the network.
     """
 
     sizes: Emotion2vecSizes
 
     def build(self) -> Network:
-        """See :meth:`Checkpoint.build`."""
         return build(self.sizes, self.tensors)
 
     def open_engine(self, runtime: RuntimeName, device: str, threads: int) -> Core | None:

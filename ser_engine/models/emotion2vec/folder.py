@@ -276,7 +276,6 @@ def load_folder(folder: Path, *, name: str | None = None) -> Emotion2vecCheckpoi
     """Read a published folder. Nothing is written.
 
     Args:
-        folder: where the three files are.
         name: name of the model; None: as its files or its folder call it.
 
     Raises:

@@ -59,7 +59,6 @@ class Emotion2vecModel(Model):
     def places(
         self, config: ModelConfig, clients: Sequence[HubClient] = HUB_CLIENTS
     ) -> tuple[Path, ...]:
-        """Return the folders that hold it, published ones first."""
         places = [
             Path(config.models_dir).expanduser() / self.name,
             *cached_folders(self.published, clients),
@@ -70,7 +69,6 @@ class Emotion2vecModel(Model):
         )
 
     def describe(self, place: Path, config: ModelConfig) -> ModelOnDisk:
-        """Say what its folder and what was prepared from it tell; the weights are not read."""
         published = is_published_folder(place)
         name, sha256 = self.name, ""
         licence = FUNASR_LICENCE if name.startswith("emotion2vec") else ""
@@ -85,7 +83,6 @@ class Emotion2vecModel(Model):
         return ModelOnDisk(name, form, place, weights.stat().st_size, licence, sha256)
 
     def load(self, place: Path, config: ModelConfig) -> Checkpoint:
-        """Read a published or a prepared folder; a published one is prepared for the next start."""
         return load_model(place, _prepared_dir(config), name=self.name)
 
     def check(self, place: Path, config: ModelConfig) -> Checkpoint:
@@ -111,7 +108,6 @@ class Emotion2vecModel(Model):
         return published
 
     def in_folder(self, folder: Path) -> Model:
-        """Return the model in a published or a prepared folder of any name."""
         if is_prepared_folder(folder) and not is_published_folder(folder):
             return Emotion2vecModel(folder.name)
         check_folder(folder)

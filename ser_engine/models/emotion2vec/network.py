@@ -40,7 +40,6 @@ class Emotion2vecSizes:
     Attributes:
         conv_layers: ``(channels, kernel, stride)`` of each layer of the extractor.
         embed_dim: width of the transformer, ``dim``.
-        num_heads: attention heads.
         prenet_depth: blocks of the audio-specific part.
         depth: blocks of the shared part.
         mlp_ratio: width of a block's hidden layer over ``embed_dim``.
@@ -72,7 +71,6 @@ class Emotion2vecSizes:
 
     @property
     def hidden_dim(self) -> int:
-        """Width of a block's hidden layer."""
         return int(self.embed_dim * self.mlp_ratio)
 
 
@@ -242,14 +240,12 @@ class Emotion2vec(Network):
         self.context = ContextEncoder(sizes, num_classes)
 
     def first_layer(self) -> FirstLayer | None:
-        """See :meth:`Network.first_layer`."""
         if not self.sizes.normalize:
             return None
         conv = cast(StridedConv, self.local.convs[0])
         return FirstLayer.of_taps(torch.cat([conv.inner, conv.outer]), conv.stride)
 
     def graphs(self) -> Graphs | None:
-        """See :meth:`Network.graphs`."""
         stages = super().graphs()
         return stages and stages._replace(local=LocalGraph(self.local))
 

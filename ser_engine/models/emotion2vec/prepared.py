@@ -62,8 +62,6 @@ def load_model(
     """Read a published or a prepared folder; a published one is prepared for the next start.
 
     Args:
-        folder: the model's folder.
-        prepared_dir: where prepared files are kept.
         name: name of the model; None: as its files or its folder call it.
 
     Raises:
@@ -117,7 +115,6 @@ def save_prepared(checkpoint: Emotion2vecCheckpoint, path: Path) -> None:
     """Write a checkpoint to ``path`` at once or not at all.
 
     Args:
-        checkpoint: what to keep.
         path: the file to make or replace; its folder is made.
 
     Raises:

@@ -24,8 +24,6 @@ class FunasrEngine:
 
     Args:
         info: the model; its source must be a published folder.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads.
     """
 
     def __init__(self, info: ModelInfo, device: str, threads: int) -> None:
@@ -58,11 +56,9 @@ class FunasrEngine:
         self._bias = head.bias.detach().cpu().numpy()[rows]
 
     def warm_up(self) -> None:
-        """See :meth:`Core.warm_up`."""
         self.step([Window(np.zeros(16_000, dtype=np.float32))])
 
     def step(self, windows: Sequence[Window]) -> list[WindowResult | WindowError]:
-        """See :meth:`Core.step`."""
         return [window_fault(window) or self._score(window) for window in windows]
 
     def _score(self, window: Window) -> WindowResult:

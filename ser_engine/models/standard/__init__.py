@@ -42,15 +42,11 @@ class StandardSizes:
     """The sizes of a standard network.
 
     Attributes:
-        dim: width of the encoder.
         num_heads: attention heads.
         depth: encoder layers.
         frozen_layers: those that training leaves as they were published.
-        hidden: width of the feed-forward layers.
-        embed: size of an embedding.
         span_frames: reach of the near statistics, frames: their weight falls by ``e`` over it.
         num_gates: of an embedding; each scales an equal part of it.
-        num_classes: rows of the head.
         dropout: share of activations left out in training.
     """
 
@@ -67,7 +63,6 @@ class StandardSizes:
 
     @property
     def embed_dim(self) -> int:
-        """Size of an embedding."""
         return self.embed
 
     @property

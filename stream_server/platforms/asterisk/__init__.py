@@ -17,7 +17,12 @@ from typing import Annotated, Any, cast
 import msgspec
 
 from ser_engine.config import Range, check_fields
-from stream_server.platforms.media_stream import fitting_metadata, fitting_text, key_mark
+from stream_server.platforms.media_stream import (
+    ListeningDialect,
+    fitting_metadata,
+    fitting_text,
+    key_mark,
+)
 from stream_server.platforms.platform import (
     Listener,
     ListenerContext,
@@ -31,7 +36,7 @@ from stream_server.platforms.platform import (
 from stream_server.platforms.route import Route, json_refusal
 from stream_server.wire.dialect import AudioData, Inbound
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import ChannelSpec, ServerMessage, Start
+from stream_server.wire.messages import ChannelSpec, Start
 from stream_server.wire.start import StreamSpec, check_start
 
 SUBPROTOCOL = "media"
@@ -91,28 +96,22 @@ class AsteriskSettings(TelephonySettings):
     audiosocket: AudioSocketConfig = field(default_factory=AudioSocketConfig)
 
 
-class ChanWebSocketDialect:
+class ChanWebSocketDialect(ListeningDialect):
     """One connection: one channel.
 
-    A pressed key becomes a mark. Other events are ignored: those about audio to be played, and
-    unknown ones.
+    A pressed key becomes a mark; other events are ignored.
 
     Args:
         role: of the channel, unless the query names one.
-        query: of the URL, decoded.
-
-    Attributes:
-        start: the stream's specification, once ``MEDIA_START`` came.
 
     Raises:
         ProtocolError: the query has an unknown parameter.
     """
 
-    can_resume = False
-    client_closes = False
     begins_with = "MEDIA_START"
 
     def __init__(self, role: str, query: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         query = query or {}
         for key in query:
             if key not in QUERY_KEYS:
@@ -122,7 +121,6 @@ class ChanWebSocketDialect:
                 )
         self._role = query.get("role", role)
         self._name = query.get("name", "")
-        self.start: StreamSpec | None = None
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
@@ -150,10 +148,6 @@ class ChanWebSocketDialect:
             )
         self.start = self._spec(fields)
         return [self.start]
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: Asterisk would play it, or take it for a command."""
-        return []
 
     def _spec(self, fields: Mapping[str, Any]) -> StreamSpec:
         name = fields.get("format")

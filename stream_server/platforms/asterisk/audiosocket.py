@@ -70,23 +70,14 @@ _ERROR_CALLER_HUNG_UP = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame.
-
-    Attributes:
-        type: a :class:`FrameType`, or an unknown one.
-        payload: at most :data:`MAX_PAYLOAD_BYTES`.
-    """
+    """One frame: a :class:`FrameType` or an unknown one, and at most :data:`MAX_PAYLOAD_BYTES`."""
 
     type: int
     payload: bytes = b""
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Return a frame as it is sent.
-
-    Raises:
-        ValueError: its payload is too long.
-    """
+    """Return a frame as it is sent. Raises ValueError: its payload is too long."""
     if len(frame.payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"got a payload of {len(frame.payload)} bytes, expected at most {MAX_PAYLOAD_BYTES}"
@@ -100,11 +91,7 @@ def encode_uuid(uuid: UUID) -> bytes:
 
 
 def encode_audio(data: bytes, rate_hz: int = 8_000) -> bytes:
-    """Return a frame of audio.
-
-    Raises:
-        ValueError: there is no frame of that rate, or it is too long.
-    """
+    """Return a frame of audio. Raises ValueError: there is no frame of that rate."""
     for frame_type, rate in AUDIO_RATES_HZ.items():
         if rate == rate_hz:
             return encode_frame(Frame(frame_type, data))
@@ -145,23 +132,14 @@ class FrameParser:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The first frame: which call this is.
-
-    Attributes:
-        call_id: the UUID, in its usual form.
-    """
+    """The first frame: the UUID of the call, in its usual form."""
 
     call_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallerAudio:
-    """Audio, of several frames if they came together.
-
-    Attributes:
-        rate_hz: one of those an audio format may have.
-        data: whole samples, 16-bit.
-    """
+    """Audio, of several frames if they came together: whole 16-bit samples."""
 
     rate_hz: int
     data: bytes
@@ -178,8 +156,7 @@ class KeyPressed:
 class LegOver:
     """The last event: the client ends.
 
-    Attributes:
-        reason: ``stopped``, or ``client_lost`` where the client reports an error of its own.
+    ``client_lost``: the client reports an error of its own.
     """
 
     reason: Literal["stopped", "client_lost"]

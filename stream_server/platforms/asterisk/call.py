@@ -37,11 +37,7 @@ _OFF = 0.2
 
 
 class RateCheck:
-    """Notices audio of one connection that comes at another rate than its frames say.
-
-    Args:
-        rate_hz: as the frames say.
-    """
+    """Notices audio of one connection that comes at another rate than its frames say."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -85,9 +81,7 @@ class AudioSocketCall:
     """Puts the audio of its connections into one stream.
 
     Args:
-        call_id: the UUID.
         registry: where the stream is begun, with the first audio: before that its rate is unknown.
-        config: the server's settings.
         on_end: called when no connection may join the call any more.
     """
 
@@ -113,14 +107,9 @@ class AudioSocketCall:
         self._rates: list[RateCheck] = []
         self._rate_hz = 0
         self._beat_s = 0.0
-        self._is_over = False
+        self.is_over = False  # no connection may join any more
         # The connections share the stream, which takes requests one at a time.
         self._turn = asyncio.Lock()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no connection may join any more."""
-        return self._is_over
 
     def join(self, leg: CallLeg) -> int:
         """Add a connection; return its channel.
@@ -143,17 +132,11 @@ class AudioSocketCall:
     async def put(self, channel: int, rate_hz: int, data: bytes, now_s: float) -> None:
         """Take audio that just came; return when there is room for more.
 
-        Args:
-            channel: of the connection.
-            rate_hz: of the audio.
-            data: whole 16-bit samples.
-            now_s: the time.
-
         Raises:
             ProtocolError: the connection has to end. If the stream ends, all connections hang up.
         """
         async with self._turn:
-            if self._is_over:
+            if self.is_over:
                 return
             stream, aligner = self._open(rate_hz, now_s)
             if rate_hz != self._rate_hz:
@@ -174,7 +157,7 @@ class AudioSocketCall:
     async def mark(self, name: str, key: str = "") -> None:
         """Mark the position of the audio so far; nothing before the first audio."""
         async with self._turn:
-            if self._stream is not None and not self._is_over:
+            if self._stream is not None and not self.is_over:
                 await self._hand_over(self._stream, [Mark(name=name, key=key)])
 
     async def leave(self, channel: int, reason: CloseReason) -> None:
@@ -185,7 +168,7 @@ class AudioSocketCall:
         async with self._turn:
             if not self._legs:
                 await self._close(reason)
-            elif self._stream is not None and self._aligner is not None and not self._is_over:
+            elif self._stream is not None and self._aligner is not None and not self.is_over:
                 # Its last audio may be held as late; the other side continues without it.
                 placed = self._times[channel].flush()
                 await self._hand_over(self._stream, _aligned(self._aligner, channel, placed))
@@ -233,7 +216,6 @@ class AudioSocketCall:
             await self._fail(failure(stream.stream_id))
 
     async def _fail(self, error: ProtocolError) -> None:
-        """End the call where the stream cannot go on."""
         self._end_joining()
         for leg in self._legs.values():
             leg.hang_up(error)
@@ -241,9 +223,9 @@ class AudioSocketCall:
         await self._registry.close(self._stream, reason_of(error))
 
     def _end_joining(self) -> None:
-        if not self._is_over:
+        if not self.is_over:
             # Before on_end: a third connection with this UUID is a new call.
-            self._is_over = True
+            self.is_over = True
             self._on_end(self)
 
     async def _close(self, reason: CloseReason) -> None:

@@ -27,6 +27,7 @@ from stream_server.platforms.asterisk.audiosocket import (
 from stream_server.platforms.asterisk.call import AudioSocketCall
 from stream_server.platforms.media_stream import DTMF_MARK
 from stream_server.platforms.platform import ListenerContext
+from stream_server.rtp.ports import is_within
 from stream_server.streams.connection import reason_of
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -69,18 +70,13 @@ class AudioSocketServer:
 
     @property
     def port(self) -> int:
-        """See :class:`Listener`."""
         if self._server is None:
             return self._wanted_port
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
+        """Listen. Raises OSError: the address cannot be had."""
         # It has neither TLS nor tokens: nobody beyond this machine even reaches it before the
         # settings name an address there.
         is_local = all(network.is_loopback for network in self._networks)
@@ -93,7 +89,6 @@ class AudioSocketServer:
         )
 
     async def aclose(self) -> None:
-        """Stop accepting, end every call in order, and close."""
         self._draining = True
         if self._server is None:
             return
@@ -111,7 +106,6 @@ class AudioSocketServer:
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection in a task of its own."""
         # Refused without a task, so that refusals cost little.
         connection = _Connection(reader, writer, self._config, self._refused, self._join)
         try:
@@ -130,8 +124,8 @@ class AudioSocketServer:
         task.add_done_callback(forget)
 
     def _admit(self, writer: asyncio.StreamWriter) -> None:
-        peer = _peer(writer)
-        if peer is None or not any(peer in network for network in self._networks):
+        peer = writer.get_extra_info("peername") or ("",)  # None: it has hung up
+        if not is_within(str(peer[0]), self._networks):
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED,
                 "the address may not connect; add it to the setting telephony.audiosocket.allow",
@@ -208,7 +202,6 @@ class _Connection:
         self._due_s = self._loop.time() + self._limits.start_timeout_s  # the next frame
 
     async def run(self) -> None:
-        """Serve the connection until it is closed."""
         try:
             await self._serve()
         except OSError:
@@ -223,7 +216,6 @@ class _Connection:
             await self._leave()
 
     def refuse(self, error: ProtocolError) -> None:
-        """Hang up at once."""
         self._on_refused(error)
         self._writer.write(HANGUP)
         self._writer.close()
@@ -307,15 +299,3 @@ class _Connection:
         call, self._call = self._call, None
         if call is not None:
             await call.leave(self._channel, self._reason)
-
-
-def _peer(
-    writer: asyncio.StreamWriter,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the client's address; None if it has hung up."""
-    name = writer.get_extra_info("peername")
-    if not name:
-        return None
-    # Link-local IPv6 addresses come with a zone: fe80::1%eth0 (RFC 4007).
-    address = ipaddress.ip_address(str(name[0]).partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address

@@ -61,9 +61,7 @@ class AudioCodesDialect(TracksDialect):
     """One connection.
 
     Args:
-        roles: of the caller and of the agent.
         tracks: who is expected: ``inbound`` is the caller.
-        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
     """
 
     begins_with = "'session.initiate'"

@@ -2,13 +2,12 @@
 
 The client opens and closes: ``open`` is answered with ``opened`` once the stream was admitted,
 ``close`` with ``closed`` after the last result, and then the client closes the WebSocket. A server
-that wants to end sends ``disconnect``, and the client closes. A mistake of the client's ends the
-session, as the specification says; unknown types of message are ignored, as it requires, since the
-platform has added some.
+that wants to end sends ``disconnect``. A mistake of the client's ends the session, as the
+specification says; unknown types of message are ignored, as it requires.
 
-Results go back as entities of ``event`` messages. The platform limits how many messages it takes a
-second, so several results share one: the latest point of each channel and everything else, once an
-interval of the audio. An alert is sent at once.
+Results go back as entities of ``event`` messages, of which the platform takes few a second: one has
+the latest point of each channel and everything else of an interval of the audio. An alert is sent
+at once.
 
 Source: developer.genesys.cloud/devapps/audiohook.
 """
@@ -83,7 +82,6 @@ def choose_media(offers: Sequence[MediaOffer]) -> MediaOffer:
 
 
 def format_of(offer: MediaOffer) -> AudioFormat:
-    """Return the audio format of an offer."""
     return AudioFormat(
         encoding=_ENCODINGS[offer.format],
         sample_rate_hz=offer.rate,
@@ -129,10 +127,7 @@ def check_open(
     """Return the stream's specification and the chosen media.
 
     Args:
-        parameters: of ``open``.
         ids: of the handshake, kept with the stream; empty ones are left out.
-        roles: of ``external`` and ``internal``.
-        wants: results that the client is sent.
 
     Raises:
         ProtocolError: BAD_START or BAD_FORMAT.
@@ -210,10 +205,8 @@ class EventWriter:
     """Collects results for the next ``event`` message.
 
     Args:
-        channels: names of the stream's channels, ``external`` and ``internal``.
         labels: of the classes, in the order of posteriors.
         origin_ns: the platform's position of the stream's first sample.
-        interval_ms: audio between messages.
     """
 
     def __init__(
@@ -326,15 +319,11 @@ class AudioHookDialect:
     """See :class:`~stream_server.wire.dialect.Dialect`.
 
     Args:
-        roles: of the channels ``external`` and ``internal``.
         session_id: of the handshake; "": that of the first message.
         organization_id: of the handshake; "": any.
         ids: others of the handshake, kept with the stream under these names.
         is_authorized: False: the first message is answered with ``disconnect``.
         event_interval_ms: audio between ``event`` messages; None: none are sent.
-
-    Attributes:
-        start: the stream's specification; None before ``open``, and in a connection probe.
     """
 
     can_resume = False
@@ -367,18 +356,13 @@ class AudioHookDialect:
 
     @property
     def _code(self) -> ErrorCode:
-        """Error code of the client's mistakes."""
         # Both end the session; before ``open`` there is no stream that could have gone on.
         return ErrorCode.BAD_START if self.start is None else ErrorCode.TOO_MANY_ERRORS
 
     # -- what comes -------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> list[Inbound]:
-        """Take one WebSocket message.
-
-        Raises:
-            ProtocolError: the session ends with it.
-        """
+        """Take one WebSocket message. Raises ProtocolError: the session ends with it."""
         if self._phase in (_Phase.DISCONNECTING, _Phase.CLOSED):
             return self._receive_late(message)
         if not self._is_authorized:
@@ -503,7 +487,6 @@ class AudioHookDialect:
     # -- what goes --------------------------------------------------------------------------------
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return ``message`` in AudioHook's form; nothing where the platform has none for it."""
         match message:
             case Ready():
                 return [self._ready(message)]

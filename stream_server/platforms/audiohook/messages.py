@@ -90,14 +90,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What every message of the client has.
 
-    Attributes:
-        version: of the protocol.
-        id: of the session.
-        type: which message.
-        seq: number of the message, from 1.
-        serverseq: number of the last message that the client received.
-        position: of the client in the media, a duration.
-        parameters: of the message's type, not decoded yet.
+    ``position`` is a duration; ``parameters`` are of the message's type, not decoded yet.
     """
 
     version: str
@@ -110,13 +103,9 @@ class ClientMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """A form in which the client can send the audio.
+    """A form in which the client can send the audio: ``PCMU`` or ``L16``, at 8000 Hz as yet.
 
-    Attributes:
-        type: ``audio``.
-        format: ``PCMU``, or ``L16``.
-        channels: ``external`` is who called or is called, ``internal`` who works there.
-        rate: Hz; 8000 as yet.
+    Of its channels ``external`` is who called or is called, ``internal`` who works there.
     """
 
     type: str
@@ -151,12 +140,7 @@ class OpenParameters(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class GapParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Parameters of ``discarded`` and ``resumed``: audio that is not sent.
-
-    Attributes:
-        start: position of its first sample, a duration.
-        discarded: its length.
-    """
+    """Parameters of ``discarded`` and ``resumed``: position and duration of unsent audio."""
 
     start: str
     discarded: str
@@ -178,15 +162,7 @@ def is_uuid(text: str) -> bool:
 
 
 def read_message(text: str, code: ErrorCode) -> ClientMessage:
-    """Return the message that ``text`` is.
-
-    Args:
-        text: of the client.
-        code: of the error.
-
-    Raises:
-        ProtocolError: it is none, or too long.
-    """
+    """Return the message that ``text`` is. Raises ProtocolError: it is none, or too long."""
     if len(text) > MAX_TEXT_LENGTH:
         raise ProtocolError(
             code, f"got a message of {len(text)} characters, expected at most {MAX_TEXT_LENGTH}"
@@ -214,13 +190,7 @@ def read_parameters(message: ClientMessage, kind: type[_P], code: ErrorCode) -> 
 
 
 def read_duration(what: str, text: str, code: ErrorCode) -> int:
-    """Return a duration in nanoseconds; errors as for :func:`read_message`.
-
-    Args:
-        what: which one, for the message.
-        text: of the client.
-        code: of the error.
-    """
+    """Return a duration in nanoseconds; errors as for :func:`read_message`."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -247,10 +217,6 @@ class Envelopes:
 
     def read(self, text: str, code: ErrorCode) -> ClientMessage:
         """Return a message of the client.
-
-        Args:
-            text: of the client.
-            code: of the error.
 
         Raises:
             ProtocolError: it is none, of another version or session, or its numbers are wrong.

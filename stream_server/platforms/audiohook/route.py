@@ -27,8 +27,6 @@ class AudioHookRoute:
     shows its operators that answer, but not one to the handshake.
 
     Args:
-        settings: keys, roles and public URL.
-        access: who may connect where there are no keys.
         now: seconds since 1970.
     """
 
@@ -78,11 +76,9 @@ class AudioHookRoute:
         return Admission(dialect, lambda _: _known(who), is_known=who is not None)
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        """Return the error message as JSON: there is no session to end yet."""
         return json_refusal(error)
 
     def _authorize(self, handshake: Handshake) -> Who:
-        """Return who the client is; raises ProtocolError."""
         headers = handshake.headers
         if self._verifier is not None:
             with self._access.signature(handshake.arrival(self._access)):

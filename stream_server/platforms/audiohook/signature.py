@@ -93,11 +93,6 @@ class SignatureVerifier:
     def check(self, headers: Mapping[str, str], target: str, now_s: float) -> None:
         """Check the signature of a request.
 
-        Args:
-            headers: by name in lower case.
-            target: path and query, as they came.
-            now_s: seconds since 1970.
-
         Raises:
             ProtocolError: UNAUTHORIZED; its text is for the operator and repeats nothing of the
                 request.

@@ -61,11 +61,7 @@ class AzureDialect(TracksDialect):
     """One connection. Nothing is sent: it would be played to the call.
 
     Args:
-        roles: of the settings: of the customer and of those who work here.
-        audio: how the call is streamed.
         customer: raw id of the participant who is the customer; "": whoever has a telephone number.
-        mixed_role: role of a mix.
-        max_jitter_ms: longest wait for a packet, in audio that came meanwhile.
     """
 
     begins_with = "'AudioMetadata'"
@@ -185,7 +181,6 @@ class _PathTokenFirst:
         self._tokens = TokenAuthenticator(access)
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return whose the token is."""
         if handshake.path_token:
             headers = {k: v for k, v in handshake.headers.items() if k != "authorization"}
             handshake = replace(handshake, headers=headers)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
+from stream_server.platforms.media_stream import MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, TelephonySettings
 from stream_server.wire.dialect import bad_message, json_field
 
@@ -45,14 +45,10 @@ BANDWIDTH = MediaPlatform(
     name="bandwidth",
     stream_id="streamId",
     call_id="callId",
-    format="mediaFormat",
-    rate="sampleRate",
     # The only one that is documented.
     encodings={"audio/pcmu": WireEncoding("mulaw")},
     default_encoding="audio/pcmu",
-    # Unless ``tracks`` of ``metadata`` lists others.
-    tracks=(INBOUND,),
-    parameters=lambda message: message.get("streamParams") or {},
+    parameters=lambda message: message.get("streamParams"),
     details=("streamId", "accountId"),
     translated=translated,
 )

@@ -35,13 +35,7 @@ class DeepgramSettings(TelephonySettings):
 
 
 class DeepgramRoute:
-    """See :class:`~stream_server.platforms.route.Route`.
-
-    Args:
-        settings: roles of a call's two sides, and what is in a transcript.
-        context: see :class:`RouteContext`.
-        now: seconds since 1970.
-    """
+    """See :class:`~stream_server.platforms.route.Route`."""
 
     subprotocols: tuple[str, ...] = _TOKEN_PROTOCOLS
 
@@ -91,7 +85,6 @@ class DeepgramRoute:
         )
 
     def refuse(self, error: ProtocolError) -> Refusal:
-        """Return the error in Deepgram's form."""
         text = f"{error}. {remedy_of(error.code, error.kind.remedy)}"
         request_id = str(uuid.uuid4())
         status = error.kind.http_status

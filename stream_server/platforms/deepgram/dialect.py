@@ -60,12 +60,10 @@ _UNKNOWN_LENGTH_BYTES = 0x7FFF_F000
 
 @dataclass(frozen=True, slots=True)
 class WavHeader:
-    """The fields of a header.
+    """The fields of a header, unchecked.
 
     Attributes:
         encoding: as the native protocol calls it.
-        sample_rate_hz: unchecked.
-        num_channels: unchecked.
         size_bytes: where the audio begins.
         data_bytes: length of the audio; None if it is not known.
     """
@@ -154,13 +152,8 @@ class DeepgramDialect:
     """One connection of a client of Deepgram's.
 
     Args:
-        query: of the request.
         default_roles: of a call's two sides, where the query names none.
-        request_id: of the request.
         created_at_s: time of the request, seconds since 1970, UTC.
-
-    Attributes:
-        start: the stream's specification; None until the header is complete.
 
     Raises:
         ProtocolError: the query asks for a stream that cannot be.
@@ -208,7 +201,6 @@ class DeepgramDialect:
         return self._text(message)
 
     def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return ``message`` in Deepgram's form."""
         return [encode(each) for each in self._say(message)]
 
     def _say(self, message: ServerMessage) -> list[ListenMessage]:

@@ -69,7 +69,6 @@ class Emotion(_Struct, frozen=True, kw_only=True):
         confidence: of ``best``, 0 to 1.
         posteriors: by name, 0 to 1.
         speech_share: speech over all time, 0 to 1.
-        provisional: from less audio than a sound result takes.
         narrow_band: the audio holds nothing above 4 kHz.
     """
 
@@ -96,11 +95,7 @@ class Results(_Message, tag="Results", frozen=True, kw_only=True, omit_defaults=
         duration: s.
         start: s from the start of the stream.
         is_final: no other result of this span will follow.
-        speech_final: a pause follows.
-        channel: with the alternatives clients read.
-        metadata: of the model.
         emotion: None without speech.
-        from_finalize: it answers ``Finalize``.
         gap: only where ``gaps`` was asked for.
     """
 
@@ -120,12 +115,10 @@ class Metadata(_Message, tag="Metadata", frozen=True, kw_only=True):
     """The last message; ``stream_id`` is ours.
 
     Attributes:
-        sha256: of the audio as it came, hex.
         created: when the request was made, ISO 8601, UTC.
         duration: of the audio, s.
         channels: number of them; 0: there was no audio.
         models: identifiers of the models used.
-        model_info: of each of them.
     """
 
     transaction_key: str
@@ -163,7 +156,6 @@ class Error(_Message, tag="Error", frozen=True, kw_only=True):
     """Something went wrong.
 
     Attributes:
-        variant: what kind of error.
         description: what was got and expected, and what to do.
         message: the same, or the message that was not understood.
     """
@@ -179,7 +171,6 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: ListenMessage) -> str:
-    """Return a message as JSON text."""
     return _encoder.encode(message).decode()
 
 
@@ -234,7 +225,6 @@ _MAX_REASON_BYTES = 123
 
 
 def close_frame(error: ProtocolError) -> tuple[int, str]:
-    """Return close code and reason."""
     # Deepgram closes with 1008 for DATA-0000, and with 1011 for NET-0000 and NET-0001.
     code = _CLOSE_CODES.get(error.code, 1008)
     # Cut in bytes, not characters: a split character is dropped by ``ignore`` below.
@@ -243,24 +233,17 @@ def close_frame(error: ProtocolError) -> tuple[int, str]:
 
 
 def error_message(error: NativeError) -> Error:
-    """Return the ``Error`` message of an error."""
     code = ErrorCode(error.code)
     text = f"{error.message}. {remedy_of(code, error.remedy)}"
     return Error(variant=_variant(code), description=text, message=text)
 
 
 def http_error_code(http_status: int) -> str:
-    """Return what Deepgram calls a refusal with this status."""
     return _HTTP_CODES.get(http_status, "INTERNAL_SERVER_ERROR")
 
 
 def remedy_of(code: ErrorCode, native: str) -> str:
-    """Return what a client can do about an error.
-
-    Args:
-        code: of the error.
-        native: the native protocol's remedy.
-    """
+    """Return what a client can do about an error."""
     return _REMEDIES.get(code, native)
 
 

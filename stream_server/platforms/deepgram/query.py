@@ -62,15 +62,11 @@ class ListenQuery:
             what it is.
         sample_rate_hz: of the audio; None without ``encoding``, and where its codec says it.
         num_channels: None: not said.
-        interim_results: also report a span while it lasts.
-        vad_events: report where speech begins.
         utterance_end_ms: silence after which the end of an utterance is reported; 0: never.
         gaps: also report final gaps: ours, not Deepgram's.
         transcript: put the label into the transcript: ours, for clients that show nothing else.
         live: False: a recording, sent as fast as it is taken: ours.
         roles: one a channel; empty: not said.
-        name: of the stream.
-        metadata: from ``tag`` and ``extra``.
         token: access token; "": a header carries it or none is needed.
     """
 
@@ -141,7 +137,6 @@ class ListenQuery:
             default_roles: of a call's two sides, where the query names none.
             found: encoding, sample rate (None: what the codec says) and channels by the audio's
                 own header; None without one.
-            more_metadata: kept with the stream beside the client's own.
 
         Raises:
             ProtocolError: BAD_FORMAT or BAD_START.

@@ -58,13 +58,7 @@ class _Channel:
 
 
 class ListenResults:
-    """Makes the messages of one stream.
-
-    Args:
-        query: of the request.
-        request_id: of the request.
-        ready: of the stream.
-    """
+    """Makes the messages of one stream."""
 
     def __init__(self, query: ListenQuery, request_id: str, ready: Ready) -> None:
         self._query = query
@@ -83,11 +77,9 @@ class ListenResults:
         self._finalized: deque[int | None] = deque()
 
     def will_finalize(self, channel: int | None) -> None:
-        """Note that ``Finalize`` was requested, for one channel or for all."""
         self._finalized.append(channel)
 
     def of(self, result: Point | Segment | Gap) -> list[ListenMessage]:
-        """Return the messages of a result."""
         channel = self._channels[result.channel]
         # Finals before the interim that follows them: clients append finals to a transcript.
         messages = self._report(channel, channel.tracker.take(result))
@@ -125,7 +117,6 @@ class ListenResults:
         return messages
 
     def summary(self, summary: Summary) -> list[ListenMessage]:
-        """Return the last messages."""
         return [
             message
             for channel in self._channels.values()

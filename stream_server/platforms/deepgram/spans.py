@@ -32,8 +32,7 @@ class SpeechSpan:
     """Consecutive speech with one stable label, or with none.
 
     Attributes:
-        start_sample: on the stream's 16 kHz clock.
-        end_sample: end, not included.
+        start_sample, end_sample: on the stream's 16 kHz clock; the end is not included.
         label: the stable label; None: unclear.
         best: the label, or the likeliest one.
         confidence: of a whole segment the mean over its frames, else over its points, 0 to 1.
@@ -61,13 +60,7 @@ class SpeechSpan:
 
 @dataclass(frozen=True, slots=True)
 class SilentSpan:
-    """Consecutive time without a result.
-
-    Attributes:
-        start_sample: on the stream's 16 kHz clock.
-        end_sample: end, not included.
-        reason: as of :class:`~stream_server.wire.results.Gap`.
-    """
+    """Consecutive time without a result."""
 
     start_sample: int
     end_sample: int
@@ -112,11 +105,7 @@ class _Mean:
 
 
 class SpanTracker:
-    """Makes spans of the results of one channel, taken in order.
-
-    Args:
-        labels: names of the classes, in the order of posteriors.
-    """
+    """Makes spans of the results of one channel, taken in order."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = tuple(labels)
@@ -126,12 +115,7 @@ class SpanTracker:
         self._spans_end = 0  # of the spans returned
         self._reported_end = 0  # of what cut() returned of the running speech
         self._goes_on = False  # speech followed the last span at once
-        self._pause_since: int | None = None
-
-    @property
-    def pause_since(self) -> int | None:
-        """End of the speech before the present pause; None before any speech and during it."""
-        return self._pause_since
+        self.pause_since: int | None = None  # where the last speech ended; None: during it
 
     def take(self, result: Point | Segment | Gap) -> list[Span]:
         """Take a result; return the spans that it makes final, in order."""
@@ -155,7 +139,7 @@ class SpanTracker:
     def current(self) -> SpeechSpan | None:
         """Return the running speech up to its last point, in the state of that point."""
         start = max(self._spans_end, self._reported_end)
-        if not self._points or self._pause_since is not None:
+        if not self._points or self.pause_since is not None:
             return None
         point = self._points[-1]
         if point.end_sample <= start:
@@ -193,7 +177,7 @@ class SpanTracker:
         for index, each in enumerate(self._waiting):
             if isinstance(each, Gap):
                 spans.append(SilentSpan(each.start_sample, each.end_sample, each.reason))
-                self._goes_on, self._pause_since = False, None
+                self._goes_on, self.pause_since = False, None
             else:
                 later = self._waiting[index + 1 : index + 2]
                 if later:
@@ -217,7 +201,7 @@ class SpanTracker:
         span = self._speech_span(start, segment.end_sample, segment, confidence, goes_on=goes_on)
         self._older = _Mean()
         self._goes_on = goes_on
-        self._pause_since = None if goes_on else segment.end_sample
+        self.pause_since = None if goes_on else segment.end_sample
         is_rest = start > segment.start_sample
         least = _LEAST_SAMPLES if is_rest else 1
         return [span] if segment.end_sample - start >= least else []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
+from stream_server.platforms.media_stream import MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, TelephonySettings
 
 _SLIN = WireEncoding("pcm_s16le")
@@ -32,8 +32,7 @@ EXOTEL = MediaPlatform(
         "mulaw": _MULAW,
     },
     default_encoding="slin",
-    # One, and its messages do not name it.
-    tracks=(INBOUND,),
+    # There is one track, and its messages do not name it.
     parameters=lambda message: message["start"].get("custom_parameters"),
     details=("stream_sid", "account_sid"),
 )

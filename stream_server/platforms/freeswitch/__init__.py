@@ -74,15 +74,10 @@ class FreeSwitchDialect:
     tells a pause from a stall. Other text is ignored.
 
     Args:
-        roles: of caller and callee.
         query: of the URL, percent signs decoded: ``rate`` (8000 or 8k), ``mix`` (mono, mixed or
             stereo), and those of the native protocol, ``roles``, ``name``, ``wants``, ``meta.X``,
             ... What it says goes before what the metadata says.
-        encoder: shared by connections, so that a result is encoded once.
         wrapped: the client passes on only messages of the type ``json``, as mod_audio_fork does.
-
-    Attributes:
-        start: the stream's specification, once the metadata or enough audio came.
 
     Raises:
         ProtocolError: the query is wrong.
@@ -110,7 +105,6 @@ class FreeSwitchDialect:
 
     @property
     def start(self) -> StreamSpec | None:
-        """The stream's specification."""
         return self._native.start
 
     def receive(self, message: str | bytes) -> list[Inbound]:

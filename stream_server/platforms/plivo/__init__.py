@@ -9,9 +9,8 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -23,7 +22,7 @@ from stream_server.platforms.authenticators import (
     signed_urls,
     unauthorized,
 )
-from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
+from stream_server.platforms.media_stream import MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
 from stream_server.platforms.route import Handshake, Route
 
@@ -60,10 +59,6 @@ def extra_headers(text: object) -> dict[str, object]:
     }
 
 
-def _parameters(message: Mapping[str, Any]) -> Mapping[str, object]:
-    return extra_headers(message.get("extra_headers"))
-
-
 # Its byte order is not documented, so the first samples decide.
 _L16 = WireEncoding("pcm_s16le", byte_order="little")
 
@@ -71,17 +66,13 @@ PLIVO = MediaPlatform(
     name="plivo",
     stream_id="streamId",
     call_id="callId",
-    format="mediaFormat",
-    rate="sampleRate",
     encodings={
         "audio/x-mulaw": WireEncoding("mulaw"),
         "audio/mulaw": WireEncoding("mulaw"),
         "audio/x-l16": _L16,
         "audio/l16": _L16,
     },
-    default_encoding="audio/x-mulaw",
-    tracks=(INBOUND,),
-    parameters=_parameters,
+    parameters=lambda message: extra_headers(message.get("extra_headers")),
     details=("streamId", "accountId"),
 )
 """There is no ``connected``. Timestamps are Unix time. A close ends the call, rarely a ``stop``."""
@@ -91,7 +82,6 @@ class PlivoSignature:
     """Plivo's signature of the URL and a nonce.
 
     Args:
-        auth_token: of the account.
         public_url: what Plivo connects to; "": this server.
     """
 
@@ -103,7 +93,6 @@ class PlivoSignature:
         self._seen = SeenNonces()
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         headers = handshake.headers
         signatures = [headers[name] for name in SIGNATURE_HEADERS if name in headers]
         nonce = headers.get(NONCE_HEADER, "")
@@ -120,13 +109,9 @@ class PlivoSignature:
 
 
 def is_signed(auth_token: str, urls: Iterable[str], nonce: str, signatures: Iterable[str]) -> bool:
-    """Return whether one of several signatures is valid for one of several URLs, in constant time.
+    """Return whether one of the signatures is valid for one of the URLs, in constant time.
 
-    Args:
-        auth_token: of the account.
-        urls: any of which may have been signed.
-        nonce: of its header.
-        signatures: of their headers; each may hold several, with commas.
+    A header may hold several signatures, with commas.
     """
     given = [
         each.strip().encode(errors="replace") for header in signatures for each in header.split(",")

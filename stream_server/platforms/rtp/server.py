@@ -63,7 +63,7 @@ class RtpServer:
             each.clock_hz: number for number, each in codecs.items() if each.name == EVENT
         }
         self._transports: list[asyncio.DatagramTransport] = []
-        self._port = rtp.port
+        self.port = rtp.port
         self._calls: dict[Hashable, _Call] = {}
         self._first: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
         # Until when a sender is not looked at, and those whose stream this side ended: they go on
@@ -73,17 +73,8 @@ class RtpServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
-    @property
-    def port(self) -> int:
-        """See :class:`Listener`."""
-        return self._port
-
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: a port cannot be had.
-        """
+        """Listen. Raises OSError: a port cannot be had."""
         try:
             if self._rtp.port >= 0:
                 await self._listen(self._rtp.port, None)
@@ -99,15 +90,14 @@ class RtpServer:
                 transport.close()
             raise
         if self._rtp.port >= 0:
-            self._port = self._transports[0].get_extra_info("sockname")[1]
+            self.port = self._transports[0].get_extra_info("sockname")[1]
 
     async def _listen(self, port: int, side: int | None) -> None:
-        self._port = port
+        self.port = port
         receive = self._datagram if side is None else partial(self._side_datagram, port, side)
         self._transports.append(await open_port(self._host, port, receive))
 
     async def aclose(self) -> None:
-        """Take no more, end every stream in order, and close."""
         self._draining = True
         for transport in self._transports:
             transport.close()
@@ -135,7 +125,6 @@ class RtpServer:
         self._take(sender, 0, data, host, port)
 
     def _side_datagram(self, local_port: int, side: int, data: bytes, host: str, port: int) -> None:
-        """Take a datagram of one side of a call."""
         self._take(local_port - 2 * side, side, data, host, port)
 
     def _take(self, key: Hashable, side: int, data: bytes, host: str, port: int) -> None:
@@ -264,13 +253,7 @@ class RtpServer:
 
 
 class _Call:
-    """One stream: a sender on the shared port, or the two sides of a pair of ports.
-
-    Args:
-        server: that it is of.
-        key: of the sender, or of the pair.
-        host: that its first packet came from.
-    """
+    """One stream: a sender on the shared port, or the two sides of a pair of ports."""
 
     audio: RtpStream
 
@@ -283,7 +266,6 @@ class _Call:
         self._is_silenced = False
 
     def put(self, side: int, data: bytes) -> None:
-        """Take a datagram of a side."""
         line = self._sides.get(side)
         if line is None:
             packet = parse_packet(data)
@@ -310,13 +292,11 @@ class _Call:
         )
 
     def leave(self, error: ProtocolError | None) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         self._is_silenced = True
         if error is not None:
             _log.warning("rtp_ended", code=error.code.value, reason=str(error))
 
     def over(self, stream: RunningStream, unread: int) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         self._server.forget(self._key, is_silenced=self._is_silenced)
         _log.info("rtp_stream_ended", stream_id=stream.stream_id, unread=unread)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
+from stream_server.platforms.media_stream import MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, TelephonySettings
 
 _MULAW = WireEncoding("mulaw")
@@ -21,10 +21,6 @@ _L16 = WireEncoding("pcm_s16le", byte_order="little")
 
 SIGNALWIRE = MediaPlatform(
     name="signalwire",
-    stream_id="streamSid",
-    call_id="callSid",
-    format="mediaFormat",
-    rate="sampleRate",
     encodings={
         "audio/x-mulaw": _MULAW,
         "pcmu": _MULAW,
@@ -36,11 +32,6 @@ SIGNALWIRE = MediaPlatform(
         "l16@16000h": _L16,
         "l16@24000h": _L16,
     },
-    default_encoding="audio/x-mulaw",
-    # Unless ``tracks`` of ``start`` lists others.
-    tracks=(INBOUND,),
-    parameters=lambda message: message["start"].get("customParameters"),
-    details=("streamSid", "accountSid"),
 )
 
 PLATFORM = Platform({"/signalwire": partial(media_route, SIGNALWIRE)}, TelephonySettings)

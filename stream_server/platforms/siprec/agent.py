@@ -52,11 +52,7 @@ _ALLOW = ("Allow", ", ".join(ALLOWED))
 class Peer:
     """Where messages come from and answers go.
 
-    Attributes:
-        host: address.
-        port: of the sender.
-        connection: number of a TCP connection; 0: UDP.
-        is_secure: whether that is TLS.
+    ``connection`` is the number of a TCP connection; 0: UDP.
     """
 
     host: str
@@ -70,12 +66,7 @@ class Dialog:
     """One call, from its INVITE on (section 12).
 
     Attributes:
-        peer: the other side.
-        call_id: of all its messages.
-        local_tag, remote_tag: of this side and of the other.
         local, remote: ``To`` and ``From`` of the INVITE, without tags.
-        target: URI of the other side's ``Contact``.
-        routes: for requests of this side.
         state: ``offered`` until the INVITE is answered, ``accepted`` until that is confirmed.
     """
 
@@ -109,10 +100,8 @@ class Offered:
 class Ended:
     """A dialog is over.
 
-    Attributes:
-        dialog: which one.
-        reason: ``bye``: the other side ended it; ``cancelled``: before it was answered;
-            ``unconfirmed``: no ACK came; ``left``: this side ended it.
+    ``bye``: by the other side; ``cancelled``: before it was answered; ``unconfirmed``: no ACK came;
+    ``left``: by this side.
     """
 
     dialog: Dialog
@@ -159,12 +148,7 @@ class _Timer:
 
 
 class UserAgent:
-    """A user agent server for any number of dialogs.
-
-    Args:
-        contact: takes the peer, returns the value of ``Contact`` that reaches this side.
-        product: for ``Server`` and ``User-Agent``.
-    """
+    """A user agent server for any number of dialogs; ``contact`` makes its ``Contact``."""
 
     def __init__(self, contact: Callable[[Peer], str], product: str = "emotion-monitor") -> None:
         self._contact = contact
@@ -178,7 +162,6 @@ class UserAgent:
         self._sends: list[tuple[Peer, bytes]] = []
 
     def __len__(self) -> int:
-        """Return how many dialogs there are."""
         return len(self._dialogs)
 
     @property
@@ -192,12 +175,10 @@ class UserAgent:
         return len(self._asked)
 
     def take_events(self) -> list[Event]:
-        """Return what happened since the last call."""
         events, self._events = self._events, []
         return events
 
     def take_sends(self) -> list[tuple[Peer, bytes]]:
-        """Return what has to be sent."""
         sends, self._sends = self._sends, []
         return sends
 

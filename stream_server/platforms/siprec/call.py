@@ -46,16 +46,7 @@ ROUTE = "siprec"
 
 @dataclass(slots=True, eq=False)
 class _Media:
-    """A media line that is received.
-
-    Attributes:
-        line: its packets.
-        transport, reports: its ports for RTP and RTCP.
-        port: the number of the first.
-        offered: what was offered last.
-        reporter: answers RTCP.
-        srtp: the keys; None: it is not encrypted.
-    """
+    """A media line that is received."""
 
     line: RtpLine
     transport: asyncio.DatagramTransport
@@ -89,7 +80,6 @@ class _Media:
         self.offered = offered
 
     def close(self) -> None:
-        """Close its ports."""
         self.transport.close()
         self.reports.close()
 
@@ -98,13 +88,8 @@ class RecordingCall:
     """Receives the media lines of one SIP dialog as one stream.
 
     Args:
-        call_id: of the dialog.
-        peer: address of the caller.
         address: that it is told to send RTP to.
-        ports: for RTP.
         networks: that RTP may come from, beside the caller and where it says.
-        registry: where the stream is begun.
-        config: the server's settings.
         on_left: called once this side ends the call, before it is over.
     """
 
@@ -278,7 +263,6 @@ class RecordingCall:
             await self._audio.pause()
 
     def _datagram(self, index: int, data: bytes, host: str, port: int) -> None:
-        """Take a datagram of a media line."""
         media, audio = self._media.get(index), self._audio
         if media is not None and media.has_mux and is_control(data):
             self._take_control(media, media.transport, data, (host, port))
@@ -295,7 +279,6 @@ class RecordingCall:
             audio.put(media.line, opened)
 
     def _control(self, index: int, data: bytes, host: str, port: int) -> None:
-        """Take a datagram of the odd port of a media line."""
         if (media := self._media.get(index)) is not None:
             self._take_control(media, media.reports, data, (host, port))
 
@@ -324,7 +307,6 @@ class RecordingCall:
     # -- ending -----------------------------------------------------------------------------------
 
     async def end(self, error: ProtocolError) -> None:
-        """End the call for a reason of this side; return when its stream is free."""
         assert self._audio is not None
         await self._audio.end(error)
 
@@ -334,13 +316,11 @@ class RecordingCall:
         await self._audio.close(reason)
 
     def leave(self, error: ProtocolError | None) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         if error is not None:
             _log.warning("siprec_ended", code=error.code.value, reason=str(error))
         self._on_left()
 
     def over(self, stream: RunningStream, unread: int) -> None:
-        """See :class:`~stream_server.rtp.stream.Call`."""
         self._close_ports()
         _log.info(
             "siprec_call_ended",

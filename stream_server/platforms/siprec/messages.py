@@ -49,12 +49,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What requests and responses share.
-
-    Attributes:
-        headers: names in lower case and in full, with their values, in order.
-        body: as it came.
-    """
+    """What requests and responses share; names of headers are in lower case and in full."""
 
     headers: tuple[tuple[str, str], ...]
     body: bytes = field(repr=False)
@@ -115,11 +110,8 @@ class Response(Message):
 class Via:
     """One value of ``Via``.
 
-    Attributes:
-        sent_by: host and perhaps port that the client says it has.
-        port: of those; 5060 where it has none, or one that cannot be.
-        branch: of the transaction.
-        wants_port: it asks to be answered where it sends from (RFC 3581).
+    ``port`` is 5060 where it has none, or one that cannot be; ``wants_port``: it asks to be
+    answered where it sends from (RFC 3581).
     """
 
     sent_by: str
@@ -144,11 +136,7 @@ class Via:
 
 
 def parse_message(data: bytes) -> Request | Response:
-    """Parse one message, whole.
-
-    Raises:
-        ProtocolError: ``BAD_MESSAGE``: it is none.
-    """
+    """Parse one message, whole. Raises ProtocolError: ``BAD_MESSAGE``: it is none."""
     if len(data) > MAX_MESSAGE_BYTES:
         raise bad_message(f"got a SIP message of {len(data)} bytes, expected {MAX_MESSAGE_BYTES}")
     # A datagram may begin with the empty line that keeps a NAT open (section 7.5).
@@ -249,7 +237,6 @@ class StreamParser:
 def encode_request(
     method: str, uri: str, headers: Iterable[tuple[str, str]], body: bytes = b""
 ) -> bytes:
-    """Return a request as it is sent."""
     return _encoded(f"{method} {uri} {VERSION}", headers, body)
 
 
@@ -266,12 +253,7 @@ def encode_response(
     """Return the response to a request (section 8.2.6).
 
     Args:
-        request: is answered.
-        status: three digits.
-        reason: what it means, for people.
         tag: of this side, where the request has none.
-        headers: beside those that come from the request.
-        body: of it.
         received: address and port that the request came from; None: its client is answered as
             its Via says.
     """

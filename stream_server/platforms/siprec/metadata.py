@@ -79,12 +79,7 @@ def _parts(kind: str, body: bytes) -> list[tuple[str, bytes]]:
 
 @dataclass(slots=True)
 class Participant:
-    """Somebody in the call; not kept.
-
-    Attributes:
-        names: addresses and names, in lower case.
-        sends: ids of streams.
-    """
+    """Somebody in the call, with addresses and names in lower case; not kept."""
 
     names: list[str] = field(default_factory=list, repr=False)
     sends: list[str] = field(default_factory=list)
@@ -92,25 +87,14 @@ class Participant:
 
 @dataclass(slots=True)
 class RecordingMetadata:
-    """What the metadata says of the call.
-
-    Attributes:
-        session_id: of the call that is recorded; "": not told.
-        participants: by id, in order.
-        labels: of the streams, by their ids.
-    """
+    """What the metadata says of the call."""
 
     session_id: str = ""
     participants: dict[str, Participant] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 
     def senders(self, label: str, index: int) -> list[Participant]:
-        """Return who is heard on a media line.
-
-        Args:
-            label: of the line.
-            index: of the line, for metadata that does not say which participant sends what.
-        """
+        """Return who is heard on a media line; by its index where nothing says who sends what."""
         streams = {stream for stream, each in self.labels.items() if each == label}
         senders = [one for one in self.participants.values() if streams & set(one.sends)]
         if senders or any(one.sends for one in self.participants.values()):
@@ -207,14 +191,9 @@ def roles_of_lines(
     roles: tuple[str, str],
     agents: Sequence[str],
 ) -> list[str]:
-    """Return the role of each of one or two media lines.
+    """Return the role of each of one or two media lines; ``agents`` are patterns of names.
 
-    Args:
-        metadata: of the call.
-        lines: index and label of each line.
-        roles: of the settings: of the customer and of those who work here.
-        agents: patterns of the addresses and names of the latter; where none of them tells the
-            lines apart, the first line is the customer's.
+    Where none of them tells the lines apart, the first line is the customer's.
     """
     senders = [metadata.senders(label, index) for index, label in lines]
     if len(lines) == 1 and len(senders[0]) > 1:

@@ -43,14 +43,10 @@ class Media:
 
     Attributes:
         kind: ``audio`` or another.
-        port: 0: it is not used.
-        profile: how it is carried.
-        formats: as they are listed.
         codecs: of those that are payload types, in the offered order.
         direction: of the side that offers it.
         label: name in the recording's metadata (RFC 4574); "": it has none.
         address: where it is sent from, perhaps; "": not told.
-        ptime_ms: audio of a packet; "": not told.
         crypto: what it is encrypted with, the first line that can be used; None: nothing.
         has_mux: whether RTCP may come on the port of RTP (RFC 5761).
     """
@@ -81,14 +77,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """How a media line is received.
-
-    Attributes:
-        codec: of its audio.
-        port: for RTP.
-        crypto: with the key of this side; None: it is not encrypted.
-        has_mux: whether RTCP is taken on that port, too.
-    """
+    """How a media line is received; ``crypto`` has the key of this side, None: unencrypted."""
 
     codec: RtpCodec
     port: int
@@ -176,9 +165,7 @@ def chosen_of(
 ) -> dict[int, Payloads]:
     """Return how the media lines of an offer are received, by their places; none: not at all.
 
-    Args:
-        offered: the lines.
-        most: lines that can be received.
+    ``received`` are places of lines that are received already; they go before new ones.
         received: places of those that are received already; they go before new ones.
         form: of the call; None: it begins, with the form that most lines have, and of several
             the one that is offered first.
@@ -212,12 +199,7 @@ def make_answer(
 ) -> bytes:
     """Return the answer: every line of the offer, in its order (RFC 3264, section 6).
 
-    Args:
-        offered: the media lines.
-        accepted: how each is received; None: it is refused.
-        address: that RTP is sent to.
-        session_id: of this side, the same in all answers of a dialog.
-        version: one more in each of them.
+    ``session_id`` is the same in all answers of a dialog, ``version`` one more in each of them.
     """
     family = "IP6" if ":" in address else "IP4"
     lines = [

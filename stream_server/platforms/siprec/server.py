@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from itertools import count
 from typing import Any
@@ -32,7 +32,7 @@ from stream_server.platforms.siprec.agent import (
 )
 from stream_server.platforms.siprec.call import ROUTE, RecordingCall
 from stream_server.platforms.siprec.messages import StreamParser, parse_message
-from stream_server.rtp.ports import RtpPorts, is_within
+from stream_server.rtp.ports import RtpPorts, is_within, open_port
 from stream_server.streams.connection import failure
 from stream_server.streams.socket import MessageRate
 from stream_server.wire.errors import ErrorCode, ProtocolError
@@ -89,7 +89,6 @@ class SiprecServer:
 
     @property
     def port(self) -> int:
-        """See :class:`Listener`."""
         if self.setting.endswith("tls_port"):
             return self.tls_port
         if self._tcp is None:
@@ -98,7 +97,6 @@ class SiprecServer:
 
     @property
     def tls_port(self) -> int:
-        """The port for SIP over TLS, as :attr:`port`."""
         return self._siprec.tls_port if self._secure is None else _port_of(self._secure)
 
     async def start(self) -> None:
@@ -136,22 +134,17 @@ class SiprecServer:
                 raise
 
     async def _listen_plainly(self) -> None:
-        loop = asyncio.get_running_loop()
         server = await asyncio.start_server(
             self._serve_connection, self._host, self._siprec.port, limit=_READ_BYTES
         )
         try:
-            self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self._datagram),
-                local_addr=(self._host, server.sockets[0].getsockname()[1]),
-            )
+            self._udp = await open_port(self._host, _port_of(server), self._datagram)
         except BaseException:
             server.close()
             raise
         self._tcp = server
 
     async def aclose(self) -> None:
-        """Take no more, end every call in order, and close."""
         self._draining = True
         if self._tcp is None and self._secure is None:
             return
@@ -300,7 +293,6 @@ class SiprecServer:
                 writer.transport.abort()
 
     async def _answer(self, offered: Offered) -> None:
-        """Accept or refuse an offer."""
         dialog, loop = offered.dialog, asyncio.get_running_loop()
         try:
             if offered.is_new:
@@ -397,11 +389,3 @@ class SiprecServer:
 def _port_of(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, receive: Callable[[bytes, str, int], None]) -> None:
-        self._receive = receive
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._receive(data, addr[0], addr[1])

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import signed_urls, unauthorized
-from stream_server.platforms.media_stream import INBOUND, MediaPlatform, WireEncoding, media_route
+from stream_server.platforms.media_stream import MediaPlatform, WireEncoding, media_route
 from stream_server.platforms.platform import Platform, RouteContext, TelephonySettings
 from stream_server.platforms.route import Handshake, Route
 
@@ -25,17 +25,8 @@ ALGORITHM_HEADER = "x-twilio-webhooks-signature-settings"
 
 TWILIO = MediaPlatform(
     name="twilio",
-    stream_id="streamSid",
-    call_id="callSid",
-    format="mediaFormat",
-    rate="sampleRate",
     # Always mu-law at 8 kHz. Numbers are strings.
     encodings={"audio/x-mulaw": WireEncoding("mulaw")},
-    default_encoding="audio/x-mulaw",
-    # Unless ``tracks`` of ``start`` lists others.
-    tracks=(INBOUND,),
-    parameters=lambda message: message["start"].get("customParameters"),
-    details=("streamSid", "accountSid"),
 )
 
 
@@ -49,12 +40,7 @@ class TwilioSettings(TelephonySettings):
 
 
 class TwilioSignature:
-    """Twilio's signature of the URL.
-
-    Args:
-        auth_token: of the account.
-        public_url: what Twilio connects to; "": this server.
-    """
+    """Twilio's signature of the URL."""
 
     is_signature = True
 
@@ -63,7 +49,6 @@ class TwilioSignature:
         self._public_url = public_url
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         headers = handshake.headers
         signature = headers.get(SIGNATURE_HEADER)
         if signature is None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from stream_server.access import SIGNED, Who
 from stream_server.platforms.authenticators import MAX_NONCE_LENGTH, SeenNonces, unauthorized
-from stream_server.platforms.media_stream import call_spec, key_mark, roles_of
+from stream_server.platforms.media_stream import ListeningDialect, call_spec, key_mark, roles_of
 from stream_server.platforms.platform import (
     Platform,
     PlatformRoute,
@@ -30,7 +30,6 @@ from stream_server.platforms.route import Handshake, Route
 from stream_server.wire.audio_format import AudioFormat
 from stream_server.wire.dialect import (
     AudioData,
-    BadMessages,
     Inbound,
     json_field,
     parse_json_object,
@@ -38,7 +37,6 @@ from stream_server.wire.dialect import (
     unexpected_message,
 )
 from stream_server.wire.errors import ErrorCode, ProtocolError, shown
-from stream_server.wire.messages import ServerMessage
 from stream_server.wire.start import StreamSpec
 
 _CONTENT_TYPE = re.compile(r"audio/l16\s*(?:;\s*rate\s*=\s*([0-9]{1,6})\s*)?", re.IGNORECASE)
@@ -63,12 +61,7 @@ class VonageSettings(TelephonySettings):
 
 
 class VonageToken:
-    """Vonage's signed token (JSON Web Token, RFC 7519, HS256) as a Bearer token.
-
-    Args:
-        secret: the account's signature secret.
-        now_s: seconds since 1970.
-    """
+    """Vonage's signed token (JSON Web Token, RFC 7519, HS256) as a Bearer token."""
 
     is_signature = True
 
@@ -78,7 +71,6 @@ class VonageToken:
         self._seen = SeenNonces()
 
     def authenticate(self, handshake: Handshake) -> Who:
-        """Return the platform: there is one account."""
         token = handshake.header_token
         if token is None:
             raise unauthorized("no signed token in Authorization")
@@ -139,42 +131,25 @@ def _is_current(claims: dict[str, Any], now_s: float) -> bool:
     return issued_s is not None and bool(now_s < issued_s + MAX_AGE_S + LEEWAY_S)
 
 
-class VonageDialect:
-    """One connection of Vonage.
+class VonageDialect(ListeningDialect):
+    """One connection of Vonage, which plays bytes to the caller and has no text for results."""
 
-    Args:
-        roles: of the settings; the first is the role of the speaker on the WebSocket.
-
-    Attributes:
-        start: the stream's specification, once 'websocket:connected' came.
-    """
-
-    can_resume = False
-    client_closes = False
     begins_with = "'websocket:connected'"
 
     def __init__(self, *, roles: Sequence[str]) -> None:
-        self.start: StreamSpec | None = None
+        super().__init__()
         self._roles = roles
-        self._bad = BadMessages()
 
     def receive(self, message: str | bytes) -> list[Inbound]:
         """Take one WebSocket message.
 
         Raises:
-            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`. ``BAD_MESSAGE`` and
-                ``UNEXPECTED_MESSAGE`` leave the stream as it was; too many of them are
-                ``TOO_MANY_ERRORS``. A first message that cannot be served is ``BAD_START`` or
-                ``BAD_FORMAT``.
+            ProtocolError: see :class:`stream_server.wire.dialect.Dialect`.
         """
         message = text_of_control(message)
         if isinstance(message, bytes):
             return self._bad.counted(self._audio, message)
         return self._bad.counted(self._text, message)
-
-    def send(self, message: ServerMessage) -> list[str | bytes]:
-        """Return nothing: Vonage plays bytes to the caller, and has no text for results."""
-        return []
 
     def _audio(self, data: bytes) -> list[Inbound]:
         if self.start is None:

@@ -75,6 +75,15 @@ async def test_an_alert_is_explained_and_judged(tmp_path: Path):
         assert found["alert"]["verdict"] is None
         assert found["minute"]["labels"] == {"angry": 1.0}
         assert found["outcome"] is None
+        # Later the minute does not begin with the call, and has no more than a minute of speech.
+        lab.publish(
+            make_segment(seq=3, start_s=1.0, end_s=100.0, label="neutral"),
+            make_segment(seq=4, start_s=100.0, end_s=115.0),
+            make_alert(alert_id="a2", seq=5, at_s=115.0),
+        )
+        minute = (await lab.get("/alerts/a2"))["minute"]
+        assert (minute["duration_s"], minute["speech_s"]) == (60.0, 60.0)
+        assert minute["labels"] == {"angry": 0.25, "neutral": 0.75}
         await lab.ask("POST", "/alerts/a1/judge", json={"verdict": "wrong"})
         assert (await lab.get("/alerts/a1"))["alert"]["verdict"] == "wrong"
         (week,) = (await lab.get("/alerts/precision"))["weeks"]
@@ -82,5 +91,11 @@ async def test_an_alert_is_explained_and_judged(tmp_path: Path):
         await lab.ask("POST", "/alerts/a1/judge", json={"verdict": None})
         assert (await lab.get("/alerts/a1"))["alert"]["verdict"] is None
         await lab.ask("POST", "/alerts/a1/judge", 400, json={"verdict": "maybe"})
+        for to, kept in ((" Ms Li ", "Ms Li"), (" ", None)):
+            told = await lab.ask("POST", "/alerts/a1/assign", json={"to": to})
+            found = (await lab.get("/alerts/a1"))["alert"]
+            assert told["assigned_to"] == found["assigned_to"] == kept
+        await lab.ask("POST", "/alerts/a1/assign", 400, json={"to": "x" * 81})
+        await lab.ask("POST", "/alerts/nobody/assign", 404, json={"to": "x"})
         await lab.ask("POST", "/alerts/nobody/judge", 404, json={"verdict": "right"})
         await lab.get("/alerts/nobody", 404)

@@ -21,20 +21,33 @@ pytestmark = BROWSER_TEST
 
 OpenPage = Callable[..., Awaitable["Page"]]
 
-PAGES = ("/", "/streams/{id}", "/microphone", "/analyse", "/alerts", "/history")
+PAGES = (
+    *("/", "/streams/{id}", "/microphone", "/analyse", "/alerts?state=all", "/history"),
+    *("/oversight", "/audit"),
+)
+LONG_WORD = "Kraftfahrzeughaftpflichtversicherungsbeitragsrückerstattungsantrag" * 2
 _KEY = re.compile(
     r"\b(?:microphone|missing|gap|warning|acknowledge|delete|analyse|wall|stream|alerts|history|nav|shell|state|common|action|emotion|role)"
     r"\.[a-z][a-z_.]+\b"
 )
+_TOO_LONG = """() => [...document.querySelectorAll("main :is(h1, h2, p, q, li, td, .alert-what)")]
+  .filter((each) => each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1)
+  .filter((each) => getComputedStyle(each).overflowX === "visible")
+  .map((each) => `${each.tagName} ${each.className}: ${each.textContent.slice(0, 60)}`)"""
 _PHONE = {"width": 390, "height": 844}
 _LAPTOP = {"width": 1366, "height": 768}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def ended_stream(server: DashboardServer, speech_clips: tuple[SpeechClip, ...]) -> str:
-    """A stream in the history."""
+    """A call of the longest word, with an alert that somebody wrote a lot about."""
     speech = np.concatenate([clip.samples for clip in speech_clips[:3]])
-    ready = await stream_clip(server.ingest_url, speech, role="customer", name="Call 17")
+    ready = await stream_clip(server.ingest_url, speech, role="caller", name=LONG_WORD)
+    alerts = await server.get(f"/api/v1/alerts?stream={ready['stream_id']}")
+    path = f"/api/v1/alerts/{alerts['alerts'][0]['alert_id']}"
+    note = f"<script>alert(1)</script> {LONG_WORD} \n second line"
+    await server.ask("POST", f"{path}/acknowledge", json={"note": note})
+    await server.ask("POST", f"{path}/assign", json={"to": LONG_WORD[:80]})
     return str(ready["stream_id"])
 
 
@@ -46,6 +59,9 @@ async def test_every_page(open_page: OpenPage, ended_stream: str, path: str):
         path.format(id=ended_stream), locale="en-GB", viewport=_LAPTOP, color_scheme="light"
     )
     await fits(page)
+    if path == "/history":
+        # A long name does not push what can be done with a stream out of sight.
+        await expect(page.locator(".col-actions button").first).to_be_in_viewport()
     await expect(page.locator("html")).to_have_attribute("lang", "en")
     await page.emulate_media(color_scheme="dark")
     await page.locator("header button[lang=zh]").click()
@@ -66,6 +82,9 @@ async def fits(page: Page) -> str:
             "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert overflow <= 0, f"the page is {overflow} px wider than {size['width']} px"
+        assert await page.evaluate(_TOO_LONG) == [], (
+            f"texts leave their place at {size['width']} px"
+        )
     text = await page.locator("body").inner_text()
     assert not _KEY.findall(text)
     await page.set_viewport_size({"width": _LAPTOP["width"], "height": _LAPTOP["height"]})

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from dashboard.live.tiles import LiveResults, LiveSnapshot
+from stream_server.wire.results import Measures, in_envelope
 from tests.support.dashboard_lab import Page, serve_dashboard
 from tests.support.feeds import FakeHistory
 from tests.support.results import (
     make_closed,
     make_gap,
+    make_measures,
     make_opened,
     make_point,
     make_points,
@@ -44,6 +46,27 @@ async def test_a_page_gets_what_is_stored_then_what_comes(tmp_path: Path):
         message = await page.read()
         assert message["type"] == "results"
         assert [one["seq"] for one in message["results"]] == [4]
+
+
+async def test_a_page_has_the_last_measures_at_once_and_hears_of_names(tmp_path: Path):
+    async with serve_dashboard(database=tmp_path / "x.db") as lab:
+        measures = [
+            in_envelope(Measures, make_measures(at_s=5.0 * seq), stream_id="s1", seq=seq)
+            for seq in (1, 2, 3)
+        ]
+        lab.publish(make_opened(), *measures, make_point(seq=4))
+        page = await lab.open("?stream=s1")
+        snapshot = await page.read()
+        assert [one["seq"] for one in snapshot["results"]] == [0, 3, 4]
+        body = {"speaker": "speaker 1", "name": "Ms Li"}
+        await lab.ask("PUT", "/streams/s1/speakers/0", 204, json=body)
+        lab.publish(make_point(0.5, seq=5))
+        assert (await page.read())["speakers"] == {"0": {"speaker 1": "Ms Li"}}
+        # One that was away meanwhile hears of it when it comes back.
+        again = await lab.open("?stream=s1&after_seq=4")
+        assert (await again.read())["speakers"] == {"0": {"speaker 1": "Ms Li"}}
+        lab.publish(make_point(1.0, seq=6))
+        assert (await page.read())["speakers"] is (await again.read())["speakers"] is None
 
 
 async def test_messages_are_of_the_types_that_are_documented(tmp_path: Path):

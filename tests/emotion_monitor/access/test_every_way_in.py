@@ -136,6 +136,13 @@ WAYS: dict[tuple[str, str], Way] = {
     ("GET", "/api/v1/alerts"): read("list"),
     ("GET", "/api/v1/alerts/precision"): read(),
     ("GET", "/api/v1/alerts/{alert_id}"): read("one", f"/api/v1/alerts/{ALERT}", audit="alert"),
+    ("POST", "/api/v1/alerts/{alert_id}/assign"): Way(
+        Scope.OPERATE,
+        "one",
+        f"/api/v1/alerts/{ALERT}/assign",
+        {"to": "Ms Li"},
+        audit="alert_assigned",
+    ),
     ("POST", "/api/v1/alerts/{alert_id}/judge"): Way(
         Scope.OPERATE,
         "one",

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 import soundfile
 
 from emotion_monitor import main
-from emotion_monitor.batch import MANIFEST_NAME, Manifest
+from emotion_monitor.batch import MANIFEST_NAME, Manifest, place_all
+from emotion_monitor.commands import batch as batch_module
 from emotion_monitor.commands import options as engine_module
+from ser_engine.config import EngineConfig, ModelConfig
+from ser_engine.files.search import find_recordings
 from ser_engine.types import Window
 from tests.ser_engine.timeline.streams import make_audio
 from tests.support.damaged_files import wav_of_codec
@@ -113,6 +117,41 @@ def test_a_tree_of_results_mirrors_the_recordings(engine: Engine, calls: Path, t
 def test_windows_of_many_files_share_a_batch(engine: Engine, calls: Path, tmp_path: Path):
     run(calls, "-r", "--out", tmp_path / "out")
     assert (engine.steps, engine.largest_batch) == (1, 7)
+
+
+def test_several_processes_write_what_one_writes(
+    engine: Engine, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+):
+    monkeypatch.setattr(batch_module, "build_engine", engine_of_a_child)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(calls, "-r", "--out", one, "--no-cache") == 0
+    (calls / "b.wav").write_bytes(b"RIFF")
+    assert run(calls, "-r", "--out", two, "--no-cache", "--processes", 2) == 1
+    assert "b.wav: " in capsys.readouterr().err
+    assert engine.steps == 1
+    assert set(files_in(one)) - set(files_in(two)) == {"b.wav.json"}
+    for name in files_in(two):
+        if name.endswith(".wav.json"):
+            assert (two / name).read_bytes() == (one / name).read_bytes()
+
+
+def engine_of_a_child(config: EngineConfig) -> Engine:
+    return Engine()
+
+
+def test_processes_are_started_where_there_is_much_to_do(calls: Path, tmp_path: Path):
+    path = tmp_path / "long.wav"
+    with path.open("wb") as file:
+        file.truncate(256 << 20)
+    files = place_all(find_recordings([path, *[calls / "a.wav"] * 2]), Manifest(tmp_path))
+    config = EngineConfig(model=ModelConfig(device="cpu"))
+    built_in = replace(Engine().info, name="compact")
+
+    assert batch_module.processes_for(built_in, config, files, cores=2) == 2
+    assert batch_module.processes_for(built_in, config, files, cores=64) == len(files)
+    assert batch_module.processes_for(built_in, config, files[1:], cores=2) == 1
+    base = replace(built_in, name="emotion2vec_plus_base")
+    assert batch_module.processes_for(base, config, files, cores=2) == 1
 
 
 def test_what_is_done_is_not_done_again(
@@ -275,6 +314,7 @@ def test_a_preset_says_what_is_written(engine: Engine, calls: Path, tmp_path: Pa
     ("arguments", "message"),
     [
         (["--format", "json"], "needs --out DIR"),
+        (["--processes", "2"], "needs --out DIR"),
         (["--out", "out", "--format", "json,xls"], "got 'xls', expected some of json, csv"),
         (["--out", "out", "--embeddings", "x.npy"], "--format npy"),
         (["--preset", "nonsense"], "expected one of call_quality"),

@@ -47,6 +47,7 @@ def test_the_same_is_the_same():
         key(options=AnalysisOptions("frame")),
         key(config=replace(CONFIG, vad=VadConfig(aggressiveness=3))),
         key(config=replace(CONFIG, offline=OfflineConfig(max_pass_s=20))),
+        key(config=replace(CONFIG, offline=OfflineConfig(pooling="all"))),
         key(config=replace(CONFIG, model=ModelConfig(precision="bf16"))),
     ],
 )

@@ -18,13 +18,21 @@ from ser_engine.errors import ConfigError
 from stream_server.bus import Bus
 from stream_server.config import StoreConfig
 from stream_server.store import Store, StoreError, StoreUnavailableError
-from stream_server.wire.results import Flushed, Marked, Result, StreamOpened
+from stream_server.wire.results import (
+    Flushed,
+    Marked,
+    Measures,
+    Result,
+    StreamOpened,
+    in_envelope,
+)
 from tests.stream_server.store.conftest import OpenStore
 from tests.support.results import (
     make_alert,
     make_closed,
     make_gap,
     make_marked,
+    make_measures,
     make_opened,
     make_point,
     make_segment,
@@ -45,8 +53,9 @@ WHOLE_STREAM: list[Result] = [
     replace(make_point(seq=6, start_s=0.5, end_s=1.0), label=None),
     replace(make_segment(seq=7, start_s=0.5, end_s=1.25), label=None),
     make_alert(seq=8, state="cleared", at_s=1.25),
-    make_summary(seq=9),
-    make_closed(seq=10),
+    in_envelope(Measures, make_measures(), stream_id="s1", seq=9),
+    make_summary(seq=10),
+    make_closed(seq=11),
 ]
 
 
@@ -67,7 +76,7 @@ async def test_what_was_published_is_what_comes_back(store: Store):
     found = await store.results("s1")
     assert found is not None
     assert list(found.results) == WHOLE_STREAM
-    assert (found.last_seq, found.is_complete) == (10, True)
+    assert (found.last_seq, found.is_complete) == (11, True)
     assert (store.writer.pending, store.writer.dropped) == (0, 0)
     assert store.writer.written == len(WHOLE_STREAM)
 
@@ -170,7 +179,7 @@ async def test_results_come_in_pages(store: Store):
 async def test_results_from_a_position_on_and_of_some_kinds(store: Store):
     await put(store, *WHOLE_STREAM)
     assert [result.seq for result in await stored(store, from_sample=12_000)] == [
-        *(0, 4, 5, 6, 7, 8, 9, 10)
+        *(0, 4, 5, 6, 7, 8, 9, 10, 11)
     ]
     assert [result.seq for result in await stored(store, kinds=["point", "alert"])] == [1, 5, 6, 8]
     assert await stored(store, kinds=[]) == []
@@ -234,7 +243,9 @@ async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
     assert await ids(state="cleared") == ["a"]
     assert await ids(stream_id="s1") == ["a"]
     assert await ids(limit=1, offset=1) == ["a"]
-    assert await store.acknowledge("a", "called back\x00")
+    assert await store.acknowledge("a", "called back\x00", who="anna")
+    assert await store.assign("a", "Ms Li")
+    assert not await store.assign("nothing", "Ms Li")
     assert not await store.acknowledge("nothing")
     assert await ids(state="unacknowledged") == ["b"]
     (record,) = await store.alerts(state="acknowledged")
@@ -244,6 +255,7 @@ async def test_alerts_are_listed_and_acknowledged(open_store: OpenStore):
     assert 1000 == record.raised_at <= record.cleared_at <= record.acknowledged_at
     assert (record.raised_sample, record.cleared_sample) == (96_000, 128_000)
     assert record.acknowledged_note == "called back\ufffd"
+    assert (record.acknowledged_by, record.assigned_to) == ("anna", "Ms Li")
     assert record.stream_name == "call"
     assert await ids(since=1001.0) == ["b"]
 
