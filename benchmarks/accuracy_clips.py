@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import soundfile
 import soxr
-from scipy.signal import fftconvolve
 
 from benchmarks.accuracy_metrics import (
     area_under_curve,
@@ -126,7 +126,7 @@ def renderings(data: Path) -> dict[str, Callable[[FloatArray, int], FloatArray]]
         return np.random.default_rng([2026, number])
 
     def reverb(samples: FloatArray, number: int) -> FloatArray:
-        wet = fftconvolve(samples, responses[number % len(responses)])[: len(samples)]
+        wet = scipy.signal.fftconvolve(samples, responses[number % len(responses)])[: len(samples)]
         result: FloatArray = wet.astype(np.float32)
         return result
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from benchmarks.report import Report, argument_parser
 from benchmarks.transitions import speech_bounds
@@ -169,7 +169,7 @@ def diarisation_error(talk: Talk, turns: Sequence[Turn]) -> tuple[int, int, int]
     both = (truth >= 0) & (found >= 0)
     shared = np.zeros((truth.max() + 1, found.max(initial=0) + 1))
     np.add.at(shared, (truth[both], found[both]), 1)
-    confused = both.sum() - shared[linear_sum_assignment(-shared)].sum()
+    confused = both.sum() - shared[scipy.optimize.linear_sum_assignment(-shared)].sum()
     wrong = ((truth >= 0) != (found >= 0)).sum() + confused
     return int(wrong), int(confused), int((truth >= 0).sum())
 

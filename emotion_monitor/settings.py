@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -121,6 +122,7 @@ def load_settings(config_file: Path | None = None, assignments: Sequence[str] = 
         raise ConfigError(_first_error(error, sources)) from None
 
 
+@functools.cache
 def known_settings() -> tuple[str, ...]:
     """Return the dotted name of every setting."""
     return tuple(

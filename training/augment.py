@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import scipy
 import soundfile
 import soxr
-from scipy.signal import butter, fftconvolve, sosfilt
 
 from ser_engine.frames import SAMPLE_RATE_HZ
 from training.clips import FloatArray
@@ -44,8 +44,8 @@ def telephone(samples: FloatArray, law: str = "u") -> FloatArray:
 
 def landline(samples: FloatArray) -> FloatArray:
     """Return what is left after the band of a telephone line, 300 to 3,400 Hz, and G.711."""
-    band = butter(4, (300, 3_400), "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
-    return telephone(sosfilt(band, samples).astype(np.float32))
+    band = scipy.signal.butter(4, (300, 3_400), "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    return telephone(scipy.signal.sosfilt(band, samples).astype(np.float32))
 
 
 def noise(length: int, rng: np.random.Generator) -> FloatArray:
@@ -95,8 +95,8 @@ def synthetic_room(rng: np.random.Generator) -> FloatArray:
     tail = np.zeros(length)
     reverberation_s = rng.uniform(0.15, 0.9)
     for low, high, share in ((50, 1000, 1.0), (1000, 3500, 0.8), (3500, 7500, 0.5)):
-        sos = butter(2, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
-        noise_of_band = sosfilt(sos, rng.standard_normal(length))
+        sos = scipy.signal.butter(2, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+        noise_of_band = scipy.signal.sosfilt(sos, rng.standard_normal(length))
         tail += noise_of_band * 10 ** (-3 * time / (reverberation_s * share))
     tail[: int(rng.uniform(0.002, 0.02) * SAMPLE_RATE_HZ)] = 0
     tail *= 10 ** (-rng.uniform(0, 12) / 20) / (np.sqrt(np.sum(tail**2)) + 1e-9)
@@ -169,7 +169,7 @@ class Augmenter:
             response = self._responses[rng.integers(len(self._responses))]
         response = change_speed(response, float(rng.uniform(0.8, 1.25)))
         peak = int(np.argmax(np.abs(response)))
-        wet = fftconvolve(samples, response)[peak : peak + len(samples)]
+        wet = scipy.signal.fftconvolve(samples, response)[peak : peak + len(samples)]
         wet = wet / (np.sqrt(np.mean(wet**2)) + 1e-9) * np.sqrt(np.mean(samples**2))
         share = rng.uniform(0.2, 0.8)
         mixed: FloatArray = ((1 - share) * samples + share * wet).astype(np.float32)
@@ -185,8 +185,8 @@ def _quantised(samples: FloatArray) -> FloatArray:
 def _band(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Let pass what a small microphone or loudspeaker would."""
     low, high = rng.uniform(60, 350), rng.uniform(3000, 7500)
-    sos = butter(2, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
-    passed: FloatArray = sosfilt(sos, samples).astype(np.float32)
+    sos = scipy.signal.butter(2, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    passed: FloatArray = scipy.signal.sosfilt(sos, samples).astype(np.float32)
     return passed
 
 

@@ -92,10 +92,10 @@ def _add_many(folder: Path, worker: int) -> None:
 
 def test_runs_at_the_same_time_do_not_spoil_each_others_lines(tmp_path: Path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_add_many, args=(tmp_path, each)) for each in range(3)]
+    workers = [context.Process(target=_add_many, args=(tmp_path, each)) for each in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
-    assert len(list(Manifest(tmp_path))) == 600
-    assert len((tmp_path / MANIFEST_NAME).read_bytes().splitlines()) == 600
+    assert len(list(Manifest(tmp_path))) == 400
+    assert len((tmp_path / MANIFEST_NAME).read_bytes().splitlines()) == 400

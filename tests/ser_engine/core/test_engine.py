@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ser_engine.core.engine import EngineCore
 from ser_engine.errors import EngineDeadError, WindowError
 from ser_engine.models.model import FrameOutputs
 from ser_engine.types import Window, WindowResult
@@ -21,8 +22,17 @@ def scored(result: WindowResult | WindowError) -> WindowResult:
     return result
 
 
-def test_frames_logits_and_embeddings(tiny_checkpoint_dir: Path) -> None:
-    (result,) = engine(tiny_checkpoint_dir).step([Window(noise(64_000))])
+@pytest.fixture(scope="module")
+def cores(tiny_checkpoint_dir: Path) -> dict[bool, EngineCore]:
+    """What computes the features of every window anew (True), and what keeps those of a stream.
+
+    For windows of no stream, which leave nothing behind.
+    """
+    return {exact: engine(tiny_checkpoint_dir, exact=exact) for exact in (True, False)}
+
+
+def test_frames_logits_and_embeddings(cores: dict[bool, EngineCore]) -> None:
+    (result,) = cores[True].step([Window(noise(64_000))])
 
     assert scored(result).logits.shape == (199, 9)
     assert scored(result).embeddings.shape == (199, 64)
@@ -33,9 +43,9 @@ def test_frames_logits_and_embeddings(tiny_checkpoint_dir: Path) -> None:
 @settings(max_examples=10)
 @given(lengths=st.lists(st.integers(400, 30_000), min_size=2, max_size=5), exact=st.booleans())
 def test_a_window_in_a_batch_equals_that_window_alone(
-    tiny_checkpoint_dir: Path, lengths: list[int], exact: bool
+    cores: dict[bool, EngineCore], lengths: list[int], exact: bool
 ) -> None:
-    core = engine(tiny_checkpoint_dir, exact=exact)
+    core = cores[exact]
     windows = [Window(noise(length, seed)) for seed, length in enumerate(lengths)]
 
     together = core.step(windows)
@@ -57,9 +67,9 @@ def test_a_window_in_a_batch_equals_that_window_alone(
     ],
 )
 def test_a_bad_window_fails_alone(
-    tiny_checkpoint_dir: Path, samples: np.ndarray, message: str
+    cores: dict[bool, EngineCore], samples: np.ndarray, message: str
 ) -> None:
-    core = engine(tiny_checkpoint_dir)
+    core = cores[True]
     good = Window(noise(64_000))
 
     before, bad, after = core.step([good, Window(samples), good])
@@ -69,8 +79,8 @@ def test_a_bad_window_fails_alone(
     np.testing.assert_array_equal(scored(before).logits, scored(after).logits)
 
 
-def test_silence_is_scored_like_any_audio(tiny_checkpoint_dir: Path) -> None:
-    (result,) = engine(tiny_checkpoint_dir).step([Window(np.zeros(64_000, np.float32))])
+def test_silence_is_scored_like_any_audio(cores: dict[bool, EngineCore]) -> None:
+    (result,) = cores[True].step([Window(np.zeros(64_000, np.float32))])
 
     assert np.isfinite(scored(result).logits).all()
 
@@ -142,15 +152,15 @@ def test_logits_that_are_not_numbers_are_an_error(
     assert [type(result) for result in results] == [WindowError, WindowResult]
 
 
-def test_no_windows_no_results(tiny_checkpoint_dir: Path) -> None:
-    assert engine(tiny_checkpoint_dir).step([]) == []
+def test_no_windows_no_results(cores: dict[bool, EngineCore]) -> None:
+    assert cores[True].step([]) == []
 
 
 @pytest.mark.parametrize("num_samples", [400, 559, 560, 64_000])
 def test_a_10_ms_timeline_interleaves_a_pass_shifted_by_160_samples(
-    tiny_checkpoint_dir: Path, num_samples: int
+    cores: dict[bool, EngineCore], num_samples: int
 ) -> None:
-    native = engine(tiny_checkpoint_dir)
+    native = cores[True]
     samples = noise(num_samples)
 
     (result,) = native.step([Window(samples, hop_samples=160)])
